@@ -1,0 +1,44 @@
+"""Train Siamese image encoders without labels, see whether their representation collapses, and prevent it.
+
+    import fullrank
+
+    fullrank.spectrum(features)           # singular values and scores of an (N, D) feature matrix
+    fullrank.orders.Hybrid(...)           # which images each step sees, for any training loop
+    fullrank.load("runs/my-run")          # the trained encoder, a plain nn.Module in eval mode
+
+The names below are loaded when they are first used, so that `import fullrank` and `fullrank --help` stay quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from fullrank._version import __version__
+from fullrank.errors import FullrankError
+
+if TYPE_CHECKING:
+    from fullrank import losses, orders
+    from fullrank.measure.spectrum import Spectrum, spectrum
+    from fullrank.training.checkpoint import load
+
+__all__ = ["FullrankError", "Spectrum", "__version__", "load", "losses", "orders", "spectrum"]
+
+_LAZY = {
+    "Spectrum": "fullrank.measure.spectrum",
+    "spectrum": "fullrank.measure.spectrum",
+    "load": "fullrank.training.checkpoint",
+}
+_LAZY_MODULES = ("losses", "orders")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    if name in _LAZY_MODULES:
+        return importlib.import_module(f"fullrank.{name}")
+    raise AttributeError(f"module 'fullrank' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,365 @@
+"""Orders: which images does step `s` see?
+
+An order is an immutable sequence of `steps` global batches. `order[s]` is computed from `(seed, s)` alone: it does not
+matter what was asked before, so a run resumes by asking for the next step, and any number of processes agree.
+
+The four orders are those of Li, Efros & Pathak, "Understanding Collapse in Non-Contrastive Siamese Representation
+Learning" (ECCV 2022, https://arxiv.org/abs/2209.15007), section 4, compared at equal numbers of gradient steps:
+
+| order          | the images that step `s` may draw from                                        |
+|----------------|-------------------------------------------------------------------------------|
+| `MultiplePass` | all of them, pass after pass                                                  |
+| `SinglePass`   | chunk `c` of `C`, seen many times in a row and never again                    |
+| `Cumulative`   | chunks `0..c`                                                                 |
+| `Hybrid`       | as `SinglePass` before the switch, as `MultiplePass` from the switch on       |
+
+One permutation of the images, fixed by the seed, decides when each arrives; chunks are its consecutive pieces, and each
+chunk gets an equal share of the steps. Within a pool, images come in reshuffled passes. The remainder of a pass that does
+not fill a batch is dropped (a different one each pass), so no batch straddles two passes and no image appears twice in one.
+Nothing about the model is reset at a chunk boundary.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from fullrank.data.randomness import Purpose, check_seed, permutation
+from fullrank.errors import FullrankError
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A stretch of consecutive steps that draw from one pool of images.
+
+    Attributes:
+        first: The first step of the slot.
+        stop: The step after its last one.
+        lo: The pool is `arrival[lo:hi]`, a piece of the arrival permutation.
+        hi: See `lo`.
+        stream: Which stream of shuffles the slot's passes use; unique to the slot within its order.
+        origin: The step at which pass 0 of the stream began. It lies before `first` where a slot joins a stream that
+            it did not start, as the multiple-pass part of `Hybrid` does.
+    """
+
+    first: int
+    stop: int
+    lo: int
+    hi: int
+    stream: int
+    origin: int
+
+
+class Order(ABC):
+    """A sequence of global batches of image indices; see the module's text for the rules all orders share.
+
+    Attributes:
+        size: The number of images.
+        batch_size: The images of one step, over all processes.
+        steps: The number of gradient steps, `len(order)`.
+        seed: The arrival permutation and all shuffles follow from it.
+    """
+
+    name: ClassVar[str]
+    size: int
+    batch_size: int
+    steps: int
+    seed: int
+
+    @abstractmethod
+    def slot(self, step: int) -> Slot:
+        """Return the stretch of steps that contains `step` (in `[0, steps)`)."""
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> Tensor:
+        """Return the image indices of one step, `(batch_size,)` int64.
+
+        The first look into a pass shuffles it, O(pool log pool), and keeps the result; every other is O(batch_size).
+
+        Raises:
+            IndexError: `step` is outside `[-steps, steps)`.
+        """
+        step = self._check_step(step)
+        slot = self.slot(step)
+        passes, batch = divmod(step - slot.origin, (slot.hi - slot.lo) // self.batch_size)
+        shuffled = _shuffled_pass(self.seed, self.size, slot.lo, slot.hi, slot.stream, passes)
+        # a copy, so that nobody can write into the kept pass
+        return torch.from_numpy(shuffled[batch * self.batch_size : (batch + 1) * self.batch_size].copy())
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[step] for step in range(self.steps))
+
+    def pool(self, step: int) -> Tensor:
+        """Return the ascending indices of all images that `step` may draw from, `(pool,)` int64."""
+        slot = self.slot(self._check_step(step))
+        return torch.from_numpy(np.sort(_arrival(self.seed, self.size)[slot.lo : slot.hi]))
+
+    def span(self, step: int) -> range:
+        """Return the steps that share the pool of `step`: a loader may keep that pool until `span(step).stop`."""
+        slot = self.slot(self._check_step(step))
+        return range(slot.first, slot.stop)
+
+    def _check_step(self, step: int) -> int:
+        if not -self.steps <= step < self.steps:
+            raise IndexError(f"step {step} is outside an order of {self.steps} steps")
+        return step % self.steps
+
+    def _validate(self) -> None:
+        for name in ("size", "batch_size", "steps"):
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+                raise FullrankError(f"{name} must be a whole number of at least 1, got {value!r}")
+        check_seed(self.seed)
+        if self.batch_size > self.size:
+            raise FullrankError(
+                f"batch_size={self.batch_size} is larger than the {self.size} images there are, and an image appears "
+                f"at most once in a batch: use batch_size <= {self.size} or more images"
+            )
+
+
+@dataclass(frozen=True)
+class MultiplePass(Order):
+    """Show all images in reshuffled passes: the usual "epochs".
+
+    >>> order = MultiplePass(size=10, batch_size=4, steps=5)
+    >>> len(order), order[0].shape, sorted(order.pool(3).tolist()) == list(range(10))
+    (5, torch.Size([4]), True)
+    """
+
+    size: int
+    batch_size: int
+    steps: int
+    seed: int = 0
+    name: ClassVar[str] = "multiple-pass"
+
+    def __post_init__(self) -> None:
+        self._validate()
+
+    def slot(self, step: int) -> Slot:
+        """Return the one slot there is: all steps, all images."""
+        return Slot(0, self.steps, 0, self.size, stream=0, origin=0)
+
+
+class _Chunked(Order):
+    """What the orders in chunks share: equal chunks of the arrival permutation, equal shares of the steps."""
+
+    chunks: int
+
+    def chunk(self, step: int) -> int:
+        """Return the chunk whose turn it is at `step`: the `c` with `c * steps // chunks <= step < (c+1) * steps // chunks`."""
+        return ((step + 1) * self.chunks - 1) // self.steps
+
+    def _bounds(self, chunk: int) -> tuple[int, int, int, int]:
+        """Return a chunk's first and stop step, and its first and stop place in the arrival permutation."""
+        return (
+            chunk * self.steps // self.chunks,
+            (chunk + 1) * self.steps // self.chunks,
+            chunk * self.size // self.chunks,
+            (chunk + 1) * self.size // self.chunks,
+        )
+
+    def _validate(self) -> None:
+        super()._validate()
+        if not isinstance(self.chunks, Integral) or isinstance(self.chunks, bool) or self.chunks < 1:
+            raise FullrankError(f"chunks must be a whole number of at least 1, got {self.chunks!r}")
+        smallest = self.size // self.chunks
+        if smallest < self.batch_size:
+            raise FullrankError(
+                f"chunks={self.chunks} cuts {self.size} images into chunks of {smallest}, smaller than "
+                f"batch_size={self.batch_size}: use chunks <= {self.size // self.batch_size}"
+                + (f" or batch_size <= {smallest}" if smallest else "")
+            )
+        if self.steps < self.chunks:
+            raise FullrankError(
+                f"steps={self.steps} leaves some of chunks={self.chunks} without a step: use chunks <= {self.steps}"
+            )
+
+
+@dataclass(frozen=True)
+class SinglePass(_Chunked):
+    """Show the images chunk by chunk, each chunk in as many reshuffled passes as its share of the steps holds.
+
+    "Single pass" is over the chunks: an image is seen many times while its chunk lasts, and never after.
+    """
+
+    size: int
+    batch_size: int
+    steps: int
+    chunks: int = 100
+    seed: int = 0
+    name: ClassVar[str] = "single-pass"
+
+    def __post_init__(self) -> None:
+        self._validate()
+
+    def slot(self, step: int) -> Slot:
+        """Return the slot of the step's chunk."""
+        chunk = self.chunk(step)
+        first, stop, lo, hi = self._bounds(chunk)
+        return Slot(first, stop, lo, hi, stream=1 + chunk, origin=first)
+
+
+@dataclass(frozen=True)
+class Cumulative(_Chunked):
+    """Show all images that have arrived so far: the pool grows by a chunk at each boundary."""
+
+    size: int
+    batch_size: int
+    steps: int
+    chunks: int = 100
+    seed: int = 0
+    name: ClassVar[str] = "cumulative"
+
+    def __post_init__(self) -> None:
+        self._validate()
+
+    def slot(self, step: int) -> Slot:
+        """Return the slot in which the step's chunk is the newest."""
+        chunk = self.chunk(step)
+        first, stop, _, hi = self._bounds(chunk)
+        return Slot(first, stop, 0, hi, stream=1 + chunk, origin=first)
+
+
+@dataclass(frozen=True)
+class Hybrid(_Chunked):
+    """Run `SinglePass` up to the switch, then `MultiplePass` over all images, chunks never visited included.
+
+    From the switch on, `hybrid[s]` equals `MultiplePass(...)[s]` of the same seed, and before it `SinglePass(...)[s]`: the
+    same as resuming a multiple-pass run from a single-pass checkpoint, which is how [Li22] made it.
+
+    Attributes:
+        switch: The share of the steps after which it switches, in [0, 1]. [Li22]: 0.4 on ImageNet, 0.6 on Places365.
+    """
+
+    size: int
+    batch_size: int
+    steps: int
+    chunks: int = 100
+    switch: float = 0.4
+    seed: int = 0
+    name: ClassVar[str] = "hybrid"
+
+    def __post_init__(self) -> None:
+        self._validate()
+        if not isinstance(self.switch, Real) or not 0 <= self.switch <= 1:
+            raise FullrankError(f"switch must be a share of the steps, from 0 to 1, got {self.switch!r}")
+
+    @property
+    def switch_step(self) -> int:
+        """The first step of the multiple-pass part."""
+        return round(self.switch * self.steps)
+
+    def slot(self, step: int) -> Slot:
+        """Return the step's chunk, cut off at the switch, or the multiple-pass part."""
+        if step >= self.switch_step:
+            return Slot(self.switch_step, self.steps, 0, self.size, stream=0, origin=0)
+        chunk = self.chunk(step)
+        first, stop, lo, hi = self._bounds(chunk)
+        return Slot(first, min(stop, self.switch_step), lo, hi, stream=1 + chunk, origin=first)
+
+
+ORDERS: dict[str, type[Order]] = {order.name: order for order in (MultiplePass, SinglePass, Cumulative, Hybrid)}
+
+
+def subset(size: int, fraction: float, seed: int = 0) -> Tensor:
+    """Choose a share of the images; with one seed, smaller subsets lie inside larger ones.
+
+    As in [Li22] (Fig. 2), the subset is the tail of the arrival permutation.
+
+    Args:
+        size: The number of images.
+        fraction: The share to keep, in (0, 1]; `round(size * fraction)` images, at least 1.
+        seed: The seed of the arrival permutation.
+
+    Returns:
+        The kept indices, ascending, `(kept,)` int64.
+
+    Raises:
+        FullrankError: `fraction` is not in (0, 1], or `size` is below 1.
+    """
+    if size < 1:
+        raise FullrankError(f"size must be at least 1, got {size!r}")
+    if not 0 < fraction <= 1:
+        raise FullrankError(f"subset must be a share of the images in (0, 1], got {fraction!r} (5 % is 0.05)")
+    check_seed(seed)
+    kept = max(1, round(size * fraction))
+    return torch.from_numpy(np.sort(_arrival(seed, size)[size - kept :]))
+
+
+class OrderSampler:
+    """Make an order the `batch_sampler` of anybody's `DataLoader`.
+
+    One pass over the sampler is one whole run of `len(order)` steps. With several processes, each gets its contiguous
+    piece of every global batch.
+
+    `state_dict()["step"]` counts the batches handed out. A `DataLoader` with workers asks ahead of what it has returned, so
+    after an interruption restart from your own step count: `OrderSampler(order, start=step)`.
+
+    Args:
+        order: The order to follow.
+        start: The first step to give.
+        rank: This process, in `[0, world_size)`.
+        world_size: The number of processes; it must divide the order's batch size.
+
+    Raises:
+        FullrankError: `start`, `rank` or `world_size` does not fit.
+
+    >>> sampler = OrderSampler(MultiplePass(size=6, batch_size=2, steps=3))
+    >>> [len(batch) for batch in sampler]
+    [2, 2, 2]
+    """
+
+    def __init__(self, order: Order, *, start: int = 0, rank: int = 0, world_size: int = 1) -> None:
+        if world_size < 1 or order.batch_size % world_size:
+            raise FullrankError(
+                f"batch_size={order.batch_size} does not divide over world_size={world_size} processes: use a multiple"
+            )
+        if not 0 <= rank < world_size:
+            raise FullrankError(f"rank must be in [0, {world_size}), got {rank}")
+        self.order = order
+        self.rank = rank
+        self.world_size = world_size
+        self.load_state_dict({"step": start})
+
+    def __len__(self) -> int:
+        return len(self.order) - self.step
+
+    def __iter__(self) -> Iterator[list[int]]:
+        share = self.order.batch_size // self.world_size
+        while self.step < len(self.order):
+            batch = self.order[self.step]
+            self.step += 1
+            yield batch[self.rank * share : (self.rank + 1) * share].tolist()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the next step to give, as plain numbers."""
+        return {"step": self.step}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state that `state_dict` returned."""
+        step = state["step"]
+        if not 0 <= step <= len(self.order):
+            raise FullrankError(f"step must be in [0, {len(self.order)}], got {step}")
+        self.step: int = step
+
+
+# Kept across orders by value: a few passes cost 8 bytes an image each (10 MB for ImageNet).
+@lru_cache(maxsize=4)
+def _arrival(seed: int, size: int) -> npt.NDArray[np.int64]:
+    return permutation(seed, Purpose.ARRIVAL, 0, 0, size)
+
+
+@lru_cache(maxsize=4)
+def _shuffled_pass(seed: int, size: int, lo: int, hi: int, stream: int, passes: int) -> npt.NDArray[np.int64]:
+    return _arrival(seed, size)[lo:hi][permutation(seed, Purpose.PASS, stream, passes, hi - lo)]

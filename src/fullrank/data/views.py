@@ -1,0 +1,471 @@
+"""Random views: augment a whole batch at once, on the device it lies on, each image with parameters of its own.
+
+A view is `appearance(crop(images, parameters), parameters)`. The parameters come from `draw`, a pure function of
+`(seed, step, place in the global batch)`; the operations are deterministic given them, and agree with
+`torchvision.transforms.v2.functional` on the same image, to within interpolation rounding.
+
+Recipes:
+
+* `simsiam`: Chen & He 2021 (https://arxiv.org/abs/2011.10566), the MoCo-v2 set; also [Li22]'s.
+* `byol`: Grill et al. 2020 (https://arxiv.org/abs/2006.07733), asymmetric: blur and solarise differ between the views.
+* `cifar`: `simsiam` without blur, as is usual for images of about 32 x 32.
+* `eval`: no augmentation: resize the shorter side to 8/7 of the size, crop the centre (256 / 224 on ImageNet).
+
+Images are `(B, 3, H, W)`, float in [0, 1] unless said otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fullrank.data.randomness import Purpose, uniform
+from fullrank.errors import FullrankError, nearest
+
+Interpolation = Literal["bilinear", "bicubic"]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+SOLARISE_THRESHOLD = 128 / 255
+"""Pixels at or above it are inverted (PIL's default of 128)."""
+
+
+@dataclass(frozen=True)
+class ViewRecipe:
+    """The distribution that one view's parameters are drawn from.
+
+    Attributes:
+        crop_scale: Least and greatest share of the image's area that the crop covers, in (0, 1].
+        crop_ratio: Least and greatest width / height of the crop.
+        interpolation: How the crop is resized (with antialiasing, as PIL does).
+        flip: Probability of a horizontal flip.
+        jitter: Probability of colour jitter, in a random order of its four operations.
+        brightness: Factor from `[1 - brightness, 1 + brightness]`.
+        contrast: Likewise.
+        saturation: Likewise.
+        hue: Shift from `[-hue, hue]`, in turns of the colour circle; at most 0.5.
+        grayscale: Probability of dropping the colour.
+        blur: Probability of Gaussian blur.
+        blur_sigma: Least and greatest standard deviation of the blur, in pixels of the view.
+        solarise: Probability of inverting the bright pixels.
+    """
+
+    crop_scale: tuple[float, float] = (0.2, 1.0)
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    interpolation: Interpolation = "bilinear"
+    flip: float = 0.5
+    jitter: float = 0.8
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.4
+    hue: float = 0.1
+    grayscale: float = 0.2
+    blur: float = 0.5
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    solarise: float = 0.0
+
+
+_SIMSIAM = ViewRecipe()
+_CIFAR = ViewRecipe(blur=0.0)
+_BYOL = ViewRecipe(crop_scale=(0.08, 1.0), interpolation="bicubic", saturation=0.2, blur=1.0)
+
+RECIPES: dict[str, tuple[ViewRecipe, ViewRecipe]] = {
+    "simsiam": (_SIMSIAM, _SIMSIAM),
+    "byol": (_BYOL, replace(_BYOL, blur=0.1, solarise=0.2)),
+    "cifar": (_CIFAR, _CIFAR),
+}
+"""The first and the second view's recipe. `eval` is not here: it draws nothing (see `eval_view`)."""
+
+
+def recipe(name: str, *, crop_min: float | None = None) -> tuple[ViewRecipe, ViewRecipe]:
+    """Return a named recipe for the two views.
+
+    Args:
+        name: A key of `RECIPES`.
+        crop_min: Replaces the least share of the area that a crop covers, in (0, 1].
+
+    Raises:
+        FullrankError: The name is unknown, or `crop_min` out of range.
+    """
+    if name not in RECIPES:
+        raise FullrankError(f"unknown views {name!r}{nearest(name, RECIPES)} (known: {', '.join(RECIPES)})")
+    first, second = RECIPES[name]
+    if crop_min is None:
+        return first, second
+    if not 0 < crop_min <= 1:
+        raise FullrankError(f"crop_min must be a share of the image's area in (0, 1], got {crop_min!r}")
+    return replace(first, crop_scale=(crop_min, 1.0)), replace(second, crop_scale=(crop_min, 1.0))
+
+
+@dataclass(frozen=True)
+class ViewParameters:
+    """What is done to each of B images to make one view of it; every field is a CPU tensor with B rows.
+
+    Attributes:
+        top: First row of the crop, int64.
+        left: First column of the crop, int64.
+        height: Rows of the crop, int64.
+        width: Columns of the crop, int64.
+        bicubic: Whether the crop is resized with the bicubic filter (else bilinear), bool.
+        flip: Whether it is flipped horizontally, bool.
+        jitter_order: `(B, 4)` int64: which operation comes first, second, ... (an index into `JITTER`); -1 for none.
+        jitter: `(B, 4)` float64: brightness, contrast and saturation factor, and hue shift in turns.
+        grayscale: Whether the colour is dropped, bool.
+        blur_sigma: Standard deviation of the blur in pixels, float64; 0 for none.
+        solarise: Whether bright pixels are inverted, bool.
+    """
+
+    top: Tensor
+    left: Tensor
+    height: Tensor
+    width: Tensor
+    bicubic: Tensor
+    flip: Tensor
+    jitter_order: Tensor
+    jitter: Tensor
+    grayscale: Tensor
+    blur_sigma: Tensor
+    solarise: Tensor
+
+    def __len__(self) -> int:
+        return len(self.top)
+
+    def __getitem__(self, rows: slice) -> ViewParameters:
+        return ViewParameters(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    @staticmethod
+    def cat(parts: list[ViewParameters]) -> ViewParameters:
+        """Join the parameters of several batches into those of one."""
+        return ViewParameters(
+            *(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(ViewParameters))
+        )
+
+
+JITTER = ("brightness", "contrast", "saturation", "hue")
+
+# The columns of the table of uniform numbers that `draw` reads, one row an image. A column's meaning never changes:
+# new operations take new columns, so old runs can still be repeated.
+_CROP_TRIES = 10  # as torchvision's RandomResizedCrop
+_SCALE = slice(0, 10)
+_RATIO = slice(10, 20)
+_TOP, _LEFT, _FLIP, _JITTER, _GRAY, _BLUR, _SIGMA, _SOLARISE = range(20, 28)
+_FACTORS = slice(28, 32)
+_ORDER = slice(32, 36)
+_COLUMNS = 40
+
+
+def draw(
+    recipe: ViewRecipe,
+    *,
+    seed: int,
+    step: int,
+    view: int,
+    heights: Tensor,
+    widths: Tensor,
+    first: int = 0,
+) -> ViewParameters:
+    """Draw the parameters of one view of each image of (a piece of) a step's global batch.
+
+    Args:
+        recipe: The distribution to draw from.
+        seed: The run's seed.
+        step: The step.
+        view: 0 for the first view, 1 for the second.
+        heights: Rows of each image, `(B,)`.
+        widths: Columns of each image, `(B,)`.
+        first: Where in the global batch these images begin; a process that holds places 32..63 of it passes 32.
+
+    Returns:
+        The parameters of the B images. They do not depend on B, on the other images or on earlier draws.
+    """
+    count = len(heights)
+    u = uniform(seed, Purpose.VIEW, step, view, (first + count, _COLUMNS))[first:]
+    h, w = heights.numpy().astype(np.float64), widths.numpy().astype(np.float64)
+    top, left, height, width = _random_crop(recipe, u, h, w)
+
+    def factor(column: int, spread: float) -> np.ndarray:
+        return 1 + spread * (2 * u[:, _FACTORS][:, column] - 1)
+
+    jitter = np.stack(
+        [
+            factor(0, recipe.brightness),
+            factor(1, recipe.contrast),
+            factor(2, recipe.saturation),
+            recipe.hue * (2 * u[:, _FACTORS][:, 3] - 1),
+        ],
+        axis=1,
+    )
+    order = np.argsort(u[:, _ORDER], axis=1, kind="stable")
+    order[u[:, _JITTER] >= recipe.jitter] = -1
+    low, high = recipe.blur_sigma
+    sigma = np.where(u[:, _BLUR] < recipe.blur, low + (high - low) * u[:, _SIGMA], 0.0)
+    return ViewParameters(
+        top=torch.from_numpy(top),
+        left=torch.from_numpy(left),
+        height=torch.from_numpy(height),
+        width=torch.from_numpy(width),
+        bicubic=torch.full((count,), recipe.interpolation == "bicubic"),
+        flip=torch.from_numpy(u[:, _FLIP] < recipe.flip),
+        jitter_order=torch.from_numpy(order),
+        jitter=torch.from_numpy(jitter),
+        grayscale=torch.from_numpy(u[:, _GRAY] < recipe.grayscale),
+        blur_sigma=torch.from_numpy(sigma),
+        solarise=torch.from_numpy(u[:, _SOLARISE] < recipe.solarise),
+    )
+
+
+def _random_crop(
+    recipe: ViewRecipe, u: np.ndarray, h: np.ndarray, w: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Draw crops as torchvision's RandomResizedCrop: ten tries at an area and a ratio, else the largest centre crop."""
+    low, high = recipe.crop_scale
+    area = (h * w)[:, None] * (low + (high - low) * u[:, _SCALE])
+    log_low, log_high = math.log(recipe.crop_ratio[0]), math.log(recipe.crop_ratio[1])
+    ratio = np.exp(log_low + (log_high - log_low) * u[:, _RATIO])
+    widths, heights = np.rint(np.sqrt(area * ratio)), np.rint(np.sqrt(area / ratio))
+    fits = (widths > 0) & (widths <= w[:, None]) & (heights > 0) & (heights <= h[:, None])
+    rows, chosen = np.arange(len(u)), fits.argmax(axis=1)
+    found = fits[rows, chosen]
+
+    fallback_w = np.where(w / h > recipe.crop_ratio[1], np.rint(h * recipe.crop_ratio[1]), w)
+    fallback_h = np.where(w / h < recipe.crop_ratio[0], np.rint(w / recipe.crop_ratio[0]), h)
+    crop_w = np.where(found, widths[rows, chosen], fallback_w)
+    crop_h = np.where(found, heights[rows, chosen], fallback_h)
+    top = np.where(found, np.floor(u[:, _TOP] * (h - crop_h + 1)), (h - crop_h) // 2)
+    left = np.where(found, np.floor(u[:, _LEFT] * (w - crop_w + 1)), (w - crop_w) // 2)
+    return top.astype(np.int64), left.astype(np.int64), crop_h.astype(np.int64), crop_w.astype(np.int64)
+
+
+def crop(images: Tensor, parameters: ViewParameters, size: int) -> Tensor:
+    """Crop each image to its own box, resize the box to `size` x `size` with antialiasing, and flip where asked.
+
+    Resizing is linear and separable, so a box, a resize and a flip are one matrix for the rows and one for the columns of
+    each image, and the whole batch is two batched products.
+
+    Args:
+        images: `(B, C, H, W)`, uint8 or float.
+        parameters: The crop of each image, within its H x W.
+        size: Rows and columns of the result.
+
+    Returns:
+        `(B, C, size, size)` float32 in [0, 1] (clamped: the bicubic filter overshoots).
+
+    Raises:
+        FullrankError: The parameters are not as many as the images, or mix the two interpolations.
+    """
+    b, c, h, w = images.shape
+    if len(parameters) != b:
+        raise FullrankError(f"{b} images need as many rows of parameters, got {len(parameters)}")
+    if bool(parameters.bicubic.any()) != bool(parameters.bicubic.all()):
+        raise FullrankError("one batch mixes bilinear and bicubic crops: crop the two kinds separately")
+    kind: Interpolation = "bicubic" if bool(parameters.bicubic.any()) else "bilinear"
+    x = as_float(images)
+    rows = resize_matrix(parameters.top, parameters.height, h, size, kind).to(x.device)
+    columns = resize_matrix(parameters.left, parameters.width, w, size, kind, reverse=parameters.flip).to(x.device)
+    x = torch.bmm(x.reshape(b, c * h, w), columns.transpose(1, 2)).reshape(b, c, h, size)
+    x = torch.matmul(rows[:, None], x)
+    return x.clamp_(0, 1) if kind == "bicubic" else x
+
+
+def as_float(images: Tensor) -> Tensor:
+    """Return uint8 images as float32 in [0, 1], and float ones as float32."""
+    return images.to(torch.float32).div_(255) if images.dtype == torch.uint8 else images.to(torch.float32)
+
+
+def resize_matrix(
+    start: Tensor,
+    length: Tensor,
+    source: int,
+    size: int,
+    kind: Interpolation = "bilinear",
+    *,
+    reverse: Tensor | None = None,
+) -> Tensor:
+    """Build the matrices that take `source` pixels to `size` by antialiased resizing of `[start, start + length)`.
+
+    The weights are PIL's and torchvision's (`antialias=True`): a triangle, or Keys' cubic with a = -1/2, widened by the
+    scale where it shrinks, evaluated at pixel centres, cut at the box's border and normalised.
+
+    Args:
+        start: First pixel of the box, `(B,)`.
+        length: Pixels of the box, `(B,)`, at least 1.
+        source: Pixels of the image along this axis.
+        size: Pixels of the result along this axis.
+        kind: The filter.
+        reverse: `(B,)` bool: whose result to reverse (a flip).
+
+    Returns:
+        `(B, size, source)` float32; each row sums to 1.
+    """
+    scale = length.to(torch.float32) / size
+    stretch = scale.clamp(min=1)[:, None, None]
+    out = torch.arange(size, dtype=torch.float32)
+    centre = scale[:, None] * (out + 0.5)
+    if reverse is not None:
+        centre = torch.where(reverse[:, None], centre.flip(1), centre)
+    pixel = torch.arange(source)[None] - start[:, None]
+    distance = ((pixel[:, None, :] + 0.5 - centre[:, :, None]) / stretch).abs_()
+    weights = (1 - distance).clamp_(min=0) if kind == "bilinear" else _keys_cubic(distance)
+    weights *= ((pixel >= 0) & (pixel < length[:, None]))[:, None, :]
+    return weights / weights.sum(dim=2, keepdim=True)
+
+
+def _keys_cubic(x: Tensor) -> Tensor:
+    near = (1.5 * x - 2.5) * x * x + 1
+    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return torch.where(x < 1, near, torch.where(x < 2, far, 0.0))
+
+
+def appearance(images: Tensor, parameters: ViewParameters) -> Tensor:
+    """Apply colour jitter, grayscale, blur and solarise, in this order, each to the images that drew it.
+
+    Args:
+        images: `(B, 3, S, S)` float in [0, 1]. It may be overwritten.
+        parameters: What to do to each image.
+
+    Returns:
+        `(B, 3, S, S)`.
+    """
+    images = colour_jitter(images, parameters.jitter_order, parameters.jitter)
+    sigma = parameters.blur_sigma.to(images.device, images.dtype)
+    for chosen, operation in (
+        (parameters.grayscale, lambda x, rows: _luma(x).expand_as(x)),
+        (parameters.blur_sigma > 0, lambda x, rows: gaussian_blur(x, sigma[rows])),
+        (parameters.solarise, lambda x, rows: solarise(x)),
+    ):
+        rows = chosen.nonzero().squeeze(1).to(images.device)  # found on the CPU, so a GPU is not waited for
+        if len(rows):
+            images.index_copy_(0, rows, operation(images[rows], rows))
+    return images
+
+
+def colour_jitter(images: Tensor, order: Tensor, values: Tensor) -> Tensor:
+    """Change brightness, contrast, saturation and hue of each image, in the image's own order.
+
+    The first three are one blend, `target + factor (image - target)`, with black, the mean luma or the luma as target; so
+    each of the four turns is one blend of the whole batch, and a turn of the hue for the images whose turn that is.
+
+    Args:
+        images: `(B, 3, S, S)` float in [0, 1].
+        order: `(B, 4)`, on the CPU; see `ViewParameters.jitter_order`.
+        values: `(B, 4)`; see `ViewParameters.jitter`.
+
+    Returns:
+        `(B, 3, S, S)`.
+    """
+    for operation in order.T:
+        if bool((operation < 0).all()):
+            continue
+        blends = (operation >= 0) & (operation < JITTER.index("hue"))
+        factor = values.gather(1, operation.clamp(min=0)[:, None]).squeeze(1).where(blends, torch.tensor(1.0))
+        to_mean = (operation == JITTER.index("contrast")).to(images.device, images.dtype)
+        to_luma = (operation == JITTER.index("saturation")).to(images.device, images.dtype)
+        luma = _luma(images)
+        mean = luma.mean(dim=(1, 2, 3))
+        target = torch.addcmul(_per_image(to_mean * mean), luma, _per_image(to_luma))
+        images = torch.lerp(target, images, _per_image(factor.to(images.device, images.dtype))).clamp_(0, 1)
+        turned = (operation == JITTER.index("hue")).nonzero().squeeze(1)
+        if len(turned):
+            shift = values[turned, JITTER.index("hue")].to(images.device, images.dtype)
+            rows = turned.to(images.device)
+            images.index_copy_(0, rows, turn_hue(images[rows], shift))
+    return images
+
+
+def _luma(images: Tensor) -> Tensor:
+    """Return ITU-R 601-2 luma, `(B, 1, S, S)`, with torchvision's coefficients."""
+    luma = 0.2989 * images[:, :1]
+    return luma.add_(images[:, 1:2], alpha=0.587).add_(images[:, 2:], alpha=0.114)
+
+
+def _per_image(values: Tensor) -> Tensor:
+    return values[:, None, None, None]
+
+
+def turn_hue(images: Tensor, shift: Tensor) -> Tensor:
+    """Turn the hue of `(B, 3, S, S)` images by `(B,)` shifts, in turns of the colour circle.
+
+    Written without going through HSV and back. Value v (the largest channel) and chroma c (largest minus smallest) stay; with
+    h the hue in turns, the red, green and blue channels are v - c clamp(2 - 6 |k|, 0, 1), where k is
+    h + 1/2, h + 1/6 and h - 1/6, each taken to [-1/2, 1/2].
+    """
+    r, g, b = images.unbind(1)
+    value = images.amax(1)
+    chroma = value - images.amin(1)
+    sixth = (6 * chroma).clamp_(min=1e-12).reciprocal_()  # a grey pixel has no hue, and c = 0 makes any do
+    h = torch.where(
+        value == r,
+        (g - b) * sixth,
+        torch.where(value == g, ((b - r) * sixth).add_(1 / 3), ((r - g) * sixth).add_(2 / 3)),
+    )
+    h += shift[:, None, None]
+    k = h.unsqueeze(1) + torch.tensor([1 / 2, 1 / 6, -1 / 6], dtype=h.dtype, device=h.device).view(1, 3, 1, 1)
+    k -= k.round()
+    k.abs_().mul_(-6).add_(2).clamp_(0, 1)
+    return torch.addcmul(value.unsqueeze(1), chroma.unsqueeze(1), k, value=-1)
+
+
+def blur_kernel_size(size: int) -> int:
+    """Return the taps of the blur for views of `size` pixels: a tenth of the size, odd, at least 3 (SimCLR's rule; 23 at 224)."""
+    return max(3, 2 * round((size / 10 - 1) / 2) + 1)
+
+
+def gaussian_blur(images: Tensor, sigma: Tensor) -> Tensor:
+    """Blur `(B, C, S, S)` images with `(B,)` standard deviations in pixels, `blur_kernel_size(S)` taps, reflected borders."""
+    b, c, h, w = images.shape
+    radius = blur_kernel_size(min(h, w)) // 2
+    offset = torch.arange(-radius, radius + 1, dtype=images.dtype, device=images.device)
+    taps = torch.exp(-0.5 * (offset / sigma[:, None]) ** 2)
+    taps = (taps / taps.sum(dim=1, keepdim=True)).repeat_interleave(c, dim=0)
+    x = F.pad(images, (radius,) * 4, mode="reflect").reshape(1, b * c, h + 2 * radius, w + 2 * radius)
+    x = F.conv2d(x, taps[:, None, :, None], groups=b * c)
+    return F.conv2d(x, taps[:, None, None, :], groups=b * c).reshape(b, c, h, w)
+
+
+def solarise(images: Tensor) -> Tensor:
+    """Invert the pixels of images at or above `SOLARISE_THRESHOLD`."""
+    return torch.where(images >= SOLARISE_THRESHOLD, 1 - images, images)
+
+
+def eval_view(images: Tensor, size: int) -> Tensor:
+    """Resize and crop the centre, without augmentation.
+
+    Larger images have their shorter side resized to `round(8/7 size)` before the crop (256 for 224); images of exactly
+    `size` x `size` stay as they are; smaller ones have their shorter side resized to `size`.
+
+    Args:
+        images: `(B, C, H, W)`, uint8 or float, one size for all.
+        size: Rows and columns of the result.
+
+    Returns:
+        `(B, C, size, size)` float32 in [0, 1].
+    """
+    h, w = images.shape[-2:]
+    x = as_float(images)
+    if (h, w) == (size, size):
+        return x
+    short = round(size * 8 / 7) if min(h, w) > size else size
+    # torchvision's Resize(short): the longer side keeps the ratio, rounded down; then CenterCrop
+    new_h, new_w = (short, int(short * w / h)) if h <= w else (int(short * h / w), short)
+    top, left = round((new_h - size) / 2), round((new_w - size) / 2)
+    rows = _whole_axis(h, new_h)[top : top + size].to(x.device)
+    columns = _whole_axis(w, new_w)[left : left + size].to(x.device)
+    return rows @ (x @ columns.T)
+
+
+def _whole_axis(source: int, size: int) -> Tensor:
+    return resize_matrix(torch.zeros(1, dtype=torch.int64), torch.tensor([source]), source, size)[0]
+
+
+def normalise(images: Tensor, mean: tuple[float, ...] = IMAGENET_MEAN, std: tuple[float, ...] = IMAGENET_STD) -> Tensor:
+    """Subtract the channels' mean and divide by their standard deviation; `(B, 3, S, S)` in [0, 1] in, the same shape out."""
+    scale = 1 / torch.tensor(std, dtype=images.dtype, device=images.device).view(1, -1, 1, 1)
+    shift = -torch.tensor(mean, dtype=images.dtype, device=images.device).view(1, -1, 1, 1) * scale
+    return torch.addcmul(shift, images, scale)

@@ -1,0 +1,23 @@
+"""The one exception that means "you can mend this": the command line prints it without a traceback."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class FullrankError(ValueError):
+    """Report bad input: what was wrong, the value it had, and what to do.
+
+    It is a `ValueError`, so library users catch it as they would any bad argument.
+    """
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return a hint such as `; did you mean 'simsiam'?` for a misspelt name, or an empty string.
+
+    >>> nearest("simsaim", ["simsiam", "byol"])
+    "; did you mean 'simsiam'?"
+    """
+    matches = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {matches[0]!r}?" if matches else ""

@@ -1,0 +1,229 @@
+"""The singular spectrum of a representation, and the scores that are functions of it alone.
+
+Legend: H: (N, D) representations of N images; s_1 >= ... >= s_D >= 0: singular values of H after centring its columns;
+p_k = s_k / sum_i s_i.
+
+| score                 | formula                                   | healthy                                   |
+|-----------------------|-------------------------------------------|-------------------------------------------|
+| `auc`                 | (1/D) sum_j sum_{i<=j} p_i                | low: (D+1)/(2D) when all directions are equal; 1 at rank one |
+| `rankme`              | exp(-sum_k p_k log p_k)                   | high, up to D                             |
+| `participation_ratio` | (sum_k s_k^2)^2 / sum_k s_k^4             | high, up to D                             |
+| `stable_rank`         | sum_k s_k^2 / s_1^2                       | high, up to D                             |
+| `alpha`               | exponent of s_k^2 ~ k^-alpha, k = 10..100 | near 1                                    |
+
+`auc` is [Li22]'s (https://arxiv.org/abs/2209.15007, eq. 1 and 2): singular values, not variances, despite the field's name
+"cumulative explained variance". It depends on D, so compare it between representations of one width only. Each number
+depends on how the features were made and preprocessed; `Spectrum.protocol` says how, and travels with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from fullrank.errors import FullrankError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.axes import Axes
+
+ALPHA_RANGE = (10, 100)
+"""First and last k of the power-law fit, as alpha-ReQ's authors fit it (Agrawal et al. 2022)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """Singular values and what follows from them.
+
+    Make one with `fullrank.spectrum(features)`, or from published singular values with `Spectrum(values)`.
+
+    Args:
+        singular_values: `(D,)`, non-negative and finite, in any order; kept as float64, descending.
+        protocol: How the values came about.
+
+    Raises:
+        FullrankError: The values are not a vector, are empty, negative, NaN or infinite.
+
+    >>> spectrum = Spectrum(torch.ones(4))
+    >>> spectrum.auc, spectrum.rankme, spectrum.dead()
+    (0.625, 4.0, 0)
+    """
+
+    singular_values: Tensor
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        values = torch.as_tensor(self.singular_values).detach().to("cpu", torch.float64)
+        if values.ndim != 1 or len(values) == 0:
+            raise FullrankError(f"singular values must be a vector of at least one, got shape {tuple(values.shape)}")
+        if not bool((torch.isfinite(values) & (values >= 0)).all()):
+            raise FullrankError("singular values must be finite and not negative")
+        object.__setattr__(self, "singular_values", values.sort(descending=True).values)
+
+    @property
+    def dim(self) -> int:
+        """The number of directions D, dead ones included."""
+        return len(self.singular_values)
+
+    @property
+    def _p(self) -> Tensor:
+        """The shares p_k; all zero for features without any variation."""
+        total = self.singular_values.sum()
+        return self.singular_values / total if total > 0 else self.singular_values
+
+    @property
+    def explained(self) -> Tensor:
+        """Cumulative explained variance, `(D,)`: the share of the sum of singular values in the first j ([Li22] eq. 1).
+
+        All ones for constant features: there is nothing that the first direction leaves unexplained.
+        """
+        if self.singular_values[0] == 0:
+            return torch.ones_like(self.singular_values)
+        return self._p.cumsum(0).clamp(max=1.0)
+
+    @property
+    def auc(self) -> float:
+        """Area under `explained`, in [(D+1)/(2D), 1]; lower is better; 1 for constant features ([Li22] eq. 2)."""
+        return float(self.explained.mean())
+
+    @property
+    def rankme(self) -> float:
+        """RankMe, the exponential of the entropy of p, in [1, D]; higher is better; 0 for constant features.
+
+        Garrido et al. 2023 (https://arxiv.org/abs/2210.02885, eq. 1) take uncentred embeddings: see `center` of `spectrum`.
+        Their eps of 1e-7, there to keep log(0) out of float32, is not needed here: 0 log 0 = 0.
+        """
+        if self.singular_values[0] == 0:
+            return 0.0
+        return float(torch.special.entr(self._p).sum().exp())
+
+    @property
+    def participation_ratio(self) -> float:
+        """(sum s^2)^2 / sum s^4, in [1, D]; higher is better; 0 for constant features."""
+        relative = self._relative_variances
+        return float(relative.sum() ** 2 / (relative**2).sum()) if len(relative) else 0.0
+
+    @property
+    def stable_rank(self) -> float:
+        """Sum of s^2 / s_1^2, in [1, D]; higher is better; 0 for constant features. NESum, where features are centred."""
+        return float(self._relative_variances.sum())
+
+    @property
+    def _relative_variances(self) -> Tensor:
+        top = self.singular_values[0]
+        return (self.singular_values / top) ** 2 if top > 0 else self.singular_values[:0]
+
+    @property
+    def alpha(self) -> float:
+        """Exponent of the power law s_k^2 ~ k^-alpha (alpha-ReQ), a least-squares fit of logs; near 1 is best.
+
+        The fit runs over k = 10..100, or up to the last direction that is not exactly dead, with weights 1/k, in log k. NaN when
+        fewer than three directions lie in the range.
+        """
+        first, last = ALPHA_RANGE
+        values = self.singular_values[first - 1 : last]
+        values = values[values > 0]
+        if len(values) < 3:
+            return float("nan")
+        k = torch.arange(first, first + len(values), dtype=torch.float64)
+        weight = (1 / k) / (1 / k).sum()
+        x, y = k.log(), 2 * values.log()
+        x, y = x - (weight * x).sum(), y - (weight * y).sum()
+        return float(-(weight * x * y).sum() / (weight * x * x).sum())
+
+    def dead(self, tol: float = 1e-3) -> int:
+        """Count the directions whose singular value is below `tol` times the largest; all D for constant features."""
+        if self.singular_values[0] == 0:
+            return self.dim
+        return int((self.singular_values < tol * self.singular_values[0]).sum())
+
+    def plot(self, ax: Axes | None = None, **line: Any) -> Axes:
+        """Draw the singular values on a log scale, as [Li22] Fig. 3.
+
+        Args:
+            ax: Where to draw; a new figure when omitted.
+            **line: Passed on to `Axes.plot`.
+        """
+        import matplotlib.pyplot as plt
+
+        if ax is None:
+            ax = plt.subplots()[1]
+        ax.semilogy(range(1, self.dim + 1), self.singular_values.clamp(min=1e-300).numpy(), **line)
+        ax.set_xlabel("direction")
+        ax.set_ylabel("singular value")
+        return ax
+
+    def __repr__(self) -> str:
+        return (
+            f"Spectrum(dim={self.dim}, auc={self.auc:.4f}, rankme={self.rankme:.1f}, "
+            f"participation_ratio={self.participation_ratio:.1f}, dead={self.dead()})"
+        )
+
+
+def spectrum(features: Tensor | np.ndarray, *, center: bool = True, normalize: bool = False) -> Spectrum:
+    """Measure the singular values of a feature matrix, in float64.
+
+    The default, centred and not normalised, is [Li22]'s, who apply it to the backbone's pooled output over the training images,
+    without augmentation, the model in eval mode. RankMe as published is `center=False` on the projector's output.
+
+    Args:
+        features: `(N, D)`, real. All N rows are used; N should be several times D, or the finite sample itself bends the spectrum.
+        center: Subtract the mean of each column.
+        normalize: Divide each row by its L2 norm first (before centring; a zero row stays zero).
+
+    Returns:
+        A spectrum of D values. With N <= D at most N - 1 of them (N, uncentred) can differ from zero; the rest are zeros, so that
+        scores keep their D.
+
+    Raises:
+        FullrankError: `features` is not a matrix of numbers, is empty, has a single row to centre, or holds NaN or infinity.
+
+    >>> import fullrank
+    >>> fullrank.spectrum(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])).auc
+    0.75
+    """
+    x = _as_matrix(features)
+    n, d = x.shape
+    x = x.to(torch.float64)
+    finite = torch.isfinite(x)
+    if not bool(finite.all()):
+        rows = (~finite).any(dim=1)
+        raise FullrankError(
+            f"features hold NaN or infinity in {int(rows.sum())} of {n} rows, first in row {int(rows.int().argmax())}: "
+            "the encoder diverged or the file is damaged; drop these rows or look at the checkpoint before"
+        )
+    if normalize:
+        norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+        x = x / torch.where(norm > 0, norm, 1.0)
+    if center:
+        if n < 2:
+            raise FullrankError("features have one row, and centring leaves nothing of it: give at least two, or center=False")
+        # Shifted by a row first: columns that are constant become exactly zero, not rounding noise.
+        x = x - x[0].clone()
+        x = x - x.mean(dim=0)
+    values = torch.zeros(d, dtype=torch.float64)
+    found = torch.linalg.svdvals(x if n >= d else x.T)
+    values[: len(found)] = found.cpu()
+    return Spectrum(values, {"n": n, "d": d, "center": center, "normalize": normalize, "dtype": _dtype_name(features)})
+
+
+def _as_matrix(features: Tensor | np.ndarray) -> Tensor:
+    try:
+        x = torch.as_tensor(features).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise FullrankError(f"features must be a matrix of numbers (N, D), got {type(features).__name__}: {error}") from None
+    if x.ndim != 2:
+        raise FullrankError(f"features must be a matrix (N, D), got shape {tuple(x.shape)}: flatten or pool them first")
+    if x.numel() == 0:
+        raise FullrankError(f"features are empty, shape {tuple(x.shape)}: give at least two rows and one column")
+    if x.is_complex():
+        raise FullrankError("features must be real, got complex numbers")
+    return x
+
+
+def _dtype_name(features: Tensor | np.ndarray) -> str:
+    return str(features.dtype).removeprefix("torch.")
