@@ -1,0 +1,1 @@
+"""One run: its configuration, the loop, optimiser and schedule, checkpoints and the run folder."""

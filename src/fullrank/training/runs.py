@@ -1,0 +1,169 @@
+"""The run folder: what a run leaves on disk, written so that a kill at any moment loses nothing that was finished.
+
+    config.yaml           the resolved configuration (usable with `--config`), and under `environment` versions and hardware
+    metrics.jsonl         one record a line; a function of configuration and step alone, so a resumed run has the same bytes
+    timing.jsonl          seconds and images/s, which are not
+    spectra.safetensors   steps (K,) int64; singular_values (K, D) float64
+    samples.png           some images and their views
+    checkpoints/          step_00001000.pt, ...
+    summary.json          final scores, each with its protocol
+    report.html
+
+Records of metrics.jsonl have `kind` and `step` (finished gradient steps): `protocols` (once, at step 0), `train` (means over the
+steps since the last one) and `measure`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from fullrank.errors import FullrankError
+
+METRICS, TIMING, SPECTRA, SUMMARY, CONFIG = (
+    "metrics.jsonl",
+    "timing.jsonl",
+    "spectra.safetensors",
+    "summary.json",
+    "config.yaml",
+)
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path` that takes its place when the block ends well, and vanishes when it does not.
+
+    The bytes are on the disk (fsync) before the name changes, so a reader sees the old file or the whole new one.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run folder holds, read for a report.
+
+    Attributes:
+        path: The folder.
+        config: The resolved configuration, nested.
+        environment: Versions and hardware.
+        records: The lines of metrics.jsonl, in order.
+        timing: The lines of timing.jsonl, in order.
+        spectrum_steps: `(K,)` int64.
+        singular_values: `(K, D)` float64, each row descending.
+        summary: Final scores; None while the run is unfinished.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    environment: dict[str, Any]
+    records: list[dict[str, Any]]
+    timing: list[dict[str, Any]]
+    spectrum_steps: np.ndarray
+    singular_values: np.ndarray
+    summary: dict[str, Any] | None
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.resolve().name
+
+    def of_kind(self, kind: str) -> list[dict[str, Any]]:
+        """Return the records of one kind."""
+        return [record for record in self.records if record["kind"] == kind]
+
+    @property
+    def protocols(self) -> dict[str, Any]:
+        """How each measure of this run is taken; empty before the first measurement."""
+        found = self.of_kind("protocols")
+        return {key: value for key, value in found[0].items() if key not in ("kind", "step")} if found else {}
+
+
+def read_run(path: Path | str) -> RunRecord:
+    """Read a run folder.
+
+    Raises:
+        FullrankError: There is no run at `path`, or a file in it is damaged.
+    """
+    path = Path(path)
+    if not (path / CONFIG).is_file():
+        what = "is not a run" if path.exists() else "does not exist"
+        raise FullrankError(f"{path} {what}: expected a folder made by `fullrank train`, with a {CONFIG} in it")
+    try:
+        config = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
+        environment = config.pop("environment", {})
+    except (yaml.YAMLError, AttributeError) as error:
+        raise FullrankError(f"{path / CONFIG} is damaged: {error}") from None
+    steps, values = read_spectra(path / SPECTRA)
+    summary_path = path / SUMMARY
+    return RunRecord(
+        path=path,
+        config=config,
+        environment=environment,
+        records=read_lines(path / METRICS),
+        timing=read_lines(path / TIMING),
+        spectrum_steps=steps,
+        singular_values=values,
+        summary=json.loads(summary_path.read_text(encoding="utf-8")) if summary_path.is_file() else None,
+    )
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Read a file of one JSON record a line; a last line that a kill cut short is left out.
+
+    Raises:
+        FullrankError: A line other than the last cannot be read.
+    """
+    if not path.is_file():
+        return []
+    records = []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    for number, line in enumerate(lines, start=1):
+        try:
+            if line:
+                records.append(json.loads(line))
+        except json.JSONDecodeError:
+            if number == len(lines):  # no newline after it: it was being written
+                break
+            raise FullrankError(f"{path}, line {number}, is not a record: {line[:80]!r}") from None
+    return records
+
+
+def read_spectra(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Read spectra.safetensors: steps `(K,)` and singular values `(K, D)`; no rows when there is no file yet."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    if not path.is_file():
+        return np.zeros(0, dtype=np.int64), np.zeros((0, 0))
+    try:
+        tensors = load_file(path)
+        return tensors["steps"], tensors["singular_values"]
+    except (SafetensorError, KeyError) as error:
+        raise FullrankError(f"{path} is damaged or was not written by fullrank: {error}") from None
