@@ -14,9 +14,10 @@ Learning" (ECCV 2022, https://arxiv.org/abs/2209.15007), section 4, compared at 
 | `Hybrid`       | as `SinglePass` before the switch, as `MultiplePass` from the switch on       |
 
 One permutation of the images, fixed by the seed, decides when each arrives; chunks are its consecutive pieces, and each
-chunk gets an equal share of the steps. Within a pool, images come in reshuffled passes. The remainder of a pass that does
-not fill a batch is dropped (a different one each pass), so no batch straddles two passes and no image appears twice in one.
-Nothing about the model is reset at a chunk boundary.
+chunk gets an equal share of the steps. Within a pool, images come in reshuffled passes. The remainder of a pass that
+does
+not fill a batch is dropped (a different one each pass), so no batch straddles two passes and no image appears twice
+in one. Nothing about the model is reset at a chunk boundary.
 """
 
 from __future__ import annotations
@@ -157,7 +158,7 @@ class _Chunked(Order):
     chunks: int
 
     def chunk(self, step: int) -> int:
-        """Return the chunk whose turn it is at `step`: the `c` with `c * steps // chunks <= step < (c+1) * steps // chunks`."""
+        """Return the chunk of a step: the c with `c * steps // chunks <= step < (c + 1) * steps // chunks`."""
         return ((step + 1) * self.chunks - 1) // self.steps
 
     def _bounds(self, chunk: int) -> tuple[int, int, int, int]:
@@ -235,7 +236,8 @@ class Cumulative(_Chunked):
 class Hybrid(_Chunked):
     """Run `SinglePass` up to the switch, then `MultiplePass` over all images, chunks never visited included.
 
-    From the switch on, `hybrid[s]` equals `MultiplePass(...)[s]` of the same seed, and before it `SinglePass(...)[s]`: the
+    From the switch on, `hybrid[s]` equals `MultiplePass(...)[s]` of the same seed, and before it
+    `SinglePass(...)[s]`: the
     same as resuming a multiple-pass run from a single-pass checkpoint, which is how [Li22] made it.
 
     Attributes:
@@ -303,8 +305,8 @@ class OrderSampler:
     One pass over the sampler is one whole run of `len(order)` steps. With several processes, each gets its contiguous
     piece of every global batch.
 
-    `state_dict()["step"]` counts the batches handed out. A `DataLoader` with workers asks ahead of what it has returned, so
-    after an interruption restart from your own step count: `OrderSampler(order, start=step)`.
+    `state_dict()["step"]` counts the batches handed out. A `DataLoader` with workers asks ahead of what it has
+    returned, so after an interruption restart from your own step count: `OrderSampler(order, start=step)`.
 
     Args:
         order: The order to follow.

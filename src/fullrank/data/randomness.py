@@ -46,7 +46,7 @@ def uniform(seed: int, purpose: Purpose, a: int, b: int, shape: tuple[int, ...])
 
 
 def permutation(seed: int, purpose: Purpose, a: int, b: int, size: int) -> npt.NDArray[np.int64]:
-    """Draw a permutation of `range(size)`: the ranks of random 64-bit words (ties, of chance size^2 / 2^65, by index)."""
+    """Draw a permutation of `range(size)`: the order of random 64-bit words (equal ones, if ever, by index)."""
     return np.argsort(random_bits(seed, purpose, a, b, size), kind="stable")
 
 

@@ -246,8 +246,8 @@ def _random_crop(
 def crop(images: Tensor, parameters: ViewParameters, size: int) -> Tensor:
     """Crop each image to its own box, resize the box to `size` x `size` with antialiasing, and flip where asked.
 
-    Resizing is linear and separable, so a box, a resize and a flip are one matrix for the rows and one for the columns of
-    each image, and the whole batch is two batched products.
+    Resizing is linear and separable, so a box, a resize and a flip are one matrix for the rows and one for the
+    columns of each image, and the whole batch is two batched products.
 
     Args:
         images: `(B, C, H, W)`, uint8 or float.
@@ -349,7 +349,8 @@ def appearance(images: Tensor, parameters: ViewParameters) -> Tensor:
 def colour_jitter(images: Tensor, order: Tensor, values: Tensor) -> Tensor:
     """Change brightness, contrast, saturation and hue of each image, in the image's own order.
 
-    The first three are one blend, `target + factor (image - target)`, with black, the mean luma or the luma as target; so
+    The first three are one blend, `target + factor (image - target)`, with black, the mean luma or the luma as
+    target; so
     each of the four turns is one blend of the whole batch, and a turn of the hue for the images whose turn that is.
 
     Args:
@@ -392,8 +393,8 @@ def _per_image(values: Tensor) -> Tensor:
 def turn_hue(images: Tensor, shift: Tensor) -> Tensor:
     """Turn the hue of `(B, 3, S, S)` images by `(B,)` shifts, in turns of the colour circle.
 
-    Written without going through HSV and back. Value v (the largest channel) and chroma c (largest minus smallest) stay; with
-    h the hue in turns, the red, green and blue channels are v - c clamp(2 - 6 |k|, 0, 1), where k is
+    Written without going through HSV and back. Value v (the largest channel) and chroma c (largest minus smallest)
+    stay; with h the hue in turns, the red, green and blue channels are v - c clamp(2 - 6 |k|, 0, 1), where k is
     h + 1/2, h + 1/6 and h - 1/6, each taken to [-1/2, 1/2].
     """
     r, g, b = images.unbind(1)
@@ -413,12 +414,12 @@ def turn_hue(images: Tensor, shift: Tensor) -> Tensor:
 
 
 def blur_kernel_size(size: int) -> int:
-    """Return the taps of the blur for views of `size` pixels: a tenth of the size, odd, at least 3 (SimCLR's rule; 23 at 224)."""
+    """Return the blur's taps for views of `size` pixels: a tenth of it, odd, at least 3 (SimCLR's rule; 23 at 224)."""
     return max(3, 2 * round((size / 10 - 1) / 2) + 1)
 
 
 def gaussian_blur(images: Tensor, sigma: Tensor) -> Tensor:
-    """Blur `(B, C, S, S)` images with `(B,)` standard deviations in pixels, `blur_kernel_size(S)` taps, reflected borders."""
+    """Blur `(B, C, S, S)` images by `(B,)` standard deviations in pixels, with `blur_kernel_size(S)` taps, reflected."""
     b, c, h, w = images.shape
     radius = blur_kernel_size(min(h, w)) // 2
     offset = torch.arange(-radius, radius + 1, dtype=images.dtype, device=images.device)
@@ -465,7 +466,7 @@ def _whole_axis(source: int, size: int) -> Tensor:
 
 
 def normalise(images: Tensor, mean: tuple[float, ...] = IMAGENET_MEAN, std: tuple[float, ...] = IMAGENET_STD) -> Tensor:
-    """Subtract the channels' mean and divide by their standard deviation; `(B, 3, S, S)` in [0, 1] in, the same shape out."""
+    """Subtract the channels' mean and divide by their standard deviation; `(B, 3, S, S)` in [0, 1] in and out."""
     scale = 1 / torch.tensor(std, dtype=images.dtype, device=images.device).view(1, -1, 1, 1)
     shift = -torch.tensor(mean, dtype=images.dtype, device=images.device).view(1, -1, 1, 1) * scale
     return torch.addcmul(shift, images, scale)

@@ -3,15 +3,16 @@
 Legend: H: (N, D) representations of N images; s_1 >= ... >= s_D >= 0: singular values of H after centring its columns;
 p_k = s_k / sum_i s_i.
 
-| score                 | formula                                   | healthy                                   |
-|-----------------------|-------------------------------------------|-------------------------------------------|
-| `auc`                 | (1/D) sum_j sum_{i<=j} p_i                | low: (D+1)/(2D) when all directions are equal; 1 at rank one |
-| `rankme`              | exp(-sum_k p_k log p_k)                   | high, up to D                             |
-| `participation_ratio` | (sum_k s_k^2)^2 / sum_k s_k^4             | high, up to D                             |
-| `stable_rank`         | sum_k s_k^2 / s_1^2                       | high, up to D                             |
-| `alpha`               | exponent of s_k^2 ~ k^-alpha, k = 10..100 | near 1                                    |
+| score                 | formula                                   | healthy                                         |
+|-----------------------|-------------------------------------------|-------------------------------------------------|
+| `auc`                 | (1/D) sum_j sum_{i<=j} p_i                | low; (D+1)/(2D) if all are equal, 1 at rank one |
+| `rankme`              | exp(-sum_k p_k log p_k)                   | high, up to D                                   |
+| `participation_ratio` | (sum_k s_k^2)^2 / sum_k s_k^4             | high, up to D                                   |
+| `stable_rank`         | sum_k s_k^2 / s_1^2                       | high, up to D                                   |
+| `alpha`               | exponent of s_k^2 ~ k^-alpha, k = 10..100 | near 1                                          |
 
-`auc` is [Li22]'s (https://arxiv.org/abs/2209.15007, eq. 1 and 2): singular values, not variances, despite the field's name
+`auc` is [Li22]'s (https://arxiv.org/abs/2209.15007, eq. 1 and 2): singular values, not variances, despite the field's
+name
 "cumulative explained variance". It depends on D, so compare it between representations of one width only. Each number
 depends on how the features were made and preprocessed; `Spectrum.protocol` says how, and travels with it.
 """
@@ -94,8 +95,8 @@ class Spectrum:
     def rankme(self) -> float:
         """RankMe, the exponential of the entropy of p, in [1, D]; higher is better; 0 for constant features.
 
-        Garrido et al. 2023 (https://arxiv.org/abs/2210.02885, eq. 1) take uncentred embeddings: see `center` of `spectrum`.
-        Their eps of 1e-7, there to keep log(0) out of float32, is not needed here: 0 log 0 = 0.
+        Garrido et al. 2023 (https://arxiv.org/abs/2210.02885, eq. 1) take uncentred embeddings: see `center` of
+        `spectrum`. Their eps of 1e-7, there to keep log(0) out of float32, is not needed here: 0 log 0 = 0.
         """
         if self.singular_values[0] == 0:
             return 0.0
@@ -109,7 +110,7 @@ class Spectrum:
 
     @property
     def stable_rank(self) -> float:
-        """Sum of s^2 / s_1^2, in [1, D]; higher is better; 0 for constant features. NESum, where features are centred."""
+        """Sum of s^2 / s_1^2, in [1, D]; higher is better; 0 for constant features. NESum, if centred."""
         return float(self._relative_variances.sum())
 
     @property
@@ -121,8 +122,8 @@ class Spectrum:
     def alpha(self) -> float:
         """Exponent of the power law s_k^2 ~ k^-alpha (alpha-ReQ), a least-squares fit of logs; near 1 is best.
 
-        The fit runs over k = 10..100, or up to the last direction that is not exactly dead, with weights 1/k, in log k. NaN when
-        fewer than three directions lie in the range.
+        The fit runs over k = 10..100, or up to the last direction that is not exactly dead, with weights 1/k, in log
+        k. NaN when fewer than three directions lie in the range.
         """
         first, last = ALPHA_RANGE
         values = self.singular_values[first - 1 : last]
@@ -167,20 +168,23 @@ class Spectrum:
 def spectrum(features: Tensor | np.ndarray, *, center: bool = True, normalize: bool = False) -> Spectrum:
     """Measure the singular values of a feature matrix, in float64.
 
-    The default, centred and not normalised, is [Li22]'s, who apply it to the backbone's pooled output over the training images,
+    The default, centred and not normalised, is [Li22]'s, who apply it to the backbone's pooled output over the
+    training images,
     without augmentation, the model in eval mode. RankMe as published is `center=False` on the projector's output.
 
     Args:
-        features: `(N, D)`, real. All N rows are used; N should be several times D, or the finite sample itself bends the spectrum.
+        features: `(N, D)`, real. All N rows are used; N should be several times D, or the finite sample itself bends
+            the spectrum.
         center: Subtract the mean of each column.
         normalize: Divide each row by its L2 norm first (before centring; a zero row stays zero).
 
     Returns:
-        A spectrum of D values. With N <= D at most N - 1 of them (N, uncentred) can differ from zero; the rest are zeros, so that
-        scores keep their D.
+        A spectrum of D values. With N <= D at most N - 1 of them (N, uncentred) can differ from zero; the rest are
+        zeros, so that scores keep their D.
 
     Raises:
-        FullrankError: `features` is not a matrix of numbers, is empty, has a single row to centre, or holds NaN or infinity.
+        FullrankError: `features` is not a matrix of numbers, is empty, has a single row to centre, or holds NaN or
+            infinity.
 
     >>> import fullrank
     >>> fullrank.spectrum(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])).auc
@@ -201,7 +205,9 @@ def spectrum(features: Tensor | np.ndarray, *, center: bool = True, normalize: b
         x = x / torch.where(norm > 0, norm, 1.0)
     if center:
         if n < 2:
-            raise FullrankError("features have one row, and centring leaves nothing of it: give at least two, or center=False")
+            raise FullrankError(
+                "features have one row, and centring leaves nothing of it: give at least two, or center=False"
+            )
         # Shifted by a row first: columns that are constant become exactly zero, not rounding noise.
         x = x - x[0].clone()
         x = x - x.mean(dim=0)
@@ -215,7 +221,9 @@ def _as_matrix(features: Tensor | np.ndarray) -> Tensor:
     try:
         x = torch.as_tensor(features).detach()
     except (TypeError, ValueError, RuntimeError) as error:
-        raise FullrankError(f"features must be a matrix of numbers (N, D), got {type(features).__name__}: {error}") from None
+        raise FullrankError(
+            f"features must be a matrix of numbers (N, D), got {type(features).__name__}: {error}"
+        ) from None
     if x.ndim != 2:
         raise FullrankError(f"features must be a matrix (N, D), got shape {tuple(x.shape)}: flatten or pool them first")
     if x.numel() == 0:

@@ -1,20 +1,22 @@
 """The run folder: what a run leaves on disk, written so that a kill at any moment loses nothing that was finished.
 
-    config.yaml           the resolved configuration (usable with `--config`), and under `environment` versions and hardware
-    metrics.jsonl         one record a line; a function of configuration and step alone, so a resumed run has the same bytes
-    timing.jsonl          seconds and images/s, which are not
+    config.yaml           the resolved configuration (usable with `--config`), and under `environment` versions and
+    hardware
+    metrics.jsonl         one record a line; a function of configuration and step alone, so a resumed run has the same
+    bytes timing.jsonl          seconds and images/s, which are not
     spectra.safetensors   steps (K,) int64; singular_values (K, D) float64
     samples.png           some images and their views
     checkpoints/          step_00001000.pt, ...
     summary.json          final scores, each with its protocol
     report.html
 
-Records of metrics.jsonl have `kind` and `step` (finished gradient steps): `protocols` (once, at step 0), `train` (means over the
-steps since the last one) and `measure`.
+Records of metrics.jsonl have `kind` and `step` (finished gradient steps): `protocols` (once, at step 0), `train`
+(means over the steps since the last one) and `measure`.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -167,3 +169,102 @@ def read_spectra(path: Path) -> tuple[np.ndarray, np.ndarray]:
         return tensors["steps"], tensors["singular_values"]
     except (SafetensorError, KeyError) as error:
         raise FullrankError(f"{path} is damaged or was not written by fullrank: {error}") from None
+
+
+class RunFolder:
+    """A run being written: exclusive, and never ahead of what a reader may trust.
+
+    Use `create` for a new run and `reopen` to go on with one; both hold a lock until `close`, which a killed process
+    loses by itself.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self._lock = open(path / ".lock", "w")  # noqa: SIM115 - held for the run's whole life
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            raise FullrankError(f"another process is training {path}: wait for it, or choose another --out") from None
+
+    @staticmethod
+    def check_free(out: str | None) -> None:
+        """Raise `FullrankError` where a new run cannot be written to `out`: before any long work begins."""
+        path = Path(out).expanduser() if out is not None else None
+        if path is None or not path.exists():
+            return
+        if (path / CONFIG).exists():
+            raise FullrankError(
+                f"{path} already holds a run: go on with it by --resume {path}, or choose another --out"
+            )
+        if not path.is_dir() or any(entry.name != ".lock" for entry in path.iterdir()):
+            raise FullrankError(f"{path} exists and is not an empty folder: choose another --out")
+
+    @classmethod
+    def create(cls, out: str | None, default_name: str) -> RunFolder:
+        """Make a new folder: `out`, or `runs/default_name`, numbered from 2 where that is taken."""
+        if out is not None:
+            path = Path(out).expanduser()
+            path.mkdir(parents=True, exist_ok=True)
+            folder = cls(path)
+            cls.check_free(out)  # again, now that nobody else can be making it
+            return folder
+        number = 1
+        while True:
+            path = Path("runs") / (default_name if number == 1 else f"{default_name}-{number}")
+            try:
+                path.mkdir(parents=True)
+                return cls(path)
+            except FileExistsError:
+                number += 1
+
+    @classmethod
+    def reopen(cls, path: Path) -> RunFolder:
+        """Open an existing run to go on with it."""
+        if not (path / CONFIG).is_file():
+            what = "is not a run" if path.exists() else "does not exist"
+            raise FullrankError(f"cannot resume: {path} {what} (a run is a folder made by `fullrank train`)")
+        return cls(path)
+
+    def close(self) -> None:
+        """Release the lock. Its file stays: removing it would let two processes lock two files of one name."""
+        self._lock.close()
+
+    def write_config(self, config: dict[str, Any], environment: dict[str, Any]) -> None:
+        """Write config.yaml."""
+        write_text(self.path / CONFIG, yaml.safe_dump({**config, "environment": environment}, sort_keys=False))
+
+    def append(self, name: str, record: dict[str, Any]) -> None:
+        """Add one line to metrics.jsonl or timing.jsonl."""
+        with open(self.path / name, "a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def append_spectrum(self, step: int, singular_values: np.ndarray) -> None:
+        """Add a row to spectra.safetensors."""
+        steps, values = read_spectra(self.path / SPECTRA)
+        row = singular_values[None]
+        self._write_spectra(np.append(steps, step), np.concatenate([values, row]) if len(values) else row)
+
+    def _write_spectra(self, steps: np.ndarray, values: np.ndarray) -> None:
+        from safetensors.numpy import save
+
+        with atomic_path(self.path / SPECTRA) as temporary:
+            temporary.write_bytes(save({"steps": steps.astype(np.int64), "singular_values": values}))
+
+    def forget_after(self, step: int | None) -> None:
+        """Drop records and spectra of later steps than `step`: the run goes on from there and will write them again.
+
+        None drops everything, for a run that was stopped before its first checkpoint.
+        """
+        last = -1 if step is None else step
+        for name in (METRICS, TIMING):
+            kept = [record for record in read_lines(self.path / name) if record["step"] <= last]
+            write_text(self.path / name, "".join(json.dumps(record) + "\n" for record in kept))
+        steps, values = read_spectra(self.path / SPECTRA)
+        if len(steps):
+            self._write_spectra(steps[steps <= last], values[steps <= last])
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Write summary.json."""
+        write_text(self.path / SUMMARY, json.dumps(summary, indent=2) + "\n")

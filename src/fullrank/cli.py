@@ -1,0 +1,156 @@
+"""The command line. Each command is a dataclass whose fields are its flags; what it does is imported when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from fullrank.errors import FullrankError
+from fullrank.training.config import TrainConfig, read_config
+from fullrank.training.presets import PRESETS
+from fullrank.training.presets import preset as named_preset
+
+PROGRAM = "fullrank"
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Train on handwritten digits with two orders, multiple pass and hybrid, and compare them; needs no network."""
+
+    out: Path | None = None
+    """Folder for the two runs and their report; runs/demo, numbered if taken, when left out."""
+
+    def run(self) -> int:
+        """Run the demo."""
+        from fullrank.demo import demo
+
+        return demo(self.out)
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train an encoder without labels; with no flags, SimSiam on handwritten digits.
+
+    Flags win over --config, which wins over --preset.
+    """
+
+    run_config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
+    preset: Annotated[str | None, tyro.conf.arg(help=f"A named configuration to start from: {', '.join(PRESETS)}.")] = (
+        None
+    )
+    config: Path | None = None
+    """A YAML file whose fields replace the preset's; a run's config.yaml is one."""
+    resume: Path | None = None
+    """A run's folder, to go on with from its last checkpoint."""
+    dry_run: bool = False
+    """Print the plan (images, order, chunks, steps, parameters, memory) and stop."""
+
+    def run(self) -> int:
+        """Train, and write the run's report."""
+        from fullrank.training.loop import resume, train
+
+        if self.dry_run:
+            return self._print_plan()
+        finished = train(self.run_config) if self.resume is None else resume(self.resume, self.run_config)
+        if not finished.complete:
+            return 128 + (finished.signal or 0)  # as a shell reports a process that a signal ended
+        _write_report([finished.path], finished.path / "report.html")
+        return 0
+
+    def _print_plan(self) -> int:
+        from rich.console import Console
+        from rich.table import Table
+
+        from fullrank.training.plan import plan
+
+        table = Table(show_header=False, box=None, padding=(0, 2))
+        for heading, text in plan(self.run_config):
+            table.add_row(heading, text)
+        Console().print(table, highlight=False, markup=False)
+        return 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write one self-contained HTML page about one run or several: curves, spectra, sample views, a verdict."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders made by `fullrank train`."""
+    out: Path | None = None
+    """The page to write; the run's report.html for one run, ./report.html for several, when left out."""
+
+    def run(self) -> int:
+        """Write the page."""
+        if not self.runs:
+            raise FullrankError("give at least one run: fullrank report RUN [RUN ...]")
+        out = self.out or (self.runs[0] / "report.html" if len(self.runs) == 1 else Path("report.html"))
+        _write_report(list(self.runs), out)
+        return 0
+
+
+def _write_report(runs: list[Path], out: Path) -> None:
+    from fullrank.report.page import write_report
+
+    print(f"report: {write_report(runs, out)}")
+
+
+def entry_point() -> None:
+    """Run the command line and leave with its exit code."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command.
+
+    Returns:
+        0, or 1 for an error that is printed in one line, or 128 + N when signal N stopped it. Wrong flags leave with 2.
+    """
+    try:
+        return _parse(arguments).run()
+    except FullrankError as error:
+        message = str(error)
+    except OSError as error:  # a full disk, a folder that cannot be written
+        message = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+    except KeyboardInterrupt:
+        return 130
+    print(f"{PROGRAM}: error: {message}", file=sys.stderr)
+    return 1
+
+
+def _parse(arguments: list[str]) -> Demo | Train | Report:
+    """Parse the command line; --preset, --config and --resume are read first: the other flags change what they name."""
+    base = TrainConfig()
+    if arguments[:1] == ["train"]:
+        base = _base_config(arguments[1:])
+    command = (
+        Annotated[Demo, tyro.conf.subcommand("demo")]
+        | Annotated[Train, tyro.conf.subcommand("train", default=Train(base))]
+        | Annotated[Report, tyro.conf.subcommand("report")]
+    )
+    return tyro.cli(command, prog=PROGRAM, args=arguments, description=DESCRIPTION)
+
+
+DESCRIPTION = (
+    "Train Siamese image encoders without labels, see whether their representation collapses, and prevent it by the "
+    "order in which "
+    "data is presented."
+)
+
+
+def _base_config(arguments: list[str]) -> TrainConfig:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for flag in ("--preset", "--config", "--resume"):
+        parser.add_argument(flag, nargs="?")
+    known, _ = parser.parse_known_args(arguments)
+    if known.resume is not None:
+        if known.preset is not None or known.config is not None:
+            raise FullrankError("--resume goes on with a run as it was configured: leave out --preset and --config")
+        path = Path(known.resume) / "config.yaml"
+        return read_config(path) if path.is_file() else TrainConfig()  # `resume` says what is wrong with it
+    base = named_preset(known.preset) if known.preset is not None else TrainConfig()
+    return read_config(Path(known.config), base) if known.config is not None else base

@@ -1,0 +1,416 @@
+"""From an order to the two views of each step: decode, hold, crop, augment.
+
+Two ways to hold images, named in the configuration as `hold`:
+
+* `memory`: images of one size are decoded once and stay, in main memory or on the GPU; crops are batched on the
+  device. An order
+  in chunks whose whole set does not fit holds the current pool alone, while a thread decodes the next.
+* `stream`: images are decoded and cropped by `DataLoader` workers as steps need them; any sizes, any number.
+
+Both see the same images with the same parameters at the same step; pixels may differ by the rounding to 8 bits that
+`stream` does after cropping.
+
+An unreadable image is an error with `strict`. Otherwise one found before training, as all are when the whole set is
+held, is left
+out of the order; one met later gives its place in the batch to the next readable image of that batch. Both are named.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from fullrank.data import views
+from fullrank.data.images import ArrayImages, Images, Selection, UnreadableImageError
+from fullrank.data.memory import available_memory
+from fullrank.data.order import Order
+from fullrank.data.views import ViewParameters, ViewRecipe
+from fullrank.errors import FullrankError
+
+_BLOCK = 256  # images that are read for measuring at a time
+
+Hold = Literal["memory", "stream"]
+
+
+def decode(images: Images, *, strict: bool = False) -> tuple[Tensor, Tensor]:
+    """Decode images of one size into memory.
+
+    Args:
+        images: What to decode.
+        strict: Raise on the first unreadable image instead of leaving it out.
+
+    Returns:
+        `(n, 3, H, W)` uint8 and the `(n,)` int64 indices of the images that could be read.
+
+    Raises:
+        UnreadableImageError: An image cannot be decoded, with `strict`.
+        FullrankError: None can, or they have different sizes.
+    """
+    whole = as_array(images)
+    if whole is not None:
+        return whole, torch.arange(len(images))
+    size = tuple(_first_readable(images, strict).shape)
+    pixels = torch.empty((len(images), *size), dtype=torch.uint8)
+    good = torch.zeros(len(images), dtype=torch.bool)
+
+    def read(index: int) -> None:
+        try:
+            image = images.read(index)
+        except UnreadableImageError:
+            if strict:
+                raise
+            return
+        if tuple(image.shape) != size:
+            raise FullrankError(
+                f"images have different sizes: {images.key(0)} is {size[2]} x {size[1]}, {images.key(index)} is "
+                f"{image.shape[2]} x {image.shape[1]}: hold=stream takes any sizes (--hold stream)"
+            )
+        pixels[index] = image
+        good[index] = True
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:  # decoders release the interpreter's lock
+        for _ in pool.map(read, range(len(images)), chunksize=256):
+            pass
+    indices = good.nonzero().squeeze(1)
+    return (pixels if bool(good.all()) else pixels[indices]), indices
+
+
+def as_array(images: Images) -> Tensor | None:
+    """Return the pixels of images that lie in memory already."""
+    if isinstance(images, ArrayImages):
+        return images.pixels
+    if isinstance(images, Selection):
+        base = as_array(images.base)
+        return None if base is None else base[images.indices]
+    return None
+
+
+def _first_readable(images: Images, strict: bool) -> Tensor:
+    for index in range(len(images)):
+        try:
+            return images.read(index)
+        except UnreadableImageError:
+            if strict:
+                raise
+    raise FullrankError(
+        f"none of the {len(images)} images of {images.name} can be decoded: {images.key(0)} is the first"
+    )
+
+
+def choose_hold(images: Images, order_pool: int, *, memory: float | None = None) -> Hold:
+    """Decide how to hold images: `memory` where they have one size and a pool of them fits, else `stream`.
+
+    Args:
+        images: The set; up to 64 images are read, evenly spread, to see whether they have one size.
+        order_pool: The most images that one step's pool holds, twice over where the pool changes.
+        memory: Bytes that images may take; half of what is available when None.
+    """
+    budget = available_memory() / 2 if memory is None else memory
+    if images.size is not None:
+        sizes = {images.size}
+    else:
+        sizes = set()
+        for index in range(0, len(images), max(1, len(images) // 64)):
+            try:
+                _, height, width = images.read(index).shape
+                sizes.add((height, width))
+            except UnreadableImageError:
+                continue
+    if len(sizes) != 1:
+        return "stream"
+    (size,) = sizes
+    return "memory" if order_pool * 3 * size[0] * size[1] <= budget else "stream"
+
+
+@dataclass(frozen=True)
+class TwoViews:
+    """The two views of one step's images, on the device, normalised.
+
+    Attributes:
+        step: The step they belong to.
+        first: `(B, 3, S, S)` float32.
+        second: `(B, 3, S, S)` float32.
+    """
+
+    step: int
+    first: Tensor
+    second: Tensor
+
+
+class ViewLoader:
+    """Give the two views of each step of an order, from any step on.
+
+    Args:
+        images: The set that the order indexes.
+        order: Which images each step sees.
+        recipes: The first and the second view's distribution.
+        size: Rows and columns of a view.
+        hold: How images are held; see the module. A set that lies in memory already (`ArrayImages`) is held whole.
+        device: Where views are made.
+        workers: Processes that decode, for `stream`; 0 decodes in this one.
+        strict: Raise on an unreadable image.
+        rank: This process; it gets its contiguous piece of each global batch.
+        world_size: The number of processes.
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        order: Order,
+        recipes: tuple[ViewRecipe, ViewRecipe],
+        size: int,
+        *,
+        hold: Hold = "memory",
+        device: torch.device | str = "cpu",
+        workers: int = 0,
+        strict: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if order.size != len(images):
+            raise FullrankError(f"the order is over {order.size} images and the set has {len(images)}: make them agree")
+        self.images = images
+        self.order = order
+        self.recipes = recipes
+        self.size = size
+        self.hold = hold
+        self.device = torch.device(device)
+        self.workers = workers
+        self.strict = strict
+        self.share = slice(rank * order.batch_size // world_size, (rank + 1) * order.batch_size // world_size)
+        self.skipped: set[str] = set()
+        whole = as_array(images) if hold == "memory" else None
+        self._pixels = None if whole is None else self._place(whole)
+
+    def __call__(self, start: int = 0) -> Iterator[TwoViews]:
+        """Give the views of the steps from `start` to the last."""
+        steps = self._from_memory(start) if self.hold == "memory" else self._from_workers(start)
+        for step, crops, parameters in steps:
+            yield TwoViews(step, *self._finish(crops, parameters))
+
+    def _finish(self, crops: Tensor, parameters: ViewParameters) -> tuple[Tensor, Tensor]:
+        # both views in one batch: each operation is called once
+        seen = views.normalise(views.appearance(views.as_float(crops), parameters))
+        first, second = seen.chunk(2)
+        return first, second
+
+    def parameters(self, step: int, heights: Tensor, widths: Tensor) -> list[ViewParameters]:
+        """Return the parameters of both views of this process's images at a step."""
+        return [
+            views.draw(
+                recipe,
+                seed=self.order.seed,
+                step=step,
+                view=view,
+                heights=heights,
+                widths=widths,
+                first=self.share.start,
+            )
+            for view, recipe in enumerate(self.recipes)
+        ]
+
+    def _from_memory(self, start: int) -> Iterator[tuple[int, Tensor, ViewParameters]]:
+        for step, held, rows in self._held(start):
+            batch = held[rows.to(held.device)].to(self.device, non_blocking=True)
+            sizes = torch.full((len(rows),), batch.shape[2]), torch.full((len(rows),), batch.shape[3])
+            both = self.parameters(step, *sizes)
+            batch = views.as_float(batch)
+            crops = torch.cat([views.crop(batch, parameters, self.size) for parameters in both])
+            yield step, crops, ViewParameters.cat(both)
+
+    def _held(self, start: int) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Give each step with the tensor that holds its images and the rows they lie in."""
+        if self._pixels is not None:
+            for step in range(start, len(self.order)):
+                yield step, self._pixels, self.order[step][self.share]
+            return
+        with ThreadPoolExecutor(max_workers=1) as background:
+            coming: Future[tuple[Tensor, Tensor]] | None = None
+            step = start
+            while step < len(self.order):
+                held, row_of = coming.result() if coming else self._decode_pool(step)
+                stop = self.order.span(step).stop
+                coming = background.submit(self._decode_pool, stop) if stop < len(self.order) else None
+                for current in range(step, stop):
+                    yield current, held, _replace_missing(row_of[self.order[current][self.share]])
+                step = stop
+
+    def _decode_pool(self, step: int) -> tuple[Tensor, Tensor]:
+        pool = self.order.pool(step)
+        pixels, good = decode(self.images.select(pool), strict=self.strict)
+        row_of = torch.full((len(self.images),), -1)
+        row_of[pool[good]] = torch.arange(len(good))
+        self.skipped.update(self.images.key(int(index)) for index in pool if row_of[index] < 0)
+        return self._place(pixels), row_of
+
+    def _place(self, pixels: Tensor) -> Tensor:
+        """Put held images on the GPU where they take at most a quarter of its free memory."""
+        if self.device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(self.device)
+            return pixels.to(self.device) if pixels.numel() <= free / 4 else pixels.pin_memory()
+        return pixels
+
+    def _from_workers(self, start: int) -> Iterator[tuple[int, Tensor, ViewParameters]]:
+        loader: DataLoader = DataLoader(
+            _StepCrops(self),
+            sampler=range(start, len(self.order)),
+            batch_size=None,
+            num_workers=self.workers,
+            pin_memory=self.device.type == "cuda",
+            persistent_workers=False,
+        )
+        for step, crops, parameters, unreadable in loader:
+            # raised here, not in the worker, whose exceptions arrive wrapped in their traceback
+            if unreadable and self.strict:
+                raise UnreadableImageError(f"{unreadable[0]} cannot be decoded")
+            if crops is None:
+                raise FullrankError(f"none of the images of step {step} can be decoded: {unreadable[0]}")
+            self.skipped.update(unreadable)
+            yield step, crops.to(self.device, non_blocking=True), ViewParameters(*parameters)
+
+
+class _StepCrops(Dataset):
+    """The cropped, still uncoloured views of a step, made in a worker."""
+
+    def __init__(self, loader: ViewLoader) -> None:
+        self.loader = loader
+
+    def __getitem__(self, step: int) -> tuple[int, Tensor | None, tuple[Tensor, ...], list[str]]:
+        loader = self.loader
+        indices = loader.order[step][loader.share].tolist()
+        read: dict[int, Tensor] = {}
+        unreadable = []
+        for place, index in enumerate(indices):
+            try:
+                read[place] = loader.images.read(index)
+            except UnreadableImageError:
+                unreadable.append(loader.images.key(index))
+        if not read:
+            return step, None, (), unreadable
+        rows = _replace_missing(torch.tensor([place if place in read else -1 for place in range(len(indices))]))
+        batch = [read[row] for row in rows.tolist()]
+        heights = torch.tensor([image.shape[1] for image in batch])
+        widths = torch.tensor([image.shape[2] for image in batch])
+        both = loader.parameters(step, heights, widths)
+        crops = torch.stack([crop for parameters in both for crop in crop_each(batch, parameters, loader.size)])
+        joined = ViewParameters.cat(both)
+        return (
+            step,
+            crops,
+            tuple(getattr(joined, name) for name in ViewParameters.__dataclass_fields__),
+            unreadable,
+        )
+
+
+def crop_each(batch: list[Tensor], parameters: ViewParameters, size: int) -> list[Tensor]:
+    """Crop images of any sizes one by one, in 8 bits, with torchvision: what `views.crop` does to a batch of one size.
+
+    Args:
+        batch: `(3, h, w)` uint8 each.
+        parameters: One row for each.
+        size: Rows and columns of a result.
+    """
+    from torchvision.transforms.v2 import InterpolationMode
+    from torchvision.transforms.v2 import functional as F
+
+    crops = []
+    for row, image in enumerate(batch):
+        mode = InterpolationMode.BICUBIC if bool(parameters.bicubic[row]) else InterpolationMode.BILINEAR
+        box = (parameters.top[row], parameters.left[row], parameters.height[row], parameters.width[row])
+        crop = F.resized_crop(image, *(int(value) for value in box), [size, size], mode, antialias=True)
+        crops.append(F.horizontal_flip(crop) if bool(parameters.flip[row]) else crop)
+    return crops
+
+
+def _replace_missing(rows: Tensor) -> Tensor:
+    """Let each missing place (-1) take the next one that is there, going round; `(B,)` int64."""
+    missing = rows < 0
+    if not bool(missing.any()):
+        return rows
+    if bool(missing.all()):
+        raise FullrankError(f"none of the {len(rows)} images of a batch can be decoded: check the files")
+    there = (~missing).nonzero().squeeze(1)
+    following = torch.searchsorted(there, torch.arange(len(rows))) % len(there)
+    return rows[there[following]]
+
+
+def hold_whole(images: Images, *, strict: bool = False) -> tuple[Images, list[str]]:
+    """Decode a whole set of one size into memory, and name the images that cannot be decoded and are left out."""
+    pixels, good = decode(images, strict=strict)
+    left_out = torch.ones(len(images), dtype=torch.bool)
+    left_out[good] = False
+    names = [images.key(index) for index in left_out.nonzero().squeeze(1).tolist()]
+    labels = None if images.labels is None else images.labels[good]
+    return ArrayImages(images.name, pixels, labels, images.preferred_size), names
+
+
+def load_for_eval(images: Images, indices: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Read images as the `eval` recipe shows them, in 8 bits.
+
+    Returns:
+        `(n, 3, size, size)` uint8, and the `(n,)` indices that could be read.
+    """
+    whole = as_array(images)
+    if whole is not None:
+        blocks = [_eight_bits(views.eval_view(whole[block], size)) for block in indices.split(_BLOCK)]
+        return torch.cat(blocks), indices
+    pixels, good = [], []
+    for index, image in _read_all(images, indices):
+        pixels.append(_eight_bits(views.eval_view(image[None], size)))
+        good.append(index)
+    return torch.cat(pixels), torch.tensor(good)
+
+
+def load_view_pairs(
+    images: Images,
+    indices: Tensor,
+    recipes: tuple[ViewRecipe, ViewRecipe],
+    size: int,
+    *,
+    seed: int,
+    step: int,
+) -> tuple[Tensor, Tensor]:
+    """Make one fixed pair of random views of each image, in 8 bits.
+
+    Returns:
+        The first and the second views, `(n, 3, size, size)` uint8 each; unreadable images are left out.
+    """
+    pairs: tuple[list[Tensor], list[Tensor]] = ([], [])
+    whole = as_array(images)
+    for number, block in enumerate(indices.split(_BLOCK)):
+        held = None if whole is None else whole[block]
+        batch = list(held) if held is not None else [image for _, image in _read_all(images, block)]
+        heights = torch.tensor([image.shape[1] for image in batch])
+        widths = torch.tensor([image.shape[2] for image in batch])
+        for view, (recipe, made) in enumerate(zip(recipes, pairs, strict=True)):
+            drawn = views.draw(recipe, seed=seed, step=step + number, view=view, heights=heights, widths=widths)
+            if held is not None:
+                crops = views.crop(held, drawn, size)
+            else:
+                crops = views.as_float(torch.stack(crop_each(batch, drawn, size)))
+            made.append(_eight_bits(views.appearance(crops, drawn)))
+    return torch.cat(pairs[0]), torch.cat(pairs[1])
+
+
+def _read_all(images: Images, indices: Tensor) -> Iterator[tuple[int, Tensor]]:
+    found = False
+    for index in indices.tolist():
+        try:
+            image = images.read(index)
+        except UnreadableImageError:
+            continue
+        found = True
+        yield index, image
+    if not found:
+        raise FullrankError(f"none of {len(indices)} images of {images.name} can be decoded")
+
+
+def _eight_bits(images: Tensor) -> Tensor:
+    return images.mul(255).round_().to(torch.uint8)

@@ -1,0 +1,179 @@
+"""Backbones: timm's models without their classifier, and ResNets of any block, depth and width.
+
+A backbone is a plain timm module, images `(B, 3, S, S)` -> representation `(B, D)`; `width_of` gives D.
+
+[Li22] (https://arxiv.org/abs/2209.15007) Table 1 compares six ResNets, here by name with the published parameter
+counts (with the ImageNet classifier of 1,000 classes, which we leave off):
+
+| name             | block      | depths       | D    | parameters |
+|------------------|------------|--------------|------|------------|
+| `resnet18`       | basic      | 2, 2, 2, 2   | 512  | 11.7 M     |
+| `resnet34`       | basic      | 3, 4, 6, 3   | 512  | 21.8 M     |
+| `resnet50`       | bottleneck | 3, 4, 6, 3   | 2048 | 25.6 M     |
+| `bottleneck26`   | bottleneck | 2, 2, 2, 2   | 2048 | 16.0 M     |
+| `bottleneck26x2` | bottleneck | 2, 2, 2, 2   | 2048 | 39.6 M     |
+| `basic50`        | basic      | 4, 6, 10, 4  | 512  | 31.9 M     |
+
+The authors' code has depths 5, 6, 9, 4 for `basic50`, which gives 30.8 M; the depths here give the 31.9 M of the table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import timm
+import torch
+from timm.models.resnet import BasicBlock, Bottleneck, ResNet
+from torch import nn
+
+from fullrank.data.views import IMAGENET_MEAN, IMAGENET_STD
+from fullrank.errors import FullrankError, nearest
+
+Block = Literal["basic", "bottleneck"]
+Stem = Literal["auto", "imagenet", "cifar", "cifar-stride2"]
+
+SMALL_IMAGE = 64
+"""Views of at most this many pixels get the `cifar` stem where the stem is `auto`."""
+
+
+@dataclass(frozen=True)
+class ResNetShape:
+    """What tells one ResNet from another.
+
+    Attributes:
+        block: Two 3x3 convolutions, or 1x1, 3x3, 1x1.
+        depths: Blocks in each of the four stages.
+        inner_width: Multiplies the 3x3 convolutions' channels inside bottlenecks, as "wide ResNets" do; D stays.
+    """
+
+    block: Block
+    depths: tuple[int, int, int, int]
+    inner_width: float = 1.0
+
+
+RESNETS = {
+    "resnet18": ResNetShape("basic", (2, 2, 2, 2)),
+    "resnet34": ResNetShape("basic", (3, 4, 6, 3)),
+    "resnet50": ResNetShape("bottleneck", (3, 4, 6, 3)),
+    "bottleneck26": ResNetShape("bottleneck", (2, 2, 2, 2)),
+    "bottleneck26x2": ResNetShape("bottleneck", (2, 2, 2, 2), inner_width=2.0),
+    "basic50": ResNetShape("basic", (4, 6, 10, 4)),
+}
+
+
+def backbone(
+    name: str,
+    *,
+    image_size: int,
+    block: Block | None = None,
+    depths: tuple[int, ...] | None = None,
+    width: float = 1.0,
+    inner_width: float | None = None,
+    stem: Stem = "auto",
+) -> nn.Module:
+    """Build a backbone with random weights.
+
+    Args:
+        name: A name of the table above, or any model name of timm.
+        image_size: Rows and columns of the views it will see.
+        block: Replaces the named ResNet's block.
+        depths: Replaces its depths; four numbers.
+        width: Multiplies all its channels, D included: `resnet18` at 0.25 has stages of 16, 32, 64 and 128 channels.
+        inner_width: Replaces its inner width.
+        stem: `imagenet`: 7x7 convolution of stride 2, then max-pooling; `cifar`: 3x3 of stride 1, no pooling;
+            `cifar-stride2`: 3x3 of stride 2, no pooling. `auto`: `cifar` for views up to 64 pixels, else `imagenet`.
+
+    Raises:
+        FullrankError: The name is unknown, or the shape does not fit it.
+    """
+    if name in RESNETS:
+        shape = RESNETS[name]
+        shape = ResNetShape(
+            block or shape.block,
+            _four(depths) if depths else shape.depths,
+            shape.inner_width if inner_width is None else inner_width,
+        )
+        if stem == "auto":
+            stem = "cifar" if image_size <= SMALL_IMAGE else "imagenet"
+        model = _resnet(shape, width, stem)
+    else:
+        model = _from_timm(name, image_size)
+        if (block, depths, width, inner_width) != (None, None, 1.0, None) or stem not in ("auto", "imagenet"):
+            raise FullrankError(
+                f"block, depths, width, inner_width and stem shape a ResNet ({', '.join(RESNETS)}); timm's {name!r} "
+                f"has its own: "
+                "leave them out"
+            )
+    # timm.data.resolve_model_data_config(model) reads this, so that others preprocess images as training did
+    model.pretrained_cfg = {
+        **(getattr(model, "pretrained_cfg", None) or {}),
+        "input_size": (3, image_size, image_size),
+        "mean": IMAGENET_MEAN,
+        "std": IMAGENET_STD,
+        "num_classes": 0,
+    }
+    return model
+
+
+def width_of(model: nn.Module) -> int:
+    """Return D, the width of a timm model's pooled output."""
+    width: Any = getattr(model, "head_hidden_size", None) or model.num_features
+    return int(width)
+
+
+def _four(depths: tuple[int, ...]) -> tuple[int, int, int, int]:
+    if len(depths) != 4 or min(depths) < 1:
+        raise FullrankError(f"depths must be four numbers of at least 1, one for each stage, got {depths}")
+    return depths[0], depths[1], depths[2], depths[3]
+
+
+def _resnet(shape: ResNetShape, width: float, stem: Stem) -> ResNet:
+    channels = tuple(round(c * width) for c in (64, 128, 256, 512))
+    if width <= 0 or channels[0] < 2 or channels[0] % 2:
+        raise FullrankError(
+            f"width={width} gives a first stage of {64 * width:g} channels: use a multiple of 1/32, so that it is an "
+            f"even number"
+        )
+    # timm fixes a plain stem at 64 channels; only its deep stem has a width, so one is asked for and put back to a
+    # single convolution
+    model = ResNet(
+        BasicBlock if shape.block == "basic" else Bottleneck,
+        shape.depths,
+        num_classes=0,
+        channels=channels,
+        base_width=round(64 * shape.inner_width),
+        stem_type="deep",
+        stem_width=channels[0] // 2,
+    )
+    kernel, stride = {"imagenet": (7, 2), "cifar": (3, 1), "cifar-stride2": (3, 2)}[stem]
+    model.conv1 = nn.Conv2d(3, channels[0], kernel, stride=stride, padding=kernel // 2, bias=False)
+    nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")  # as timm's ResNet initialises
+    if stem != "imagenet":
+        model.maxpool = nn.Identity()
+    return model
+
+
+def _from_timm(name: str, image_size: int) -> nn.Module:
+    if not timm.is_model(name):
+        raise FullrankError(
+            f"unknown backbone {name!r}{nearest(name, [*RESNETS, *timm.list_models()])} (known: "
+            f"{', '.join(RESNETS)}, and all of "
+            "timm.list_models())"
+        )
+    options: dict[str, Any] = {"num_classes": 0}
+    try:
+        model = timm.create_model(name, img_size=image_size, **options)
+    except TypeError:  # convolutional models take images of any size, and no such argument
+        model = timm.create_model(name, **options)
+    with torch.no_grad():
+        try:
+            features = model.eval()(torch.zeros(2, 3, image_size, image_size))
+        except (RuntimeError, AssertionError, ValueError) as error:
+            raise FullrankError(f"{name} does not take images of {image_size} x {image_size}: {error}") from None
+    if features.ndim != 2 or features.shape[1] != width_of(model):
+        raise FullrankError(
+            f"{name} gives features of shape {tuple(features.shape)}, not (B, {width_of(model)}): it has no pooled "
+            f"output"
+        )
+    return model.train()

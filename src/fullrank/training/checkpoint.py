@@ -1,0 +1,118 @@
+"""Checkpoints: everything a run needs to go on, in one file that holds no code.
+
+A checkpoint is written to a temporary file, forced to disk, and only then given its name, so `checkpoints/` never
+holds half of one.
+It loads with `weights_only=True`: tensors, numbers, text, lists and dictionaries, never pickled objects.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from fullrank.errors import FullrankError
+from fullrank.training.config import TrainConfig, from_dict
+from fullrank.training.runs import CONFIG, atomic_path
+
+FORMAT = "fullrank checkpoint"
+VERSION = 1
+_NAME = re.compile(r"step_(\d+)\.pt")
+
+
+def save_checkpoint(folder: Path, step: int, state: dict[str, Any], *, keep: int) -> Path:
+    """Write `step_XXXXXXXX.pt` atomically, and remove all but the newest `keep` (0 keeps all).
+
+    Raises:
+        OSError: The disk is full or cannot be written; the checkpoints before are untouched.
+    """
+    folder.mkdir(exist_ok=True)
+    # Serialised in memory first: a full disk then gives a plain OSError, not one of the serialiser's many.
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, "version": VERSION, "step": step, **state}, buffer)
+    path = folder / f"step_{step:08d}.pt"
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
+    if keep:
+        for old in list_checkpoints(folder)[:-keep]:
+            old.unlink()
+    return path
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoints in a folder, oldest first."""
+    found = [path for path in folder.glob("step_*.pt") if _NAME.fullmatch(path.name)]
+    return sorted(found, key=lambda path: int(path.stem.split("_")[1]))
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU.
+
+    Raises:
+        FullrankError: The file is missing, cut short, not one of ours, or of a newer version.
+    """
+    if not path.is_file():
+        raise FullrankError(f"there is no checkpoint {path}")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise FullrankError(
+            f"{path} is damaged ({str(error).splitlines()[0]}): delete it to go on from the checkpoint before"
+        ) from None
+    except pickle.UnpicklingError:
+        raise FullrankError(
+            f"{path} is not a checkpoint of fullrank: it holds more than weights, and was not opened"
+        ) from None
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise FullrankError(f"{path} is not a checkpoint of fullrank: expected one written by `fullrank train`")
+    if state["version"] > VERSION:
+        raise FullrankError(
+            f"{path} is of version {state['version']}, this fullrank reads up to {VERSION}: upgrade fullrank"
+        )
+    return state
+
+
+def find_checkpoint(run_or_checkpoint: Path | str) -> Path:
+    """Return a checkpoint's own path, or the newest of a run.
+
+    Raises:
+        FullrankError: There is none.
+    """
+    path = Path(run_or_checkpoint)
+    if path.is_dir():
+        if not (path / CONFIG).is_file():
+            raise FullrankError(
+                f"{path} is not a run: expected a folder made by `fullrank train`, with a {CONFIG} in it"
+            )
+        found = list_checkpoints(path / "checkpoints")
+        if not found:
+            raise FullrankError(f"{path} has no checkpoint yet")
+        return found[-1]
+    return path
+
+
+def load(run_or_checkpoint: Path | str) -> nn.Module:
+    """Load the encoder of a run.
+
+    Args:
+        run_or_checkpoint: A run's folder, for its newest checkpoint, or a checkpoint file.
+
+    Returns:
+        The backbone, a plain timm module in eval mode: normalised images `(B, 3, S, S)` -> representation `(B, D)`.
+        `timm.data.resolve_model_data_config(encoder)` gives S, mean and standard deviation.
+
+    Raises:
+        FullrankError: There is no run or checkpoint, or the file is damaged or foreign.
+    """
+    from fullrank.training.setup import build_method
+
+    state = read_checkpoint(find_checkpoint(run_or_checkpoint))
+    method = build_method(from_dict(state["config"], TrainConfig(), str(run_or_checkpoint)))
+    method.load_state_dict(state["model"])
+    return method.backbone.eval()

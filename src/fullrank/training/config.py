@@ -1,0 +1,309 @@
+"""The configuration of a run: frozen dataclasses that YAML files, presets and command-line flags all fill.
+
+This module imports nothing heavy: `fullrank --help` is made from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from fullrank.errors import FullrankError, nearest
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """The encoder whose output is the representation."""
+
+    name: str = "resnet18"
+    """resnet18, resnet34, resnet50, bottleneck26, bottleneck26x2, basic50 ([Li22] Table 1), or any timm model."""
+    block: Literal["basic", "bottleneck"] | None = None
+    """Replaces the named ResNet's block."""
+    depths: tuple[int, int, int, int] | None = None
+    """Replaces the named ResNet's blocks in each of its four stages."""
+    width: float = 0.25
+    """Multiplies a ResNet's channels, the representation's width D included; 1 is the named network."""
+    inner_width: float | None = None
+    """Multiplies the channels inside a bottleneck only; D stays."""
+    stem: Literal["auto", "imagenet", "cifar", "cifar-stride2"] = "auto"
+    """First layers of a ResNet: 7x7 and pooling, 3x3, or 3x3 of stride 2; auto takes 3x3 for views up to 64 pixels."""
+
+
+@dataclass(frozen=True)
+class HeadsConfig:
+    """Projector and predictor; none of their widths is tied to the backbone's."""
+
+    projector_hidden: int | None = None
+    """Width between the projector's layers; the backbone's width when left out, as SimSiam and [Li22] have it."""
+    projector_out: int = 512
+    """Width M of the embedding."""
+    projector_layers: int = 3
+    """Linear layers of the projector."""
+    predictor_hidden: int = 128
+    """Width inside the predictor."""
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Optimiser and learning-rate schedule."""
+
+    optimizer: Literal["sgd", "adamw", "lars"] = "sgd"
+    """SGD with momentum, AdamW, or LARS (timm's)."""
+    base_lr: float = 0.3
+    """Learning rate at a batch of 256; it is scaled by batch_size / 256."""
+    momentum: float = 0.9
+    """Momentum of SGD and LARS."""
+    weight_decay: float = 5e-4
+    """Weight decay."""
+    decay_all: bool = True
+    """Decay all parameters, as SimSiam and [Li22] do, or leave out biases and norms."""
+    warmup_steps: int = 0
+    """Steps over which the learning rate rises linearly from 0, the predictor's too."""
+    cosine_every: int = 1
+    """Steps between updates of the cosine; [Li22] updates once an epoch (5,004 steps on ImageNet)."""
+    constant_predictor_lr: bool = True
+    """Keep the predictor's learning rate constant under every optimiser, as SimSiam needs."""
+
+
+@dataclass(frozen=True)
+class MonitorConfig:
+    """What is watched while training, and how often."""
+
+    log_every: int = 50
+    """Steps between records of loss, learning rate and std."""
+    measure_every: int = 500
+    """Steps between measurements: spectrum, held-out loss, k-NN. The first is before training, the last after it."""
+    images: int = 5000
+    """Images for a measurement: so many training images (spectrum, k-NN bank) and held-out ones (loss, queries)."""
+    knn_k: int = 20
+    """Neighbours that vote in the k-NN monitor."""
+    tensorboard: bool = False
+    """Write TensorBoard events into the run's folder too (needs the extra `tensorboard`)."""
+
+
+@dataclass(frozen=True)
+class MachineConfig:
+    """How the machine is used. These may change when a run is resumed."""
+
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N; auto takes a GPU where there is one."""
+    precision: Literal["auto", "bf16", "float32"] = "auto"
+    """Autocast to bfloat16 or not; auto asks the machine whether it gains."""
+    compile: bool = False
+    """Compile the model with torch.compile."""
+    threads: int | None = None
+    """CPU threads of torch; its own default when left out. Results are bit-identical for equal numbers of threads."""
+    workers: int = 2
+    """Processes that decode images, where they are streamed."""
+    memory_gb: float | None = None
+    """Memory that decoded images may take; half of what is free when left out."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides what a run computes."""
+
+    images: str = "digits"
+    """Training images: digits, cifar10, cifar100, stl10, places365, a folder, a .parquet file or a pattern of them."""
+    eval_images: str | None = None
+    """Held-out images; a named set's own test split when left out."""
+    data_dir: str = "~/.cache/fullrank"
+    """Where named sets are downloaded to."""
+    subset: float = 1.0
+    """Share of the training images to use, in (0, 1]; smaller subsets lie inside larger ones."""
+    strict: bool = False
+    """Stop at the first image that cannot be decoded, instead of naming and skipping it."""
+    hold: Literal["auto", "memory", "stream"] = "auto"
+    """Decode images once and keep them in memory, or decode them in workers as steps need them."""
+    image_size: int | None = None
+    """Rows and columns of a view; the images' own size up to 64 when left out, else 224."""
+
+    method: Literal["simsiam"] = "simsiam"
+    """How the encoder is trained."""
+    order: Literal["multiple-pass", "single-pass", "cumulative", "hybrid"] = "multiple-pass"
+    """In which order images are presented."""
+    chunks: int = 20
+    """Chunks of single-pass, cumulative and hybrid orders."""
+    switch: float = 0.4
+    """Share of the steps after which hybrid goes from single pass to multiple pass."""
+    views: Literal["simsiam", "byol", "cifar"] = "cifar"
+    """Recipe of the random views."""
+    crop_min: float | None = None
+    """Least share of the image's area that a crop covers; the recipe's when left out."""
+
+    steps: int = 1500
+    """Gradient steps."""
+    batch_size: int = 64
+    """Images of a step, over all processes."""
+    seed: int = 0
+    """Initial weights, order and views follow from it."""
+    checkpoint_every: int = 500
+    """Steps between checkpoints."""
+    keep_checkpoints: int = 2
+    """How many checkpoints to keep, the newest; 0 keeps all."""
+    out: str | None = None
+    """The run's folder; runs/IMAGES-METHOD-ORDER-sSEED, numbered if taken, when left out."""
+
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    heads: HeadsConfig = field(default_factory=HeadsConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    monitor: MonitorConfig = field(default_factory=MonitorConfig)
+    machine: MachineConfig = field(default_factory=MachineConfig)
+
+    def __post_init__(self) -> None:
+        positive: dict[str, float] = {
+            "steps": self.steps,
+            "batch_size": self.batch_size,
+            "checkpoint_every": self.checkpoint_every,
+            "optim.cosine_every": self.optim.cosine_every,
+            "monitor.log_every": self.monitor.log_every,
+            "monitor.measure_every": self.monitor.measure_every,
+            "monitor.images": self.monitor.images,
+            "monitor.knn_k": self.monitor.knn_k,
+            "chunks": self.chunks,
+        }
+        if self.image_size is not None:
+            positive["image_size"] = self.image_size
+        if self.machine.threads is not None:
+            positive["machine.threads"] = self.machine.threads
+        for name, value in positive.items():
+            if value < 1:
+                raise FullrankError(f"{name} must be at least 1, got {value}")
+        not_negative: dict[str, float] = {
+            "keep_checkpoints": self.keep_checkpoints,
+            "optim.base_lr": self.optim.base_lr,
+            "optim.weight_decay": self.optim.weight_decay,
+            "optim.warmup_steps": self.optim.warmup_steps,
+            "machine.workers": self.machine.workers,
+            "seed": self.seed,
+        }
+        for name, value in not_negative.items():
+            if not value >= 0:  # also refuses NaN
+                raise FullrankError(f"{name} must not be negative, got {value}")
+        if self.batch_size < 2:
+            raise FullrankError("batch_size must be at least 2: batch normalisation has no variance over one image")
+        if self.optim.warmup_steps >= self.steps:
+            raise FullrankError(
+                f"optim.warmup_steps={self.optim.warmup_steps} leaves none of the {self.steps} steps to train"
+            )
+        if not 0 < self.subset <= 1:
+            raise FullrankError(f"subset must be a share of the images in (0, 1], got {self.subset} (5 % is 0.05)")
+
+
+CHANGEABLE = ("out", "images", "eval_images", "data_dir", "machine")
+"""Fields that may differ when a run is resumed. Moved images are recognised by their fingerprint."""
+
+
+def to_dict(config: TrainConfig) -> dict[str, Any]:
+    """Return the configuration as nested plain values, ready for YAML."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(inner) for key, inner in value.items()}
+        return list(value) if isinstance(value, tuple) else value
+
+    return plain(dataclasses.asdict(config))
+
+
+def read_config(path: Path, base: TrainConfig | None = None) -> TrainConfig:
+    """Read a configuration from YAML: the fields it names replace those of `base`.
+
+    Raises:
+        FullrankError: The file is missing or no YAML mapping, a key is unknown, or a value does not fit its field.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise FullrankError(f"cannot read the configuration {path}: {error.strerror}") from None
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise FullrankError(f"{path} is not YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise FullrankError(f"{path} must hold `key: value` lines, got {type(values).__name__}")
+    values.pop("environment", None)  # a run's config.yaml says there what it ran on
+    return from_dict(values, base or TrainConfig(), str(path))
+
+
+def from_dict(values: dict[str, Any], base: Any, where: str, prefix: str = "") -> Any:
+    """Replace fields of a (nested) dataclass by plain values.
+
+    Args:
+        values: The fields to replace.
+        base: The dataclass that holds the others.
+        where: What to call the source in an error.
+        prefix: The path to `base` within the whole configuration, such as `backbone.`.
+
+    Raises:
+        FullrankError: A key is unknown, or a value does not fit its field.
+    """
+    hints = typing.get_type_hints(type(base))
+    known = {f.name for f in dataclasses.fields(base)}
+    replaced = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if key not in known:
+            raise FullrankError(
+                f"{where}: unknown key {name!r}{nearest(str(key), known)} (known: "
+                f"{', '.join(prefix + k for k in sorted(known))})"
+            )
+        current = getattr(base, key)
+        if dataclasses.is_dataclass(current):
+            if not isinstance(value, dict):
+                raise FullrankError(f"{where}: {name} must hold `key: value` lines, got {value!r}")
+            replaced[key] = from_dict(value, current, where, f"{name}.")
+        else:
+            replaced[key] = _fit(value, hints[key], f"{where}: {name}")
+    return dataclasses.replace(base, **replaced)
+
+
+def _fit(value: Any, hint: Any, name: str) -> Any:
+    """Return `value` as the type `hint`, or raise an error that says what was expected."""
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    for option in options:
+        origin = typing.get_origin(option)
+        if option is type(None) and value is None:
+            return None
+        if origin is Literal and value in typing.get_args(option):
+            return value
+        if origin is tuple and isinstance(value, (list, tuple)) and len(value) == len(typing.get_args(option)):
+            return tuple(_fit(v, o, name) for v, o in zip(value, typing.get_args(option), strict=True))
+        if option is float and isinstance(value, str):
+            try:  # YAML 1.1 reads 1e-4, which has no dot, as text
+                return float(value)
+            except ValueError:
+                continue
+        if option is float and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        if isinstance(option, type) and isinstance(value, option) and (option is bool) == isinstance(value, bool):
+            return value
+    literals = [v for option in options if typing.get_origin(option) is Literal for v in typing.get_args(option)]
+    expected = " or ".join(getattr(option, "__name__", str(option)) for option in options)
+    if literals:
+        raise FullrankError(
+            f"{name} must be one of {', '.join(map(str, literals))}, got {value!r}{nearest(str(value), literals)}"
+        )
+    raise FullrankError(f"{name} must be {expected.replace('NoneType', 'null')}, got {value!r}")
+
+
+def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
+    """Name the fields that differ and may not, each as `name: old -> new`."""
+
+    def walk(a: dict[str, Any], b: dict[str, Any], prefix: str) -> list[str]:
+        found = []
+        for key in a:
+            if not prefix and key in CHANGEABLE:
+                continue
+            if isinstance(a[key], dict):
+                found += walk(a[key], b[key], f"{prefix}{key}.")
+            elif a[key] != b[key]:
+                found.append(f"{prefix}{key}: {a[key]} -> {b[key]}")
+        return found
+
+    return walk(to_dict(old), to_dict(new), "")

@@ -1,0 +1,71 @@
+"""What the machine is and how a run uses it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fullrank._version import __version__
+from fullrank.errors import FullrankError
+from fullrank.training.config import MachineConfig
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device that `auto`, `cpu`, `cuda` or `cuda:N` means.
+
+    Raises:
+        FullrankError: There is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise FullrankError(f"unknown device {name!r}: use auto, cpu, cuda or cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise FullrankError(f"device {name!r} is not supported: use auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        raise FullrankError(f"there is no {name} here ({torch.cuda.device_count()} GPUs): use --machine.device cpu")
+    return device
+
+
+def choose_precision(config: MachineConfig, device: torch.device) -> str:
+    """Return `bf16` or `float32`; `auto` takes bf16 where the hardware multiplies it natively.
+
+    It is a property of the hardware and not a timing, so that equal commands on equal machines give equal runs.
+    """
+    if config.precision != "auto":
+        return config.precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability(device)[0] >= 8 else "float32"
+    native = any(
+        getattr(torch.cpu, name, lambda: False)() for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    )
+    return "bf16" if native else "float32"
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Return the versions and hardware that a run's numbers belong to."""
+    packages = {name: importlib.metadata.version(name) for name in ("torch", "torchvision", "timm", "numpy")}
+    hardware: dict[str, Any] = {"device": str(device), "cpu": _cpu_name(), "threads": torch.get_num_threads()}
+    if device.type == "cuda":
+        hardware["gpu"] = torch.cuda.get_device_name(device)
+    return {
+        "fullrank": __version__,
+        "python": platform.python_version(),
+        "system": platform.system(),
+        **packages,
+        **hardware,
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,164 @@
+"""What is measured at intervals while training: the spectrum, the loss on held-out images, and k-NN.
+
+All measurements use the encoder in eval mode, in float32, and leave training as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fullrank.data import views
+from fullrank.data.batches import load_for_eval, load_view_pairs
+from fullrank.measure.probes import knn_accuracy
+from fullrank.measure.spectrum import Spectrum, spectrum
+from fullrank.models.methods import Method
+from fullrank.training.config import TrainConfig
+from fullrank.training.setup import Data
+
+HELD_OUT_SEED = 0
+"""Held-out views are the same in every run, whatever its seed, so that held-out losses can be compared."""
+HELD_OUT_STEP = 2**62
+"""Their place in the stream of random views, which no training step reaches."""
+
+_BATCH = 256
+
+
+class Measurer:
+    """Holds the images that are measured on, and measures.
+
+    Args:
+        config: The run's configuration, resolved.
+        data: Its images.
+        device: Where the encoder is.
+    """
+
+    def __init__(self, config: TrainConfig, data: Data, device: torch.device) -> None:
+        assert config.image_size is not None
+        self.config = config
+        self.device = device
+        size = config.image_size
+        self.train, chosen = load_for_eval(data.train, _spread(len(data.train), config.monitor.images), size)
+        self.train_labels = None if data.train.labels is None else data.train.labels[chosen]
+        self.pairs: tuple[Tensor, Tensor] | None = None
+        self.queries: Tensor | None = None
+        self.query_labels: Tensor | None = None
+        if data.held_out is not None:
+            indices = _spread(len(data.held_out), config.monitor.images)
+            recipes = views.recipe(config.views, crop_min=config.crop_min)
+            self.pairs = load_view_pairs(data.held_out, indices, recipes, size, seed=HELD_OUT_SEED, step=HELD_OUT_STEP)
+            if data.held_out.labels is not None and self.train_labels is not None:
+                self.queries, chosen = load_for_eval(data.held_out, indices, size)
+                self.query_labels = data.held_out.labels[chosen]
+        if self.query_labels is not None and self.train_labels is not None:
+            few = int((self.train_labels >= 0).sum()) < config.monitor.knn_k
+            if few or not bool((self.query_labels >= 0).any()):
+                self.queries = self.query_labels = None  # too few labels to vote with
+
+    @property
+    def protocols(self) -> dict[str, dict[str, Any]]:
+        """How each measurement is taken; stored once with the run, and with its final scores."""
+        config = self.config
+        common = {
+            "mode": "eval",
+            "layer": "backbone",
+            "view": "eval",
+            "image_size": config.image_size,
+            "branch": "online",
+            "dtype": "float32",
+        }
+        protocols: dict[str, dict[str, Any]] = {
+            "spectrum": {
+                **common,
+                "images": config.images,
+                "split": "train",
+                "n": len(self.train),
+                "center": True,
+                "normalize": False,
+            }
+        }
+        if self.pairs is not None:
+            protocols["heldout_loss"] = {
+                "mode": "eval",
+                "loss": config.method,
+                "images": config.eval_images or config.images,
+                "split": "held out",
+                "n": len(self.pairs[0]),
+                "view": config.views,
+                "crop_min": config.crop_min,
+                "image_size": config.image_size,
+                "pairs": 1,
+                "seed": HELD_OUT_SEED,
+                "dtype": "float32",
+            }
+        if self.queries is not None and self.query_labels is not None and self.train_labels is not None:
+            protocols["knn"] = {
+                **common,
+                "k": config.monitor.knn_k,
+                "vote": "majority",
+                "ties": "smallest label",
+                "similarity": "cosine",
+                "bank": f"{int((self.train_labels >= 0).sum())} training images",
+                "queries": f"{int((self.query_labels >= 0).sum())} held-out images",
+                "labels": f"{config.images} / {config.eval_images or config.images}",
+            }
+        return protocols
+
+    @torch.no_grad()
+    def measure(self, method: Method) -> tuple[dict[str, float], Spectrum]:
+        """Measure a method as it is now, and leave it in train mode.
+
+        Returns:
+            The scores by name (`auc`, `rankme`, `participation_ratio`, `stable_rank`, `dead`, and where there are
+            held-out images `heldout_loss` and `knn`, a share), and the spectrum.
+        """
+        method.eval()
+        try:
+            features = self.features(method, self.train)
+            measured = spectrum(features.cpu())
+            scores: dict[str, float] = {
+                "auc": measured.auc,
+                "rankme": measured.rankme,
+                "participation_ratio": measured.participation_ratio,
+                "stable_rank": measured.stable_rank,
+                "dead": measured.dead(),
+            }
+            if self.pairs is not None:
+                scores["heldout_loss"] = self.heldout_loss(method)
+            if self.queries is not None and self.query_labels is not None and self.train_labels is not None:
+                known, asked = self.train_labels >= 0, self.query_labels >= 0
+                scores["knn"] = knn_accuracy(
+                    features[known.to(features.device)],
+                    self.train_labels[known].to(features.device),
+                    self.features(method, self.queries[asked]),
+                    self.query_labels[asked].to(features.device),
+                    k=self.config.monitor.knn_k,
+                )
+            return scores, measured
+        finally:
+            method.train()
+
+    def features(self, method: Method, images: Tensor) -> Tensor:
+        """Return the representations of `(n, 3, S, S)` uint8 images, `(n, D)` float32."""
+        return torch.cat([method.backbone(batch).float() for batch in self._batches(images)])
+
+    def heldout_loss(self, method: Method) -> float:
+        """Return the method's loss on the fixed held-out views, a mean over images."""
+        assert self.pairs is not None
+        total = 0.0
+        for first, second in zip(*(self._batches(view) for view in self.pairs), strict=True):
+            total += float(method(first, second).loss.double()) * len(first)
+        return total / len(self.pairs[0])
+
+    def _batches(self, images: Tensor) -> Iterator[Tensor]:
+        for batch in images.split(_BATCH):
+            yield views.normalise(views.as_float(batch.to(self.device))).to(memory_format=torch.channels_last)
+
+
+def _spread(total: int, wanted: int) -> Tensor:
+    """Return `wanted` indices spread evenly over `range(total)`, or all."""
+    count = min(total, wanted)
+    return torch.arange(count) * total // count

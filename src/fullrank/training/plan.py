@@ -1,0 +1,116 @@
+"""What a run would do, without doing it: `fullrank train --dry-run`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from fullrank.data.memory import available_memory, gigabytes
+from fullrank.data.order import MultiplePass, Order
+from fullrank.models.methods import Method
+from fullrank.training import setup
+from fullrank.training.config import TrainConfig
+from fullrank.training.optim import learning_rate
+
+
+def plan(config: TrainConfig) -> list[tuple[str, str]]:
+    """Describe a run: images, order, steps, parameters, memory.
+
+    The images are opened and the model is built, so what would fail at the start of the run fails here.
+
+    Returns:
+        Pairs of a heading and its text, to print as a table.
+    """
+    config, device = setup.resolve_machine(config)
+    # held in memory only if the run would be, but not decoded for a plan: streaming reads none
+    wanted, config = config.hold, replace(config, hold="stream")
+    config, data = setup.open_data(config)
+    config = setup.resolve_hold(replace(config, hold=wanted), data.train)
+    order = setup.build_order(config, len(data.train))
+    method = setup.build_method(config)
+    assert config.image_size is not None
+    labels = "labelled" if data.train.labels is not None else "no labels"
+    held_out = f"{len(data.held_out):,} images" if data.held_out is not None else "none: no held-out loss, no k-NN"
+    rates = [
+        learning_rate(s, config.steps, config.optim, config.batch_size)
+        for s in (0, config.steps // 2, config.steps - 1)
+    ]
+    return [
+        ("images", f"{config.images}: {len(data.train):,} ({labels}); {_hold_words(config, data, order)}"),
+        ("held out", held_out),
+        ("views", f"{config.views}, {config.image_size} x {config.image_size}"),
+        ("order", describe_order(order)),
+        ("steps", f"{config.steps:,} of {config.batch_size} images"),
+        ("method", config.method),
+        ("parameters", _parameters(method)),
+        (
+            "optimiser",
+            f"{config.optim.optimizer}, weight decay {config.optim.weight_decay:g}, learning rate "
+            f"{rates[0]:.4g} at the start, {rates[1]:.4g} half-way, {rates[2]:.2g} at the end",
+        ),
+        ("machine", f"{device}, {config.machine.precision}, {torch.get_num_threads()} CPU threads"),
+        ("memory", _memory(config, method)),
+    ]
+
+
+def describe_order(order: Order) -> str:
+    """Say in words what an order does with its images and steps."""
+    passes = order.steps / (order.size // order.batch_size)
+    if isinstance(order, MultiplePass):
+        return f"{order.name}: {order.size:,} images in {passes:.1f} passes of {order.size // order.batch_size} steps"
+    chunks: int = getattr(order, "chunks")  # noqa: B009 - every other order has chunks
+    size, steps = order.size // chunks, order.steps // chunks
+    text = (
+        f"{order.name}: {chunks} chunks of {size:,} images, {steps:,} steps each, "
+        f"{steps / (size // order.batch_size):.1f} passes over a chunk"
+    )
+    switch: int | None = getattr(order, "switch_step", None)
+    return text if switch is None else f"{text}; multiple passes over all from step {switch:,}"
+
+
+def _hold_words(config: TrainConfig, data: setup.Data, order: Order) -> str:
+    if config.hold == "stream":
+        return "decoded by workers as needed"
+    size = data.train.size or tuple(data.train.read(0).shape[1:])
+    if setup.fits_whole(data.train, config):
+        return f"held in memory, {gigabytes(order.size * 3 * size[0] * size[1])}"
+    return f"held in memory by chunks, {gigabytes(2 * len(order.pool(0)) * 3 * size[0] * size[1])}"
+
+
+def _parameters(method: Method) -> str:
+    def count(module: torch.nn.Module) -> float:
+        return sum(p.numel() for p in module.parameters()) / 1e6
+
+    parts = ", ".join(f"{name} {count(module):.2f} M" for name, module in method.named_children())
+    return f"{count(method):.2f} M ({parts})"
+
+
+def _memory(config: TrainConfig, method: Method) -> str:
+    """Estimate a step's memory: weights, gradients and optimiser state, and the activations kept for the backward pass.
+
+    The activations are counted, not guessed: autograd says what it keeps for two images, in float32.
+    """
+    weights = sum(p.numel() for p in method.parameters()) * 4
+    copies = {"sgd": 3, "lars": 3, "adamw": 4}[config.optim.optimizer]
+    assert config.image_size is not None
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+        return tensor
+
+    own = {p.data_ptr() for p in method.parameters()}
+    views = torch.zeros(2, 2, 3, config.image_size, config.image_size)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        method(views[0], views[1])
+    each = sum(size for pointer, size in kept.items() if pointer not in own) / 2
+    if config.machine.precision == "bf16":
+        each /= 2
+    activations = each * config.batch_size
+    return (
+        f"about {gigabytes(weights * copies + activations)} for a step (weights and optimiser "
+        f"{gigabytes(weights * copies)}, "
+        f"activations {gigabytes(activations)}); {gigabytes(available_memory())} free in main memory"
+    )

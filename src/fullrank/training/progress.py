@@ -1,0 +1,96 @@
+"""What a person sees while a run trains: a live line in a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from fullrank.training.config import TrainConfig
+
+
+class TrainingProgress:
+    """Shows steps, images/s, loss and remaining time of one run.
+
+    Args:
+        config: The run.
+        name: What to call it.
+        start: Steps that are done already.
+        console: Where to write.
+    """
+
+    def __init__(self, config: TrainConfig, name: str, start: int, console: Console) -> None:
+        self.config = config
+        self.name = name
+        self.console = console
+        self.live = console.is_terminal
+        self.began = time.perf_counter()
+        self.start = start
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.completed}/{task.total} steps"),
+            TextColumn("{task.fields[speed]:,.0f} images/s"),
+            TextColumn("loss {task.fields[loss]:+.4f}"),
+            TextColumn("{task.fields[remaining]} left"),
+            console=console,
+            disable=not self.live,
+            transient=False,
+        )
+        self.task: TaskID | None = None
+
+    def __enter__(self) -> TrainingProgress:
+        self.progress.start()
+        self.task = self.progress.add_task(
+            self.name,
+            total=self.config.steps,
+            completed=self.start,
+            speed=0.0,
+            loss=float("nan"),
+            remaining="?",
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.progress.stop()
+
+    def step(self, step: int) -> None:
+        """Move the bar on."""
+        if self.live and self.task is not None:
+            self.progress.update(self.task, completed=step)
+
+    def log(self, step: int, loss: float, images_per_second: float, extra: str = "") -> None:
+        """Show the latest figures."""
+        spent = time.perf_counter() - self.began
+        remaining = clock(spent / max(1, step - self.start) * (self.config.steps - step))
+        if self.live and self.task is not None:
+            self.progress.update(self.task, completed=step, loss=loss, speed=images_per_second, remaining=remaining)
+        else:
+            self.console.print(
+                f"{self.name}  {step}/{self.config.steps} steps  {images_per_second:,.0f} images/s  loss {loss:+.4f}"
+                f"{extra}  {remaining} left",
+                soft_wrap=True,
+                highlight=False,
+            )
+            sys.stdout.flush()
+
+    def note(self, text: str) -> None:
+        """Write a line above the bar."""
+        self.progress.console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+def clock(seconds: float) -> str:
+    """Write a duration for people.
+
+    >>> clock(59.6), clock(3725)
+    ('1:00', '1:02:05')
+    """
+    whole = round(seconds)
+    minutes, seconds = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

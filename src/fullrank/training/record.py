@@ -1,0 +1,134 @@
+"""The records of a run: what metrics.jsonl, timing.jsonl and spectra.safetensors are filled from."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fullrank.errors import FullrankError
+from fullrank.measure.spectrum import Spectrum
+from fullrank.training.runs import METRICS, TIMING, RunFolder, read_lines
+
+BETTER = {
+    "loss": "context",
+    "heldout_loss": "lower, with a lower AUC",
+    "knn": "higher",
+    "auc": "lower",
+    "rankme": "higher",
+    "participation_ratio": "higher",
+    "stable_rank": "higher",
+    "dead": "lower",
+}
+
+
+class Record:
+    """Writes a run's records, and keeps the sums of the one that is not finished."""
+
+    def __init__(self, folder: RunFolder, state: dict[str, Any] | None, *, tensorboard: bool) -> None:
+        self.folder = folder
+        kept: dict[str, Any] = state["record"] if state else {}
+        self.loss_sum: Tensor = kept.get("loss_sum", torch.zeros((), dtype=torch.float64))
+        self.count: int = kept.get("count", 0)
+        self._before: float = kept.get("seconds", 0.0)
+        self._began = self._last_log = time.perf_counter()
+        self._steps_since_log = 0
+        self._tensorboard = _tensorboard(folder.path, state["step"] if state else 0) if tensorboard else None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that the run has taken, interruptions left out."""
+        return self._before + time.perf_counter() - self._began
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        return {"loss_sum": self.loss_sum.cpu(), "count": self.count, "seconds": self.seconds}
+
+    def add(self, loss: Tensor) -> None:
+        """Add a step's loss, without waiting for the device."""
+        self.loss_sum = self.loss_sum.to(loss.device) + loss.detach().double()
+        self.count += 1
+        self._steps_since_log += 1
+
+    def check_finite(self, step: int) -> None:
+        """Raise `FullrankError` when the loss of some step since the last record was NaN or infinite."""
+        if not math.isfinite(float(self.loss_sum)):
+            raise FullrankError(
+                f"the loss became {float(self.loss_sum)} within {self.count} steps before step {step}: lower "
+                f"--optim.base_lr or use "
+                f"--machine.precision float32; the last good checkpoint is kept in {self.folder.checkpoints}"
+            )
+
+    def logged(self, step: int, lr: float, embedding: Tensor, batch_size: int) -> tuple[float, float]:
+        """Write the record of the steps since the last one; return their mean loss and the images/s."""
+        self.check_finite(step)
+        loss = float(self.loss_sum) / self.count
+        std = float(torch.nn.functional.normalize(embedding.float(), dim=1).std(dim=0).mean())
+        now = time.perf_counter()
+        speed = self._steps_since_log * batch_size / (now - self._last_log)
+        self._write({"kind": "train", "step": step, "loss": loss, "lr": lr, "std": std})
+        self.folder.append(TIMING, {"step": step, "seconds": self.seconds, "images_per_second": speed})
+        if self._tensorboard is not None:
+            self._tensorboard.add_scalar("images_per_second", speed, step)
+        self.loss_sum = torch.zeros_like(self.loss_sum)
+        self.count = self._steps_since_log = 0
+        self._last_log = now
+        return loss, speed
+
+    def protocols(self, protocols: dict[str, Any]) -> None:
+        """Write how each measurement is taken."""
+        self.folder.append(METRICS, {"kind": "protocols", "step": 0, **protocols})
+
+    def measured(self, step: int, scores: dict[str, float], measured: Spectrum) -> None:
+        """Write a measurement."""
+        self._write({"kind": "measure", "step": step, **scores})
+        self.folder.append_spectrum(step, measured.singular_values.numpy())
+        self._last_log, self._steps_since_log = time.perf_counter(), 0  # images/s are of training alone
+
+    def _write(self, record: dict[str, Any]) -> None:
+        self.folder.append(METRICS, record)
+        if self._tensorboard is not None:
+            for name, value in record.items():
+                if name not in ("kind", "step"):
+                    self._tensorboard.add_scalar(f"{record['kind']}/{name}", value, record["step"])
+
+    def latest_scores(self) -> str:
+        """Return the last measured scores in words, for a log."""
+        found = [record for record in read_lines(self.folder.path / METRICS) if record["kind"] == "measure"]
+        if not found:
+            return ""
+        words = f"  AUC {found[-1]['auc']:.3f}"
+        return words + (f"  k-NN {found[-1]['knn']:.1%}" if "knn" in found[-1] else "")
+
+    def final_scores(self, protocols: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the last records as scores, each with its protocol."""
+        records = read_lines(self.folder.path / METRICS)
+        training = [record for record in records if record["kind"] == "train"][-1]
+        measured = [record for record in records if record["kind"] == "measure"][-1]
+        values = {
+            "loss": training["loss"],
+            **{k: v for k, v in measured.items() if k not in ("kind", "step")},
+        }
+        mean = {"mode": "train", "split": "train", "steps": "mean since the last record"}
+        return [
+            {
+                "name": name,
+                "value": value,
+                "better": BETTER[name],
+                "protocol": mean if name == "loss" else protocols.get(name, protocols["spectrum"]),
+            }
+            for name, value in values.items()
+        ]
+
+
+def _tensorboard(path: Path, step: int) -> Any:
+    """Return a TensorBoard writer that takes over from `step`."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise FullrankError("--monitor.tensorboard needs the extra: pip install 'fullrank[tensorboard]'") from None
+    return SummaryWriter(str(path / "tensorboard"), purge_step=step)

@@ -1,0 +1,171 @@
+"""From a configuration to the things a run is made of: images, order, loader and method.
+
+`resolve` fills in what the configuration leaves to the images and the machine, so that a run's config.yaml holds no
+`auto` whose meaning could change before it is resumed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from fullrank.data import batches, views
+from fullrank.data.images import NAMES, Images, UnreadableImageError, open_images
+from fullrank.data.memory import available_memory
+from fullrank.data.order import ORDERS, Order, subset
+from fullrank.errors import FullrankError
+from fullrank.models.backbones import SMALL_IMAGE, backbone
+from fullrank.models.methods import METHODS, Method
+from fullrank.training.config import TrainConfig
+from fullrank.training.machine import choose_device, choose_precision
+
+LARGE_VIEW = 224
+
+
+@dataclass(frozen=True)
+class Data:
+    """The images of a run.
+
+    Attributes:
+        train: What the order indexes, the subset already taken, unreadable images left out where they are known.
+        held_out: Held-out images, or None.
+        skipped: The names of the images left out.
+        fingerprint: Of the training images as they were found, before anything was left out.
+    """
+
+    train: Images
+    held_out: Images | None
+    skipped: list[str]
+    fingerprint: str
+
+
+def open_data(config: TrainConfig) -> tuple[TrainConfig, Data]:
+    """Open the images, and hold them as configured.
+
+    Returns:
+        The configuration with `image_size` and `hold` resolved, and the images.
+    """
+    found = open_images(config.images, split="train", root=config.data_dir)
+    if config.subset < 1:
+        found = found.select(subset(len(found), config.subset, config.seed))
+    fingerprint = found.fingerprint()
+    held_out = None
+    if config.eval_images is not None or config.images in NAMES:
+        held_out = open_images(config.eval_images or config.images, split="eval", root=config.data_dir)
+
+    config = replace(config, image_size=config.image_size or _view_size(found))
+    config = resolve_hold(config, found)
+    skipped: list[str] = []
+    if config.hold == "memory" and fits_whole(found, config):
+        found, skipped = batches.hold_whole(found, strict=config.strict)
+    if held_out is not None and held_out.size is None and batches.choose_hold(held_out, len(held_out)) == "memory":
+        held_out, _ = batches.hold_whole(held_out)
+    return config, Data(found, held_out, skipped, fingerprint)
+
+
+def resolve_hold(config: TrainConfig, images: Images) -> TrainConfig:
+    """Decide how images are held, where the configuration says `auto`."""
+    if config.hold != "auto":
+        return config
+    hold = batches.choose_hold(images, len(images), memory=_budget(config))
+    if hold == "stream" and config.order == "single-pass":
+        pool = 2 * -(-len(images) // config.chunks)  # a chunk in use, and the next one being decoded
+        hold = batches.choose_hold(images, pool, memory=_budget(config))
+    return replace(config, hold=hold)
+
+
+def _budget(config: TrainConfig) -> float:
+    return available_memory() / 2 if config.machine.memory_gb is None else config.machine.memory_gb * 1e9
+
+
+def _view_size(images: Images) -> int:
+    if images.preferred_size is not None:
+        return images.preferred_size
+    size = images.size
+    if size is None:
+        for index in range(len(images)):
+            try:
+                _, height, width = images.read(index).shape
+            except UnreadableImageError:
+                continue
+            size = (height, width)
+            break
+        else:
+            raise FullrankError(
+                f"none of the {len(images)} images of {images.name} can be decoded: {images.key(0)} is the first"
+            )
+    return max(size) if max(size) <= SMALL_IMAGE else LARGE_VIEW
+
+
+def fits_whole(images: Images, config: TrainConfig) -> bool:
+    """Return whether the whole set may be held: but for a single pass too large for it, which holds its chunks, yes."""
+    if config.order != "single-pass":
+        return True
+    return batches.choose_hold(images, len(images), memory=_budget(config)) == "memory"
+
+
+def build_order(config: TrainConfig, size: int) -> Order:
+    """Build the configured order over `size` images."""
+    arguments: dict[str, int | float] = {}
+    if config.order != "multiple-pass":
+        arguments["chunks"] = config.chunks
+    if config.order == "hybrid":
+        arguments["switch"] = config.switch
+    return ORDERS[config.order](size, config.batch_size, config.steps, seed=config.seed, **arguments)  # type: ignore[call-arg]
+
+
+def build_method(config: TrainConfig) -> Method:
+    """Build the configured method with its initial weights, a function of the seed.
+
+    Raises:
+        FullrankError: `image_size` is not resolved, or the backbone cannot be built.
+    """
+    if config.image_size is None:
+        raise FullrankError("image_size must be known before the encoder is built: resolve the configuration first")
+    shape = config.backbone
+    # the generator's state is put back: building a model inside someone's program changes nothing there
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        encoder = backbone(
+            shape.name,
+            image_size=config.image_size,
+            block=shape.block,
+            depths=shape.depths,
+            width=shape.width,
+            inner_width=shape.inner_width,
+            stem=shape.stem,
+        )
+        return METHODS[config.method](encoder, config.heads)
+
+
+def build_loader(config: TrainConfig, data: Data, order: Order, device: torch.device) -> batches.ViewLoader:
+    """Build the loader of the two views of each step."""
+    assert config.hold != "auto"
+    assert config.image_size is not None
+    return batches.ViewLoader(
+        data.train,
+        order,
+        views.recipe(config.views, crop_min=config.crop_min),
+        config.image_size,
+        hold=config.hold,
+        device=device,
+        workers=config.machine.workers,
+        strict=config.strict,
+    )
+
+
+def resolve_machine(config: TrainConfig) -> tuple[TrainConfig, torch.device]:
+    """Choose device and precision, and set the number of threads."""
+    device = choose_device(config.machine.device)
+    precision = choose_precision(config.machine, device)
+    if config.machine.threads is not None:
+        torch.set_num_threads(config.machine.threads)
+    return replace(config, machine=replace(config.machine, precision=precision)), device  # type: ignore[arg-type]
+
+
+def default_name(config: TrainConfig) -> str:
+    """Return the name of a run that was given none."""
+    source = Path(config.images).stem.replace("*", "") or "images"
+    return f"{source}-{config.method}-{config.order}-s{config.seed}"
