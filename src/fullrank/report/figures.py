@@ -1,0 +1,259 @@
+"""The report's figures, each an inline SVG element.
+
+No run's name is drawn: the page's key and captions carry them, so that long names cost no room and none is
+read as a formula. Lines are told apart by colour and marker, the same in every figure.
+
+Reference: [Li22] Fig. 3 (singular values) and Fig. 6 (cumulative explained variance).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, ListedColormap, Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from fullrank.report.side import Side
+from fullrank.report.svg import inline_svg, style
+from fullrank.report.words import number
+
+SIZE = (6.0, 3.7)  # inches of 72 SVG units; the page scales it to its column
+POINTS = 300  # of a line over steps; more cannot be seen and make the page heavy
+MEASUREMENTS = 40  # lines in a figure through training
+DIRECTIONS = 256  # points of a line in a figure through training
+LOWEST = 1e-7  # of the largest singular value: float32's noise lies there, and smaller values say nothing more
+DEAD = 1e-3
+REFERENCE: dict[str, Any] = {"color": "#444444", "linewidth": 1.0, "linestyle": (0, (1, 2))}
+
+
+def over_steps(
+    sides: Sequence[Side],
+    *,
+    key: str,
+    kind: str,
+    name: str,
+    title: str,
+    scale: float = 1.0,
+    references: Callable[[Side], tuple[float, str] | None] = lambda side: None,
+) -> str:
+    """Draw one quantity of the records over gradient steps, a line for each run; empty if no run has it.
+
+    Args:
+        sides: The runs.
+        key: Prefix of the figure's ids.
+        kind: "train" or "measure".
+        name: The quantity's name in the records.
+        title: The label of the vertical axis, with its unit.
+        scale: Factor from the record's unit to the axis'.
+        references: Gives a run's reference value, on the axis' scale, and its name.
+    """
+    lines = {side.index: _series(side, kind, name) for side in sides}
+    if not any(len(steps) for steps, _ in lines.values()):
+        return ""
+    with style():
+        figure, ax = _axes()
+        for side in sides:
+            steps, values = _thin(*lines[side.index])
+            every = max(1, math.ceil(len(steps) / 8))
+            ax.plot(
+                steps,
+                values * scale,
+                color=side.colour,
+                linestyle=side.dashes,
+                marker=side.marker,
+                markevery=(side.index * every // max(1, len(sides)), every),
+                markeredgecolor="white",
+                markeredgewidth=0.5,
+            )
+        drawn = [reference for side in sides if len(lines[side.index][0]) and (reference := references(side))]
+        for place, (value, text) in enumerate(dict.fromkeys(drawn)):
+            ax.axhline(value, **REFERENCE)
+            ax.annotate(
+                text,
+                (1 - 0.25 * place, value),
+                (-2, 3),
+                xycoords=ax.get_yaxis_transform(),
+                textcoords="offset points",
+                ha="right",
+            ).set(fontsize=9, color="#444444")
+        _step_axis(ax, sides)
+        ax.set_ylabel(title)
+        return inline_svg(figure, key, f"{title} over gradient steps. {_ends(sides, lines, name)}")
+
+
+def spectra_through_training(side: Side, beside: Sequence[Side], *, key: str) -> str:
+    """Draw a run's singular values at each measured step, on axes that hold those of all runs beside it."""
+    top = max(float(other.run.singular_values.max()) for other in beside if other.width)
+    low = min(_lowest(other) for other in beside if other.width)
+    low = max(low, LOWEST * top) if top > 0 else LOWEST
+    shown = np.maximum(side.run.singular_values, low)
+    k = np.arange(1, shown.shape[1] + 1)
+    label = (
+        f"Singular values of {side.label} at {len(shown)} measured steps, log scale. At the last step the "
+        f"largest is {shown[-1, 0]:.3g} and the smallest {side.run.singular_values[-1, -1]:.2g}."
+    )
+    with style():
+        figure, ax = _axes()
+        _through_training(figure, ax, side, beside, k, shown)
+        ax.set_yscale("log")
+        ax.set_ylim(low * 0.7, max(top, low) * 1.5)
+        ax.set_xlim(0, max(other.width or 0 for other in beside) * 1.01 + 1)
+        ax.set_xlabel("direction, largest first")
+        ax.set_ylabel("singular value")
+        return inline_svg(figure, key, label)
+
+
+def explained_through_training(side: Side, beside: Sequence[Side], *, key: str) -> str:
+    """Draw a run's cumulative explained variance at each measured step; the area under a line is its AUC."""
+    spectra = [side.spectrum(row) for row in range(len(side.run.singular_values))]
+    shown = np.stack([spectrum.explained.numpy() for spectrum in spectra])
+    share = np.arange(1, shown.shape[1] + 1) / shown.shape[1]
+    label = (
+        f"Cumulative explained variance of {side.label} at {len(shown)} measured steps. The area under the "
+        f"line is {spectra[0].auc:.3f} at step {side.run.spectrum_steps[0]:,} and {spectra[-1].auc:.3f} at the last."
+    )
+    with style():
+        figure, ax = _axes()
+        ax.plot([0, 100], [0, 100], **REFERENCE)
+        ax.annotate("all equal", (72, 72), (4, -4), textcoords="offset points", va="top").set(
+            fontsize=9, color="#444444"
+        )
+        _through_training(figure, ax, side, beside, 100 * share, 100 * shown)
+        ax.set_xlim(0, 100)
+        ax.set_ylim(0, 102)
+        ax.set_xlabel("share of the directions, largest first (%)")
+        ax.set_ylabel("share of the sum of singular values (%)", fontsize=9.5)
+        return inline_svg(figure, key, label)
+
+
+def final_spectra(sides: Sequence[Side], *, key: str) -> str:
+    """Draw the last spectrum of every run, each relative to its largest singular value."""
+    measured = [side for side in sides if side.width]
+    dead = [f"{side.label}: {side.spectrum(-1).dead()} of {side.width} below 1e-3." for side in measured]
+    with style():
+        figure, ax = _axes()
+        lowest = 1.0
+        for side in measured:
+            values = side.run.singular_values[-1]
+            relative = np.maximum(values / values[0] if values[0] > 0 else values, LOWEST)
+            lowest = min(lowest, float(relative[-1]))
+            every = max(1, len(values) // 8)
+            ax.plot(
+                np.arange(1, len(values) + 1),
+                relative,
+                color=side.colour,
+                linestyle=side.dashes,
+                marker=side.marker,
+                markevery=(side.index * every // len(sides), every),
+                markeredgecolor="white",
+                markeredgewidth=0.5,
+            )
+        ax.axhline(DEAD, **REFERENCE)
+        ax.annotate(
+            "dead below 10⁻³",
+            (0, DEAD),
+            (4, 3),
+            xycoords=ax.get_yaxis_transform(),
+            textcoords="offset points",
+        ).set(fontsize=9, color="#444444")
+        ax.set_yscale("log")
+        ax.set_ylim(min(lowest * 0.7, DEAD / 2), 1.5)
+        ax.set_xlim(0, max(side.width or 0 for side in measured) * 1.01 + 1)
+        ax.set_xlabel("direction, largest first")
+        ax.set_ylabel("singular value / the largest")
+        return inline_svg(figure, key, f"Last measured spectra, relative to the largest value. {' '.join(dead)}")
+
+
+def _axes() -> tuple[Figure, Axes]:
+    figure = Figure(figsize=SIZE, layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _through_training(
+    figure: Figure, ax: Axes, side: Side, beside: Sequence[Side], x: np.ndarray, lines: np.ndarray
+) -> None:
+    """Draw one line a measured step, early ones light, late ones dark, on a scale common to all runs."""
+    colours, norm = _late_is_dark(), Normalize(0, max(1, *(other.planned for other in beside)))
+    points = np.unique(np.linspace(0, len(x) - 1, DIRECTIONS).round().astype(int))
+    for row in np.unique(np.linspace(0, len(lines) - 1, MEASUREMENTS).round().astype(int)):
+        step = int(side.run.spectrum_steps[row])
+        look: dict[str, Any] = {"color": colours(norm(step)), "linewidth": 1.1}
+        if step == 0:
+            look = {"color": "#D55E00", "linewidth": 1.3, "linestyle": "--", "zorder": 3}
+        ax.plot(x[points], lines[row][points], **look)
+    bar = figure.colorbar(ScalarMappable(norm, colours), ax=ax, aspect=28, pad=0.02, format=FuncFormatter(_short))
+    bar.set_label("gradient step")
+    bar.locator = MaxNLocator(4, integer=True)
+    bar.outline.set_visible(False)
+    bar.update_ticks()
+
+
+def _late_is_dark() -> Colormap:
+    """Viridis reversed, without the yellow that white swallows; few colours keep the scale's SVG small."""
+    return ListedColormap(matplotlib.colormaps["viridis_r"](np.linspace(0.12, 1.0, 32)))
+
+
+def _step_axis(ax: Axes, sides: Sequence[Side]) -> None:
+    last = max(1, *(max(side.planned, side.reached) for side in sides))
+    ax.set_xlim(-0.015 * last, 1.015 * last)
+    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    ax.xaxis.set_major_formatter(FuncFormatter(_short))
+    ax.set_xlabel("gradient step")
+    switches: dict[int, list[str]] = {}
+    for side in sides:
+        if side.switch is not None:
+            switches.setdefault(side.switch, []).append(side.colour)
+    for step, colours in switches.items():
+        ax.axvline(step, color=colours[0] if len(colours) == 1 else "#666666", linewidth=0.8, alpha=0.8)
+
+
+def _short(step: float, _: Any = None) -> str:
+    """Write a step so that 500,400 of them fit under an axis.
+
+    >>> _short(1500), _short(50000), _short(1.5e6)
+    ('1500', '50k', '1.5M')
+    """
+    if abs(step) >= 1e6:
+        return f"{step / 1e6:g}M"
+    return f"{step / 1e3:g}k" if abs(step) >= 1e4 else f"{step:g}"
+
+
+def _series(side: Side, kind: str, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return steps and values, with a gap where a value is not a number."""
+    found = [(record["step"], record[name]) for record in side.run.of_kind(kind) if record.get(name) is not None]
+    steps, values = np.array(found, dtype=np.float64).reshape(-1, 2).T
+    return steps, np.where(np.isfinite(values), values, np.nan)
+
+
+def _thin(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Average neighbours until a line has few enough points; its first and last step stay in place."""
+    size = math.ceil(len(steps) / POINTS)
+    if size <= 1:
+        return steps, values
+    starts = np.arange(0, len(steps), size)
+    counts = np.diff(np.append(starts, len(steps)))
+    middles = np.add.reduceat(steps, starts) / counts
+    middles[0], middles[-1] = steps[0], steps[-1]
+    return middles, np.add.reduceat(values, starts) / counts
+
+
+def _lowest(side: Side) -> float:
+    values = side.run.singular_values
+    return float(values[values > 0].min()) if (values > 0).any() else math.inf
+
+
+def _ends(sides: Sequence[Side], lines: dict[int, tuple[np.ndarray, np.ndarray]], name: str) -> str:
+    said = []
+    for side in sides:
+        steps, values = lines[side.index]
+        if len(steps):
+            first, last = (number(name, value) if np.isfinite(value) else "no number" for value in values[[0, -1]])
+            said.append(f"{side.label}: {first} at step {steps[0]:,.0f}, {last} at step {steps[-1]:,.0f}.")
+    return " ".join(said)

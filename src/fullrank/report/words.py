@@ -1,0 +1,203 @@
+"""What runs say, in sentences: a verdict on each, and what can honestly be compared between them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fullrank.measure.verdict import judge
+from fullrank.report.side import SPECTRUM_SCORES, Side, flatten
+
+# These change where and how often a run is looked at or kept, not what is trained.
+NOT_A_SETTING = (
+    "seed",
+    "out",
+    "data_dir",
+    "hold",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "machine.",
+    "monitor.",
+)
+NAMES = {
+    "train_loss": "training loss",
+    "heldout_loss": "held-out loss",
+    "knn": "k-NN accuracy",
+    "linear": "linear probe accuracy",
+    "auc": "AUC",
+    "rankme": "RankMe",
+    "participation_ratio": "participation ratio",
+    "stable_rank": "stable rank",
+    "alpha": "alpha",
+    "dead": "dead directions",
+}
+SHARES = ("knn", "linear")
+POINT = 0.01  # a fall of k-NN accuracy from its peak that is worth a word
+
+
+def number(name: str, value: float) -> str:
+    r"""Write a score's value with its unit and the digits that mean something.
+
+    >>> number("knn", 0.4107), number("auc", 0.78512), number("dead", 3), number("heldout_loss", -0.8)
+    ('41.1\xa0%', '0.785', '3', '−0.800')
+    """
+    if name in SHARES:
+        return f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
+    if name == "dead":
+        return f"{value:,.0f}"
+    digits = 3 if name in ("auc", "train_loss", "heldout_loss") else 1 if abs(value) >= 10 else 2
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
+def listing(items: Sequence[str]) -> str:
+    """Join with commas and a last "and".
+
+    >>> listing(["a", "b", "c"])
+    'a, b and c'
+    """
+    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+
+
+def verdict(side: Side) -> tuple[str, str]:
+    """Say how a run stands: in a few words, then in sentences on its progress, its spectrum and its k-NN."""
+    said = [] if side.finished else [f"Unfinished, at step {side.reached:,} of {side.planned:,}."]
+    if side.width is None:
+        return "unfinished" if not side.finished else "not measured", " ".join([*said, "No measurement yet."])
+    if side.run.spectrum_steps[-1] == 0:
+        untrained = f"Only the untrained encoder has been measured (AUC {side.spectrum(-1).auc:.3f})"
+        return "unfinished" if not side.finished else "not trained", " ".join(
+            [*said, f"{untrained}; that says nothing about training yet."]
+        )
+    judged = judge(side.spectrum(-1), init=side.init)
+    reasons = "; ".join(judged.reasons)
+    said.append(f"{capital(reasons)}.")
+    knn = [(record["knn"], record["step"]) for record in side.run.of_kind("measure") if "knn" in record]
+    if len(knn) > 1:
+        (first, start), (last, _) = knn[0], knn[-1]
+        best, at = max(knn)
+        peak = f", at best {number('knn', best)} at step {at:,}" if best - max(first, last) > POINT else ""
+        origin = "before training" if start == 0 else f"at step {start:,}"
+        said.append(f"k-NN accuracy {number('knn', last)}; {number('knn', first)} {origin}{peak}.")
+    return ("" if side.finished else "unfinished · ") + judged.headline.lower(), " ".join(said)
+
+
+def comparison(sides: Sequence[Side]) -> list[str]:
+    """Compare runs in sentences; where a score cannot be compared, say why instead."""
+    if len(sides) < 2:
+        return []
+    said: list[str] = []
+    best: dict[str, Side] = {}
+    refused: dict[str, list[str]] = {}
+    compared = False
+    for name, better in (("auc", "lower"), ("knn", "higher"), ("heldout_loss", "lower")):
+        if not any(name in side.scores for side in sides):
+            continue
+        obstacle = incomparable(sides, name)
+        if obstacle:
+            refused.setdefault(obstacle, []).append(NAMES[name])
+            continue
+        compared = True
+        ranked = sorted(sides, key=lambda side: side.scores[name].value, reverse=better == "higher")
+        shown = [number(name, side.scores[name].value) for side in ranked]
+        if shown[0] == shown[-1]:
+            said.append(f"{capital(NAMES[name])} is equal to the digits shown, {shown[0]}.")
+            continue
+        if shown[0] != shown[1]:
+            best[name] = ranked[0]
+        if len(sides) == 2:
+            said.append(f"{ranked[0].label} has the {better} {NAMES[name]}: {shown[0]}, against {shown[1]}.")
+            continue
+        first, last = ("Lowest", "highest") if better == "lower" else ("Highest", "lowest")
+        ends = [
+            f"{value} ({_names([side for side, own in zip(ranked, shown, strict=True) if own == value])})"
+            for value in (shown[0], shown[-1])
+        ]
+        said.append(f"{first} {NAMES[name]}: {ends[0]}; {last}: {ends[1]}.")
+    if "auc" in best and best["auc"] is best.get("heldout_loss"):
+        agree = best["auc"] is best.get("knn")
+        also = ", and by k-NN" if agree else ", though not by k-NN" if "knn" in best else ""
+        said.append(f"{best['auc'].label} is ahead by both label-free scores of [Li22], loss and AUC{also}.")
+    for obstacle, names in refused.items():
+        said.append(f"{capital(listing(names))} cannot be compared: {obstacle}.")
+    if compared:
+        said += [_steps(sides), _seeds(sides)]
+    return said
+
+
+def incomparable(sides: Sequence[Side], name: str) -> str:
+    """Say why a score cannot be compared between runs; an empty string when it can."""
+    missing = [side.label for side in sides if name not in side.scores]
+    if missing:
+        return f"not measured in {listing(missing)}"
+    untrained = [side.label for side in sides if not side.measured]
+    if untrained:
+        return f"only the untrained encoder is measured in {listing(untrained)}"
+    widths = sorted({side.width for side in sides if side.width is not None})
+    if name in SPECTRUM_SCORES and len(widths) > 1:
+        return f"representations have different widths, {listing([str(width) for width in widths])}"
+    if name.endswith("loss") and (methods := _differing(sides, "method")):
+        return f"each method has a loss of its own ({methods})"
+    for key in ("images", "eval_images"):
+        if images := _differing(sides, key):
+            return f"{key} differ ({images})"
+    protocols = [dict(side.scores[name].protocol) for side in sides]
+    keys = dict.fromkeys(key for protocol in protocols for key in protocol)
+    different = [key for key in keys if key != "step" and len({repr(protocol.get(key)) for protocol in protocols}) > 1]
+    return f"it was measured in different ways (see the protocols: {listing(different)})" if different else ""
+
+
+def settings(side: Side) -> dict[str, Any]:
+    """Return what decides a run's result, but for its seed."""
+    return {key: value for key, value in flatten(side.run.config).items() if not key.startswith(NOT_A_SETTING)}
+
+
+def _steps(sides: Sequence[Side]) -> str:
+    at: dict[int, list[Side]] = {}
+    for side in sides:
+        at.setdefault(side.measured or side.reached, []).append(side)
+    if len(at) == 1:
+        return f"All scores are from the same step, {next(iter(at)):,}."
+    each = listing([f"{step:,} ({_names(group)})" for step, group in at.items()])
+    return f"The scores are not from equal numbers of steps: {each}."
+
+
+def _seeds(sides: Sequence[Side]) -> str:
+    groups: dict[str, list[Side]] = {}
+    for side in sides:
+        groups.setdefault(repr((side.measured, sorted(settings(side).items()))), []).append(side)
+    repeated = [group for group in groups.values() if len({repr(side.run.config.get("seed")) for side in group}) > 1]
+    if not repeated and len({repr(sorted(settings(side).items())) for side in sides}) < len(sides):
+        return "No two seeds of one setting are at the same step: how much is chance, these runs cannot tell."
+    if not repeated:
+        return "Each setting has one seed: how much of a difference is chance, these runs cannot tell."
+    spreads = []
+    for name in ("auc", "knn", "heldout_loss"):
+        spans = [
+            max(values) - min(values)
+            for group in repeated
+            if len(values := [side.scores[name].value for side in group if name in side.scores]) > 1
+            and not incomparable(group, name)
+        ]
+        if spans:
+            spread = f"{100 * max(spans):.1f} points" if name in SHARES else number(name, max(spans))
+            spreads.append(f"{spread} in {NAMES[name]}")
+    only = "These runs differ in the seed alone" if len(groups) == 1 else "Runs that differ in the seed alone lie"
+    verb = " and lie" if len(groups) == 1 else ""
+    if not spreads:
+        return f"{only}." if len(groups) == 1 else "Some settings have several seeds."
+    rest = "" if len(groups) in (1, len(repeated)) else "; the other settings have one seed"
+    return f"{only}{verb} up to {listing(spreads)} apart{rest}."
+
+
+def _differing(sides: Sequence[Side], key: str) -> str:
+    values = list(dict.fromkeys(str(side.run.config.get(key)) for side in sides))
+    return ", ".join(values) if len(values) > 1 else ""
+
+
+def _names(sides: Sequence[Side]) -> str:
+    return listing([side.label for side in sides]) if len(sides) <= 3 else f"{len(sides)} runs"
+
+
+def capital(text: str) -> str:
+    """Start a sentence; k-NN keeps its k."""
+    return text if text.startswith("k-NN") else text[:1].upper() + text[1:]

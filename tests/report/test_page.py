@@ -1,0 +1,227 @@
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from run_folders import make_run
+from safetensors.numpy import save_file
+
+from fullrank.errors import FullrankError
+from fullrank.report.page import write_report
+
+VOID = {"meta", "link", "img", "br"}
+
+
+class Page(HTMLParser):
+    """Checks that tags nest, and collects ids, references and text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.source, self.open, self.ids, self.links, self.alts, self.text, self.tags = text, [], [], [], [], "", []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        attributes = dict(attrs)
+        self.ids += [attributes["id"]] if "id" in attributes else []
+        self.links += [attributes[name] for name in ("src", "href", "xlink:href") if name in attributes]
+        self.links += re.findall(r"url\(([^)]*)\)", " ".join(value or "" for value in attributes.values()))
+        self.alts += [attributes[name] for name in ("alt", "aria-label") if name in attributes]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.handle_endtag(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.text += data.replace("\N{NO-BREAK SPACE}", " ")
+
+
+def report(tmp_path, *runs):
+    page = Page(write_report(runs, tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert len(page.ids) == len(set(page.ids))
+    assert "script" not in page.tags
+    for link in page.links:
+        assert link.startswith(("data:", "#")), link
+        assert not link.startswith("#") or link[1:] in page.ids
+    assert not re.search(r"https?:|@import|file:|//[a-z]", re.sub(r"base64,[\w+/=]*", "", page.source))
+    return page
+
+
+def test_one_run(tmp_path):
+    page = report(tmp_path, make_run(tmp_path / "first", samples=True, skipped=["broken.jpg", "empty.png"]))
+    assert "first" in page.text
+    assert "partial dimensional collapse" in page.text
+    assert "Side by side" not in page.text
+    for word in ("training loss", "held-out loss", "k-NN accuracy", "RankMe", "participation ratio", "of 32"):
+        assert word in page.text
+    assert "broken.jpg, empty.png" in page.text
+    assert "8 cores of a test machine" in page.text
+    assert "How each score was measured" in page.text
+    assert "cosine" in page.text
+    assert page.tags.count("img") == 1
+    assert any(alt.startswith("AUC (0 to 1) over gradient steps. first: 0.") for alt in page.alts)
+    assert page.tags.count("figure") == page.tags.count("figcaption") == 10
+
+
+def test_two_runs_are_compared_with_their_difference_first(tmp_path):
+    runs = make_run(tmp_path / "multi", decay=5), make_run(tmp_path / "hybrid", order="hybrid", decay=3)
+    page = report(tmp_path, *runs)
+    assert "hybrid has the lower AUC: 0.950, against 0.975." in page.text
+    assert "multi has the higher k-NN accuracy" in page.text
+    assert "All scores are from the same step, 1,000." in page.text
+    assert "Each setting has one seed" in page.text
+    assert "hybrid, multiple pass from step 400" in page.text
+    highlighted = re.findall(r'<tr class="differ"><th[^>]*>([^<]*)', page.source)
+    assert highlighted == ["order"]
+    assert "19 fields are the same in all runs" in page.text
+
+
+def test_being_ahead_by_both_label_free_scores_is_said(tmp_path):
+    slow = make_run(tmp_path / "slow", decay=4, heldout=True)
+    fast = make_run(tmp_path / "fast", decay=3)
+    for name in ("summary.json", "metrics.jsonl"):
+        text = (fast / name).read_text()
+        (fast / name).write_text(re.sub(r'"heldout_loss": -0\.86\d*', '"heldout_loss": -0.9', text))
+    summary = (fast / "summary.json").read_text()
+    (fast / "summary.json").write_text(re.sub(r'("heldout_loss", "value": )-0\.86\d*', r"\1-0.9", summary))
+    assert "fast is ahead by both label-free scores of [Li22], loss and AUC" in report(tmp_path, slow, fast).text
+
+
+def test_spread_between_seeds_is_said(tmp_path):
+    runs = [make_run(tmp_path / f"seed{seed}", seed=seed, decay=3 + 0.1 * seed) for seed in range(3)]
+    page = report(tmp_path, *runs)
+    assert re.search(r"These runs differ in the seed alone and lie up to 0\.00\d in AUC, 0.2 points", page.text)
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"width": 64}, "AUC cannot be compared: representations have different widths, 32 and 64."),
+        ({"k": 5}, "k-NN accuracy cannot be compared: it was measured in different ways (see the protocols: k)."),
+        ({"labels": False}, "k-NN accuracy cannot be compared: not measured in other."),
+        (
+            {"method": "simclr"},
+            "Held-out loss cannot be compared: each method has a loss of its own (simsiam, simclr).",
+        ),
+        ({"images": "cifar10"}, "cannot be compared: images differ (digits, cifar10)."),
+        ({"reached": 600}, "The scores are not from equal numbers of steps: 1,000 (base) and 600 (other)."),
+        ({"reached": 0}, "cannot be compared: only the untrained encoder is measured in other."),
+    ],
+)
+def test_what_cannot_be_compared_is_not(tmp_path, other, said):
+    page = report(tmp_path, make_run(tmp_path / "base"), make_run(tmp_path / "other", decay=4, **other))
+    assert said in page.text
+
+
+def test_seven_runs(tmp_path):
+    runs = [make_run(tmp_path / f"run{index}", decay=2 + index / 2, seed=index // 2) for index in range(7)]
+    page = report(tmp_path, *runs)
+    assert "7 runs side by side" in page.text
+    assert len(set(re.findall(r'class="swatch"[^>]*fill="([^"]*)"', page.source))) == 7
+    assert page.tags.count("figure") == 7 + 2 * 7
+
+
+@pytest.mark.parametrize("measurements", [True, False])
+def test_a_run_that_has_just_begun(tmp_path, measurements):
+    page = report(tmp_path, make_run(tmp_path / "new", reached=0, measurements=measurements))
+    assert "Unfinished, at step 0 of 1,000." in page.text
+    assert ("Only the untrained encoder has been measured" if measurements else "No measurement yet") in page.text
+
+
+def test_a_configuration_alone_is_enough(tmp_path):
+    run = make_run(tmp_path / "bare", reached=0, measurements=False)
+    for name in ("metrics.jsonl", "timing.jsonl"):
+        (run / name).unlink()
+    assert "Nothing has been recorded yet." in report(tmp_path, run).text
+
+
+def test_an_unfinished_run_shows_its_latest_scores(tmp_path):
+    page = report(tmp_path, make_run(tmp_path / "going", reached=650))
+    assert "Unfinished, at step 650 of 1,000." in page.text
+    assert "650 of 1,000, unfinished" in page.text
+    assert re.search(r"scores measured at step</th><td>600<", page.source)
+
+
+def test_no_labels_and_nothing_held_out(tmp_path):
+    page = report(tmp_path, make_run(tmp_path / "plain", labels=False, heldout=False))
+    assert not any(alt.startswith(("k-NN", "held-out")) for alt in page.alts)
+
+
+def test_a_loss_that_is_not_a_number(tmp_path):
+    run = make_run(tmp_path / "diverged")
+    text = (run / "metrics.jsonl").read_text()
+    (run / "metrics.jsonl").write_text(re.sub(r'"loss": -0\.9\d*', '"loss": NaN', text))
+    assert any("no number at step 1,000" in alt for alt in report(tmp_path, run).alts)
+
+
+def test_constant_features(tmp_path):
+    run = make_run(tmp_path / "constant", reached=100)
+    save_file({"steps": np.array([0, 100]), "singular_values": np.zeros((2, 32))}, run / "spectra.safetensors")
+    page = report(tmp_path, run)
+    assert "Features are constant, the same for every image." in page.text
+
+
+def test_names_are_escaped_everywhere(tmp_path):
+    name = "<b>\"x\" & 'y'> $a_b$"
+    page = report(
+        tmp_path,
+        make_run(tmp_path / name, samples=True, images="<i>", skipped=["<u>.jpg"]),
+        make_run(tmp_path / "other"),
+    )
+    assert "<b>&quot;" not in page.source
+    assert "<i>" not in page.source
+    assert "<u>" not in page.source
+    assert name in page.text
+    assert any(name in alt for alt in page.alts if alt.startswith("Some training images"))
+    assert any(name in alt for alt in page.alts if alt.startswith("AUC"))
+
+
+def test_runs_of_one_name_are_told_apart_and_the_same_run_is_shown_once(tmp_path):
+    one, two = make_run(tmp_path / "a" / "run"), make_run(tmp_path / "b" / "run")
+    page = report(tmp_path, one, two, tmp_path / "b" / "." / "run")
+    assert "a/run and b/run" in page.text
+
+
+def test_the_same_runs_give_the_same_bytes(tmp_path):
+    runs = [make_run(tmp_path / "one"), make_run(tmp_path / "two", order="hybrid")]
+    first, second = (write_report(runs, tmp_path / name / "page.html").read_bytes() for name in ("x", "y"))
+    assert first == second
+
+
+def test_long_runs_stay_light(tmp_path):
+    run = make_run(tmp_path / "long", steps=50_000, every=250, width=300)
+    page = report(tmp_path, run)
+    assert "201 measurements, 40 of them drawn" in page.text
+    assert len(page.source) < 2_000_000
+
+
+def test_errors_say_what_to_do(tmp_path):
+    with pytest.raises(FullrankError, match="name at least one folder"):
+        write_report([], tmp_path / "report.html")
+    with pytest.raises(FullrankError, match="does not exist"):
+        write_report([tmp_path / "nowhere"], tmp_path / "report.html")
+    with pytest.raises(FullrankError, match="is a folder: name the page"):
+        write_report([make_run(tmp_path / "run")], tmp_path)
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium to open the page with")
+def test_a_browser_opens_it_without_a_word(tmp_path):
+    page = write_report([make_run(tmp_path / "one", samples=True), make_run(tmp_path / "two")], tmp_path / "page.html")
+    quiet = ["gpu", "quic", "background-networking", "component-update", "sync"]
+    command = ["chromium", "--headless", "--no-sandbox", "--no-first-run", *(f"--disable-{name}" for name in quiet)]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--v=0"]
+    command += [f"--screenshot={tmp_path / 'page.png'}", "--window-size=400,800", page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (tmp_path / "page.png").stat().st_size > 10_000
+    assert "CONSOLE" not in done.stderr
