@@ -3,16 +3,16 @@
 Two ways to hold images, named in the configuration as `hold`:
 
 * `memory`: images of one size are decoded once and stay, in main memory or on the GPU; crops are batched on the
-  device. An order
-  in chunks whose whole set does not fit holds the current pool alone, while a thread decodes the next.
+  device. An order in chunks whose whole set does not fit holds the current pool alone, while a thread decodes the
+  next.
 * `stream`: images are decoded and cropped by `DataLoader` workers as steps need them; any sizes, any number.
 
 Both see the same images with the same parameters at the same step; pixels may differ by the rounding to 8 bits that
 `stream` does after cropping.
 
 An unreadable image is an error with `strict`. Otherwise one found before training, as all are when the whole set is
-held, is left
-out of the order; one met later gives its place in the batch to the next readable image of that batch. Both are named.
+held, is left out of the order; one met later gives its place in the batch to the next readable image of that batch.
+Both are named.
 """
 
 from __future__ import annotations

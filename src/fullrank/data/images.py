@@ -349,7 +349,7 @@ def _from_parquet(name: str, files: Sequence[Path]) -> Images:
             label = next((column for column in ("label", "fine_label") if column in schema.names), None)
             table = parquet.read([image, *([label] if label else [])])
             encoded.append(pc.struct_field(table[image], "bytes"))
-            labels.append(table[label].fill_null(-1) if label else None)
+            labels.append(_labels(table[label]) if label else None)
     except (pa.ArrowInvalid, pa.ArrowKeyError, pa.ArrowNotImplementedError, OSError) as error:
         raise FullrankError(f"{file} cannot be read as parquet: {str(error).splitlines()[0]}") from None
     chunks = [chunk.cast(pa.large_binary()) for column in encoded for chunk in column.chunks]
@@ -357,11 +357,23 @@ def _from_parquet(name: str, files: Sequence[Path]) -> Images:
         raise FullrankError(f"no images in {name}: its {len(files)} parquet file(s) have no rows")
     found = None
     if all(column is not None for column in labels):
-        values = np.concatenate([np.asarray(column) for column in labels if column is not None])
-        if values.dtype.kind not in "iu":  # names: numbered in alphabetical order, as ImageFolder does
-            values = np.unique(values.astype(str), return_inverse=True)[1]
+        values = np.concatenate([column for column in labels if column is not None])
+        if values.dtype.kind != "i":  # names: numbered in alphabetical order, as ImageFolder does
+            named = values != ""
+            numbers = np.full(len(values), -1)
+            numbers[named] = np.unique(values[named], return_inverse=True)[1]
+            values = numbers
         found = torch.from_numpy(values.astype(np.int64))
     return ParquetImages(name, files, pa.chunked_array(chunks), found)
+
+
+def _labels(column: Any) -> np.ndarray:
+    """Return a column of labels as int64, missing ones -1, or as text, missing ones empty."""
+    import pyarrow as pa
+
+    if pa.types.is_integer(column.type):
+        return np.asarray(column.fill_null(-1)).astype(np.int64)
+    return np.array(["" if value is None else str(value) for value in column.to_pylist()])
 
 
 def _decode(file: Path | io.BytesIO, key: str) -> Tensor:

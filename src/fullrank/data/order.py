@@ -13,11 +13,10 @@ Learning" (ECCV 2022, https://arxiv.org/abs/2209.15007), section 4, compared at 
 | `Cumulative`   | chunks `0..c`                                                                 |
 | `Hybrid`       | as `SinglePass` before the switch, as `MultiplePass` from the switch on       |
 
-One permutation of the images, fixed by the seed, decides when each arrives; chunks are its consecutive pieces, and each
-chunk gets an equal share of the steps. Within a pool, images come in reshuffled passes. The remainder of a pass that
-does
-not fill a batch is dropped (a different one each pass), so no batch straddles two passes and no image appears twice
-in one. Nothing about the model is reset at a chunk boundary.
+One permutation of the images, fixed by the seed, decides when each arrives; chunks are its consecutive pieces, and
+each chunk gets an equal share of the steps. Within a pool, images come in reshuffled passes. The remainder of a pass
+that does not fill a batch is dropped (a different one each pass), so no batch straddles two passes and no image
+appears twice in one. Nothing about the model is reset at a chunk boundary.
 """
 
 from __future__ import annotations

@@ -350,8 +350,8 @@ def colour_jitter(images: Tensor, order: Tensor, values: Tensor) -> Tensor:
     """Change brightness, contrast, saturation and hue of each image, in the image's own order.
 
     The first three are one blend, `target + factor (image - target)`, with black, the mean luma or the luma as
-    target; so
-    each of the four turns is one blend of the whole batch, and a turn of the hue for the images whose turn that is.
+    target; so each of the four turns is one blend of the whole batch, and a turn of the hue for the images whose turn
+    that is.
 
     Args:
         images: `(B, 3, S, S)` float in [0, 1].
@@ -419,7 +419,7 @@ def blur_kernel_size(size: int) -> int:
 
 
 def gaussian_blur(images: Tensor, sigma: Tensor) -> Tensor:
-    """Blur `(B, C, S, S)` images by `(B,)` standard deviations in pixels, with `blur_kernel_size(S)` taps, reflected."""
+    """Blur `(B, C, S, S)` images by `(B,)` standard deviations in pixels, `blur_kernel_size(S)` taps, reflected."""
     b, c, h, w = images.shape
     radius = blur_kernel_size(min(h, w)) // 2
     offset = torch.arange(-radius, radius + 1, dtype=images.dtype, device=images.device)

@@ -12,9 +12,8 @@ p_k = s_k / sum_i s_i.
 | `alpha`               | exponent of s_k^2 ~ k^-alpha, k = 10..100 | near 1                                          |
 
 `auc` is [Li22]'s (https://arxiv.org/abs/2209.15007, eq. 1 and 2): singular values, not variances, despite the field's
-name
-"cumulative explained variance". It depends on D, so compare it between representations of one width only. Each number
-depends on how the features were made and preprocessed; `Spectrum.protocol` says how, and travels with it.
+name "cumulative explained variance". It depends on D, so compare it between representations of one width only. Each
+number depends on how the features were made and preprocessed; `Spectrum.protocol` says how, and travels with it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Methods: the branches that images go through, and the loss between them.
 
 A method is a module that knows its backbone, gives a loss for the two views of a batch, and says which of its
-parameters keep a
-constant learning rate. To add one: subclass `Method`, build the heads, write `forward`, and register it in `METHODS`.
+parameters keep a constant learning rate. To add one: subclass `Method`, build the heads, write `forward`, and
+register it in `METHODS`.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@
     fullrank train --resume runs/hybrid                                  # after Ctrl-C, a kill or a crash
 
 A run is a function of its configuration and a step number: which images a step sees, how they are augmented and every
-rate follow
-from `(seed, step)`. So a checkpoint holds weights, optimiser state and the sums of unfinished records, and nothing of
-any random generator; on a CPU the run that was interrupted ends with the same bits as the one that was not.
+rate follow from `(seed, step)`. So a checkpoint holds weights, optimiser state and the sums of unfinished records,
+and nothing of any random generator; on a CPU the run that was interrupted ends with the same bits as the one that was
+not.
 """
 
 from __future__ import annotations

@@ -1,14 +1,10 @@
 """The run folder: what a run leaves on disk, written so that a kill at any moment loses nothing that was finished.
 
     config.yaml           the resolved configuration (usable with `--config`), and under `environment` versions and
-    hardware
-    metrics.jsonl         one record a line; a function of configuration and step alone, so a resumed run has the same
-    bytes timing.jsonl          seconds and images/s, which are not
-    spectra.safetensors   steps (K,) int64; singular_values (K, D) float64
-    samples.png           some images and their views
-    checkpoints/          step_00001000.pt, ...
-    summary.json          final scores, each with its protocol
-    report.html
+    hardware metrics.jsonl         one record a line; a function of configuration and step alone, so a resumed run has
+    the same bytes timing.jsonl          seconds and images/s, which are not spectra.safetensors   steps (K,) int64;
+    singular_values (K, D) float64 samples.png           some images and their views checkpoints/
+    step_00001000.pt, ... summary.json          final scores, each with its protocol report.html
 
 Records of metrics.jsonl have `kind` and `step` (finished gradient steps): `protocols` (once, at step 0), `train`
 (means over the steps since the last one) and `measure`.

@@ -1,0 +1,173 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fullrank.data import views
+from fullrank.data.batches import ViewLoader, choose_hold, decode, hold_whole, load_for_eval, load_view_pairs
+from fullrank.data.images import ArrayImages, UnreadableImageError, open_images
+from fullrank.data.order import Hybrid, MultiplePass, SinglePass
+from fullrank.errors import FullrankError
+
+RECIPES = views.recipe("simsiam")
+
+
+def arrays(count=40, height=12, width=12):
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (count, 3, height, width), dtype=torch.uint8, generator=generator)
+    return ArrayImages("random", pixels, torch.arange(count) % 3)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Twenty images of one size as files; number 7 is damaged."""
+    pixels = arrays(20).pixels.permute(0, 2, 3, 1).numpy()
+    for number, image in enumerate(pixels):
+        Image.fromarray(image).save(tmp_path / f"{number:02d}.png")
+    (tmp_path / "07.png").write_bytes(b"damaged")
+    return tmp_path
+
+
+def collect(loader, start=0):
+    return [(batch.step, batch.first, batch.second) for batch in loader(start)]
+
+
+def test_a_view_is_crop_appearance_normalise_with_the_drawn_parameters():
+    images, order = arrays(), MultiplePass(40, 8, 6, seed=5)
+    for step, *seen in collect(ViewLoader(images, order, RECIPES, 10)):
+        for view, found in enumerate(seen):
+            size = torch.full((8,), 12)
+            drawn = views.draw(RECIPES[view], seed=5, step=step, view=view, heights=size, widths=size)
+            crops = views.crop(images.pixels[order[step]], drawn, 10)
+            torch.testing.assert_close(found, views.normalise(views.appearance(crops, drawn)), atol=1e-5, rtol=0)
+
+
+def test_starting_in_the_middle_gives_the_same_bits():
+    loader = ViewLoader(arrays(), Hybrid(40, 4, 20, 5, seed=1), RECIPES, 10)
+    whole = collect(loader)
+    for start in (1, 7, 8, 19):
+        for (s, a, b), (t, c, d) in zip(whole[start:], collect(loader, start), strict=True):
+            assert s == t
+            assert torch.equal(a, c)
+            assert torch.equal(b, d)
+
+
+def test_processes_share_the_global_batch():
+    order = MultiplePass(40, 8, 3)
+    whole = collect(ViewLoader(arrays(), order, RECIPES, 10))
+    shares = [collect(ViewLoader(arrays(), order, RECIPES, 10, rank=r, world_size=2)) for r in range(2)]
+    for all_of_it, left, right in zip(whole, *shares, strict=True):
+        torch.testing.assert_close(all_of_it[1], torch.cat([left[1], right[1]]), atol=1e-5, rtol=0)
+        torch.testing.assert_close(all_of_it[2], torch.cat([left[2], right[2]]), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_streamed_views_are_the_held_ones_up_to_8_bits(folder, workers):
+    (folder / "07.png").unlink()
+    images = open_images(str(folder))
+    order = MultiplePass(19, 4, 6)
+    plain = tuple(dataclasses.replace(recipe, jitter=0, grayscale=0) for recipe in RECIPES)
+    held = collect(ViewLoader(hold_whole(images)[0], order, plain, 10))
+    streamed = collect(ViewLoader(images, order, plain, 10, hold="stream", workers=workers))
+    assert [step for step, _, _ in streamed] == list(range(6))
+    for a, b in zip(held, streamed, strict=True):
+        for x, y in zip(a[1:], b[1:], strict=True):
+            assert (x - y).abs().max() < 1.1 / 255 / 0.22
+
+
+def test_a_pool_at_a_time_gives_the_same_views_as_the_whole_set(folder):
+    (folder / "07.png").unlink()
+    images = open_images(str(folder))
+    order = SinglePass(19, 3, 12, 4)
+    whole = collect(ViewLoader(hold_whole(images)[0], order, RECIPES, 10))
+    by_pool = ViewLoader(images, order, RECIPES, 10)
+    for start in (0, 4):
+        for a, b in zip(whole[start:], collect(by_pool, start), strict=True):
+            assert torch.equal(a[1], b[1])
+
+
+def test_unreadable_images_found_before_training_are_left_out_and_named(folder):
+    images = open_images(str(folder))
+    held, skipped = hold_whole(images)
+    assert len(held) == 19
+    assert [name[-6:] for name in skipped] == ["07.png"]
+    pixels, good = decode(images)
+    assert len(pixels) == 19
+    assert good.tolist() == [i for i in range(20) if i != 7]
+    with pytest.raises(UnreadableImageError, match="07.png cannot be decoded"):
+        hold_whole(images, strict=True)
+
+
+@pytest.mark.parametrize("hold", ["stream", "memory"])
+def test_unreadable_images_met_while_training_give_their_place_to_the_next(folder, hold):
+    images = open_images(str(folder))
+    order = SinglePass(20, 4, 10, 5)
+    plain = tuple(views.ViewRecipe(crop_scale=(1, 1), flip=0, jitter=0, grayscale=0, blur=0) for _ in range(2))
+    loader = ViewLoader(images, order, plain, 12, hold=hold)
+    expected = arrays(20)
+    met = False
+    for step, first, _ in collect(loader):
+        indices = order[step].tolist()
+        if 7 in indices:
+            met = True
+            place = indices.index(7)
+            indices[place] = indices[(place + 1) % 4]
+        drawn = views.draw(
+            plain[0], seed=0, step=step, view=0, heights=torch.full((4,), 12), widths=torch.full((4,), 12)
+        )
+        right = views.normalise(views.crop(expected.pixels[indices], drawn, 12))
+        torch.testing.assert_close(first, right, atol=1.1 / 255 / 0.22, rtol=0)
+    assert met
+    assert [name[-6:] for name in loader.skipped] == ["07.png"]
+    with pytest.raises(UnreadableImageError, match="07.png cannot be decoded"):
+        collect(ViewLoader(images, order, plain, 12, hold=hold, strict=True))
+
+
+def test_a_batch_of_unreadable_images_is_an_error(tmp_path):
+    for number in range(4):
+        (tmp_path / f"{number}.png").write_bytes(b"x")
+    images = open_images(str(tmp_path))
+    with pytest.raises(FullrankError, match="none of the images of step 0 can be decoded: .*png"):
+        collect(ViewLoader(images, MultiplePass(4, 2, 1), RECIPES, 8, hold="stream"))
+    with pytest.raises(FullrankError, match="none of the 4 images .* can be decoded"):
+        decode(images)
+
+
+def test_images_of_different_sizes_stream(tmp_path):
+    for number, size in enumerate([(20, 30), (16, 16), (40, 12), (9, 9)]):
+        Image.fromarray(np.full((*size, 3), 50 * number, np.uint8)).save(tmp_path / f"{number}.png")
+    images = open_images(str(tmp_path))
+    assert choose_hold(images, 4) == "stream"
+    with pytest.raises(FullrankError, match=r"different sizes: .*0.png is 30 x 20, .*1.png is 16 x 16: .*--hold stream"):
+        decode(images)
+    batches = collect(ViewLoader(images, MultiplePass(4, 4, 2), RECIPES, 14, hold="stream"))
+    assert [tuple(first.shape) for _, first, _ in batches] == [(4, 3, 14, 14)] * 2
+    shown, good = load_for_eval(images, torch.arange(4), 14)
+    assert shown.shape == (4, 3, 14, 14)
+    assert good.tolist() == [0, 1, 2, 3]
+
+
+def test_holding_is_chosen_by_size():
+    images = arrays()
+    assert choose_hold(images, 40, memory=40 * 432) == "memory"
+    assert choose_hold(images, 40, memory=40 * 432 - 1) == "stream"
+
+
+def test_fixed_pairs_of_views_are_the_same_whether_held_or_not(folder):
+    (folder / "07.png").unlink()
+    images = open_images(str(folder))
+    arguments = (torch.arange(19), views.recipe("cifar"), 12)
+    a = load_view_pairs(images, *arguments, seed=0, step=9)
+    b = load_view_pairs(hold_whole(images)[0], *arguments, seed=0, step=9)
+    for x, y in zip(a, b, strict=True):
+        assert x.dtype == torch.uint8
+        # jitter amplifies the 8-bit rounding of streamed crops
+        assert (x.float() - y.float()).abs().mean() < 1
+    assert not torch.equal(a[0], a[1])
+
+
+def test_the_order_must_be_over_the_images():
+    with pytest.raises(FullrankError, match="order is over 39 images and the set has 40"):
+        ViewLoader(arrays(), MultiplePass(39, 4, 2), RECIPES, 8)
