@@ -140,7 +140,9 @@ def test_images_of_different_sizes_stream(tmp_path):
         Image.fromarray(np.full((*size, 3), 50 * number, np.uint8)).save(tmp_path / f"{number}.png")
     images = open_images(str(tmp_path))
     assert choose_hold(images, 4) == "stream"
-    with pytest.raises(FullrankError, match=r"different sizes: .*0.png is 30 x 20, .*1.png is 16 x 16: .*--hold stream"):
+    with pytest.raises(
+        FullrankError, match=r"different sizes: .*0.png is 30 x 20, .*1.png is 16 x 16: .*--hold stream"
+    ):
         decode(images)
     batches = collect(ViewLoader(images, MultiplePass(4, 4, 2), RECIPES, 14, hold="stream"))
     assert [tuple(first.shape) for _, first, _ in batches] == [(4, 3, 14, 14)] * 2

@@ -1,3 +1,5 @@
+import functools
+import operator
 from collections import Counter
 
 import pytest
@@ -24,7 +26,9 @@ def arguments(draw):
 def make(kind, args, **more):
     size, batch, steps, chunks, seed = args
     return (
-        kind(size, batch, steps, seed=seed) if kind is MultiplePass else kind(size, batch, steps, chunks, seed=seed, **more)
+        kind(size, batch, steps, seed=seed)
+        if kind is MultiplePass
+        else kind(size, batch, steps, chunks, seed=seed, **more)
     )
 
 
@@ -84,7 +88,7 @@ def test_the_dropped_remainder_changes_from_pass_to_pass():
 @settings(max_examples=60, deadline=None)
 @given(arguments())
 def test_single_pass_visits_the_chunks_in_arrival_order_and_never_returns(args):
-    size, batch, steps, chunks, _ = args
+    size, _batch, steps, chunks, _ = args
     order, arrived = make(SinglePass, args), arrival(args)
     last = -1
     for step in range(steps):
@@ -235,7 +239,7 @@ def test_sampler_shares_a_batch_between_processes():
     order = MultiplePass(40, 6, 5)
     shares = [list(OrderSampler(order, rank=rank, world_size=3)) for rank in range(3)]
     for step, pieces in enumerate(zip(*shares, strict=True)):
-        assert sum(pieces, []) == order[step].tolist()
+        assert functools.reduce(operator.iadd, pieces, []) == order[step].tolist()
     with pytest.raises(FullrankError, match="batch_size=6 does not divide over world_size=4"):
         OrderSampler(order, world_size=4)
     with pytest.raises(FullrankError, match=r"rank must be in \[0, 2\), got 2"):

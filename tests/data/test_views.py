@@ -15,7 +15,7 @@ from fullrank.errors import FullrankError
 
 
 def pictures(count=12, height=40, width=52):
-    """Smooth random pictures with flat, grey, black and white patches: where colour operations have their corner cases."""
+    """Smooth random pictures with black, white, grey and red corners: where colour operations have their hard cases."""
     generator = torch.Generator().manual_seed(0)
     small = torch.rand(count, 3, 5, 6, generator=generator)
     x = F.resize(small, [height, width], antialias=True)

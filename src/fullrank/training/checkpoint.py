@@ -59,16 +59,17 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise FullrankError(f"there is no checkpoint {path}")
+    damaged = f"{path} is damaged, cut short or overwritten: delete it to go on from the checkpoint before"
+    foreign = f"{path} is not a checkpoint of fullrank: it holds more than weights, and was not opened"
+    if not zipfile.is_zipfile(path):  # torch's own format is a zip file, whose directory stands at its end
+        with open(path, "rb") as file:
+            raise FullrankError(damaged if file.read(2) in (b"PK", b"") else foreign)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise FullrankError(
-            f"{path} is damaged ({str(error).splitlines()[0]}): delete it to go on from the checkpoint before"
-        ) from None
     except pickle.UnpicklingError:
-        raise FullrankError(
-            f"{path} is not a checkpoint of fullrank: it holds more than weights, and was not opened"
-        ) from None
+        raise FullrankError(foreign) from None
+    except (RuntimeError, EOFError, OSError, KeyError, ValueError):
+        raise FullrankError(damaged) from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise FullrankError(f"{path} is not a checkpoint of fullrank: expected one written by `fullrank train`")
     if state["version"] > VERSION:

@@ -265,7 +265,7 @@ def from_dict(values: dict[str, Any], base: Any, where: str, prefix: str = "") -
 
 def _fit(value: Any, hint: Any, name: str) -> Any:
     """Return `value` as the type `hint`, or raise an error that says what was expected."""
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     for option in options:
         origin = typing.get_origin(option)
         if option is type(None) and value is None:

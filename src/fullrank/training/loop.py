@@ -172,7 +172,7 @@ def _run(
 
     compute = torch.compile(method) if config.machine.compile else method
     method.train()
-    if step == 0:
+    if state is None:
         write_samples(folder.path / "samples.png", loader)
         record.protocols(measurer.protocols)
         measure()

@@ -50,7 +50,8 @@ def choose_precision(config: MachineConfig, device: torch.device) -> str:
 
 def environment(device: torch.device) -> dict[str, Any]:
     """Return the versions and hardware that a run's numbers belong to."""
-    packages = {name: importlib.metadata.version(name) for name in ("torch", "torchvision", "timm", "numpy")}
+    packages = {name: importlib.metadata.version(name) for name in ("torchvision", "timm", "numpy")}
+    packages["torch"] = str(torch.__version__)  # says which CUDA it was built for, too
     hardware: dict[str, Any] = {"device": str(device), "cpu": _cpu_name(), "threads": torch.get_num_threads()}
     if device.type == "cuda":
         hardware["gpu"] = torch.cuda.get_device_name(device)

@@ -1,0 +1,99 @@
+import pytest
+import timm
+import torch
+
+from fullrank.errors import FullrankError
+from fullrank.models.backbones import RESNETS, backbone, width_of
+
+PUBLISHED = {  # [Li22] Table 1: D, parameters in millions with the ImageNet classifier
+    "resnet18": (512, 11.7),
+    "resnet34": (512, 21.8),
+    "resnet50": (2048, 25.6),
+    "bottleneck26": (2048, 16.0),
+    "bottleneck26x2": (2048, 39.6),
+    "basic50": (512, 31.9),
+}
+
+
+def parameters(model):
+    return sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_six_resnets_have_the_published_size(name):
+    assert set(PUBLISHED) == set(RESNETS)
+    width, millions = PUBLISHED[name]
+    model = backbone(name, image_size=224)
+    assert width_of(model) == width
+    assert (parameters(model) + 1000 * width + 1000) / 1e6 == pytest.approx(millions, abs=0.08)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50"])
+def test_a_named_resnet_is_timms(name):
+    torch.manual_seed(0)
+    ours = backbone(name, image_size=224).eval()
+    theirs = timm.create_model(name, num_classes=0).eval()
+    theirs.load_state_dict(ours.state_dict())  # the same keys and shapes
+    x = torch.randn(2, 3, 64, 64)
+    assert torch.equal(ours(x), theirs(x))
+
+
+def test_width_multiplies_every_channel():
+    model = backbone("resnet18", image_size=32, width=0.25, stem="cifar-stride2")
+    assert width_of(model) == 128
+    assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 128)
+    assert model.conv1.weight.shape == (16, 3, 3, 3)
+    assert [m.out_channels for m in (model.layer1[0].conv1, model.layer4[1].conv2)] == [16, 128]
+    assert parameters(model) == 700_176
+    assert width_of(backbone("resnet50", image_size=224, width=0.5)) == 1024
+
+
+def test_block_depths_and_inner_width_replace_the_named_ones():
+    model = backbone("resnet18", image_size=224, block="bottleneck", inner_width=2.0)
+    assert parameters(model) == parameters(backbone("bottleneck26x2", image_size=224))
+    assert len(backbone("resnet18", image_size=32, depths=(1, 2, 1, 3)).layer4) == 3
+
+
+@pytest.mark.parametrize(
+    ("stem", "size", "expected"), [("imagenet", 64, 16), ("cifar", 32, 32), ("cifar-stride2", 32, 16), ("auto", 32, 32)]
+)
+def test_stems_shrink_as_they_say(stem, size, expected):
+    model = backbone("resnet18", image_size=size, width=0.125, stem=stem)
+    x = model.maxpool(model.act1(model.bn1(model.conv1(torch.zeros(2, 3, size, size)))))
+    assert x.shape[2:] == (expected, expected)
+
+
+def test_the_stem_is_initialised_as_the_rest():
+    torch.manual_seed(0)
+    model = backbone("resnet18", image_size=224)
+    theirs = timm.create_model("resnet18", num_classes=0)
+    spreads = [float(m.conv1.weight.detach().std()) for m in (model, theirs)]
+    assert spreads[0] == pytest.approx(spreads[1], rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "mobilenetv3_small_050", "convnext_atto"])
+def test_any_timm_model_by_name(name):
+    model = backbone(name, image_size=64)
+    assert model.training
+    assert model(torch.zeros(2, 3, 64, 64)).shape == (2, width_of(model))
+
+
+def test_the_data_configuration_says_how_images_were_preprocessed():
+    found = timm.data.resolve_model_data_config(backbone("resnet18", image_size=32))
+    assert found["input_size"] == (3, 32, 32)
+    assert found["mean"] == (0.485, 0.456, 0.406)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "resnet81"}, "unknown backbone 'resnet81'; did you mean"),
+        ({"name": "resnet18", "depths": (2, 2)}, r"depths must be four numbers .* got \(2, 2\)"),
+        ({"name": "resnet18", "width": 0.01}, "width=0.01 gives a first stage of 0.64 channels"),
+        ({"name": "convnext_atto", "width": 0.5}, "shape a ResNet .*timm's 'convnext_atto' has its own"),
+        ({"name": "vit_tiny_patch16_224", "image_size": 8}, "does not take images of 8 x 8"),
+    ],
+)
+def test_errors_say_what_to_do(arguments, message):
+    with pytest.raises(FullrankError, match=message):
+        backbone(**{"image_size": 32, **arguments})

@@ -1,0 +1,115 @@
+import os
+import pickle
+
+import pytest
+import torch
+
+import fullrank
+from fullrank.errors import FullrankError
+from fullrank.training.checkpoint import list_checkpoints, read_checkpoint, save_checkpoint
+from fullrank.training.loop import train
+from fullrank.training.runs import atomic_path
+from tests.training.tiny import quiet, tiny
+
+
+def test_a_checkpoint_comes_back_and_old_ones_go(tmp_path):
+    for step in (5, 10, 100, 1000):
+        save_checkpoint(tmp_path, step, {"model": {"w": torch.arange(3)}}, keep=2)
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step_00000100.pt", "step_00001000.pt"]
+    state = read_checkpoint(tmp_path / "step_00001000.pt")
+    assert state["step"] == 1000
+    assert state["model"]["w"].tolist() == [0, 1, 2]
+
+
+class Bomb:
+    def __reduce__(self):
+        return os.mkdir, ("exploded",)
+
+
+def test_damaged_and_foreign_files_are_refused_and_nothing_in_them_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    good = save_checkpoint(tmp_path, 1, {"model": {"w": torch.randn(1000)}}, keep=0)
+    half = tmp_path / "half.pt"
+    half.write_bytes(good.read_bytes()[: good.stat().st_size // 2])
+    empty = tmp_path / "empty.pt"
+    empty.write_bytes(b"")
+    foreign = tmp_path / "foreign.pt"
+    torch.save({"state_dict": {"w": torch.zeros(2)}}, foreign)
+    bomb = tmp_path / "bomb.pt"
+    torch.save(Bomb(), bomb)
+    plain = tmp_path / "plain.pt"
+    plain.write_bytes(pickle.dumps(Bomb()))
+    newer = tmp_path / "newer.pt"
+    torch.save({**read_checkpoint(good), "version": 99}, newer)
+    for path, message in (
+        (half, "half.pt is damaged, .*: delete it to go on from the checkpoint before"),
+        (empty, "empty.pt is damaged"),
+        (foreign, "foreign.pt is not a checkpoint of fullrank"),
+        (bomb, "bomb.pt is not a checkpoint of fullrank: it holds more than weights, and was not opened"),
+        (plain, "plain.pt is not a checkpoint"),
+        (newer, "newer.pt is of version 99, this fullrank reads up to 1"),
+        (tmp_path / "none.pt", "there is no checkpoint"),
+    ):
+        with pytest.raises(FullrankError, match=message):
+            read_checkpoint(path)
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
+    save_checkpoint(tmp_path, 1, {"model": {}}, keep=1)
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        save_checkpoint(tmp_path, 2, {"model": {}}, keep=1)
+    assert os.listdir(tmp_path) == ["step_00000001.pt"]
+    assert read_checkpoint(tmp_path / "step_00000001.pt")["step"] == 1
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "x"
+    path.write_text("old")
+
+    def fail_half_way():
+        with atomic_path(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
+    assert os.listdir(tmp_path) == ["x"]
+    assert path.read_text() == "old"
+    with atomic_path(path) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "new"
+
+
+def test_load_gives_the_trained_encoder(tmp_path):
+    train(tiny(out=tmp_path / "run", steps=6), console=quiet())
+    encoder = fullrank.load(tmp_path / "run")
+    assert not encoder.training
+    images = torch.randn(3, 3, 16, 16)
+    assert encoder(images).shape == (3, 32)
+    older = fullrank.load(tmp_path / "run" / "checkpoints" / "step_00000005.pt")
+    assert not torch.equal(encoder(images), older(images))
+    state = read_checkpoint(tmp_path / "run" / "checkpoints" / "step_00000006.pt")["model"]
+    for name, value in encoder.state_dict().items():
+        assert torch.equal(value, state[f"backbone.{name}"])
+
+
+def test_load_leaves_the_callers_random_state_alone(tmp_path):
+    train(tiny(out=tmp_path / "run", steps=2), console=quiet())
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    fullrank.load(tmp_path / "run")
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_load_names_what_is_missing(tmp_path):
+    with pytest.raises(FullrankError, match="is not a run: expected a folder made by `fullrank train`"):
+        fullrank.load(tmp_path)
+    with pytest.raises(FullrankError, match="there is no checkpoint"):
+        fullrank.load(tmp_path / "none")

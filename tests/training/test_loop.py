@@ -1,0 +1,350 @@
+"""The promise of the loop: a run that was stopped, anywhere and however, ends with the bits of one that was not."""
+
+import dataclasses
+import io
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from rich.console import Console
+
+from fullrank.errors import FullrankError
+from fullrank.training import loop
+from fullrank.training.checkpoint import read_checkpoint
+from fullrank.training.config import MachineConfig, OptimConfig, read_config, to_dict
+from fullrank.training.loop import resume, train
+from fullrank.training.runs import METRICS, SPECTRA, RunFolder, read_run
+from tests.training.tiny import quiet, tiny
+
+ORDERS = ("multiple-pass", "single-pass", "cumulative", "hybrid")
+
+
+def weights(path):
+    state = read_checkpoint(path / "checkpoints" / "step_00000020.pt")
+    flat = {f"model.{k}": v for k, v in state["model"].items()}
+    for index, values in state["optimizer"]["state"].items():
+        flat |= {f"optimizer.{index}.{k}": v for k, v in values.items()}
+    return flat
+
+
+def assert_same_run(a: Path, b: Path):
+    assert (a / METRICS).read_bytes() == (b / METRICS).read_bytes()
+    assert (a / SPECTRA).read_bytes() == (b / SPECTRA).read_bytes()
+    left, right = weights(a), weights(b)
+    assert left.keys() == right.keys()
+    for name, value in left.items():
+        assert torch.equal(value, right[name]), name
+
+
+def stop_after(step, monkeypatch):
+    """Make the run die, as from a kill, right after a step: nothing is saved on the way out."""
+    real = loop.set_learning_rate
+
+    def dying(optimizer, current, *arguments):
+        if current == step:
+            raise KeyboardInterrupt
+        return real(optimizer, current, *arguments)
+
+    monkeypatch.setattr(loop, "set_learning_rate", dying)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Uninterrupted runs, one an order."""
+    root = tmp_path_factory.mktemp("whole")
+    for order in ORDERS:
+        assert train(tiny(order=order, out=root / order), console=quiet()).complete
+    return root
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize(
+    "stops", [(2,), (5,), (7, 11), (10,), (16, 19)]
+)  # chunk boundaries at 5, 10, 15; hybrid's switch at 8
+def test_interrupted_runs_end_with_the_same_bits(whole, tmp_path, monkeypatch, order, stops):
+    run = tmp_path / "run"
+    for number, stop in enumerate(stops):
+        with monkeypatch.context() as patch:
+            stop_after(stop, patch)
+            with pytest.raises(KeyboardInterrupt):
+                train(tiny(order=order, out=run), console=quiet()) if number == 0 else resume(run, console=quiet())
+    assert resume(run, console=quiet()).complete
+    assert_same_run(whole / order, run)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "lars"])
+def test_other_optimisers_resume_exactly(tmp_path, monkeypatch, optimizer):
+    config = tiny(optim=OptimConfig(optimizer=optimizer, base_lr=0.05, warmup_steps=3))
+    train(replace(config, out=str(tmp_path / "whole")), console=quiet())
+    with monkeypatch.context() as patch:
+        stop_after(8, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train(replace(config, out=str(tmp_path / "run")), console=quiet())
+    resume(tmp_path / "run", console=quiet())
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
+def test_streamed_images_and_dropout_resume_exactly(tmp_path, monkeypatch):
+    backbone = dataclasses.replace(tiny().backbone, name="mobilenetv3_small_050", width=1.0, depths=None, stem="auto")
+    config = tiny(hold="stream", backbone=backbone, image_size=32, machine=MachineConfig(threads=1, workers=2))
+    train(replace(config, out=str(tmp_path / "whole")), console=quiet())
+    with monkeypatch.context() as patch:
+        stop_after(13, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train(replace(config, out=str(tmp_path / "run")), console=quiet())
+    resume(tmp_path / "run", console=quiet())
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
+def start(run, **changes):
+    """Train in a process of its own."""
+    config = run.parent / f"{run.name}.yaml"
+    config.write_text(yaml.safe_dump(to_dict(tiny(**changes))))
+    command = [sys.executable, "-m", "fullrank", "train", "--config", str(config), "--out", str(run)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def wait_for_lines(run, count):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        path = run / METRICS
+        if path.is_file() and len(path.read_text().splitlines()) >= count:
+            return
+        time.sleep(0.01)
+    raise AssertionError("the run did not start")
+
+
+def test_a_run_killed_at_random_moments_ends_with_the_same_bits(tmp_path):
+    steps = {"steps": 20, "order": "hybrid", "checkpoint_every": 3}
+    train(tiny(out=tmp_path / "whole", **steps), console=quiet())
+    run = tmp_path / "run"
+    going_on = [sys.executable, "-m", "fullrank", "train", "--resume", str(run)]
+    for lines in (3, 7):
+        process = start(run, **steps) if lines == 3 else subprocess.Popen(going_on, stdout=subprocess.PIPE)
+        with process:
+            wait_for_lines(run, lines)
+            process.send_signal(signal.SIGKILL)
+    resume(run, console=quiet())
+    assert_same_run(tmp_path / "whole", run)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_a_checkpoint_and_says_how_to_go_on(tmp_path, number):
+    run = tmp_path / "run"
+    process = start(run, steps=5000, checkpoint_every=5000)
+    wait_for_lines(run, 4)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert f"go on with: fullrank train --resume {run}" in output
+    assert "Traceback" not in output
+    (saved,) = (path for path in (run / "checkpoints").iterdir() if path.name != "step_00000000.pt")
+    assert 0 < read_checkpoint(saved)["step"] < 5000
+
+
+def test_a_run_that_was_stopped_before_its_first_checkpoint_starts_over(whole, tmp_path):
+    run = tmp_path / "run"
+    train(tiny(order="hybrid", out=run, steps=20), console=quiet())
+    for path in (run / "checkpoints").iterdir():
+        path.unlink()
+    (run / "summary.json").unlink()
+    assert resume(run, console=quiet()).complete
+    assert_same_run(whole / "hybrid", run)
+
+
+def test_resuming_a_finished_run_changes_nothing(whole):
+    before = {path: path.stat().st_mtime_ns for path in (whole / "hybrid").rglob("*") if path.is_file()}
+    assert resume(whole / "hybrid", console=quiet()).complete
+    after = {path: path.stat().st_mtime_ns for path in (whole / "hybrid").rglob("*") if path.is_file()}
+    assert {k: v for k, v in before.items() if k.name != ".lock"} == {
+        k: v for k, v in after.items() if k.name != ".lock"
+    }
+
+
+def test_resuming_with_another_configuration_names_the_fields(whole):
+    run = whole / "hybrid"
+    config = read_config(run / "config.yaml")
+    asked = replace(config, steps=40, optim=replace(config.optim, base_lr=1.0))
+    with pytest.raises(
+        FullrankError, match=r"another configuration: steps: 20 -> 40; optim.base_lr: 0.3 -> 1.0. Resume it"
+    ):
+        resume(run, asked, console=quiet())
+    machine = replace(config, machine=replace(config.machine, workers=1))
+    assert resume(run, machine, console=quiet()).complete
+
+
+def test_resuming_with_other_images_is_refused(tmp_path, monkeypatch):
+    stop_after(6, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny(out=tmp_path / "run"), console=quiet())
+    config = read_config(tmp_path / "run" / "config.yaml")
+    other = tmp_path / "images"
+    other.mkdir()
+    from PIL import Image
+
+    for number in range(220):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(other / f"{number:03d}.png")
+    with pytest.raises(FullrankError, match="are not those that .* was started with"):
+        resume(tmp_path / "run", replace(config, images=str(other)), console=quiet())
+
+
+def test_two_processes_cannot_train_one_run(whole):
+    folder = RunFolder.reopen(whole / "hybrid")
+    try:
+        with pytest.raises(FullrankError, match="another process is training"):
+            resume(whole / "hybrid", console=quiet())
+    finally:
+        folder.close()
+
+
+def test_what_cannot_be_resumed_says_why(tmp_path):
+    (tmp_path / "folder").mkdir()
+    for path, message in ((tmp_path / "folder", "is not a run"), (tmp_path / "none", "does not exist")):
+        with pytest.raises(FullrankError, match=f"cannot resume: {path} {message}"):
+            resume(path, console=quiet())
+
+
+def test_a_taken_folder_is_refused_and_left_as_it_is(whole, tmp_path):
+    before = (whole / "hybrid" / "config.yaml").read_bytes()
+    with pytest.raises(
+        FullrankError, match=r"already holds a run: go on with it by --resume .*hybrid, or choose another"
+    ):
+        train(tiny(out=whole / "hybrid"), console=quiet())
+    assert (whole / "hybrid" / "config.yaml").read_bytes() == before
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(FullrankError, match="exists and is not an empty folder"):
+        train(tiny(out=tmp_path), console=quiet())
+
+
+def test_a_run_without_a_name_gets_a_free_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    paths = [train(tiny(steps=4), console=quiet()).path for _ in range(2)]
+    assert [str(path) for path in paths] == [
+        "runs/digits-simsiam-multiple-pass-s0",
+        "runs/digits-simsiam-multiple-pass-s0-2",
+    ]
+
+
+def test_a_failed_start_leaves_no_folder(tmp_path):
+    with pytest.raises(FullrankError, match="no images at"):
+        train(tiny(images="nowhere", out=tmp_path / "run"), console=quiet())
+    with pytest.raises(FullrankError, match="chunks=40 cuts"):
+        train(tiny(order="hybrid", chunks=40, out=tmp_path / "run"), console=quiet())
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_diverged_loss_stops_the_run_before_it_is_saved(tmp_path):
+    config = tiny(out=tmp_path / "run", optim=OptimConfig(base_lr=1e30))
+    with pytest.raises(FullrankError, match=r"the loss became nan within .*: lower --optim.base_lr"):
+        train(config, console=quiet())
+    for path in (tmp_path / "run" / "checkpoints").iterdir():
+        for value in read_checkpoint(path)["model"].values():
+            assert torch.isfinite(value.float()).all()
+
+
+def test_a_full_disk_stops_the_run_and_it_goes_on_later(whole, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    real = os.fsync
+
+    def full(descriptor):
+        if len(list((run / "checkpoints").glob("*.pt"))) >= 2:
+            raise OSError(28, "No space left on device")
+        real(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            train(tiny(order="hybrid", out=run), console=quiet())
+    assert resume(run, console=quiet()).complete
+    assert_same_run(whole / "hybrid", run)
+
+
+def test_a_run_folder_holds_what_it_should(whole):
+    run = read_run(whole / "hybrid")
+    assert run.config["order"] == "hybrid"
+    assert run.config["hold"] == "memory"
+    assert run.config["image_size"] == 16
+    assert run.environment["torch"] == torch.__version__
+    assert run.environment["train_images"]["count"] == 216
+    assert [r["step"] for r in run.of_kind("train")] == [3, 6, 9, 12, 15, 18, 20]
+    assert [r["step"] for r in run.of_kind("measure")] == [0, 4, 8, 12, 16, 20] == run.spectrum_steps.tolist()
+    assert run.singular_values.shape == (6, 32)
+    for record in run.of_kind("measure"):
+        assert set(record) >= {"auc", "rankme", "heldout_loss", "knn", "participation_ratio", "dead"}
+    names = {score["name"] for score in run.summary["scores"]}
+    assert names >= {"loss", "auc", "rankme", "knn", "heldout_loss"}
+    for score in run.summary["scores"]:
+        assert score["protocol"]
+        assert score["better"]
+    knn = next(score for score in run.summary["scores"] if score["name"] == "knn")
+    assert knn["protocol"]["k"] == 5
+    assert (whole / "hybrid" / "samples.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_logged_losses_are_means_over_the_steps_since_the_last_record(tmp_path, monkeypatch):
+    losses = []
+    real = loop.Record.add
+
+    def add(self, loss):
+        losses.append(float(loss.detach().double()))
+        real(self, loss)
+
+    monkeypatch.setattr(loop.Record, "add", add)
+    train(tiny(out=tmp_path / "run"), console=quiet())
+    found = [r["loss"] for r in read_run(tmp_path / "run").of_kind("train")]
+    edges = [0, 3, 6, 9, 12, 15, 18, 20]
+    assert found == pytest.approx([np.mean(losses[a:b]) for a, b in itertools.pairwise(edges)], rel=1e-12)
+
+
+def test_measuring_changes_nothing_in_training(whole, tmp_path):
+    seldom = dataclasses.replace(tiny().monitor, measure_every=20)
+    train(tiny(order="hybrid", out=tmp_path / "run", monitor=seldom), console=quiet())
+    for name, value in weights(tmp_path / "run").items():
+        assert torch.equal(value, weights(whole / "hybrid")[name])
+
+
+def test_images_without_labels_train_and_have_no_knn(tmp_path):
+    from PIL import Image
+
+    generator = np.random.default_rng(0)
+    (tmp_path / "images").mkdir()
+    for number in range(40):
+        Image.fromarray(generator.integers(0, 256, (18, 18, 3), dtype=np.uint8)).save(
+            tmp_path / "images" / f"{number}.png"
+        )
+    (tmp_path / "images" / "7.png").write_bytes(b"damaged")
+    console = Console(file=io.StringIO(), width=200)
+    config = tiny(images=str(tmp_path / "images"), subset=1.0, out=tmp_path / "run", image_size=16)
+    train(config, console=console)
+    run = read_run(tmp_path / "run")
+    assert "knn" not in run.of_kind("measure")[-1]
+    assert "heldout_loss" not in run.of_kind("measure")[-1]
+    assert run.environment["train_images"]["count"] == 40
+    assert [Path(name).name for name in run.summary["skipped"]] == ["7.png"]
+    assert "skipped, cannot be decoded" in console.file.getvalue()
+    with pytest.raises(FullrankError, match=r"7.png cannot be decoded"):
+        train(replace(config, strict=True, out=str(tmp_path / "strict")), console=quiet())
+
+
+def test_tensorboard_is_an_extra(tmp_path):
+    monitor = dataclasses.replace(tiny().monitor, tensorboard=True)
+    train(tiny(out=tmp_path / "run", monitor=monitor, steps=4), console=quiet())
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
+
+
+def test_bf16_is_a_setting(tmp_path):
+    machine = MachineConfig(threads=1, precision="bf16")
+    train(tiny(out=tmp_path / "bf16", machine=machine), console=quiet())
+    a, b = (json.loads((tmp_path / "bf16" / METRICS).read_text().splitlines()[i])["loss"] for i in (2, 4))
+    assert -1 <= a <= 1
+    assert a != b

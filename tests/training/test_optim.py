@@ -1,0 +1,62 @@
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from fullrank.training import setup
+from fullrank.training.config import OptimConfig
+from fullrank.training.optim import build_optimizer, learning_rate, set_learning_rate
+from tests.training.tiny import tiny
+
+METHOD = setup.build_method(tiny(image_size=16))
+
+
+def test_rate_is_warm_up_then_cosine():
+    config = OptimConfig(base_lr=0.2, warmup_steps=4)
+    rates = [learning_rate(s, 24, config, 512) for s in range(24)]
+    assert rates[:4] == pytest.approx([0.4 * (s + 1) / 5 for s in range(4)])
+    assert rates[4:] == pytest.approx([0.2 * (1 + math.cos(math.pi * (s - 4) / 20)) for s in range(4, 24)])
+
+
+def test_rate_by_epochs_is_li22s():
+    # LR(e) = init * 0.5 * (1 + cos(pi * e / E)), constant within an epoch of 5,004 steps
+    config = OptimConfig(base_lr=0.05, cosine_every=5004)
+    for step in (0, 5003, 5004, 250_200, 500_399):
+        expected = 0.05 * 0.5 * (1 + math.cos(math.pi * (step // 5004) / 100))
+        assert learning_rate(step, 500_400, config, 256) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "lars"])
+def test_the_predictors_rate_is_constant_under_every_optimiser(name):
+    config = OptimConfig(optimizer=name, base_lr=0.2, warmup_steps=2)
+    optimizer = build_optimizer(METHOD, config, 256)
+    predictor = {id(p) for p in METHOD.predictor.parameters()}
+    for step, constant in ((0, 0.2 / 3), (2, 0.2), (10, 0.2), (19, 0.2)):
+        decaying = set_learning_rate(optimizer, step, 20, config, 256)
+        for group in optimizer.param_groups:
+            inside = {id(p) in predictor for p in group["params"]}
+            assert len(inside) == 1
+            assert group["lr"] == pytest.approx(constant if inside == {True} else decaying)
+    assert decaying < 0.01
+    config = replace(config, constant_predictor_lr=False)
+    optimizer = build_optimizer(METHOD, config, 256)
+    set_learning_rate(optimizer, 19, 20, config, 256)
+    assert {group["lr"] for group in optimizer.param_groups} == {learning_rate(19, 20, config, 256)}
+
+
+@pytest.mark.parametrize("decay_all", [True, False])
+def test_every_parameter_is_trained_once_and_decays_as_asked(decay_all):
+    optimizer = build_optimizer(METHOD, OptimConfig(weight_decay=0.1, decay_all=decay_all), 256)
+    seen = [p for group in optimizer.param_groups for p in group["params"]]
+    assert len(seen) == len({id(p) for p in seen}) == len(list(METHOD.parameters()))
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            assert group["weight_decay"] == (0.1 if decay_all or p.ndim > 1 else 0.0)
+
+
+def test_sgd_is_torchs_with_the_configured_momentum():
+    optimizer = build_optimizer(METHOD, OptimConfig(momentum=0.7), 256)
+    assert isinstance(optimizer, torch.optim.SGD)
+    assert optimizer.defaults["momentum"] == 0.7
+    assert not optimizer.defaults["nesterov"]
