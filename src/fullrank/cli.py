@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,6 +117,8 @@ def main(arguments: list[str]) -> int:
         message = str(error)
     except OSError as error:  # a full disk, a folder that cannot be written
         message = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+        if error.errno == errno.ENOSPC:
+            message += "; what was saved before is whole: free some space and go on with `fullrank train --resume RUN`"
     except KeyboardInterrupt:
         return 130
     print(f"{PROGRAM}: error: {message}", file=sys.stderr)

@@ -1,0 +1,153 @@
+"""The command line as a person meets it: texts, exit codes, and nothing lost."""
+
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+import fullrank
+from fullrank.cli import main
+from fullrank.training.config import to_dict
+from fullrank.training.runs import read_run
+from tests.training.tiny import tiny
+
+
+@pytest.fixture
+def tiny_yaml(tmp_path):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(to_dict(tiny(steps=6))))
+    return str(path)
+
+
+def fails(arguments, capsys, code=1):
+    """Run a command that must fail, and return what it wrote to stderr."""
+    try:
+        found = main(arguments)
+    except SystemExit as leaving:  # tyro leaves by itself
+        found = leaving.code
+    assert found == code
+    return capsys.readouterr().err
+
+
+def test_train_report_and_resume(tmp_path, tiny_yaml, capsys):
+    run = str(tmp_path / "run")
+    assert main(["train", "--config", tiny_yaml, "--order", "hybrid", "--out", run]) == 0
+    output = capsys.readouterr().out
+    assert re.search(r"run  3/6 steps +[\d,]+ images/s +loss [+-]\d\.\d{4}", output)
+    assert f"report: {run}/report.html" in output
+    assert read_run(run).config["order"] == "hybrid"
+    assert main(["train", "--resume", run]) == 0
+    assert "is finished: all 6 steps are done" in capsys.readouterr().out
+    page = tmp_path / "both.html"
+    assert main(["report", run, run, "--out", str(page)]) == 0
+    assert page.stat().st_size > 10_000
+
+
+def test_flags_win_over_config_which_wins_over_preset(tmp_path, tiny_yaml, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["train", "--preset", "simsiam-lab", "--config", tiny_yaml, "--steps", "4", "--backbone.width", "0.125"]
+    assert main([*arguments, "--out", "run"]) == 0
+    config = read_run("run").config
+    assert (config["steps"], config["backbone"]["width"]) == (4, 0.125)
+    assert config["batch_size"] == 16
+    capsys.readouterr()
+
+
+def test_dry_run_prints_the_plan_and_makes_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--order", "hybrid", "--dry-run"]) == 0
+    plan = " ".join(capsys.readouterr().out.split())
+    for words in (
+        "digits: 1,438 (labelled); held in memory, 0.3 MB",
+        "359 images",
+        "hybrid: 20 chunks of 71 images, 75 steps each, 75.0 passes over a chunk; multiple passes over all from step 600",
+        "1,500 of 64 images",
+        "0.93 M (backbone 0.70 M, projector 0.10 M, predictor 0.13 M)",
+        "about",
+    ):
+        assert words in plan
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--images", "cifra10"], "no images at 'cifra10'.*did you mean 'cifar10'"),
+        (["train", "--steps", "0"], "steps must be at least 1, got 0"),
+        (
+            ["train", "--order", "hybrid", "--chunks", "100"],
+            "chunks=100 cuts 1438 images into chunks of 14, smaller than",
+        ),
+        (["train", "--preset", "simsiam-lap"], "unknown preset 'simsiam-lap'; did you mean 'simsiam-lab'"),
+        (["train", "--config", "none.yaml"], "cannot read the configuration none.yaml"),
+        (["train", "--resume", "none"], "cannot resume: none does not exist"),
+        (["train", "--resume", "none", "--preset", "simsiam-lab"], "leave out --preset and --config"),
+        (["train", "--machine.device", "cuda:77"], "there is no cuda:77 here"),
+        (["train", "--backbone.name", "resnet81"], "unknown backbone 'resnet81'"),
+        (["train", "--dry-run", "--images", "empty"], "no images in empty: expected files ending in .jpg"),
+        (["report", "none"], "none does not exist: expected a folder made by `fullrank train`"),
+        (["report"], "give at least one run"),
+    ],
+)
+def test_what_a_person_gets_wrong_is_one_line(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    error = fails(arguments, capsys)
+    assert re.search(message, error)
+    assert error.startswith("fullrank: error: ")
+    assert error.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+def test_a_wrong_flag_names_the_nearest(capsys):
+    error = fails(["train", "--stesp", "5"], capsys, code=2)
+    assert "--stesp" in error
+    assert "--steps" in error
+    assert "Traceback" not in error
+
+
+def test_resuming_with_other_flags_names_them(tmp_path, tiny_yaml, capsys):
+    run = str(tmp_path / "run")
+    assert main(["train", "--config", tiny_yaml, "--out", run]) == 0
+    error = fails(["train", "--resume", run, "--steps", "9"], capsys)
+    assert "steps: 6 -> 9" in error
+    error = fails(["train", "--config", tiny_yaml, "--out", run], capsys)
+    assert f"already holds a run: go on with it by --resume {run}" in error
+
+
+def test_a_full_disk_is_one_line(tmp_path, tiny_yaml, capsys, monkeypatch):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    error = fails(["train", "--config", tiny_yaml, "--out", str(tmp_path / "run")], capsys)
+    assert error.startswith("fullrank: error: No space left on device; what was saved before is whole: free some space")
+    assert error.count("\n") == 1
+
+
+def test_help_is_quick_and_names_every_command():
+    began = time.perf_counter()
+    shown = subprocess.run([sys.executable, "-m", "fullrank", "--help"], capture_output=True, text=True, check=True)
+    assert time.perf_counter() - began < 2
+    for command in ("demo", "train", "report"):
+        assert command in shown.stdout
+
+
+def test_importing_fullrank_imports_nothing_heavy():
+    code = "import sys, fullrank, fullrank.cli; print([m for m in ('torch', 'timm', 'matplotlib') if m in sys.modules])"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"
+
+
+def test_public_names_are_there():
+    assert fullrank.orders.Hybrid.name == "hybrid"
+    assert fullrank.spectrum.__module__ == "fullrank.measure.spectrum"
+    assert fullrank.losses.simsiam is not None
+    assert set(fullrank.__all__) <= set(dir(fullrank))
+    for name in fullrank.__all__:
+        assert getattr(fullrank, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = fullrank.nothing
