@@ -269,9 +269,7 @@ class Hybrid(_Chunked):
         return Slot(first, min(stop, self.switch_step), lo, hi, stream=1 + chunk, origin=first)
 
 
-ORDERS: dict[str, type[Order]] = {
-    order.name: order for order in (MultiplePass, SinglePass, Cumulative, Hybrid)
-}
+ORDERS: dict[str, type[Order]] = {order.name: order for order in (MultiplePass, SinglePass, Cumulative, Hybrid)}
 
 
 def subset(size: int, fraction: float, seed: int = 0) -> Tensor:

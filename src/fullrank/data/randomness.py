@@ -35,9 +35,7 @@ def random_bits(seed: int, purpose: Purpose, a: int, b: int, count: int) -> npt.
     A longer draw begins with the words of a shorter one. All four numbers must be in [0, 2^63).
     """
     key = np.array([seed, int(purpose)], dtype=np.uint64)
-    counter = np.array(
-        [0, 0, a, b], dtype=np.uint64
-    )  # the low words count the draws, so streams never overlap
+    counter = np.array([0, 0, a, b], dtype=np.uint64)  # the low words count the draws, so streams never overlap
     return np.random.Philox(key=key, counter=counter).random_raw(count)
 
 

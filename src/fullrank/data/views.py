@@ -268,9 +268,7 @@ def crop(images: Tensor, parameters: ViewParameters, size: int) -> Tensor:
     kind: Interpolation = "bicubic" if bool(parameters.bicubic.any()) else "bilinear"
     x = as_float(images)
     rows = resize_matrix(parameters.top, parameters.height, h, size, kind).to(x.device)
-    columns = resize_matrix(parameters.left, parameters.width, w, size, kind, reverse=parameters.flip).to(
-        x.device
-    )
+    columns = resize_matrix(parameters.left, parameters.width, w, size, kind, reverse=parameters.flip).to(x.device)
     x = torch.bmm(x.reshape(b, c * h, w), columns.transpose(1, 2)).reshape(b, c, h, size)
     x = torch.matmul(rows[:, None], x)
     return x.clamp_(0, 1) if kind == "bicubic" else x
@@ -466,9 +464,7 @@ def _whole_axis(source: int, size: int) -> Tensor:
     return resize_matrix(torch.zeros(1, dtype=torch.int64), torch.tensor([source]), source, size)[0]
 
 
-def normalise(
-    images: Tensor, mean: tuple[float, ...] = IMAGENET_MEAN, std: tuple[float, ...] = IMAGENET_STD
-) -> Tensor:
+def normalise(images: Tensor, mean: tuple[float, ...] = IMAGENET_MEAN, std: tuple[float, ...] = IMAGENET_STD) -> Tensor:
     """Subtract the channels' mean and divide by their standard deviation; `(B, 3, S, S)` in [0, 1] in, the same shape out."""
     scale = 1 / torch.tensor(std, dtype=images.dtype, device=images.device).view(1, -1, 1, 1)
     shift = -torch.tensor(mean, dtype=images.dtype, device=images.device).view(1, -1, 1, 1) * scale

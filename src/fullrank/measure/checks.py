@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 BLOCK_ENTRIES = 2**22
-"""Entries of a float64 block, 32 MiB: beside it, the features stay in the memory and the dtype they came in."""
+"""Entries of a float64 block, 32 MiB; beside it, the features keep the memory and the dtype they came in."""
 
 
 def as_matrix(features: Tensor | np.ndarray) -> Tensor:
@@ -64,7 +64,8 @@ def check_finite(x: Tensor) -> None:
     rows = torch.cat([(~torch.isfinite(block)).any(dim=1) for block in x.split(_rows(x))])
     if bool(rows.any()):
         raise FullrankError(
-            f"features hold NaN or infinity in {int(rows.sum())} of {len(x)} rows, first in row {int(rows.int().argmax())}: "
+            f"features hold NaN or infinity in {int(rows.sum())} of {len(x)} rows, "
+            f"first in row {int(rows.int().argmax())}: "
             "the encoder diverged or the file is damaged; drop these rows or look at the checkpoint before"
         )
 
@@ -78,8 +79,8 @@ def check_directions(x: Tensor) -> None:
     rows = torch.cat([(block == 0).all(dim=1) for block in x.split(_rows(x))])
     if bool(rows.any()):
         raise FullrankError(
-            f"{int(rows.sum())} of {len(x)} rows are all zero, first row {int(rows.int().argmax())}: a zero vector has no direction, "
-            "so cosines are undefined; drop these rows, or look whether the encoder's output is dead"
+            f"{int(rows.sum())} of {len(x)} rows are all zero, first row {int(rows.int().argmax())}: "
+            "a zero vector has no direction, so cosines are undefined; drop these rows, or look whether the encoder's output is dead"
         )
 
 
@@ -97,7 +98,7 @@ def as_features(features: Tensor | np.ndarray, *, rows: int, score: str) -> Tens
 
 
 def double_blocks(x: Tensor, least: int = 1) -> Iterator[Tensor]:
-    """Walk over the rows of `(N, D)` in float64 blocks of about `BLOCK_ENTRIES` entries and at least `least` rows."""
+    """Walk over the rows of `(N, D)` in float64, about `BLOCK_ENTRIES` entries and at least `least` rows a time."""
     for block in x.split(max(_rows(x), least)):
         yield block.to(torch.float64)
 
@@ -111,7 +112,7 @@ def unit(x: Tensor) -> Tensor:
 
 
 def subsample(x: Tensor, max_samples: int | None, seed: int) -> Tensor:
-    """Return `max_samples` rows of `x`, drawn without replacement by `seed` and kept in order; all of them for None.
+    """Return `max_samples` rows of `x`, drawn without replacement by `seed` and kept in order; all for None.
 
     Raises:
         FullrankError: `max_samples` is below one.

@@ -4,13 +4,15 @@
 
     uniformity(features)                             # (N, D), a tensor or a NumPy array
     SCORES["uniformity"].better                      # "lower"
-    spectra = {"centered": fullrank.spectrum(features), "uncentered": fullrank.spectrum(features, center=False)}
-    for score in SCORES.values():                    # all that need one view, with two decompositions in all
+    spectra = {"centered": fullrank.spectrum(features), "uncentered": fullrank.spectrum(features,
+    center=False)} for score in SCORES.values():                    # all that need one view, with two
+    decompositions in all
         if score.needs == "features":
             score.function(spectra[score.spectrum] if score.spectrum else features)
 
-No score is a verdict: none sees labels, each is fooled by something (its docstring says by what), and values compare only under one protocol:
-layer, images, N, D, preprocessing. `docs/measures.md` sets them side by side.
+No score is a verdict: none sees labels, each is fooled by something (its docstring says by what), and values
+compare only under one protocol: layer, images, N, D, preprocessing. `docs/measures.md` sets them side by
+side.
 """
 
 from __future__ import annotations

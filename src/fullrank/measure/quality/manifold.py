@@ -1,9 +1,10 @@
 """Scores of the shape that features form: intrinsic dimension (TwoNN, IdEst) and cluster learnability (CLID).
 
-Legend: h_i: row i of the features H, (N, D); r_1, r_2: distances of a row to its nearest and second nearest row; L(n): length of the Euclidean
-minimum spanning tree of n rows.
+Legend: h_i: row i of the features H, (N, D); r_1, r_2: distances of a row to its nearest and second nearest
+row; L(n): length of the Euclidean minimum spanning tree of n rows.
 
-These look at a sample of rows (`max_samples`, drawn by `seed`): intrinsic dimensions depend on the sample's density, so n is part of the result.
+These look at a sample of rows (`max_samples`, drawn by `seed`): intrinsic dimensions depend on the sample's
+density, so n is part of the result.
 """
 
 from __future__ import annotations
@@ -21,25 +22,26 @@ if TYPE_CHECKING:
     import numpy as np
 
 CANDIDATES = 8
-"""Neighbours found through the Gram matrix, whose rounding may swap near ties; their distances are then taken again, exactly."""
+"""Neighbours taken from the Gram matrix, whose rounding may swap near ties; their distances are then exact."""
 
 
 def two_nn(
     features: Tensor | np.ndarray, *, discard: float = 0.1, max_samples: int | None = 10_000, seed: int = 0
 ) -> float:
-    """Return the TwoNN intrinsic dimension: the slope through the origin of -log(1 - F(mu)) on log mu, mu = r_2 / r_1.
+    """Return the TwoNN intrinsic dimension, the slope through 0 of -log(1 - F(mu)) on log mu, mu = r_2 / r_1.
 
-    F(mu_(i)) = i/n for the sorted mu; the largest `discard` share is left out of the fit. Neither direction is better in itself (CLID rewards
-    a high one, IdEst a low one): read it with another score. Range (0, inf), at most about D in practice; inf when all neighbours are
-    equally far.
+    F(mu_(i)) = i/n for the sorted mu; the largest `discard` share is left out of the fit. Neither direction
+    is better in itself (CLID rewards a high one, IdEst a low one): read it with another score. Range (0,
+    inf), at most about D in practice; inf when all neighbours are equally far.
 
-    Fails: underestimates beyond about 20 dimensions at any n in reach. Duplicate rows make r_1 = 0 and the published estimate diverge; exact
-    ones are dropped first (the first of each is kept). Near-duplicates, such as frames of a video, still bend it. A port that takes
-    F = (i-1)/n reads slightly lower.
+    Fails: underestimates beyond about 20 dimensions at any n in reach. Duplicate rows make r_1 = 0 and the
+    published estimate diverge; exact ones are dropped first (the first of each is kept). Near-duplicates,
+    such as frames of a video, still bend it. A port that takes F = (i-1)/n reads slightly lower.
 
     Args:
         features: `(N, D)`.
-        discard: Share of the largest mu left out, in [0, 1); 0.1 in the paper. The last point, where 1 - F = 0, is never in.
+        discard: Share of the largest mu left out, in [0, 1); 0.1 in the paper. The last point, where 1 - F =
+            0, is never in.
         max_samples: Use so many rows; None uses all. Cost O(n^2 D).
         seed: Chooses the rows.
 
@@ -73,17 +75,20 @@ def idest(
     repeats: int = 3,
     seed: int = 0,
 ) -> float:
-    """Return IdEst, the spanning-tree dimension 1 / (1 - m), m the slope of log L(n) on log n over growing subsamples.
+    """Return IdEst, the spanning-tree dimension 1 / (1 - m): m is the slope of log L(n) on log n over subsamples.
 
-    L(n) grows as n^((d-1)/d) for points of a d-dimensional set. Lower is better by its authors (Spearman about -0.8 with linear probes over
-    33 models), the opposite of RankMe: it is the dimension of the manifold, not of the linear span. Range (0, inf); inf for m >= 1.
+    L(n) grows as n^((d-1)/d) for points of a d-dimensional set. Lower is better by its authors (Spearman
+    about -0.8 with linear probes over 33 models), the opposite of RankMe: it is the dimension of the
+    manifold, not of the linear span. Range (0, inf); inf for m >= 1.
 
-    Fails: underestimates beyond about 10 dimensions at such n, so it orders models of one data set rather than counts dimensions;
-    uninformative in the first epochs, and a collapsed encoder scores well. Do not read it alone.
+    Fails: underestimates beyond about 10 dimensions at such n, so it orders models of one data set rather
+    than counts dimensions; uninformative in the first epochs, and a collapsed encoder scores well. Do not
+    read it alone.
 
-    Convention: the subsample sizes are ours, the paper's could not be read: `sizes` of them, geometric from a tenth of the rows to all,
-    `repeats` draws of each, log L averaged. Exact duplicates are dropped first. SciPy's `minimum_spanning_tree` reads a distance of 0 as "no
-    edge" and so lengthens the tree of a sample with duplicates.
+    Convention: the subsample sizes are ours, the paper's could not be read: `sizes` of them, geometric from a
+    tenth of the rows to all, `repeats` draws of each, log L averaged. Exact duplicates are dropped first.
+    SciPy's `minimum_spanning_tree` reads a distance of 0 as "no edge" and so lengthens the tree of a sample
+    with duplicates.
 
     Args:
         features: `(N, D)`, the backbone's.
@@ -126,14 +131,15 @@ def cluster_learnability(
     max_samples: int | None = 10_000,
     seed: int = 0,
 ) -> float:
-    """Return CL of CLID: the accuracy of a nearest-neighbour classifier on k-means clusters of the features themselves.
+    """Return CL of CLID: the accuracy of a nearest-neighbour classifier on k-means clusters of the features.
 
-    Rows are L2-normalised (cosine); k-means labels all n rows; a random half gives neighbours, the other half is classified by its nearest
-    one. Higher is better. Range [0, 1].
+    Rows are L2-normalised (cosine); k-means labels all n rows; a random half gives neighbours, the other half
+    is classified by its nearest one. Higher is better. Range [0, 1].
 
-    Fails: collapsed and clumped features are the easiest to learn, which is why CLID adds the intrinsic dimension; it depends on n and on the
-    number of clusters. The first version of the paper scored the learning curve over a data order (prequential); this is the accuracy of the
-    published one. A stratified split, as in some ports, stops at a cluster of one image; this split is plain.
+    Fails: collapsed and clumped features are the easiest to learn, which is why CLID adds the intrinsic
+    dimension; it depends on n and on the number of clusters. The first version of the paper scored the
+    learning curve over a data order (prequential); this is the accuracy of the published one. A stratified
+    split, as in some ports, stops at a cluster of one image; this split is plain.
 
     Args:
         features: `(N, D)`.
@@ -142,7 +148,8 @@ def cluster_learnability(
         seed: Chooses the rows, the k-means start (one k-means++ run) and the halves.
 
     Raises:
-        FullrankError: Not a finite matrix of 16 rows or more, a row is all zero, or fewer distinct directions than clusters.
+        FullrankError: Not a finite matrix of 16 rows or more, a row is all zero, or fewer distinct directions
+            than clusters.
 
     Reference:
         Lu, Liu, Baratin, Laroche, Courville, Sordoni 2023 (TMLR), https://arxiv.org/abs/2206.01251
@@ -171,8 +178,9 @@ def cluster_learnability(
 def clid(learnability: Sequence[float], dimension: Sequence[float]) -> list[float]:
     """Return CLID of each model of a pool: CL and ID, each standardised over the pool, added.
 
-    Higher is better. It ranks the models of this pool and says nothing outside it: add a model and all values change. They sum to zero. A
-    component on which all models agree adds nothing. Dividing ID by D instead, as one port does, is another score.
+    Higher is better. It ranks the models of this pool and says nothing outside it: add a model and all values
+    change. They sum to zero. A component on which all models agree adds nothing. Dividing ID by D instead, as
+    one port does, is another score.
 
     Args:
         learnability: `cluster_learnability` of each model, on the same images.
@@ -196,7 +204,8 @@ def clid(learnability: Sequence[float], dimension: Sequence[float]) -> list[floa
     parts = torch.tensor([list(learnability), list(dimension)], dtype=torch.float64)
     if not bool(torch.isfinite(parts).all()):
         raise FullrankError(
-            f"clid needs finite values, got CL {list(learnability)} and ID {list(dimension)}: drop the models that have none"
+            f"clid needs finite values, got CL {list(learnability)} and ID {list(dimension)}: "
+            "drop the models that have none"
         )
     centered = parts - parts.mean(dim=1, keepdim=True)
     # Models that agree may differ from their mean by rounding; that is no spread to divide by.
@@ -206,7 +215,7 @@ def clid(learnability: Sequence[float], dimension: Sequence[float]) -> list[floa
 
 
 def _distinct(x: Tensor, *, least: int, score: str) -> Tensor:
-    """Return the distinct rows of `x`, the first of each, in float64 and shifted to their mean so that distances keep their digits."""
+    """Return the first of each distinct row of `x`, in float64, around their mean so that distances keep digits."""
     x = x.to(torch.float64) + 0.0  # -0.0 becomes 0.0, which it equals.
     first: dict[bytes, int] = {}
     for i, row in enumerate(x.cpu().numpy()):
@@ -243,7 +252,7 @@ def _distances(x: Tensor) -> Tensor:
 
 
 def _tree_length(distance: np.ndarray) -> float:
-    """Return the length of the minimum spanning tree of a full distance matrix `(n, n)`, by Prim's algorithm in O(n^2)."""
+    """Return the length of the minimum spanning tree of distances `(n, n)`, by Prim's algorithm, O(n^2)."""
     import numpy as np
 
     reach = distance[0].copy()

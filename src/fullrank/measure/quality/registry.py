@@ -15,13 +15,15 @@ class Score:
 
     Args:
         name: Its key in `SCORES`.
-        function: Called with one argument, returns a float; further arguments have the published values as defaults.
+        function: Called with one argument, returns a float; further arguments have the published values as
+            defaults.
         better: Whether lower or higher is better; "context" where neither is by itself.
         needs: What `function` takes: features `(N, D)`, or views `(N, q, D)`.
         range: The values it can take, for N images and D dimensions.
         source: Where it was published.
         sees: What it responds to, in one line.
-        spectrum: Where it is a function of singular values alone, and `function` takes a `Spectrum` too: whether of centred features.
+        spectrum: Where it is a function of singular values alone, and `function` takes a `Spectrum` too:
+            whether of centred features.
     """
 
     name: str

@@ -1,10 +1,12 @@
 """Scores that are functions of the singular values alone: each takes features, or a `Spectrum` already made.
 
-Legend: s_1 >= ... >= s_D >= 0: singular values of the features H, (N, D); p_k = s_k / sum_i s_i; l_k = s_k^2 / (N - 1).
+Legend: s_1 >= ... >= s_D >= 0: singular values of the features H, (N, D); p_k = s_k / sum_i s_i; l_k = s_k^2
+/ (N - 1).
 
-Centring is part of each score's definition and is checked: a `Spectrum` whose protocol says otherwise is refused. All of them are
-unchanged when the features are rotated or multiplied by a number; none is when single columns are rescaled. The finite sample bends all of
-them (N should be several times D), and none can tell useful directions from noise.
+Centring is part of each score's definition and is checked: a `Spectrum` whose protocol says otherwise is
+refused. All of them are unchanged when the features are rotated or multiplied by a number; none is when
+single columns are rescaled. The finite sample bends all of them (N should be several times D), and none can
+tell useful directions from noise.
 """
 
 from __future__ import annotations
@@ -21,12 +23,16 @@ if TYPE_CHECKING:
 
 
 def auc(features: Spectrum | Tensor | np.ndarray, *, center: bool = True) -> float:
-    """Return the area under the cumulative explained variance, (1/D) sum_j sum_{i<=j} p_i = 1 + (1 - sum_k k p_k) / D.
+    """Return the area under the cumulative explained variance, (1/D) sum_j sum_{i<=j} p_i.
 
-    Lower is better, jointly with the training loss. Range [(D+1)/(2D), 1]: equal singular values, rank one (and constant features).
+    Equal to 1 + (1 - sum_k k p_k) / D.
 
-    Fails: its floor and its scale depend on D, so 512 and 2048 dimensions do not compare, and padding with dead columns raises it. It is
-    made of singular values, not variances, despite the name; squaring them gives another number.
+    Lower is better, jointly with the training loss. Range [(D+1)/(2D), 1]: equal singular values, rank one
+    (and constant features).
+
+    Fails: its floor and its scale depend on D, so 512 and 2048 dimensions do not compare, and padding with
+    dead columns raises it. It is made of singular values, not variances, despite the name; squaring them
+    gives another number.
 
     Args:
         features: `(N, D)`, or a spectrum of them.
@@ -46,28 +52,33 @@ def auc(features: Spectrum | Tensor | np.ndarray, *, center: bool = True) -> flo
 
 
 def rankme(features: Spectrum | Tensor | np.ndarray, *, center: bool = False, eps: float = 0.0) -> float:
-    """Return RankMe, exp(-sum_k p_k log p_k): the exponential of the entropy of the normalised singular values.
+    """Return RankMe, exp(-sum_k p_k log p_k): the exponential entropy of the normalised singular values.
 
-    Higher is better. Range [1, min(N, D)]; 0 when there is no variation at all (no non-zero feature, uncentred).
+    Higher is better. Range [1, min(N, D)]; 0 when there is no variation at all (no non-zero feature,
+    uncentred).
 
-    Fails: compares models of one method only; saturates beyond the number of classes; a large mean hides everything behind its one direction
-    when uncentred. Full rank is necessary for good features, not sufficient: white noise scores best.
+    Fails: compares models of one method only; saturates beyond the number of classes; a large mean hides
+    everything behind its one direction when uncentred. Full rank is necessary for good features, not
+    sufficient: white noise scores best.
 
     Args:
-        features: `(N, D)`, or a spectrum of them. The authors take projector outputs of 25,600 training images.
+        features: `(N, D)`, or a spectrum of them. The authors take projector outputs of 25,600 training
+            images.
         center: False as published; True is the variant that the published spectra of Li et al. allow.
-        eps: The authors' constant, p_k = s_k / ||s||_1 + eps with 1e-7, there to keep log(0) out of float32. Here 0 log 0 = 0 and
-            none is needed. It is added outside the normalisation, so the p_k sum to more than one and exp(H) can pass D.
+        eps: The authors' constant, p_k = s_k / ||s||_1 + eps with 1e-7, there to keep log(0) out of float32.
+            Here 0 log 0 = 0 and none is needed. It is added outside the normalisation, so the p_k sum to more
+            than one and exp(H) can pass D.
 
     Raises:
-        FullrankError: `eps` is negative, the features cannot be measured, or the spectrum was centred otherwise.
+        FullrankError: `eps` is negative, the features cannot be measured, or the spectrum was centred
+            otherwise.
 
     Reference:
         Garrido, Balestriero, Najman, LeCun 2023, eq. 1, https://arxiv.org/abs/2210.02885
 
     >>> import torch
-    >>> rankme(Spectrum(torch.tensor([3.0, 3.0, 3.0, 0.0])))
-    3.0
+    >>> rankme(Spectrum(torch.tensor([3.0, 3.0, 3.0, 3.0])))
+    4.0
     """
     if eps < 0:
         raise FullrankError(f"eps must not be negative, got {eps}: 0 needs none, 1e-7 is the published one")
@@ -83,8 +94,8 @@ def rankme(features: Spectrum | Tensor | np.ndarray, *, center: bool = False, ep
 def rankme_centered(features: Spectrum | Tensor | np.ndarray) -> float:
     """Return `rankme` of centred features: the rank of the variation, without the mean's direction.
 
-    Higher is better. Range [1, min(N - 1, D)]; 0 for constant features. For post-ReLU features this and the published, uncentred score are
-    far apart; name the one you report.
+    Higher is better. Range [1, min(N - 1, D)]; 0 for constant features. For post-ReLU features this and the
+    published, uncentred score are far apart; name the one you report.
 
     Args:
         features: `(N, D)`, or a spectrum of them.
@@ -101,8 +112,8 @@ def rankme_centered(features: Spectrum | Tensor | np.ndarray) -> float:
 def participation_ratio(features: Spectrum | Tensor | np.ndarray, *, center: bool = True) -> float:
     """Return (sum_k l_k)^2 / sum_k l_k^2.
 
-    Higher is better. Range [1, min(N, D)]; 0 for constant features. Dominated by the top of the spectrum, blind to its tail: one strong
-    direction beside 500 healthy weak ones gives nearly 1.
+    Higher is better. Range [1, min(N, D)]; 0 for constant features. Dominated by the top of the spectrum,
+    blind to its tail: one strong direction beside 500 healthy weak ones gives nearly 1.
 
     Fails: the finite sample lowers it; for Gaussian features 1 / PR_hat is about 1 / PR + 1 / N.
 
@@ -126,8 +137,9 @@ def participation_ratio(features: Spectrum | Tensor | np.ndarray, *, center: boo
 def stable_rank(features: Spectrum | Tensor | np.ndarray, *, center: bool = False) -> float:
     """Return ||H||_F^2 / s_1^2 = sum_k s_k^2 / s_1^2.
 
-    Higher is better. Range [1, min(N, D)]; 0 when all features are zero. It asks only how far the first direction stands out; uncentred,
-    as published, that direction is mostly the mean. On centred features it is `nesum`.
+    Higher is better. Range [1, min(N, D)]; 0 when all features are zero. It asks only how far the first
+    direction stands out; uncentred, as published, that direction is mostly the mean. On centred features it
+    is `nesum`.
 
     Args:
         features: `(N, D)`, or a spectrum of them.
@@ -147,10 +159,11 @@ def stable_rank(features: Spectrum | Tensor | np.ndarray, *, center: bool = Fals
 
 
 def nesum(features: Spectrum | Tensor | np.ndarray) -> float:
-    """Return NESum, sum_k l_k / l_1 over the eigenvalues of the covariance: the stable rank of the centred features.
+    """Return NESum, sum_k l_k / l_1 over the covariance's eigenvalues: the stable rank of centred features.
 
-    Higher is better, though its authors do not aim at the maximum (whitened features). Range [1, min(N - 1, D)]; 0 for constant features.
-    Sees the first direction against the rest; blind to which of the rest are dead.
+    Higher is better, though its authors do not aim at the maximum (whitened features). Range [1, min(N - 1,
+    D)]; 0 for constant features. Sees the first direction against the rest; blind to which of the rest are
+    dead.
 
     Args:
         features: `(N, D)`, or a spectrum of them.
@@ -165,13 +178,16 @@ def nesum(features: Spectrum | Tensor | np.ndarray) -> float:
 
 
 def alpha_req(features: Spectrum | Tensor | np.ndarray, *, center: bool = True) -> float:
-    """Return alpha of the power law l_k ~ k^-alpha: least squares of log l_k on log k over k = 10..100, with weights 1/k.
+    """Return alpha of the power law l_k ~ k^-alpha over k = 10..100.
 
-    Near 1 is best: smaller is a long flat tail, larger a fast decay. Range all real numbers in principle, above 0 since l_k falls. NaN when
-    fewer than three live directions lie in the range.
+    Least squares of log l_k on log k, with weights 1/k.
 
-    Fails: the fit range is a choice that can flip the sign of its correlation with accuracy; the best line through a spectrum that is no
-    power law is still a line. Directions that are dead but for rounding noise (s_k about 1e-7 s_1 in float32) count, and make it large.
+    Near 1 is best: smaller is a long flat tail, larger a fast decay. Range all real numbers in principle,
+    above 0 since l_k falls. NaN when fewer than three live directions lie in the range.
+
+    Fails: the fit range is a choice that can flip the sign of its correlation with accuracy; the best line
+    through a spectrum that is no power law is still a line. Directions that are dead but for rounding noise
+    (s_k about 1e-7 s_1 in float32) count, and make it large.
 
     Args:
         features: `(N, D)`, or a spectrum of them.
@@ -184,7 +200,7 @@ def alpha_req(features: Spectrum | Tensor | np.ndarray, *, center: bool = True) 
         Agrawal, Mondal, Ghosh, Richards 2022, https://openreview.net/forum?id=ii9X4vtZGTZ
 
     >>> import torch
-    >>> round(alpha_req(Spectrum(torch.arange(1.0, 129.0) ** -0.5)), 9)
+    >>> round(alpha_req(Spectrum(torch.arange(1.0, 129.0).double() ** -0.5)), 9)
     1.0
     """
     return _spectrum_of(features, center, "alpha_req").alpha
@@ -195,8 +211,9 @@ def pseudo_condition_number(features: Spectrum | Tensor | np.ndarray, *, center:
 
     Higher is better. Range [0, 1]; 0 for constant features, and whenever N < D.
 
-    Fails: one dead direction makes it 0, and in float32 it then measures rounding (about 1e-7), so most real encoders are indistinguishable.
-    Its published association with linear probes is one with their conditioning and is not seen with nearest-neighbour probes.
+    Fails: one dead direction makes it 0, and in float32 it then measures rounding (about 1e-7), so most real
+    encoders are indistinguishable. Its published association with linear probes is one with their
+    conditioning and is not seen with nearest-neighbour probes.
 
     Args:
         features: `(N, D)`, or a spectrum of them.

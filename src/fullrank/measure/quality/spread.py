@@ -1,4 +1,4 @@
-"""Scores of how one feature matrix spreads over its space: standard deviation, self-cluster, coherence, uniformity.
+"""Scores of how features spread over their space: standard deviation, self-cluster, coherence, uniformity.
 
 Legend: H: (N, D) features; u_i: row i of H divided by its L2 norm.
 """
@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 def feature_std(features: Tensor | np.ndarray, *, normalize: bool = True) -> float:
     """Return the mean over dimensions of the standard deviation over images, of L2-normalised rows.
 
-    Higher is better. Range [0, 1/sqrt(D)], reached by rows spread evenly around zero; 0 at complete collapse. Deviations divide by N, which
-    makes the upper end exact; ports that divide by N - 1 differ by a factor sqrt(N / (N - 1)).
+    Higher is better. Range [0, 1/sqrt(D)], reached by rows spread evenly around zero; 0 at complete collapse.
+    Deviations divide by N, which makes the upper end exact; ports that divide by N - 1 differ by a factor
+    sqrt(N / (N - 1)).
 
-    Fails: blind to dimensional collapse, as covarying columns keep their deviations; a non-zero mean (any post-ReLU feature) lowers it.
+    Fails: blind to dimensional collapse, as covarying columns keep their deviations; a non-zero mean (any
+    post-ReLU feature) lowers it.
 
     Args:
         features: `(N, D)`.
@@ -61,13 +63,15 @@ def feature_std(features: Tensor | np.ndarray, *, normalize: bool = True) -> flo
 
 
 def self_cluster(features: Tensor | np.ndarray) -> float:
-    """Return (Q - E) / (N^2 - E), with Q = sum_ij cos(h_i, h_j)^2 and E = N + N(N-1)/D its value for random directions.
+    """Return (Q - E) / (N^2 - E): Q = sum_ij cos(h_i, h_j)^2, and E = N + N(N-1)/D is its value by chance.
 
-    Lower is better. 0 for independent isotropic rows in expectation, 1 when all rows lie on one line; the smallest possible is
-    -1 / (max(N, D) - 1). Cost O(N D min(N, D)), through the smaller side: Q = ||U U^T||_F^2 = ||U^T U||_F^2.
+    Lower is better. 0 for independent isotropic rows in expectation, 1 when all rows lie on one line; the
+    smallest possible is -1 / (max(N, D) - 1). Cost O(N D min(N, D)), through the smaller side: Q = ||U
+    U^T||_F^2 = ||U^T U||_F^2.
 
-    Q - N is the sample-contrastive criterion L_c of Garrido et al. 2022 (https://arxiv.org/abs/2206.02574) of unit embeddings, so this score
-    is an affine function of L_c and of nothing else. Uncentred: the mean of post-ReLU features counts as clustering.
+    Q - N is the sample-contrastive criterion L_c of Garrido et al. 2022 (https://arxiv.org/abs/2206.02574) of
+    unit embeddings, so this score is an affine function of L_c and of nothing else. Uncentred: the mean of
+    post-ReLU features counts as clustering.
 
     Args:
         features: `(N, D)` with D >= 2. Its scale and each row's scale do not matter.
@@ -103,15 +107,17 @@ def self_cluster(features: Tensor | np.ndarray) -> float:
 def coherence(features: Tensor | np.ndarray, *, tol: float | None = None) -> float:
     """Return (N/r) max_i ||U_i||^2, where U, (N, r), are the left singular vectors of the r live directions.
 
-    Lower is better. Range [1, N/r]: all images have equal leverage, or one image alone holds a direction. 1, whatever the features, when
-    N <= D and the rows are independent. The least stable of its paper's scores: a maximum over images, which one outlier decides.
+    Lower is better. Range [1, N/r]: all images have equal leverage, or one image alone holds a direction. 1,
+    whatever the features, when N <= D and the rows are independent. The least stable of its paper's scores: a
+    maximum over images, which one outlier decides.
 
-    The published score is (N/D) max_i ||U_i||^2 over all D vectors. They agree at full rank. Below it the vectors of dead directions are
-    arbitrary, whatever the SVD routine returned; only live ones count here.
+    The published score is (N/D) max_i ||U_i||^2 over all D vectors. They agree at full rank. Below it the
+    vectors of dead directions are arbitrary, whatever the SVD routine returned; only live ones count here.
 
     Args:
         features: `(N, D)`, uncentred, as published.
-        tol: Directions with s_k <= tol s_1 are dead. By default the rounding of the features' own dtype, 2 eps, and at least D eps of float64.
+        tol: Directions with s_k <= tol s_1 are dead. By default the rounding of the features' own dtype, 2
+            eps, and at least D eps of float64.
 
     Raises:
         FullrankError: Not a finite matrix, or all of it is zero.
@@ -127,14 +133,15 @@ def coherence(features: Tensor | np.ndarray, *, tol: float | None = None) -> flo
     if tol is None:
         rounding = 2 * torch.finfo(x.dtype).eps if x.is_floating_point() else 0.0
         tol = max(rounding, d * torch.finfo(torch.float64).eps)
-    # A QR over blocks of rows: H = Q R, and the singular values and right vectors of R are those of H, without squaring them.
+    # A QR over blocks of rows, H = Q R: R has the singular values and right vectors of H, none of them squared.
     triangle = torch.zeros(0, d, dtype=torch.float64, device=x.device)
     for block in double_blocks(x, least=2 * d):
         triangle = torch.linalg.qr(torch.cat([triangle, block]), mode="r").R
     _, values, right = torch.linalg.svd(triangle, full_matrices=False)
     if values[0] == 0:
         raise FullrankError(
-            f"features are all zero, shape {tuple(x.shape)}: coherence needs one live direction; is the encoder's output dead?"
+            f"features are all zero, shape {tuple(x.shape)}, and coherence needs one live direction: "
+            "is the encoder's output dead?"
         )
     live = values > tol * values[0]
     whiten = right[live].T / values[live]
@@ -147,15 +154,18 @@ def uniformity(
 ) -> float:
     """Return log mean_{i<j} exp(-t ||u_i - u_j||^2), over pairs of distinct images.
 
-    Lower is better. Range [-2tN/(N-1), 0], that is down to about -4 at t = 2; 0 when all rows point one way. Rows uniform on a sphere of
-    high dimension have about -3.9 at t = 2, and there the score is nearly flat in the number of live directions.
+    Lower is better. Range [-2tN/(N-1), 0], that is down to about -4 at t = 2; 0 when all rows point one way.
+    Rows uniform on a sphere of high dimension have about -3.9 at t = 2, and there the score is nearly flat in
+    the number of live directions.
 
-    Fails: counting each row's distance 0 to itself raises it, by log(1 + ...) of order N^-1 e^4, which matters below N of 10,000. Uncentred.
+    Fails: counting each row's distance 0 to itself raises it, by log(1 + ...) of order N^-1 e^4, which
+    matters below N of 10,000. Uncentred.
 
     Args:
         features: `(N, D)`.
         t: Temperature of the Gaussian kernel, positive; 2 in the paper.
-        max_samples: Use so many rows, drawn by `seed`; None uses all. Cost O(n^2 D), memory O(n) times a block.
+        max_samples: Use so many rows, drawn by `seed`; None uses all. Cost O(n^2 D), memory O(n) times a
+            block.
         seed: Chooses the rows.
 
     Raises:
