@@ -80,7 +80,8 @@ def check_directions(x: Tensor) -> None:
     if bool(rows.any()):
         raise FullrankError(
             f"{int(rows.sum())} of {len(x)} rows are all zero, first row {int(rows.int().argmax())}: "
-            "a zero vector has no direction, so cosines are undefined; drop these rows, or look whether the encoder's output is dead"
+            "a zero vector has no direction, so cosines are undefined; "
+            "drop these rows, or look whether the encoder's output is dead"
         )
 
 
@@ -98,7 +99,7 @@ def as_features(features: Tensor | np.ndarray, *, rows: int, score: str) -> Tens
 
 
 def double_blocks(x: Tensor, least: int = 1) -> Iterator[Tensor]:
-    """Walk over the rows of `(N, D)` in float64, about `BLOCK_ENTRIES` entries and at least `least` rows a time."""
+    """Walk over `(N, D)` in float64 blocks of about `BLOCK_ENTRIES` entries and at least `least` rows."""
     for block in x.split(max(_rows(x), least)):
         yield block.to(torch.float64)
 

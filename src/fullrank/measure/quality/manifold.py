@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 CANDIDATES = 8
-"""Neighbours taken from the Gram matrix, whose rounding may swap near ties; their distances are then exact."""
+"""Neighbours taken from the Gram matrix, whose rounding may swap near ties; their distances are exact."""
 
 
 def two_nn(
@@ -75,7 +75,7 @@ def idest(
     repeats: int = 3,
     seed: int = 0,
 ) -> float:
-    """Return IdEst, the spanning-tree dimension 1 / (1 - m): m is the slope of log L(n) on log n over subsamples.
+    """Return IdEst, the spanning-tree dimension 1 / (1 - m), from the slope m of log L(n) on log n.
 
     L(n) grows as n^((d-1)/d) for points of a d-dimensional set. Lower is better by its authors (Spearman
     about -0.8 with linear probes over 33 models), the opposite of RankMe: it is the dimension of the
@@ -215,7 +215,7 @@ def clid(learnability: Sequence[float], dimension: Sequence[float]) -> list[floa
 
 
 def _distinct(x: Tensor, *, least: int, score: str) -> Tensor:
-    """Return the first of each distinct row of `x`, in float64, around their mean so that distances keep digits."""
+    """Return the first of each distinct row of `x` in float64, around their mean: distances keep digits."""
     x = x.to(torch.float64) + 0.0  # -0.0 becomes 0.0, which it equals.
     first: dict[bytes, int] = {}
     for i, row in enumerate(x.cpu().numpy()):

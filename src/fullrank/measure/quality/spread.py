@@ -133,7 +133,7 @@ def coherence(features: Tensor | np.ndarray, *, tol: float | None = None) -> flo
     if tol is None:
         rounding = 2 * torch.finfo(x.dtype).eps if x.is_floating_point() else 0.0
         tol = max(rounding, d * torch.finfo(torch.float64).eps)
-    # A QR over blocks of rows, H = Q R: R has the singular values and right vectors of H, none of them squared.
+    # A QR over blocks of rows, H = Q R: R has the singular values and right vectors of H, not squared.
     triangle = torch.zeros(0, d, dtype=torch.float64, device=x.device)
     for block in double_blocks(x, least=2 * d):
         triangle = torch.linalg.qr(torch.cat([triangle, block]), mode="r").R

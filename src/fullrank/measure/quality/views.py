@@ -42,7 +42,7 @@ def alignment(views: Views) -> float:
     q, d = z.shape[1:]
     check_directions(z.reshape(-1, d))
     u = unit(z)
-    # The mean over pairs is 2/(q-1) times the sum of squared distances from the mean view, and loses no digits.
+    # The mean over pairs is 2/(q-1) times the sum of squared distances from the mean view.
     return float(2 / (q - 1) * ((u - u.mean(dim=1, keepdim=True)) ** 2).sum(dim=(1, 2)).mean())
 
 
