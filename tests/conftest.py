@@ -22,5 +22,7 @@ def published_spectra(shared_data: Path) -> dict[int, list[float]]:
         pytest.skip(f"no published spectra at {path}")
     header, *rows = [line.split(",") for line in path.read_text().split()]
     return {
-        int(name.removeprefix("percent_")): [float(row[i]) for row in rows] for i, name in enumerate(header) if i > 0
+        int(name.removeprefix("percent_")): [float(row[i]) for row in rows]
+        for i, name in enumerate(header)
+        if i > 0
     }
