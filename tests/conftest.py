@@ -6,7 +6,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real images and published spectra: `$FULLRANK_SHARED/data`, or `shared/data` beside the repository."""
+    """Real images and published spectra: `$FULLRANK_SHARED/data`, or `shared/data` beside the repository."""
     root = Path(os.environ.get("FULLRANK_SHARED", Path(__file__).parents[1].parent / "shared"))
     data = root / "data"
     if not data.is_dir():

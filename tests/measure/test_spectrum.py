@@ -8,7 +8,7 @@ import torch
 
 from fullrank import FullrankError, Spectrum, spectrum
 
-# facts of the released spectra: AUC, exp-entropy of sigma, (sum s^2)^2 / sum s^4, sum s^2 / s1^2, # below 1e-3 s1.
+# AUC, exp-entropy of sigma, (sum s^2)^2 / sum s^4, sum s^2 / s1^2, number of s below 1e-3 s1.
 PUBLISHED = {
     1: (0.6098, 465.2, 160.5, 31.4, 3),
     5: (0.7480, 323.5, 66.9, 18.8, 69),
@@ -209,7 +209,7 @@ def test_bad_features(bad, message):
 def test_not_finite_names_the_rows(hole):
     x = gaussian().float()
     x[7, 3] = x[9, 0] = x[9, 1] = hole
-    with pytest.raises(FullrankError, match="in 2 of 300 rows, first in row 7: .*drop these rows"):
+    with pytest.raises(FullrankError, match=r"in 2 of 300 rows, first in row 7: .*drop these rows"):
         spectrum(x)
 
 
