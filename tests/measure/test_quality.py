@@ -1,4 +1,4 @@
-"""Each score against its formula written naively, closed forms, and the wrong variants seen in public code."""
+"""Each score against its formula written naively, closed forms, and wrong variants seen in public code."""
 
 import math
 

@@ -65,9 +65,8 @@ def feature_std(features: Tensor | np.ndarray, *, normalize: bool = True) -> flo
 def self_cluster(features: Tensor | np.ndarray) -> float:
     """Return (Q - E) / (N^2 - E): Q = sum_ij cos(h_i, h_j)^2, and E = N + N(N-1)/D is its value by chance.
 
-    Lower is better. 0 for independent isotropic rows in expectation, 1 when all rows lie on one line; the
-    smallest possible is -1 / (max(N, D) - 1). Cost O(N D min(N, D)), through the smaller side: Q = ||U
-    U^T||_F^2 = ||U^T U||_F^2.
+    Lower is better. Range [-1 / (max(N, D) - 1), 1]: 0 for isotropic rows in expectation, 1 when all rows lie
+    on one line. Cost O(N D min(N, D)), on the smaller side: Q = ||U U^T||_F^2 = ||U^T U||_F^2.
 
     Q - N is the sample-contrastive criterion L_c of Garrido et al. 2022 (https://arxiv.org/abs/2206.02574) of
     unit embeddings, so this score is an affine function of L_c and of nothing else. Uncentred: the mean of
