@@ -80,7 +80,8 @@ def relative(rows: list[dict[str, float]], name: str) -> list[float]:
 def finite() -> dict[str, list[float]]:
     """Return, for isotropic features of each N / D, scores divided by their value at infinitely many images."""
     limit = Spectrum(torch.ones(D))
-    found: dict[str, list[float]] = {"AUC": [], "RankMe, centred": [], "participation ratio": [], "TwoNN": []}
+    names = ("AUC", "RankMe, centred", "participation ratio", "TwoNN")
+    found: dict[str, list[float]] = {name: [] for name in names}
     for ratio in RATIO:
         x = gaussian(ratio * D, D)
         made = spectrum(x)

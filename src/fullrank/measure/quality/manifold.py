@@ -34,10 +34,10 @@ def two_nn(
     is better in itself (CLID rewards a high one, IdEst a low one): read it with another score. Range (0,
     inf), at most about D in practice; inf when all neighbours are equally far.
 
-    Fails: underestimates beyond about 10 dimensions (14 of 16, 38 of 64 at n = 2,000), and reads noise instead
-    where noise is the larger at the distance of neighbours. Duplicate rows make r_1 = 0 and the
-    published estimate diverge; exact ones are dropped first (the first of each is kept). Near-duplicates,
-    such as frames of a video, still bend it. A port that takes F = (i-1)/n reads slightly lower.
+    Fails: underestimates beyond about 10 dimensions (14 of 16, 38 of 64 at n = 2,000), and reads noise where
+    noise is larger than the distance of neighbours. Duplicate rows make r_1 = 0 and the published estimate
+    diverge; exact ones are dropped first (the first of each is kept). Near-duplicates, such as frames of a
+    video, still bend it. A port that takes F = (i-1)/n reads slightly lower.
 
     Args:
         features: `(N, D)`.
@@ -83,8 +83,8 @@ def idest(
     manifold, not of the linear span. Range (0, inf); inf for m >= 1.
 
     Fails: underestimates beyond about 10 dimensions (14 of 16, 35 of 64 at n = 2,000), so it orders models of
-    one data set rather than counts dimensions; uninformative in the first epochs, and a collapsed encoder scores
-    well. Do not read it alone.
+    one data set rather than counts dimensions; uninformative in the first epochs, and a collapsed encoder has
+    a good value. Do not read it alone.
 
     Convention: the subsample sizes are ours, the paper's could not be read: `sizes` of them, geometric from a
     tenth of the rows to all, `repeats` draws of each, log L averaged. Exact duplicates are dropped first.

@@ -54,11 +54,13 @@ def lidar(views: Views, *, delta: float = 1e-4) -> float:
     class. Higher is better. Range [1, min(N - 1, D)]; 0 when all images have one mean. It counts the
     directions that tell images apart, measured in units of what augmentation moves.
 
-    Fails: the views must be the pre-training augmentations, and N and q are free: the paper takes about 1000
-    images with 50 views, ports 100 with 10, and no two such numbers compare. `delta` is absolute, so features
-    of a small scale are judged by it and not by S_w. S_w needs N (q - 1) several times D. The published p_k =
-    l_k / sum l + eps and ports' (l_k + 1e-8) / sum (l + 1e-8) keep log(0) away; here 0 log 0 = 0. A port that
-    runs PCA on the matrix S_w^-1/2 S_b S_w^-1/2 has centred it and squared its spectrum: another quantity.
+    Fails: where images differ by noise alone, S_b is S_w / q, equal in all directions, and the score is near
+    its top. The views must be the pre-training augmentations, and N and q are free: the paper takes about
+    1000 images with 50 views, ports 100 with 10, and no two such numbers compare. `delta` is absolute, so
+    features of a small scale are judged by it and not by S_w. S_w needs N (q - 1) several times D. The
+    published p_k = l_k / sum l + eps and ports' (l_k + 1e-8) / sum (l + 1e-8) keep log(0) away; here 0 log 0
+    = 0. A port that runs PCA on the matrix S_w^-1/2 S_b S_w^-1/2 has centred it and squared its spectrum:
+    another quantity.
 
     Args:
         views: `(N, q, D)` with q >= 2, or a sequence of q matrices `(N, D)` whose rows belong together.
