@@ -78,7 +78,7 @@ def relative(rows: list[dict[str, float]], name: str) -> list[float]:
 
 
 def finite() -> dict[str, list[float]]:
-    """Return, for isotropic features of each N / D, scores divided by their value at infinitely many images."""
+    """Return scores of isotropic features for each N / D, over their value at infinitely many images."""
     limit = Spectrum(torch.ones(D))
     names = ("AUC", "RankMe, centred", "participation ratio", "TwoNN")
     found: dict[str, list[float]] = {name: [] for name in names}

@@ -166,6 +166,7 @@ def test_feature_std_keeps_digits_beside_a_large_mean_and_reaches_its_bound():
     cross = torch.cat([torch.eye(8), -torch.eye(8)])
     assert feature_std(cross) == pytest.approx(8**-0.5, rel=1e-12)
     assert feature_std(torch.ones(9, 4)) == 0.0
+    assert feature_std(torch.full((53, 4), 1e9 / 3, dtype=torch.float64), normalize=False) == 0.0
 
 
 def test_feature_std_is_blind_to_dimensional_collapse():
@@ -605,6 +606,14 @@ def test_zero_rows_have_no_direction(name):
 def test_errors_say_what_to_do(call, message):
     with pytest.raises(FullrankError, match=message):
         call()
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e200])
+def test_cosine_scores_take_rows_whose_squares_are_no_numbers(scale):
+    for name in ("feature_std", "self_cluster", "uniformity", "alignment"):
+        assert SCORES[name].function(example(name) * scale) == pytest.approx(
+            SCORES[name].function(example(name))
+        )
 
 
 def test_every_row_is_read_in_blocks(small_blocks):

@@ -113,7 +113,7 @@ def test_uncentred_sees_the_mean():
 
 def test_constant_column_is_exactly_dead_and_large_mean_keeps_digits():
     x = gaussian()
-    x[:, 5] = 0.1  # not a binary fraction: a plain mean leaves rounding noise
+    x[:, 5] = 1e9 / 3  # not a binary fraction: a plain mean leaves rounding noise
     found = spectrum(x)
     assert float(found.singular_values[-1]) < 1e-13 * float(found.singular_values[0])
     assert found.dead(1e-12) == 1
@@ -122,7 +122,7 @@ def test_constant_column_is_exactly_dead_and_large_mean_keeps_digits():
 
 
 def test_constant_features_have_no_variation():
-    found = spectrum(torch.full((50, 6), 0.1))
+    found = spectrum(torch.full((53, 6), 1e9 / 3, dtype=torch.float64))
     assert float(found.singular_values.max()) == 0
     assert (found.auc, found.rankme, found.participation_ratio, found.stable_rank, found.dead()) == (
         1,
