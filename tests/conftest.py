@@ -12,8 +12,21 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real images and published spectra, beside the checkout or where FULLRANK_SHARED says."""
+    """Real images and published spectra: `$FULLRANK_SHARED/data`, or `shared/data` beside the repository."""
     root = Path(os.environ.get("FULLRANK_SHARED", Path(__file__).resolve().parents[2] / "shared"))
-    if not (root / "data").is_dir():
-        pytest.skip(f"no shared data at {root}")
-    return root / "data"
+    data = root / "data"
+    if not data.is_dir():
+        pytest.skip(f"no shared data at {data}: set FULLRANK_SHARED")
+    return data
+
+
+@pytest.fixture(scope="session")
+def published_spectra(shared_data: Path) -> dict[int, list[float]]:
+    """The singular values of Li et al.'s six ResNet-18 models, by the percentage of ImageNet they saw."""
+    path = shared_data / "published_spectra" / "simsiam_resnet18_imagenet.csv"
+    if not path.is_file():
+        pytest.skip(f"no published spectra at {path}")
+    header, *rows = [line.split(",") for line in path.read_text().split()]
+    return {
+        int(name.removeprefix("percent_")): [float(row[i]) for row in rows] for i, name in enumerate(header) if i > 0
+    }

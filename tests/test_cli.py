@@ -63,7 +63,8 @@ def test_dry_run_prints_the_plan_and_makes_nothing(tmp_path, monkeypatch, capsys
     for words in (
         "digits: 1,438 (labelled); held in memory, 0.3 MB",
         "359 images",
-        "hybrid: 20 chunks of 71 images, 75 steps each, 75.0 passes over a chunk; multiple passes over all from step 600",
+        "hybrid: 20 chunks of 71 images, 75 steps each, 75.0 passes over a chunk",
+        "multiple passes over all from step 600",
         "1,500 of 64 images",
         "0.93 M (backbone 0.70 M, projector 0.10 M, predictor 0.13 M)",
         "about",

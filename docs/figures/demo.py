@@ -1,4 +1,4 @@
-"""Draw the README's figure from a demo: python docs/figures/demo.py runs/demo docs/figures/demo.svg
+"""Draw the README's figure from a demo: `python docs/figures/demo.py runs/demo docs/figures/demo.svg`.
 
 Left: singular values of the representation, after training and before. Middle and right: AUC and k-NN over steps.
 """

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from fullrank.errors import FullrankError
+from fullrank.measure.checks import as_matrix, check_finite
 
 if TYPE_CHECKING:
     import numpy as np
@@ -189,16 +190,11 @@ def spectrum(features: Tensor | np.ndarray, *, center: bool = True, normalize: b
     >>> fullrank.spectrum(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])).auc
     0.75
     """
-    x = _as_matrix(features)
+    x = as_matrix(features)
+    check_finite(x)
     n, d = x.shape
+    dtype = str(x.dtype).removeprefix("torch.")
     x = x.to(torch.float64)
-    finite = torch.isfinite(x)
-    if not bool(finite.all()):
-        rows = (~finite).any(dim=1)
-        raise FullrankError(
-            f"features hold NaN or infinity in {int(rows.sum())} of {n} rows, first in row {int(rows.int().argmax())}: "
-            "the encoder diverged or the file is damaged; drop these rows or look at the checkpoint before"
-        )
     if normalize:
         norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
         x = x / torch.where(norm > 0, norm, 1.0)
@@ -213,24 +209,4 @@ def spectrum(features: Tensor | np.ndarray, *, center: bool = True, normalize: b
     values = torch.zeros(d, dtype=torch.float64)
     found = torch.linalg.svdvals(x if n >= d else x.T)
     values[: len(found)] = found.cpu()
-    return Spectrum(values, {"n": n, "d": d, "center": center, "normalize": normalize, "dtype": _dtype_name(features)})
-
-
-def _as_matrix(features: Tensor | np.ndarray) -> Tensor:
-    try:
-        x = torch.as_tensor(features).detach()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise FullrankError(
-            f"features must be a matrix of numbers (N, D), got {type(features).__name__}: {error}"
-        ) from None
-    if x.ndim != 2:
-        raise FullrankError(f"features must be a matrix (N, D), got shape {tuple(x.shape)}: flatten or pool them first")
-    if x.numel() == 0:
-        raise FullrankError(f"features are empty, shape {tuple(x.shape)}: give at least two rows and one column")
-    if x.is_complex():
-        raise FullrankError("features must be real, got complex numbers")
-    return x
-
-
-def _dtype_name(features: Tensor | np.ndarray) -> str:
-    return str(features.dtype).removeprefix("torch.")
+    return Spectrum(values, {"n": n, "d": d, "center": center, "normalize": normalize, "dtype": dtype})

@@ -1,0 +1,56 @@
+"""Label-free scores of a representation: pure functions of features, and `SCORES`, the table of them.
+
+    from fullrank.measure.quality import SCORES, uniformity
+
+    uniformity(features)                             # (N, D), a tensor or a NumPy array
+    SCORES["uniformity"].better                      # "lower"
+    spectra = {"centered": fullrank.spectrum(features), "uncentered": fullrank.spectrum(features,
+    center=False)} for score in SCORES.values():                    # all that need one view, with two
+    decompositions in all
+        if score.needs == "features":
+            score.function(spectra[score.spectrum] if score.spectrum else features)
+
+No score is a verdict: none sees labels, each is fooled by something (its docstring says by what), and values
+compare only under one protocol: layer, images, N, D, preprocessing. `docs/measures.md` sets them side by
+side.
+"""
+
+from __future__ import annotations
+
+from fullrank.measure.quality.manifold import clid, cluster_learnability, idest, two_nn
+from fullrank.measure.quality.registry import SCORES, Score
+from fullrank.measure.quality.spectral import (
+    alpha_req,
+    auc,
+    nesum,
+    participation_ratio,
+    pseudo_condition_number,
+    rankme,
+    rankme_centered,
+    stable_rank,
+)
+from fullrank.measure.quality.spread import coherence, feature_std, self_cluster, uniformity
+from fullrank.measure.quality.views import alignment, lidar
+
+__all__ = [
+    "SCORES",
+    "Score",
+    "alignment",
+    "alpha_req",
+    "auc",
+    "clid",
+    "cluster_learnability",
+    "coherence",
+    "feature_std",
+    "idest",
+    "lidar",
+    "nesum",
+    "participation_ratio",
+    "pseudo_condition_number",
+    "rankme",
+    "rankme_centered",
+    "self_cluster",
+    "stable_rank",
+    "two_nn",
+    "uniformity",
+]

@@ -1,0 +1,245 @@
+"""Scores that are functions of the singular values alone: each takes features, or a `Spectrum` already made.
+
+Legend: s_1 >= ... >= s_D >= 0: singular values of the features H, (N, D); p_k = s_k / sum_i s_i; l_k = s_k^2
+/ (N - 1).
+
+Centring is part of each score's definition and is checked: a `Spectrum` whose protocol says otherwise is
+refused. All of them are unchanged when the features are rotated or multiplied by a number; none is when
+single columns are rescaled. The finite sample bends all of them (N should be several times D), and none can
+tell useful directions from noise.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from fullrank.errors import FullrankError
+from fullrank.measure.spectrum import Spectrum, spectrum
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def auc(features: Spectrum | Tensor | np.ndarray, *, center: bool = True) -> float:
+    """Return the area under the cumulative explained variance, (1/D) sum_j sum_{i<=j} p_i.
+
+    Equal to 1 + (1 - sum_k k p_k) / D.
+
+    Lower is better, jointly with the training loss. Range [(D+1)/(2D), 1]: equal singular values, rank one
+    (and constant features).
+
+    Fails: its floor and its scale depend on D, so 512 and 2048 dimensions do not compare, and padding with
+    dead columns raises it. It is made of singular values, not variances, despite the name; squaring them
+    gives another number.
+
+    Args:
+        features: `(N, D)`, or a spectrum of them.
+        center: Centred, as published.
+
+    Raises:
+        FullrankError: The features cannot be measured, or the spectrum was centred otherwise.
+
+    Reference:
+        Li, Efros, Pathak 2022, eq. 1 and 2, https://arxiv.org/abs/2209.15007
+
+    >>> import torch
+    >>> auc(Spectrum(torch.tensor([1.0, 1.0, 0.0, 0.0])))
+    0.875
+    """
+    return _spectrum_of(features, center, "auc").auc
+
+
+def rankme(features: Spectrum | Tensor | np.ndarray, *, center: bool = False, eps: float = 0.0) -> float:
+    """Return RankMe, exp(-sum_k p_k log p_k): the exponential entropy of the normalised singular values.
+
+    Higher is better. Range [1, min(N, D)]; 0 when there is no variation at all (no non-zero feature,
+    uncentred).
+
+    Fails: compares models of one method only; saturates beyond the number of classes; a large mean hides
+    everything behind its one direction when uncentred. Full rank is necessary for good features, not
+    sufficient: white noise scores best.
+
+    Args:
+        features: `(N, D)`, or a spectrum of them. The authors take projector outputs of 25,600 training
+            images.
+        center: False as published; True is the variant that the published spectra of Li et al. allow.
+        eps: The authors' constant, p_k = s_k / ||s||_1 + eps with 1e-7, there to keep log(0) out of float32.
+            Here 0 log 0 = 0 and none is needed. It is added outside the normalisation, so the p_k sum to more
+            than one and exp(H) can pass D.
+
+    Raises:
+        FullrankError: `eps` is negative, the features cannot be measured, or the spectrum was centred
+            otherwise.
+
+    Reference:
+        Garrido, Balestriero, Najman, LeCun 2023, eq. 1, https://arxiv.org/abs/2210.02885
+
+    >>> import torch
+    >>> rankme(Spectrum(torch.tensor([3.0, 3.0, 3.0, 3.0])))
+    4.0
+    """
+    if eps < 0:
+        raise FullrankError(f"eps must not be negative, got {eps}: 0 needs none, 1e-7 is the published one")
+    found = _spectrum_of(features, center, "rankme")
+    if eps == 0 or found.singular_values[0] == 0:
+        return found.rankme
+    # Zeros that only pad a spectrum of N < D images to D values are no singular values to the authors.
+    values = found.singular_values[: min(int(found.protocol.get("n", found.dim)), found.dim)]
+    p = values / values.sum() + eps
+    return float((-(p * p.log()).sum()).exp())
+
+
+def rankme_centered(features: Spectrum | Tensor | np.ndarray) -> float:
+    """Return `rankme` of centred features: the rank of the variation, without the mean's direction.
+
+    Higher is better. Range [1, min(N - 1, D)]; 0 for constant features. For post-ReLU features this and the
+    published, uncentred score are far apart; name the one you report.
+
+    Args:
+        features: `(N, D)`, or a spectrum of them.
+
+    Raises:
+        FullrankError: The features cannot be measured, or the spectrum was not centred.
+
+    Reference:
+        Garrido et al. 2023, eq. 1, https://arxiv.org/abs/2210.02885, on the matrix of Li et al. 2022.
+    """
+    return rankme(features, center=True)
+
+
+def participation_ratio(features: Spectrum | Tensor | np.ndarray, *, center: bool = True) -> float:
+    """Return (sum_k l_k)^2 / sum_k l_k^2.
+
+    Higher is better. Range [1, min(N, D)]; 0 for constant features. Dominated by the top of the spectrum,
+    blind to its tail: one strong direction beside 500 healthy weak ones gives nearly 1.
+
+    Fails: the finite sample lowers it; for Gaussian features 1 / PR_hat is about 1 / PR + 1 / N.
+
+    Args:
+        features: `(N, D)`, or a spectrum of them.
+        center: Centred, as the covariance is.
+
+    Raises:
+        FullrankError: The features cannot be measured, or the spectrum was centred otherwise.
+
+    Reference:
+        Gao et al. 2017, https://doi.org/10.1101/214262
+
+    >>> import torch
+    >>> participation_ratio(Spectrum(torch.tensor([2.0, 2.0, 2.0, 0.0])))
+    3.0
+    """
+    return _spectrum_of(features, center, "participation_ratio").participation_ratio
+
+
+def stable_rank(features: Spectrum | Tensor | np.ndarray, *, center: bool = False) -> float:
+    """Return ||H||_F^2 / s_1^2 = sum_k s_k^2 / s_1^2.
+
+    Higher is better. Range [1, min(N, D)]; 0 when all features are zero. It asks only how far the first
+    direction stands out; uncentred, as published, that direction is mostly the mean. On centred features it
+    is `nesum`.
+
+    Args:
+        features: `(N, D)`, or a spectrum of them.
+        center: False as published.
+
+    Raises:
+        FullrankError: The features cannot be measured, or the spectrum was centred otherwise.
+
+    Reference:
+        Tsitsulin, Munkhoeva, Perozzi 2023, https://arxiv.org/abs/2305.16562
+
+    >>> import torch
+    >>> stable_rank(Spectrum(torch.tensor([2.0, 1.0, 1.0])))
+    1.5
+    """
+    return _spectrum_of(features, center, "stable_rank").stable_rank
+
+
+def nesum(features: Spectrum | Tensor | np.ndarray) -> float:
+    """Return NESum, sum_k l_k / l_1 over the covariance's eigenvalues: the stable rank of centred features.
+
+    Higher is better, though its authors do not aim at the maximum (whitened features). Range [1, min(N - 1,
+    D)]; 0 for constant features. Sees the first direction against the rest; blind to which of the rest are
+    dead.
+
+    Args:
+        features: `(N, D)`, or a spectrum of them.
+
+    Raises:
+        FullrankError: The features cannot be measured, or the spectrum was not centred.
+
+    Reference:
+        He, Ozay 2022, definition 4.1, https://proceedings.mlr.press/v162/he22c.html
+    """
+    return _spectrum_of(features, True, "nesum").stable_rank
+
+
+def alpha_req(features: Spectrum | Tensor | np.ndarray, *, center: bool = True) -> float:
+    """Return alpha of the power law l_k ~ k^-alpha over k = 10..100.
+
+    Least squares of log l_k on log k, with weights 1/k.
+
+    Near 1 is best: smaller is a long flat tail, larger a fast decay. Range all real numbers in principle,
+    above 0 since l_k falls. NaN when fewer than three live directions lie in the range.
+
+    Fails: the fit range is a choice that can flip the sign of its correlation with accuracy; the best line
+    through a spectrum that is no power law is still a line. Directions that are dead but for rounding noise
+    (s_k about 1e-7 s_1 in float32) count, and make it large.
+
+    Args:
+        features: `(N, D)`, or a spectrum of them.
+        center: Centred, as the covariance is.
+
+    Raises:
+        FullrankError: The features cannot be measured, or the spectrum was centred otherwise.
+
+    Reference:
+        Agrawal, Mondal, Ghosh, Richards 2022, https://openreview.net/forum?id=ii9X4vtZGTZ
+
+    >>> import torch
+    >>> round(alpha_req(Spectrum(torch.arange(1.0, 129.0).double() ** -0.5)), 9)
+    1.0
+    """
+    return _spectrum_of(features, center, "alpha_req").alpha
+
+
+def pseudo_condition_number(features: Spectrum | Tensor | np.ndarray, *, center: bool = False) -> float:
+    """Return s_D / s_1, the inverse of the condition number.
+
+    Higher is better. Range [0, 1]; 0 for constant features, and whenever N < D.
+
+    Fails: one dead direction makes it 0, and in float32 it then measures rounding (about 1e-7), so most real
+    encoders are indistinguishable. Its published association with linear probes is one with their
+    conditioning and is not seen with nearest-neighbour probes.
+
+    Args:
+        features: `(N, D)`, or a spectrum of them.
+        center: False as published.
+
+    Raises:
+        FullrankError: The features cannot be measured, or the spectrum was centred otherwise.
+
+    Reference:
+        Tsitsulin et al. 2023, https://arxiv.org/abs/2305.16562
+
+    >>> import torch
+    >>> pseudo_condition_number(Spectrum(torch.tensor([4.0, 2.0, 1.0])))
+    0.25
+    """
+    values = _spectrum_of(features, center, "pseudo_condition_number").singular_values
+    return float(values[-1] / values[0]) if values[0] > 0 else 0.0
+
+
+def _spectrum_of(features: Spectrum | Tensor | np.ndarray, center: bool, score: str) -> Spectrum:
+    if not isinstance(features, Spectrum):
+        return spectrum(features, center=center)
+    made = features.protocol.get("center")
+    if made is not None and made != center:
+        raise FullrankError(
+            f"{score} takes a spectrum with center={center}, this one was made with center={made}: "
+            f"make one with fullrank.spectrum(features, center={center})"
+        )
+    return features

@@ -1,0 +1,127 @@
+"""Scores that need several views of each image: alignment and LiDAR.
+
+Legend: z_ia: features of view a of image i, (D,); N images, q views of each; u_ia = z_ia / ||z_ia||.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from fullrank.errors import FullrankError
+from fullrank.measure.checks import as_tensor, check_directions, check_finite, unit
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Views = Tensor | np.ndarray | Sequence[Tensor | np.ndarray]
+
+
+def alignment(views: Views) -> float:
+    """Return the mean of ||u_ia - u_ib||^2 over images i and pairs of their views a < b.
+
+    Lower is better, jointly with uniformity: complete collapse has perfect alignment. Range [0, 4] for two
+    views, [0, 2q/(q-1)] for q; 2 for independent directions.
+
+    Args:
+        views: `(N, q, D)` with q >= 2, or a sequence of q matrices `(N, D)` whose rows belong together.
+
+    Raises:
+        FullrankError: The views are of unequal shape, fewer than two, not finite, or a row is all zero.
+
+    Reference:
+        Wang, Isola 2020, eq. 1 with alpha = 2, https://arxiv.org/abs/2005.10242
+
+    >>> alignment([torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.tensor([[0.0, 3.0], [0.0, 1.0]])])
+    1.0
+    """
+    z = _as_views(views, "alignment")
+    q, d = z.shape[1:]
+    check_directions(z.reshape(-1, d))
+    u = unit(z)
+    # The mean over pairs is 2/(q-1) times the sum of squared distances from the mean view.
+    return float(2 / (q - 1) * ((u - u.mean(dim=1, keepdim=True)) ** 2).sum(dim=(1, 2)).mean())
+
+
+def lidar(views: Views, *, delta: float = 1e-4) -> float:
+    """Return LiDAR, exp(-sum_k p_k log p_k), p = l / sum l, over the eigenvalues l of S_w^-1/2 S_b S_w^-1/2.
+
+    S_b is the covariance of the images' mean features (divided by N - 1), S_w the covariance of views around
+    their image's mean (divided by N (q - 1)) plus delta I: linear discriminant analysis with each image as a
+    class. Higher is better. Range [1, min(N - 1, D)]; 0 when all images have one mean. It counts the
+    directions that tell images apart, measured in units of what augmentation moves.
+
+    Fails: where images differ by noise alone, S_b is S_w / q, equal in all directions, and the score is near
+    its top. The views must be the pre-training augmentations, and N and q are free: the paper takes about
+    1000 images with 50 views, ports 100 with 10, and no two such numbers compare. `delta` is absolute, so
+    features of a small scale are judged by it and not by S_w. S_w needs N (q - 1) several times D. The
+    published p_k = l_k / sum l + eps and ports' (l_k + 1e-8) / sum (l + 1e-8) keep log(0) away; here 0 log 0
+    = 0. A port that runs PCA on the matrix S_w^-1/2 S_b S_w^-1/2 has centred it and squared its spectrum:
+    another quantity.
+
+    Args:
+        views: `(N, q, D)` with q >= 2, or a sequence of q matrices `(N, D)` whose rows belong together.
+        delta: Ridge on S_w, not negative. With 0, invertible linear maps of the features leave the score as
+            it is.
+
+    Raises:
+        FullrankError: The views are of unequal shape, fewer than two, of a single image, not finite, or
+            `delta` is negative or too small to invert S_w.
+
+    Reference:
+        Thilak et al. 2023, section 4, https://arxiv.org/abs/2312.04000
+    """
+    if not delta >= 0:
+        raise FullrankError(f"delta must not be negative, got {delta}: the paper uses 1e-4")
+    z = _as_views(views, "lidar")
+    n, q, d = z.shape
+    if n < 2:
+        raise FullrankError("lidar needs views of at least two images, got one: it compares images")
+    mean = z.mean(dim=1, keepdim=True)
+    within = (z - mean).reshape(-1, d)
+    s_w = within.T @ within / (n * (q - 1)) + delta * torch.eye(d, dtype=z.dtype, device=z.device)
+    factor, failed = torch.linalg.cholesky_ex(s_w)
+    if int(failed) != 0:
+        raise FullrankError(
+            f"the within-image covariance cannot be inverted with delta={delta}: "
+            f"it has {n * (q - 1)} differences of views for {d} dimensions; "
+            "raise delta, or give more images or views"
+        )
+    between = mean[:, 0] - mean.mean(dim=0)
+    # With S_w = L L^T, the singular values of L^-1 B^T are the roots of the eigenvalues, times sqrt(N - 1).
+    roots = torch.linalg.svdvals(torch.linalg.solve_triangular(factor, between.T, upper=False))
+    if roots[0] == 0:
+        return 0.0
+    p = (roots / roots[0]) ** 2
+    return float(torch.special.entr(p / p.sum()).sum().exp())
+
+
+def _as_views(views: Views, score: str) -> Tensor:
+    if isinstance(views, (list, tuple)):
+        parts = [as_tensor(view, "matrices of numbers (N, D), one for each view") for view in views]
+        shapes = [tuple(part.shape) for part in parts]
+        if len(set(shapes)) > 1:
+            raise FullrankError(
+                f"{score} needs views of equal shape, got {shapes}: row i of each must be the same image"
+            )
+        if shapes and len(shapes[0]) != 2:
+            raise FullrankError(f"{score} needs each view as a matrix (N, D), got shape {shapes[0]}")
+        z = torch.stack([part.to(torch.float64) for part in parts], dim=1) if parts else torch.empty(0, 0, 0)
+    else:
+        z = as_tensor(views, "views of numbers (N, q, D)")
+    if z.ndim != 3:
+        raise FullrankError(
+            f"{score} needs views (N, q, D), or a list of q matrices (N, D), got shape {tuple(z.shape)}: "
+            "a single matrix has no views"
+        )
+    if z.numel() == 0 or z.shape[1] < 2:
+        raise FullrankError(
+            f"{score} needs at least two views of one image, got shape {tuple(z.shape)} as (images, views, dimensions)"
+        )
+    if z.is_complex():
+        raise FullrankError("features must be real, got complex numbers")
+    check_finite(z.reshape(-1, z.shape[2]))
+    return z.to(torch.float64)
