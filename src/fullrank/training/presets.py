@@ -34,7 +34,7 @@ PRESETS: dict[str, TrainConfig] = {
     # told apart by their whole shape, so crops are larger than usual; the decay is that of `simsiam-lab`.
     "simsiam-digits": TrainConfig(
         crop_min=0.5,
-        steps=800,
+        steps=600,
         optim=OptimConfig(weight_decay=2e-3),
         monitor=MonitorConfig(measure_every=100),
     ),
