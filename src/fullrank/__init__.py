@@ -24,7 +24,16 @@ if TYPE_CHECKING:
     from fullrank.measure.spectrum import Spectrum, spectrum
     from fullrank.training.checkpoint import load
 
-__all__ = ["FullrankError", "Spectrum", "SpectrumMetric", "__version__", "load", "losses", "orders", "spectrum"]
+__all__ = [
+    "FullrankError",
+    "Spectrum",
+    "SpectrumMetric",
+    "__version__",
+    "load",
+    "losses",
+    "orders",
+    "spectrum",
+]
 
 _LAZY = {
     "Spectrum": "fullrank.measure.spectrum",

@@ -28,15 +28,16 @@ FILE_FORMAT = "fullrank.SpectrumMetric/1"
 class SpectrumMetric(Metric):
     """Measure the singular values of features that come in batches, in one pass and O(D^2) memory.
 
-    The result is that of `fullrank.spectrum` on all rows together, whatever the batches, their order, the number of processes,
-    or the parts that were saved and merged. Sums are float64 moments about the mean, so a mean of 1e4 times the spread costs no
-    digits; while no more than D rows have come, the rows themselves are kept. Singular values are right to about sqrt(D eps)
-    of the largest (3e-7 at D = 512), far below a dead direction's 1e-3. `exact=True` is for tails below that: a QR
-    decomposition instead of a product, right to about 1e-14, at about four times the time.
+    The result is that of `fullrank.spectrum` on all rows together, whatever the batches, their order, the
+    number of processes, or the parts that were saved and merged. Sums are float64 moments about the mean, so
+    a mean of 1e4 times the spread costs no digits; while no more than D rows have come, the rows themselves
+    are kept. Singular values are right to about sqrt(D eps) of the largest (3e-7 at D = 512), far below a
+    dead direction's 1e-3. `exact=True` is for tails below that: a QR decomposition instead of a product,
+    right to about 1e-14, at about four times the time.
 
-    The state is one float64 vector of at most D^2 + 2 D + 4 numbers (twice D^2 when exact). Processes gather and merge it in
-    `compute`. Calling the metric (`forward`) also returns the batch's own spectrum, and absorbs the batch twice for it: call
-    `update` where that is not wanted.
+    The state is one float64 vector of at most D^2 + 2 D + 4 numbers (twice D^2 when exact). Processes gather
+    and merge it in `compute`. Calling the metric (`forward`) also returns the batch's own spectrum, and
+    absorbs the batch twice for it: call `update` where that is not wanted.
 
     Args:
         dim: The features' width D.
@@ -49,7 +50,8 @@ class SpectrumMetric(Metric):
         FullrankError: `dim` is not a positive integer.
 
     Reference:
-        Chan, Golub, LeVeque 1979, eq. 2.1 (merging of moments); [Li22] eq. 1 and 2 (what the spectrum is for).
+        Chan, Golub, LeVeque 1979, eq. 2.1 (merging of moments); [Li22] eq. 1 and 2 (what the spectrum is
+        for).
 
     >>> metric = SpectrumMetric(2)
     >>> metric.update(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]))
@@ -90,8 +92,8 @@ class SpectrumMetric(Metric):
             features: `(N, D)`, real, in one dtype throughout. A memory-mapped array is read block by block.
 
         Raises:
-            FullrankError: `features` is empty, not `(N, dim)`, of another dtype than before, or holds NaN or infinity; what was
-                absorbed before stays.
+            FullrankError: `features` is empty, not `(N, dim)`, of another dtype than before, or holds NaN or
+                infinity; what was absorbed before stays.
         """
         x = as_matrix(features)
         if x.shape[1] != self.dim:
@@ -121,8 +123,8 @@ class SpectrumMetric(Metric):
     def compute(self) -> Spectrum:
         """Return the spectrum of everything absorbed, by all processes.
 
-        Its protocol adds `method`, "moments" or "exact", and `floor`, the singular value relative to the largest below which
-        values are rounding noise.
+        Its protocol adds `method`, "moments" or "exact", and `floor`, the singular value relative to the
+        largest below which values are rounding noise.
 
         Raises:
             FullrankError: Nothing was absorbed, or a single row is to be centred.
@@ -156,13 +158,14 @@ class SpectrumMetric(Metric):
         """Absorb what another metric absorbed, or a `metric_state` of one with the same settings.
 
         Raises:
-            FullrankError: The two differ in `dim`, `center`, `normalize` or the features' dtype, or only this one is exact.
+            FullrankError: The two differ in `dim`, `center`, `normalize` or the features' dtype, or only this
+                one is exact.
         """
         if isinstance(incoming_state, Metric):
             if not isinstance(incoming_state, SpectrumMetric):
                 raise FullrankError(f"cannot merge a {type(incoming_state).__name__} into a SpectrumMetric")
             self._check_settings(incoming_state._settings(), "a metric")
-            incoming_state = incoming_state.metric_state
+            incoming_state = {"state": incoming_state.state}
         if "state" not in incoming_state:
             raise FullrankError(f"a SpectrumMetric's state has a 'state', got {sorted(incoming_state)}")
         self.state = self._merged([self.state, incoming_state["state"]])
@@ -200,7 +203,7 @@ class SpectrumMetric(Metric):
         metric: SpectrumMetric | None = None
         for path in paths:
             state, metadata = _read(path)
-            settings = {
+            settings: dict[str, Any] = {
                 "dim": int(state[0]),
                 "center": metadata["center"] == "True",
                 "normalize": metadata["normalize"] == "True",
@@ -220,7 +223,8 @@ class SpectrumMetric(Metric):
         distributed_available: Callable | None = None,
     ) -> None:
         """Replace the state by that of all processes; see `torchmetrics.Metric.sync`."""
-        # torchmetrics stacks what it gathers, which states of different length do not allow: merge before it does.
+        # torchmetrics stacks what it gathers, which states of different length do not allow: merge before it
+        # does.
         gather = partial(self._gather_merged, dist_sync_fn or gather_all_tensors)
         super().sync(gather, process_group, should_sync, distributed_available)
 
@@ -281,4 +285,6 @@ def _read(path: str | Path) -> tuple[Tensor, dict[str, str]]:
                 )
             return file.get_tensor("state"), metadata
     except (OSError, SafetensorError) as error:
-        raise FullrankError(f"cannot read {path}: {error}; give a file that SpectrumMetric.save wrote") from None
+        raise FullrankError(
+            f"cannot read {path}: {error}; give a file that SpectrumMetric.save wrote"
+        ) from None

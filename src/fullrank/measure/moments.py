@@ -1,16 +1,17 @@
 """Centred second moments of a stream of features: absorb a block, merge two, take the singular values.
 
-Legend: X: (N, D) features; m: their mean; C = sum_i (x_i - m)(x_i - m)^T, so that singular values of the centred X are the
-square roots of C's eigenvalues. Every sum is float64.
+Legend: X: (N, D) features; m: their mean; C = sum_i (x_i - m)(x_i - m)^T, so that singular values of the
+centred X are the square roots of C's eigenvalues. Every sum is float64.
 
-Two groups A and B merge exactly (Chan, Golub, LeVeque 1979, "Updating formulae and a pairwise algorithm for computing sample
-variances", eq. 2.1, for matrices; delta = m_B - m_A):
+Two groups A and B merge exactly (Chan, Golub, LeVeque 1979, "Updating formulae and a pairwise algorithm for
+computing sample variances", eq. 2.1, for matrices; delta = m_B - m_A):
 
     C = C_A + C_B + (n_A n_B / n) delta delta^T
 
-A block B is absorbed by the same formula with one matrix product and no update of rank one: its rows are moved by a constant,
-r_i = x_i - m_B + sqrt(n_A / n) delta, after which sum_i r_i r_i^T is just what the formula adds, since sum_i (x_i - m_B) = 0.
-Nothing is ever subtracted from C, so a mean of 1e4 times the spread costs no digits.
+A block B is absorbed by the same formula with one matrix product and no update of rank one: its rows are
+moved by a constant, r_i = x_i - m_B + sqrt(n_A / n) delta, after which sum_i r_i r_i^T is just what the
+formula adds, since sum_i (x_i - m_B) = 0. Nothing is ever subtracted from C, so a mean of 1e4 times the
+spread costs no digits.
 
 C is kept in one of two forms, whichever is smaller:
 
@@ -19,7 +20,8 @@ C is kept in one of two forms, whichever is smaller:
 | `root` | F, (r, D), with F^T F = C   | few rows, or `exact` | about 1e-15 (a QR, an SVD) | a copy; 2 n D^2 flop, a QR |
 | `gram` | C, (D, D), upper triangle   | otherwise      | about sqrt(D eps), 3e-7    | n D^2 flop, a product      |
 
-Below the floor a singular value of the `gram` form is rounding noise: squares of 1e-8 and of 1 do not fit in one float64.
+Below the floor a singular value of the `gram` form is rounding noise: squares of 1e-8 and of 1 do not fit in
+one float64.
 """
 
 from __future__ import annotations
@@ -37,9 +39,14 @@ DTYPES = ("float64", "float32", "bfloat16", "float16", "int64", "int32", "int16"
 """Dtypes of features that a state can name; the position is what a packed state stores."""
 
 ROOT, GRAM = 0, 1
+_EPS = torch.finfo(torch.float64).eps
 _HEADER = 4  # dim, count, form, dtype
-_BLOCK_ENTRIES = 2**20  # of a float64 block, 8 MiB: it stays in the cache between its conversion and its product
-_TILE = 128  # columns of a tile of the product: the tiles below the diagonal, nearly half the work, are left out
+_BLOCK_ENTRIES = (
+    2**20
+)  # of a float64 block, 8 MiB: it stays in the cache between its conversion and its product
+_TILE = (
+    128  # columns of a tile of the product: the tiles below the diagonal, nearly half the work, are left out
+)
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,8 @@ class Moments:
 
     Args:
         count: N.
-        shift: `(D,)`, a point near the mean, about which `total` is summed; zero when moments are not centred.
+        shift: `(D,)`, a point near the mean, about which `total` is summed; zero when moments are not
+            centred.
         total: `(D,)`, sum_i (x_i - shift).
         matrix: `(D, D)` C, upper triangle, or `(r, D)` F.
         form: `GRAM` or `ROOT`.
@@ -105,7 +113,9 @@ def absorb(
     return moments
 
 
-def _absorb_block(m: Moments, block: Tensor, x: Tensor, center: bool, normalize: bool, exact: bool) -> Moments:
+def _absorb_block(
+    m: Moments, block: Tensor, x: Tensor, center: bool, normalize: bool, exact: bool
+) -> Moments:
     n = len(block)
     rows = torch.empty(block.shape, dtype=torch.float64, device=block.device).copy_(block)
     finite = torch.ones((), dtype=torch.bool, device=block.device)
@@ -117,7 +127,8 @@ def _absorb_block(m: Moments, block: Tensor, x: Tensor, center: bool, normalize:
     if center:
         if m.count == 0:
             shift = rows.mean(dim=0)
-        # A difference of two float64 within a factor of two has no rounding error: a large mean costs nothing.
+        # A difference of two float64 within a factor of two has no rounding error: a large mean costs
+        # nothing.
         rows -= shift
     total = rows.sum(dim=0)
     # D sums instead of N x D entries: NaN and infinity survive a sum.
@@ -127,7 +138,7 @@ def _absorb_block(m: Moments, block: Tensor, x: Tensor, center: bool, normalize:
             f"features reach {x.abs().max():.3g}, and sums of such numbers overflow: scale them down"
         )
     if center:
-        rows -= _move(total, n, m.offset, m.count)
+        rows -= recentring(total, n, m.offset, m.count)
     m = replace(m, shift=shift)
     matrix, form = m.matrix, m.form
     if form == GRAM:
@@ -137,8 +148,15 @@ def _absorb_block(m: Moments, block: Tensor, x: Tensor, center: bool, normalize:
     return replace(m, count=m.count + n, total=m.total + total, matrix=matrix, form=form)
 
 
-def _move(total: Tensor, n: float | Tensor, offset: Tensor, seen: float | Tensor) -> Tensor:
-    """What to subtract from a block's rows, m_B - sqrt(n_A / n) delta: see the module's docstring."""
+def recentring(total: Tensor, n: float | Tensor, offset: Tensor, seen: float | Tensor) -> Tensor:
+    """Return what to subtract from a block's rows, m_B - sqrt(n_A / n) delta, `(D,)`: see the module's docstring.
+
+    Args:
+        total: Sum of the rows, `(D,)`.
+        n: How many rows.
+        offset: Mean of what was seen before, `(D,)`, about the same point as the rows.
+        seen: Its count, or weight.
+    """
     mean = total / n
     return mean - (seen / (seen + n)) ** 0.5 * (mean - offset)
 
@@ -184,11 +202,15 @@ def merge(a: Moments, b: Moments, *, center: bool = True, exact: bool = False) -
         FullrankError: The groups have different `dim` or dtypes, or `exact` is asked of a `gram` form.
     """
     if a.dim != b.dim:
-        raise FullrankError(f"cannot merge moments of {a.dim} and {b.dim} dimensions: they are different layers")
+        raise FullrankError(
+            f"cannot merge moments of {a.dim} and {b.dim} dimensions: they are different layers"
+        )
     if a.count == 0 or b.count == 0:
         return b if a.count == 0 else a
     if a.dtype != b.dtype:
-        raise FullrankError(f"cannot merge features of {a.dtype} and of {b.dtype}: make all parts in one dtype")
+        raise FullrankError(
+            f"cannot merge features of {a.dtype} and of {b.dtype}: make all parts in one dtype"
+        )
     if exact and GRAM in (a.form, b.form):
         raise FullrankError(
             "cannot merge a part without exact=True into one with it: its tail is lost already; make it again"
@@ -236,15 +258,20 @@ def singular_values(moments: Moments) -> Tensor:
 
 def gram_singular_values(gram: Tensor) -> Tensor:
     """Return the square roots of the eigenvalues of a second moment given by its upper triangle, `(D,)`, descending."""
-    # On the CPU: LAPACK is as quick for one matrix of this size, and the same digits come out whatever the device.
+    # On the CPU: LAPACK is as quick for one matrix of this size, and the same digits come out whatever the
+    # device.
     # flip: LAPACK's ascending order. clamp: an eigenvalue of zero may come out as -1e-16 of the largest.
     return torch.linalg.eigvalsh(gram.cpu(), UPLO="U").flip(0).clamp(min=0).sqrt()
 
 
 def floor(moments: Moments) -> float:
     """Return the singular value, relative to the largest, below which values are rounding noise."""
-    eps = torch.finfo(torch.float64).eps
-    return math.sqrt(moments.dim * eps) if moments.form == GRAM else moments.dim * eps
+    return gram_floor(moments.dim) if moments.form == GRAM else moments.dim * _EPS
+
+
+def gram_floor(dim: int) -> float:
+    """Return the floor of singular values that come from a second moment, sqrt(D eps)."""
+    return math.sqrt(dim * _EPS)
 
 
 def pack(moments: Moments) -> Tensor:
@@ -266,7 +293,11 @@ def unpack(packed: Tensor) -> Moments:
 def repack(moments: Moments, packed: Tensor) -> Tensor:
     """Return what `pack` would; into `packed` itself when `moments` already lives there but for its header."""
     matrix = unpack(packed).matrix
-    if moments.matrix.data_ptr() != matrix.data_ptr() or moments.matrix.shape != matrix.shape or not len(matrix):
+    if (
+        moments.matrix.data_ptr() != matrix.data_ptr()
+        or moments.matrix.shape != matrix.shape
+        or not len(matrix)
+    ):
         return pack(moments)
     head = pack(replace(moments, matrix=matrix[:0]))
     packed[: len(head)] = head
