@@ -89,9 +89,9 @@ class CollapseMonitor(Callback):
         validate: bool = True,
         name: str = "collapse",
     ) -> None:
-        for name, value in (("every", every), ("log_every", log_every)):
+        for argument, value in (("every", every), ("log_every", log_every)):
             if value < 1:
-                raise FullrankError(f"{name} must be a positive number of batches, got {value}")
+                raise FullrankError(f"{argument} must be a positive number of batches, got {value}")
         for score in scores:
             if score not in SCORES:
                 raise FullrankError(
