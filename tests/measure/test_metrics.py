@@ -91,6 +91,26 @@ def test_exact_mode_resolves_what_moments_cannot():
     assert len(exact.state) <= 2 * 64**2 + 2 * 64 + 4
 
 
+def test_fast_mode_keeps_its_floor():
+    x = prescribed(20_000, STEEP, mean=1e4)
+    metric = measured(x, fast=True)
+    protocol = metric.compute().protocol
+    assert (protocol["method"], protocol["floor"]) == ("fast moments", pytest.approx(3.45e-4, rel=0.01))
+    assert 1e-6 < gap(metric, svd(x)) < protocol["floor"]  # worse than the default: it is another mode
+    tame = prescribed(20_000, TAME)
+    assert gap(measured(tame, fast=True), svd(tame)) < 1e-5
+    both = measured(x[:10_000])
+    both.merge_state(measured(x[10_000:], fast=True))
+    assert both.compute().protocol["method"] == "fast moments"  # as good as the weaker of the two
+    with pytest.raises(FullrankError, match="exclude each other"):
+        SpectrumMetric(4, exact=True, fast=True)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        assert measured(x, fast=True).compute().protocol["method"] == "moments"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
 @pytest.mark.parametrize("settings", [{}, {"exact": True}], ids=["moments", "exact"])
 @pytest.mark.parametrize("center", [True, False])
 @pytest.mark.parametrize("normalize", [True, False])

@@ -44,10 +44,12 @@ class SpectrumMetric(Metric):
         center: Subtract the mean of each column. RankMe as published does not.
         normalize: Divide each row by its L2 norm first (before centring; a zero row stays zero).
         exact: Resolve singular values below 3e-7 of the largest.
+        fast: On a CPU, take products in float32 (their sums stay float64), at about twice the speed: right
+            to 3e-4 of the largest singular value, still below a dead direction's 1e-3.
         **kwargs: Passed on to `torchmetrics.Metric`.
 
     Raises:
-        FullrankError: `dim` is not a positive integer.
+        FullrankError: `dim` is not a positive integer, or `exact` and `fast` come together.
 
     Reference:
         Chan, Golub, LeVeque 1979, eq. 2.1 (merging of moments); [Li22] eq. 1 and 2 (what the spectrum is
@@ -72,6 +74,7 @@ class SpectrumMetric(Metric):
         center: bool = True,
         normalize: bool = False,
         exact: bool = False,
+        fast: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -80,7 +83,10 @@ class SpectrumMetric(Metric):
         self.dim = dim
         self.center = center
         self.normalize = normalize
+        if exact and fast:
+            raise FullrankError("exact=True and fast=True exclude each other: choose the tail or the time")
         self.exact = exact
+        self.fast = fast
         # One packed state, not four: what processes' matrices mean depends on their counts and means.
         self.add_state("state", default=moments.pack(moments.empty(dim)), dist_reduce_fx=_only)
 
@@ -117,13 +123,14 @@ class SpectrumMetric(Metric):
             center=self.center,
             normalize=self.normalize,
             exact=self.exact,
+            fast=self.fast,
         )
         self.state = moments.repack(seen, state)
 
     def compute(self) -> Spectrum:
         """Return the spectrum of everything absorbed, by all processes.
 
-        Its protocol adds `method`, "moments" or "exact", and `floor`, the singular value relative to the
+        Its protocol adds `method` ("moments", "exact" or "fast moments") and `floor`, the singular value relative to the
         largest below which values are rounding noise.
 
         Raises:
@@ -144,7 +151,7 @@ class SpectrumMetric(Metric):
                 "center": self.center,
                 "normalize": self.normalize,
                 "dtype": seen.dtype,
-                "method": "exact" if seen.form == moments.ROOT else "moments",
+                "method": ("exact", "moments", "fast moments")[seen.form],
                 "floor": moments.floor(seen),
             },
         )
@@ -177,7 +184,7 @@ class SpectrumMetric(Metric):
         from safetensors.torch import save
 
         seen = moments.unpack(self.state)
-        metadata = {"format": FILE_FORMAT, "dtype": seen.dtype, "exact": str(self.exact)}
+        metadata = {"format": FILE_FORMAT, "dtype": seen.dtype, "exact": str(self.exact), "fast": str(self.fast)}
         metadata |= {key: str(value) for key, value in self._settings().items()}
         path = Path(path)
         beside = path.with_name(f".{path.name}.{os.getpid()}")
@@ -209,7 +216,9 @@ class SpectrumMetric(Metric):
                 "normalize": metadata["normalize"] == "True",
             }
             if metric is None:
-                metric = cls(**settings, exact=metadata["exact"] == "True", **kwargs)
+                metric = cls(
+                    **settings, exact=metadata["exact"] == "True", fast=metadata["fast"] == "True", **kwargs
+                )
             metric._check_settings(settings, str(path))
             metric.merge_state({"state": state})
         assert metric is not None

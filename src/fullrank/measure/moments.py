@@ -13,14 +13,15 @@ moved by a constant, r_i = x_i - m_B + sqrt(n_A / n) delta, after which sum_i r_
 formula adds, since sum_i (x_i - m_B) = 0. Nothing is ever subtracted from C, so a mean of 1e4 times the
 spread costs no digits.
 
-C is kept in one of two forms, whichever is smaller:
+C is kept in one of three forms:
 
-| form   | matrix                      | while          | floor, relative to s_1     | cost of n rows             |
-|--------|-----------------------------|----------------|----------------------------|----------------------------|
-| `root` | F, (r, D), with F^T F = C   | few rows, or `exact` | about 1e-15 (a QR, an SVD) | a copy; 2 n D^2 flop, a QR |
-| `gram` | C, (D, D), upper triangle   | otherwise      | about sqrt(D eps), 3e-7    | n D^2 flop, a product      |
+| form   | matrix                    | while               | floor, relative to s_1 | cost of n rows      |
+|--------|---------------------------|---------------------|------------------------|---------------------|
+| `ROOT` | F, (r, D), with F^T F = C | N <= D, or `exact`  | D eps, 1e-13           | a QR, 2 n D^2 flop  |
+| `GRAM` | C, (D, D), upper triangle | otherwise           | sqrt(D eps), 3e-7      | a product, n D^2    |
+| `FAST` | the same                  | `fast`              | sqrt(eps32), 3e-4      | the same in float32 |
 
-Below the floor a singular value of the `gram` form is rounding noise: squares of 1e-8 and of 1 do not fit in
+Below the floor a singular value is rounding noise: squares of 1e-8 and of 1 do not fit in
 one float64.
 """
 
@@ -38,7 +39,8 @@ from fullrank.measure.checks import check_finite
 DTYPES = ("float64", "float32", "bfloat16", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
 """Dtypes of features that a state can name; the position is what a packed state stores."""
 
-ROOT, GRAM = 0, 1
+ROOT, GRAM, FAST = 0, 1, 2
+"""Forms of the matrix; `FAST` is a `GRAM` of which some products were float32. The larger wins a merge."""
 _EPS = torch.finfo(torch.float64).eps
 _HEADER = 4  # dim, count, form, dtype
 _BLOCK_ENTRIES = (
@@ -59,7 +61,7 @@ class Moments:
             centred.
         total: `(D,)`, sum_i (x_i - shift).
         matrix: `(D, D)` C, upper triangle, or `(r, D)` F.
-        form: `GRAM` or `ROOT`.
+        form: `ROOT`, `GRAM` or `FAST`.
         dtype: Name of the features' dtype; empty before the first.
     """
 
@@ -88,7 +90,13 @@ def empty(dim: int) -> Moments:
 
 
 def absorb(
-    moments: Moments, x: Tensor, *, center: bool = True, normalize: bool = False, exact: bool = False
+    moments: Moments,
+    x: Tensor,
+    *,
+    center: bool = True,
+    normalize: bool = False,
+    exact: bool = False,
+    fast: bool = False,
 ) -> Moments:
     """Return the moments of what was seen and `x` together.
 
@@ -100,21 +108,22 @@ def absorb(
         center: Take moments about the mean; otherwise about zero.
         normalize: Divide each row by its L2 norm first; a zero row stays zero.
         exact: Keep the `root` form, by a QR decomposition whenever 2 D rows have come together.
+        fast: Take the products of a block in float32, on a CPU; elsewhere float64 is quick enough.
 
     Raises:
         FullrankError: `x` holds NaN or infinity, or numbers whose squares overflow.
     """
     size = block_rows(moments.dim)
-    if len(x) > size and moments.form == GRAM:
+    if len(x) > size and moments.form != ROOT:
         # A later block may be refused: the caller's matrix must not have half of the rows by then.
         moments = replace(moments, matrix=moments.matrix.clone())
     for block in x.split(size):
-        moments = _absorb_block(moments, block, x, center, normalize, exact)
+        moments = _absorb_block(moments, block, x, center, normalize, exact, fast)
     return moments
 
 
 def _absorb_block(
-    m: Moments, block: Tensor, x: Tensor, center: bool, normalize: bool, exact: bool
+    m: Moments, block: Tensor, x: Tensor, center: bool, normalize: bool, exact: bool, fast: bool
 ) -> Moments:
     n = len(block)
     rows = torch.empty(block.shape, dtype=torch.float64, device=block.device).copy_(block)
@@ -141,8 +150,11 @@ def _absorb_block(
         rows -= recentring(total, n, m.offset, m.count)
     m = replace(m, shift=shift)
     matrix, form = m.matrix, m.form
-    if form == GRAM:
-        add_gram_(matrix, rows)
+    if form != ROOT:
+        # Not where the user lets PyTorch take bfloat16 for float32 products: that leaves nothing of a tail.
+        fast = fast and rows.device.type == "cpu" and torch.get_float32_matmul_precision() == "highest"
+        add_gram_(matrix, rows.to(torch.float32) if fast else rows)
+        form = FAST if fast else form
     else:
         matrix, form = _stack([matrix, rows], exact)
     return replace(m, count=m.count + n, total=m.total + total, matrix=matrix, form=form)
@@ -166,13 +178,19 @@ def block_rows(dim: int) -> int:
     return max(_BLOCK_ENTRIES // dim, 256)
 
 
-def add_gram_(gram: Tensor, rows: Tensor, decay: float | None = None) -> None:
-    """Add `rows^T rows` to the upper triangle of `gram` in place, after scaling it by `decay`."""
+def add_gram_(gram: Tensor, rows: Tensor, decay: float = 1.0) -> None:
+    """Add `rows^T rows` to the upper triangle of `gram` in place, after scaling it by `decay`.
+
+    Rows of float32 are multiplied in float32; their product is added to `gram` in its own float64.
+    """
     d = gram.shape[0]
     tile = _TILE if gram.device.type == "cpu" else max(_TILE, d // 4)
     for i in range(0, d, tile):
         j = min(i + tile, d)
-        gram[i:j, i:].addmm_(rows[:, i:j].T, rows[:, i:], beta=1.0 if decay is None else decay)
+        if rows.dtype == gram.dtype:
+            gram[i:j, i:].addmm_(rows[:, i:j].T, rows[:, i:], beta=decay)
+        else:
+            gram[i:j, i:].mul_(decay).add_(rows[:, i:j].T @ rows[:, i:])
 
 
 def _stack(parts: list[Tensor], exact: bool) -> tuple[Tensor, int]:
@@ -211,7 +229,7 @@ def merge(a: Moments, b: Moments, *, center: bool = True, exact: bool = False) -
         raise FullrankError(
             f"cannot merge features of {a.dtype} and of {b.dtype}: make all parts in one dtype"
         )
-    if exact and GRAM in (a.form, b.form):
+    if exact and max(a.form, b.form) != ROOT:
         raise FullrankError(
             "cannot merge a part without exact=True into one with it: its tail is lost already; make it again"
         )
@@ -227,10 +245,10 @@ def merge(a: Moments, b: Moments, *, center: bool = True, exact: bool = False) -
     if a.form == ROOT and b.form == ROOT:
         matrix, form = _stack(parts, exact)
     else:
-        form = GRAM
+        form = max(a.form, b.form)
         matrix = torch.zeros(a.dim, a.dim, dtype=torch.float64, device=a.shift.device)
         for group in (a, b):
-            if group.form == GRAM:
+            if group.form != ROOT:
                 matrix += group.matrix
             else:
                 add_gram_(matrix, group.matrix)
@@ -248,7 +266,7 @@ def singular_values(moments: Moments) -> Tensor:
     d = moments.dim
     if not bool(torch.isfinite(moments.matrix).all()):
         raise FullrankError("features are so large that their squares overflow float64: scale them down")
-    if moments.form == GRAM:
+    if moments.form != ROOT:
         return gram_singular_values(moments.matrix)
     values = torch.zeros(d, dtype=torch.float64)
     found = torch.linalg.svdvals(moments.matrix).cpu() if len(moments.matrix) else values[:0]
@@ -266,6 +284,8 @@ def gram_singular_values(gram: Tensor) -> Tensor:
 
 def floor(moments: Moments) -> float:
     """Return the singular value, relative to the largest, below which values are rounding noise."""
+    if moments.form == FAST:
+        return math.sqrt(torch.finfo(torch.float32).eps)
     return gram_floor(moments.dim) if moments.form == GRAM else moments.dim * _EPS
 
 
