@@ -114,8 +114,8 @@ class SpectrumMetric(Metric):
         seen = moments.unpack(state)
         if seen.dtype and dtype != seen.dtype:
             raise FullrankError(
-                f"features are {dtype}, those before were {seen.dtype}: a spectrum of both would name neither; "
-                f"convert them to one dtype, or reset the metric"
+                f"features are {dtype}, those before were {seen.dtype}: a spectrum has "
+                "one dtype in its protocol; convert them to one dtype, or reset the metric"
             )
         seen = moments.absorb(
             replace(seen, dtype=dtype),
@@ -130,11 +130,12 @@ class SpectrumMetric(Metric):
     def compute(self) -> Spectrum:
         """Return the spectrum of everything absorbed, by all processes.
 
-        Its protocol adds `method` ("moments", "exact" or "fast moments") and `floor`, the singular value relative to the
+         Its protocol adds `method` ("moments", "exact" or "fast moments") and `floor`, the singular value,
+        relative to the
         largest below which values are rounding noise.
 
         Raises:
-            FullrankError: Nothing was absorbed, or a single row is to be centred.
+             FullrankError: Nothing was absorbed, or a single row is to be centred.
         """
         seen = moments.unpack(self.state)
         if seen.count == 0:
@@ -184,7 +185,12 @@ class SpectrumMetric(Metric):
         from safetensors.torch import save
 
         seen = moments.unpack(self.state)
-        metadata = {"format": FILE_FORMAT, "dtype": seen.dtype, "exact": str(self.exact), "fast": str(self.fast)}
+        metadata = {
+            "format": FILE_FORMAT,
+            "dtype": seen.dtype,
+            "exact": str(self.exact),
+            "fast": str(self.fast),
+        }
         metadata |= {key: str(value) for key, value in self._settings().items()}
         path = Path(path)
         beside = path.with_name(f".{path.name}.{os.getpid()}")
@@ -289,7 +295,8 @@ def _read(path: str | Path) -> tuple[Tensor, dict[str, str]]:
             metadata = file.metadata() or {}
             if metadata.get("format") != FILE_FORMAT:
                 raise FullrankError(
-                    f"{path} is not a saved SpectrumMetric, format {metadata.get('format')!r} instead of {FILE_FORMAT!r}: "
+                    f"{path} is not a saved SpectrumMetric, format {metadata.get('format')!r} "
+                    f"instead of {FILE_FORMAT!r}: "
                     "give files that SpectrumMetric.save wrote"
                 )
             return file.get_tensor("state"), metadata

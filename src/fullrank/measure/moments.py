@@ -161,7 +161,7 @@ def _absorb_block(
 
 
 def recentring(total: Tensor, n: float | Tensor, offset: Tensor, seen: float | Tensor) -> Tensor:
-    """Return what to subtract from a block's rows, m_B - sqrt(n_A / n) delta, `(D,)`: see the module's docstring.
+    """Return what to subtract from a block's rows, `(D,)`: m_B - sqrt(n_A / n) delta, see the module.
 
     Args:
         total: Sum of the rows, `(D,)`.
@@ -194,7 +194,7 @@ def add_gram_(gram: Tensor, rows: Tensor, decay: float = 1.0) -> None:
 
 
 def _stack(parts: list[Tensor], exact: bool) -> tuple[Tensor, int]:
-    """Join factors F_1, F_2, ... into one of F_1^T F_1 + F_2^T F_2 + ..., or into the `gram` form when they are many rows."""
+    """Join factors F_1, F_2, ... into one of the sum of F_i^T F_i, or add that up where they are many rows."""
     d = parts[0].shape[1]
     parts = [part for part in parts if len(part)]
     if sum(map(len, parts)) <= (2 * d if exact else d):
@@ -275,7 +275,7 @@ def singular_values(moments: Moments) -> Tensor:
 
 
 def gram_singular_values(gram: Tensor) -> Tensor:
-    """Return the square roots of the eigenvalues of a second moment given by its upper triangle, `(D,)`, descending."""
+    """Return the roots of the eigenvalues, `(D,)`, descending, of a second moment's upper triangle."""
     # On the CPU: LAPACK is as quick for one matrix of this size, and the same digits come out whatever the
     # device.
     # flip: LAPACK's ascending order. clamp: an eigenvalue of zero may come out as -1e-16 of the largest.
@@ -311,7 +311,7 @@ def unpack(packed: Tensor) -> Moments:
 
 
 def repack(moments: Moments, packed: Tensor) -> Tensor:
-    """Return what `pack` would; into `packed` itself when `moments` already lives there but for its header."""
+    """Return what `pack` would; in `packed` itself where the matrix of `moments` lives there already."""
     matrix = unpack(packed).matrix
     if (
         moments.matrix.data_ptr() != matrix.data_ptr()

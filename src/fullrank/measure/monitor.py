@@ -1,4 +1,4 @@
-"""The spectrum of a representation while it trains, from features that the training step has already computed.
+"""The spectrum of a representation while it trains, from features that the training step has computed.
 
     monitor = MovingSpectrum(512)
     for step, images in enumerate(loader):
@@ -29,7 +29,7 @@ from fullrank.measure import moments
 from fullrank.measure.spectrum import Spectrum
 
 HALF_LIFE_DIMS = 8
-"""The default half-life in multiples of D: some 23 D samples count, enough that their number hardly bends the spectrum."""
+"""The default half-life in multiples of D: then some 23 D samples count, enough not to bend the spectrum."""
 
 _WEIGHT, _SQUARES, _SAMPLES, _SKIPPED = range(4)  # places in the counts
 
@@ -88,7 +88,7 @@ class MovingSpectrum:
 
     @torch.no_grad()
     def update(self, features: Tensor) -> None:
-        """Absorb a batch of features, detached, on any device that has float64; from others (MPS) they come to the CPU.
+        """Absorb a batch, detached, where it is; from a device without float64 (MPS) it comes to the CPU.
 
         Args:
             features: `(N, D)`, real.
@@ -207,7 +207,8 @@ class MovingSpectrum:
         """
         if dict(state["settings"]) != self._settings():
             raise FullrankError(
-                f"the saved monitor has settings {dict(state['settings'])}, this one {self._settings()}: make it with the same"
+                f"the saved monitor has settings {dict(state['settings'])}, this one {self._settings()}: "
+                "make it with the same"
             )
         self._dtype = state["dtype"]
         self._counts, self._mean, self._gram = (state[key].clone() for key in ("counts", "mean", "gram"))
