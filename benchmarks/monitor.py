@@ -1,11 +1,14 @@
 """What `MovingSpectrum` and the Lightning callback's schedule cost beside a training step: the target is 1 %.
 
-    python benchmarks/monitor.py                 # ResNet-18 (512-d), batch 256, two views, 32 x 32: a cheap
-    step, the hard case python benchmarks/monitor.py --image 224     # the usual size; on a GPU
+    python benchmarks/monitor.py                 # ResNet-18 (512-d), batch 256, two views of 32 x 32
+    python benchmarks/monitor.py --image 224     # the usual size; on a GPU
 
-A share of 1 % drowns in the noise of whole steps, so the parts are timed alone, interleaved with steps on the
-same machine: overhead = (views x update / every + compute / log_every) / step. On a GPU an update is timed by
-what it adds to a stream that is never waited for, launches included, 20 at a time.
+The default is the hard case: a cheap step. A share of 1 % drowns in the noise of whole steps, so the parts are timed
+alone, interleaved with steps on the same machine:
+
+    overhead = (views x update / every + compute / log_every) / step
+
+An update is timed 20 at a time, so that on a GPU its launches count and nothing waits in between.
 """
 
 from __future__ import annotations
@@ -26,8 +29,10 @@ VIEWS, EVERY, LOG_EVERY = 2, 4, 500  # SimSiam's two views; the callback's defau
 
 def main() -> None:
     """Time and print."""
-    parser = argparse.ArgumentParser(description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter) parser.add_argument("--image", type=int, default=32)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--image", type=int, default=32)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--backbone", default="resnet18")
     parser.add_argument("--runs", type=int, default=7)
@@ -71,12 +76,13 @@ def main() -> None:
     overhead = (VIEWS * each["update"] / EVERY + each["compute"] / LOG_EVERY) / each["step"]
     name = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine()
     print(f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}, medians of {args.runs}")
-    print(f"{args.backbone}, D = {h.shape[1]}, batch {args.batch}, {VIEWS} views of {args.image} x
-    {args.image}") print("| step, ms | update, ms | compute, ms | overhead, update every 4, compute every 500
-    |") print("|---|---|---|---|")
     print(
-        f"| {each['step'] * 1e3:.1f} | {each['update'] * 1e3:.2f} | {each['compute'] * 1e3:.1f} | {overhead:.2%} |"
+        f"{args.backbone}, D = {h.shape[1]}, batch {args.batch}, {VIEWS} views of {args.image} x {args.image}"
     )
+    print(f"| step, ms | update, ms | compute, ms | overhead, every {EVERY}, log_every {LOG_EVERY} |")
+    print("|---|---|---|---|")
+    step_ms, update_ms, compute_ms = (f"{1e3 * each[part]:.2f}" for part in parts)
+    print(f"| {step_ms} | {update_ms} | {compute_ms} | {overhead:.3%} |")
 
 
 if __name__ == "__main__":

@@ -130,9 +130,8 @@ class SpectrumMetric(Metric):
     def compute(self) -> Spectrum:
         """Return the spectrum of everything absorbed, by all processes.
 
-         Its protocol adds `method` ("moments", "exact" or "fast moments") and `floor`, the singular value,
-        relative to the
-        largest below which values are rounding noise.
+         Its protocol adds `method` ("moments", "exact" or "fast moments") and `floor`, the singular
+        value, relative to the largest, below which values are rounding noise.
 
         Raises:
              FullrankError: Nothing was absorbed, or a single row is to be centred.

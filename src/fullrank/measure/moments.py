@@ -194,7 +194,7 @@ def add_gram_(gram: Tensor, rows: Tensor, decay: float = 1.0) -> None:
 
 
 def _stack(parts: list[Tensor], exact: bool) -> tuple[Tensor, int]:
-    """Join factors F_1, F_2, ... into one of the sum of F_i^T F_i, or add that up where they are many rows."""
+    """Join factors F_1, F_2, ... into one of the sum of F_i^T F_i, or add up where they are many rows."""
     d = parts[0].shape[1]
     parts = [part for part in parts if len(part)]
     if sum(map(len, parts)) <= (2 * d if exact else d):
