@@ -5,8 +5,8 @@
 
 The full sizes take 2 GB of disk, and 11 GB of memory for the SVD.
 
-Every contender starts from a memory-mapped float32 `.npy` file, in the page cache, and ends with the D singular
-values of the centred matrix. Each runs in a fresh process, in turn, so that a busy machine slows all of them; times
+Every contender starts from a memory-mapped float32 `.npy` file, in the page cache, and ends with the D
+singular values of the centred matrix. Each runs in a fresh process, in turn, so that a busy machine slows all; times
 are medians. "Of which svdvals" leaves out the copy and the centring. Memory is the peak of anonymous memory
 (RssAnon) above what the process had after its imports: pages of the map do not count, copies do.
 """
