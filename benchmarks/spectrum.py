@@ -6,8 +6,8 @@
 The full sizes take 2 GB of disk, and 11 GB of memory for the SVD.
 
 Every contender starts from a memory-mapped float32 `.npy` file, in the page cache, and ends with the D
-singular values of the centred matrix. Each runs in a fresh process, in turn, so that a busy machine slows all; times
-are medians. "Of which svdvals" leaves out the copy and the centring. Memory is the peak of anonymous memory
+singular values of the centred matrix. Each runs in a fresh process, in turn, so that a busy machine slows all;
+times are medians. "Of which svdvals" leaves out the copy and the centring. Memory is the peak of anonymous memory
 (RssAnon) above what the process had after its imports: pages of the map do not count, copies do.
 """
 
@@ -150,6 +150,7 @@ def compare(path: Path, n: int, d: int, runs: int, names: list[str]) -> None:
                 print(f"{name}: failed, exit {done.returncode}: {done.stderr.strip().splitlines()[-1:]}")
             else:
                 found[name].append(json.loads(done.stdout))
+                print(f"{name}: {found[name][-1]['seconds']:.2f} s", file=sys.stderr, flush=True)
     times = {name: median(run["seconds"] for run in found[name]) for name in names if found[name]}
     reference = next(
         (found[k][0]["values"] for k in ("svdvals, float64", "SpectrumMetric") if found.get(k)), None
