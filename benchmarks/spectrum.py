@@ -5,10 +5,11 @@
 
 The full sizes take 2 GB of disk, and 11 GB of memory for the SVD.
 
-Every contender starts from a memory-mapped float32 `.npy` file, in the page cache, and ends with the D
-singular values of the centred matrix. Each runs in a fresh process, in turn, so that a busy machine slows all;
-times are medians. "Of which svdvals" leaves out the copy and the centring. Memory is the peak of anonymous memory
-(RssAnon) above what the process had after its imports: pages of the map do not count, copies do.
+Every contender starts from a memory-mapped float32 `.npy` file, in the page cache, and ends with the D singular
+values of the centred matrix. Each runs in a fresh process, in turn; figures are medians. CPU seconds are those of
+all threads: on a busy machine compare them, with OMP_NUM_THREADS=1. "Of which svdvals" leaves out the copy and the
+centring. Memory is the peak of anonymous memory (RssAnon) above what the process had after its imports: pages of
+the map do not count, copies do.
 """
 
 from __future__ import annotations
@@ -109,12 +110,13 @@ def run_one(name: str, path: str) -> None:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     values = CONTENDERS[name](x)
-    seconds = time.perf_counter() - start
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     done.set()
     watcher.join()
-    result = {"seconds": seconds, "svd": svd_seconds, "mb": peak - before, "values": values.tolist()}
+    result: dict[str, object] = {"seconds": seconds, "cpu": cpu, "svd": svd_seconds, "mb": peak - before}
+    result["values"] = values.tolist()
     print(json.dumps(result))
 
 
@@ -156,17 +158,20 @@ def compare(path: Path, n: int, d: int, runs: int, names: list[str]) -> None:
         (found[k][0]["values"] for k in ("svdvals, float64", "SpectrumMetric") if found.get(k)), None
     )
     print(f"\n{n:,} x {d} float32, medians of {runs}")
-    print("| | seconds | memory, MB | SpectrumMetric is faster by | error / s_1 |\n|---|---|---|---|---|")
+    print(
+        "| | seconds | CPU seconds | memory, MB | SpectrumMetric is faster by | error / s_1 |\n|---|---|---|---|---|---|"
+    )
     for name, seconds in times.items():
+        cpu = median(run["cpu"] for run in found[name])
         memory = max(run["mb"] for run in found[name])
         ratio = f"{seconds / times['SpectrumMetric']:.2f}" if "SpectrumMetric" in times else ""
         error = ""
         if reference is not None and not name.startswith("product"):
             error = f"{np.abs(np.subtract(found[name][0]['values'], reference)).max() / reference[0]:.1e}"
-        print(f"| {name} | {seconds:.2f} | {memory:.0f} | {ratio} | {error} |", flush=True)
+        print(f"| {name} | {seconds:.2f} | {cpu:.2f} | {memory:.0f} | {ratio} | {error} |", flush=True)
         if alone := median(run["svd"] for run in found[name]):
             ratio = f"{alone / times['SpectrumMetric']:.2f}" if "SpectrumMetric" in times else ""
-            print(f"| &nbsp; of which svdvals | {alone:.2f} | | {ratio} | |", flush=True)
+            print(f"| &nbsp; of which svdvals | {alone:.2f} | | | {ratio} | |", flush=True)
 
 
 def main() -> None:
