@@ -3,8 +3,8 @@
     python benchmarks/monitor.py                 # ResNet-18 (512-d), batch 256, two views of 32 x 32
     python benchmarks/monitor.py --image 224     # the usual size; on a GPU
 
-The default is the hard case, a cheap step. A share of 1 % drowns in the noise of whole steps, so the parts are
-timed alone, between steps on the same machine:
+The default is the hard case, a cheap step. A share of 1 % drowns in the noise of whole steps, so the parts
+are timed alone, between steps on the same machine:
 
     overhead = (views x update / every + compute / log_every) / step
 

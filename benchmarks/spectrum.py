@@ -5,11 +5,11 @@
 
 The full sizes take 2 GB of disk, and 11 GB of memory for the SVD.
 
-Every contender starts from a memory-mapped float32 `.npy` file, in the page cache, and ends with the D singular
-values of the centred matrix. Each runs in a fresh process, in turn; figures are medians. CPU seconds are those of
-all threads: on a busy machine compare them, with OMP_NUM_THREADS=1. "Of which svdvals" leaves out the copy and the
-centring. Memory is the peak of anonymous memory (RssAnon) above what the process had after its imports: pages of
-the map do not count, copies do.
+Every contender starts from a memory-mapped float32 `.npy` file, in the page cache, and ends with the D
+singular values of the centred matrix. Each runs in a fresh process, in turn; figures are medians. CPU
+seconds are those of all threads: on a busy machine compare them, with OMP_NUM_THREADS=1. "Of which svdvals"
+leaves out the copy and the centring. Memory is the peak of anonymous memory (RssAnon) above what the
+process had after its imports: pages of the map do not count, copies do.
 """
 
 from __future__ import annotations
@@ -159,7 +159,8 @@ def compare(path: Path, n: int, d: int, runs: int, names: list[str]) -> None:
     )
     print(f"\n{n:,} x {d} float32, medians of {runs}")
     print(
-        "| | seconds | CPU seconds | memory, MB | SpectrumMetric is faster by | error / s_1 |\n|---|---|---|---|---|---|"
+        "| | seconds | CPU seconds | memory, MB | SpectrumMetric is faster by | error / s_1 |\n"
+        "|---|---|---|---|---|---|"
     )
     for name, seconds in times.items():
         cpu = median(run["cpu"] for run in found[name])
