@@ -7,7 +7,7 @@
     fullrank.orders.Hybrid(...)           # which images each step sees, for any training loop
     fullrank.load("runs/my-run")          # the trained encoder, a plain nn.Module in eval mode
 
-The names below are loaded when they are first used, so that `import fullrank` and `fullrank --help` stay quick.
+The names below are loaded when they are first used, so `import fullrank` and `fullrank --help` stay quick.
 """
 
 from __future__ import annotations

@@ -15,6 +15,15 @@ from fullrank import FullrankError, SpectrumMetric
 from fullrank.measure import moments
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """Products this small wait for each other more than they work, for a minute where cores are shared."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def svd(x, center=True, normalize=False):
     """The reference, without a line of the package."""
     x = x.to(torch.float64)

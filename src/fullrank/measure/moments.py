@@ -175,7 +175,7 @@ def recentring(total: Tensor, n: float | Tensor, offset: Tensor, seen: float | T
 
 def block_rows(dim: int) -> int:
     """Rows of a block: `_BLOCK_ENTRIES` in all, but enough of them that a product is not bound by memory."""
-    return max(_BLOCK_ENTRIES // dim, 256)
+    return max(_BLOCK_ENTRIES // dim, 1024)
 
 
 def add_gram_(gram: Tensor, rows: Tensor, decay: float = 1.0) -> None:
@@ -190,7 +190,9 @@ def add_gram_(gram: Tensor, rows: Tensor, decay: float = 1.0) -> None:
         if rows.dtype == gram.dtype:
             gram[i:j, i:].addmm_(rows[:, i:j].T, rows[:, i:], beta=decay)
         else:
-            gram[i:j, i:].mul_(decay).add_(rows[:, i:j].T @ rows[:, i:])
+            if decay != 1.0:
+                gram[i:j, i:].mul_(decay)
+            gram[i:j, i:] += rows[:, i:j].T @ rows[:, i:]
 
 
 def _stack(parts: list[Tensor], exact: bool) -> tuple[Tensor, int]:
