@@ -3,10 +3,11 @@
     import fullrank
 
     fullrank.spectrum(features)           # singular values and scores of an (N, D) feature matrix
+    fullrank.SpectrumMetric(dim)          # the same from batches, in one pass, over any number of processes
     fullrank.orders.Hybrid(...)           # which images each step sees, for any training loop
     fullrank.load("runs/my-run")          # the trained encoder, a plain nn.Module in eval mode
 
-The names below are loaded when they are first used, so that `import fullrank` and `fullrank --help` stay quick.
+The names below are loaded when they are first used, so `import fullrank` and `fullrank --help` stay quick.
 """
 
 from __future__ import annotations
@@ -19,13 +20,24 @@ from fullrank.errors import FullrankError
 
 if TYPE_CHECKING:
     from fullrank import losses, orders
+    from fullrank.measure.metrics import SpectrumMetric
     from fullrank.measure.spectrum import Spectrum, spectrum
     from fullrank.training.checkpoint import load
 
-__all__ = ["FullrankError", "Spectrum", "__version__", "load", "losses", "orders", "spectrum"]
+__all__ = [
+    "FullrankError",
+    "Spectrum",
+    "SpectrumMetric",
+    "__version__",
+    "load",
+    "losses",
+    "orders",
+    "spectrum",
+]
 
 _LAZY = {
     "Spectrum": "fullrank.measure.spectrum",
+    "SpectrumMetric": "fullrank.measure.metrics",
     "spectrum": "fullrank.measure.spectrum",
     "load": "fullrank.training.checkpoint",
 }

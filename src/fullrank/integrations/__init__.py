@@ -1,0 +1,1 @@
+"""Parts for other people's frameworks; each imports its framework only when it is imported itself."""

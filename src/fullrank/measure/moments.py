@@ -1,0 +1,326 @@
+"""Centred second moments of a stream of features: absorb a block, merge two, take the singular values.
+
+Legend: X: (N, D) features; m: their mean; C = sum_i (x_i - m)(x_i - m)^T, so that singular values of the
+centred X are the square roots of C's eigenvalues. Every sum is float64.
+
+Two groups A and B merge exactly (Chan, Golub, LeVeque 1979, "Updating formulae and a pairwise algorithm for
+computing sample variances", eq. 2.1, for matrices; delta = m_B - m_A):
+
+    C = C_A + C_B + (n_A n_B / n) delta delta^T
+
+A block B is absorbed by the same formula with one matrix product and no update of rank one: its rows are
+moved by a constant, r_i = x_i - m_B + sqrt(n_A / n) delta, after which sum_i r_i r_i^T is just what the
+formula adds, since sum_i (x_i - m_B) = 0. Nothing is ever subtracted from C, so a mean of 1e4 times the
+spread costs no digits.
+
+C is kept in one of three forms:
+
+| form   | matrix                    | while               | floor, relative to s_1 | cost of n rows      |
+|--------|---------------------------|---------------------|------------------------|---------------------|
+| `ROOT` | F, (r, D), with F^T F = C | N <= D, or `exact`  | D eps, 1e-13           | a QR, 2 n D^2 flop  |
+| `GRAM` | C, (D, D), upper triangle | otherwise           | sqrt(D eps), 3e-7      | a product, n D^2    |
+| `FAST` | the same                  | `fast`              | sqrt(eps32), 3e-4      | the same in float32 |
+
+Below the floor a singular value is rounding noise: squares of 1e-8 and of 1 do not fit in
+one float64.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from fullrank.errors import FullrankError
+from fullrank.measure.checks import check_finite
+
+DTYPES = ("float64", "float32", "bfloat16", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
+"""Dtypes of features that a state can name; the position is what a packed state stores."""
+
+ROOT, GRAM, FAST = 0, 1, 2
+"""Forms of the matrix; `FAST` is a `GRAM` of which some products were float32. The larger wins a merge."""
+_EPS = torch.finfo(torch.float64).eps
+_HEADER = 4  # dim, count, form, dtype
+_BLOCK_ENTRIES = (
+    2**20
+)  # of a float64 block, 8 MiB: it stays in the cache between its conversion and its product
+_TILE = (
+    128  # columns of a tile of the product: the tiles below the diagonal, nearly half the work, are left out
+)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Count, mean and centred second moment of the features seen so far.
+
+    Args:
+        count: N.
+        shift: `(D,)`, a point near the mean, about which `total` is summed; zero when moments are not
+            centred.
+        total: `(D,)`, sum_i (x_i - shift).
+        matrix: `(D, D)` C, upper triangle, or `(r, D)` F.
+        form: `ROOT`, `GRAM` or `FAST`.
+        dtype: Name of the features' dtype; empty before the first.
+    """
+
+    count: int
+    shift: Tensor
+    total: Tensor
+    matrix: Tensor
+    form: int
+    dtype: str
+
+    @property
+    def dim(self) -> int:
+        """The number of columns D."""
+        return len(self.shift)
+
+    @property
+    def offset(self) -> Tensor:
+        """The mean minus `shift`, `(D,)`."""
+        return self.total / max(self.count, 1)
+
+
+def empty(dim: int) -> Moments:
+    """Return the moments of nothing."""
+    zero = torch.zeros(dim, dtype=torch.float64)
+    return Moments(0, zero, zero.clone(), torch.zeros(0, dim, dtype=torch.float64), ROOT, "")
+
+
+def absorb(
+    moments: Moments,
+    x: Tensor,
+    *,
+    center: bool = True,
+    normalize: bool = False,
+    exact: bool = False,
+    fast: bool = False,
+) -> Moments:
+    """Return the moments of what was seen and `x` together.
+
+    The matrix of `moments` may be written to in place; it is left as it was when an error is raised.
+
+    Args:
+        moments: What was seen.
+        x: `(N, D)`, real, at least one row, on the device of `moments`.
+        center: Take moments about the mean; otherwise about zero.
+        normalize: Divide each row by its L2 norm first; a zero row stays zero.
+        exact: Keep the `root` form, by a QR decomposition whenever 2 D rows have come together.
+        fast: Take the products of a block in float32, on a CPU; elsewhere float64 is quick enough.
+
+    Raises:
+        FullrankError: `x` holds NaN or infinity, or numbers whose squares overflow.
+    """
+    size = block_rows(moments.dim)
+    if len(x) > size and moments.form != ROOT:
+        # A later block may be refused: the caller's matrix must not have half of the rows by then.
+        moments = replace(moments, matrix=moments.matrix.clone())
+    for block in x.split(size):
+        moments = _absorb_block(moments, block, x, center, normalize, exact, fast)
+    return moments
+
+
+def _absorb_block(
+    m: Moments, block: Tensor, x: Tensor, center: bool, normalize: bool, exact: bool, fast: bool
+) -> Moments:
+    n = len(block)
+    rows = torch.empty(block.shape, dtype=torch.float64, device=block.device).copy_(block)
+    finite = torch.ones((), dtype=torch.bool, device=block.device)
+    if normalize:
+        norm = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+        finite = torch.isfinite(norm).all()
+        rows /= torch.where(norm > 0, norm, 1.0)
+    shift = m.shift
+    if center:
+        if m.count == 0:
+            shift = rows.mean(dim=0)
+        # A difference of two float64 within a factor of two has no rounding error: a large mean costs
+        # nothing.
+        rows -= shift
+    total = rows.sum(dim=0)
+    # D sums instead of N x D entries: NaN and infinity survive a sum.
+    if not bool(finite & torch.isfinite(total).all()):
+        check_finite(x)
+        raise FullrankError(
+            f"features reach {x.abs().max():.3g}, and sums of such numbers overflow: scale them down"
+        )
+    if center:
+        rows -= recentring(total, n, m.offset, m.count)
+    m = replace(m, shift=shift)
+    matrix, form = m.matrix, m.form
+    if form != ROOT:
+        # Not where the user lets PyTorch take bfloat16 for float32 products: that leaves nothing of a tail.
+        fast = fast and rows.device.type == "cpu" and torch.get_float32_matmul_precision() == "highest"
+        add_gram_(matrix, rows.to(torch.float32) if fast else rows)
+        form = FAST if fast else form
+    else:
+        matrix, form = _stack([matrix, rows], exact)
+    return replace(m, count=m.count + n, total=m.total + total, matrix=matrix, form=form)
+
+
+def recentring(total: Tensor, n: float | Tensor, offset: Tensor, seen: float | Tensor) -> Tensor:
+    """Return what to subtract from a block's rows, `(D,)`: m_B - sqrt(n_A / n) delta, see the module.
+
+    Args:
+        total: Sum of the rows, `(D,)`.
+        n: How many rows.
+        offset: Mean of what was seen before, `(D,)`, about the same point as the rows.
+        seen: Its count, or weight.
+    """
+    mean = total / n
+    return mean - (seen / (seen + n)) ** 0.5 * (mean - offset)
+
+
+def block_rows(dim: int) -> int:
+    """Rows of a block: `_BLOCK_ENTRIES` in all, but enough of them that a product is not bound by memory."""
+    return max(_BLOCK_ENTRIES // dim, 1024)
+
+
+def add_gram_(gram: Tensor, rows: Tensor, decay: float = 1.0) -> None:
+    """Add `rows^T rows` to the upper triangle of `gram` in place, after scaling it by `decay`.
+
+    Rows of float32 are multiplied in float32; their product is added to `gram` in its own float64.
+    """
+    d = gram.shape[0]
+    tile = _TILE if gram.device.type == "cpu" else max(_TILE, d // 4)
+    for i in range(0, d, tile):
+        j = min(i + tile, d)
+        if rows.dtype == gram.dtype:
+            gram[i:j, i:].addmm_(rows[:, i:j].T, rows[:, i:], beta=decay)
+        else:
+            if decay != 1.0:
+                gram[i:j, i:].mul_(decay)
+            gram[i:j, i:] += rows[:, i:j].T @ rows[:, i:]
+
+
+def _stack(parts: list[Tensor], exact: bool) -> tuple[Tensor, int]:
+    """Join factors F_1, F_2, ... into one of the sum of F_i^T F_i, or add up where they are many rows."""
+    d = parts[0].shape[1]
+    parts = [part for part in parts if len(part)]
+    if sum(map(len, parts)) <= (2 * d if exact else d):
+        return torch.cat(parts), ROOT
+    if exact:
+        return torch.linalg.qr(torch.cat(parts), mode="r").R, ROOT
+    gram = torch.zeros(d, d, dtype=torch.float64, device=parts[0].device)
+    for part in parts:
+        add_gram_(gram, part)
+    return gram, GRAM
+
+
+def merge(a: Moments, b: Moments, *, center: bool = True, exact: bool = False) -> Moments:
+    """Return the moments of two groups together (Chan et al. 1979, eq. 2.1).
+
+    Args:
+        a: One group, of the same `dim`.
+        b: The other.
+        center: Both were centred.
+        exact: Keep the `root` form.
+
+    Raises:
+        FullrankError: The groups have different `dim` or dtypes, or `exact` is asked of a `gram` form.
+    """
+    if a.dim != b.dim:
+        raise FullrankError(
+            f"cannot merge moments of {a.dim} and {b.dim} dimensions: they are different layers"
+        )
+    if a.count == 0 or b.count == 0:
+        return b if a.count == 0 else a
+    if a.dtype != b.dtype:
+        raise FullrankError(
+            f"cannot merge features of {a.dtype} and of {b.dtype}: make all parts in one dtype"
+        )
+    if exact and max(a.form, b.form) != ROOT:
+        raise FullrankError(
+            "cannot merge a part without exact=True into one with it: its tail is lost already; make it again"
+        )
+    n = a.count + b.count
+    parts = [a.matrix, b.matrix]
+    shift, total = a.shift, a.total + b.total
+    if center:
+        delta = (b.shift - a.shift) + b.offset - a.offset
+        parts.append((math.sqrt(a.count * b.count / n) * delta)[None])
+        # About the joint mean from now on, so that rows to come are not far from the shift.
+        shift = a.shift + a.offset + (b.count / n) * delta
+        total = a.count * ((a.shift - shift) + a.offset) + b.count * ((b.shift - shift) + b.offset)
+    if a.form == ROOT and b.form == ROOT:
+        matrix, form = _stack(parts, exact)
+    else:
+        form = max(a.form, b.form)
+        matrix = torch.zeros(a.dim, a.dim, dtype=torch.float64, device=a.shift.device)
+        for group in (a, b):
+            if group.form != ROOT:
+                matrix += group.matrix
+            else:
+                add_gram_(matrix, group.matrix)
+        if center:
+            add_gram_(matrix, parts[-1])
+    return Moments(n, shift, total, matrix, form, a.dtype)
+
+
+def singular_values(moments: Moments) -> Tensor:
+    """Return the D singular values, `(D,)`, descending; directions that no row reaches are zero.
+
+    Raises:
+        FullrankError: The squares of the features overflowed.
+    """
+    d = moments.dim
+    if not bool(torch.isfinite(moments.matrix).all()):
+        raise FullrankError("features are so large that their squares overflow float64: scale them down")
+    if moments.form != ROOT:
+        return gram_singular_values(moments.matrix)
+    values = torch.zeros(d, dtype=torch.float64)
+    found = torch.linalg.svdvals(moments.matrix).cpu() if len(moments.matrix) else values[:0]
+    values[: len(found)] = found
+    return values
+
+
+def gram_singular_values(gram: Tensor) -> Tensor:
+    """Return the roots of the eigenvalues, `(D,)`, descending, of a second moment's upper triangle."""
+    # On the CPU: LAPACK is as quick for one matrix of this size, and the same digits come out whatever the
+    # device.
+    # flip: LAPACK's ascending order. clamp: an eigenvalue of zero may come out as -1e-16 of the largest.
+    return torch.linalg.eigvalsh(gram.cpu(), UPLO="U").flip(0).clamp(min=0).sqrt()
+
+
+def floor(moments: Moments) -> float:
+    """Return the singular value, relative to the largest, below which values are rounding noise."""
+    if moments.form == FAST:
+        return math.sqrt(torch.finfo(torch.float32).eps)
+    return gram_floor(moments.dim) if moments.form == GRAM else moments.dim * _EPS
+
+
+def gram_floor(dim: int) -> float:
+    """Return the floor of singular values that come from a second moment, sqrt(D eps)."""
+    return math.sqrt(dim * _EPS)
+
+
+def pack(moments: Moments) -> Tensor:
+    """Return one float64 vector that holds everything: `dim, count, form, dtype, shift, total, matrix`."""
+    code = DTYPES.index(moments.dtype) if moments.dtype else -1
+    header = torch.tensor(
+        [moments.dim, moments.count, moments.form, code], dtype=torch.float64, device=moments.shift.device
+    )
+    return torch.cat([header, moments.shift, moments.total, moments.matrix.flatten()])
+
+
+def unpack(packed: Tensor) -> Moments:
+    """Return the moments that a packed vector holds; `matrix` is a view of it."""
+    dim, count, form, code = (int(value) for value in packed[:_HEADER].tolist())
+    shift, total, matrix = packed[_HEADER:].split([dim, dim, len(packed) - _HEADER - 2 * dim])
+    return Moments(count, shift, total, matrix.view(-1, dim), form, DTYPES[code] if code >= 0 else "")
+
+
+def repack(moments: Moments, packed: Tensor) -> Tensor:
+    """Return what `pack` would; in `packed` itself where the matrix of `moments` lives there already."""
+    matrix = unpack(packed).matrix
+    if (
+        moments.matrix.data_ptr() != matrix.data_ptr()
+        or moments.matrix.shape != matrix.shape
+        or not len(matrix)
+    ):
+        return pack(moments)
+    head = pack(replace(moments, matrix=matrix[:0]))
+    packed[: len(head)] = head
+    return packed
