@@ -29,9 +29,7 @@ VIEWS, EVERY, LOG_EVERY = 2, 4, 500  # SimSiam's two views; the callback's defau
 
 def main() -> None:
     """Time and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--image", type=int, default=32)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--backbone", default="resnet18")
@@ -76,9 +74,7 @@ def main() -> None:
     overhead = (VIEWS * each["update"] / EVERY + each["compute"] / LOG_EVERY) / each["step"]
     name = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine()
     print(f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}, medians of {args.runs}")
-    print(
-        f"{args.backbone}, D = {h.shape[1]}, batch {args.batch}, {VIEWS} views of {args.image} x {args.image}"
-    )
+    print(f"{args.backbone}, D = {h.shape[1]}, batch {args.batch}, {VIEWS} views of {args.image} x {args.image}")
     print(f"| step, ms | update, ms | compute, ms | overhead, every {EVERY}, log_every {LOG_EVERY} |")
     print("|---|---|---|---|")
     step_ms, update_ms, compute_ms = (f"{1e3 * each[part]:.2f}" for part in parts)

@@ -154,9 +154,7 @@ def compare(path: Path, n: int, d: int, runs: int, names: list[str]) -> None:
                 found[name].append(json.loads(done.stdout))
                 print(f"{name}: {found[name][-1]['seconds']:.2f} s", file=sys.stderr, flush=True)
     times = {name: median(run["seconds"] for run in found[name]) for name in names if found[name]}
-    reference = next(
-        (found[k][0]["values"] for k in ("svdvals, float64", "SpectrumMetric") if found.get(k)), None
-    )
+    reference = next((found[k][0]["values"] for k in ("svdvals, float64", "SpectrumMetric") if found.get(k)), None)
     print(f"\n{n:,} x {d} float32, medians of {runs}")
     print(
         "| | seconds | CPU seconds | memory, MB | SpectrumMetric is faster by | error / s_1 |\n"
@@ -177,12 +175,8 @@ def compare(path: Path, n: int, d: int, runs: int, names: list[str]) -> None:
 
 def main() -> None:
     """Generate, run and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--dir", type=Path, default=Path(tempfile.gettempdir()), help="where features are written"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dir", type=Path, default=Path(tempfile.gettempdir()), help="where features are written")
     parser.add_argument("--quick", action="store_true", help="100,000 x 512 only")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--sizes", nargs="*", help="such as 1000000x512")
@@ -192,11 +186,7 @@ def main() -> None:
     if args.one:
         return run_one(*args.one)
     print(f"{_processor()}, {torch.get_num_threads()} threads, Python {platform.python_version()}")
-    print(
-        ", ".join(
-            f"{package} {version(package)}" for package in ("torch", "numpy", "scikit-learn", "torchmetrics")
-        )
-    )
+    print(", ".join(f"{package} {version(package)}" for package in ("torch", "numpy", "scikit-learn", "torchmetrics")))
     sizes = args.sizes or (["100000x512"] if args.quick else ["1000000x512", "200000x2048"])
     for size in sizes:
         n, d = map(int, size.split("x"))

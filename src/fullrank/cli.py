@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import errno
-import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,10 +102,6 @@ def _write_report(runs: list[Path], out: Path) -> None:
 
 def entry_point() -> None:
     """Run the command line and leave with its exit code."""
-    # Threads of OpenMP wait for each other in a busy loop, and where another process wants the core they lose all of their
-    # turns to it: with one busy neighbour on two cores a step took ten times as long. A short loop loses nothing. It is read
-    # when torch is imported, so it is set before that.
-    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     sys.exit(main(sys.argv[1:]))
 
 

@@ -164,9 +164,7 @@ def test_layers_that_give_more_than_a_matrix(tmp_path):
     mapped = CollapseMonitor("stem", every=1, features=lambda output: output.mean((2, 3)))
     fit(mapped, tmp_path, model=Convolutional(), epochs=1)
     assert mapped.val_spectrum.dim == 5
-    with pytest.raises(
-        FullrankError, match=r"layer 'stem' gives shape \(16, 5, 2, 2\), not features \(N, D\): name"
-    ):
+    with pytest.raises(FullrankError, match=r"layer 'stem' gives shape \(16, 5, 2, 2\), not features \(N, D\): name"):
         fit(CollapseMonitor("stem"), tmp_path, model=Convolutional(), epochs=1)
 
 
@@ -186,9 +184,7 @@ def test_warns_when_there_is_nothing_to_measure(tmp_path):
 
 
 def test_argument_errors(tmp_path):
-    with pytest.raises(
-        FullrankError, match=r"Siamese has no layer 'backbon'; did you mean 'backbone'.* head"
-    ):
+    with pytest.raises(FullrankError, match=r"Siamese has no layer 'backbon'; did you mean 'backbone'.* head"):
         fit(CollapseMonitor("backbon"), tmp_path, epochs=1)
     with pytest.raises(FullrankError, match="unknown score 'rankm'; did you mean 'rankme'"):
         CollapseMonitor("backbone", scores=("rankm",))

@@ -44,9 +44,7 @@ def prescribed(n, values, *, mean=0.0, seed=0):
     left = torch.linalg.qr(torch.cat([torch.ones(n, 1, dtype=torch.float64), left], dim=1)).Q[:, 1:]
     right = torch.linalg.qr(torch.randn(d, d, generator=g, dtype=torch.float64)).Q
     spread = values.norm() / d**0.5
-    return left * (values * n**0.5) @ right.T + mean * spread * torch.randn(
-        d, generator=g, dtype=torch.float64
-    )
+    return left * (values * n**0.5) @ right.T + mean * spread * torch.randn(d, generator=g, dtype=torch.float64)
 
 
 def measured(x, *, batch=None, **settings):
@@ -170,9 +168,7 @@ def test_the_first_batch_may_be_far_from_the_rest():
     assert gap(measured(x, batch=10), svd(x)) < 1e-10
 
 
-@pytest.mark.parametrize(
-    "dtype", [torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool], ids=str
-)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool], ids=str)
 def test_other_dtypes(dtype):
     x = torch.randint(0, 2, (300, 5), generator=torch.Generator().manual_seed(0)).to(dtype)
     metric = measured(x, batch=50)
@@ -328,9 +324,7 @@ def test_refuses_what_is_not_finite_and_keeps_what_it_had(bad, normalize, seen, 
     before = metric.state.clone()
     x = torch.randn(40, 20)
     x[33, 2] = bad  # in the third block: two were absorbed before it
-    with pytest.raises(
-        FullrankError, match=r"NaN or infinity in 1 of 40 rows, first in row 33: the encoder diverged"
-    ):
+    with pytest.raises(FullrankError, match=r"NaN or infinity in 1 of 40 rows, first in row 33: the encoder diverged"):
         metric.update(x)
     assert torch.equal(metric.state, before)
     metric.update(good)
@@ -359,9 +353,7 @@ def test_errors_say_what_to_do():
     metric.update(torch.ones(1, 4))
     with pytest.raises(FullrankError, match="one row, and centring leaves nothing of it"):
         metric.compute()
-    with pytest.raises(
-        FullrankError, match=r"features are float16, those before were float32: .* convert them to one"
-    ):
+    with pytest.raises(FullrankError, match=r"features are float16, those before were float32: .* convert them to one"):
         metric.update(torch.ones(1, 4).half())
     metric.update(torch.zeros(1, 4))
     assert metric.compute().singular_values[0] == pytest.approx(2**0.5)
@@ -378,9 +370,7 @@ def test_errors_say_what_to_do():
 def test_merging_errors(tmp_path):
     x = torch.randn(100, 4)
     metric = measured(x)
-    with pytest.raises(
-        FullrankError, match="cannot merge a metric with center=False into a metric with center=True"
-    ):
+    with pytest.raises(FullrankError, match="cannot merge a metric with center=False into a metric with center=True"):
         metric.merge_state(measured(x, center=False))
     with pytest.raises(FullrankError, match="dim=3 into a metric with dim=4"):
         metric.merge_state(measured(x[:, :3]))

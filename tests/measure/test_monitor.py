@@ -79,9 +79,7 @@ def test_leaves_out_what_is_not_finite():
             clean._counts[1] *= 0.25 ** (len(bad) / clean.half_life)
             clean._gram *= 0.5 ** (len(bad) / clean.half_life)
     assert monitor.compute().protocol["skipped"] == 2
-    torch.testing.assert_close(
-        monitor.compute().singular_values, clean.compute().singular_values, rtol=1e-9, atol=0
-    )
+    torch.testing.assert_close(monitor.compute().singular_values, clean.compute().singular_values, rtol=1e-9, atol=0)
     first = MovingSpectrum(16)
     first.update(bad)
     with pytest.raises(FullrankError, match="0 samples have come, 1 batches held NaN"):

@@ -27,9 +27,7 @@ try:
     from lightning.pytorch import Callback, LightningModule, Trainer
     from lightning.pytorch.utilities import rank_zero_warn
 except ImportError as error:
-    raise ImportError(
-        "fullrank.integrations.lightning needs Lightning: pip install 'fullrank[lightning]'"
-    ) from error
+    raise ImportError("fullrank.integrations.lightning needs Lightning: pip install 'fullrank[lightning]'") from error
 
 SCORES: Mapping[str, Callable[[Spectrum], float]] = {
     "auc": lambda spectrum: spectrum.auc,
@@ -94,9 +92,7 @@ class CollapseMonitor(Callback):
                 raise FullrankError(f"{argument} must be a positive number of batches, got {value}")
         for score in scores:
             if score not in SCORES:
-                raise FullrankError(
-                    f"unknown score {score!r}{nearest(score, SCORES)}; there are: {', '.join(SCORES)}"
-                )
+                raise FullrankError(f"unknown score {score!r}{nearest(score, SCORES)}; there are: {', '.join(SCORES)}")
         self.layer = layer
         self.features = features
         self.every = every
@@ -160,9 +156,7 @@ class CollapseMonitor(Callback):
                 self._saved = None
         self._monitor.update(h)
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Listen to every `every`-th batch."""
         self._sink = self._absorb if self._batches % self.every == 0 else None
         self._batches += 1
@@ -219,9 +213,7 @@ class CollapseMonitor(Callback):
             # A process without a validation batch has to take part in the others' merge.
             dim = int(_gather(pl_module, torch.tensor(dim, device=pl_module.device)).max())
         if dim == 0:
-            rank_zero_warn(
-                f"CollapseMonitor: validation never called layer {self.layer!r}; nothing to measure"
-            )
+            rank_zero_warn(f"CollapseMonitor: validation never called layer {self.layer!r}; nothing to measure")
             return
         if self._refused:
             rank_zero_warn(f"CollapseMonitor left out validation batches: {self._refused}")

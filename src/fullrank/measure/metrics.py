@@ -221,9 +221,7 @@ class SpectrumMetric(Metric):
                 "normalize": metadata["normalize"] == "True",
             }
             if metric is None:
-                metric = cls(
-                    **settings, exact=metadata["exact"] == "True", fast=metadata["fast"] == "True", **kwargs
-                )
+                metric = cls(**settings, exact=metadata["exact"] == "True", fast=metadata["fast"] == "True", **kwargs)
             metric._check_settings(settings, str(path))
             metric.merge_state({"state": state})
         assert metric is not None
@@ -300,6 +298,4 @@ def _read(path: str | Path) -> tuple[Tensor, dict[str, str]]:
                 )
             return file.get_tensor("state"), metadata
     except (OSError, SafetensorError) as error:
-        raise FullrankError(
-            f"cannot read {path}: {error}; give a file that SpectrumMetric.save wrote"
-        ) from None
+        raise FullrankError(f"cannot read {path}: {error}; give a file that SpectrumMetric.save wrote") from None

@@ -43,12 +43,8 @@ ROOT, GRAM, FAST = 0, 1, 2
 """Forms of the matrix; `FAST` is a `GRAM` of which some products were float32. The larger wins a merge."""
 _EPS = torch.finfo(torch.float64).eps
 _HEADER = 4  # dim, count, form, dtype
-_BLOCK_ENTRIES = (
-    2**20
-)  # of a float64 block, 8 MiB: it stays in the cache between its conversion and its product
-_TILE = (
-    128  # columns of a tile of the product: the tiles below the diagonal, nearly half the work, are left out
-)
+_BLOCK_ENTRIES = 2**20  # of a float64 block, 8 MiB: it stays in the cache between its conversion and its product
+_TILE = 128  # columns of a tile of the product: the tiles below the diagonal, nearly half the work, are left out
 
 
 @dataclass(frozen=True)
@@ -143,9 +139,7 @@ def _absorb_block(
     # D sums instead of N x D entries: NaN and infinity survive a sum.
     if not bool(finite & torch.isfinite(total).all()):
         check_finite(x)
-        raise FullrankError(
-            f"features reach {x.abs().max():.3g}, and sums of such numbers overflow: scale them down"
-        )
+        raise FullrankError(f"features reach {x.abs().max():.3g}, and sums of such numbers overflow: scale them down")
     if center:
         rows -= recentring(total, n, m.offset, m.count)
     m = replace(m, shift=shift)
@@ -222,15 +216,11 @@ def merge(a: Moments, b: Moments, *, center: bool = True, exact: bool = False) -
         FullrankError: The groups have different `dim` or dtypes, or `exact` is asked of a `gram` form.
     """
     if a.dim != b.dim:
-        raise FullrankError(
-            f"cannot merge moments of {a.dim} and {b.dim} dimensions: they are different layers"
-        )
+        raise FullrankError(f"cannot merge moments of {a.dim} and {b.dim} dimensions: they are different layers")
     if a.count == 0 or b.count == 0:
         return b if a.count == 0 else a
     if a.dtype != b.dtype:
-        raise FullrankError(
-            f"cannot merge features of {a.dtype} and of {b.dtype}: make all parts in one dtype"
-        )
+        raise FullrankError(f"cannot merge features of {a.dtype} and of {b.dtype}: make all parts in one dtype")
     if exact and max(a.form, b.form) != ROOT:
         raise FullrankError(
             "cannot merge a part without exact=True into one with it: its tail is lost already; make it again"
@@ -315,11 +305,7 @@ def unpack(packed: Tensor) -> Moments:
 def repack(moments: Moments, packed: Tensor) -> Tensor:
     """Return what `pack` would; in `packed` itself where the matrix of `moments` lives there already."""
     matrix = unpack(packed).matrix
-    if (
-        moments.matrix.data_ptr() != matrix.data_ptr()
-        or moments.matrix.shape != matrix.shape
-        or not len(matrix)
-    ):
+    if moments.matrix.data_ptr() != matrix.data_ptr() or moments.matrix.shape != matrix.shape or not len(matrix):
         return pack(moments)
     head = pack(replace(moments, matrix=matrix[:0]))
     packed[: len(head)] = head

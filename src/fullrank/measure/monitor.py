@@ -185,9 +185,7 @@ class MovingSpectrum:
 
     def _move_to(self, device: torch.device) -> None:
         if self._gram.device != device:
-            self._counts, self._mean, self._gram = (
-                x.to(device) for x in (self._counts, self._mean, self._gram)
-            )
+            self._counts, self._mean, self._gram = (x.to(device) for x in (self._counts, self._mean, self._gram))
 
     def state_dict(self) -> dict[str, Any]:
         """Return tensors and numbers that `load_state_dict` takes; they load with `weights_only=True`."""
