@@ -362,9 +362,12 @@ def load_for_eval(images: Images, indices: Tensor, size: int) -> tuple[Tensor, T
         blocks = [_eight_bits(views.eval_view(whole[block], size)) for block in indices.split(_BLOCK)]
         return torch.cat(blocks), indices
     pixels, good = [], []
-    for index, image in _read_all(images, indices):
-        pixels.append(_eight_bits(views.eval_view(image[None], size)))
-        good.append(index)
+    for block in indices.split(_BLOCK):
+        for index, image in _read(images, block):
+            pixels.append(_eight_bits(views.eval_view(image[None], size)))
+            good.append(index)
+    if not good:
+        raise FullrankError(f"none of {len(indices)} images of {images.name} can be decoded")
     return torch.cat(pixels), torch.tensor(good)
 
 
@@ -386,7 +389,9 @@ def load_view_pairs(
     whole = as_array(images)
     for number, block in enumerate(indices.split(_BLOCK)):
         held = None if whole is None else whole[block]
-        batch = list(held) if held is not None else [image for _, image in _read_all(images, block)]
+        batch = list(held) if held is not None else [image for _, image in _read(images, block)]
+        if not batch:
+            continue
         heights = torch.tensor([image.shape[1] for image in batch])
         widths = torch.tensor([image.shape[2] for image in batch])
         for view, (recipe, made) in enumerate(zip(recipes, pairs, strict=True)):
@@ -396,20 +401,22 @@ def load_view_pairs(
             else:
                 crops = views.as_float(torch.stack(crop_each(batch, drawn, size)))
             made.append(_eight_bits(views.appearance(crops, drawn)))
+    if not pairs[0]:
+        raise FullrankError(f"none of {len(indices)} images of {images.name} can be decoded")
     return torch.cat(pairs[0]), torch.cat(pairs[1])
 
 
-def _read_all(images: Images, indices: Tensor) -> Iterator[tuple[int, Tensor]]:
-    found = False
-    for index in indices.tolist():
+def _read(images: Images, indices: Tensor) -> list[tuple[int, Tensor]]:
+    """Decode images side by side, leaving out those that cannot be."""
+
+    def read(index: int) -> tuple[int, Tensor] | None:
         try:
-            image = images.read(index)
+            return index, images.read(index)
         except UnreadableImageError:
-            continue
-        found = True
-        yield index, image
-    if not found:
-        raise FullrankError(f"none of {len(indices)} images of {images.name} can be decoded")
+            return None
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        return [found for found in pool.map(read, indices.tolist()) if found is not None]
 
 
 def _eight_bits(images: Tensor) -> Tensor:

@@ -267,8 +267,12 @@ def crop(images: Tensor, parameters: ViewParameters, size: int) -> Tensor:
         raise FullrankError("one batch mixes bilinear and bicubic crops: crop the two kinds separately")
     kind: Interpolation = "bicubic" if bool(parameters.bicubic.any()) else "bilinear"
     x = as_float(images)
-    rows = resize_matrix(parameters.top, parameters.height, h, size, kind).to(x.device)
-    columns = resize_matrix(parameters.left, parameters.width, w, size, kind, reverse=parameters.flip).to(x.device)
+    top, height, left, width, flip = (
+        value.to(x.device)  # a few numbers an image: the matrices, which are large, are built where they are used
+        for value in (parameters.top, parameters.height, parameters.left, parameters.width, parameters.flip)
+    )
+    rows = resize_matrix(top, height, h, size, kind)
+    columns = resize_matrix(left, width, w, size, kind, reverse=flip)
     x = torch.bmm(x.reshape(b, c * h, w), columns.transpose(1, 2)).reshape(b, c, h, size)
     x = torch.matmul(rows[:, None], x)
     return x.clamp_(0, 1) if kind == "bicubic" else x
@@ -306,11 +310,11 @@ def resize_matrix(
     """
     scale = length.to(torch.float32) / size
     stretch = scale.clamp(min=1)[:, None, None]
-    out = torch.arange(size, dtype=torch.float32)
+    out = torch.arange(size, dtype=torch.float32, device=start.device)
     centre = scale[:, None] * (out + 0.5)
     if reverse is not None:
         centre = torch.where(reverse[:, None], centre.flip(1), centre)
-    pixel = torch.arange(source)[None] - start[:, None]
+    pixel = torch.arange(source, device=start.device)[None] - start[:, None]
     distance = ((pixel[:, None, :] + 0.5 - centre[:, :, None]) / stretch).abs_()
     weights = (1 - distance).clamp_(min=0) if kind == "bilinear" else _keys_cubic(distance)
     weights *= ((pixel >= 0) & (pixel < length[:, None]))[:, None, :]

@@ -60,8 +60,6 @@ def open_data(config: TrainConfig) -> tuple[TrainConfig, Data]:
     skipped: list[str] = []
     if config.hold == "memory" and fits_whole(found, config):
         found, skipped = batches.hold_whole(found, strict=config.strict)
-    if held_out is not None and held_out.size is None and batches.choose_hold(held_out, len(held_out)) == "memory":
-        held_out, _ = batches.hold_whole(held_out)
     return config, Data(found, held_out, skipped, fingerprint)
 
 
