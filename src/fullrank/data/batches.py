@@ -357,28 +357,16 @@ def load_for_eval(images: Images, indices: Tensor, size: int) -> tuple[Tensor, T
     Returns:
         `(n, 3, size, size)` uint8, and the `(n,)` indices that could be read.
     """
-    whole = as_array(images)
-    if whole is not None:
-        blocks = [_eight_bits(views.eval_view(whole[block], size)) for block in indices.split(_BLOCK)]
-        return torch.cat(blocks), indices
-    pixels, good = [], []
-    for block in indices.split(_BLOCK):
-        for index, image in _read(images, block):
-            pixels.append(_eight_bits(views.eval_view(image[None], size)))
-            good.append(index)
-    if not good:
-        raise FullrankError(f"none of {len(indices)} images of {images.name} can be decoded")
-    return torch.cat(pixels), torch.tensor(good)
+    shown, good = [], []
+    for read, batch in _blocks(images, indices):
+        for group in batch if isinstance(batch, list) else [batch]:
+            shown.append(_eight_bits(views.eval_view(group if group.ndim == 4 else group[None], size)))
+        good.append(read)
+    return torch.cat(shown), torch.cat(good)
 
 
 def load_view_pairs(
-    images: Images,
-    indices: Tensor,
-    recipes: tuple[ViewRecipe, ViewRecipe],
-    size: int,
-    *,
-    seed: int,
-    step: int,
+    images: Images, indices: Tensor, recipes: tuple[ViewRecipe, ViewRecipe], size: int, *, seed: int, step: int
 ) -> tuple[Tensor, Tensor]:
     """Make one fixed pair of random views of each image, in 8 bits.
 
@@ -386,37 +374,48 @@ def load_view_pairs(
         The first and the second views, `(n, 3, size, size)` uint8 each; unreadable images are left out.
     """
     pairs: tuple[list[Tensor], list[Tensor]] = ([], [])
-    whole = as_array(images)
-    for number, block in enumerate(indices.split(_BLOCK)):
-        held = None if whole is None else whole[block]
-        batch = list(held) if held is not None else [image for _, image in _read(images, block)]
-        if not batch:
-            continue
+    for number, (_, batch) in enumerate(_blocks(images, indices)):
         heights = torch.tensor([image.shape[1] for image in batch])
         widths = torch.tensor([image.shape[2] for image in batch])
         for view, (recipe, made) in enumerate(zip(recipes, pairs, strict=True)):
             drawn = views.draw(recipe, seed=seed, step=step + number, view=view, heights=heights, widths=widths)
-            if held is not None:
-                crops = views.crop(held, drawn, size)
+            if isinstance(batch, Tensor):
+                crops = views.crop(batch, drawn, size)
             else:
                 crops = views.as_float(torch.stack(crop_each(batch, drawn, size)))
             made.append(_eight_bits(views.appearance(crops, drawn)))
-    if not pairs[0]:
-        raise FullrankError(f"none of {len(indices)} images of {images.name} can be decoded")
     return torch.cat(pairs[0]), torch.cat(pairs[1])
 
 
-def _read(images: Images, indices: Tensor) -> list[tuple[int, Tensor]]:
-    """Decode images side by side, leaving out those that cannot be."""
+def _blocks(images: Images, indices: Tensor) -> Iterator[tuple[Tensor, Tensor | list[Tensor]]]:
+    """Read images a block at a time, side by side, leaving out those that cannot be decoded.
 
-    def read(index: int) -> tuple[int, Tensor] | None:
+    Gives the indices of each block that were read, and their images: one `(n, 3, H, W)` tensor if they have one size,
+    else a list.
+    """
+
+    def read(index: int) -> Tensor | None:
         try:
-            return index, images.read(index)
+            return images.read(index)
         except UnreadableImageError:
             return None
 
+    found = False
+    whole = as_array(images)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        return [found for found in pool.map(read, indices.tolist()) if found is not None]
+        for block in indices.split(_BLOCK):
+            if whole is not None:
+                found = True
+                yield block, whole[block]
+                continue
+            decoded = list(pool.map(read, block.tolist()))
+            batch = [image for image in decoded if image is not None]
+            if batch:
+                found = True
+                good = block[torch.tensor([image is not None for image in decoded])]
+                yield good, torch.stack(batch) if len({image.shape for image in batch}) == 1 else batch
+    if not found:
+        raise FullrankError(f"none of {len(indices)} images of {images.name} can be decoded")
 
 
 def _eight_bits(images: Tensor) -> Tensor:
