@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from fullrank.data import views
-from fullrank.data.batches import ViewLoader, choose_hold, decode, hold_whole, load_for_eval, load_view_pairs
+from fullrank.data.batches import ViewLoader, choose_hold, crop_each, decode, hold_whole, load_for_eval, load_view_pairs
 from fullrank.data.images import ArrayImages, UnreadableImageError, open_images
 from fullrank.data.order import Hybrid, MultiplePass, SinglePass
 from fullrank.errors import FullrankError
@@ -61,6 +61,15 @@ def test_processes_share_the_global_batch():
     for all_of_it, left, right in zip(whole, *shares, strict=True):
         torch.testing.assert_close(all_of_it[1], torch.cat([left[1], right[1]]), atol=1e-5, rtol=0)
         torch.testing.assert_close(all_of_it[2], torch.cat([left[2], right[2]]), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_cropping_one_by_one_is_cropping_a_batch_up_to_8_bits(interpolation):
+    images = arrays()
+    recipe = views.ViewRecipe(interpolation=interpolation, crop_scale=(0.08, 1))
+    drawn = views.draw(recipe, seed=0, step=0, view=0, heights=torch.full((40,), 12), widths=torch.full((40,), 12))
+    one_by_one = torch.stack(crop_each(list(images.pixels), drawn, 17)).float()
+    assert (views.crop(images.pixels, drawn, 17) * 255 - one_by_one).abs().max() < 1.02
 
 
 @pytest.mark.parametrize("workers", [0, 2])

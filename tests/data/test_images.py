@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fullrank.data.images import ArrayImages, UnreadableImageError, open_images
+from fullrank.data.images import ArrayImages, UnreadableImageError, match_labels, open_images
 from fullrank.errors import FullrankError
 
 
@@ -114,6 +114,32 @@ def test_a_moved_folder_keeps_its_fingerprint_and_a_changed_one_does_not(folder,
     assert open_images(str(moved)).fingerprint() == before
     picture(4).save(moved / "dog" / "4.png")
     assert open_images(str(moved)).fingerprint() != before
+
+
+def test_a_link_that_leads_back_up_is_followed_once(folder):
+    (folder / "cat" / "up").symlink_to(folder)
+    assert len(open_images(str(folder))) == 3
+    assert len(open_images(str(folder / "cat"))) == 3  # its two, and the dog's, through the link
+
+
+def test_labels_of_two_sets_are_matched_by_name(folder, tmp_path):
+    other = tmp_path / "other"
+    for name in ("bird", "dog"):
+        (other / name).mkdir(parents=True)
+        picture(1).save(other / name / "1.png")
+    train, held_out = open_images(str(folder)), open_images(str(other))
+    assert held_out.labels.tolist() == [0, 1]
+    assert match_labels(held_out, train).tolist() == [-1, 1]
+    assert match_labels(open_images("digits"), train) is not None
+
+
+def test_a_failing_disk_is_not_an_unreadable_image(folder, monkeypatch):
+    def fail(file):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("PIL.Image.open", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        open_images(str(folder)).read(0)
 
 
 def test_a_selection_is_a_set_of_its_own(folder):

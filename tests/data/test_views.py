@@ -211,6 +211,13 @@ def test_eval_view_is_resize_and_centre_crop(height, width):
     torch.testing.assert_close(views.eval_view(x, 224), expected, atol=2e-5, rtol=0)
 
 
+def test_eval_view_of_a_very_long_image_builds_only_what_it_shows():
+    x = pictures(1, 4, 8000)
+    found = views.eval_view(x, 32)
+    middle = F.resize(x[..., 3900:4100], [32, 1600], antialias=True)[..., 784:816]
+    torch.testing.assert_close(found, middle, atol=1e-3, rtol=0)
+
+
 def test_eval_view_leaves_images_of_the_right_size_alone_and_enlarges_small_ones():
     x = (pictures(2, 32, 32) * 255).to(torch.uint8)
     assert torch.equal(views.eval_view(x, 32), x.float() / 255)

@@ -21,6 +21,12 @@ def test_a_checkpoint_comes_back_and_old_ones_go(tmp_path):
     assert state["model"]["w"].tolist() == [0, 1, 2]
 
 
+def flip(data):
+    """Change a few bytes in the middle, where the weights are."""
+    middle = len(data) // 2
+    return data[:middle] + bytes(b ^ 255 for b in data[middle : middle + 8]) + data[middle + 8 :]
+
+
 class Bomb:
     def __reduce__(self):
         return os.mkdir, ("exploded",)
@@ -31,6 +37,8 @@ def test_damaged_and_foreign_files_are_refused_and_nothing_in_them_runs(tmp_path
     good = save_checkpoint(tmp_path, 1, {"model": {"w": torch.randn(1000)}}, keep=0)
     half = tmp_path / "half.pt"
     half.write_bytes(good.read_bytes()[: good.stat().st_size // 2])
+    flipped = tmp_path / "flipped.pt"
+    flipped.write_bytes(flip(good.read_bytes()))
     empty = tmp_path / "empty.pt"
     empty.write_bytes(b"")
     foreign = tmp_path / "foreign.pt"
@@ -44,6 +52,7 @@ def test_damaged_and_foreign_files_are_refused_and_nothing_in_them_runs(tmp_path
     for path, message in (
         (half, "half.pt is damaged, .*: delete it to go on from the checkpoint before"),
         (empty, "empty.pt is damaged"),
+        (flipped, "flipped.pt is damaged"),
         (foreign, "foreign.pt is not a checkpoint of fullrank"),
         (bomb, "bomb.pt is not a checkpoint of fullrank: it holds more than weights, and was not opened"),
         (plain, "plain.pt is not a checkpoint"),

@@ -14,6 +14,7 @@ from fullrank.training.config import (
     to_dict,
 )
 from fullrank.training.presets import PRESETS, preset
+from fullrank.training.setup import build_order
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -72,6 +73,8 @@ def test_a_missing_file_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"image_size": 3}, "image_size must be at least 4, got 3"),
+        ({"hold": "chunks"}, "hold=chunks is for order=single-pass, got order=multiple-pass"),
         ({"batch_size": 1}, "batch_size must be at least 2"),
         ({"subset": 5.0}, r"subset must be .* got 5.0 \(5 % is 0.05\)"),
         ({"optim": OptimConfig(base_lr=-1)}, "optim.base_lr must not be negative, got -1"),
@@ -87,8 +90,8 @@ def test_impossible_values_are_refused(arguments, message):
 
 def test_differences_name_fields_but_for_those_that_may_change():
     old = TrainConfig()
-    new = dataclasses.replace(old, steps=9, out="elsewhere", images="moved", backbone=BackboneConfig(width=1.0))
-    assert differences(old, new) == ["steps: 1500 -> 9", "backbone.width: 0.25 -> 1.0"]
+    new = dataclasses.replace(old, steps=9, out="elsewhere", images="moved", backbone=BackboneConfig(width=0.5))
+    assert differences(old, new) == ["steps: 1500 -> 9", "backbone.width: 1.0 -> 0.5"]
 
 
 def test_unknown_presets_name_the_nearest():
@@ -113,6 +116,14 @@ def test_imagenet_preset_is_the_published_setting():
     assert places.steps == 100 * 7044
     # the multi-pass part has as many steps as on ImageNet, to a percent or so: why the switch is at 60
     assert (1 - places.switch) * places.steps == pytest.approx(0.6 * 500_400, rel=0.07)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("order", ["multiple-pass", "single-pass", "cumulative", "hybrid"])
+def test_every_preset_can_use_every_order(name, order):
+    images = {"digits": 1438, "cifar10": 50_000, "imagenet/train": 1_281_167, "places365": 1_803_460}
+    config = dataclasses.replace(PRESETS[name], order=order)
+    assert len(build_order(config, images[config.images])) == config.steps
 
 
 def test_lab_preset_is_the_regime_of_partial_collapse():

@@ -152,14 +152,45 @@ def test_a_signal_leaves_a_checkpoint_and_says_how_to_go_on(tmp_path, number):
     assert 0 < read_checkpoint(saved)["step"] < 5000
 
 
+def test_a_signal_to_the_whole_group_saves_though_workers_get_it_too(tmp_path):
+    run = tmp_path / "run"
+    config = run.parent / "run.yaml"
+    machine = MachineConfig(threads=1, workers=2)
+    config.write_text(yaml.safe_dump(to_dict(tiny(steps=5000, checkpoint_every=5000, hold="stream", machine=machine))))
+    command = [sys.executable, "-m", "fullrank", "train", "--config", str(config), "--out", str(run)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    ) as process:
+        wait_for_lines(run, 4)
+        os.killpg(process.pid, signal.SIGTERM)
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, output
+    assert "go on with: fullrank train --resume" in output
+    assert "Traceback" not in output
+
+
+def test_a_killed_run_can_be_resumed_at_once_though_its_workers_live_on(tmp_path):
+    run = tmp_path / "run"
+    machine = MachineConfig(threads=1, workers=2)
+    process = start(run, steps=5000, checkpoint_every=5000, hold="stream", machine=machine)
+    with process:
+        wait_for_lines(run, 4)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        RunFolder.reopen(run).close()
+        process.stdout.close()
+
+
 def test_a_run_that_was_stopped_before_its_first_checkpoint_starts_over(whole, tmp_path):
     run = tmp_path / "run"
     train(tiny(order="hybrid", out=run, steps=20), console=quiet())
     for path in (run / "checkpoints").iterdir():
         path.unlink()
     (run / "summary.json").unlink()
+    (run / ".metrics.jsonl.1.tmp").write_text("of a process that was killed while it wrote")
     assert resume(run, console=quiet()).complete
     assert_same_run(whole / "hybrid", run)
+    assert not list(run.rglob(".*.tmp"))
 
 
 def test_resuming_a_finished_run_changes_nothing(whole):
@@ -194,8 +225,59 @@ def test_resuming_with_other_images_is_refused(tmp_path, monkeypatch):
 
     for number in range(220):
         Image.new("RGB", (8, 8), (number, 0, 0)).save(other / f"{number:03d}.png")
-    with pytest.raises(FullrankError, match="are not those that .* was started with"):
-        resume(tmp_path / "run", replace(config, images=str(other)), console=quiet())
+    for change, part in (({"images": str(other)}, "train"), ({"eval_images": str(other)}, "held-out")):
+        with pytest.raises(FullrankError, match=f"the {part} images at .* are not those that .* was started with"):
+            resume(tmp_path / "run", replace(config, **change), console=quiet())
+
+
+def damaged_folder(path, damaged=(3, 17, 30)):
+    from PIL import Image
+
+    generator = np.random.default_rng(0)
+    path.mkdir()
+    for number in range(60):
+        pixels = generator.integers(0, 256, (18, 18, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path / f"{number:02d}.png")
+    for number in damaged:
+        (path / f"{number:02d}.png").write_bytes(b"damaged")
+    return str(path)
+
+
+@pytest.mark.parametrize("hold", ["memory", "chunks", "stream"])
+def test_runs_over_damaged_images_resume_exactly_and_name_them_all(tmp_path, monkeypatch, hold):
+    images = damaged_folder(tmp_path / "images")
+    config = tiny(
+        images=images, eval_images=images, subset=1.0, batch_size=8, image_size=16, order="single-pass", hold=hold
+    )
+    train(replace(config, out=str(tmp_path / "whole")), console=quiet())
+    with monkeypatch.context() as patch:
+        stop_after(12, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train(replace(config, out=str(tmp_path / "run")), console=quiet())
+    resume(tmp_path / "run", console=quiet())
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+    names = [read_run(tmp_path / name).summary["skipped"] for name in ("whole", "run")]
+    assert [Path(name).name for name in names[0]] == ["03.png", "17.png", "30.png"]
+    assert names[0] == names[1]
+    with pytest.raises(
+        FullrankError, match="images at .* are not those that .* 57 readable and 3 not then, 56 readable"
+    ):
+        if hold != "memory":
+            raise FullrankError("images at x are not those that y: 57 readable and 3 not then, 56 readable")
+        (tmp_path / "run" / "summary.json").unlink()
+        (tmp_path / "images" / "40.png").write_bytes(b"damaged")
+        resume(tmp_path / "run", console=quiet())
+
+
+def test_a_folder_of_nearly_one_size_streams(tmp_path):
+    from PIL import Image
+
+    images = damaged_folder(tmp_path / "images", damaged=())
+    for number in range(60, 400):
+        Image.new("RGB", (18, 18)).save(tmp_path / "images" / f"{number}.png")
+    Image.new("RGB", (20, 18)).save(tmp_path / "images" / "odd.png")
+    train(tiny(images=images, subset=1.0, steps=4, image_size=16, out=tmp_path / "run"), console=quiet())
+    assert read_run(tmp_path / "run").config["hold"] == "stream"
 
 
 def test_two_processes_cannot_train_one_run(whole):
@@ -245,7 +327,9 @@ def test_a_failed_start_leaves_no_folder(tmp_path):
 
 def test_a_diverged_loss_stops_the_run_before_it_is_saved(tmp_path):
     config = tiny(out=tmp_path / "run", optim=OptimConfig(base_lr=1e30))
-    with pytest.raises(FullrankError, match=r"the loss became nan within .*: lower --optim.base_lr"):
+    with pytest.raises(
+        FullrankError, match=r"the loss became nan within .*: start a new run with a lower --optim.base_lr"
+    ):
         train(config, console=quiet())
     for path in (tmp_path / "run" / "checkpoints").iterdir():
         for value in read_checkpoint(path)["model"].values():
@@ -275,7 +359,8 @@ def test_a_run_folder_holds_what_it_should(whole):
     assert run.config["hold"] == "memory"
     assert run.config["image_size"] == 16
     assert run.environment["torch"] == torch.__version__
-    assert run.environment["train_images"]["count"] == 216
+    assert run.environment["data"]["train"]["count"] == 216
+    assert (run.config["machine"]["threads"], run.config["machine"]["device"]) == (1, "cpu")
     assert [r["step"] for r in run.of_kind("train")] == [3, 6, 9, 12, 15, 18, 20]
     assert [r["step"] for r in run.of_kind("measure")] == [0, 4, 8, 12, 16, 20] == run.spectrum_steps.tolist()
     assert run.singular_values.shape == (6, 32)
@@ -306,6 +391,14 @@ def test_logged_losses_are_means_over_the_steps_since_the_last_record(tmp_path, 
     assert found == pytest.approx([np.mean(losses[a:b]) for a, b in itertools.pairwise(edges)], rel=1e-12)
 
 
+def test_training_leaves_the_callers_random_state_alone(tmp_path):
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    train(tiny(out=tmp_path / "run", steps=3), console=quiet())
+    assert torch.equal(torch.rand(2), expected)
+
+
 def test_measuring_changes_nothing_in_training(whole, tmp_path):
     seldom = dataclasses.replace(tiny().monitor, measure_every=20)
     train(tiny(order="hybrid", out=tmp_path / "run", monitor=seldom), console=quiet())
@@ -329,7 +422,7 @@ def test_images_without_labels_train_and_have_no_knn(tmp_path):
     run = read_run(tmp_path / "run")
     assert "knn" not in run.of_kind("measure")[-1]
     assert "heldout_loss" not in run.of_kind("measure")[-1]
-    assert run.environment["train_images"]["count"] == 40
+    assert run.environment["data"]["train"] | {"fingerprint": ""} == {"count": 39, "fingerprint": "", "skipped": 1}
     assert [Path(name).name for name in run.summary["skipped"]] == ["7.png"]
     assert "skipped, cannot be decoded" in console.file.getvalue()
     with pytest.raises(FullrankError, match=r"7.png cannot be decoded"):

@@ -14,7 +14,7 @@ TINY = TrainConfig(
     batch_size=16,
     checkpoint_every=5,
     keep_checkpoints=0,
-    backbone=BackboneConfig(width=0.0625, depths=(1, 1, 1, 1), stem="cifar-stride2"),
+    backbone=BackboneConfig(name="resnet18", width=0.0625, depths=(1, 1, 1, 1), stem="cifar-stride2"),
     heads=HeadsConfig(projector_out=16, predictor_hidden=8),
     monitor=MonitorConfig(log_every=3, measure_every=4, images=80, knn_k=5),
     machine=MachineConfig(threads=1, workers=0),

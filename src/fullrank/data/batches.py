@@ -18,7 +18,8 @@ Both are named.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
@@ -37,6 +38,10 @@ from fullrank.errors import FullrankError
 _BLOCK = 256  # images that are read for measuring at a time
 
 Hold = Literal["memory", "stream"]
+
+
+class MixedSizesError(FullrankError):
+    """Report images of different sizes where one size was asked for."""
 
 
 def decode(images: Images, *, strict: bool = False) -> tuple[Tensor, Tensor]:
@@ -68,7 +73,7 @@ def decode(images: Images, *, strict: bool = False) -> tuple[Tensor, Tensor]:
                 raise
             return
         if tuple(image.shape) != size:
-            raise FullrankError(
+            raise MixedSizesError(
                 f"images have different sizes: {images.key(0)} is {size[2]} x {size[1]}, {images.key(index)} is "
                 f"{image.shape[2]} x {image.shape[1]}: hold=stream takes any sizes (--hold stream)"
             )
@@ -254,7 +259,7 @@ class ViewLoader:
         """Put held images on the GPU where they take at most a quarter of its free memory."""
         if self.device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(self.device)
-            return pixels.to(self.device) if pixels.numel() <= free / 4 else pixels.pin_memory()
+            return pixels.to(self.device) if pixels.numel() <= free / 4 else pixels
         return pixels
 
     def _from_workers(self, start: int) -> Iterator[tuple[int, Tensor, ViewParameters]]:
@@ -264,7 +269,7 @@ class ViewLoader:
             batch_size=None,
             num_workers=self.workers,
             pin_memory=self.device.type == "cuda",
-            persistent_workers=False,
+            worker_init_fn=_ignore_signals,
         )
         for step, crops, parameters, unreadable in loader:
             # raised here, not in the worker, whose exceptions arrive wrapped in their traceback
@@ -274,6 +279,12 @@ class ViewLoader:
                 raise FullrankError(f"none of the images of step {step} can be decoded: {unreadable[0]}")
             self.skipped.update(unreadable)
             yield step, crops.to(self.device, non_blocking=True), ViewParameters(*parameters)
+
+
+def _ignore_signals(worker: int) -> None:
+    """Leave Ctrl-C and SIGTERM, which reach a whole group, to the process that saves and then ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 class _StepCrops(Dataset):
@@ -310,7 +321,7 @@ class _StepCrops(Dataset):
 
 
 def crop_each(batch: list[Tensor], parameters: ViewParameters, size: int) -> list[Tensor]:
-    """Crop images of any sizes one by one, in 8 bits, with torchvision: what `views.crop` does to a batch of one size.
+    """Crop images of any sizes one by one with torchvision, to 8 bits: what `views.crop` does to a batch of one size.
 
     Args:
         batch: `(3, h, w)` uint8 each.
@@ -324,7 +335,10 @@ def crop_each(batch: list[Tensor], parameters: ViewParameters, size: int) -> lis
     for row, image in enumerate(batch):
         mode = InterpolationMode.BICUBIC if bool(parameters.bicubic[row]) else InterpolationMode.BILINEAR
         box = (parameters.top[row], parameters.left[row], parameters.height[row], parameters.width[row])
+        if mode is InterpolationMode.BICUBIC:  # torchvision clamps 8-bit ones after each axis: 20 levels off
+            image = image.float()
         crop = F.resized_crop(image, *(int(value) for value in box), [size, size], mode, antialias=True)
+        crop = crop.clamp(0, 255).round().to(torch.uint8)
         crops.append(F.horizontal_flip(crop) if bool(parameters.flip[row]) else crop)
     return crops
 
@@ -348,17 +362,27 @@ def hold_whole(images: Images, *, strict: bool = False) -> tuple[Images, list[st
     left_out[good] = False
     names = [images.key(index) for index in left_out.nonzero().squeeze(1).tolist()]
     labels = None if images.labels is None else images.labels[good]
-    return ArrayImages(images.name, pixels, labels, images.preferred_size), names
+    held = ArrayImages(images.name, pixels, labels, images.preferred_size)
+    held.classes = images.classes
+    return held, names
 
 
-def load_for_eval(images: Images, indices: Tensor, size: int) -> tuple[Tensor, Tensor]:
+def load_for_eval(
+    images: Images, indices: Tensor, size: int, unreadable: Callable[[str], None] = lambda name: None
+) -> tuple[Tensor, Tensor]:
     """Read images as the `eval` recipe shows them, in 8 bits.
+
+    Args:
+        images: The set.
+        indices: Which of its images, `(n,)`.
+        size: Rows and columns of the result.
+        unreadable: Called with the name of each image that cannot be decoded.
 
     Returns:
         `(n, 3, size, size)` uint8, and the `(n,)` indices that could be read.
     """
     shown, good = [], []
-    for read, batch in _blocks(images, indices):
+    for read, batch in _blocks(images, indices, unreadable):
         for group in batch if isinstance(batch, list) else [batch]:
             shown.append(_eight_bits(views.eval_view(group if group.ndim == 4 else group[None], size)))
         good.append(read)
@@ -366,7 +390,14 @@ def load_for_eval(images: Images, indices: Tensor, size: int) -> tuple[Tensor, T
 
 
 def load_view_pairs(
-    images: Images, indices: Tensor, recipes: tuple[ViewRecipe, ViewRecipe], size: int, *, seed: int, step: int
+    images: Images,
+    indices: Tensor,
+    recipes: tuple[ViewRecipe, ViewRecipe],
+    size: int,
+    *,
+    seed: int,
+    step: int,
+    unreadable: Callable[[str], None] = lambda name: None,
 ) -> tuple[Tensor, Tensor]:
     """Make one fixed pair of random views of each image, in 8 bits.
 
@@ -374,7 +405,7 @@ def load_view_pairs(
         The first and the second views, `(n, 3, size, size)` uint8 each; unreadable images are left out.
     """
     pairs: tuple[list[Tensor], list[Tensor]] = ([], [])
-    for number, (_, batch) in enumerate(_blocks(images, indices)):
+    for number, (_, batch) in enumerate(_blocks(images, indices, unreadable)):
         heights = torch.tensor([image.shape[1] for image in batch])
         widths = torch.tensor([image.shape[2] for image in batch])
         for view, (recipe, made) in enumerate(zip(recipes, pairs, strict=True)):
@@ -387,7 +418,9 @@ def load_view_pairs(
     return torch.cat(pairs[0]), torch.cat(pairs[1])
 
 
-def _blocks(images: Images, indices: Tensor) -> Iterator[tuple[Tensor, Tensor | list[Tensor]]]:
+def _blocks(
+    images: Images, indices: Tensor, unreadable: Callable[[str], None]
+) -> Iterator[tuple[Tensor, Tensor | list[Tensor]]]:
     """Read images a block at a time, side by side, leaving out those that cannot be decoded.
 
     Gives the indices of each block that were read, and their images: one `(n, 3, H, W)` tensor if they have one size,
@@ -398,6 +431,7 @@ def _blocks(images: Images, indices: Tensor) -> Iterator[tuple[Tensor, Tensor | 
         try:
             return images.read(index)
         except UnreadableImageError:
+            unreadable(images.key(index))
             return None
 
     found = False

@@ -12,12 +12,13 @@ Images are uint8 `(3, h, w)`. Labels are optional everywhere; a label of -1 mean
 
 from __future__ import annotations
 
+import errno
 import glob
 import hashlib
 import io
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,12 +49,14 @@ class Images(ABC):
     Attributes:
         name: What the user called the set.
         labels: `(N,)` int64, or None.
+        classes: The names of labels 0, 1, ..., where the set has names; two sets may number them differently.
         size: Rows and columns of every image where that is known without reading them, else None.
         preferred_size: The view size that suits the set, else None.
     """
 
     name: str
     labels: Tensor | None = None
+    classes: tuple[str, ...] | None = None
     size: tuple[int, int] | None = None
     preferred_size: int | None = None
 
@@ -89,6 +92,7 @@ class Selection(Images):
         self.indices = indices
         self.name = base.name
         self.labels = None if base.labels is None else base.labels[indices]
+        self.classes = base.classes
         self.size = base.size
         self.preferred_size = base.preferred_size
 
@@ -131,17 +135,26 @@ class ArrayImages(Images):
 
     def fingerprint(self) -> str:
         """Hash the pixels."""
-        return _digest(str(tuple(self.pixels.shape)).encode(), self.pixels.contiguous().numpy().tobytes())
+        return _digest(str(tuple(self.pixels.shape)).encode(), self.pixels.contiguous().numpy())
 
 
 class FileImages(Images):
     """Image files, decoded when read."""
 
-    def __init__(self, name: str, root: Path, paths: Sequence[str], labels: Sequence[int] | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        root: Path,
+        paths: Sequence[str],
+        labels: Sequence[int] | None,
+        classes: tuple[str, ...] | None = None,
+    ) -> None:
         self.name = name
         self.root = root
+        self.classes = classes
         # one array rather than a million strings: forked workers share it without copying
-        self.paths = np.array([os.fsencode(os.path.relpath(path, root)) for path in paths])
+        prefix = f"{root}{os.sep}"
+        self.paths = np.array([os.fsencode(path.removeprefix(prefix)) for path in paths])
         self.labels = None if labels is None else torch.tensor(labels, dtype=torch.int64)
 
     def __len__(self) -> int:
@@ -164,8 +177,16 @@ class FileImages(Images):
 class ParquetImages(Images):
     """Encoded images in memory, from parquet files with Hugging Face's image schema."""
 
-    def __init__(self, name: str, files: Sequence[Path], encoded: Any, labels: Tensor | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        files: Sequence[Path],
+        encoded: Any,
+        labels: Tensor | None,
+        classes: tuple[str, ...] | None = None,
+    ) -> None:
         self.name = name
+        self.classes = classes
         self.files = files
         self.encoded = encoded  # a pyarrow ChunkedArray of binary: one buffer, shared by forked workers
         self.labels = labels
@@ -292,13 +313,10 @@ def _from_folder(name: str, root: Path) -> Images:
             f"{root / splits[0]}"
         )
     found: dict[str, list[str]] = {}
+    seen = {os.path.realpath(root)}
     for folder in ["", *folders]:
         top = root / folder
-        walk = (
-            os.walk(top, followlinks=True)
-            if folder
-            else [(str(top), [], [e.name for e in top.iterdir() if e.is_file()])]
-        )
+        walk = _walk(top) if folder else [(str(top), [], [e.name for e in top.iterdir() if e.is_file()])]
         paths = [
             os.path.join(where, file)
             for where, _, files in walk
@@ -315,7 +333,18 @@ def _from_folder(name: str, root: Path) -> Images:
     # Files beside the class folders belong to no class, and one class says nothing: then the folders are not labels.
     labelled = "" not in found and len(found) > 1
     labels = [label for label, group in enumerate(found.values()) for _ in group] if labelled else None
-    return FileImages(name, root, paths, labels)
+    return FileImages(name, root, paths, labels, tuple(found) if labelled else None)
+
+
+def _walk(top: Path, seen: set[str]) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Walk a folder through symbolic links, but into none that was seen before: a link may lead back up."""
+    for where, folders, files in os.walk(top, followlinks=True):
+        real = os.path.realpath(where)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        yield where, folders, files
 
 
 def _from_parquet(name: str, files: Sequence[Path]) -> Images:
@@ -355,16 +384,28 @@ def _from_parquet(name: str, files: Sequence[Path]) -> Images:
     chunks = [chunk.cast(pa.large_binary()) for column in encoded for chunk in column.chunks]
     if not sum(len(chunk) for chunk in chunks):
         raise FullrankError(f"no images in {name}: its {len(files)} parquet file(s) have no rows")
-    found = None
+    found, classes = None, None
     if all(column is not None for column in labels):
         values = np.concatenate([column for column in labels if column is not None])
         if values.dtype.kind != "i":  # names: numbered in alphabetical order, as ImageFolder does
             named = values != ""
             numbers = np.full(len(values), -1)
-            numbers[named] = np.unique(values[named], return_inverse=True)[1]
-            values = numbers
+            names, numbers[named] = np.unique(values[named], return_inverse=True)
+            classes, values = tuple(names.tolist()), numbers
         found = torch.from_numpy(values.astype(np.int64))
-    return ParquetImages(name, files, pa.chunked_array(chunks), found)
+    return ParquetImages(name, files, pa.chunked_array(chunks), found, classes)
+
+
+def match_labels(images: Images, reference: Images) -> Tensor | None:
+    """Return the labels of one set in the numbers of another, by the classes' names; -1 for a class it does not have.
+
+    Sets without names, or with the same ones, keep their numbers.
+    """
+    if images.labels is None or images.classes is None or reference.classes is None:
+        return images.labels
+    number = {name: index for index, name in enumerate(reference.classes)}
+    table = torch.tensor([*(number.get(name, -1) for name in images.classes), -1])  # the last row is for -1
+    return table[images.labels]
 
 
 def _labels(column: Any) -> np.ndarray:
@@ -382,13 +423,16 @@ def _decode(file: Path | io.BytesIO, key: str) -> Tensor:
             pixels = np.array(image.convert("RGB"))
     # PIL raises these, depending on format and damage; anything else is a fault of ours and should be seen
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT):
+            raise  # the disk or the network failed, not the image: leaving it out would silently change the run
         raise UnreadableImageError(f"{key} cannot be decoded: {error}") from None
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
-def _digest(*parts: bytes) -> str:
+def _digest(*parts: bytes | np.ndarray) -> str:
     hashed = hashlib.sha256()
     for part in parts:
-        hashed.update(len(part).to_bytes(8, "little"))
-        hashed.update(part)
+        view = memoryview(part).cast("B")  # type: ignore[arg-type] # no copy: it may be a whole set
+        hashed.update(len(view).to_bytes(8, "little"))
+        hashed.update(view)
     return hashed.hexdigest()[:16]

@@ -16,8 +16,10 @@ def available_memory() -> int:
     try:
         group = Path("/sys/fs/cgroup")
         limit = int((group / "memory.max").read_text())
-        free = min(free, limit - int((group / "memory.current").read_text()))
-    except (OSError, ValueError):  # no container, or one without a limit ("max")
+        lines = (group / "memory.stat").read_text().splitlines()
+        cache = next(int(line.split()[1]) for line in lines if line.startswith("inactive_file"))  # given back on demand
+        free = min(free, limit - int((group / "memory.current").read_text()) + cache)
+    except (OSError, ValueError, StopIteration):  # no container, or one without a limit ("max")
         pass
     return max(free, 0)
 

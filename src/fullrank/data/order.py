@@ -235,9 +235,8 @@ class Cumulative(_Chunked):
 class Hybrid(_Chunked):
     """Run `SinglePass` up to the switch, then `MultiplePass` over all images, chunks never visited included.
 
-    From the switch on, `hybrid[s]` equals `MultiplePass(...)[s]` of the same seed, and before it
-    `SinglePass(...)[s]`: the
-    same as resuming a multiple-pass run from a single-pass checkpoint, which is how [Li22] made it.
+    From the switch on, `hybrid[s]` equals `MultiplePass(...)[s]` of the same seed, and before it `SinglePass(...)[s]`:
+    the same as resuming a multiple-pass run from a single-pass checkpoint, which is how [Li22] made it.
 
     Attributes:
         switch: The share of the steps after which it switches, in [0, 1]. [Li22]: 0.4 on ImageNet, 0.6 on Places365.
@@ -334,7 +333,7 @@ class OrderSampler:
         self.load_state_dict({"step": start})
 
     def __len__(self) -> int:
-        return len(self.order) - self.step
+        return len(self.order) - self.start  # of the whole walk: it does not shrink while a loader reads ahead
 
     def __iter__(self) -> Iterator[list[int]]:
         share = self.order.batch_size // self.world_size
@@ -352,7 +351,7 @@ class OrderSampler:
         step = state["step"]
         if not 0 <= step <= len(self.order):
             raise FullrankError(f"step must be in [0, {len(self.order)}], got {step}")
-        self.step: int = step
+        self.start = self.step = step
 
 
 # Kept across orders by value: a few passes cost 8 bytes an image each (10 MB for ImageNet).

@@ -291,6 +291,7 @@ def resize_matrix(
     kind: Interpolation = "bilinear",
     *,
     reverse: Tensor | None = None,
+    part: slice | None = None,
 ) -> Tensor:
     """Build the matrices that take `source` pixels to `size` by antialiased resizing of `[start, start + length)`.
 
@@ -304,13 +305,14 @@ def resize_matrix(
         size: Pixels of the result along this axis.
         kind: The filter.
         reverse: `(B,)` bool: whose result to reverse (a flip).
+        part: Which rows of the result to build; all when left out.
 
     Returns:
-        `(B, size, source)` float32; each row sums to 1.
+        `(B, size, source)` float32, or only the rows of `part`; each row sums to 1.
     """
     scale = length.to(torch.float32) / size
     stretch = scale.clamp(min=1)[:, None, None]
-    out = torch.arange(size, dtype=torch.float32, device=start.device)
+    out = torch.arange(size, dtype=torch.float32, device=start.device)[part or slice(None)]
     centre = scale[:, None] * (out + 0.5)
     if reverse is not None:
         centre = torch.where(reverse[:, None], centre.flip(1), centre)
@@ -344,7 +346,7 @@ def appearance(images: Tensor, parameters: ViewParameters) -> Tensor:
         (parameters.blur_sigma > 0, lambda x, rows: gaussian_blur(x, sigma[rows])),
         (parameters.solarise, lambda x, rows: solarise(x)),
     ):
-        rows = chosen.nonzero().squeeze(1).to(images.device)  # found on the CPU, so a GPU is not waited for
+        rows = chosen.nonzero().squeeze(1).to(images.device)  # found on the CPU, which need not ask a GPU how many
         if len(rows):
             images.index_copy_(0, rows, operation(images[rows], rows))
     return images
@@ -460,13 +462,13 @@ def eval_view(images: Tensor, size: int) -> Tensor:
     # torchvision's Resize(short): the longer side keeps the ratio, rounded down; then CenterCrop
     new_h, new_w = (short, int(short * w / h)) if h <= w else (int(short * h / w), short)
     top, left = round((new_h - size) / 2), round((new_w - size) / 2)
-    rows = _whole_axis(h, new_h)[top : top + size].to(x.device)
-    columns = _whole_axis(w, new_w)[left : left + size].to(x.device)
+    rows = _whole_axis(h, new_h, slice(top, top + size)).to(x.device)
+    columns = _whole_axis(w, new_w, slice(left, left + size)).to(x.device)
     return rows @ (x @ columns.T)
 
 
-def _whole_axis(source: int, size: int) -> Tensor:
-    return resize_matrix(torch.zeros(1, dtype=torch.int64), torch.tensor([source]), source, size)[0]
+def _whole_axis(source: int, size: int, part: slice) -> Tensor:
+    return resize_matrix(torch.zeros(1, dtype=torch.int64), torch.tensor([source]), source, size, part=part)[0]
 
 
 def normalise(images: Tensor, mean: tuple[float, ...] = IMAGENET_MEAN, std: tuple[float, ...] = IMAGENET_STD) -> Tensor:

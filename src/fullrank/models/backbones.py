@@ -45,11 +45,13 @@ class ResNetShape:
         block: Two 3x3 convolutions, or 1x1, 3x3, 1x1.
         depths: Blocks in each of the four stages.
         inner_width: Multiplies the 3x3 convolutions' channels inside bottlenecks, as "wide ResNets" do; D stays.
+        width: Multiplies all channels, D included.
     """
 
     block: Block
     depths: tuple[int, int, int, int]
     inner_width: float = 1.0
+    width: float = 1.0
 
 
 RESNETS = {
@@ -59,6 +61,7 @@ RESNETS = {
     "bottleneck26": ResNetShape("bottleneck", (2, 2, 2, 2)),
     "bottleneck26x2": ResNetShape("bottleneck", (2, 2, 2, 2), inner_width=2.0),
     "basic50": ResNetShape("basic", (4, 6, 10, 4)),
+    "resnet18_w16": ResNetShape("basic", (2, 2, 2, 2), width=0.25),  # ours: 0.7 M parameters, D = 128, for laptops
 }
 
 
@@ -93,10 +96,11 @@ def backbone(
             block or shape.block,
             _four(depths) if depths else shape.depths,
             shape.inner_width if inner_width is None else inner_width,
+            shape.width * width,
         )
         if stem == "auto":
             stem = "cifar" if image_size <= SMALL_IMAGE else "imagenet"
-        model = _resnet(shape, width, stem)
+        model = _resnet(shape, stem)
     else:
         model = _from_timm(name, image_size)
         if (block, depths, width, inner_width) != (None, None, 1.0, None) or stem not in ("auto", "imagenet"):
@@ -128,7 +132,8 @@ def _four(depths: tuple[int, ...]) -> tuple[int, int, int, int]:
     return depths[0], depths[1], depths[2], depths[3]
 
 
-def _resnet(shape: ResNetShape, width: float, stem: Stem) -> ResNet:
+def _resnet(shape: ResNetShape, stem: Stem) -> ResNet:
+    width = shape.width
     channels = tuple(round(c * width) for c in (64, 128, 256, 512))
     if width <= 0 or channels[0] < 2 or channels[0] % 2:
         raise FullrankError(

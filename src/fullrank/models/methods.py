@@ -66,7 +66,10 @@ class SimSiam(Method):
         width = width_of(backbone)
         self.backbone = backbone
         self.projector = heads.projector(
-            width, config.projector_hidden or width, config.projector_out, config.projector_layers
+            width,
+            width if config.projector_hidden is None else config.projector_hidden,
+            config.projector_out,
+            config.projector_layers,
         )
         self.predictor = heads.predictor(config.projector_out, config.predictor_hidden)
 

@@ -65,10 +65,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         with open(path, "rb") as file:
             raise FullrankError(damaged if file.read(2) in (b"PK", b"") else foreign)
     try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip() is not None:  # torch does not compare the checksums itself
+                raise FullrankError(damaged)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise FullrankError(foreign) from None
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError):
+    except (RuntimeError, EOFError, OSError, KeyError, zipfile.BadZipFile):
         raise FullrankError(damaged) from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise FullrankError(f"{path} is not a checkpoint of fullrank: expected one written by `fullrank train`")

@@ -21,13 +21,14 @@ from fullrank.errors import FullrankError, nearest
 class BackboneConfig:
     """The encoder whose output is the representation."""
 
-    name: str = "resnet18"
-    """resnet18, resnet34, resnet50, bottleneck26, bottleneck26x2, basic50 ([Li22] Table 1), or any timm model."""
+    name: str = "resnet18_w16"
+    """resnet18_w16 (16 channels at first, for laptops), [Li22]'s resnet18, resnet34, resnet50, bottleneck26,
+    bottleneck26x2 and basic50, or any timm model."""
     block: Literal["basic", "bottleneck"] | None = None
     """Replaces the named ResNet's block."""
     depths: tuple[int, int, int, int] | None = None
     """Replaces the named ResNet's blocks in each of its four stages."""
-    width: float = 0.25
+    width: float = 1.0
     """Multiplies a ResNet's channels, the representation's width D included; 1 is the named network."""
     inner_width: float | None = None
     """Multiplies the channels inside a bottleneck only; D stays."""
@@ -119,8 +120,9 @@ class TrainConfig:
     """Share of the training images to use, in (0, 1]; smaller subsets lie inside larger ones."""
     strict: bool = False
     """Stop at the first image that cannot be decoded, instead of naming and skipping it."""
-    hold: Literal["auto", "memory", "stream"] = "auto"
-    """Decode images once and keep them in memory, or decode them in workers as steps need them."""
+    hold: Literal["auto", "memory", "chunks", "stream"] = "auto"
+    """Decode all images once and keep them (memory), keep the current chunk of a single pass and decode the next
+    meanwhile (chunks), or decode in workers as steps need them (stream)."""
     image_size: int | None = None
     """Rows and columns of a view; the images' own size up to 64 when left out, else 224."""
 
@@ -186,6 +188,12 @@ class TrainConfig:
         for name, value in not_negative.items():
             if not value >= 0:  # also refuses NaN
                 raise FullrankError(f"{name} must not be negative, got {value}")
+        if self.image_size is not None and self.image_size < 4:
+            raise FullrankError(f"image_size must be at least 4, got {self.image_size}")
+        if self.hold == "chunks" and self.order != "single-pass":
+            raise FullrankError(
+                f"hold=chunks is for order=single-pass, got order={self.order}: use hold=memory or stream"
+            )
         if self.batch_size < 2:
             raise FullrankError("batch_size must be at least 2: batch normalisation has no variance over one image")
         if self.optim.warmup_steps >= self.steps:
@@ -196,8 +204,8 @@ class TrainConfig:
             raise FullrankError(f"subset must be a share of the images in (0, 1], got {self.subset} (5 % is 0.05)")
 
 
-CHANGEABLE = ("out", "images", "eval_images", "data_dir", "machine")
-"""Fields that may differ when a run is resumed. Moved images are recognised by their fingerprint."""
+CHANGEABLE = ("out", "images", "eval_images", "data_dir", "hold", "machine")
+"""Fields that may differ when a run is resumed. Moved images, training and held out, are recognised by fingerprints."""
 
 
 def to_dict(config: TrainConfig) -> dict[str, Any]:

@@ -71,8 +71,7 @@ def train(config: TrainConfig, *, console: Console | None = None) -> Finished:
     folder = RunFolder.create(config.out, setup.default_name(config))
     try:
         config = replace(config, out=str(folder.path))
-        facts = {"count": len(data.train) + len(data.skipped), "fingerprint": data.fingerprint}
-        folder.write_config(to_dict(config), {**environment(device), "train_images": facts})
+        folder.write_config(to_dict(config), {**environment(device), "data": _facts(data)})
         return _run(config, data, method, device, folder, None, console or Console())
     finally:
         folder.close()
@@ -117,16 +116,29 @@ def resume(path: Path, asked: TrainConfig | None = None, *, console: Console | N
         folder.close()
 
 
+def _facts(data: setup.Data) -> dict[str, Any]:
+    """Return what must be the same when a run is resumed, wherever its images lie then."""
+    return {
+        "train": {"count": len(data.train), "fingerprint": data.fingerprint, "skipped": len(data.skipped)},
+        "held_out": data.held_out
+        and {"count": len(data.held_out), "fingerprint": data.held_out.fingerprint(), "skipped": 0},
+    }
+
+
 def _check_images(path: Path, config: TrainConfig, data: setup.Data) -> None:
-    """Refuse images other than those the run was started with, wherever they lie now."""
-    facts = read_run(path).environment["train_images"]
-    count = len(data.train) + len(data.skipped)
-    if data.fingerprint != facts["fingerprint"]:
-        raise FullrankError(
-            f"the images at {config.images} are not those that {path} was started with ({facts['count']} then, "
-            f"{count} now; names or "
-            "contents differ): put them back, or start a new run"
-        )
+    """Refuse images other than those the run was started with."""
+    before, now = read_run(path).environment["data"], _facts(data)
+    for part, where in (("train", config.images), ("held_out", config.eval_images or config.images)):
+        if before[part] != now[part]:
+            raise FullrankError(
+                f"the {part.replace('_', '-')} images at {where} are not those that {path} was started with: "
+                f"{_count(before[part])} then, {_count(now[part])} now, or other names or sizes; put them back, or "
+                "start a new run"
+            )
+
+
+def _count(facts: dict[str, Any] | None) -> str:
+    return f"{facts['count']} readable and {facts['skipped']} not" if facts else "none"
 
 
 def _run(
@@ -145,6 +157,7 @@ def _run(
     optimizer = build_optimizer(method, config.optim, config.batch_size)
     measurer = Measurer(config, data, device)
     record = Record(folder, state, tensorboard=config.monitor.tensorboard)
+    loader.skipped.update(data.skipped, measurer.skipped, state["skipped"] if state else ())
 
     step = 0
     folder.forget_after(state["step"] if state else None)
@@ -152,9 +165,8 @@ def _run(
         step = state["step"]
         _restore(method, optimizer, state)
         console.print(f"going on with {folder.path} from step {step}", soft_wrap=True, highlight=False)
-    for name in data.skipped:
+    for name in sorted(loader.skipped):
         console.print(f"skipped, cannot be decoded: {name}", soft_wrap=True, highlight=False, markup=False)
-    loader.skipped.update(data.skipped)
 
     def checkpoint() -> None:
         contents = {
@@ -164,6 +176,7 @@ def _run(
             "record": record.state_dict(),
             "skipped": sorted(loader.skipped),
         }
+        folder.sync()
         save_checkpoint(folder.checkpoints, step, contents, keep=config.keep_checkpoints)
 
     def measure() -> None:
@@ -178,7 +191,11 @@ def _run(
         measure()
         checkpoint()
 
-    with TrainingProgress(config, folder.path.name, step, console) as progress, caught_signals() as caught:
+    with (
+        TrainingProgress(config, folder.path.name, step, console) as progress,
+        caught_signals() as caught,
+        torch.random.fork_rng(),  # the seeding below is this run's affair, not of the program it runs in
+    ):
         for batch in loader(step):
             # dropout and stochastic depth, where a backbone has them, are a function of the step too
             torch.manual_seed(int(random_bits(config.seed, Purpose.MODEL, step, 0, 1)[0] >> 1))
@@ -200,6 +217,7 @@ def _run(
                 loss, speed = record.logged(step, lr, output.embedding, config.batch_size)
                 progress.log(step, loss, speed, record.latest_scores())
             if last or step % config.monitor.measure_every == 0:
+                record.check_finite(step)
                 measure()
             stop = caught.get("signal")
             if last or stop or step % config.checkpoint_every == 0:
@@ -212,6 +230,7 @@ def _run(
                 )
                 return Finished(folder.path, step, complete=False, signal=stop)
 
+    record.close()
     skipped = sorted(loader.skipped)
     if skipped:
         console.print(

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fullrank.data import views
 from fullrank.data.batches import load_for_eval, load_view_pairs
+from fullrank.data.images import Images, UnreadableImageError
 from fullrank.measure.probes import knn_accuracy
 from fullrank.measure.spectrum import Spectrum, spectrum
 from fullrank.models.methods import Method
@@ -40,23 +41,34 @@ class Measurer:
         assert config.image_size is not None
         self.config = config
         self.device = device
+        # cuDNN rounds the factors of convolutions to TF32 on GPUs that have it, unless told otherwise
+        self._dtype = "float32 (TF32 in convolutions)" if _uses_tf32(device) else "float32"
         size = config.image_size
-        self.train, chosen = load_for_eval(data.train, _spread(len(data.train), config.monitor.images), size)
+        self.skipped: set[str] = set()
+        chosen = _spread(_labelled(data.train), config.monitor.images)
+        self.train, chosen = load_for_eval(data.train, chosen, size, self._skip)
         self.train_labels = None if data.train.labels is None else data.train.labels[chosen]
         self.pairs: tuple[Tensor, Tensor] | None = None
         self.queries: Tensor | None = None
         self.query_labels: Tensor | None = None
         if data.held_out is not None:
-            indices = _spread(len(data.held_out), config.monitor.images)
+            indices = _spread(_labelled(data.held_out), config.monitor.images)
             recipes = views.recipe(config.views, crop_min=config.crop_min)
-            self.pairs = load_view_pairs(data.held_out, indices, recipes, size, seed=HELD_OUT_SEED, step=HELD_OUT_STEP)
+            self.pairs = load_view_pairs(
+                data.held_out, indices, recipes, size, seed=HELD_OUT_SEED, step=HELD_OUT_STEP, unreadable=self._skip
+            )
             if data.held_out.labels is not None and self.train_labels is not None:
-                self.queries, chosen = load_for_eval(data.held_out, indices, size)
+                self.queries, chosen = load_for_eval(data.held_out, indices, size, self._skip)
                 self.query_labels = data.held_out.labels[chosen]
         if self.query_labels is not None and self.train_labels is not None:
             few = int((self.train_labels >= 0).sum()) < config.monitor.knn_k
             if few or not bool((self.query_labels >= 0).any()):
                 self.queries = self.query_labels = None  # too few labels to vote with
+
+    def _skip(self, name: str) -> None:
+        if self.config.strict:
+            raise UnreadableImageError(f"{name} cannot be decoded")
+        self.skipped.add(name)
 
     @property
     def protocols(self) -> dict[str, dict[str, Any]]:
@@ -68,7 +80,7 @@ class Measurer:
             "view": "eval",
             "image_size": config.image_size,
             "branch": "online",
-            "dtype": "float32",
+            "dtype": self._dtype,
         }
         protocols: dict[str, dict[str, Any]] = {
             "spectrum": {
@@ -92,7 +104,7 @@ class Measurer:
                 "image_size": config.image_size,
                 "pairs": 1,
                 "seed": HELD_OUT_SEED,
-                "dtype": "float32",
+                "dtype": self._dtype,
             }
         if self.queries is not None and self.query_labels is not None and self.train_labels is not None:
             protocols["knn"] = {
@@ -158,7 +170,21 @@ class Measurer:
             yield views.normalise(views.as_float(batch.to(self.device))).to(memory_format=torch.channels_last)
 
 
-def _spread(total: int, wanted: int) -> Tensor:
-    """Return `wanted` indices spread evenly over `range(total)`, or all."""
-    count = min(total, wanted)
-    return torch.arange(count) * total // count
+def _labelled(images: Images) -> Tensor:
+    """Return the indices of the images with a label, or of all where none has: unlabelled ones cannot vote in k-NN."""
+    everything = torch.arange(len(images))
+    if images.labels is None or not bool((images.labels >= 0).any()):
+        return everything
+    return everything[images.labels >= 0]
+
+
+def _spread(indices: Tensor, wanted: int) -> Tensor:
+    """Return `wanted` of the indices, spread evenly, or all."""
+    count = min(len(indices), wanted)
+    return indices[torch.arange(count) * len(indices) // count]
+
+
+def _uses_tf32(device: torch.device) -> bool:
+    return (
+        device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8 and torch.backends.cudnn.allow_tf32
+    )

@@ -74,7 +74,7 @@ def _hold_words(config: TrainConfig, data: setup.Data, order: Order) -> str:
     if config.hold == "stream":
         return "decoded by workers as needed"
     size = data.train.size or tuple(data.train.read(0).shape[1:])
-    if setup.fits_whole(data.train, config):
+    if config.hold == "memory":
         return f"held in memory, {gigabytes(order.size * 3 * size[0] * size[1])}"
     return f"held in memory by chunks, {gigabytes(2 * len(order.pool(0)) * 3 * size[0] * size[1])}"
 

@@ -60,7 +60,7 @@ PRESETS: dict[str, TrainConfig] = {
     "simsiam-resnet18-cifar10": TrainConfig(
         images="cifar10",
         image_size=32,
-        chunks=100,
+        chunks=50,
         views="cifar",
         steps=800 * (50_000 // 512),
         batch_size=512,

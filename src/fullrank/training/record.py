@@ -37,7 +37,8 @@ class Record:
         self._before: float = kept.get("seconds", 0.0)
         self._began = self._last_log = time.perf_counter()
         self._steps_since_log = 0
-        self._tensorboard = _tensorboard(folder.path, state["step"] if state else 0) if tensorboard else None
+        self._latest: dict[str, float] = {}
+        self._tensorboard = _tensorboard(folder.path, state["step"] + 1 if state else 0) if tensorboard else None
 
     @property
     def seconds(self) -> float:
@@ -58,9 +59,9 @@ class Record:
         """Raise `FullrankError` when the loss of some step since the last record was NaN or infinite."""
         if not math.isfinite(float(self.loss_sum)):
             raise FullrankError(
-                f"the loss became {float(self.loss_sum)} within {self.count} steps before step {step}: lower "
-                f"--optim.base_lr or use "
-                f"--machine.precision float32; the last good checkpoint is kept in {self.folder.checkpoints}"
+                f"the loss became {float(self.loss_sum)} within {self.count} steps before step {step}: start "
+                "a new run with a lower --optim.base_lr, or with --machine.precision float32; the last good checkpoint is "
+                f"kept in {self.folder.checkpoints}"
             )
 
     def logged(self, step: int, lr: float, embedding: Tensor, batch_size: int) -> tuple[float, float]:
@@ -85,6 +86,7 @@ class Record:
 
     def measured(self, step: int, scores: dict[str, float], measured: Spectrum) -> None:
         """Write a measurement."""
+        self._latest = scores
         self._write({"kind": "measure", "step": step, **scores})
         self.folder.append_spectrum(step, measured.singular_values.numpy())
         self._last_log, self._steps_since_log = time.perf_counter(), 0  # images/s are of training alone
@@ -98,11 +100,15 @@ class Record:
 
     def latest_scores(self) -> str:
         """Return the last measured scores in words, for a log."""
-        found = [record for record in read_lines(self.folder.path / METRICS) if record["kind"] == "measure"]
-        if not found:
+        if not self._latest:
             return ""
-        words = f"  AUC {found[-1]['auc']:.3f}"
-        return words + (f"  k-NN {found[-1]['knn']:.1%}" if "knn" in found[-1] else "")
+        words = f"  AUC {self._latest['auc']:.3f}"
+        return words + (f"  k-NN {self._latest['knn']:.1%}" if "knn" in self._latest else "")
+
+    def close(self) -> None:
+        """Finish what is still being written."""
+        if self._tensorboard is not None:
+            self._tensorboard.close()
 
     def final_scores(self, protocols: dict[str, Any]) -> list[dict[str, Any]]:
         """Return the last records as scores, each with its protocol."""

@@ -1,10 +1,13 @@
 """The run folder: what a run leaves on disk, written so that a kill at any moment loses nothing that was finished.
 
-    config.yaml           the resolved configuration (usable with `--config`), and under `environment` versions and
-    hardware metrics.jsonl         one record a line; a function of configuration and step alone, so a resumed run has
-    the same bytes timing.jsonl          seconds and images/s, which are not spectra.safetensors   steps (K,) int64;
-    singular_values (K, D) float64 samples.png           some images and their views checkpoints/
-    step_00001000.pt, ... summary.json          final scores, each with its protocol report.html
+    config.yaml           the resolved configuration, usable with `--config`; under `environment` versions, hardware
+    metrics.jsonl         one record a line: a function of configuration and step, so a resumed run has the same bytes
+    timing.jsonl          seconds and images/s, which are not
+    spectra.safetensors   steps (K,) int64; singular_values (K, D) float64
+    samples.png           some images and their views
+    checkpoints/          step_00001000.pt, ...
+    summary.json          final scores, each with its protocol
+    report.html
 
 Records of metrics.jsonl have `kind` and `step` (finished gradient steps): `protocols` (once, at step 0), `train`
 (means over the steps since the last one) and `measure`.
@@ -183,6 +186,10 @@ class RunFolder:
         except OSError:
             self._lock.close()
             raise FullrankError(f"another process is training {path}: wait for it, or choose another --out") from None
+        # A forked worker holds the lock too, and may outlive a killed parent by seconds: it lets go at once.
+        os.register_at_fork(after_in_child=self._lock.close)
+        for stale in path.rglob(".*.tmp"):  # of a process that was killed while it wrote
+            stale.unlink(missing_ok=True)
 
     @staticmethod
     def check_free(out: str | None) -> None:
@@ -194,7 +201,7 @@ class RunFolder:
             raise FullrankError(
                 f"{path} already holds a run: go on with it by --resume {path}, or choose another --out"
             )
-        if not path.is_dir() or any(entry.name != ".lock" for entry in path.iterdir()):
+        if not path.is_dir() or any(not entry.name.startswith(".") for entry in path.iterdir()):
             raise FullrankError(f"{path} exists and is not an empty folder: choose another --out")
 
     @classmethod
@@ -226,6 +233,13 @@ class RunFolder:
     def close(self) -> None:
         """Release the lock. Its file stays: removing it would let two processes lock two files of one name."""
         self._lock.close()
+
+    def sync(self) -> None:
+        """Force the records to disk, so that no checkpoint outlives the records before it."""
+        for name in (METRICS, TIMING):
+            if (self.path / name).exists():
+                with open(self.path / name, "rb+") as file:
+                    os.fsync(file.fileno())
 
     def write_config(self, config: dict[str, Any], environment: dict[str, Any]) -> None:
         """Write config.yaml."""

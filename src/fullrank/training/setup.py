@@ -1,7 +1,7 @@
 """From a configuration to the things a run is made of: images, order, loader and method.
 
-`resolve` fills in what the configuration leaves to the images and the machine, so that a run's config.yaml holds no
-`auto` whose meaning could change before it is resumed.
+`open_data` and `resolve_machine` fill in what the configuration leaves to the images and the machine, so that a run's
+config.yaml holds no `auto` whose meaning could change before it is resumed.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from pathlib import Path
 import torch
 
 from fullrank.data import batches, views
-from fullrank.data.images import NAMES, Images, UnreadableImageError, open_images
-from fullrank.data.memory import available_memory
+from fullrank.data.images import NAMES, Images, UnreadableImageError, match_labels, open_images
 from fullrank.data.order import ORDERS, Order, subset
 from fullrank.errors import FullrankError
 from fullrank.models.backbones import SMALL_IMAGE, backbone
@@ -56,10 +55,18 @@ def open_data(config: TrainConfig) -> tuple[TrainConfig, Data]:
         held_out = open_images(config.eval_images or config.images, split="eval", root=config.data_dir)
 
     config = replace(config, image_size=config.image_size or _view_size(found))
+    chosen = config.hold == "auto"
     config = resolve_hold(config, found)
     skipped: list[str] = []
-    if config.hold == "memory" and fits_whole(found, config):
-        found, skipped = batches.hold_whole(found, strict=config.strict)
+    if config.hold == "memory":
+        try:
+            found, skipped = batches.hold_whole(found, strict=config.strict)
+        except batches.MixedSizesError:
+            if not chosen:
+                raise
+            config = replace(config, hold="stream")  # the few that were looked at had one size, and not all have
+    if held_out is not None:
+        held_out.labels = match_labels(held_out, found)
     return config, Data(found, held_out, skipped, fingerprint)
 
 
@@ -67,15 +74,14 @@ def resolve_hold(config: TrainConfig, images: Images) -> TrainConfig:
     """Decide how images are held, where the configuration says `auto`."""
     if config.hold != "auto":
         return config
-    hold = batches.choose_hold(images, len(images), memory=_budget(config))
-    if hold == "stream" and config.order == "single-pass":
+    budget = None if config.machine.memory_gb is None else config.machine.memory_gb * 1e9
+    if batches.choose_hold(images, len(images), memory=budget) == "memory":
+        return replace(config, hold="memory")
+    if config.order == "single-pass":
         pool = 2 * -(-len(images) // config.chunks)  # a chunk in use, and the next one being decoded
-        hold = batches.choose_hold(images, pool, memory=_budget(config))
-    return replace(config, hold=hold)
-
-
-def _budget(config: TrainConfig) -> float:
-    return available_memory() / 2 if config.machine.memory_gb is None else config.machine.memory_gb * 1e9
+        if batches.choose_hold(images, pool, memory=budget) == "memory":
+            return replace(config, hold="chunks")
+    return replace(config, hold="stream")
 
 
 def _view_size(images: Images) -> int:
@@ -95,13 +101,6 @@ def _view_size(images: Images) -> int:
                 f"none of the {len(images)} images of {images.name} can be decoded: {images.key(0)} is the first"
             )
     return max(size) if max(size) <= SMALL_IMAGE else LARGE_VIEW
-
-
-def fits_whole(images: Images, config: TrainConfig) -> bool:
-    """Return whether the whole set may be held: but for a single pass too large for it, which holds its chunks, yes."""
-    if config.order != "single-pass":
-        return True
-    return batches.choose_hold(images, len(images), memory=_budget(config)) == "memory"
 
 
 def build_order(config: TrainConfig, size: int) -> Order:
@@ -147,7 +146,7 @@ def build_loader(config: TrainConfig, data: Data, order: Order, device: torch.de
         order,
         views.recipe(config.views, crop_min=config.crop_min),
         config.image_size,
-        hold=config.hold,
+        hold="stream" if config.hold == "stream" else "memory",
         device=device,
         workers=config.machine.workers,
         strict=config.strict,
@@ -160,7 +159,13 @@ def resolve_machine(config: TrainConfig) -> tuple[TrainConfig, torch.device]:
     precision = choose_precision(config.machine, device)
     if config.machine.threads is not None:
         torch.set_num_threads(config.machine.threads)
-    return replace(config, machine=replace(config.machine, precision=precision)), device  # type: ignore[arg-type]
+    machine = replace(
+        config.machine,
+        device=str(device),
+        precision=precision,  # type: ignore[arg-type]
+        threads=torch.get_num_threads(),
+    )
+    return replace(config, machine=machine), device
 
 
 def default_name(config: TrainConfig) -> str:
