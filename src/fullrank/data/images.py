@@ -316,7 +316,7 @@ def _from_folder(name: str, root: Path) -> Images:
     seen = {os.path.realpath(root)}
     for folder in ["", *folders]:
         top = root / folder
-        walk = _walk(top) if folder else [(str(top), [], [e.name for e in top.iterdir() if e.is_file()])]
+        walk = _walk(top, seen) if folder else [(str(top), [], [e.name for e in top.iterdir() if e.is_file()])]
         paths = [
             os.path.join(where, file)
             for where, _, files in walk

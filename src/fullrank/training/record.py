@@ -59,9 +59,9 @@ class Record:
         """Raise `FullrankError` when the loss of some step since the last record was NaN or infinite."""
         if not math.isfinite(float(self.loss_sum)):
             raise FullrankError(
-                f"the loss became {float(self.loss_sum)} within {self.count} steps before step {step}: start "
-                "a new run with a lower --optim.base_lr, or with --machine.precision float32; the last good checkpoint is "
-                f"kept in {self.folder.checkpoints}"
+                f"the loss became {float(self.loss_sum)} within {self.count} steps before step {step}: start a new run "
+                "with a lower --optim.base_lr, or with --machine.precision float32; the last good checkpoint is kept in "
+                f"{self.folder.checkpoints}"
             )
 
     def logged(self, step: int, lr: float, embedding: Tensor, batch_size: int) -> tuple[float, float]:
