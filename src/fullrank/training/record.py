@@ -60,7 +60,7 @@ class Record:
         if not math.isfinite(float(self.loss_sum)):
             raise FullrankError(
                 f"the loss became {float(self.loss_sum)} within {self.count} steps before step {step}: start a new run "
-                "with a lower --optim.base_lr, or with --machine.precision float32; the last good checkpoint is kept in "
+                "with a lower --optim.base_lr, or with --machine.precision float32; the last good checkpoint is in "
                 f"{self.folder.checkpoints}"
             )
 
