@@ -85,6 +85,13 @@ def test_dry_run_prints_the_plan_and_makes_nothing(tmp_path, monkeypatch, capsys
         (["train", "--preset", "simsiam-lap"], "unknown preset 'simsiam-lap'; did you mean 'simsiam-lab'"),
         (["train", "--config", "none.yaml"], "cannot read the configuration none.yaml"),
         (["train", "--resume", "none"], "cannot resume: none does not exist"),
+        (["train", "--resume", "none", "--dry-run"], "cannot resume: none does not exist"),
+        (["train", "--crop-min", "3"], "crop_min must be a share of the image's area"),
+        (["train", "--crop-min", "3", "--dry-run"], "crop_min must be a share of the image's area"),
+        (["train", "--monitor.images", "1"], "monitor.images must be at least 2"),
+        (["train", "--monitor.knn-k", "9999"], "monitor.knn_k=9999 neighbours are more than the 1438 labelled images"),
+        (["train", "--eval-images", "empty"], "held-out images: no images in empty: .*; or leave them out with"),
+        (["train", "--out", "/proc/run"], "cannot make the run's folder /proc/run .*: choose another --out"),
         (["train", "--resume", "none", "--preset", "simsiam-lab"], "leave out --preset and --config"),
         (["train", "--machine.device", "cuda:77"], "there is no cuda:77 here"),
         (["train", "--backbone.name", "resnet81"], "unknown backbone 'resnet81'"),
@@ -115,6 +122,8 @@ def test_resuming_with_other_flags_names_them(tmp_path, tiny_yaml, capsys):
     assert main(["train", "--config", tiny_yaml, "--out", run]) == 0
     error = fails(["train", "--resume", run, "--steps", "9"], capsys)
     assert "steps: 6 -> 9" in error
+    error = fails(["train", "--resume", run, "--out", "elsewhere"], capsys)
+    assert "-> elsewhere" in error
     error = fails(["train", "--config", tiny_yaml, "--out", run], capsys)
     assert f"already holds a run: go on with it by --resume {run}" in error
 
@@ -127,6 +136,11 @@ def test_a_full_disk_is_one_line(tmp_path, tiny_yaml, capsys, monkeypatch):
     error = fails(["train", "--config", tiny_yaml, "--out", str(tmp_path / "run")], capsys)
     assert error.startswith("fullrank: error: No space left on device; what was saved before is whole: free some space")
     assert error.count("\n") == 1
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"fullrank {fullrank.__version__}\n"
 
 
 def test_help_is_quick_and_names_every_command():

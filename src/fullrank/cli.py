@@ -11,6 +11,7 @@ from typing import Annotated
 
 import tyro
 
+from fullrank._version import __version__
 from fullrank.errors import FullrankError
 from fullrank.training.config import TrainConfig, read_config
 from fullrank.training.presets import PRESETS
@@ -111,6 +112,9 @@ def main(arguments: list[str]) -> int:
     Returns:
         0, or 1 for an error that is printed in one line, or 128 + N when signal N stopped it. Wrong flags leave with 2.
     """
+    if arguments == ["--version"]:
+        print(f"{PROGRAM} {__version__}")
+        return 0
     try:
         return _parse(arguments).run()
     except FullrankError as error:
@@ -153,7 +157,9 @@ def _base_config(arguments: list[str]) -> TrainConfig:
     if known.resume is not None:
         if known.preset is not None or known.config is not None:
             raise FullrankError("--resume goes on with a run as it was configured: leave out --preset and --config")
-        path = Path(known.resume) / "config.yaml"
-        return read_config(path) if path.is_file() else TrainConfig()  # `resume` says what is wrong with it
+        from fullrank.training.runs import CONFIG, RunFolder
+
+        RunFolder.check_exists(Path(known.resume))
+        return read_config(Path(known.resume) / CONFIG)
     base = named_preset(known.preset) if known.preset is not None else TrainConfig()
     return read_config(Path(known.config), base) if known.config is not None else base

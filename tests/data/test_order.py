@@ -235,6 +235,16 @@ def test_sampler_is_a_batch_sampler_and_resumes_anywhere():
     assert list(OrderSampler(order, start=7)) == [order[step].tolist() for step in range(7, 20)]
 
 
+def test_a_second_walk_over_a_finished_sampler_is_an_error_and_not_silence():
+    sampler = OrderSampler(MultiplePass(8, 4, 3))
+    assert len(list(sampler)) == 3 == len(sampler)
+    with pytest.raises(FullrankError, match="all 3 steps of the order were given: one walk .* is the whole run"):
+        list(sampler)
+    sampler.load_state_dict({"step": 0})
+    assert len(list(sampler)) == 3
+    assert list(OrderSampler(MultiplePass(8, 4, 3), start=3)) == []
+
+
 def test_sampler_shares_a_batch_between_processes():
     order = MultiplePass(40, 6, 5)
     shares = [list(OrderSampler(order, rank=rank, world_size=3)) for rank in range(3)]

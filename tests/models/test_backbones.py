@@ -1,7 +1,9 @@
 import pytest
 import timm
 import torch
+from torchvision.transforms.v2 import functional as F
 
+from fullrank.data import views
 from fullrank.errors import FullrankError
 from fullrank.models.backbones import RESNETS, backbone, width_of
 
@@ -83,6 +85,18 @@ def test_the_data_configuration_says_how_images_were_preprocessed():
     found = timm.data.resolve_model_data_config(backbone("resnet18", image_size=32))
     assert found["input_size"] == (3, 32, 32)
     assert found["mean"] == (0.485, 0.456, 0.406)
+    assert found["crop_pct"] == 1.0
+
+
+@pytest.mark.parametrize(("size", "height", "width"), [(32, 32, 32), (224, 300, 400)])
+def test_timms_transform_is_the_eval_view(size, height, width):
+    pixels = F.resize(torch.rand(3, 6, 7, generator=torch.Generator().manual_seed(0)), [height, width], antialias=True)
+    image = F.to_pil_image(pixels)
+    transform = timm.data.create_transform(
+        **timm.data.resolve_model_data_config(backbone("resnet18", image_size=size, width=0.0625))
+    )
+    seen = views.normalise(views.eval_view(F.pil_to_tensor(image)[None], size))[0]
+    assert (transform(image) - seen).abs().max() < 1.5 / 255 / 0.22
 
 
 @pytest.mark.parametrize(

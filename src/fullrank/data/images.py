@@ -17,6 +17,7 @@ import glob
 import hashlib
 import io
 import os
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -332,6 +333,11 @@ def _from_folder(name: str, root: Path) -> Images:
     paths = [path for group in found.values() for path in group]
     # Files beside the class folders belong to no class, and one class says nothing: then the folders are not labels.
     labelled = "" not in found and len(found) > 1
+    if "" in found and len(found) > 1:
+        print(
+            f"{name}: {len(found[''])} images lie beside its folders, so these are not taken for labels",
+            file=sys.stderr,
+        )
     labels = [label for label, group in enumerate(found.values()) for _ in group] if labelled else None
     return FileImages(name, root, paths, labels, tuple(found) if labelled else None)
 

@@ -336,6 +336,11 @@ class OrderSampler:
         return len(self.order) - self.start  # of the whole walk: it does not shrink while a loader reads ahead
 
     def __iter__(self) -> Iterator[list[int]]:
+        if self.start < self.step == len(self.order):
+            raise FullrankError(
+                f"all {len(self.order)} steps of the order were given: one walk over the sampler is the whole run, not "
+                "an epoch; make an order of more steps, or load_state_dict({'step': 0}) to begin again"
+            )
         share = self.order.batch_size // self.world_size
         while self.step < len(self.order):
             batch = self.order[self.step]

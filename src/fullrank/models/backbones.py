@@ -115,6 +115,9 @@ def backbone(
         "input_size": (3, image_size, image_size),
         "mean": IMAGENET_MEAN,
         "std": IMAGENET_STD,
+        # as `fullrank.data.views.eval_view`: small images are taken as they are
+        "interpolation": "bilinear",
+        "crop_pct": 1.0 if image_size <= SMALL_IMAGE else 7 / 8,
         "num_classes": 0,
     }
     return model

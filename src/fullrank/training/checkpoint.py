@@ -109,7 +109,8 @@ def load(run_or_checkpoint: Path | str) -> nn.Module:
 
     Returns:
         The backbone, a plain timm module in eval mode: normalised images `(B, 3, S, S)` -> representation `(B, D)`.
-        `timm.data.resolve_model_data_config(encoder)` gives S, mean and standard deviation.
+        `timm.data.create_transform(**timm.data.resolve_model_data_config(encoder))` prepares an image for it as the
+        run's measurements do.
 
     Raises:
         FullrankError: There is no run or checkpoint, or the file is damaged or foreign.

@@ -194,6 +194,8 @@ class TrainConfig:
             raise FullrankError(
                 f"hold=chunks is for order=single-pass, got order={self.order}: use hold=memory or stream"
             )
+        if self.monitor.images < 2:
+            raise FullrankError("monitor.images must be at least 2: a spectrum needs two images")
         if self.batch_size < 2:
             raise FullrankError("batch_size must be at least 2: batch normalisation has no variance over one image")
         if self.optim.warmup_steps >= self.steps:
@@ -204,7 +206,7 @@ class TrainConfig:
             raise FullrankError(f"subset must be a share of the images in (0, 1], got {self.subset} (5 % is 0.05)")
 
 
-CHANGEABLE = ("out", "images", "eval_images", "data_dir", "hold", "machine")
+CHANGEABLE = ("images", "eval_images", "data_dir", "hold", "machine")
 """Fields that may differ when a run is resumed. Moved images, training and held out, are recognised by fingerprints."""
 
 

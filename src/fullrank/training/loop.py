@@ -19,6 +19,7 @@ import torch
 from rich.console import Console
 from torch.optim import Optimizer
 
+from fullrank.data.batches import ViewLoader
 from fullrank.data.randomness import Purpose, random_bits
 from fullrank.errors import FullrankError
 from fullrank.models.methods import Method
@@ -66,13 +67,15 @@ def train(config: TrainConfig, *, console: Console | None = None) -> Finished:
     RunFolder.check_free(config.out)
     config, device = setup.resolve_machine(config)
     config, data = setup.open_data(config)
-    setup.build_order(config, len(data.train))  # its errors come before a folder is made
+    # All that can fail on what the user gave comes before a folder is made.
+    loader = setup.build_loader(config, data, setup.build_order(config, len(data.train)), device)
+    measurer = Measurer(config, data, device)
     method = setup.build_method(config)
     folder = RunFolder.create(config.out, setup.default_name(config))
     try:
         config = replace(config, out=str(folder.path))
         folder.write_config(to_dict(config), {**environment(device), "data": _facts(data)})
-        return _run(config, data, method, device, folder, None, console or Console())
+        return _run(config, data, loader, measurer, method, folder, None, console or Console())
     finally:
         folder.close()
 
@@ -110,8 +113,9 @@ def resume(path: Path, asked: TrainConfig | None = None, *, console: Console | N
             return Finished(path, config.steps, complete=True)
         config, data = setup.open_data(config)
         _check_images(path, config, data)
-        method = setup.build_method(config)
-        return _run(config, data, method, device, folder, state, console)
+        loader = setup.build_loader(config, data, setup.build_order(config, len(data.train)), device)
+        measurer = Measurer(config, data, device)
+        return _run(config, data, loader, measurer, setup.build_method(config), folder, state, console)
     finally:
         folder.close()
 
@@ -144,18 +148,17 @@ def _count(facts: dict[str, Any] | None) -> str:
 def _run(
     config: TrainConfig,
     data: setup.Data,
+    loader: ViewLoader,
+    measurer: Measurer,
     method: Method,
-    device: torch.device,
     folder: RunFolder,
     state: dict[str, Any] | None,
     console: Console,
 ) -> Finished:
-    order = setup.build_order(config, len(data.train))
-    loader = setup.build_loader(config, data, order, device)
+    device = loader.device
     method.to(device)
     method.to(memory_format=torch.channels_last)
     optimizer = build_optimizer(method, config.optim, config.batch_size)
-    measurer = Measurer(config, data, device)
     record = Record(folder, state, tensorboard=config.monitor.tensorboard)
     loader.skipped.update(data.skipped, measurer.skipped, state["skipped"] if state else ())
 
@@ -165,6 +168,13 @@ def _run(
         step = state["step"]
         _restore(method, optimizer, state)
         console.print(f"going on with {folder.path} from step {step}", soft_wrap=True, highlight=False)
+    else:
+        console.print(
+            f"{folder.path}: {config.method} on {len(data.train):,} images of {config.images}, {config.order}, "
+            f"{config.steps:,} steps, {device}",
+            soft_wrap=True,
+            highlight=False,
+        )
     for name in sorted(loader.skipped):
         console.print(f"skipped, cannot be decoded: {name}", soft_wrap=True, highlight=False, markup=False)
 
@@ -233,9 +243,8 @@ def _run(
     record.close()
     skipped = sorted(loader.skipped)
     if skipped:
-        console.print(
-            f"{len(skipped)} images could not be decoded: {', '.join(skipped[:3])}{' ...' if len(skipped) > 3 else ''}"
-        )
+        shown = ", ".join(skipped[:3]) + (" ..." if len(skipped) > 3 else "")
+        console.print(f"images that could not be decoded: {len(skipped)} ({shown})", soft_wrap=True, highlight=False)
     folder.write_summary(
         {
             "steps": step,
@@ -244,7 +253,11 @@ def _run(
             "seconds": record.seconds,
         }
     )
-    console.print(f"{folder.path}: {step} steps in {clock(record.seconds)}", soft_wrap=True, highlight=False)
+    console.print(
+        f"{folder.path}: {step} steps in {clock(record.seconds)}{record.latest_scores()}",
+        soft_wrap=True,
+        highlight=False,
+    )
     return Finished(folder.path, step, complete=True)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from fullrank.data import views
 from fullrank.data.batches import load_for_eval, load_view_pairs
 from fullrank.data.images import Images, UnreadableImageError
+from fullrank.errors import FullrankError
 from fullrank.measure.probes import knn_accuracy
 from fullrank.measure.spectrum import Spectrum, spectrum
 from fullrank.models.methods import Method
@@ -61,9 +62,14 @@ class Measurer:
                 self.queries, chosen = load_for_eval(data.held_out, indices, size, self._skip)
                 self.query_labels = data.held_out.labels[chosen]
         if self.query_labels is not None and self.train_labels is not None:
-            few = int((self.train_labels >= 0).sum()) < config.monitor.knn_k
-            if few or not bool((self.query_labels >= 0).any()):
-                self.queries = self.query_labels = None  # too few labels to vote with
+            voters = int((self.train_labels >= 0).sum())
+            if not voters or not bool((self.query_labels >= 0).any()):
+                self.queries = self.query_labels = None  # no class that both sets know
+            elif voters < config.monitor.knn_k:
+                raise FullrankError(
+                    f"monitor.knn_k={config.monitor.knn_k} neighbours are more than the {voters} labelled images they "
+                    "are chosen from: lower it, or raise monitor.images"
+                )
 
     def _skip(self, name: str) -> None:
         if self.config.strict:

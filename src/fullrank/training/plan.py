@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from fullrank.data import views
 from fullrank.data.memory import available_memory, gigabytes
 from fullrank.data.order import MultiplePass, Order
 from fullrank.models.methods import Method
@@ -29,6 +30,7 @@ def plan(config: TrainConfig) -> list[tuple[str, str]]:
     config, data = setup.open_data(config)
     config = setup.resolve_hold(replace(config, hold=wanted), data.train)
     order = setup.build_order(config, len(data.train))
+    views.recipe(config.views, crop_min=config.crop_min)  # whose errors a plan should show too
     method = setup.build_method(config)
     assert config.image_size is not None
     labels = "labelled" if data.train.labels is not None else "no labels"

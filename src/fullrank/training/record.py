@@ -59,7 +59,7 @@ class Record:
         """Raise `FullrankError` when the loss of some step since the last record was NaN or infinite."""
         if not math.isfinite(float(self.loss_sum)):
             raise FullrankError(
-                f"the loss became {float(self.loss_sum)} within {self.count} steps before step {step}: start a new run "
+                f"the loss became {float(self.loss_sum)} within the {self.count} steps up to {step}: start a new run "
                 "with a lower --optim.base_lr, or with --machine.precision float32; the last good checkpoint is in "
                 f"{self.folder.checkpoints}"
             )

@@ -209,8 +209,13 @@ class RunFolder:
         """Make a new folder: `out`, or `runs/default_name`, numbered from 2 where that is taken."""
         if out is not None:
             path = Path(out).expanduser()
-            path.mkdir(parents=True, exist_ok=True)
-            folder = cls(path)
+            try:
+                path.mkdir(parents=True, exist_ok=True)
+                folder = cls(path)
+            except OSError as error:
+                raise FullrankError(
+                    f"cannot make the run's folder {path} ({error.strerror}): choose another --out"
+                ) from None
             cls.check_free(out)  # again, now that nobody else can be making it
             return folder
         number = 1
@@ -225,10 +230,15 @@ class RunFolder:
     @classmethod
     def reopen(cls, path: Path) -> RunFolder:
         """Open an existing run to go on with it."""
+        cls.check_exists(path)
+        return cls(path)
+
+    @staticmethod
+    def check_exists(path: Path) -> None:
+        """Raise `FullrankError` where there is no run to go on with."""
         if not (path / CONFIG).is_file():
             what = "is not a run" if path.exists() else "does not exist"
             raise FullrankError(f"cannot resume: {path} {what} (a run is a folder made by `fullrank train`)")
-        return cls(path)
 
     def close(self) -> None:
         """Release the lock. Its file stays: removing it would let two processes lock two files of one name."""

@@ -52,7 +52,10 @@ def open_data(config: TrainConfig) -> tuple[TrainConfig, Data]:
     fingerprint = found.fingerprint()
     held_out = None
     if config.eval_images is not None or config.images in NAMES:
-        held_out = open_images(config.eval_images or config.images, split="eval", root=config.data_dir)
+        try:
+            held_out = open_images(config.eval_images or config.images, split="eval", root=config.data_dir)
+        except FullrankError as error:
+            raise FullrankError(f"held-out images: {error}; or leave them out with --eval-images None") from None
 
     config = replace(config, image_size=config.image_size or _view_size(found))
     chosen = config.hold == "auto"
