@@ -6,9 +6,11 @@ import torch
 from PIL import Image
 
 from fullrank.data import views
-from fullrank.data.batches import ViewLoader, choose_hold, crop_each, decode, hold_whole, load_for_eval, load_view_pairs
+from fullrank.data.batches import ViewLoader, crop_each
+from fullrank.data.holding import choose_hold, decode, hold_whole
 from fullrank.data.images import ArrayImages, UnreadableImageError, open_images
 from fullrank.data.order import Hybrid, MultiplePass, SinglePass
+from fullrank.data.still import load_for_eval, load_view_pairs
 from fullrank.errors import FullrankError
 
 RECIPES = views.recipe("simsiam")

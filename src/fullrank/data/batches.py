@@ -17,121 +17,21 @@ Both are named.
 
 from __future__ import annotations
 
-import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from fullrank.data import views
-from fullrank.data.images import ArrayImages, Images, Selection, UnreadableImageError
-from fullrank.data.memory import available_memory
+from fullrank.data.holding import Hold, as_array, decode
+from fullrank.data.images import Images, UnreadableImageError
 from fullrank.data.order import Order
 from fullrank.data.views import ViewParameters, ViewRecipe
 from fullrank.errors import FullrankError
-
-_BLOCK = 256  # images that are read for measuring at a time
-
-Hold = Literal["memory", "stream"]
-
-
-class MixedSizesError(FullrankError):
-    """Report images of different sizes where one size was asked for."""
-
-
-def decode(images: Images, *, strict: bool = False) -> tuple[Tensor, Tensor]:
-    """Decode images of one size into memory.
-
-    Args:
-        images: What to decode.
-        strict: Raise on the first unreadable image instead of leaving it out.
-
-    Returns:
-        `(n, 3, H, W)` uint8 and the `(n,)` int64 indices of the images that could be read.
-
-    Raises:
-        UnreadableImageError: An image cannot be decoded, with `strict`.
-        FullrankError: None can, or they have different sizes.
-    """
-    whole = as_array(images)
-    if whole is not None:
-        return whole, torch.arange(len(images))
-    size = tuple(_first_readable(images, strict).shape)
-    pixels = torch.empty((len(images), *size), dtype=torch.uint8)
-    good = torch.zeros(len(images), dtype=torch.bool)
-
-    def read(index: int) -> None:
-        try:
-            image = images.read(index)
-        except UnreadableImageError:
-            if strict:
-                raise
-            return
-        if tuple(image.shape) != size:
-            raise MixedSizesError(
-                f"images have different sizes: {images.key(0)} is {size[2]} x {size[1]}, {images.key(index)} is "
-                f"{image.shape[2]} x {image.shape[1]}: hold=stream takes any sizes (--hold stream)"
-            )
-        pixels[index] = image
-        good[index] = True
-
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:  # decoders release the interpreter's lock
-        for _ in pool.map(read, range(len(images)), chunksize=256):
-            pass
-    indices = good.nonzero().squeeze(1)
-    return (pixels if bool(good.all()) else pixels[indices]), indices
-
-
-def as_array(images: Images) -> Tensor | None:
-    """Return the pixels of images that lie in memory already."""
-    if isinstance(images, ArrayImages):
-        return images.pixels
-    if isinstance(images, Selection):
-        base = as_array(images.base)
-        return None if base is None else base[images.indices]
-    return None
-
-
-def _first_readable(images: Images, strict: bool) -> Tensor:
-    for index in range(len(images)):
-        try:
-            return images.read(index)
-        except UnreadableImageError:
-            if strict:
-                raise
-    raise FullrankError(
-        f"none of the {len(images)} images of {images.name} can be decoded: {images.key(0)} is the first"
-    )
-
-
-def choose_hold(images: Images, order_pool: int, *, memory: float | None = None) -> Hold:
-    """Decide how to hold images: `memory` where they have one size and a pool of them fits, else `stream`.
-
-    Args:
-        images: The set; up to 64 images are read, evenly spread, to see whether they have one size.
-        order_pool: The most images that one step's pool holds, twice over where the pool changes.
-        memory: Bytes that images may take; half of what is available when None.
-    """
-    budget = available_memory() / 2 if memory is None else memory
-    if images.size is not None:
-        sizes = {images.size}
-    else:
-        sizes = set()
-        for index in range(0, len(images), max(1, len(images) // 64)):
-            try:
-                _, height, width = images.read(index).shape
-                sizes.add((height, width))
-            except UnreadableImageError:
-                continue
-    if len(sizes) != 1:
-        return "stream"
-    (size,) = sizes
-    return "memory" if order_pool * 3 * size[0] * size[1] <= budget else "stream"
 
 
 @dataclass(frozen=True)
@@ -353,104 +253,3 @@ def _replace_missing(rows: Tensor) -> Tensor:
     there = (~missing).nonzero().squeeze(1)
     following = torch.searchsorted(there, torch.arange(len(rows))) % len(there)
     return rows[there[following]]
-
-
-def hold_whole(images: Images, *, strict: bool = False) -> tuple[Images, list[str]]:
-    """Decode a whole set of one size into memory, and name the images that cannot be decoded and are left out."""
-    pixels, good = decode(images, strict=strict)
-    left_out = torch.ones(len(images), dtype=torch.bool)
-    left_out[good] = False
-    names = [images.key(index) for index in left_out.nonzero().squeeze(1).tolist()]
-    labels = None if images.labels is None else images.labels[good]
-    held = ArrayImages(images.name, pixels, labels, images.preferred_size)
-    held.classes = images.classes
-    return held, names
-
-
-def load_for_eval(
-    images: Images, indices: Tensor, size: int, unreadable: Callable[[str], None] = lambda name: None
-) -> tuple[Tensor, Tensor]:
-    """Read images as the `eval` recipe shows them, in 8 bits.
-
-    Args:
-        images: The set.
-        indices: Which of its images, `(n,)`.
-        size: Rows and columns of the result.
-        unreadable: Called with the name of each image that cannot be decoded.
-
-    Returns:
-        `(n, 3, size, size)` uint8, and the `(n,)` indices that could be read.
-    """
-    shown, good = [], []
-    for read, batch in _blocks(images, indices, unreadable):
-        for group in batch if isinstance(batch, list) else [batch]:
-            shown.append(_eight_bits(views.eval_view(group if group.ndim == 4 else group[None], size)))
-        good.append(read)
-    return torch.cat(shown), torch.cat(good)
-
-
-def load_view_pairs(
-    images: Images,
-    indices: Tensor,
-    recipes: tuple[ViewRecipe, ViewRecipe],
-    size: int,
-    *,
-    seed: int,
-    step: int,
-    unreadable: Callable[[str], None] = lambda name: None,
-) -> tuple[Tensor, Tensor]:
-    """Make one fixed pair of random views of each image, in 8 bits.
-
-    Returns:
-        The first and the second views, `(n, 3, size, size)` uint8 each; unreadable images are left out.
-    """
-    pairs: tuple[list[Tensor], list[Tensor]] = ([], [])
-    for number, (_, batch) in enumerate(_blocks(images, indices, unreadable)):
-        heights = torch.tensor([image.shape[1] for image in batch])
-        widths = torch.tensor([image.shape[2] for image in batch])
-        for view, (recipe, made) in enumerate(zip(recipes, pairs, strict=True)):
-            drawn = views.draw(recipe, seed=seed, step=step + number, view=view, heights=heights, widths=widths)
-            if isinstance(batch, Tensor):
-                crops = views.crop(batch, drawn, size)
-            else:
-                crops = views.as_float(torch.stack(crop_each(batch, drawn, size)))
-            made.append(_eight_bits(views.appearance(crops, drawn)))
-    return torch.cat(pairs[0]), torch.cat(pairs[1])
-
-
-def _blocks(
-    images: Images, indices: Tensor, unreadable: Callable[[str], None]
-) -> Iterator[tuple[Tensor, Tensor | list[Tensor]]]:
-    """Read images a block at a time, side by side, leaving out those that cannot be decoded.
-
-    Gives the indices of each block that were read, and their images: one `(n, 3, H, W)` tensor if they have one size,
-    else a list.
-    """
-
-    def read(index: int) -> Tensor | None:
-        try:
-            return images.read(index)
-        except UnreadableImageError:
-            unreadable(images.key(index))
-            return None
-
-    found = False
-    whole = as_array(images)
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        for block in indices.split(_BLOCK):
-            if whole is not None:
-                found = True
-                yield block, whole[block]
-                continue
-            decoded = list(pool.map(read, block.tolist()))
-            batch = [image for image in decoded if image is not None]
-            if batch:
-                found = True
-                good = block[torch.tensor([image is not None for image in decoded])]
-                yield good, torch.stack(batch) if len({image.shape for image in batch}) == 1 else batch
-    if not found:
-        raise FullrankError(f"none of {len(indices)} images of {images.name} can be decoded")
-
-
-def _eight_bits(images: Tensor) -> Tensor:
-    return images.mul(255).round_().to(torch.uint8)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from fullrank.data import views
-from fullrank.data.batches import load_for_eval, load_view_pairs
 from fullrank.data.images import Images, UnreadableImageError
+from fullrank.data.still import load_for_eval, load_view_pairs
 from fullrank.errors import FullrankError
 from fullrank.measure.probes import knn_accuracy
 from fullrank.measure.spectrum import Spectrum, spectrum

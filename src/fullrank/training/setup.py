@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from fullrank.data import batches, views
+from fullrank.data import batches, holding, views
 from fullrank.data.images import NAMES, Images, UnreadableImageError, match_labels, open_images
 from fullrank.data.order import ORDERS, Order, subset
 from fullrank.errors import FullrankError
@@ -63,8 +63,8 @@ def open_data(config: TrainConfig) -> tuple[TrainConfig, Data]:
     skipped: list[str] = []
     if config.hold == "memory":
         try:
-            found, skipped = batches.hold_whole(found, strict=config.strict)
-        except batches.MixedSizesError:
+            found, skipped = holding.hold_whole(found, strict=config.strict)
+        except holding.MixedSizesError:
             if not chosen:
                 raise
             config = replace(config, hold="stream")  # the few that were looked at had one size, and not all have
@@ -78,11 +78,11 @@ def resolve_hold(config: TrainConfig, images: Images) -> TrainConfig:
     if config.hold != "auto":
         return config
     budget = None if config.machine.memory_gb is None else config.machine.memory_gb * 1e9
-    if batches.choose_hold(images, len(images), memory=budget) == "memory":
+    if holding.choose_hold(images, len(images), memory=budget) == "memory":
         return replace(config, hold="memory")
     if config.order == "single-pass":
         pool = 2 * -(-len(images) // config.chunks)  # a chunk in use, and the next one being decoded
-        if batches.choose_hold(images, pool, memory=budget) == "memory":
+        if holding.choose_hold(images, pool, memory=budget) == "memory":
             return replace(config, hold="chunks")
     return replace(config, hold="stream")
 

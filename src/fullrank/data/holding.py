@@ -1,0 +1,122 @@
+"""Decode images once and hold them in memory."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from fullrank.data.images import ArrayImages, Images, Selection, UnreadableImageError
+from fullrank.data.memory import available_memory
+from fullrank.errors import FullrankError
+
+Hold = Literal["memory", "stream"]
+
+
+class MixedSizesError(FullrankError):
+    """Report images of different sizes where one size was asked for."""
+
+
+def decode(images: Images, *, strict: bool = False) -> tuple[Tensor, Tensor]:
+    """Decode images of one size into memory.
+
+    Args:
+        images: What to decode.
+        strict: Raise on the first unreadable image instead of leaving it out.
+
+    Returns:
+        `(n, 3, H, W)` uint8 and the `(n,)` int64 indices of the images that could be read.
+
+    Raises:
+        UnreadableImageError: An image cannot be decoded, with `strict`.
+        FullrankError: None can, or they have different sizes.
+    """
+    whole = as_array(images)
+    if whole is not None:
+        return whole, torch.arange(len(images))
+    size = tuple(_first_readable(images, strict).shape)
+    pixels = torch.empty((len(images), *size), dtype=torch.uint8)
+    good = torch.zeros(len(images), dtype=torch.bool)
+
+    def read(index: int) -> None:
+        try:
+            image = images.read(index)
+        except UnreadableImageError:
+            if strict:
+                raise
+            return
+        if tuple(image.shape) != size:
+            raise MixedSizesError(
+                f"images have different sizes: {images.key(0)} is {size[2]} x {size[1]}, {images.key(index)} is "
+                f"{image.shape[2]} x {image.shape[1]}: hold=stream takes any sizes (--hold stream)"
+            )
+        pixels[index] = image
+        good[index] = True
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:  # decoders release the interpreter's lock
+        for _ in pool.map(read, range(len(images)), chunksize=256):
+            pass
+    indices = good.nonzero().squeeze(1)
+    return (pixels if bool(good.all()) else pixels[indices]), indices
+
+
+def as_array(images: Images) -> Tensor | None:
+    """Return the pixels of images that lie in memory already."""
+    if isinstance(images, ArrayImages):
+        return images.pixels
+    if isinstance(images, Selection):
+        base = as_array(images.base)
+        return None if base is None else base[images.indices]
+    return None
+
+
+def _first_readable(images: Images, strict: bool) -> Tensor:
+    for index in range(len(images)):
+        try:
+            return images.read(index)
+        except UnreadableImageError:
+            if strict:
+                raise
+    raise FullrankError(
+        f"none of the {len(images)} images of {images.name} can be decoded: {images.key(0)} is the first"
+    )
+
+
+def choose_hold(images: Images, order_pool: int, *, memory: float | None = None) -> Hold:
+    """Decide how to hold images: `memory` where they have one size and a pool of them fits, else `stream`.
+
+    Args:
+        images: The set; up to 64 images are read, evenly spread, to see whether they have one size.
+        order_pool: The most images that one step's pool holds, twice over where the pool changes.
+        memory: Bytes that images may take; half of what is available when None.
+    """
+    budget = available_memory() / 2 if memory is None else memory
+    if images.size is not None:
+        sizes = {images.size}
+    else:
+        sizes = set()
+        for index in range(0, len(images), max(1, len(images) // 64)):
+            try:
+                _, height, width = images.read(index).shape
+                sizes.add((height, width))
+            except UnreadableImageError:
+                continue
+    if len(sizes) != 1:
+        return "stream"
+    (size,) = sizes
+    return "memory" if order_pool * 3 * size[0] * size[1] <= budget else "stream"
+
+
+def hold_whole(images: Images, *, strict: bool = False) -> tuple[Images, list[str]]:
+    """Decode a whole set of one size into memory, and name the images that cannot be decoded and are left out."""
+    pixels, good = decode(images, strict=strict)
+    left_out = torch.ones(len(images), dtype=torch.bool)
+    left_out[good] = False
+    names = [images.key(index) for index in left_out.nonzero().squeeze(1).tolist()]
+    labels = None if images.labels is None else images.labels[good]
+    held = ArrayImages(images.name, pixels, labels, images.preferred_size)
+    held.classes = images.classes
+    return held, names

@@ -1,0 +1,108 @@
+"""Images to measure on: the same pixels each time, read once, kept in 8 bits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+
+from fullrank.data import views
+from fullrank.data.batches import crop_each
+from fullrank.data.holding import as_array
+from fullrank.data.images import Images, UnreadableImageError
+from fullrank.data.views import ViewRecipe
+from fullrank.errors import FullrankError
+
+_BLOCK = 256  # images that are read for measuring at a time
+
+
+def load_for_eval(
+    images: Images, indices: Tensor, size: int, unreadable: Callable[[str], None] = lambda name: None
+) -> tuple[Tensor, Tensor]:
+    """Read images as the `eval` recipe shows them, in 8 bits.
+
+    Args:
+        images: The set.
+        indices: Which of its images, `(n,)`.
+        size: Rows and columns of the result.
+        unreadable: Called with the name of each image that cannot be decoded.
+
+    Returns:
+        `(n, 3, size, size)` uint8, and the `(n,)` indices that could be read.
+    """
+    shown, good = [], []
+    for read, batch in _blocks(images, indices, unreadable):
+        for group in batch if isinstance(batch, list) else [batch]:
+            shown.append(_eight_bits(views.eval_view(group if group.ndim == 4 else group[None], size)))
+        good.append(read)
+    return torch.cat(shown), torch.cat(good)
+
+
+def load_view_pairs(
+    images: Images,
+    indices: Tensor,
+    recipes: tuple[ViewRecipe, ViewRecipe],
+    size: int,
+    *,
+    seed: int,
+    step: int,
+    unreadable: Callable[[str], None] = lambda name: None,
+) -> tuple[Tensor, Tensor]:
+    """Make one fixed pair of random views of each image, in 8 bits.
+
+    Returns:
+        The first and the second views, `(n, 3, size, size)` uint8 each; unreadable images are left out.
+    """
+    pairs: tuple[list[Tensor], list[Tensor]] = ([], [])
+    for number, (_, batch) in enumerate(_blocks(images, indices, unreadable)):
+        heights = torch.tensor([image.shape[1] for image in batch])
+        widths = torch.tensor([image.shape[2] for image in batch])
+        for view, (recipe, made) in enumerate(zip(recipes, pairs, strict=True)):
+            drawn = views.draw(recipe, seed=seed, step=step + number, view=view, heights=heights, widths=widths)
+            if isinstance(batch, Tensor):
+                crops = views.crop(batch, drawn, size)
+            else:
+                crops = views.as_float(torch.stack(crop_each(batch, drawn, size)))
+            made.append(_eight_bits(views.appearance(crops, drawn)))
+    return torch.cat(pairs[0]), torch.cat(pairs[1])
+
+
+def _blocks(
+    images: Images, indices: Tensor, unreadable: Callable[[str], None]
+) -> Iterator[tuple[Tensor, Tensor | list[Tensor]]]:
+    """Read images a block at a time, side by side, leaving out those that cannot be decoded.
+
+    Gives the indices of each block that were read, and their images: one `(n, 3, H, W)` tensor if they have one size,
+    else a list.
+    """
+
+    def read(index: int) -> Tensor | None:
+        try:
+            return images.read(index)
+        except UnreadableImageError:
+            unreadable(images.key(index))
+            return None
+
+    found = False
+    whole = as_array(images)
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        for block in indices.split(_BLOCK):
+            if whole is not None:
+                found = True
+                yield block, whole[block]
+                continue
+            decoded = list(pool.map(read, block.tolist()))
+            batch = [image for image in decoded if image is not None]
+            if batch:
+                found = True
+                good = block[torch.tensor([image is not None for image in decoded])]
+                yield good, torch.stack(batch) if len({image.shape for image in batch}) == 1 else batch
+    if not found:
+        raise FullrankError(f"none of {len(indices)} images of {images.name} can be decoded")
+
+
+def _eight_bits(images: Tensor) -> Tensor:
+    return images.mul(255).round_().to(torch.uint8)
