@@ -6,6 +6,7 @@ config.yaml holds no `auto` whose meaning could change before it is resumed.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -157,7 +158,15 @@ def build_loader(config: TrainConfig, data: Data, order: Order, device: torch.de
 
 
 def resolve_machine(config: TrainConfig) -> tuple[TrainConfig, torch.device]:
-    """Choose device and precision, and set the number of threads."""
+    """Choose device and precision, and set the number of threads.
+
+    Raises:
+        FullrankError: There is no such device, or torchrun started several processes.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise FullrankError(
+            f"training runs in one process so far, got WORLD_SIZE={os.environ['WORLD_SIZE']}: start it alone"
+        )
     device = choose_device(config.machine.device)
     precision = choose_precision(config.machine, device)
     if config.machine.threads is not None:
