@@ -1,10 +1,10 @@
 """From an order to the two views of each step: decode, hold, crop, augment.
 
-Two ways to hold images, named in the configuration as `hold`:
+Two ways to hold images:
 
 * `memory`: images of one size are decoded once and stay, in main memory or on the GPU; crops are batched on the
-  device. An order in chunks whose whole set does not fit holds the current pool alone, while a thread decodes the
-  next.
+  device. A set that was not decoded as a whole (`hold=chunks` in a run's configuration) is held a pool at a time, while
+  a thread decodes the next.
 * `stream`: images are decoded and cropped by `DataLoader` workers as steps need them; any sizes, any number.
 
 Both see the same images with the same parameters at the same step; pixels may differ by the rounding to 8 bits that

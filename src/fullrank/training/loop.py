@@ -204,7 +204,8 @@ def _run(
     with (
         TrainingProgress(config, folder.path.name, step, console) as progress,
         caught_signals() as caught,
-        torch.random.fork_rng(),  # the seeding below is this run's affair, not of the program it runs in
+        # the seeding below is this run's affair, not of the program it runs in
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
     ):
         for batch in loader(step):
             # dropout and stochastic depth, where a backbone has them, are a function of the step too
@@ -234,6 +235,7 @@ def _run(
                 record.check_finite(step)
                 checkpoint()
             if stop and not last:
+                record.close()
                 progress.note(
                     f"stopped after step {step} of {config.steps}, and saved; go on with: fullrank train --resume "
                     f"{folder.path}"
