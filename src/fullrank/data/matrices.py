@@ -1,0 +1,412 @@
+"""Feature matrices in files, `(N, D)`: walked over in blocks of rows, never held whole.
+
+`open_matrix` reads three formats, each one that any program can write and that holds no code:
+
+| file           | the matrix                                                                                    |
+|----------------|-----------------------------------------------------------------------------------------------|
+| `.npy`         | a NumPy array of two dimensions, in C or Fortran order and either byte order                  |
+| `.safetensors` | the only tensor of two dimensions, or the one that `key` names                                |
+| `.parquet`     | a column of lists of equal length, or, where there is none, all columns of floating-point numbers |
+"""
+
+from __future__ import annotations
+
+import tokenize
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from fullrank.errors import FullrankError, nearest
+from fullrank.measure.checks import BLOCK_ENTRIES
+from fullrank.measure.moments import DTYPES
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+_MANY = 32  # more tensors than this in one file are a model's weights
+_WEIGHT_NAMES = (".weight", ".bias", ".running_mean")
+
+_SAFETENSORS_DTYPES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U8": "uint8",
+    "BOOL": "bool",
+}
+
+_CONVERSIONS = {
+    ".npz": 'np.save("features.npy", np.load("{name}")["NAME OF THE ARRAY"])',
+    ".csv": 'np.save("features.npy", np.loadtxt("{name}", delimiter=","))',
+    ".tsv": 'np.save("features.npy", np.loadtxt("{name}", delimiter="\\t"))',
+    ".txt": 'np.save("features.npy", np.loadtxt("{name}"))',
+    ".pt": 'np.save("features.npy", torch.load("{name}", weights_only=True).numpy())',
+    ".pth": 'np.save("features.npy", torch.load("{name}", weights_only=True).numpy())',
+}
+
+
+@dataclass(frozen=True)
+class FeatureFile(ABC):
+    """A feature matrix in a file. NaN and infinity are left to whoever measures it.
+
+    Attributes:
+        path: The file.
+        key: The tensor or column that is the matrix, or None where the file holds nothing else.
+        shape: N rows and D columns, both at least 1.
+        dtype: Name of its numbers' type, such as `float32`.
+        ignored: Columns of the file that are left out, such as labels.
+    """
+
+    path: Path
+    key: str | None
+    shape: tuple[int, int]
+    dtype: str
+    ignored: tuple[str, ...] = ()
+
+    def blocks(self, rows: int | None = None) -> Iterator[Tensor]:
+        """Walk over all rows in order, in blocks `(n, D)`, each a copy in the machine's byte order.
+
+        Args:
+            rows: The most rows a block may have; None for about 4 million numbers.
+
+        Raises:
+            FullrankError: `rows` is below 1, or a block cannot be read or is no part of an `(N, D)` matrix.
+        """
+        if rows is not None and rows < 1:
+            raise FullrankError(f"rows of a block must be at least 1, got {rows}")
+        return self._blocks(max(1, BLOCK_ENTRIES // self.shape[1]) if rows is None else rows)
+
+    @abstractmethod
+    def _blocks(self, rows: int) -> Iterator[Tensor]: ...
+
+
+def open_matrix(path: Path | str, *, key: str | None = None) -> FeatureFile:
+    """Open a feature matrix without reading its numbers.
+
+    Args:
+        path: A `.npy`, `.safetensors` or `.parquet` file.
+        key: The tensor or column that is the matrix, for a file that holds several.
+
+    Raises:
+        FullrankError: There is no such file, it is of another format or damaged, or what it holds is not one matrix of
+            at least one row and one column.
+    """
+    path = Path(path)
+    readers = {".npy": _open_npy, ".safetensors": _open_safetensors, ".parquet": _open_parquet}
+    reader = readers.get(path.suffix.lower())
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise FullrankError(f"{path} {what}: give a file of features, {', '.join(readers)}")
+    if reader is None:
+        raise FullrankError(_not_read(path, tuple(readers)))
+    return reader(path, key)
+
+
+def _not_read(path: Path, formats: tuple[str, ...]) -> str:
+    suffix = path.suffix.lower()
+    how = _CONVERSIONS.get(suffix, 'np.save("features.npy", features)').format(name=path.name)
+    message = f"{path} is none of the formats that features are read from, {', '.join(formats)}: convert it, {how}"
+    if suffix in (".pkl", ".pickle", ".joblib"):
+        message += " in the program that made it (opening a pickle runs what is in it)"
+    elif suffix in (".pt", ".pth", ".ckpt", ".bin", ".tar"):
+        message += "; if it holds weights, give --backbone NAME"
+    return message
+
+
+def _checked(path: Path, key: str | None, shape: tuple[int, ...], dtype: str) -> tuple[int, int]:
+    """Return `shape` as (N, D).
+
+    Raises:
+        FullrankError: It is not that of a matrix, or empty, or its numbers are not of a type that is measured.
+    """
+    name = f"{path}, {key!r}," if key is not None else f"{path}"
+    if dtype not in DTYPES:
+        raise FullrankError(
+            f"{name} holds {dtype}: features are real numbers of one of {', '.join(DTYPES)}; convert them to float32"
+        )
+    if len(shape) != 2:
+        do = {
+            0: "that is a single number",
+            1: "if that is one column, reshape(-1, 1)",
+        }.get(len(shape), "pool it over its places, as in features.mean(axis=(2, 3)), or flatten each row")
+        raise FullrankError(f"{name} has shape {shape}, features are a matrix (N, D): {do}")
+    if 0 in shape:
+        raise FullrankError(f"{name} is empty, shape {shape}: give at least one row and one column")
+    return int(shape[0]), int(shape[1])
+
+
+def _damaged(path: Path, error: BaseException) -> FullrankError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return FullrankError(f"{path} cannot be read as {path.suffix.lower()}, it is damaged or cut short: {reason}")
+
+
+# .npy
+
+
+class _NpyFile(FeatureFile):
+    def _blocks(self, rows: int) -> Iterator[Tensor]:
+        import numpy as np
+
+        array = _map_npy(self.path)
+        native = array.dtype.newbyteorder("=")
+        for start in range(0, len(array), rows):
+            yield torch.from_numpy(np.array(array[start : start + rows], dtype=native, order="C"))
+
+
+def _open_npy(path: Path, key: str | None) -> FeatureFile:
+    if key is not None:
+        raise FullrankError(f"{path} holds one array without a name: leave out --key {key}")
+    array = _map_npy(path)
+    return _NpyFile(path, None, _checked(path, None, array.shape, array.dtype.name), array.dtype.name)
+
+
+def _map_npy(path: Path) -> np.ndarray:
+    from numpy.lib import format
+
+    with open(path, "rb") as file:
+        start = file.read(len(format.MAGIC_PREFIX))
+    if start and start != format.MAGIC_PREFIX[: len(start)]:
+        raise FullrankError(
+            f"{path} is not a NumPy array in spite of its name, and was not opened (a pickle would run what is in it): "
+            "save the array with np.save"
+        )
+    try:
+        return format.open_memmap(path, mode="r")
+    except (ValueError, OverflowError, SyntaxError, tokenize.TokenError) as error:
+        if "Python objects" in str(error):
+            raise FullrankError(
+                f"{path} is an array of Python objects, which are not read: rows may differ in length; "
+                'save np.stack(rows).astype("float32")'
+            ) from None
+        raise _damaged(path, error) from None
+
+
+# .safetensors
+
+
+class _SafetensorsFile(FeatureFile):
+    def _blocks(self, rows: int) -> Iterator[Tensor]:
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                matrix = file.get_slice(self.key)
+                for start in range(0, self.shape[0], rows):
+                    yield matrix[start : start + rows]
+        except SafetensorError as error:
+            raise _damaged(self.path, error) from None
+
+
+def _open_safetensors(path: Path, key: str | None) -> FeatureFile:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
+            shapes = {name: tuple(found.get_shape()) for name, found in slices.items()}
+            codes = {name: found.get_dtype() for name, found in slices.items()}
+    except SafetensorError as error:
+        raise _damaged(path, error) from None
+    if metadata.get("format", "").startswith("fullrank.SpectrumMetric/"):
+        raise FullrankError(
+            f"{path} holds a measurement, not features: "
+            "SpectrumMetric.load(path).compute() of fullrank gives its spectrum"
+        )
+    listed = ", ".join(f"{name} {shape}" for name, shape in list(shapes.items())[:8])
+    listed += f" and {len(shapes) - 8} more" if len(shapes) > 8 else ""
+    if key is None:
+        if len(shapes) > _MANY or any(len(shape) > 3 or name.endswith(_WEIGHT_NAMES) for name, shape in shapes.items()):
+            raise FullrankError(
+                f"{path} looks like a model's weights ({listed}): give --backbone NAME to measure the model on images, "
+                "or --key NAME if one of its tensors is a matrix of features"
+            )
+        matrices = [name for name, shape in shapes.items() if len(shape) == 2]
+        if len(matrices) > 1:
+            raise FullrankError(f"{path} holds {len(matrices)} matrices ({listed}): name one with --key NAME")
+        if not matrices and len(shapes) != 1:  # the shape of a single tensor is refused below
+            raise FullrankError(f"{path} holds no matrix (N, D), but {listed or 'nothing'}")
+        key = next(iter(matrices or shapes))
+    elif key not in shapes:
+        raise FullrankError(f"{path} has no tensor {key!r}{nearest(key, shapes)} (it holds {listed})")
+    dtype = _SAFETENSORS_DTYPES.get(codes[key], codes[key])
+    return _SafetensorsFile(path, key, _checked(path, key, shapes[key], dtype), dtype)
+
+
+# .parquet
+
+
+@dataclass(frozen=True)
+class _ListColumn(FeatureFile):
+    """One column of lists: a row of the file is a row of the matrix."""
+
+    def _blocks(self, rows: int) -> Iterator[Tensor]:
+        assert self.key is not None
+        start = 0
+        for columns in _batches(self.path, [self.key], rows):
+            yield _owned(_list_rows(self.path, self.key, columns[0], self.shape[1], start))
+            start += len(columns[0])
+
+
+@dataclass(frozen=True)
+class _ScalarColumns(FeatureFile):
+    """Columns of numbers, side by side."""
+
+    columns: tuple[str, ...] = ()
+
+    def _blocks(self, rows: int) -> Iterator[Tensor]:
+        import numpy as np
+
+        start = 0
+        for columns in _batches(self.path, list(self.columns), rows):
+            block = np.empty((len(columns[0]), len(columns)), self.dtype)
+            for index, (name, column) in enumerate(zip(self.columns, columns, strict=True)):
+                _refuse_null(self.path, name, column, start)
+                block[:, index] = column.to_numpy(zero_copy_only=False)
+            yield torch.from_numpy(block)
+            start += len(block)
+
+
+def _open_parquet(path: Path, key: str | None) -> FeatureFile:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path, memory_map=True) as file:
+            schema, rows = file.schema_arrow, file.metadata.num_rows
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path, error) from None
+    twice = [name for name, count in Counter(schema.names).items() if count > 1]
+    if twice:
+        raise FullrankError(f"{path} has several columns named {twice[0]!r}: rename or drop them")
+    lists = [field.name for field in schema if _is_list_of_numbers(field.type)]
+    if key is not None:
+        if key not in schema.names:
+            raise FullrankError(f"{path} has no column {key!r}{nearest(key, schema.names)} ({_listed(schema.names)})")
+        if key not in lists:
+            raise FullrankError(
+                f"{path}, column {key!r} holds {schema.field(key).type}, not lists of numbers: name a column of lists"
+                + (f" ({_listed(lists)})" if lists else ", or leave out --key to take all columns of numbers")
+            )
+        lists = [key]
+    if len(lists) > 1:
+        raise FullrankError(f"{path} has {len(lists)} columns of lists ({_listed(lists)}): name one with --key NAME")
+    if lists:
+        return _open_lists(path, lists[0], schema, rows)
+    return _open_scalars(path, schema, rows)
+
+
+def _open_lists(path: Path, name: str, schema: pa.Schema, rows: int) -> FeatureFile:
+    kind = schema.field(name).type
+    # pyarrow's names: halffloat, float, double; the type's own name for integers
+    dtype = {"halffloat": "float16", "float": "float32", "double": "float64"}.get(
+        str(kind.value_type), str(kind.value_type)
+    )
+    width = getattr(kind, "list_size", 0)
+    if not width and rows:
+        first = next(_batches(path, [name], 1))[0]
+        _refuse_null(path, name, first, 0)
+        width = len(first.flatten())
+    shape = _checked(path, name, (rows, width), dtype)
+    return _ListColumn(path, name, shape, dtype, tuple(other for other in schema.names if other != name))
+
+
+def _open_scalars(path: Path, schema: pa.Schema, rows: int) -> FeatureFile:
+    import numpy as np
+    import pyarrow as pa
+
+    fields = [field for field in schema if pa.types.is_floating(field.type)]
+    if not fields:
+        columns = _listed([f"{field.name}: {field.type}" for field in schema])
+        raise FullrankError(
+            f"{path} has no column of lists of numbers, nor any of floating-point numbers ({columns or 'no columns'})"
+        )
+    kinds: dict[str, str] = {}  # of each type, the first column
+    for field in fields:
+        kinds.setdefault(np.dtype(field.type.to_pandas_dtype()).name, field.name)
+    if len(kinds) > 1:
+        found = ", ".join(f"{name!r} is {kind}" for kind, name in kinds.items())
+        raise FullrankError(
+            f"{path} mixes types ({found}), and a spectrum has one: convert all columns to one, or drop those that are "
+            "no features"
+        )
+    dtype = next(iter(kinds))
+    chosen = tuple(field.name for field in fields)
+    ignored = tuple(name for name in schema.names if name not in chosen)
+    shape = _checked(path, None, (rows, len(chosen)), dtype)
+    return _ScalarColumns(path, None, shape, dtype, ignored, chosen)
+
+
+def _is_list_of_numbers(kind: Any) -> bool:
+    import pyarrow as pa
+
+    types = pa.types
+    is_list = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+    return is_list and (types.is_floating(kind.value_type) or types.is_integer(kind.value_type))
+
+
+def _batches(path: Path, names: list[str], rows: int) -> Iterator[list[pa.Array]]:
+    """Read some columns in batches of at most `rows` rows."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path, memory_map=True) as file:
+            for batch in file.iter_batches(batch_size=rows, columns=names, use_threads=False):
+                # By name: the file's order of columns wins over the order asked for.
+                yield [batch.column(name) for name in names]
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path, error) from None
+
+
+def _list_rows(path: Path, name: str, column: pa.Array, width: int, start: int) -> np.ndarray:
+    """Return a batch of a column of lists as `(n, width)`; `start` is its first row's number in the file."""
+    import numpy as np
+    import pyarrow.compute as pc
+
+    _refuse_null(path, name, column, start)
+    lengths = np.asarray(pc.list_value_length(column))
+    if (lengths != width).any():
+        row = int((lengths != width).argmax())
+        raise FullrankError(
+            f"{path}, column {name!r} has {lengths[row]} numbers in row {start + row} and {width} in row 0: rows of a "
+            "matrix are of equal length; pool each to one length"
+        )
+    values = column.flatten()
+    if values.null_count:
+        place = int(np.asarray(values.is_null()).argmax())
+        raise FullrankError(
+            f"{path}, column {name!r} lacks number {place % width} of row {start + place // width} (null): "
+            "drop the row or fill it"
+        )
+    return values.to_numpy(zero_copy_only=False).reshape(-1, width)
+
+
+def _refuse_null(path: Path, name: str, column: pa.Array, start: int) -> None:
+    import numpy as np
+
+    if column.null_count:
+        row = start + int(np.asarray(column.is_null()).argmax())
+        raise FullrankError(
+            f"{path}, column {name!r} has no value in row {row} (null; pandas writes NaN so): drop the row or fill it"
+        )
+
+
+def _owned(array: np.ndarray) -> Tensor:
+    """Return a copy: what Arrow hands out without one may be read-only memory of the file."""
+    return torch.from_numpy(array.copy())
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
