@@ -13,6 +13,7 @@ import tyro
 
 from fullrank._version import __version__
 from fullrank.errors import FullrankError
+from fullrank.inspection.options import Options
 from fullrank.training.config import TrainConfig, read_config
 from fullrank.training.presets import PRESETS
 from fullrank.training.presets import preset as named_preset
@@ -95,6 +96,53 @@ class Report:
         return 0
 
 
+@dataclass(frozen=True)
+class Inspect:
+    """Measure any encoder: singular values, label-free scores, and a verdict on collapse.
+
+    Prints a table, a verdict on each X and what can be compared, and writes one self-contained HTML page.
+    """
+
+    what: tyro.conf.Positional[tuple[str, ...]]
+    """A run's folder or a checkpoint of `fullrank train`; the name of a timm model (give --images); a weights file
+    (.safetensors, .pt, .pth; give --backbone and --images); a feature matrix (.npy, .safetensors, .parquet)."""
+    options: Annotated[Options, tyro.conf.arg(name="")] = field(default_factory=Options)
+    out: Path | None = None
+    """The page to write; ./inspect.html when left out, and none with --json."""
+    json: bool = False
+    """Print everything as JSON, for programs."""
+
+    def run(self) -> int:
+        """Inspect, print and write."""
+        import json
+
+        from rich.console import Console
+
+        from fullrank.inspection.compare import comparison
+        from fullrank.inspection.inspect import inspect
+        from fullrank.inspection.table import show
+        from fullrank.report.inspection import check_page, write_inspection
+        from fullrank.training.progress import counting
+
+        out = Path("inspect.html") if self.out is None and not self.json else self.out
+        if out is not None:
+            check_page(out)
+        with counting(Console(stderr=True)) as progress:
+            found = inspect(self.what, self.options, progress=progress)
+        if self.json:
+            document = {
+                "fullrank": __version__,
+                "inspected": [each.as_dict() for each in found],
+                "comparison": comparison(found),
+            }
+            print(json.dumps(document, indent=2, allow_nan=False))
+        else:
+            show(found, Console())
+        if out is not None:
+            print(f"page: {write_inspection(found, out)}", file=sys.stderr if self.json else sys.stdout)
+        return 0
+
+
 def _write_report(runs: list[Path], out: Path) -> None:
     from fullrank.report.page import write_report
 
@@ -129,7 +177,7 @@ def main(arguments: list[str]) -> int:
     return 1
 
 
-def _parse(arguments: list[str]) -> Demo | Train | Report:
+def _parse(arguments: list[str]) -> Demo | Train | Report | Inspect:
     """Parse the command line; --preset, --config and --resume are read first: the other flags change what they name."""
     base = TrainConfig()
     if arguments[:1] == ["train"]:
@@ -138,6 +186,7 @@ def _parse(arguments: list[str]) -> Demo | Train | Report:
         Annotated[Demo, tyro.conf.subcommand("demo")]
         | Annotated[Train, tyro.conf.subcommand("train", default=Train(base))]
         | Annotated[Report, tyro.conf.subcommand("report")]
+        | Annotated[Inspect, tyro.conf.subcommand("inspect")]
     )
     return tyro.cli(command, prog=PROGRAM, args=arguments, description=DESCRIPTION)
 

@@ -138,6 +138,16 @@ def test_normalised_zero_rows_stay_zero():
     assert gap(measured(x, normalize=True), expected) < 1e-12
 
 
+@pytest.mark.parametrize("settings", [{}, {"exact": True}, {"fast": True}, {"center": False}])
+def test_a_centred_metric_knows_the_uncentred_spectrum_too(settings):
+    x = prescribed(300, torch.linspace(1, 0.1, 8, dtype=torch.float64), mean=3.0)
+    metric = measured(x, batch=64, **settings)
+    uncentred = metric.compute_uncentered()
+    assert gap(uncentred.singular_values, svd(x, center=False)) < 1e-6
+    assert uncentred.protocol["center"] is False
+    assert metric.compute().protocol["center"] is settings.get("center", True)
+
+
 @pytest.mark.parametrize("n", [2, 3, 30, 63, 64, 65, 200])
 @pytest.mark.parametrize("exact", [False, True])
 def test_few_rows_keep_the_smaller_side(n, exact):
@@ -248,7 +258,8 @@ def _process(rank, folder):
         metric.sync()
         together = metric.count
         metric.unsync()
-        results[name] = (spectrum.singular_values, spectrum.protocol["n"], own, together)
+        uncentred = metric.compute_uncentered()
+        results[name] = (spectrum.singular_values, spectrum.protocol["n"], own, together, uncentred.singular_values)
     torch.save(results, f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
@@ -260,7 +271,9 @@ def test_two_processes_equal_one(tmp_path):
             x, exact, cuts = _case(name)
             one = measured(x, batch=64, exact=exact).compute()
             assert gap(result[0], one.singular_values) < 1e-12, name
-            assert result[1:] == (2000, cuts[rank] + 1, 2002)
+            assert result[1:4] == (2000, cuts[rank] + 1, 2002)
+            twice = torch.cat([x, *(part[:1] for part in x.split(cuts))])
+            assert gap(result[4], svd(twice, center=False)) < 1e-9, name
 
 
 def test_behaves_as_a_torchmetric():
@@ -332,6 +345,8 @@ def test_refuses_what_is_not_finite_and_keeps_what_it_had(bad, normalize, seen, 
 
 
 def test_errors_say_what_to_do():
+    with pytest.raises(FullrankError, match="no features were given"):
+        SpectrumMetric(8).compute_uncentered()
     metric = SpectrumMetric(4)
     with (
         pytest.raises(FullrankError, match=r"no features were given: call update\(features\)"),

@@ -1,21 +1,13 @@
-import csv
-from pathlib import Path
-
 import pytest
 import torch
 
 import fullrank
+from fullrank.data import views
+from fullrank.data.images import open_images
+from fullrank.data.still import load_for_eval
 from fullrank.measure.spectrum import Spectrum
-from fullrank.measure.verdict import judge
-
-PUBLISHED = Path(__file__).parents[3] / "shared/data/published_spectra/simsiam_resnet18_imagenet.csv"
-
-
-def published(percent):
-    if not PUBLISHED.is_file():
-        pytest.skip("the published spectra are not at ../shared/data")
-    with PUBLISHED.open() as file:
-        return Spectrum(torch.tensor([float(row[f"percent_{percent}"]) for row in csv.DictReader(file)]))
+from fullrank.measure.verdict import isotropic_auc, judge
+from fullrank.models.backbones import backbone
 
 
 def gaussian(n, d, seed=0):
@@ -68,21 +60,87 @@ def test_too_few_features_are_judged_on_what_they_span_and_it_is_said():
     ("percent", "level"),
     [(1, "healthy"), (5, "partial"), (10, "partial"), (20, "partial"), (50, "partial"), (100, "partial")],
 )
-def test_published_spectra(percent, level):
-    verdict = judge(published(percent))
+def test_published_spectra(percent, level, published_spectra):
+    verdict = judge(Spectrum(torch.tensor(published_spectra[percent])))
     assert verdict.level == level
     # 5 % has the best k-NN of the sweep: partial for its 69 dead directions, and said to be borderline.
     assert ("borderline" in verdict.text) == (percent == 5)
     assert ("few directions" in verdict.text) == (percent >= 10)
 
 
-def test_what_the_encoder_started_with_is_said():
-    start, after = published(10), published(20)
+def test_what_the_encoder_started_with_is_said(published_spectra):
+    start, after = (Spectrum(torch.tensor(published_spectra[share])) for share in (10, 20))
     assert "no more so than the untrained encoder" in judge(start, init=start).text
     assert "it had AUC 0.845 and 87 dead before training" in judge(after, init=start).text
     assert "training" not in judge(after, init=Spectrum(torch.ones(3))).text
 
 
-def test_scale_does_not_matter():
-    spectrum = published(50)
+def test_scale_does_not_matter(published_spectra):
+    spectrum = Spectrum(torch.tensor(published_spectra[50]))
     assert judge(Spectrum(spectrum.singular_values * 1e-6)) == judge(spectrum)
+
+
+@pytest.mark.parametrize(("n", "d"), [(2048, 256), (1280, 256), (300, 256), (128, 256), (1000, 64)])
+def test_isotropic_auc_is_what_gaussian_features_show(n, d):
+    values = torch.linalg.svdvals(gaussian(n, d))
+    assert isotropic_auc(n, d) == pytest.approx(Spectrum(values).auc, abs=1e-3)
+
+
+@pytest.mark.parametrize("ratio", [1.5, 3, 8])
+@pytest.mark.parametrize("decay", ["k^-0.5", "k^-1", "half dead", "one large", "exponential"])
+def test_a_finite_sample_raises_auc_by_no_more_than_it_does_for_equal_directions(decay, ratio):
+    d = 128
+    k = torch.arange(1, d + 1, dtype=torch.float64)
+    spread = {
+        "k^-0.5": k**-0.5,
+        "k^-1": 1 / k,
+        "half dead": torch.where(k <= d // 2, 1.0, 1e-4),
+        "one large": torch.where(k <= 1, 10.0, 1.0),
+        "exponential": 10 ** (-4 * k / d),
+    }[decay]
+    n = int(ratio * d)
+    excess = fullrank.spectrum(gaussian(n, d) * spread).auc - Spectrum(spread).auc
+    assert -0.005 < excess < isotropic_auc(n, d) - (d + 1) / (2 * d) + 0.005
+
+
+def test_confidence_follows_n_against_d():
+    spread = torch.arange(1, 65, dtype=torch.float64) ** -0.9
+    few, some, many = (judge(fullrank.spectrum(gaussian(n, 64) * spread)) for n in (40, 200, 6400))
+    assert (few.confidence, many.confidence) == ("low", "high")
+    assert "cannot span" in few.certainty
+    assert "6400 images for 64 directions" in many.certainty
+    assert some.confidence in ("low", "medium")
+    # equal directions, so few images that the sample alone makes it look concentrated: not to be believed
+    curved = judge(fullrank.spectrum(gaussian(80, 64) * torch.arange(1, 65) ** -0.35))
+    assert (curved.level, curved.confidence) == ("partial", "low")
+    assert "without that it would be healthy" in curved.certainty
+    assert judge(Spectrum(torch.ones(8))).certainty == "how many images the spectrum is of is not known"
+
+
+@pytest.mark.parametrize("percent", [10, 20, 50, 100])
+def test_each_published_spectrum_is_told_by_its_own_numbers(percent, published_spectra):
+    made = Spectrum(torch.tensor(published_spectra[percent]))
+    verdict = judge(made)
+    assert f"AUC {made.auc:.3f}" in verdict.text
+    assert f"[Li22]'s ResNet-18 on {percent} % of ImageNet" in verdict.text
+    assert "untrained" not in verdict.text
+    assert any("hybrid" in remedy.text and "2209.15007" in remedy.source for remedy in verdict.remedies)
+
+
+def test_random_weights_are_recognised_told_or_not():
+    """An untrained ResNet's spectrum is concentrated as a collapsed one's is, in fewer directions yet."""
+    model = backbone("resnet18_w16", image_size=16).eval()
+    pixels, _ = load_for_eval(open_images("digits"), torch.arange(640), 16)
+    with torch.no_grad():
+        spectrum = fullrank.spectrum(model(views.normalise(views.as_float(pixels))))
+    guessed = judge(spectrum)
+    assert guessed.level == "partial"
+    assert "is seen in untrained ResNets too" in guessed.text
+    known = judge(spectrum, untrained=True)
+    assert "its weights are random" in known.text
+    assert known.remedies == ()
+    assert "no more so than the untrained encoder" in judge(spectrum, init=spectrum).text
+
+
+def test_layer_is_named():
+    assert judge(Spectrum(torch.ones(8), {"layer": "embedding"})).layer == "embedding"

@@ -2,7 +2,8 @@ import numpy as np
 from run_folders import make_run
 
 from fullrank.report import figures
-from fullrank.report.side import COLOURS, DASHES, sides
+from fullrank.report.look import COLOURS, DASHES
+from fullrank.report.side import sides
 from fullrank.training.runs import read_run
 
 
@@ -32,9 +33,9 @@ def test_the_readers_matplotlib_settings_do_not_matter(tmp_path):
     import matplotlib
 
     shown = sides([read_run(make_run(tmp_path / "run"))])
-    expected = figures.final_spectra(shown, key="x")
+    expected = figures.relative_spectra([(side, side.spectrum(-1)) for side in shown], key="x")
     with matplotlib.rc_context({"font.size": 30, "svg.fonttype": "path", "axes.grid": False}):
-        assert figures.final_spectra(shown, key="x") == expected
+        assert figures.relative_spectra([(side, side.spectrum(-1)) for side in shown], key="x") == expected
         assert matplotlib.rcParams["font.size"] == 30
 
 

@@ -6,8 +6,10 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import PIL.Image
 import torch
 from torch import Tensor
+from torchvision.transforms.functional import to_pil_image
 
 from fullrank.data import views
 from fullrank.data.batches import crop_each
@@ -33,12 +35,8 @@ def load_for_eval(
     Returns:
         `(n, 3, size, size)` uint8, and the `(n,)` indices that could be read.
     """
-    shown, good = [], []
-    for read, batch in _blocks(images, indices, unreadable):
-        for group in batch if isinstance(batch, list) else [batch]:
-            shown.append(_eight_bits(views.eval_view(group if group.ndim == 4 else group[None], size)))
-        good.append(read)
-    return torch.cat(shown), torch.cat(good)
+    blocks = list(eval_blocks(images, indices, size, unreadable))
+    return torch.cat([shown for shown, _ in blocks]), torch.cat([read for _, read in blocks])
 
 
 def load_view_pairs(
@@ -56,18 +54,65 @@ def load_view_pairs(
     Returns:
         The first and the second views, `(n, 3, size, size)` uint8 each; unreadable images are left out.
     """
-    pairs: tuple[list[Tensor], list[Tensor]] = ([], [])
+    blocks = list(view_blocks(images, indices, recipes, size, seed=seed, step=step, unreadable=unreadable))
+    return torch.cat([first for first, _ in blocks]), torch.cat([second for _, second in blocks])
+
+
+def eval_blocks(
+    images: Images, indices: Tensor, size: int, unreadable: Callable[[str], None] = lambda name: None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Walk over what `load_for_eval` returns, some hundred images at a time."""
+    for read, batch in _blocks(images, indices, unreadable):
+        groups = [image[None] for image in batch] if isinstance(batch, list) else [batch]
+        yield torch.cat([_eight_bits(views.eval_view(group, size)) for group in groups]), read
+
+
+def transformed_blocks(
+    images: Images,
+    indices: Tensor,
+    transform: Callable[[PIL.Image.Image], Tensor],
+    unreadable: Callable[[str], None] = lambda name: None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Walk over images as somebody else's transform of PIL images shows them.
+
+    Yields:
+        What it returns, stacked, and the indices that could be read.
+    """
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        for read, batch in _blocks(images, indices, unreadable):
+            yield torch.stack(list(pool.map(lambda image: transform(to_pil_image(image)), batch))), read
+
+
+def view_blocks(
+    images: Images,
+    indices: Tensor,
+    recipes: tuple[ViewRecipe, ViewRecipe],
+    size: int,
+    *,
+    seed: int,
+    step: int,
+    count: int = 2,
+    unreadable: Callable[[str], None] = lambda name: None,
+) -> Iterator[tuple[Tensor, ...]]:
+    """Walk over `count` random views of each image, of the two recipes in turn, some hundred images at a time.
+
+    Yields:
+        A tensor for each view, `(n, 3, size, size)` uint8; unreadable images are left out.
+    """
     for number, (_, batch) in enumerate(_blocks(images, indices, unreadable)):
         heights = torch.tensor([image.shape[1] for image in batch])
         widths = torch.tensor([image.shape[2] for image in batch])
-        for view, (recipe, made) in enumerate(zip(recipes, pairs, strict=True)):
-            drawn = views.draw(recipe, seed=seed, step=step + number, view=view, heights=heights, widths=widths)
+        made = []
+        for view in range(count):
+            drawn = views.draw(
+                recipes[view % 2], seed=seed, step=step + number, view=view, heights=heights, widths=widths
+            )
             if isinstance(batch, Tensor):
                 crops = views.crop(batch, drawn, size)
             else:
                 crops = views.as_float(torch.stack(crop_each(batch, drawn, size)))
             made.append(_eight_bits(views.appearance(crops, drawn)))
-    return torch.cat(pairs[0]), torch.cat(pairs[1])
+        yield tuple(made)
 
 
 def _blocks(

@@ -130,16 +130,32 @@ class SpectrumMetric(Metric):
     def compute(self) -> Spectrum:
         """Return the spectrum of everything absorbed, by all processes.
 
-         Its protocol adds `method` ("moments", "exact" or "fast moments") and `floor`, the singular
+        Its protocol adds `method` ("moments", "exact" or "fast moments") and `floor`, the singular
         value, relative to the largest, below which values are rounding noise.
 
         Raises:
-             FullrankError: Nothing was absorbed, or a single row is to be centred.
+            FullrankError: Nothing was absorbed, or a single row is to be centred.
         """
-        seen = moments.unpack(self.state)
+        return self._spectrum(moments.unpack(self.state), self.center)
+
+    def compute_uncentered(self) -> Spectrum:
+        """Return the spectrum about zero of everything absorbed, by all processes: RankMe as published is of it.
+
+        A centred metric knows both spectra: the mean's direction is added to what it holds.
+
+        Raises:
+            FullrankError: Nothing was absorbed.
+        """
+        if not self.center:
+            return self.compute()
+        with self.sync_context(self.dist_sync_fn, self.process_group, self._to_sync, self._should_unsync):
+            seen = moments.unpack(self.state)
+            return self._spectrum(moments.about_zero(seen) if seen.count else seen, False)
+
+    def _spectrum(self, seen: moments.Moments, center: bool) -> Spectrum:
         if seen.count == 0:
             raise FullrankError("no features were given: call update(features) before compute()")
-        if self.center and seen.count < 2:
+        if center and seen.count < 2:
             raise FullrankError(
                 "features have one row, and centring leaves nothing of it: give at least two, or center=False"
             )
@@ -148,7 +164,7 @@ class SpectrumMetric(Metric):
             {
                 "n": seen.count,
                 "d": self.dim,
-                "center": self.center,
+                "center": center,
                 "normalize": self.normalize,
                 "dtype": seen.dtype,
                 "method": ("exact", "moments", "fast moments")[seen.form],

@@ -249,6 +249,19 @@ def merge(a: Moments, b: Moments, *, center: bool = True, exact: bool = False) -
     return Moments(n, shift, total, matrix, form, a.dtype)
 
 
+def about_zero(moments: Moments) -> Moments:
+    """Return the moments about zero of what was absorbed about its mean: C + N m m^T."""
+    mean = moments.shift + moments.offset
+    row = (math.sqrt(moments.count) * mean)[None]
+    zero = torch.zeros_like(moments.shift)
+    if moments.form == ROOT:
+        matrix = torch.cat([moments.matrix, row])
+    else:
+        matrix = moments.matrix.clone()
+        add_gram_(matrix, row)
+    return replace(moments, shift=zero, total=moments.count * mean, matrix=matrix)
+
+
 def singular_values(moments: Moments) -> Tensor:
     """Return the D singular values, `(D,)`, descending; directions that no row reaches are zero.
 

@@ -1,16 +1,21 @@
-"""A spectrum put in words: collapsed, partial or healthy, and why.
+"""A spectrum put in words: collapsed, partial or healthy, why, how sure that is, and what to do.
 
-The bands come from the six ResNet-18 spectra that [Li22] released with their code: SimSiam on parts of
-ImageNet, D = 512. In their Fig. 2 k-NN accuracy peaks at 5 % of the images. The spectra say:
+The bands come from data. [Li22] released the spectra of six ResNet-18, SimSiam on parts of ImageNet, D = 512; in
+their Fig. 2 k-NN accuracy peaks at 5 % of the images. "Way" is the AUC's way from its floor (D+1)/(2D), all directions
+equal, to 1, a single one:
 
-| images | AUC  | participation ratio | dead (below 1e-3 of the largest) | level here              |
-|--------|------|---------------------|----------------------------------|-------------------------|
-| 1 %    | .610 | 160                 | 3                                | healthy                 |
-| 5 %    | .748 | 67                  | 69                               | partial, for dead alone |
-| 10 %   | .845 | 12.8                | 87                               | partial                 |
-| 20 %   | .879 | 5.2                 | 118                              | partial                 |
-| 50 %   | .871 | 14.9                | 100                              | partial                 |
-| 100 %  | .858 | 4.2                 | 107                              | partial                 |
+| images | AUC  | way | participation ratio | dead (below 1e-3 of the largest) | level here              |
+|--------|------|-----|---------------------|----------------------------------|-------------------------|
+| 1 %    | .610 | .22 | 160                 | 3                                | healthy                 |
+| 5 %    | .748 | .50 | 67                  | 69                               | partial, for dead alone |
+| 10 %   | .845 | .69 | 12.8                | 87                               | partial                 |
+| 20 %   | .879 | .76 | 5.2                 | 118                              | partial                 |
+| 50 %   | .871 | .74 | 14.9                | 100                              | partial                 |
+| 100 %  | .858 | .72 | 4.2                 | 107                              | partial                 |
+
+Untrained ResNets (`resnet18`, `resnet34` and `resnet18_w16`, two seeds each on CIFAR-10, `resnet18` on Tiny ImageNet,
+`resnet18_w16` on digits; random weights, eval mode) have a way of .75 to .84, 8 to 17 % dead, and a participation
+ratio of 1.4 to 2.8, below every published one.
 
 So a level describes a spectrum and does not rank encoders: the best of the six is a borderline "partial", and
 the one with the healthiest spectrum is not the best. [Li22] read the spectrum beside the loss for this.
@@ -20,24 +25,91 @@ Reference: Li, Efros, Pathak, ECCV 2022 (https://arxiv.org/abs/2209.15007), Figs
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
+
 from fullrank.measure.spectrum import Spectrum
 
-# Our choice. Untrained ResNets come near the first of the two (2.0 was seen), but not the second.
+Level = Literal["collapsed", "partial", "healthy"]
+Confidence = Literal["high", "medium", "low"]
+
+# Our choice, below what untrained ResNets come near (1.4 was seen, but with AUC .90).
 RANK_ONE_PARTICIPATION, RANK_ONE_AUC = 1.5, 0.97
-# Share of the way from the AUC's floor to 1: AUC .80 at D = 512, midway between the 5 % and 10 % spectra.
-CONCENTRATED = 0.6
+CONCENTRATED = 0.6  # of the way: AUC .80 at D = 512, midway between the 5 % and 10 % spectra
 DEAD_SHARE = 0.05  # between the 1 % spectrum's 0.6 % and the 5 % spectrum's 13.5 %
 BORDERLINE_SHARE = 0.15  # just above the 5 % spectrum's 13.5 %
-ENOUGH = 5  # N / D below which the finite sample bends the spectrum: there, equal directions give AUC .57, not .50
+UNTRAINED_PARTICIPATION = 3.0  # between the untrained ResNets' 2.8 and the published 4.2
+ENOUGH = 5  # N / D from which the finite sample raises AUC by at most .067 (`isotropic_auc`)
+MARGIN = 0.02  # AUC between seeds of one recipe: runs with k-NN 35 to 40 % on CIFAR-10 lay .016 apart
+PUBLISHED_WAYS = {"1 %": 0.22, "5 %": 0.50, "10 %": 0.69, "100 %": 0.72, "50 %": 0.74, "20 %": 0.76}
 
 _HEADLINES = {
     "collapsed": "Collapsed",
     "partial": "Partial dimensional collapse",
     "healthy": "Healthy spectrum",
 }
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """Something to try.
+
+    Attributes:
+        text: What to do.
+        source: Where it was seen to help, or why it should.
+    """
+
+    text: str
+    source: str
+
+
+_LI = "[Li22] https://arxiv.org/abs/2209.15007"
+_PREDICTOR = Remedy(
+    "keep the predictor's learning rate constant, and look that the optimiser does",
+    "Chen, He 2021, section 4.2, https://arxiv.org/abs/2011.10566",
+)
+_EMA = Remedy(
+    "make the targets with a moving average of the encoder: BYOL and MoCo-v3 did not collapse where SimSiam did",
+    _LI,
+)
+_DECAY = Remedy(
+    "lower the weight decay or the learning rate: their product, summed over the steps, decides which modes die",
+    "Tian, Chen, Ganguli 2021, https://arxiv.org/abs/2102.06810",
+)
+REMEDIES: dict[Level, tuple[Remedy, ...]] = {
+    "collapsed": (
+        Remedy(
+            "look that the targets are without gradient, and that a predictor follows the projector",
+            "Chen, He 2021, 4.1",
+        ),
+        _PREDICTOR,
+        _DECAY,
+        _EMA,
+    ),
+    "partial": (
+        Remedy(
+            "present the data in chunks first, in many passes afterwards (--order hybrid): +18 points for ResNet-18 on "
+            "ImageNet",
+            _LI,
+        ),
+        Remedy(
+            "widen the representation: ResNet-50, of 2048 dimensions, did not collapse where ResNet-18 and -34 did",
+            _LI,
+        ),
+        Remedy(
+            "widen the projector inside: [Li22]'s is as wide as the backbone; ResNet-18 with 2048 held on smaller sets",
+            "solo-learn's recipes for CIFAR and ImageNet-100, https://github.com/vturrisi/solo-learn",
+        ),
+        _EMA,
+        _PREDICTOR,
+        _DECAY,
+    ),
+    "healthy": (),
+}
+"""What to try at each level, for methods without negatives; nothing of it was tried on the encoder at hand."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +120,18 @@ class Verdict:
         level: "collapsed" (constant, or a single direction), "partial" (directions dead, or variation
             concentrated in few), or "healthy" (neither).
         reasons: What led there, then what to be careful about; each a clause without a full stop.
+        confidence: "high", "medium" or "low": how sure the level is, given N, D and the distance to the next band.
+        certainty: Why, in one clause.
+        remedies: What to try, with its source.
+        layer: The layer that was judged, where the spectrum's protocol names it.
     """
 
-    level: Literal["collapsed", "partial", "healthy"]
+    level: Level
     reasons: tuple[str, ...]
+    confidence: Confidence = "medium"
+    certainty: str = ""
+    remedies: tuple[Remedy, ...] = ()
+    layer: str | None = None
 
     @property
     def headline(self) -> str:
@@ -64,7 +144,7 @@ class Verdict:
         return f"{self.headline}: {'; '.join(self.reasons)}."
 
 
-def judge(spectrum: Spectrum, *, init: Spectrum | None = None) -> Verdict:
+def judge(spectrum: Spectrum, *, init: Spectrum | None = None, untrained: bool = False) -> Verdict:
     """Judge a spectrum of representations; a pure function of what it is given.
 
     - **collapsed**: no variation at all, or effectively rank one: participation ratio below 1.5 and AUC above
@@ -73,18 +153,21 @@ def judge(spectrum: Spectrum, *, init: Spectrum | None = None) -> Verdict:
       lies more than .6 of the way from its floor (D+1)/(2D) to 1, which is .80 at D = 512.
     - **healthy**: neither.
 
-    The module's table holds the published spectra behind the bands. The level describes this spectrum, not
-    what training did: an untrained ResNet-18 has AUC .84 to .89 and about a tenth of its directions dead, and
-    is "partial" too. Give `init` to have that said.
+    The module's table holds the spectra behind the bands. The level describes this spectrum, not what training did: an
+    untrained ResNet is "partial" too, and so may one be that was trained for too short a time. Give `init` to have that
+    said.
 
     A spectrum has no scale to compare with: features that are constant but for isotropic rounding noise look
     healthy here. Only their standard deviation beside their mean shows that.
 
-    Where `spectrum.protocol` names `n` and N <= D, only the directions that N features can span are judged.
+    Where `spectrum.protocol` names `n` and N <= D, only the directions that N features can span are judged. A finite
+    sample raises AUC, by no more than it does for isotropic features (`isotropic_auc`): `confidence` is low where
+    the level hangs on that.
 
     Args:
         spectrum: Of the backbone's output, centred and not normalised, over N images, N several times D.
         init: The spectrum of the same encoder before training, taken with the same protocol.
+        untrained: Whether its weights are known to be random: then that is said, and no remedy.
 
     >>> import torch
     >>> judge(Spectrum(torch.ones(64))).text
@@ -92,38 +175,121 @@ def judge(spectrum: Spectrum, *, init: Spectrum | None = None) -> Verdict:
     >>> judge(Spectrum(torch.zeros(64))).text
     'Collapsed: features are constant, the same for every image.'
     """
-    if spectrum.singular_values[0] == 0:
-        return Verdict("collapsed", ("features are constant, the same for every image",))
     seen, cautions = _spanned(spectrum)
+    level, reasons = _level(seen)
+    if untrained:
+        reasons = ("its weights are random, which says nothing about any training", *reasons)
+    elif level != "healthy" and seen.singular_values[0] > 0:
+        reasons = (*reasons, *_against(seen, init))
+    confidence, certainty = _confidence(spectrum, seen, level)
+    layer = spectrum.protocol.get("layer")
+    return Verdict(level, (*reasons, *cautions), confidence, certainty, () if untrained else REMEDIES[level], layer)
+
+
+def way(auc: float, dim: int) -> float:
+    """Return how far an AUC lies from its floor, all directions equal (0), to a single one (1).
+
+    >>> way(0.75, 1), round(way(0.8, 512), 3)
+    (1.0, 0.599)
+    """
+    floor = (dim + 1) / (2 * dim)
+    return (auc - floor) / (1 - floor) if dim > 1 else 1.0
+
+
+def isotropic_auc(n: int, dim: int) -> float:
+    """Return the AUC that N features in D equal directions are expected to show, above the floor (D+1)/(2D).
+
+    Their sample variances follow the law of Marchenko and Pastur of ratio D / N, not one value; the singular values
+    are the roots of its quantiles. With N < D, of the N directions that N features span.
+
+    Reference:
+        Marchenko, Pastur 1967, https://doi.org/10.1070/SM1967v001n04ABEH001994
+
+    >>> round(isotropic_auc(8 * 512, 512), 3), round(isotropic_auc(100 * 512, 512), 3)
+    (0.553, 0.515)
+    """
+    n, dim = max(n, dim), min(n, dim)
+    ratio = dim / n
+    low, high = (1 - math.sqrt(ratio)) ** 2, (1 + math.sqrt(ratio)) ** 2
+    # An angle in place of the variance, so that the density's roots at both ends do no harm.
+    angle = torch.linspace(0, math.pi, 4001, dtype=torch.float64)
+    variance = (low + high) / 2 - (high - low) / 2 * angle.cos()
+    density = angle.sin() ** 2 / variance.clamp(min=1e-12)
+    mass = torch.cat([torch.zeros(1, dtype=torch.float64), torch.cumulative_trapezoid(density, angle)])
+    places = (torch.arange(dim, dtype=torch.float64) + 0.5) / dim * mass[-1]
+    above = torch.searchsorted(mass, places).clamp(1, len(mass) - 1)
+    share = (places - mass[above - 1]) / (mass[above] - mass[above - 1]).clamp(min=1e-300)
+    return Spectrum((variance[above - 1] + share * (variance[above] - variance[above - 1])).sqrt()).auc
+
+
+def _level(seen: Spectrum) -> tuple[Level, tuple[str, ...]]:
+    if seen.singular_values[0] == 0:
+        return "collapsed", ("features are constant, the same for every image",)
     auc, dim, dead = seen.auc, seen.dim, seen.dead()
     floor = (dim + 1) / (2 * dim)
     if dim > 1 and seen.participation_ratio < RANK_ONE_PARTICIPATION and auc > RANK_ONE_AUC:
-        reason = (
+        return "collapsed", (
             "nearly all variation lies in one direction (participation ratio "
-            f"{seen.participation_ratio:.2f}, AUC {auc:.3f}; both are 1 at rank one)"
+            f"{seen.participation_ratio:.2f}, AUC {auc:.3f}; both are 1 at rank one)",
         )
-        return Verdict("collapsed", (reason, *_against(seen, init), *cautions))
-    concentrated = dim > 1 and auc - floor > CONCENTRATED * (1 - floor)
+    concentrated = dim > 1 and way(auc, dim) > CONCENTRATED
     reasons = []
     if dead >= DEAD_SHARE * dim:
         reasons.append(f"{dead} of {dim} directions are dead, below 1e-3 of the largest")
         if not concentrated and dead < BORDERLINE_SHARE * dim:
             reasons.append("borderline: the rest is well spread, as in [Li22]'s best ResNet-18, with 13 % dead")
     if concentrated:
+        half = int((seen.explained < 0.5).sum()) + 1
         reasons.append(
-            f"the variation sits in few directions: AUC {auc:.3f}, {100 * (auc - floor) / (1 - floor):.0f} % of the "
-            f"way from all equal ({floor:.3f}) to a single one (1)"
+            f"the variation sits in few directions: {half} of {dim} hold half of the sum of singular values, AUC "
+            f"{auc:.3f}, {100 * way(auc, dim):.0f} % of the way from all equal ({floor:.3f}) to a single one (1), "
+            f"{_beside_published(way(auc, dim))}"
         )
     if reasons:
-        return Verdict("partial", (*reasons, *_against(seen, init), *cautions))
-    summary = f"AUC {auc:.3f} ({floor:.3f} when all {dim} directions are equal), {dead or 'none'} dead"
-    return Verdict("healthy", (summary, *cautions))
+        return "partial", tuple(reasons)
+    return "healthy", (f"AUC {auc:.3f} ({floor:.3f} when all {dim} directions are equal), {dead or 'none'} dead",)
+
+
+def _beside_published(position: float) -> str:
+    """Say which published spectrum is nearest, as far along the way."""
+    nearest = min(PUBLISHED_WAYS, key=lambda share: abs(PUBLISHED_WAYS[share] - position))
+    if position > max(PUBLISHED_WAYS.values()) + MARGIN:
+        return "further than any of [Li22]'s ResNet-18 (76 %)"
+    return f"as [Li22]'s ResNet-18 on {nearest} of ImageNet ({100 * PUBLISHED_WAYS[nearest]:.0f} %)"
+
+
+def _confidence(given: Spectrum, seen: Spectrum, level: Level) -> tuple[Confidence, str]:
+    """Say whether the level would stand with more images, or another seed."""
+    n, dim = given.protocol.get("n"), given.dim
+    if seen.singular_values[0] == 0:
+        return "high", "nothing varies"
+    if n is not None and n <= dim:
+        return "low", f"{n} images cannot span {dim} directions"
+    edge = _auc_at(CONCENTRATED, dim)
+    excess = 0.0 if n is None else isotropic_auc(n, dim) - (dim + 1) / (2 * dim)
+    alive = seen.dead() < DEAD_SHARE * seen.dim  # dead directions are dead whatever the AUC
+    if level == "partial" and alive and edge < seen.auc <= edge + excess:
+        return "low", (
+            f"{n} images for {dim} directions may raise AUC by up to {excess:.3f}, and without that it would be healthy"
+        )
+    if n is not None and n < ENOUGH * dim and level != "healthy":
+        return "medium", f"{n} images are few for {dim} directions, which may raise AUC by up to {excess:.3f}"
+    if level != "collapsed" and alive and abs(seen.auc - edge) < MARGIN:
+        return "medium", f"AUC is within {MARGIN} of the band's edge {edge:.3f}, as much as seeds of one recipe differ"
+    if n is None:
+        return "medium", "how many images the spectrum is of is not known"
+    return "high", f"{n} images for {dim} directions may raise AUC by no more than {excess:.3f}"
+
+
+def _auc_at(position: float, dim: int) -> float:
+    floor = (dim + 1) / (2 * dim)
+    return floor + position * (1 - floor)
 
 
 def _spanned(spectrum: Spectrum) -> tuple[Spectrum, tuple[str, ...]]:
     """Leave out the directions that N features cannot span, and say what N does to the rest."""
     n, dim = spectrum.protocol.get("n"), spectrum.dim
-    if n is None or n >= ENOUGH * dim:
+    if n is None or n >= ENOUGH * dim or spectrum.singular_values[0] == 0:
         return spectrum, ()
     if n > dim:
         return spectrum, (f"{n} features are few for {dim} directions and raise AUC: measure {ENOUGH} times D",)
@@ -133,13 +299,16 @@ def _spanned(spectrum: Spectrum) -> tuple[Spectrum, tuple[str, ...]]:
 
 
 def _against(seen: Spectrum, init: Spectrum | None) -> tuple[str, ...]:
-    """Say whether the encoder started out like this."""
-    if init is None:
-        return ()
-    start = _spanned(init)[0]
-    if start.dim != seen.dim:
+    """Say whether the encoder started out like this, or looks as if it had never been trained."""
+    start = None if init is None else _spanned(init)[0]
+    if start is None or start.dim != seen.dim:
+        if seen.participation_ratio < UNTRAINED_PARTICIPATION and way(seen.auc, seen.dim) > CONCENTRATED:
+            return (
+                f"a participation ratio of {seen.participation_ratio:.1f} is seen in untrained ResNets too (1.4 to "
+                "2.8): look whether the weights were loaded and training went on for long enough",
+            )
         return ()
     was = f"AUC {start.auc:.3f} and {start.dead()} dead before training"
     if seen.auc <= start.auc and seen.dead() <= start.dead():
-        return (f"no more so than the untrained encoder ({was})",)
+        return (f"no more so than the untrained encoder ({was}): too short a training looks like this as well",)
     return (f"it had {was}",)

@@ -20,6 +20,8 @@ from matplotlib.colors import Colormap, ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from fullrank.measure.spectrum import Spectrum
+from fullrank.report.look import Look
 from fullrank.report.side import Side
 from fullrank.report.svg import inline_svg, style
 from fullrank.report.words import number
@@ -61,16 +63,10 @@ def over_steps(
         figure, ax = _axes()
         for side in sides:
             steps, values = _thin(*lines[side.index])
-            every = max(1, math.ceil(len(steps) / 8))
             ax.plot(
                 steps,
                 values * scale,
-                color=side.colour,
-                linestyle=side.dashes,
-                marker=side.marker,
-                markevery=(side.index * every // max(1, len(sides)), every),
-                markeredgecolor="white",
-                markeredgewidth=0.5,
+                **_line(side, len(steps), max(1, len(sides))),
             )
         drawn = [reference for side in sides if len(lines[side.index][0]) and (reference := references(side))]
         for place, (value, text) in enumerate(dict.fromkeys(drawn)):
@@ -121,40 +117,26 @@ def explained_through_training(side: Side, beside: Sequence[Side], *, key: str) 
     )
     with style():
         figure, ax = _axes()
-        ax.plot([0, 100], [0, 100], **REFERENCE)
-        ax.annotate("all equal", (72, 72), (4, -4), textcoords="offset points", va="top").set(
-            fontsize=9, color="#444444"
-        )
+        _all_equal(ax)
         _through_training(figure, ax, side, beside, 100 * share, 100 * shown)
-        ax.set_xlim(0, 100)
-        ax.set_ylim(0, 102)
-        ax.set_xlabel("share of the directions, largest first (%)")
-        ax.set_ylabel("share of the sum of singular values (%)", fontsize=9.5)
+        _explained_axes(ax)
         return inline_svg(figure, key, label)
 
 
-def final_spectra(sides: Sequence[Side], *, key: str) -> str:
-    """Draw the last spectrum of every run, each relative to its largest singular value."""
-    measured = [side for side in sides if side.width]
-    dead = [f"{side.label}: {side.spectrum(-1).dead()} of {side.width} below 1e-3." for side in measured]
+def relative_spectra(
+    shown: Sequence[tuple[Look, Spectrum]], *, key: str, beside: Sequence[tuple[Look, Spectrum]] = ()
+) -> str:
+    """Draw spectra, each relative to its largest singular value; thin and dotted those `beside` them."""
+    dead = [f"{look.label}: {spectrum.dead()} of {spectrum.dim} below 1e-3." for look, spectrum in shown]
     with style():
         figure, ax = _axes()
         lowest = 1.0
-        for side in measured:
-            values = side.run.singular_values[-1]
-            relative = np.maximum(values / values[0] if values[0] > 0 else values, LOWEST)
+        for look, spectrum in shown:
+            relative = _relative(spectrum)
             lowest = min(lowest, float(relative[-1]))
-            every = max(1, len(values) // 8)
-            ax.plot(
-                np.arange(1, len(values) + 1),
-                relative,
-                color=side.colour,
-                linestyle=side.dashes,
-                marker=side.marker,
-                markevery=(side.index * every // len(sides), every),
-                markeredgecolor="white",
-                markeredgewidth=0.5,
-            )
+            ax.plot(np.arange(1, spectrum.dim + 1), relative, **_line(look, spectrum.dim, len(shown)))
+        for look, spectrum in beside:
+            ax.plot(np.arange(1, spectrum.dim + 1), _relative(spectrum), **_thin_line(look))
         ax.axhline(DEAD, **REFERENCE)
         ax.annotate(
             "dead below 10⁻³",
@@ -165,10 +147,63 @@ def final_spectra(sides: Sequence[Side], *, key: str) -> str:
         ).set(fontsize=9, color="#444444")
         ax.set_yscale("log")
         ax.set_ylim(min(lowest * 0.7, DEAD / 2), 1.5)
-        ax.set_xlim(0, max(side.width or 0 for side in measured) * 1.01 + 1)
+        ax.set_xlim(0, max(spectrum.dim for _, spectrum in shown) * 1.01 + 1)
         ax.set_xlabel("direction, largest first")
         ax.set_ylabel("singular value / the largest")
-        return inline_svg(figure, key, f"Last measured spectra, relative to the largest value. {' '.join(dead)}")
+        return inline_svg(figure, key, f"Singular values, relative to the largest. {' '.join(dead)}")
+
+
+def explained(shown: Sequence[tuple[Look, Spectrum]], *, key: str, beside: Sequence[tuple[Look, Spectrum]] = ()) -> str:
+    """Draw cumulative explained variances over the share of directions; thin and dotted those `beside` them."""
+    areas = [f"{look.label}: {spectrum.auc:.3f}." for look, spectrum in shown]
+    with style():
+        figure, ax = _axes()
+        _all_equal(ax)
+        for look, spectrum in shown:
+            ax.plot(*_cumulative(spectrum), **_line(look, spectrum.dim, len(shown)))
+        for look, spectrum in beside:
+            ax.plot(*_cumulative(spectrum), **_thin_line(look))
+        _explained_axes(ax)
+        return inline_svg(figure, key, f"Cumulative explained variance. The area under each line: {' '.join(areas)}")
+
+
+def _relative(spectrum: Spectrum) -> np.ndarray:
+    values = spectrum.singular_values.numpy()
+    return np.maximum(values / values[0] if values[0] > 0 else values, LOWEST)
+
+
+def _cumulative(spectrum: Spectrum) -> tuple[np.ndarray, np.ndarray]:
+    """Return the share of directions and their share of the sum, in per cent."""
+    return 100 * np.arange(1, spectrum.dim + 1) / spectrum.dim, 100 * spectrum.explained.numpy()
+
+
+def _thin_line(look: Look) -> dict[str, Any]:
+    return {"color": look.colour, "linewidth": 1.0, "linestyle": (0, (1, 2)), "alpha": 0.9}
+
+
+def _line(look: Look, points: int, lines: int) -> dict[str, Any]:
+    """Tell a line from others beside it by colour, dashes and markers that do not hide one another."""
+    every = max(1, points // 8)
+    return {
+        "color": look.colour,
+        "linestyle": look.dashes,
+        "marker": look.marker,
+        "markevery": (look.index * every // lines, every),
+        "markeredgecolor": "white",
+        "markeredgewidth": 0.5,
+    }
+
+
+def _all_equal(ax: Axes) -> None:
+    ax.plot([0, 100], [0, 100], **REFERENCE)
+    ax.annotate("all equal", (72, 72), (4, -4), textcoords="offset points", va="top").set(fontsize=9, color="#444444")
+
+
+def _explained_axes(ax: Axes) -> None:
+    ax.set_xlim(0, 100)
+    ax.set_ylim(0, 102)
+    ax.set_xlabel("share of the directions, largest first (%)")
+    ax.set_ylabel("share of the sum of singular values (%)", fontsize=9.5)
 
 
 def _axes() -> tuple[Figure, Axes]:

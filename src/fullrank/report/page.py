@@ -6,30 +6,19 @@ import base64
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from fullrank._version import __version__
 from fullrank.errors import FullrankError
 from fullrank.report import figures
+from fullrank.report.html import document, figure, legend, named, row, scalar, table
 from fullrank.report.side import Score, Side, flatten, sides
-from fullrank.report.words import NAMES, capital, comparison, number, verdict
+from fullrank.report.words import NAMES, comparison, number, verdict
+from fullrank.text import capital
 from fullrank.training.runs import RunRecord, read_run, write_text
 
 SAMPLES = "samples.png"
 SKIPPED_SHOWN = 20
-MARKER_SHAPES = {
-    "o": '<circle cx="15" cy="6" r="3.6"/>',
-    "s": '<rect x="11.8" y="2.8" width="6.4" height="6.4"/>',
-    "^": '<path d="M15 1.8 19 9.2H11Z"/>',
-    "D": '<path d="M15 1.2 19.8 6 15 10.8 10.2 6Z"/>',
-    "v": '<path d="M15 10.2 19 2.8H11Z"/>',
-    "P": '<path d="M13.4 2h3.2v2.4H19v3.2h-2.4V10h-3.2V7.6H11V4.4h2.4Z"/>',
-    "X": '<path d="M12.4 1.6 15 4.2 17.6 1.6 19.4 3.4 16.8 6 19.4 8.6 17.6 10.4 15 7.8 12.4 10.4 10.6 8.6 '
-    '13.2 6 10.6 3.4Z"/>',
-}
-DASH_ARRAYS = {"-": "", "--": ' stroke-dasharray="5 3"', ":": ' stroke-dasharray="1.5 2.5"'}
 
 
 def write_report(runs: Sequence[Path], out: Path) -> Path:
@@ -61,33 +50,8 @@ def render(runs: Sequence[RunRecord]) -> str:
     """Return the page about some runs as HTML; the same runs give the same text."""
     shown = sides(runs)
     title = " and ".join(side.label for side in shown) if len(shown) < 3 else f"{len(shown)} runs side by side"
-    css = resources.files("fullrank.report").joinpath("style.css").read_text(encoding="utf-8")
     sections = [_summary(shown), _trained(shown), _figures(shown), _samples(shown)]
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(title)} · fullrank report</title>
-<link rel="icon" href="data:,">
-<style>
-{css}</style>
-</head>
-<body>
-<header>
-<p class="over">fullrank report</p>
-<h1>{escape(title)}</h1>
-{_verdicts(shown)}
-</header>
-<main>
-{"".join(section for section in sections if section)}</main>
-<footer>
-<p>Written by fullrank {__version__}. [Li22]: Li, Efros, Pathak, <cite>Understanding Collapse in
-Non-Contrastive Siamese Representation Learning</cite>, ECCV 2022, arXiv 2209.15007.</p>
-</footer>
-</body>
-</html>
-"""
+    return document("report", title, _verdicts(shown), sections)
 
 
 def _verdicts(shown: Sequence[Side]) -> str:
@@ -95,7 +59,7 @@ def _verdicts(shown: Sequence[Side]) -> str:
     for side in shown:
         headline, sentences = verdict(side)
         items.append(
-            f'<li style="border-color:{side.colour}"><p>{_named(side, shown)} '
+            f'<li style="border-color:{side.colour}"><p>{named(side, shown)} '
             f'<span class="level">{headline}</span></p><p>{escape(sentences)}</p></li>'
         )
     compared = "".join(f"<li>{escape(sentence)}</li>" for sentence in comparison(shown))
@@ -106,11 +70,11 @@ def _verdicts(shown: Sequence[Side]) -> str:
 def _summary(shown: Sequence[Side]) -> str:
     config = [side.run.config for side in shown]
     rows = [
-        _row("method", [str(each.get("method", "–")) for each in config]),
-        _row("order", [_order(side) for side in shown]),
-        _row("images", [str(each.get("images", "–")) for each in config]),
-        _row("steps", [_progress(side) for side in shown]),
-        _row(
+        row("method", [str(each.get("method", "–")) for each in config]),
+        row("order", [_order(side) for side in shown]),
+        row("images", [str(each.get("images", "–")) for each in config]),
+        row("steps", [_progress(side) for side in shown]),
+        row(
             "scores measured at step",
             [f"{side.measured:,}" if side.measured is not None else "–" for side in shown],
         ),
@@ -123,13 +87,13 @@ def _summary(shown: Sequence[Side]) -> str:
         word, comma, condition = better.partition(",")
         hint = f"{word} is better{comma}{condition}" if word in ("lower", "higher") else ""
         cells = [_value(name, side, score) for side, score in zip(shown, scores, strict=True)]
-        rows.append(_row(NAMES.get(name, name), cells, hint))
+        rows.append(row(NAMES.get(name, name), cells, hint))
     seconds = [(side.run.summary or {}).get("seconds") for side in shown]
-    rows.append(_row("time", [_duration(each) if each is not None else "–" for each in seconds]))
-    rows.append(_row("images per second", [_throughput(side) for side in shown], "median"))
-    rows.append(_row("images skipped", [str(len(side.skipped)) for side in shown], "could not be read"))
+    rows.append(row("time", [_duration(each) if each is not None else "–" for each in seconds]))
+    rows.append(row("images per second", [_throughput(side) for side in shown], "median"))
+    rows.append(row("images skipped", [str(len(side.skipped)) for side in shown], "could not be read"))
     return (
-        f"<section>\n<h2>Scores</h2>\n{_table(shown, rows, 'Scores of each run')}\n{_protocols(shown)}"
+        f"<section>\n<h2>Scores</h2>\n{table(shown, rows, 'Scores of each run')}\n{_protocols(shown)}"
         f"{_skipped(shown)}</section>\n"
     )
 
@@ -154,7 +118,7 @@ def _protocols(shown: Sequence[Side]) -> str:
     for protocol, names in by_protocol.values():
         title = ", ".join(dict.fromkeys(name for own in names.values() for name in own))
         of = f" of {', '.join(names)}" if len(names) < len(shown) else ""
-        items = "".join(f"<dt>{escape(str(key))}</dt><dd>{_scalar(value)}</dd>" for key, value in protocol.items())
+        items = "".join(f"<dt>{escape(str(key))}</dt><dd>{scalar(value)}</dd>" for key, value in protocol.items())
         body = f"<dl>{items}</dl>" if items else '<p class="hint">The run names no protocol.</p>'
         parts.append(f"<h3>{escape(capital(title) + of)}</h3>{body}")
     return f"<details><summary>How each score was measured</summary>{''.join(parts)}</details>\n"
@@ -166,7 +130,7 @@ def _skipped(shown: Sequence[Side]) -> str:
         if side.skipped:
             names = ", ".join(str(name) for name in side.skipped[:SKIPPED_SHOWN])
             more = f" and {len(side.skipped) - SKIPPED_SHOWN} more" if len(side.skipped) > SKIPPED_SHOWN else ""
-            parts.append(f"<p>{_named(side, shown)} {escape(names)}{more}</p>")
+            parts.append(f"<p>{named(side, shown)} {escape(names)}{more}</p>")
     return f"<details><summary>Images that could not be read</summary>{''.join(parts)}</details>\n" if parts else ""
 
 
@@ -174,21 +138,21 @@ def _trained(shown: Sequence[Side]) -> str:
     config = _fields([side.run.config for side in shown])
     environment = _fields([side.run.environment for side in shown])
     if len(shown) == 1:
-        body = _table(shown, _rows(config), "Configuration")
+        body = table(shown, _rows(config), "Configuration")
     else:
         differ = {name: values for name, values in config.items() if len(set(values)) > 1}
         same = {name: values[:1] for name, values in config.items() if name not in differ}
-        top = _table(shown, _rows(differ, "differ"), "Fields of the configuration that differ") if differ else ""
+        top = table(shown, _rows(differ, "differ"), "Fields of the configuration that differ") if differ else ""
         body = (
             f"<p>{'These fields differ.' if differ else 'The configurations are identical.'}</p>\n{top}\n"
             f"<details><summary>{len(same)} fields are the same in all runs</summary>"
-            f"{_table([], _rows(same), 'Fields of the configuration that are the same')}</details>"
+            f"{table([], _rows(same), 'Fields of the configuration that are the same')}</details>"
         )
     rows = [
-        _row(name, values[:1] if len(set(values)) == 1 else values, field=True, span=len(shown))
+        row(name, values[:1] if len(set(values)) == 1 else values, field=True, span=len(shown))
         for name, values in environment.items()
     ]
-    where = _table(shown, rows, "Versions and hardware") if rows else "<p>Not recorded.</p>"
+    where = table(shown, rows, "Versions and hardware") if rows else "<p>Not recorded.</p>"
     return (
         f"<section>\n<h2>What was trained</h2>\n{body}\n"
         f"<details><summary>Versions and hardware</summary>{where}</details>\n</section>\n"
@@ -197,25 +161,25 @@ def _trained(shown: Sequence[Side]) -> str:
 
 def _fields(nested: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     flat = [flatten(each or {}) for each in nested]
-    return {name: [_scalar(each.get(name)) for each in flat] for name in dict.fromkeys(n for f in flat for n in f)}
+    return {name: [scalar(each.get(name)) for each in flat] for name in dict.fromkeys(n for f in flat for n in f)}
 
 
 def _rows(fields: Mapping[str, Sequence[str]], look: str = "") -> list[str]:
-    return [_row(name, values, look=look, field=True) for name, values in fields.items()]
+    return [row(name, values, look=look, field=True) for name, values in fields.items()]
 
 
 def _figures(shown: Sequence[Side]) -> str:
     overlaid = [side for side in shown if side.run.records]
     measured = [side for side in shown if side.width]
     lines = [
-        _figure(figures.over_steps(overlaid, **what), caption)
+        figure(figures.over_steps(overlaid, **what), caption)
         for caption, what in _quantities(shown)
         if overlaid  # a run that has just begun has nothing to draw
     ]
     if measured:
         lines.append(
-            _figure(
-                figures.final_spectra(measured, key="final-spectra"),
+            figure(
+                figures.relative_spectra([(side, side.spectrum(-1)) for side in measured], key="final-spectra"),
                 "<b>Last measured spectrum</b>, relative to its largest value. Directions below the dotted line "
                 "count as dead.",
             )
@@ -229,7 +193,7 @@ def _figures(shown: Sequence[Side]) -> str:
         else ""
     )
     parts = [
-        f"<section>\n<h2>Over training</h2>\n{note}{_key(shown)}"
+        f"<section>\n<h2>Over training</h2>\n{note}{legend(shown)}"
         f'<div class="plots">\n{"".join(lines)}</div>\n</section>\n'
     ]
     if measured:
@@ -302,8 +266,8 @@ def _through_training(measured: Sequence[Side], shown: Sequence[Side]) -> str:
             rows = len(side.run.singular_values)
             thinned = f", {figures.MEASUREMENTS} of them drawn" if rows > figures.MEASUREMENTS else ""
             count = "1 measurement" if rows == 1 else f"{rows} measurements{thinned}"
-            caption = f"{_named(side, shown)} · {count}, D = {side.width}"
-            panels.append(_figure(draw(side, measured, key=f"{key}-{side.index}"), caption))
+            caption = f"{named(side, shown)} · {count}, D = {side.width}"
+            panels.append(figure(draw(side, measured, key=f"{key}-{side.index}"), caption))
         parts.append(
             f'<section>\n<h2>{title}</h2>\n<p>{text}</p>\n<div class="plots">\n{"".join(panels)}</div>\n</section>\n'
         )
@@ -319,58 +283,11 @@ def _samples(shown: Sequence[Side]) -> str:
             alt = escape(f"Some training images of {side.label}, and below each the two views made of it")
             recipe = escape(str(side.run.config.get("views", "not recorded")))
             image = f'<img src="data:image/png;base64,{data}" alt="{alt}">'
-            parts.append(_figure(image, f"{_named(side, shown)} · recipe: {recipe}"))
+            parts.append(figure(image, f"{named(side, shown)} · recipe: {recipe}"))
     if not parts:
         return ""
     text = "<p>Images of the first step in the top row, and below each the two random views that the encoder sees.</p>"
     return f'<section class="samples">\n<h2>Images and views</h2>\n{text}\n{"".join(parts)}</section>\n'
-
-
-def _figure(svg: str, caption: str) -> str:
-    return f"<figure>\n{svg}\n<figcaption>{caption}</figcaption>\n</figure>\n" if svg else ""
-
-
-def _key(shown: Sequence[Side]) -> str:
-    if len(shown) == 1:
-        return ""
-    return f'<ul class="key">{"".join(f"<li>{_named(side, shown)}</li>" for side in shown)}</ul>\n'
-
-
-def _named(side: Side, shown: Sequence[Side]) -> str:
-    """A run's name, after its line and marker where there are several runs to tell apart."""
-    swatch = (
-        f'<svg class="swatch" viewBox="0 0 30 12" aria-hidden="true" fill="{side.colour}">'
-        f'<path d="M0 6H30" stroke="{side.colour}" stroke-width="2"{DASH_ARRAYS[side.dashes]}/>'
-        f"{MARKER_SHAPES[side.marker]}</svg>"
-    )
-    return f'{swatch if len(shown) > 1 else ""}<span class="name">{escape(side.label)}</span>'
-
-
-def _table(shown: Sequence[Side], rows: Sequence[str], label: str) -> str:
-    head = "".join(f'<th scope="col">{_named(side, shown)}</th>' for side in shown) if len(shown) > 1 else ""
-    head = f"<thead><tr><td></td>{head}</tr></thead>\n" if head else ""
-    return (
-        f'<div class="scroll" role="region" aria-label="{escape(label)}" tabindex="0"><table>\n{head}'
-        f"<tbody>\n{''.join(rows)}</tbody></table></div>"
-    )
-
-
-def _row(name: str, cells: Sequence[str], hint: str = "", *, look: str = "", field: bool = False, span: int = 1) -> str:
-    look = f' class="{look}"' if look else ""
-    width = f' colspan="{span}"' if len(cells) == 1 and span > 1 else ""
-    note = f'<br><span class="hint">{escape(hint)}</span>' if hint else ""
-    body = "".join(f"<td{width}>{cell if field else escape(cell)}</td>" for cell in cells)
-    kind = ' class="field"' if field else ""
-    return f'<tr{look}><th scope="row"{kind}>{escape(name)}{note}</th>{body}</tr>\n'
-
-
-def _scalar(value: Any) -> str:
-    """Write a value of a configuration, escaped, the numbers as they are."""
-    if value is None:
-        return '<span class="hint">none</span>'
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return escape(", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value))
 
 
 def _order(side: Side) -> str:

@@ -8,12 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from fullrank.measure.spectrum import Spectrum
+from fullrank.report.look import Look
+from fullrank.text import tails
 from fullrank.training.runs import RunRecord
-
-# Okabe and Ito's colour-blind safe palette, without its yellow, which is too faint for lines on white.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-DASHES = ("-", "--", ":")
 
 SPECTRUM_SCORES = ("auc", "rankme", "participation_ratio", "stable_rank", "alpha", "dead")
 LOWER_IS_BETTER = ("heldout_loss", "auc", "dead")
@@ -35,33 +32,14 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Side:
+class Side(Look):
     """A run, and how it looks in every figure and table.
 
     Attributes:
         run: What its folder holds.
-        label: Its name, unlike any other's in the report.
-        index: Its place, from 0; decides colour, marker and dashes.
     """
 
     run: RunRecord
-    label: str
-    index: int
-
-    @property
-    def colour(self) -> str:
-        """A hexadecimal colour."""
-        return COLOURS[self.index % len(COLOURS)]
-
-    @property
-    def marker(self) -> str:
-        """A matplotlib marker: colour is never the only difference."""
-        return MARKERS[self.index % len(MARKERS)]
-
-    @property
-    def dashes(self) -> str:
-        """A matplotlib line style, which tells runs apart whose colours come round again."""
-        return DASHES[self.index // len(COLOURS) % len(DASHES)]
 
     @property
     def finished(self) -> bool:
@@ -139,20 +117,12 @@ class Side:
 
 def sides(runs: Sequence[RunRecord]) -> list[Side]:
     """Put runs side by side, in the order given, each with a label of its own."""
-    return [Side(run, label, index) for index, (run, label) in enumerate(zip(runs, labels(runs), strict=True))]
+    return [Side(label, index, run) for index, (run, label) in enumerate(zip(runs, labels(runs), strict=True))]
 
 
 def labels(runs: Sequence[RunRecord]) -> list[str]:
     """Name runs by their folder, with as many folders above it as it takes to tell them apart."""
-    parts = [Path(run.path).resolve().parts for run in runs]
-
-    def label(own: tuple[str, ...]) -> str:
-        for depth in range(1, len(own)):
-            if sum(other[-depth:] == own[-depth:] for other in parts) == 1:
-                return "/".join(own[-depth:])
-        return str(Path(*own))
-
-    return [label(own) for own in parts]
+    return tails([Path(run.path).resolve() for run in runs])
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

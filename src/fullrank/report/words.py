@@ -7,6 +7,7 @@ from typing import Any
 
 from fullrank.measure.verdict import judge
 from fullrank.report.side import SPECTRUM_SCORES, Side, flatten
+from fullrank.text import capital, listing
 
 # These change where and how often a run is looked at or kept, not what is trained.
 NOT_A_SETTING = (
@@ -47,15 +48,6 @@ def number(name: str, value: float) -> str:
         return f"{value:,.0f}"
     digits = 3 if name in ("auc", "train_loss", "heldout_loss") else 1 if abs(value) >= 10 else 2
     return f"{value:.{digits}f}".replace("-", "−")
-
-
-def listing(items: Sequence[str]) -> str:
-    """Join with commas and a last "and".
-
-    >>> listing(["a", "b", "c"])
-    'a, b and c'
-    """
-    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
 
 
 def verdict(side: Side) -> tuple[str, str]:
@@ -196,8 +188,3 @@ def _differing(sides: Sequence[Side], key: str) -> str:
 
 def _names(sides: Sequence[Side]) -> str:
     return listing([side.label for side in sides]) if len(sides) <= 3 else f"{len(sides)} runs"
-
-
-def capital(text: str) -> str:
-    """Start a sentence; k-NN keeps its k."""
-    return text if text.startswith("k-NN") else text[:1].upper() + text[1:]

@@ -82,6 +82,15 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Tell whether a file is a checkpoint of ours that can be read; its tensors are not."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError):
+        return False
+    return isinstance(state, dict) and state.get("format") == FORMAT
+
+
 def find_checkpoint(run_or_checkpoint: Path | str) -> Path:
     """Return a checkpoint's own path, or the newest of a run.
 

@@ -24,6 +24,7 @@ class Score:
         sees: What it responds to, in one line.
         spectrum: Where it is a function of singular values alone, and `function` takes a `Spectrum` too:
             whether of centred features.
+        across_widths: Whether values at different D can be compared: neither its floor nor its ceiling depends on D.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Score:
     source: str
     sees: str
     spectrum: Literal["centered", "uncentered"] | None = None
+    across_widths: bool = False
 
 
 _LI = "Li et al. 2022, https://arxiv.org/abs/2209.15007"
@@ -113,6 +115,7 @@ SCORES: dict[str, Score] = {
             "Agrawal et al. 2022, https://openreview.net/forum?id=ii9X4vtZGTZ",
             "how fast the variances of directions 10 to 100 decay",
             "centered",
+            across_widths=True,
         ),
         Score(
             "pseudo_condition_number",
@@ -141,6 +144,7 @@ SCORES: dict[str, Score] = {
             "[-1/(max(N, D)-1), 1]",
             _TSITSULIN,
             "squared cosines between images: a few shared directions, the mean's among them",
+            across_widths=True,
         ),
         Score(
             "coherence",
@@ -159,6 +163,7 @@ SCORES: dict[str, Score] = {
             "[-4N/(N-1), 0]",
             _WANG,
             "close pairs of images on the sphere: clumps, and collapse to a point",
+            across_widths=True,
         ),
         Score(
             "alignment",
@@ -168,6 +173,7 @@ SCORES: dict[str, Score] = {
             "[0, 4] for two views",
             _WANG,
             "how far views of one image lie apart; perfect at complete collapse",
+            across_widths=True,
         ),
         Score(
             "lidar",
@@ -186,6 +192,7 @@ SCORES: dict[str, Score] = {
             "(0, inf)",
             "Facco et al. 2017, https://doi.org/10.1038/s41598-017-11873-y",
             "the dimension of the manifold near each image",
+            across_widths=True,
         ),
         Score(
             "idest",
@@ -195,6 +202,7 @@ SCORES: dict[str, Score] = {
             "(0, inf)",
             "Mordacq et al. 2026, https://arxiv.org/abs/2606.03338",
             "the dimension of the manifold, by the growth of its spanning tree",
+            across_widths=True,
         ),
         Score(
             "cluster_learnability",
@@ -204,6 +212,7 @@ SCORES: dict[str, Score] = {
             "[0, 1]",
             "Lu et al. 2023, https://arxiv.org/abs/2206.01251",
             "whether clusters of the features are told apart by a nearest neighbour; a part of CLID",
+            across_widths=True,
         ),
     )
 }

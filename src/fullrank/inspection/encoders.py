@@ -1,0 +1,286 @@
+"""Encoders to inspect, of a run of ours, of timm or from anybody's weights file, and how each wants its images.
+
+Two ways of showing an image exist. Runs of ours are measured as they were while they trained: the `eval` view of
+`fullrank.data.views`. A timm model has a preprocessing of its own (size, crop, interpolation, mean and deviation), and
+is shown images by timm's transform.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.data import create_transform, resolve_model_data_config
+from torch import Tensor, nn
+
+from fullrank.data import views
+from fullrank.data.images import Images
+from fullrank.data.still import eval_blocks, transformed_blocks
+from fullrank.errors import FullrankError, nearest
+from fullrank.inspection.options import Layer, Pretrained
+from fullrank.models.backbones import RESNETS, backbone, width_of
+from fullrank.models.weights import load_weights, read_weights
+from fullrank.training.checkpoint import find_checkpoint, read_checkpoint
+from fullrank.training.config import TrainConfig, from_dict
+from fullrank.training.setup import build_method
+
+UNTRAINED_SEED = 0
+"""Seed of the random weights of an encoder whose own initial weights nobody knows."""
+_COMMON_SIZE = 224
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A network in eval mode, and what is known about it.
+
+    Attributes:
+        module: Normalised images `(B, 3, S, S)` -> features `(B, D)`.
+        width: D.
+        size: Rows and columns S of the images it takes.
+        mean: Of its normalisation, by channel.
+        std: Of its normalisation, by channel.
+        transform: Turns a PIL image into its input; None for the `eval` view of ours.
+        source: Where it came from, for people to read.
+        protocol: What its features' protocol says of it.
+        images: The images it was trained on, where that is known.
+        data_dir: Where named sets of images lie.
+        recipe: The name of the views it was trained on, where that is known, and their smallest crop.
+        untrained: Builds the same network as it was, or may have been, before training; None for one that is untrained.
+    """
+
+    module: nn.Module
+    width: int
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    transform: Callable[[Any], Tensor] | None
+    source: Mapping[str, Any]
+    protocol: Mapping[str, Any]
+    images: str | None = None
+    data_dir: str = TrainConfig.data_dir
+    recipe: tuple[str, float | None] | None = None
+    untrained: Callable[[], nn.Module] | None = field(default=None, repr=False)
+
+    def show(self, images: Images, indices: Tensor, unreadable: Callable[[str], None]) -> Iterator[Tensor]:
+        """Walk over images as this encoder wants them, normalised, some hundred at a time."""
+        if self.transform is not None:
+            for shown, _ in transformed_blocks(images, indices, self.transform, unreadable):
+                yield shown
+        else:
+            for pixels, _ in eval_blocks(images, indices, self.size, unreadable):
+                yield self.normalise(pixels)
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """Turn `(B, 3, S, S)` uint8 into the network's input."""
+        return views.normalise(views.as_float(pixels), self.mean, self.std)
+
+
+def from_run(path: Path, layer: Layer) -> Encoder:
+    """Take the encoder of a run's newest checkpoint, or of one checkpoint.
+
+    Raises:
+        FullrankError: There is no checkpoint, it is damaged, or its method has no such layer.
+    """
+    file = find_checkpoint(path)
+    state = read_checkpoint(file)
+    config = from_dict(state["config"], TrainConfig(), str(path))
+    assert config.image_size is not None
+
+    def build(weights: Mapping[str, Tensor] | None) -> nn.Module:
+        method = build_method(config)
+        if weights is not None:
+            method.load_state_dict(weights)
+        if layer == "representation":
+            return method.backbone.eval()
+        projector = getattr(method, "projector", None)
+        if projector is None:
+            raise FullrankError(f"{path}: the method {config.method} has no projector, so no embedding to inspect")
+        return nn.Sequential(method.backbone, projector).eval()
+
+    module = build(state["model"])
+    with torch.no_grad():
+        width = module(torch.zeros(1, 3, config.image_size, config.image_size)).shape[1]
+    step = int(state["step"])
+    return Encoder(
+        module=module,
+        width=width,
+        size=config.image_size,
+        mean=views.IMAGENET_MEAN,
+        std=views.IMAGENET_STD,
+        transform=None,
+        source={
+            "checkpoint": str(file),
+            "step": step,
+            "method": config.method,
+            "order": config.order,
+            "backbone": config.backbone.name,
+            "seed": config.seed,
+            "untrained": "its own initial weights",
+        },
+        protocol={"layer": layer, "branch": "online", **_eval_protocol(config.image_size)},
+        images=config.images,
+        data_dir=config.data_dir,
+        recipe=(config.views, config.crop_min),
+        untrained=(lambda: build(None)) if step else None,
+    )
+
+
+def from_timm(name: str, *, pretrained: Pretrained, image_size: int | None) -> Encoder:
+    """Take a model of timm.
+
+    Args:
+        name: As `timm.list_models()` or `timm.list_pretrained()` names it.
+        pretrained: Take trained weights, or random ones, or random ones only where the trained cannot be had.
+        image_size: Rows and columns; the model's own where None.
+
+    Raises:
+        FullrankError: timm has no such model, it takes no images of that size, or its weights cannot be had.
+    """
+    module, weights = None, "random"
+    if pretrained != "no":
+        module, obstacle = _download(name, image_size)
+        weights = "timm's pretrained"
+        if module is None and pretrained == "yes":
+            raise FullrankError(f"the pretrained weights of {name} cannot be had: {obstacle}")
+        if module is None:
+            weights = f"random, for the pretrained ones cannot be had: {obstacle}"
+            print(
+                f"{name}: UNTRAINED, its pretrained weights cannot be had ({obstacle}); give a weights file with "
+                f"--backbone {name.split('.')[0]}, or --pretrained no to mean it",
+                file=sys.stderr,
+            )
+    trained = module is not None
+    module = _timm_model(name, image_size) if module is None else module
+    return _timm_encoder(
+        module,
+        image_size,
+        source={"backbone": f"timm's {name}", "weights": weights},
+        untrained=(lambda: _timm_model(name, image_size)) if trained else None,
+    )
+
+
+def from_weights(path: Path, name: str, *, prefix: str | None, image_size: int | None) -> Encoder:
+    """Take a backbone of this name with the weights in a file.
+
+    A ResNet of ours takes its stem from the weights: 7x7 with pooling, or 3x3 without.
+
+    Raises:
+        FullrankError: The file cannot be read, is no state dict, or does not fit the backbone.
+    """
+    weights = read_weights(path)
+    if name not in RESNETS:
+        if not timm.is_model(name):
+            raise FullrankError(
+                f"unknown backbone {name!r}{nearest(name, [*RESNETS, *timm.list_models()])} (known: "
+                f"{', '.join(RESNETS)}, and all of timm.list_models())"
+            )
+        encoder = _timm_encoder(_timm_model(name, image_size), image_size, {}, lambda: _timm_model(name, image_size))
+    else:
+        small = any(k.endswith("conv1.weight") and tuple(v.shape[1:]) == (3, 3, 3) for k, v in weights.items())
+        size = image_size or (32 if small else _COMMON_SIZE)
+
+        def build() -> nn.Module:
+            with _seeded():
+                return backbone(name, image_size=size, stem="cifar" if small else "imagenet").eval()
+
+        module = build()
+        encoder = Encoder(
+            module=module,
+            width=width_of(module),
+            size=size,
+            mean=views.IMAGENET_MEAN,
+            std=views.IMAGENET_STD,
+            transform=None,
+            source={"stem": "3x3" if small else "7x7 and pooling"},
+            protocol={"layer": "representation", **_eval_protocol(size)},
+            untrained=build,
+        )
+    loaded = load_weights(encoder.module, weights, prefix=prefix)
+    source: dict[str, Any] = {
+        "backbone": name,
+        **encoder.source,
+        "weights": str(path),
+        "prefix": loaded.prefix or "none",
+        "left out": ", ".join(loaded.ignored) or "nothing",
+        "untrained": f"random weights, seed {UNTRAINED_SEED}",
+    }
+    if loaded.others:
+        source["other prefixes that fit"] = ", ".join(other or "none" for other in loaded.others)
+    return replace(encoder, source=source)
+
+
+def _eval_protocol(size: int) -> dict[str, Any]:
+    return {"mode": "eval", "view": "eval", "image_size": size, "features": "float32"}
+
+
+def _timm_encoder(
+    module: nn.Module, image_size: int | None, source: Mapping[str, Any], untrained: Callable[[], nn.Module] | None
+) -> Encoder:
+    data = resolve_model_data_config(module)
+    if image_size is not None:
+        data["input_size"] = (3, image_size, image_size)
+    size = int(data["input_size"][-1])
+    with torch.no_grad():
+        try:
+            features = module(torch.zeros(1, 3, size, size))
+        except (RuntimeError, AssertionError, ValueError) as error:
+            raise FullrankError(f"it does not take images of {size} x {size}: {error}") from None
+    if features.ndim != 2:
+        raise FullrankError(
+            f"{source.get('backbone', 'the model')} gives features of shape {tuple(features.shape)}, not (B, D): it "
+            "has no pooled output"
+        )
+    shown = {"interpolation": data["interpolation"], "crop_pct": round(float(data["crop_pct"]), 4)}
+    if untrained is not None:
+        source = {**source, "untrained": f"random weights, seed {UNTRAINED_SEED}"}
+    return Encoder(
+        module=module,
+        width=features.shape[1],
+        size=size,
+        mean=tuple(data["mean"]),
+        std=tuple(data["std"]),
+        transform=create_transform(**data, is_training=False),
+        source=source,
+        protocol={"layer": "representation", **_eval_protocol(size), "view": "timm's transform", **shown},
+        untrained=untrained,
+    )
+
+
+def _timm_model(name: str, image_size: int | None, *, pretrained: bool = False) -> nn.Module:
+    """Make a timm model; its random weights are a function of `UNTRAINED_SEED`."""
+    with _seeded():
+        options: dict[str, Any] = {"num_classes": 0, "pretrained": pretrained}
+        if image_size is not None:
+            try:
+                return timm.create_model(name, img_size=image_size, **options).eval()
+            except TypeError:  # convolutional models take images of any size, and no such argument
+                pass
+            except AssertionError as error:
+                raise FullrankError(f"{name} does not take images of {image_size} x {image_size}: {error}") from None
+        return timm.create_model(name, **options).eval()
+
+
+def _download(name: str, image_size: int | None) -> tuple[nn.Module | None, str]:
+    """Return timm's pretrained model, or why there is none."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if not timm.models.get_pretrained_cfg(name).has_weights:
+        return None, "timm has none for it"
+    try:
+        return _timm_model(name, image_size, pretrained=True), ""
+    except (OSError, HfHubHTTPError) as error:  # no network, no cache, or a server that refuses
+        return None, str(error).split(". ")[0].splitlines()[0]
+
+
+@contextmanager
+def _seeded() -> Iterator[None]:
+    """Draw random weights from `UNTRAINED_SEED`, and put the generator back."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(UNTRAINED_SEED)
+        yield

@@ -1,0 +1,85 @@
+"""Features of an encoder: of images as they are, and of random views of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from fullrank.data.images import Images
+from fullrank.data.still import view_blocks
+from fullrank.data.views import ViewRecipe
+from fullrank.inspection.encoders import Encoder
+
+VIEW_SEED = 0
+VIEW_STEP = 2**62 + 2**40
+"""Place of the views in the stream of random numbers: no training step reaches it, nor do held-out views."""
+_BATCH = 128
+
+
+@torch.no_grad()
+def features_of(
+    encoder: Encoder,
+    module: nn.Module,
+    images: Images,
+    indices: Tensor,
+    device: torch.device,
+    *,
+    unreadable: Callable[[str], None],
+    advance: Callable[[int], None],
+) -> Tensor:
+    """Return the features of images, `(n, D)` float32 on the CPU; those that cannot be decoded are left out.
+
+    Args:
+        encoder: How images are shown.
+        module: The network, `encoder.module` or its untrained twin.
+        images: The set.
+        indices: Which of its images, `(n,)`.
+        device: Where to compute.
+        unreadable: Called with the name of each image that cannot be decoded.
+        advance: Called with the number of images that were finished.
+    """
+    module = module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    found = []
+    for shown in encoder.show(images, indices, unreadable):
+        found.append(_forward(module, shown, device))
+        advance(len(shown))
+    return torch.cat(found)
+
+
+@torch.no_grad()
+def features_of_views(
+    encoder: Encoder,
+    images: Images,
+    indices: Tensor,
+    recipes: tuple[ViewRecipe, ViewRecipe],
+    count: int,
+    device: torch.device,
+    *,
+    unreadable: Callable[[str], None],
+    advance: Callable[[int], None],
+) -> Tensor:
+    """Return the features of `count` random views of each image, `(n, count, D)` float32 on the CPU."""
+    found = []
+    for shown in view_blocks(
+        images,
+        indices,
+        recipes,
+        encoder.size,
+        seed=VIEW_SEED,
+        step=VIEW_STEP,
+        count=count,
+        unreadable=unreadable,
+    ):
+        each = []
+        for view in shown:
+            each.append(_forward(encoder.module, encoder.normalise(view), device))
+            advance(len(view))
+        found.append(torch.stack(each, dim=1))
+    return torch.cat(found)
+
+
+def _forward(module: nn.Module, shown: Tensor, device: torch.device) -> Tensor:
+    batches = shown.split(_BATCH)
+    return torch.cat([module(x.to(device, memory_format=torch.channels_last)).float().cpu() for x in batches])

@@ -1,0 +1,39 @@
+"""How to inspect: the flags of `fullrank inspect`. Imports nothing heavy, for `fullrank --help` is made from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Layer = Literal["representation", "embedding"]
+Pretrained = Literal["auto", "yes", "no"]
+Recipe = Literal["auto", "none", "cifar", "simsiam", "byol"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to inspect; the defaults are those of the command line."""
+
+    backbone: str | None = None
+    """The network that a weights file is for: resnet18, resnet50, ... of [Li22], or any timm model."""
+    prefix: str | None = None
+    """What stands before the backbone's own names in a weights file; it is found by itself when left out."""
+    key: str | None = None
+    """The tensor or column of a feature file that holds more than one."""
+    images: str | None = None
+    """Images to take features of: digits, cifar10, ..., a folder, parquet files; a run's own training images when
+    left out."""
+    limit: int | None = None
+    """How many images, spread evenly over the set; the larger of 5,000 and five times D when left out."""
+    image_size: int | None = None
+    """Rows and columns that a timm model or a weights file's network is shown; the model's own when left out."""
+    pretrained: Pretrained = "auto"
+    """Trained weights of a timm model: yes, no (random ones), or auto: yes where they can be had."""
+    layer: Layer = "representation"
+    """Of a run: the backbone's output, or the embedding, the projector's."""
+    views: Recipe = "auto"
+    """Random views for alignment and LiDAR; auto takes those a run was trained with, and none for anything else."""
+    untrained: bool = True
+    """Inspect the same network with random weights on the same images too, for the verdict: doubles the time."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""

@@ -1,0 +1,72 @@
+"""What an inspection found, for tables, pages and programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from fullrank.measure.spectrum import Spectrum
+from fullrank.measure.verdict import Verdict
+
+Kind = Literal["run", "checkpoint", "timm model", "weights", "features"]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A score that was taken, or why it was not.
+
+    Attributes:
+        name: As in `fullrank.measure.quality.SCORES`, or `dead`.
+        value: The score; None where it could not be taken.
+        better: "lower", "higher" or "context".
+        range: The values it can take.
+        protocol: How it was taken.
+        why: Why there is no value; empty where there is one.
+    """
+
+    name: str
+    value: float | None
+    better: str
+    range: str
+    protocol: Mapping[str, Any]
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What was found out about one X.
+
+    Attributes:
+        name: What it was given as, or so much of its end as tells it from the others.
+        kind: What it turned out to be.
+        source: What is known of where it came from.
+        spectrum: Singular values of its features, centred; the protocol is the features' own.
+        untrained: The same of the same network with random weights on the same images; None where there is none.
+        scores: By name.
+        verdict: On the spectrum.
+        skipped: Names of the images that could not be read.
+    """
+
+    name: str
+    kind: Kind
+    source: Mapping[str, Any]
+    spectrum: Spectrum
+    untrained: Spectrum | None
+    scores: Mapping[str, Scored]
+    verdict: Verdict
+    skipped: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as JSON has it."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "source": dict(self.source),
+            "protocol": dict(self.spectrum.protocol),
+            "verdict": asdict(self.verdict),
+            "scores": [{**vars(score), "protocol": dict(score.protocol)} for score in self.scores.values()],
+            "singular_values": self.spectrum.singular_values.tolist(),
+            "untrained_singular_values": None if self.untrained is None else self.untrained.singular_values.tolist(),
+            "skipped": list(self.skipped),
+        }

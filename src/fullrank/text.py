@@ -1,0 +1,36 @@
+"""Small helpers for sentences and names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import PurePath
+
+
+def listing(items: Sequence[str]) -> str:
+    """Join with commas and a last "and".
+
+    >>> listing(["a", "b", "c"])
+    'a, b and c'
+    """
+    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+
+
+def capital(text: str) -> str:
+    """Start a sentence; k-NN keeps its k."""
+    return text if text.startswith("k-NN") else text[:1].upper() + text[1:]
+
+
+def tails(paths: Sequence[PurePath]) -> list[str]:
+    """Name paths by their last part, with as many parts before it as it takes to tell them apart.
+
+    >>> tails([PurePath("runs/a/step.pt"), PurePath("runs/b/step.pt"), PurePath("x.npy")])
+    ['a/step.pt', 'b/step.pt', 'x.npy']
+    """
+
+    def tail(own: tuple[str, ...]) -> str:
+        for depth in range(1, len(own)):
+            if sum(other.parts[-depth:] == own[-depth:] for other in paths) == 1:
+                return "/".join(own[-depth:])
+        return str(PurePath(*own))
+
+    return [tail(path.parts) for path in paths]

@@ -1,0 +1,66 @@
+"""What is compared, and what is refused and why."""
+
+import numpy as np
+import pytest
+
+from fullrank.inspection.compare import comparison, obstacle
+from fullrank.inspection.inspect import inspect
+
+
+@pytest.fixture
+def found(tmp_path):
+    def make(**shapes):
+        paths = []
+        for name, (n, d) in shapes.items():
+            path = tmp_path / f"{name}.npy"
+            np.save(path, np.random.default_rng(len(paths)).standard_normal((n, d)) * np.linspace(1, 0.2, d))
+            paths.append(str(path))
+        return inspect(paths)
+
+    return make
+
+
+def test_one_alone_is_compared_with_nothing(found):
+    assert comparison(found(a=(200, 8))) == []
+
+
+def test_equal_widths_compare_by_all(found):
+    pair = found(a=(200, 16), b=(200, 16))
+    assert all(obstacle(pair, name) == "" for name in pair[0].scores)
+    said = comparison(pair)
+    best = min(pair, key=lambda each: each.spectrum.auc).name
+    assert said[0].startswith(f"AUC: lowest for {best} (")
+    assert "does not say how it was made" in said[-1]
+
+
+def test_other_widths_refuse_what_depends_on_them(found):
+    pair = found(a=(200, 8), b=(200, 16))
+    assert obstacle(pair, "auc") == "it depends on the width D, and that is 8 and 16 here"
+    assert obstacle(pair, "two_nn") == ""
+    said = " ".join(comparison(pair))
+    assert "AUC, RankMe and participation ratio cannot be compared: it depends on the width D" in said
+    assert "marked with *" in said
+
+
+def test_other_numbers_of_images(found):
+    plenty = found(a=(200, 8), b=(400, 8))
+    assert obstacle(plenty, "auc") == ""
+    assert "depends on N, and that is 200 and 400" in obstacle(plenty, "two_nn")
+    assert "depends on N" in obstacle(found(a=(20, 8), b=(200, 8)), "auc")
+
+
+def test_other_protocols(found):
+    from dataclasses import replace
+
+    a, b = found(a=(200, 8), b=(200, 8))
+    scores = {k: replace(v, protocol={**v.protocol, "images": "digits"}) for k, v in a.scores.items()}
+    assert obstacle([replace(a, scores=scores), b], "auc") == ""  # not stated is not different
+    other = {k: replace(v, protocol={**v.protocol, "images": "cifar10"}) for k, v in b.scores.items()}
+    pair = [replace(a, scores=scores), replace(b, scores=other)]
+    assert obstacle(pair, "auc") == "measured in different ways (images)"
+
+
+def test_a_score_that_one_of_them_lacks(found, tmp_path):
+    np.save(tmp_path / "constant.npy", np.ones((200, 8)))
+    pair = [*found(a=(200, 8)), *inspect([str(tmp_path / "constant.npy")])]
+    assert obstacle(pair, "two_nn") == "not measured for constant.npy"

@@ -1,0 +1,264 @@
+"""`inspect` on everything that it takes: what it measures is what is measured by hand, and what is wrong is said."""
+
+import json
+
+import numpy as np
+import pytest
+import timm
+import torch
+import torchvision
+from safetensors.torch import save_file
+from tests.training.tiny import quiet, tiny
+
+import fullrank
+from fullrank.data import views
+from fullrank.data.images import open_images
+from fullrank.data.still import load_for_eval
+from fullrank.errors import FullrankError
+from fullrank.inspection.inspect import inspect, kind_of
+from fullrank.inspection.options import Options
+from fullrank.inspection.scores import SAMPLE, absorb
+from fullrank.measure.quality import SCORES, rankme
+from fullrank.models.backbones import backbone
+from fullrank.training.checkpoint import list_checkpoints
+from fullrank.training.loop import train
+
+
+def normal(n, d, seed=0):
+    return np.random.default_rng(seed).standard_normal((n, d)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "run"
+    train(tiny(steps=8, out=path), console=quiet())
+    return path
+
+
+@pytest.fixture(scope="module")
+def resnet(tmp_path_factory):
+    """A SimSiam checkpoint as others write them: wrapped, with heads, in a dictionary."""
+    torch.manual_seed(7)
+    model = torchvision.models.resnet18(weights=None)
+    path = tmp_path_factory.mktemp("weights") / "checkpoint.pth"
+    torch.save({"epoch": 9, "state_dict": {f"module.encoder.{k}": v for k, v in model.state_dict().items()}}, path)
+    return path, model
+
+
+def test_a_matrix_is_measured_as_by_hand(tmp_path):
+    features = normal(400, 12) @ np.diag(np.linspace(1, 0.01, 12)).astype(np.float32) + 3
+    np.save(tmp_path / "x.npy", features)
+    found = inspect([str(tmp_path / "x.npy")])[0]
+    by_hand = fullrank.spectrum(features)
+    assert found.kind == "features"
+    torch.testing.assert_close(found.spectrum.singular_values, by_hand.singular_values, rtol=1e-9, atol=1e-9)
+    assert found.scores["rankme"].value == pytest.approx(rankme(features), rel=1e-9)
+    assert set(found.scores) == {"dead", *(name for name, score in SCORES.items() if score.needs == "features")}
+    assert found.scores["auc"].protocol["center"]
+    assert not found.scores["rankme"].protocol["center"]
+    assert found.scores["uniformity"].protocol["t"] == 2.0
+    assert found.verdict.layer == "not stated"
+    assert json.loads(json.dumps(found.as_dict(), allow_nan=False))["verdict"]["level"] == found.verdict.level
+
+
+def test_all_rows_make_the_spectrum_and_a_sample_the_rest():
+    x = torch.from_numpy(normal(SAMPLE + 500, 4))
+    centred, uncentred, sample = absorb(x.split(777), len(x), 4)
+    assert (centred.protocol["n"], uncentred.protocol["n"], len(sample)) == (len(x), len(x), SAMPLE)
+    rows = {tuple(row) for row in x.tolist()}
+    assert len({tuple(row) for row in sample.tolist()} & rows) == SAMPLE
+    torch.testing.assert_close(uncentred.singular_values, fullrank.spectrum(x, center=False).singular_values)
+
+
+def test_a_run_is_measured_as_it_was_while_it_trained(run):
+    found = inspect([str(run)], Options(limit=80))[0]
+    assert (found.kind, found.spectrum.protocol["layer"], found.source["step"]) == ("run", "representation", 8)
+    summary = json.loads((run / "summary.json").read_text())
+    recorded = {score["name"]: score["value"] for score in summary["scores"]}
+    images, _ = load_for_eval(open_images("digits"), torch.arange(80) * 1438 // 80, 16)
+    with torch.no_grad():
+        features = fullrank.load(run)(views.normalise(views.as_float(images)))
+    assert found.spectrum.auc == pytest.approx(fullrank.spectrum(features).auc, abs=1e-6)
+    assert found.untrained is not None
+    assert found.untrained.auc != found.spectrum.auc
+    assert set(recorded) >= {"auc", "rankme"}
+    # two views of one image lie closer than two images do, and both scores saw the run's own recipe
+    assert found.scores["alignment"].protocol["view"] == "cifar"
+    assert found.scores["lidar"].protocol["views"] == 10
+    assert 0 < found.scores["alignment"].value < 2
+
+
+def test_untrained_twin_of_a_run_has_its_initial_weights(run):
+    first = next(path for path in list_checkpoints(run / "checkpoints") if path.stem.endswith("5"))
+    whole = inspect([str(first)], Options(limit=80, views="none"))[0]
+    assert whole.kind == "checkpoint"
+    again = inspect([str(run)], Options(limit=80, views="none"))[0]
+    assert whole.untrained.singular_values.equal(again.untrained.singular_values)
+    assert not whole.spectrum.singular_values.equal(again.spectrum.singular_values)
+
+
+def test_embedding_of_a_run(run):
+    found = inspect([str(run)], Options(limit=80, layer="embedding", untrained=False, views="none"))[0]
+    assert found.spectrum.dim == 16
+    assert found.verdict.layer == "embedding"
+    assert found.untrained is None
+
+
+def test_a_timm_model_sees_images_by_timms_transform():
+    options = Options(images="digits", image_size=32, limit=12, pretrained="no")
+    found = inspect(["resnet10t"], options)[0]
+    torch.manual_seed(0)
+    model = timm.create_model("resnet10t", num_classes=0).eval()
+    data = {**timm.data.resolve_model_data_config(model), "input_size": (3, 32, 32)}
+    transform = timm.data.create_transform(**data, is_training=False)
+    images = open_images("digits")
+    shown = [torchvision.transforms.functional.to_pil_image(images.read(i * 1438 // 12)) for i in range(12)]
+    with torch.no_grad():
+        features = model(torch.stack([transform(image) for image in shown]))
+    expected = fullrank.spectrum(features).singular_values
+    assert float((found.spectrum.singular_values - expected).abs().max() / expected[0]) < 1e-5
+    assert found.spectrum.protocol["interpolation"] == "bicubic"
+    assert "its weights are random" in found.verdict.text
+    assert found.verdict.remedies == ()
+    assert found.verdict.confidence == "low"  # 12 images
+
+
+def test_pretrained_weights_that_cannot_be_had(monkeypatch, capsys):
+    real = timm.create_model
+
+    def offline(name, *args, pretrained=False, **rest):
+        if pretrained:
+            raise OSError("no network here. And more")
+        return real(name, *args, **rest)
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    options = Options(images="digits", image_size=32, limit=12)
+    found = inspect(["resnet18"], options)[0]
+    assert found.source["weights"].startswith("random, for the pretrained ones cannot be had: no network here")
+    assert "UNTRAINED" in capsys.readouterr().err
+    with pytest.raises(FullrankError, match="the pretrained weights of resnet18 cannot be had: no network here"):
+        inspect(["resnet18"], Options(images="digits", image_size=32, limit=12, pretrained="yes"))
+
+
+def test_somebody_elses_weights(resnet):
+    path, model = resnet
+    found = inspect([str(path)], Options(backbone="resnet18", images="digits", image_size=32, limit=40))[0]
+    images, _ = load_for_eval(open_images("digits"), torch.arange(40) * 1438 // 40, 32)
+    model.fc = torch.nn.Identity()
+    with torch.no_grad():
+        features = model.eval()(views.normalise(views.as_float(images)))
+    expected = fullrank.spectrum(features).singular_values
+    assert float((found.spectrum.singular_values - expected).abs().max() / expected[0]) < 1e-5
+    assert found.source["prefix"] == "state_dict.module.encoder"
+    assert found.source["left out"] == "fc"
+    assert found.untrained is not None
+
+
+def test_small_images_stem_and_safetensors(tmp_path, run):
+    state = backbone("resnet18_w16", image_size=32).state_dict()
+    weights = {f"net.{name}": value for name, value in state.items()}
+    save_file(weights, tmp_path / "w.safetensors")
+    found = inspect([str(tmp_path / "w.safetensors")], Options(backbone="resnet18_w16", images="digits", limit=20))[0]
+    assert found.source["stem"] == "3x3"
+    assert found.spectrum.protocol["image_size"] == 32
+
+
+def test_constant_features_have_a_verdict_and_reasons_instead_of_scores(tmp_path):
+    np.save(tmp_path / "c.npy", np.full((300, 8), 0.5, dtype=np.float32))
+    found = inspect([str(tmp_path / "c.npy")])[0]
+    assert found.verdict.level == "collapsed"
+    assert found.scores["dead"].value == 8
+    missing = {name: score.why for name, score in found.scores.items() if score.value is None}
+    assert "two_nn" in missing
+    assert all(missing.values())
+
+
+def test_clid_is_of_a_pool(tmp_path):
+    paths = []
+    for seed in range(3):
+        np.save(tmp_path / f"{seed}.npy", normal(200, 6, seed) * np.arange(1, 7) ** seed)
+        paths.append(str(tmp_path / f"{seed}.npy"))
+    assert "clid" not in inspect(paths[:2])[0].scores
+    values = [each.scores["clid"].value for each in inspect(paths)]
+    assert sum(values) == pytest.approx(0, abs=1e-9)
+
+
+def test_images_that_cannot_be_read_are_named(tmp_path, run):
+    from PIL import Image
+
+    for i in range(40):
+        pixels = np.random.default_rng(i).integers(0, 255, (16, 16, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    (tmp_path / "broken.png").write_bytes(b"nothing")
+    found = inspect([str(run)], Options(images=str(tmp_path), views="none", untrained=False))[0]
+    assert [name.rsplit("/", 1)[1] for name in found.skipped] == ["broken.png"]
+    assert found.spectrum.protocol["n"] == 40
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (np.full((4, 2), np.nan, dtype=np.float32), "x.npy: features hold NaN or infinity in 4 of 4 rows"),
+        (np.zeros((1, 4), dtype=np.float32), "1 row"),
+        (np.zeros((0, 4), dtype=np.float32), "x.npy"),
+        (np.array([{"a": 1}], dtype=object), "x.npy"),
+    ],
+)
+def test_matrices_that_cannot_be_measured(content, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", content, allow_pickle=True)
+    with pytest.raises(FullrankError, match=message):
+        inspect(["x.npy"])
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("resnet81", {}, "there is no resnet81: expected .*; did you mean 'resnet18'"),
+        ("resnet18", {}, "does not say which images"),
+        ("w.pth", {}, "w.pth is not a checkpoint of ours: if it holds weights, say whose"),
+        ("w.pth", {"backbone": "resnet18"}, "does not say which images"),
+        ("w.pth", {"backbone": "resnet81", "images": "digits"}, "unknown backbone 'resnet81'; did you mean"),
+        ("w.pth", {"backbone": "resnet34", "images": "digits", "image_size": 32}, "do not fit.*layer1.2.conv1.weight"),
+        ("empty", {}, "empty is not a run"),
+        ("resnet18", {"images": "digits", "layer": "embedding"}, "has no projector of ours"),
+        ("resnet18", {"images": "digits", "limit": 1}, "limit must be at least 2 images, got 1"),
+        ("vit_tiny_patch16_224", {"images": "digits", "image_size": 8, "pretrained": "no"}, "8 x 8"),
+    ],
+)
+def test_what_cannot_be_inspected(name, options, message, tmp_path, monkeypatch, resnet):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "w.pth").symlink_to(resnet[0])
+    with pytest.raises(FullrankError, match=message):
+        inspect([name], Options(**options))
+
+
+def test_a_pickle_that_wants_to_run_code_is_refused(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "ran"), "w"))
+
+    torch.save({"state_dict": {}, "hook": Evil()}, tmp_path / "w.pt")
+    with pytest.raises(FullrankError, match="refused, and nothing in it was run"):
+        inspect([str(tmp_path / "w.pt")], Options(backbone="resnet18", images="digits"))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_all_names_are_looked_at_before_any_work(tmp_path, monkeypatch):
+    np.save(tmp_path / "x.npy", normal(50, 3))
+    told = []
+    with pytest.raises(FullrankError, match="there is no y.npy"):
+        inspect([str(tmp_path / "x.npy"), "y.npy"], progress=lambda *what: told.append(what))
+    assert told == []
+
+
+def test_kinds(run, resnet, tmp_path):
+    save_file({"features": torch.zeros(4, 2)}, tmp_path / "f.safetensors")
+    images = Options(images="digits", backbone="resnet18")
+    assert kind_of(str(run), images) == "run"
+    assert kind_of(str(list_checkpoints(run / "checkpoints")[0]), images) == "checkpoint"
+    assert kind_of(str(resnet[0]), images) == "weights"
+    assert kind_of(str(tmp_path / "f.safetensors"), images) == "weights"
+    assert kind_of(str(tmp_path / "f.safetensors"), Options()) == "features"
+    assert kind_of("resnet18", images) == "timm model"

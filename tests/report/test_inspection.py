@@ -1,0 +1,61 @@
+"""The page about inspected encoders: whole, self-contained, and true to what was found."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import timm
+import torch
+from test_page import Page
+
+from fullrank.errors import FullrankError
+from fullrank.inspection.inspect import inspect
+from fullrank.inspection.options import Options
+from fullrank.report.inspection import render, write_inspection
+
+
+@pytest.fixture
+def pair(tmp_path):
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "wide <&>.npy", rng.standard_normal((300, 16)))
+    np.save(tmp_path / "flat.npy", rng.standard_normal((300, 2)) @ rng.standard_normal((2, 8)))
+    return inspect([str(tmp_path / "wide <&>.npy"), str(tmp_path / "flat.npy")])
+
+
+def test_page(tmp_path, pair):
+    page = Page(write_inspection(pair, tmp_path / "new" / "inspect.html").read_text(encoding="utf-8"))
+    assert len(page.ids) == len(set(page.ids))
+    assert "script" not in page.tags
+    assert all(link.startswith(("data:", "#")) for link in page.links)
+    assert "wide <&>.npy and flat.npy" in page.text
+    assert "6 of 8 directions are dead" in page.text
+    assert "Confidence high" in page.text
+    assert "hybrid" in page.text
+    assert "two_nn *" in page.text
+    assert "auc *" not in page.text
+    assert "cannot be compared: it depends on the width D" in page.text
+    assert any("wide <&>.npy: 0 of 16 below 1e-3" in alt for alt in page.alts)
+    assert render(pair) == render(pair)
+
+
+def test_an_untrained_twin_is_drawn(tmp_path):
+    torch.save(timm.create_model("resnet10t").state_dict(), tmp_path / "w.pt")
+    options = Options(backbone="resnet10t", images="digits", image_size=32, limit=12)
+    text = Page(render(inspect([str(tmp_path / "w.pt")], options))).text
+    assert "Thin and dotted: the same network with random weights" in text
+    assert "12 features span at most 11 of 512 directions" in text
+    text = render(inspect(["resnet10t"], replace(options, pretrained="no")))
+    assert "Thin and dotted" not in text
+    assert "its weights are random" in text.lower()
+
+
+def test_scores_that_are_missing_say_why(tmp_path):
+    np.save(tmp_path / "constant.npy", np.ones((200, 4)))
+    text = Page(render(inspect([str(tmp_path / "constant.npy")]))).text
+    assert "Scores that could not be taken" in text
+    assert "two_nn" in text
+
+
+def test_a_folder_is_no_page(tmp_path, pair):
+    with pytest.raises(FullrankError, match="is a folder: name the page to write"):
+        write_inspection(pair, tmp_path)
