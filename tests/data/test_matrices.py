@@ -171,6 +171,13 @@ def test_damaged_safetensors(tmp_path):
         refused(tmp_path / "x.safetensors", "cannot be read as .safetensors, it is damaged or cut short")
 
 
+def test_blocks_of_safetensors_outlive_the_file(tmp_path):
+    save_file({"x": torch.ones(1000, 30)}, tmp_path / "x.safetensors")
+    blocks = list(open_matrix(tmp_path / "x.safetensors").blocks(300))
+    os.truncate(tmp_path / "x.safetensors", 10)  # reading a map of it would end the process
+    assert torch.equal(torch.cat(blocks), torch.ones(1000, 30))
+
+
 # .parquet
 
 

@@ -203,7 +203,7 @@ class _SafetensorsFile(FeatureFile):
             with safe_open(self.path, framework="pt") as file:
                 matrix = file.get_slice(self.key)
                 for start in range(0, self.shape[0], rows):
-                    yield matrix[start : start + rows]
+                    yield matrix[start : start + rows].clone()  # not a map of a file that may be cut short later
         except SafetensorError as error:
             raise _damaged(self.path, error) from None
 

@@ -8,9 +8,7 @@ It loads with `weights_only=True`: tensors, numbers, text, lists and dictionarie
 from __future__ import annotations
 
 import io
-import pickle
 import re
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import torch
 from torch import nn
 
 from fullrank.errors import FullrankError
+from fullrank.models.weights import DamagedError, ForeignError, read_pickle
 from fullrank.training.config import TrainConfig, from_dict
 from fullrank.training.runs import CONFIG, atomic_path
 
@@ -61,17 +60,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise FullrankError(f"there is no checkpoint {path}")
     damaged = f"{path} is damaged, cut short or overwritten: delete it to go on from the checkpoint before"
     foreign = f"{path} is not a checkpoint of fullrank: it holds more than weights, and was not opened"
-    if not zipfile.is_zipfile(path):  # torch's own format is a zip file, whose directory stands at its end
-        with open(path, "rb") as file:
-            raise FullrankError(damaged if file.read(2) in (b"PK", b"") else foreign)
     try:
-        with zipfile.ZipFile(path) as archive:
-            if archive.testzip() is not None:  # torch does not compare the checksums itself
-                raise FullrankError(damaged)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
+        state = read_pickle(path)
+    except ForeignError:
         raise FullrankError(foreign) from None
-    except (RuntimeError, EOFError, OSError, KeyError, zipfile.BadZipFile):
+    except DamagedError:
         raise FullrankError(damaged) from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise FullrankError(f"{path} is not a checkpoint of fullrank: expected one written by `fullrank train`")
