@@ -1,10 +1,12 @@
 """The command line as a person meets it: texts, exit codes, and nothing lost."""
 
+import json
 import re
 import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import yaml
 
@@ -173,3 +175,75 @@ def test_public_names_are_there():
         assert getattr(fullrank, name) is not None
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = fullrank.nothing
+
+
+def test_inspect_prints_a_table_a_verdict_and_a_page(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    np.save("whole.npy", rng.standard_normal((400, 16)))
+    np.save("flat.npy", rng.standard_normal((400, 3)) @ rng.standard_normal((3, 16)))
+    assert main(["inspect", "whole.npy", "flat.npy"]) == 0
+    output = " ".join(capsys.readouterr().out.split())
+    for words in (
+        "whole.npy features: file whole.npy, shape 400 x 16",
+        "normalize no",
+        "participation_ratio",
+        "whole.npy: Healthy spectrum: AUC",
+        "flat.npy: Partial dimensional collapse: 13 of 16 directions are dead",
+        "Confidence high: 400 images for 16 directions",
+        "(--order hybrid)",
+        "AUC: lowest for whole.npy",
+        "page: inspect.html",
+    ):
+        assert words in output
+    assert "13 of 16 directions are dead" in (tmp_path / "inspect.html").read_text(encoding="utf-8")
+
+
+def test_inspect_for_programs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", np.random.default_rng(0).standard_normal((400, 16)))
+    assert main(["inspect", "x.npy", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.npy"]
+    only = found["inspected"][0]
+    assert (only["name"], only["kind"], only["verdict"]["level"]) == ("x.npy", "features", "healthy")
+    assert len(only["singular_values"]) == 16
+    scores = {score["name"]: score for score in only["scores"]}
+    assert scores["auc"]["value"] == pytest.approx(fullrank.spectrum(np.load("x.npy")).auc)
+    assert scores["auc"]["protocol"]["n"] == 400
+    assert main(["inspect", "x.npy", "--json", "--out", "page/x.html"]) == 0
+    written = capsys.readouterr()
+    assert json.loads(written.out) == found
+    assert "page: page/x.html" in written.err
+
+
+def test_inspect_many_has_a_line_each(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for i in range(5):
+        np.save(f"{i}.npy", np.random.default_rng(i).standard_normal((200, 8)))
+    assert main(["inspect", *(f"{i}.npy" for i in range(5))]) == 0
+    assert re.search(r"4\.npy +200 +8 .* healthy", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["inspect"], "give at least one thing to inspect"),
+        (["inspect", "none.npy"], "there is no none.npy: expected a run's folder"),
+        (["inspect", "resnet18"], "resnet18 does not say which images to take features of"),
+        (["inspect", "resnet18", "--images", "digits", "--device", "cuda:77"], "there is no cuda:77 here"),
+        (["inspect", "nan.npy"], "nan.npy: features hold NaN or infinity in 1 of 4 rows, first in row 2"),
+        (["inspect", "nan.npy", "--out", "."], ". is a folder: name the page to write"),
+        (["inspect", "notes.txt"], "notes.txt"),
+    ],
+)
+def test_what_cannot_be_inspected_is_one_line(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    bad = np.ones((4, 2))
+    bad[2, 1] = np.nan
+    np.save("nan.npy", bad)
+    (tmp_path / "notes.txt").write_text("nothing")
+    error = fails(arguments, capsys)
+    assert message in error
+    assert error.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["nan.npy", "notes.txt"]

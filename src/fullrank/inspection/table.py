@@ -12,38 +12,48 @@ from fullrank.inspection.compare import across_widths, comparison
 from fullrank.inspection.result import Inspection, Scored
 from fullrank.text import capital
 
-KEY_SCORES = ("auc", "rankme_centered", "participation_ratio", "nesum", "alpha_req", "dead")
-"""Columns where there are too many X for a column each."""
+KEY_SCORES = {"auc": "AUC", "rankme": "RankMe", "participation_ratio": "PR", "alpha_req": "alpha", "dead": "dead"}
+"""Columns where there are too many X for a column each; the page has all scores."""
 _MOST_COLUMNS = 3
-_REMEDIES = 3
+_MOST_LINES = 3
 
 
 def show(found: Sequence[Inspection], console: Console) -> None:
-    """Print inspections."""
-    for each in found:
-        facts = ", ".join(f"{key} {value}" for key, value in each.source.items())
-        console.print(Text.assemble((each.name, "bold"), f"  {each.kind}: {facts}"))
-        protocol = ", ".join(f"{key} {_plain(value)}" for key, value in each.spectrum.protocol.items())
-        console.print(Text(f"  {protocol}", style="dim"))
-    console.print()
-    console.print(_scores_down(found) if len(found) <= _MOST_COLUMNS else _scores_across(found))
-    for each in found:
-        verdict = each.verdict
+    """Print inspections: each at length where they are few, a line each where they are many."""
+    few = len(found) <= _MOST_COLUMNS
+    if few:
+        for each in found:
+            _heading(each, console)
         console.print()
-        console.print(Text.assemble((f"{each.name}: ", "bold"), capital(verdict.text)))
-        console.print(Text(f"  Confidence {verdict.confidence}: {verdict.certainty}."))
-        if verdict.remedies:
-            console.print(Text("  If it was trained without negatives, as SimSiam is, try to"))
-        for remedy in verdict.remedies[:_REMEDIES]:
-            console.print(Text(f"  - {remedy.text} ({remedy.source})"))
-        for name in each.skipped[:_REMEDIES]:
-            console.print(Text(f"  Left out, it could not be read: {name}"))
-        if len(each.skipped) > _REMEDIES:
-            console.print(Text(f"  ... and {len(each.skipped) - _REMEDIES} more"))
+    console.print(_scores_down(found) if few else _scores_across(found))
+    for each in found:
+        console.print()
+        console.print(Text.assemble((f"{each.name}: ", "bold"), capital(each.verdict.text)))
+        console.print(Text(f"  Confidence {each.verdict.confidence}: {each.verdict.certainty}."))
+        if few:
+            _details(each, console)
     if said := comparison(found):
         console.print()
         for sentence in said:
             console.print(Text(f"{capital(sentence)}."))
+
+
+def _heading(each: Inspection, console: Console) -> None:
+    facts = ", ".join(f"{key} {value}" for key, value in each.source.items())
+    console.print(Text.assemble((each.name, "bold"), f"  {each.kind}: {facts}"))
+    protocol = ", ".join(f"{key} {_plain(value)}" for key, value in each.spectrum.protocol.items())
+    console.print(Text(f"  {protocol}", style="dim"))
+
+
+def _details(each: Inspection, console: Console) -> None:
+    if each.verdict.remedies:
+        console.print(Text("  If it was trained without negatives, as SimSiam is, try to"))
+    for remedy in each.verdict.remedies[:_MOST_LINES]:
+        console.print(Text(f"  - {remedy.text} ({remedy.source})"))
+    for name in each.skipped[:_MOST_LINES]:
+        console.print(Text(f"  Left out, it could not be read: {name}"))
+    if len(each.skipped) > _MOST_LINES:
+        console.print(Text(f"  ... and {len(each.skipped) - _MOST_LINES} more"))
 
 
 def number(score: Scored | None) -> str:
@@ -77,9 +87,9 @@ def _scores_down(found: Sequence[Inspection]) -> Table:
 
 
 def _scores_across(found: Sequence[Inspection]) -> Table:
-    table = Table(box=None, padding=(0, 2), header_style="bold")
+    table = Table(box=None, padding=(0, 1), header_style="bold")
     table.add_column("", overflow="fold")
-    for name in ("N", "D", *KEY_SCORES, "verdict"):
+    for name in ("N", "D", *KEY_SCORES.values(), "verdict"):
         table.add_column(name, justify="left" if name == "verdict" else "right")
     for each in found:
         n = each.spectrum.protocol["n"]

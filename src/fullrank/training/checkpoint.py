@@ -78,8 +78,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 def is_checkpoint(path: Path) -> bool:
     """Tell whether a file is a checkpoint of ours that can be read; its tensors are not."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError):
+        state = read_pickle(path)
+    except FullrankError:
         return False
     return isinstance(state, dict) and state.get("format") == FORMAT
 
