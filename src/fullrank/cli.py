@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import errno
+import os
+import signal
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -167,6 +169,9 @@ def main(arguments: list[str]) -> int:
         return _parse(arguments).run()
     except FullrankError as error:
         message = str(error)
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - else Python complains when it flushes at its end
+        return 128 + signal.SIGPIPE
     except OSError as error:  # a full disk, a folder that cannot be written
         message = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
         if error.errno == errno.ENOSPC:
