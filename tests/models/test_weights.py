@@ -341,3 +341,19 @@ def test_a_given_prefix_that_does_not_fit_is_explained_by_itself():
     assert "99 of its 100 parameters and buffers were found in equal shape under 'b'" in message
     assert "missing: bn1.weight (nearest in the file: " in message
     assert load_weights(small(), weights).prefix == "a"
+
+
+@pytest.mark.parametrize("build", [lambda: timm.create_model("resnet18", num_classes=0), torchvision.models.resnet18])
+def test_layers_that_a_sequential_numbers_get_their_names(build):
+    """`nn.Sequential(*list(resnet.children())[:-1])`, as many training scripts make their backbone."""
+    source = torchvision.models.resnet18(weights=None)
+    cut = nn.Sequential(*list(source.children())[:-1])
+    weights = {f"state_dict.backbone.{key}": value for key, value in cut.state_dict().items()}
+    assert "state_dict.backbone.4.0.conv1.weight" in weights
+    model = build()
+    model.fc = nn.Identity()
+    assert load_weights(model, weights).prefix == "state_dict.backbone"
+    x = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(model.eval()(x), cut.eval()(x).flatten(1))
+    with pytest.raises(FullrankError, match="do not fit"):
+        load_weights(timm.create_model("resnet34", num_classes=0), weights)

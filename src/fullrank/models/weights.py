@@ -145,6 +145,9 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], *, prefix: str
         places = Counter({start: places[start]})
     fitting = _fitting(model, weights, places)
     if not fitting:
+        named = _by_name(model, weights)
+        if named.keys() != weights.keys() and _fitting(model, named, _votes(model, named)):
+            return load_weights(model, named, prefix=prefix)
         raise FullrankError(_mismatch(model, weights, places, given=prefix is not None))
     first = fitting[0]
     state = model.state_dict()
@@ -229,6 +232,22 @@ def _votes(model: nn.Module, weights: Mapping[str, Tensor]) -> Counter[str]:
             if not start:
                 break
     return votes
+
+
+def _by_name(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Name the layers that `nn.Sequential(*model.children())` numbers, a common way to cut a classifier off."""
+    names = {str(number): name for number, (name, _) in enumerate(model.named_children())}
+    wanted = model.state_dict().keys()
+
+    def rename(key: str) -> str:
+        parts = key.split(".")
+        for at, part in enumerate(parts):
+            inner = ".".join([names.get(part, ""), *parts[at + 1 :]])
+            if inner in wanted:
+                return ".".join([*parts[:at], inner])
+        return key
+
+    return {rename(key): value for key, value in weights.items()}
 
 
 def _fitting(model: nn.Module, weights: Mapping[str, Tensor], places: Iterable[str]) -> list[str]:
