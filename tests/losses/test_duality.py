@@ -1,4 +1,6 @@
+import doctest
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -143,3 +145,10 @@ def test_refusals():
             bounds(1.0, 0, 2)
     with pytest.raises(FullrankError, match="n and m must be at least 1, got n=3, m=0"):
         losses.balanced_gap(3, 0)
+
+
+def test_the_page_runs():
+    page = Path(__file__).parents[2] / "docs" / "duality.md"
+    failed, ran = doctest.testfile(str(page), module_relative=False)
+    assert failed == 0
+    assert ran >= 5

@@ -65,6 +65,19 @@ def test_either_gram_matrix_gives_the_same_value_and_gradient(name, shape, autoc
                 assert relative(gradient, slope) < 1e-5
 
 
+def test_subtracting_the_diagonal_costs_few_digits():
+    """Nearly all of the sum is the diagonal: whitened rows, and columns of very different norms (docs/duality.md)."""
+    generator = torch.Generator().manual_seed(0)
+    whitened = torch.linalg.qr(torch.randn(72, 71, generator=generator)).Q.T
+    lopsided = torch.randn(64, 256, generator=generator) * (1.5 * torch.randn(256, generator=generator)).exp()
+    for z, share in ((whitened, 60), (lopsided, 15)):
+        expected, (slope,) = value_and_gradients(losses.dimension_contrastive, [z.double()])
+        assert 1 + losses.dimension_residual(z.double()) / expected > share
+        value, (gradient,) = value_and_gradients(losses.dimension_contrastive, [z])
+        assert relative(value, expected) < 1e-5
+        assert relative(gradient, slope) < 2e-5
+
+
 class Sizes(TorchDispatchMode):
     """Records the number of entries of every tensor an operation returns."""
 
