@@ -141,7 +141,7 @@ def dcl(z1: Tensor, z2: Tensor, *, temperature: float = 0.1) -> Tensor:
     Raises:
         FullrankError: Shapes differ, fewer than two rows, not floating point, or tau not positive.
 
-    Reference: Yeh et al. 2022 (https://arxiv.org/abs/2110.06848), eq. 6.
+    Reference: Yeh et al. 2022 (https://arxiv.org/abs/2110.06848), section 3.
 
     >>> z = torch.ones(3, 2)
     >>> round(dcl(z, z).exp().item(), 4)
@@ -214,7 +214,7 @@ def spectral_contrastive(z1: Tensor, z2: Tensor, *, mu: float = 1.0) -> Tensor:
     Raises:
         FullrankError: Shapes differ, fewer than two rows, not floating point, or mu not positive.
 
-    Reference: HaoChen et al. 2021 (https://arxiv.org/abs/2106.04156), eq. 6 and algorithm 1.
+    Reference: HaoChen et al. 2021 (https://arxiv.org/abs/2106.04156), section 3.
 
     >>> z = torch.eye(3)
     >>> spectral_contrastive(z, z).item()

@@ -250,7 +250,7 @@ def tcr(z1: Tensor, z2: Tensor, *, eps: float = 0.2, invariance: float = 200.0, 
         FullrankError: Shapes differ, no rows, not floating point, eps not positive, `toward` unknown.
 
     Reference: Li et al. 2022 (https://arxiv.org/abs/2201.10000); Tong et al. 2023, EMP-SSL
-        (https://arxiv.org/abs/2304.03977); Yu et al. 2020 (https://arxiv.org/abs/2006.08558), eq. 1.
+        (https://arxiv.org/abs/2304.03977); Yu et al. 2020 (https://arxiv.org/abs/2006.08558).
 
     >>> z = torch.eye(2)
     >>> round(tcr(z, z, eps=1.0, invariance=0).mul(-1).exp().item(), 4)
