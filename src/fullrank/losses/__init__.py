@@ -1,5 +1,56 @@
-"""Losses: pure functions of the two views' embeddings, which come first; coefficients are keyword-only."""
+"""Losses: pure functions of the two views' embeddings, which come first; coefficients are keyword-only.
 
-from fullrank.losses.alignment import simsiam
+They compute in float32 (float64 for float64 input), also under autocast, and return a scalar. `gather` embeddings first
+on several processes. `fullrank.losses.duality` has the criteria of [Garrido23] that relate them.
+"""
 
-__all__ = ["simsiam"]
+from fullrank.losses.alignment import byol, simsiam
+from fullrank.losses.contrastive import (
+    dcl,
+    dcl_abs,
+    dcl_sq,
+    info_nce,
+    simclr_abs,
+    simclr_sq,
+    spectral_contrastive,
+)
+from fullrank.losses.covariance import barlow_twins, tcr, vicreg, vicreg_ctr, vicreg_exp
+from fullrank.losses.duality import (
+    balance,
+    balanced_gap,
+    dimension_contrastive,
+    dimension_contrastive_bounds,
+    dimension_residual,
+    normalize,
+    sample_contrastive,
+    sample_contrastive_bounds,
+    sample_residual,
+)
+from fullrank.losses.gather import gather
+
+__all__ = [
+    "balance",
+    "balanced_gap",
+    "barlow_twins",
+    "byol",
+    "dcl",
+    "dcl_abs",
+    "dcl_sq",
+    "dimension_contrastive",
+    "dimension_contrastive_bounds",
+    "dimension_residual",
+    "gather",
+    "info_nce",
+    "normalize",
+    "sample_contrastive",
+    "sample_contrastive_bounds",
+    "sample_residual",
+    "simclr_abs",
+    "simclr_sq",
+    "simsiam",
+    "spectral_contrastive",
+    "tcr",
+    "vicreg",
+    "vicreg_ctr",
+    "vicreg_exp",
+]

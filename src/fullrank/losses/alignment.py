@@ -1,6 +1,6 @@
 """Losses that only pull the two views together, and rely on an asymmetry between the branches not to collapse.
 
-Legend: z: (N, M) embeddings, p: (N, M) predictions made from them.
+Legend: z: (N, M) embeddings, p: (N, M) predictions made from them; sg: stop-gradient.
 """
 
 from __future__ import annotations
@@ -8,9 +8,10 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from fullrank.errors import FullrankError
+from fullrank.losses._inputs import check_matrices, full_precision
 
 
+@full_precision
 def simsiam(z1: Tensor, z2: Tensor, p1: Tensor, p2: Tensor) -> Tensor:
     """Negative cosine between each prediction and the other view's embedding, which gets no gradient: SimSiam's loss.
 
@@ -26,7 +27,7 @@ def simsiam(z1: Tensor, z2: Tensor, p1: Tensor, p2: Tensor) -> Tensor:
         A scalar in [-1, 1]; -1 when every prediction points along its target, as it does after a complete collapse too.
 
     Raises:
-        FullrankError: The four are not of one shape `(N, M)`.
+        FullrankError: The four are not of one shape `(N, M)`, empty, or not floating point.
 
     Reference: Chen & He 2021 (https://arxiv.org/abs/2011.10566), eq. 4; [Li22] section 3.1.
 
@@ -35,12 +36,40 @@ def simsiam(z1: Tensor, z2: Tensor, p1: Tensor, p2: Tensor) -> Tensor:
     >>> simsiam(z, z, z, -z).item()
     -0.0
     """
-    shapes = {tuple(x.shape) for x in (z1, z2, p1, p2)}
-    if len(shapes) != 1 or z1.ndim != 2:
-        raise FullrankError(
-            f"z1, z2, p1 and p2 must all have one shape (N, M), got "
-            f"{', '.join(str(tuple(x.shape)) for x in (z1, z2, p1, p2))}"
-        )
-    return -0.5 * (
-        F.cosine_similarity(p1, z2.detach(), dim=1).mean() + F.cosine_similarity(p2, z1.detach(), dim=1).mean()
-    )
+    check_matrices("simsiam", z1=z1, z2=z2, p1=p1, p2=p2)
+    return -0.5 * _cosines(z1, z2, p1, p2)
+
+
+@full_precision
+def byol(z1: Tensor, z2: Tensor, p1: Tensor, p2: Tensor) -> Tensor:
+    """Squared distance between each prediction and the other view's target embedding, both normalised: BYOL's loss.
+
+        L = mean_n [(2 - 2 cos(p1_n, sg(z2_n))) + (2 - 2 cos(p2_n, sg(z1_n)))]
+
+    A sum over the two directions, so it is 4 + 4 `simsiam`; the methods differ in where `z` comes from.
+
+    Args:
+        z1: Embeddings of the first view by the target branch (the moving average), `(N, M)`; they get no gradient.
+        z2: Embeddings of the second view by the target branch, `(N, M)`; they get no gradient.
+        p1: Predictions from the first view by the online branch, `(N, M)`.
+        p2: Predictions from the second view by the online branch, `(N, M)`.
+
+    Returns:
+        A scalar in [0, 8].
+
+    Raises:
+        FullrankError: The four are not of one shape `(N, M)`, empty, or not floating point.
+
+    Reference: Grill et al. 2020 (https://arxiv.org/abs/2006.07733), eq. 2 and its symmetric form.
+
+    >>> import torch
+    >>> z = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    >>> byol(z, z, z, -z).item()
+    4.0
+    """
+    check_matrices("byol", z1=z1, z2=z2, p1=p1, p2=p2)
+    return 4 - 2 * _cosines(z1, z2, p1, p2)
+
+
+def _cosines(z1: Tensor, z2: Tensor, p1: Tensor, p2: Tensor) -> Tensor:
+    return F.cosine_similarity(p1, z2.detach(), dim=1).mean() + F.cosine_similarity(p2, z1.detach(), dim=1).mean()

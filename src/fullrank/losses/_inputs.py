@@ -1,0 +1,77 @@
+"""What every loss asks of its input, and the precision it computes in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec
+
+import torch
+from torch import Tensor
+
+from fullrank.errors import FullrankError
+
+P = ParamSpec("P")
+
+
+def full_precision(loss: Callable[P, Tensor]) -> Callable[P, Tensor]:
+    """Make a loss compute in float32, or in float64 if any input is, whatever autocast says.
+
+    Exponentials and sums of squares over a batch lose what matters in half precision. Gradients come back in each
+    input's own dtype.
+    """
+
+    @wraps(loss)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+        floating = [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.is_floating_point()]
+        if not floating:
+            return loss(*args, **kwargs)
+        dtype = torch.float64 if any(x.dtype == torch.float64 for x in floating) else torch.float32
+
+        def cast(x: object) -> object:
+            return x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() else x
+
+        with torch.autocast(floating[0].device.type, enabled=False):
+            return loss(*map(cast, args), **{name: cast(x) for name, x in kwargs.items()})  # type: ignore[arg-type]
+
+    return wrapped
+
+
+def check_matrices(loss: str, *, rows: int = 1, columns: int = 1, **matrices: Tensor) -> None:
+    """Refuse anything but real matrices `(N, M)` of one shape, N >= `rows` and M >= `columns`.
+
+    Raises:
+        FullrankError: It is something else; the names of the keywords are used in the message.
+    """
+    *first, last = matrices
+    names = f"{', '.join(first)} and {last}" if first else last
+    for name, x in matrices.items():
+        if not isinstance(x, Tensor):
+            raise FullrankError(f"{name} must be a tensor (N, M), got {type(x).__name__}: use torch.as_tensor")
+    shapes = [tuple(x.shape) for x in matrices.values()]
+    if len(set(shapes)) != 1 or len(shapes[0]) != 2:
+        one = "must all have one shape" if len(shapes) > 2 else "must have one shape" if first else "must have shape"
+        raise FullrankError(f"{names} {one} (N, M), got {', '.join(map(str, shapes))}")
+    for name, x in matrices.items():
+        if not x.is_floating_point():
+            raise FullrankError(f"{name} must hold real floating-point numbers, got {x.dtype}: call .float() on it")
+    n, m = shapes[0]
+    if n < rows:
+        why = "there is nothing to contrast a single row with" if rows == 2 else "the batch is empty"
+        raise FullrankError(f"{loss} needs at least {rows} row{'s' * (rows > 1)}, got shape {shapes[0]}: {why}")
+    if m < columns:
+        why = "one dimension has no other to contrast it with" if columns == 2 else "there are no dimensions"
+        raise FullrankError(
+            f"{loss} needs at least {columns} column{'s' * (columns > 1)}, got shape {shapes[0]}: {why}"
+        )
+
+
+def check_positive(**values: float) -> None:
+    """Refuse values that are not positive.
+
+    Raises:
+        FullrankError: A value is zero, negative or NaN.
+    """
+    for name, value in values.items():
+        if not value > 0:
+            raise FullrankError(f"{name} must be positive, got {value}")

@@ -1,0 +1,58 @@
+"""Embeddings of all processes on each of them, with gradients that flow back to where they came from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from fullrank.errors import FullrankError
+
+
+def gather(z: Tensor) -> Tensor:
+    """Concatenate the rows of all processes, in rank order.
+
+    Without `torch.distributed`, or on one process, it returns `z` itself. Otherwise use it as `loss(gather(z1),
+    gather(z2))`: each process computes the loss of the global batch, the same on all. The backward pass adds up the
+    gradients of all W processes and gives each process its own rows', which is W times the gradient of that one loss;
+    `DistributedDataParallel`, which averages parameters' gradients over processes, makes it one time. A gather that
+    kept only the own process's part would make it 1/W, silently, as several public libraries' losses once did.
+
+    All processes must give the same shape and dtype (a training loader drops the last, smaller batch).
+
+    Args:
+        z: Embeddings of this process, `(N, M)`.
+
+    Returns:
+        `(W N, M)`.
+
+    Raises:
+        FullrankError: `z` is not a matrix.
+
+    >>> gather(torch.eye(2))
+    tensor([[1., 0.],
+            [0., 1.]])
+    """
+    if not isinstance(z, Tensor) or z.ndim != 2:
+        got = tuple(z.shape) if isinstance(z, Tensor) else type(z).__name__
+        raise FullrankError(f"z must be a tensor (N, M), got {got}")
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return z
+    return _Gather.apply(z)
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        world = dist.get_world_size()
+        rows = z.new_empty(world * len(z), z.shape[1])
+        dist.all_gather(list(rows.chunk(world)), z.contiguous())
+        return rows
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        grad = grad.clone(memory_format=torch.contiguous_format)  # the reduction writes to it, and it may be shared
+        dist.all_reduce(grad)
+        return grad.chunk(dist.get_world_size())[dist.get_rank()]
