@@ -10,6 +10,7 @@ from fullrank.training.optim import build_optimizer, learning_rate, set_learning
 from tests.training.tiny import tiny
 
 METHOD = setup.build_method(tiny(image_size=16))
+NNSIAM = setup.build_method(tiny(image_size=16, method="nnsiam"))
 
 
 def test_rate_is_warm_up_then_cosine():
@@ -27,11 +28,12 @@ def test_rate_by_epochs_is_li22s():
         assert learning_rate(step, 500_400, config, 256) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("method", [METHOD, NNSIAM], ids=["simsiam", "nnsiam"])
 @pytest.mark.parametrize("name", ["sgd", "adamw", "lars"])
-def test_the_predictors_rate_is_constant_under_every_optimiser(name):
+def test_the_predictors_rate_is_constant_under_every_optimiser(name, method):
     config = OptimConfig(optimizer=name, base_lr=0.2, warmup_steps=2)
-    optimizer = build_optimizer(METHOD, config, 256)
-    predictor = {id(p) for p in METHOD.predictor.parameters()}
+    optimizer = build_optimizer(method, config, 256)
+    predictor = {id(p) for p in method.predictor.parameters()}
     for step, constant in ((0, 0.2 / 3), (2, 0.2), (10, 0.2), (19, 0.2)):
         decaying = set_learning_rate(optimizer, step, 20, config, 256)
         for group in optimizer.param_groups:
@@ -40,9 +42,59 @@ def test_the_predictors_rate_is_constant_under_every_optimiser(name):
             assert group["lr"] == pytest.approx(constant if inside == {True} else decaying)
     assert decaying < 0.01
     config = replace(config, constant_predictor_lr=False)
-    optimizer = build_optimizer(METHOD, config, 256)
+    optimizer = build_optimizer(method, config, 256)
     set_learning_rate(optimizer, 19, 20, config, 256)
     assert {group["lr"] for group in optimizer.param_groups} == {learning_rate(19, 20, config, 256)}
+
+
+def test_the_rate_ends_where_it_is_told():
+    config = OptimConfig(base_lr=0.2, warmup_steps=4, final_lr=0.001)
+    rates = [learning_rate(s, 24, config, 256) for s in range(25)]
+    assert rates[3] == pytest.approx(0.2 * 4 / 5)
+    # VICReg's code: q = (1 + cos(pi s / S)) / 2, rate q + 0.001 (1 - q)
+    for s in range(4, 25):
+        q = 0.5 * (1 + math.cos(math.pi * (s - 4) / 20))
+        assert rates[s] == pytest.approx(0.2 * (q + 0.001 * (1 - q)))
+    assert rates[24] == pytest.approx(0.0002)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "lars"])
+def test_biases_and_norms_may_have_a_rate_of_their_own(optimizer):
+    # Barlow Twins: 0.2 for weights, 0.0048 for biases and norms, both times batch / 256 and on one schedule
+    config = OptimConfig(optimizer=optimizer, base_lr=0.2, bias_lr=0.0048, weight_decay=0.1, warmup_steps=2)
+    found = build_optimizer(METHOD, config, 512)
+    predictor = {id(p) for p in METHOD.predictor.parameters()}
+    for step in (0, 2, 9):
+        set_learning_rate(found, step, 10, config, 512)
+        for group in found.param_groups:
+            for p in group["params"]:
+                base = 0.0048 if p.ndim == 1 else 0.2
+                own = replace(config, base_lr=base, bias_lr=None)
+                expected = learning_rate(step, 10, own, 512, constant=id(p) in predictor)
+                assert group["lr"] == pytest.approx(expected)
+                assert group["weight_decay"] == (0.0 if optimizer == "lars" and p.ndim == 1 else 0.1)
+    assert len({id(p) for group in found.param_groups for p in group["params"]}) == len(list(METHOD.parameters()))
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_lars_scales_weights_by_their_norm_and_leaves_biases_and_norms_alone(decay):
+    method = setup.build_method(tiny(image_size=16))
+    config = OptimConfig(optimizer="lars", base_lr=0.5, momentum=0.0, weight_decay=decay, decay_all=True)
+    optimizer = build_optimizer(method, config, 256)
+    set_learning_rate(optimizer, 0, 10, config, 256)
+    torch.manual_seed(0)
+    before = {name: p.detach().double().clone() for name, p in method.named_parameters()}
+    for p in method.parameters():
+        p.grad = torch.randn_like(p)
+    optimizer.step()
+    for name, p in method.named_parameters():
+        w, g = before[name], p.grad.double()
+        if p.ndim == 1:
+            expected = w - 0.5 * g
+        else:
+            ratio = 0.001 * w.norm() / (g.norm() + decay * w.norm())
+            expected = w - 0.5 * ratio * (g + decay * w)
+        torch.testing.assert_close(p.detach().double(), expected, rtol=1e-4, atol=1e-6, msg=name)
 
 
 @pytest.mark.parametrize("decay_all", [True, False])

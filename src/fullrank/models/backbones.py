@@ -123,6 +123,20 @@ def backbone(
     return model
 
 
+def pretrained_backbone(name: str, *, image_size: int) -> nn.Module:
+    """Build a timm model with its published weights, in eval mode.
+
+    Args:
+        name: A model of timm that has some.
+        image_size: Rows and columns of the images it will see.
+
+    Raises:
+        FullrankError: There is no such model, it takes no images of this size, or its weights cannot be had.
+    """
+    _from_timm(name, image_size)  # what does not fit is said before anything is downloaded
+    return _from_timm(name, image_size, pretrained=True).eval()
+
+
 def width_of(model: nn.Module) -> int:
     """Return D, the width of a timm model's pooled output."""
     width: Any = getattr(model, "head_hidden_size", None) or model.num_features
@@ -162,18 +176,26 @@ def _resnet(shape: ResNetShape, stem: Stem) -> ResNet:
     return model
 
 
-def _from_timm(name: str, image_size: int) -> nn.Module:
+def _from_timm(name: str, image_size: int, *, pretrained: bool = False) -> nn.Module:
     if not timm.is_model(name):
         raise FullrankError(
             f"unknown backbone {name!r}{nearest(name, [*RESNETS, *timm.list_models()])} (known: "
             f"{', '.join(RESNETS)}, and all of "
             "timm.list_models())"
         )
-    options: dict[str, Any] = {"num_classes": 0}
+    options: dict[str, Any] = {"num_classes": 0, "pretrained": pretrained}
     try:
-        model = timm.create_model(name, img_size=image_size, **options)
-    except TypeError:  # convolutional models take images of any size, and no such argument
-        model = timm.create_model(name, **options)
+        try:
+            model = timm.create_model(name, img_size=image_size, **options)
+        except TypeError:  # convolutional models take images of any size, and no such argument
+            model = timm.create_model(name, **options)
+    except (RuntimeError, OSError) as error:
+        if not pretrained:
+            raise
+        raise FullrankError(
+            f"timm's weights of {name} cannot be had ({str(error).splitlines()[0]}): they are downloaded from the "
+            "Hugging Face Hub once, and lie in its cache afterwards"
+        ) from None
     with torch.no_grad():
         try:
             features = model.eval()(torch.zeros(2, 3, image_size, image_size))

@@ -1,53 +1,54 @@
 """Heads: the projector that the loss is computed behind, and the predictor of one branch.
 
-As SimSiam's (Chen & He 2021, https://arxiv.org/abs/2011.10566, section 3), with every width free. In the paper's
-code, and in [Li22]'s, the projector's hidden width is the backbone's width D; here that is a default and not a tie.
+All are perceptrons of Linear-BN-ReLU layers; they differ in their widths and in how the last layer ends:
+
+| head                                        | layers | hidden, out         | `last`   |
+|---------------------------------------------|--------|---------------------|----------|
+| projector: SimSiam, [Li22]                  | 3      | D, 2048             | `norm`   |
+| predictor: SimSiam, [Li22]                  | 2      | 512, 2048           | `bias`   |
+| projector: MoCo-v3                          | 2      | 4096, 256           | `norm`   |
+| projector: BYOL; predictor: BYOL, MoCo-v3   | 2      | 4096, 256           | `linear` |
+| projector: VICReg, Barlow Twins             | 3      | 8192, 8192          | `linear` |
+| projector: [Garrido23]                      | 3 or 2 | 8192 or d or 2048, d | `linear` |
+
+In SimSiam's and [Li22]'s code the projector's hidden width is the backbone's width D; here that is a default and not a
+tie. The papers are named in `fullrank.models.methods`.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 from torch import nn
 
 from fullrank.errors import FullrankError
 
+Last = Literal["norm", "linear", "bias"]
 
-def projector(width: int, hidden: int, out: int, layers: int = 3) -> nn.Sequential:
-    """Build `(B, width)` -> `(B, out)`: Linear-BN-ReLU layers, the last one Linear-BN without affine parameters.
+
+def mlp(width: int, hidden: int, out: int, layers: int, *, last: Last) -> nn.Sequential:
+    """Build `(B, width)` -> `(B, out)`: Linear-BN-ReLU layers, then a last one.
 
     Args:
-        width: The representation's width D.
+        width: The width of what comes in.
         hidden: The width between layers.
-        out: The embedding's width M.
-        layers: The number of linear layers; 3 as on ImageNet, 2 as SimSiam on CIFAR-10.
+        out: The width of what goes out.
+        layers: The number of linear layers.
+        last: How the last one ends: `norm`: Linear-BN without affine parameters; `linear`: Linear without a bias;
+            `bias`: Linear with one.
 
     Raises:
         FullrankError: A width or the number of layers is below 1.
     """
     if min(width, hidden, out, layers) < 1:
         raise FullrankError(
-            f"a projector's widths and layers must be at least 1, got {width}, {hidden}, {out} and {layers} layers"
+            f"a head's widths and layers must be at least 1, got {width}, {hidden}, {out} and {layers} layers"
         )
     modules: list[nn.Module] = []
-    for layer in range(layers):
-        last = layer == layers - 1
-        inputs, outputs = width if layer == 0 else hidden, out if last else hidden
-        modules += [nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs, affine=not last)]
-        if not last:
-            modules.append(nn.ReLU(inplace=True))
+    for layer in range(layers - 1):
+        inputs = width if layer == 0 else hidden
+        modules += [nn.Linear(inputs, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(inplace=True)]
+    modules.append(nn.Linear(width if layers == 1 else hidden, out, bias=last == "bias"))
+    if last == "norm":
+        modules.append(nn.BatchNorm1d(out, affine=False))
     return nn.Sequential(*modules)
-
-
-def predictor(width: int, hidden: int) -> nn.Sequential:
-    """Build `(B, width)` -> `(B, width)`: Linear-BN-ReLU, then Linear with a bias; a bottleneck if `hidden` < `width`.
-
-    Raises:
-        FullrankError: A width is below 1.
-    """
-    if min(width, hidden) < 1:
-        raise FullrankError(f"a predictor's widths must be at least 1, got {width} and {hidden}")
-    return nn.Sequential(
-        nn.Linear(width, hidden, bias=False),
-        nn.BatchNorm1d(hidden),
-        nn.ReLU(inplace=True),
-        nn.Linear(hidden, width),
-    )

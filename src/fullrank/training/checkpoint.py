@@ -23,6 +23,7 @@ from fullrank.training.runs import CONFIG, atomic_path
 FORMAT = "fullrank checkpoint"
 VERSION = 1
 _NAME = re.compile(r"step_(\d+)\.pt")
+_ONLINE = "backbone."  # the online branch's encoder within a method's state; a target's has another name
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any], *, keep: int) -> Path:
@@ -110,16 +111,21 @@ def load(run_or_checkpoint: Path | str) -> nn.Module:
         run_or_checkpoint: A run's folder, for its newest checkpoint, or a checkpoint file.
 
     Returns:
-        The backbone, a plain timm module in eval mode: normalised images `(B, 3, S, S)` -> representation `(B, D)`.
+        The online backbone, a plain timm module in eval mode: normalised images `(B, 3, S, S)` -> representation
+        `(B, D)`.
         `timm.data.create_transform(**timm.data.resolve_model_data_config(encoder))` prepares an image for it as the
         run's measurements do.
 
     Raises:
         FullrankError: There is no run or checkpoint, or the file is damaged or foreign.
     """
-    from fullrank.training.setup import build_method
+    from fullrank.training.setup import build_backbone
 
     state = read_checkpoint(find_checkpoint(run_or_checkpoint))
-    method = build_method(from_dict(state["config"], TrainConfig(), str(run_or_checkpoint)))
-    method.load_state_dict(state["model"])
-    return method.backbone.eval()
+    # the generator's state is put back: loading a model inside someone's program changes nothing there
+    with torch.random.fork_rng(devices=[]):
+        encoder = build_backbone(from_dict(state["config"], TrainConfig(), str(run_or_checkpoint)))
+    encoder.load_state_dict(
+        {key.removeprefix(_ONLINE): value for key, value in state["model"].items() if key.startswith(_ONLINE)}
+    )
+    return encoder.eval()

@@ -38,16 +38,53 @@ class BackboneConfig:
 
 @dataclass(frozen=True)
 class HeadsConfig:
-    """Projector and predictor; none of their widths is tied to the backbone's."""
+    """Projector and predictor; what is left out is the method's own, narrower behind a backbone that is narrow."""
 
     projector_hidden: int | None = None
-    """Width between the projector's layers; the backbone's width when left out, as SimSiam and [Li22] have it."""
-    projector_out: int = 512
+    """Width between the projector's layers."""
+    projector_out: int | None = None
     """Width M of the embedding."""
-    projector_layers: int = 3
+    projector_layers: int | None = None
     """Linear layers of the projector."""
-    predictor_hidden: int = 128
-    """Width inside the predictor."""
+    predictor_hidden: int | None = None
+    """Width inside the predictor, where the method has one."""
+    normalize: Literal["none", "vicreg", "vicreg_exp", "vicreg_ctr", "simclr", "simclr_a", "simclr_b"] | None = None
+    """What is done to a batch of embeddings before a loss that compares them: a scheme of [Garrido23] Table 1
+    (`fullrank.losses.normalize`), or nothing. What the loss does by itself, such as cosines, it does afterwards."""
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Coefficients of the loss; its own defaults where left out, an error where the method's loss takes none such."""
+
+    temperature: float | None = None
+    """What similarities, or covariances in vicreg-exp and -ctr, are divided by inside exponentials."""
+    invariance: float | None = None
+    """Weight of the term that pulls the two views together."""
+    variance: float | None = None
+    """Weight of the term that keeps dimensions spread out (embeddings, in vicreg-ctr)."""
+    covariance: float | None = None
+    """Weight of the term that keeps dimensions apart (embeddings, in vicreg-ctr)."""
+    lambda_: float | None = None
+    """Weight of the off-diagonal correlations in barlow."""
+    mu: float | None = None
+    """Squared norm that spectral clips embeddings to."""
+    eps: float | None = None
+    """Squared distortion in tcr; what vicreg, its variants and barlow add to variances."""
+
+
+@dataclass(frozen=True)
+class TargetConfig:
+    """The branch that gives the targets, where a method has one of its own; its own defaults where left out."""
+
+    momentum: float | None = None
+    """First momentum of the moving average that is the target of byol and mocov3; it rises to 1 along a cosine."""
+    queue: int | None = None
+    """Embeddings that nnsiam looks for nearest neighbours in; a multiple of the batch."""
+    teacher: str | None = None
+    """What distill learns from: a run, a checkpoint, or a timm model, whose published weights are taken."""
+    statistics_rate: float | None = None
+    """Share of a batch in the running mean and variance of the teacher's features."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +100,16 @@ class OptimConfig:
     weight_decay: float = 5e-4
     """Weight decay."""
     decay_all: bool = True
-    """Decay all parameters, as SimSiam and [Li22] do, or leave out biases and norms."""
+    """Decay all parameters, as SimSiam and [Li22] do, or leave out biases and norms. LARS always leaves them out, and
+    does not scale their rate."""
     warmup_steps: int = 0
     """Steps over which the learning rate rises linearly from 0, the predictor's too."""
     cosine_every: int = 1
     """Steps between updates of the cosine; [Li22] updates once an epoch (5,004 steps on ImageNet)."""
+    final_lr: float = 0.0
+    """Share of the learning rate that the cosine ends at; 0.001 for VICReg and Barlow Twins."""
+    bias_lr: float | None = None
+    """Base learning rate of biases and norms; base_lr when left out. Barlow Twins has another."""
     constant_predictor_lr: bool = True
     """Keep the predictor's learning rate constant under every optimiser, as SimSiam needs."""
 
@@ -126,7 +168,25 @@ class TrainConfig:
     image_size: int | None = None
     """Rows and columns of a view; the images' own size up to 64 when left out, else 224."""
 
-    method: Literal["simsiam"] = "simsiam"
+    method: Literal[
+        "simsiam",
+        "nnsiam",
+        "byol",
+        "mocov3",
+        "simclr",
+        "simclr-sq",
+        "simclr-abs",
+        "dcl",
+        "dcl-sq",
+        "dcl-abs",
+        "spectral",
+        "vicreg",
+        "vicreg-exp",
+        "vicreg-ctr",
+        "barlow",
+        "tcr",
+        "distill",
+    ] = "simsiam"
     """How the encoder is trained."""
     order: Literal["multiple-pass", "single-pass", "cumulative", "hybrid"] = "multiple-pass"
     """In which order images are presented."""
@@ -154,6 +214,8 @@ class TrainConfig:
 
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     heads: HeadsConfig = field(default_factory=HeadsConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    target: TargetConfig = field(default_factory=TargetConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
     machine: MachineConfig = field(default_factory=MachineConfig)
@@ -182,6 +244,8 @@ class TrainConfig:
             "optim.base_lr": self.optim.base_lr,
             "optim.weight_decay": self.optim.weight_decay,
             "optim.warmup_steps": self.optim.warmup_steps,
+            "optim.bias_lr": self.optim.bias_lr or 0.0,
+            **{f"loss.{name}": value for name, value in vars(self.loss).items() if value is not None},
             "machine.workers": self.machine.workers,
             "seed": self.seed,
         }
@@ -202,12 +266,25 @@ class TrainConfig:
             raise FullrankError(
                 f"optim.warmup_steps={self.optim.warmup_steps} leaves none of the {self.steps} steps to train"
             )
+        shares = {
+            "optim.final_lr": self.optim.final_lr,
+            "target.momentum": self.target.momentum,
+            "target.statistics_rate": self.target.statistics_rate,
+        }
+        for name, share in shares.items():
+            if share is not None and not 0 <= share <= 1:
+                raise FullrankError(f"{name} must be in [0, 1], got {share}")
+        if self.loss.temperature == 0:
+            raise FullrankError("loss.temperature must be above 0: similarities are divided by it")
+        if self.optim.bias_lr is not None and self.optim.base_lr == 0:
+            raise FullrankError("optim.bias_lr is a share of optim.base_lr in every step, which is 0: raise it")
         if not 0 < self.subset <= 1:
             raise FullrankError(f"subset must be a share of the images in (0, 1], got {self.subset} (5 % is 0.05)")
 
 
-CHANGEABLE = ("images", "eval_images", "data_dir", "hold", "machine")
-"""Fields that may differ when a run is resumed. Moved images, training and held out, are recognised by fingerprints."""
+CHANGEABLE = ("images", "eval_images", "data_dir", "hold", "machine", "target.teacher")
+"""Fields that may differ when a run is resumed. Moved images, training and held out, are recognised by fingerprints; a
+teacher's weights are in the checkpoint."""
 
 
 def to_dict(config: TrainConfig) -> dict[str, Any]:
@@ -308,7 +385,7 @@ def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
     def walk(a: dict[str, Any], b: dict[str, Any], prefix: str) -> list[str]:
         found = []
         for key in a:
-            if not prefix and key in CHANGEABLE:
+            if f"{prefix}{key}" in CHANGEABLE:
                 continue
             if isinstance(a[key], dict):
                 found += walk(a[key], b[key], f"{prefix}{key}.")

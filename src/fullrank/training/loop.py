@@ -69,8 +69,9 @@ def train(config: TrainConfig, *, console: Console | None = None) -> Finished:
     config, data = setup.open_data(config)
     # All that can fail on what the user gave comes before a folder is made.
     loader = setup.build_loader(config, data, setup.build_order(config, len(data.train)), device)
-    measurer = Measurer(config, data, device)
     method = setup.build_method(config)
+    config = setup.resolve_method(config, method)
+    measurer = Measurer(config, data, device)
     folder = RunFolder.create(config.out, setup.default_name(config))
     try:
         config = replace(config, out=str(folder.path))
@@ -219,6 +220,7 @@ def _run(
             output.loss.backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+            method.after_step(step, config.steps)
 
             step += 1
             last = step == config.steps

@@ -17,7 +17,7 @@ from fullrank.data.still import load_for_eval, load_view_pairs
 from fullrank.errors import FullrankError
 from fullrank.measure.probes import knn_accuracy
 from fullrank.measure.spectrum import Spectrum, spectrum
-from fullrank.models.methods import Method
+from fullrank.models.methods import METHODS, Method
 from fullrank.training.config import TrainConfig
 from fullrank.training.setup import Data
 
@@ -99,12 +99,17 @@ class Measurer:
             }
         }
         if self.pairs is not None:
+            coefficients = {name: value for name, value in vars(config.loss).items() if value is not None}
+            across = METHODS[config.method].across_images
             protocols["heldout_loss"] = {
                 "mode": "eval",
                 "loss": config.method,
+                **coefficients,
+                **({"teacher": config.target.teacher} if config.target.teacher else {}),
+                **({"batch": min(_BATCH, self._compared())} if across else {}),
                 "images": config.eval_images or config.images,
                 "split": "held out",
-                "n": len(self.pairs[0]),
+                "n": self._compared(),
                 "view": config.views,
                 "crop_min": config.crop_min,
                 "image_size": config.image_size,
@@ -166,10 +171,18 @@ class Measurer:
     def heldout_loss(self, method: Method) -> float:
         """Return the method's loss on the fixed held-out views, a mean over images."""
         assert self.pairs is not None
+        count = self._compared()
         total = 0.0
-        for first, second in zip(*(self._batches(view) for view in self.pairs), strict=True):
+        for first, second in zip(*(self._batches(view[:count]) for view in self.pairs), strict=True):
             total += float(method(first, second).loss.double()) * len(first)
-        return total / len(self.pairs[0])
+        return total / count
+
+    def _compared(self) -> int:
+        """Return how many held-out pairs the loss is taken on: whole batches where it compares the images of one."""
+        assert self.pairs is not None
+        count = len(self.pairs[0])
+        across = METHODS[self.config.method].across_images
+        return count - count % _BATCH if across and count > _BATCH else count
 
     def _batches(self, images: Tensor) -> Iterator[Tensor]:
         for batch in images.split(_BATCH):

@@ -15,7 +15,11 @@ LARS_TRUST = 0.001  # of MoCo-v3, VICReg and apex's LARC
 
 
 def build_optimizer(method: Method, config: OptimConfig, batch_size: int) -> Optimizer:
-    """Build the optimiser; parameters of constant learning rate have groups of their own, whichever it is."""
+    """Build the optimiser; parameters of constant learning rate have groups of their own, whichever it is.
+
+    LARS neither decays parameters of one axis (biases, norms) nor scales their rate, as in BYOL, VICReg, Barlow Twins
+    and MoCo-v3.
+    """
     lr = config.base_lr * batch_size / 256
     groups = parameter_groups(method, config)
     if config.optimizer == "sgd":
@@ -24,39 +28,49 @@ def build_optimizer(method: Method, config: OptimConfig, batch_size: int) -> Opt
         return torch.optim.AdamW(groups, lr=lr)
     from timm.optim import Lars
 
+    for group in groups:
+        # timm scales the rate of a group that decays; one of several axes is to be scaled without decay too
+        group["always_adapt"] = group["params"][0].ndim > 1
     return Lars(groups, lr=lr, momentum=config.momentum, trust_coeff=LARS_TRUST)
 
 
 def parameter_groups(method: Method, config: OptimConfig) -> list[dict]:
-    """Split the parameters by whether their learning rate is constant and whether they decay; no group is empty."""
+    """Split what is trained by its learning rate and its decay; no group is empty.
+
+    In each group, `constant_rate` says whether its rate stays, and `rate_scale` what it is multiplied by.
+    """
     constant: set[nn.Parameter] = set()
     if config.constant_predictor_lr:
         constant = {p for module in method.constant_rate_modules() for p in module.parameters()}
-    groups = []
-    for is_constant in (False, True):
-        for decays in (True, False):
-            chosen = [
-                p
-                for p in method.parameters()
-                # biases and the affine parameters of norms have one axis
-                if p.requires_grad and (p in constant) == is_constant and (config.decay_all or p.ndim > 1) == decays
-            ]
-            if chosen:
-                decay = config.weight_decay if decays else 0.0
-                groups.append({"params": chosen, "weight_decay": decay, "constant_rate": is_constant})
-    return groups
+    some_do_not_decay = not config.decay_all or config.optimizer == "lars"
+    bias_scale = 1.0 if config.bias_lr is None else config.bias_lr / config.base_lr
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for p in method.parameters():
+        # biases and the affine parameters of norms have one axis
+        is_bias = p.ndim <= 1 and (some_do_not_decay or config.bias_lr is not None)
+        if p.requires_grad:
+            groups.setdefault((p in constant, is_bias), []).append(p)
+    return [
+        {
+            "params": groups[is_constant, is_bias],
+            "weight_decay": 0.0 if is_bias and some_do_not_decay else config.weight_decay,
+            "constant_rate": is_constant,
+            "rate_scale": bias_scale if is_bias else 1.0,
+        }
+        for is_constant, is_bias in sorted(groups)
+    ]
 
 
 def learning_rate(step: int, steps: int, config: OptimConfig, batch_size: int, *, constant: bool = False) -> float:
     """Return the learning rate of a step.
 
-    Linear warm-up over w steps to base_lr * batch_size / 256, then a cosine to 0 over the rest:
+    Linear warm-up over w steps to lr0 = base_lr * batch_size / 256, then a cosine to f lr0 over the rest:
 
-        lr(s) = lr0 (s + 1) / (w + 1)                          for s < w
-        lr(s) = lr0 (1 + cos(pi (t - w) / (S - w))) / 2        for s >= w
+        lr(s) = lr0 (s + 1) / (w + 1)                                      for s < w
+        lr(s) = lr0 (f + (1 - f) (1 + cos(pi (t - w) / (S - w))) / 2)      for s >= w
 
-    t is s rounded down to a multiple of `cosine_every`, which makes it [Li22]'s cosine by epochs. Parameters with a
-    constant rate warm up too, and then keep lr0.
+    f is `final_lr`; t is s rounded down to a multiple of `cosine_every`, which makes it [Li22]'s cosine by epochs.
+    Parameters with a constant rate warm up too, and then keep lr0.
 
     Args:
         step: Which step, from 0.
@@ -76,11 +90,13 @@ def learning_rate(step: int, steps: int, config: OptimConfig, batch_size: int, *
     if constant:
         return peak
     at = max(warmup, step - step % config.cosine_every)
-    return peak * 0.5 * (1 + math.cos(math.pi * (at - warmup) / (steps - warmup)))
+    falling = 0.5 * (1 + math.cos(math.pi * (at - warmup) / (steps - warmup)))
+    return peak * (config.final_lr + (1 - config.final_lr) * falling)
 
 
 def set_learning_rate(optimizer: Optimizer, step: int, steps: int, config: OptimConfig, batch_size: int) -> float:
     """Set every group's learning rate for a step, and return the one that decays."""
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate(step, steps, config, batch_size, constant=group["constant_rate"])
+        lr = learning_rate(step, steps, config, batch_size, constant=group["constant_rate"])
+        group["lr"] = lr * group.get("rate_scale", 1.0)  # checkpoints of version 0.1.0 have none
     return learning_rate(step, steps, config, batch_size)

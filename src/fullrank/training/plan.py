@@ -94,8 +94,9 @@ def _memory(config: TrainConfig, method: Method) -> str:
 
     The activations are counted, not guessed: autograd says what it keeps for two images, in float32.
     """
-    weights = sum(p.numel() for p in method.parameters()) * 4
     copies = {"sgd": 3, "lars": 3, "adamw": 4}[config.optim.optimizer]
+    # a target branch has no gradients and no optimiser state
+    weights = sum(p.numel() * 4 * (copies if p.requires_grad else 1) for p in method.parameters())
     assert config.image_size is not None
     kept: dict[int, int] = {}
 
@@ -112,7 +113,7 @@ def _memory(config: TrainConfig, method: Method) -> str:
         each /= 2
     activations = each * config.batch_size
     return (
-        f"about {gigabytes(weights * copies + activations)} for a step (weights and optimiser "
-        f"{gigabytes(weights * copies)}, "
+        f"about {gigabytes(weights + activations)} for a step (weights and optimiser "
+        f"{gigabytes(weights)}, "
         f"activations {gigabytes(activations)}); {gigabytes(available_memory())} free in main memory"
     )

@@ -23,7 +23,7 @@ def _li22_imagenet(name: str, width: int) -> TrainConfig:
         batch_size=256,
         checkpoint_every=_IMAGENET_EPOCH,
         backbone=BackboneConfig(name=name, width=1.0, stem="imagenet"),
-        heads=HeadsConfig(projector_hidden=width, projector_out=2048, predictor_hidden=512),
+        heads=HeadsConfig(projector_hidden=width, projector_out=2048, projector_layers=3, predictor_hidden=512),
         optim=OptimConfig(base_lr=0.05, momentum=0.9, weight_decay=1e-4, cosine_every=_IMAGENET_EPOCH),
         monitor=MonitorConfig(log_every=100, measure_every=_IMAGENET_EPOCH, images=10_000),
     )
@@ -52,7 +52,7 @@ PRESETS: dict[str, TrainConfig] = {
         batch_size=64,
         checkpoint_every=1000,
         backbone=BackboneConfig(name="resnet18", width=0.25, stem="cifar-stride2"),
-        heads=HeadsConfig(projector_hidden=128, projector_out=512, predictor_hidden=128),
+        heads=HeadsConfig(projector_hidden=128, projector_out=512, projector_layers=3, predictor_hidden=128),
         optim=OptimConfig(base_lr=0.3, weight_decay=2e-3),
         monitor=MonitorConfig(log_every=50, measure_every=500, images=12_000),
     ),

@@ -11,13 +11,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from fullrank.data import batches, holding, views
 from fullrank.data.images import NAMES, Images, UnreadableImageError, match_labels, open_images
 from fullrank.data.order import ORDERS, Order, subset
 from fullrank.errors import FullrankError
-from fullrank.models.backbones import SMALL_IMAGE, backbone
-from fullrank.models.methods import METHODS, Method
+from fullrank.models.backbones import SMALL_IMAGE, backbone, pretrained_backbone
+from fullrank.models.methods import METHODS, Distillation, Method
+from fullrank.training.checkpoint import load
 from fullrank.training.config import TrainConfig
 from fullrank.training.machine import choose_device, choose_precision
 
@@ -121,24 +123,69 @@ def build_method(config: TrainConfig) -> Method:
     """Build the configured method with its initial weights, a function of the seed.
 
     Raises:
+        FullrankError: `image_size` is not resolved, the backbone cannot be built, or the method does not have what the
+            configuration sets, or lacks its teacher.
+    """
+    chosen = METHODS[config.method]
+    # the generator's state is put back: building a model inside someone's program changes nothing there
+    with torch.random.fork_rng(devices=[]):
+        teacher = open_teacher(config) if issubclass(chosen, Distillation) else None
+        torch.manual_seed(config.seed)
+        encoder = build_backbone(config)
+        if issubclass(chosen, Distillation):
+            assert teacher is not None
+            return chosen(encoder, config, teacher)
+        return chosen(encoder, config)
+
+
+def build_backbone(config: TrainConfig) -> nn.Module:
+    """Build the configured backbone with weights from torch's generator.
+
+    Raises:
         FullrankError: `image_size` is not resolved, or the backbone cannot be built.
     """
     if config.image_size is None:
         raise FullrankError("image_size must be known before the encoder is built: resolve the configuration first")
     shape = config.backbone
-    # the generator's state is put back: building a model inside someone's program changes nothing there
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        encoder = backbone(
-            shape.name,
-            image_size=config.image_size,
-            block=shape.block,
-            depths=shape.depths,
-            width=shape.width,
-            inner_width=shape.inner_width,
-            stem=shape.stem,
+    return backbone(
+        shape.name,
+        image_size=config.image_size,
+        block=shape.block,
+        depths=shape.depths,
+        width=shape.width,
+        inner_width=shape.inner_width,
+        stem=shape.stem,
+    )
+
+
+def open_teacher(config: TrainConfig) -> nn.Module:
+    """Load the encoder that the configured run distils.
+
+    Raises:
+        FullrankError: There is none, or it was trained on images of another size.
+    """
+    name, size = config.target.teacher, config.image_size
+    if not name:
+        raise FullrankError(
+            "method=distill needs a teacher: --target.teacher with a run, a checkpoint, or a timm model that has "
+            "published weights"
         )
-        return METHODS[config.method](encoder, config.heads)
+    assert size is not None
+    if not Path(name).expanduser().exists():
+        return pretrained_backbone(name, image_size=size)
+    teacher = load(Path(name).expanduser())
+    seen = teacher.pretrained_cfg["input_size"][-1]  # type: ignore[index]
+    if seen != size:
+        raise FullrankError(
+            f"the teacher {name} was trained on views of {seen} x {seen}, and this run's are {size} x {size}: use "
+            f"--image-size {seen}"
+        )
+    return teacher
+
+
+def resolve_method(config: TrainConfig, method: Method) -> TrainConfig:
+    """Fill in what the configuration leaves to the method: heads, coefficients and target."""
+    return replace(config, heads=method.heads_config, loss=method.loss_config, target=method.target_config)
 
 
 def build_loader(config: TrainConfig, data: Data, order: Order, device: torch.device) -> batches.ViewLoader:

@@ -1,0 +1,154 @@
+"""What every method is: a backbone, heads, and a loss whose settings come from the configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from fullrank import losses
+from fullrank.errors import FullrankError
+from fullrank.models import heads
+from fullrank.models.backbones import width_of
+from fullrank.training.config import HeadsConfig, LossConfig, TargetConfig, TrainConfig
+
+Section = TypeVar("Section", HeadsConfig, LossConfig, TargetConfig)
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a method computes for a batch.
+
+    Attributes:
+        loss: A scalar to minimise.
+        embedding: `(N, M)`, the first view's, without gradient: monitors read it.
+    """
+
+    loss: Tensor
+    embedding: Tensor
+
+
+class Method(nn.Module, ABC):
+    """A backbone, heads, and a loss.
+
+    Args:
+        backbone: Images -> representation: the part that is kept after training.
+        config: The run's configuration.
+
+    Attributes:
+        criterion: The loss, a function of embeddings; its keyword-only arguments are the coefficients that may be set.
+        across_images: Whether the loss of an image depends on the others of its batch. Such a loss sees the embeddings
+            of all processes in training, so that many processes compute what one does.
+        heads_config: The heads' settings, those left out filled in with the method's own.
+        loss_config: Likewise the loss's coefficients.
+        target_config: Likewise the target branch's settings.
+
+    Raises:
+        FullrankError: The configuration sets what the method does not have.
+    """
+
+    criterion: ClassVar[Callable[..., Tensor]]
+    across_images: ClassVar[bool] = False
+
+    def __init__(self, backbone: nn.Module, config: TrainConfig) -> None:
+        super().__init__()
+        name = config.method
+        self.backbone = backbone
+        self.heads_config = fill(config.heads, self.own_heads(width_of(backbone)), "heads", name)
+        self.loss_config = fill(config.loss, _coefficients(self.criterion), "loss", name)
+        self.target_config = fill(config.target, self.own_target(), "target", name)
+        if self.heads_config.projector_out == 1:
+            raise FullrankError(
+                "heads.projector_out=1 leaves embeddings of one dimension, in which nothing can be told apart: take "
+                "at least 2"
+            )
+
+    @classmethod
+    def own_heads(cls, width: int) -> HeadsConfig:
+        """Return the method's own heads behind a backbone of this width; None is what it does not have."""
+        return HeadsConfig()
+
+    @classmethod
+    def own_target(cls) -> TargetConfig:
+        """Return the method's own settings of the target branch; None is what it does not have."""
+        return TargetConfig()
+
+    @abstractmethod
+    def forward(self, first: Tensor, second: Tensor) -> Output:
+        """Compute the loss of two views, `(N, 3, S, S)` each, row n of both from image n."""
+
+    def constant_rate_modules(self) -> Iterable[nn.Module]:
+        """Return the modules whose learning rate does not decay."""
+        return ()
+
+    def after_step(self, step: int, steps: int) -> None:
+        """Do what follows the optimiser's step number `step`, from 0, of `steps`; a function of it and the weights."""
+
+    def build_projector(self, *, last: heads.Last) -> nn.Sequential:
+        """Build the configured projector on the backbone's representation."""
+        own = self.heads_config
+        assert own.projector_hidden is not None
+        assert own.projector_out is not None
+        assert own.projector_layers is not None
+        width = width_of(self.backbone)
+        return heads.mlp(width, own.projector_hidden, own.projector_out, own.projector_layers, last=last)
+
+    def build_predictor(self, *, last: heads.Last) -> nn.Sequential:
+        """Build the configured predictor, two layers, of an embedding from an embedding."""
+        own = self.heads_config
+        assert own.predictor_hidden is not None
+        assert own.projector_out is not None
+        return heads.mlp(own.projector_out, own.predictor_hidden, own.projector_out, 2, last=last)
+
+    def compute_loss(self, *embeddings: Tensor) -> Tensor:
+        """Compute the criterion of what is at least float32, from all processes where it compares images."""
+        coefficients = {name: value for name, value in vars(self.loss_config).items() if value is not None}
+        # cast before they are gathered, for gradients are summed over processes in the same precision
+        full = [z.to(torch.promote_types(z.dtype, torch.float32)) for z in embeddings]
+        if self.across_images and self.training:
+            full = [losses.gather(z) for z in full]
+        return self.criterion(*self.prepare(full), **coefficients)
+
+    def prepare(self, embeddings: list[Tensor]) -> list[Tensor]:
+        """Do what is to be done to the embeddings of the whole batch before the criterion."""
+        return embeddings
+
+
+def fill(asked: Section, own: Section, section: str, method: str) -> Section:
+    """Fill in the method's own settings where none was asked for.
+
+    Args:
+        asked: The settings of the configuration; None is left out.
+        own: The method's own; None is what it does not have.
+        section: Where in the configuration they stand.
+        method: The method's name.
+
+    Raises:
+        FullrankError: A setting was asked for that the method does not have.
+    """
+    taken = {name: value for name, value in vars(own).items() if value is not None}
+    given = {name: value for name, value in vars(asked).items() if value is not None}
+    for name, value in given.items():
+        if name not in taken:
+            known = ", ".join(f"{section}.{other}" for other in taken) or f"nothing of {section}"
+            raise FullrankError(
+                f"method={method} has no {section}.{name} (got {value}): leave it out; it takes {known}"
+            )
+    return dataclasses.replace(own, **given)
+
+
+def _coefficients(criterion: Callable[..., Tensor]) -> LossConfig:
+    """Return a loss's coefficients with their defaults, as its signature has them."""
+    known = {field.name for field in dataclasses.fields(LossConfig)}
+    defaults: dict[str, Any] = {
+        name: parameter.default
+        for name, parameter in inspect.signature(criterion).parameters.items()
+        if name in known and parameter.kind is parameter.KEYWORD_ONLY
+    }
+    return LossConfig(**defaults)

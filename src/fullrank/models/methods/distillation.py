@@ -1,0 +1,86 @@
+"""Distillation: a student learns the features of a teacher that is trained already."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fullrank import losses
+from fullrank.data.views import IMAGENET_MEAN, IMAGENET_STD
+from fullrank.models.backbones import width_of
+from fullrank.models.methods.base import Method, Output
+from fullrank.training.config import TargetConfig, TrainConfig
+
+_EPS = 1e-6  # a feature of the teacher that is always 0 has no variance
+
+
+class Distillation(Method):
+    """Squared distance of the student's head from the teacher's standardised representation.
+
+    Only the first view is used. The teacher is in eval mode and is not trained; its features are standardised by their
+    running mean and variance, which start at 0 and 1 and are updated after use. Checkpoints hold the teacher and its
+    statistics.
+
+    Args:
+        backbone: The student.
+        config: The run's configuration.
+        teacher: Normalised images `(N, 3, S, S)` -> representation.
+
+    Reference: [Li22] appendix A.3.
+    """
+
+    criterion = staticmethod(F.mse_loss)
+    mean: Tensor
+    variance: Tensor
+    rescale: Tensor
+    shift: Tensor
+
+    def __init__(self, backbone: nn.Module, config: TrainConfig, teacher: nn.Module) -> None:
+        super().__init__(backbone, config)
+        width = width_of(teacher)
+        self.head = nn.Linear(width_of(backbone), width)
+        self.teacher = teacher.eval().requires_grad_(False)
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("variance", torch.ones(width))
+        # views are normalised as most encoders expect, and some teachers expect another mean and standard deviation
+        expects: dict[str, Any] = getattr(teacher, "pretrained_cfg", None) or {}
+        mean, std = (
+            torch.tensor(expects.get(key, usual)).view(3, 1, 1)
+            for key, usual in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD))
+        )
+        usual_mean, usual_std = (torch.tensor(value).view(3, 1, 1) for value in (IMAGENET_MEAN, IMAGENET_STD))
+        self.register_buffer("rescale", usual_std / std, persistent=False)
+        self.register_buffer("shift", (usual_mean - mean) / std, persistent=False)
+
+    @classmethod
+    def own_target(cls) -> TargetConfig:
+        """Return [Li22]'s rate; a teacher is always given."""
+        return TargetConfig(teacher="", statistics_rate=0.05)
+
+    def forward(self, first: Tensor, second: Tensor) -> Output:
+        """Compute the mean squared distance over the batch and the teacher's dimensions."""
+        predicted = self.head(self.backbone(first))
+        with torch.no_grad():
+            features = self.teacher(first * self.rescale + self.shift).to(self.mean.dtype)
+        wanted = (features - self.mean) / (self.variance + _EPS).sqrt()
+        loss = self.compute_loss(predicted, wanted)
+        if self.training:
+            self.follow(losses.gather(features))
+        return Output(loss, predicted.detach())
+
+    @torch.no_grad()
+    def follow(self, features: Tensor) -> None:
+        """Move the running mean and variance towards those of a batch of the teacher's features, `(N, D)`."""
+        rate = self.target_config.statistics_rate
+        assert rate is not None
+        self.mean.lerp_(features.mean(dim=0), rate)
+        self.variance.lerp_(features.var(dim=0, correction=0), rate)
+
+    def train(self, mode: bool = True) -> Distillation:
+        """Set the student's mode; the teacher stays in eval mode."""
+        super().train(mode)
+        self.teacher.eval()
+        return self

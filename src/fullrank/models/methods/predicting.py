@@ -1,0 +1,206 @@
+"""Methods with a predictor: one branch predicts what the other gives, which gets no gradient."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fullrank import losses
+from fullrank.errors import FullrankError
+from fullrank.models import heads
+from fullrank.models.methods.base import Method, Output
+from fullrank.training.config import HeadsConfig, TargetConfig, TrainConfig
+
+
+class SimSiam(Method):
+    """SimSiam: one encoder for both views, a predictor on one side, a stop-gradient on the other.
+
+    Each view goes through the encoder on its own, so batch-norm statistics are of one view. The predictor keeps a
+    constant learning rate, so that it can follow the embeddings (section 4.2).
+
+    Reference: Chen & He 2021, https://arxiv.org/abs/2011.10566; as [Li22] trains it.
+    """
+
+    criterion = staticmethod(losses.simsiam)
+
+    def __init__(self, backbone: nn.Module, config: TrainConfig) -> None:
+        super().__init__(backbone, config)
+        self.projector = self.build_projector(last="norm")
+        self.predictor = self.build_predictor(last="bias")
+
+    @classmethod
+    def own_heads(cls, width: int) -> HeadsConfig:
+        """Return [Li22]'s for its ResNets: D, D, 2048 and 512 for the predictor."""
+        out = min(2048, 4 * width)
+        return HeadsConfig(projector_hidden=width, projector_out=out, projector_layers=3, predictor_hidden=out // 4)
+
+    def forward(self, first: Tensor, second: Tensor) -> Output:
+        """Compute the symmetric negative cosine."""
+        z1, z2 = self.projector(self.backbone(first)), self.projector(self.backbone(second))
+        p1, p2 = self.predictor(z1), self.predictor(z2)
+        return Output(self.compute_loss(*self.targets(z1, z2), p1, p2), z1.detach())
+
+    def targets(self, z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what stands for each view as the other's target."""
+        return z1, z2
+
+    def constant_rate_modules(self) -> Iterable[nn.Module]:
+        """Return the predictor."""
+        return (self.predictor,)
+
+
+class NNSiam(SimSiam):
+    """SimSiam whose targets are the embeddings' nearest neighbours in a queue of earlier ones.
+
+    Embeddings in the queue have norm 1, and the nearest has the greatest cosine. The first view's embeddings enter it
+    after both views have been looked up. ([Li22]'s code compares raw embeddings by their distance, so that its first
+    neighbours are chosen among random vectors that are far shorter.)
+
+    Reference: [Li22] section 5.1; Dwibedi et al. 2021, https://arxiv.org/abs/2104.14548.
+    """
+
+    queue: Tensor
+    position: Tensor
+
+    def __init__(self, backbone: nn.Module, config: TrainConfig) -> None:
+        super().__init__(backbone, config)
+        length, width = self.target_config.queue, self.heads_config.projector_out
+        assert length is not None
+        assert width is not None
+        if length < 1 or length % config.batch_size:
+            near = max(1, round(length / config.batch_size)) * config.batch_size
+            raise FullrankError(
+                f"target.queue={length} is not a multiple of batch_size={config.batch_size}: a batch would replace "
+                f"part of an older one; take {near}"
+            )
+        self.register_buffer("queue", F.normalize(torch.randn(length, width), dim=1))
+        self.register_buffer("position", torch.zeros((), dtype=torch.int64))
+
+    @classmethod
+    def own_target(cls) -> TargetConfig:
+        """Return [Li22]'s queue."""
+        return TargetConfig(queue=25_600)
+
+    def targets(self, z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both views' nearest neighbours, and put the first view's embeddings into the queue."""
+        found = self.nearest(z1), self.nearest(z2)
+        if self.training:
+            self.enqueue(losses.gather(z1.detach().to(self.queue.dtype)))
+        return found
+
+    @torch.no_grad()
+    def nearest(self, z: Tensor) -> Tensor:
+        """Return the row of the queue that has the greatest cosine with each row of z, `(N, M)`."""
+        return self.queue[(z.to(self.queue.dtype) @ self.queue.T).argmax(dim=1)]
+
+    @torch.no_grad()
+    def enqueue(self, z: Tensor) -> None:
+        """Replace the oldest rows of the queue by those of z, `(N, M)`."""
+        rows = (self.position + torch.arange(len(z), device=z.device)) % len(self.queue)
+        self.queue[rows] = F.normalize(z, dim=1)
+        self.position.copy_((self.position + len(z)) % len(self.queue))
+
+
+class BYOL(Method):
+    """BYOL: the targets come from a moving average of the online backbone and projector.
+
+    The average is never trained; its batch-norm statistics are its own, of the batches that it sees itself.
+
+    Reference: Grill et al. 2020, https://arxiv.org/abs/2006.07733.
+    """
+
+    criterion: ClassVar[Callable[..., Tensor]] = staticmethod(losses.byol)
+    last_of_projector: ClassVar[heads.Last] = "linear"
+    own_momentum: ClassVar[float] = 0.996
+
+    def __init__(self, backbone: nn.Module, config: TrainConfig) -> None:
+        super().__init__(backbone, config)
+        self.projector = self.build_projector(last=self.last_of_projector)
+        self.predictor = self.build_predictor(last="linear")
+        online = nn.Sequential(OrderedDict(backbone=self.backbone, projector=self.projector))
+        self.target = copy.deepcopy(online).requires_grad_(False)
+
+    @classmethod
+    def own_heads(cls, width: int) -> HeadsConfig:
+        """Return the paper's widths: 4096 inside projector and predictor, 256 out."""
+        hidden = min(4096, 8 * width)
+        return HeadsConfig(projector_hidden=hidden, projector_out=256, projector_layers=2, predictor_hidden=hidden)
+
+    @classmethod
+    def own_target(cls) -> TargetConfig:
+        """Return the paper's momentum."""
+        return TargetConfig(momentum=cls.own_momentum)
+
+    def forward(self, first: Tensor, second: Tensor) -> Output:
+        """Compute the loss of both directions."""
+        z1, z2 = self.projector(self.backbone(first)), self.projector(self.backbone(second))
+        p1, p2 = self.predictor(z1), self.predictor(z2)
+        with torch.no_grad():
+            t1, t2 = self.target(first), self.target(second)
+        return Output(self.compute_loss(t1, t2, p1, p2), z1.detach())
+
+    @torch.no_grad()
+    def after_step(self, step: int, steps: int) -> None:
+        """Move the target towards the online weights."""
+        assert self.target_config.momentum is not None
+        share = 1 - target_momentum(step, steps, self.target_config.momentum)
+        online = (*self.backbone.parameters(), *self.projector.parameters())
+        for mean, weight in zip(self.target.parameters(), online, strict=True):
+            mean.lerp_(weight, share)
+
+
+def target_momentum(step: int, steps: int, first: float) -> float:
+    """Return the momentum of the moving average after a step: a cosine from `first` to 1.
+
+        m(k) = 1 - (1 - m0) (cos(pi k / K) + 1) / 2
+
+    Args:
+        step: k, the step just done, from 0.
+        steps: K, all steps.
+        first: m0, in [0, 1].
+
+    Reference: Grill et al. 2020, section 3.2; MoCo-v3's code has the same.
+
+    >>> [round(target_momentum(k, 4, 0.9), 4) for k in (0, 2, 4)]
+    [0.9, 0.95, 1.0]
+    """
+    return 1 - (1 - first) * (math.cos(math.pi * step / steps) + 1) / 2
+
+
+def mocov3_loss(t1: Tensor, t2: Tensor, p1: Tensor, p2: Tensor, *, temperature: float = 1.0) -> Tensor:
+    """Tell each prediction's target from those of the batch's other images, in both directions: MoCo-v3's loss.
+
+        L = 2 T [InfoNCE(p1 -> t2) + InfoNCE(p2 -> t1)]
+
+    Args:
+        t1: Targets of the first view, `(N, M)`; they get no gradient.
+        t2: Targets of the second view, `(N, M)`.
+        p1: Predictions from the first view, `(N, M)`.
+        p2: Predictions from the second view, `(N, M)`.
+        temperature: T, above 0; 1.0 for the paper's ResNet-50, 0.2 for its ViTs.
+
+    Reference: Chen, Xie & He 2021, https://arxiv.org/abs/2104.02057, algorithm 1.
+    """
+    both = losses.info_nce(p1, t2.detach(), temperature=temperature, negatives="cross") + losses.info_nce(
+        p2, t1.detach(), temperature=temperature, negatives="cross"
+    )
+    return 2 * temperature * both
+
+
+class MoCoV3(BYOL):
+    """MoCo-v3: BYOL's branches, and a contrastive loss with the batch's other images as negatives.
+
+    Reference: Chen, Xie & He 2021, https://arxiv.org/abs/2104.02057; heads as in the authors' code for ResNets.
+    """
+
+    criterion = staticmethod(mocov3_loss)
+    across_images = True
+    last_of_projector = "norm"
+    own_momentum = 0.99
