@@ -140,13 +140,6 @@ def test_a_full_disk_is_one_line(tmp_path, tiny_yaml, capsys, monkeypatch):
     assert error.count("\n") == 1
 
 
-def test_several_processes_are_refused_and_make_nothing(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert "in one process so far, got WORLD_SIZE=2" in fails(["train"], capsys)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_version(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"fullrank {fullrank.__version__}\n"

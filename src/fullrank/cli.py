@@ -14,7 +14,7 @@ from typing import Annotated
 import tyro
 
 from fullrank._version import __version__
-from fullrank.errors import FullrankError
+from fullrank.errors import FullrankError, OtherProcessError
 from fullrank.inspection.options import Options
 from fullrank.training.config import TrainConfig, read_config
 from fullrank.training.presets import PRESETS
@@ -57,14 +57,16 @@ class Train:
 
     def run(self) -> int:
         """Train, and write the run's report."""
+        from fullrank.training.distributed import processes
         from fullrank.training.loop import resume, train
 
         if self.dry_run:
             return self._print_plan()
-        finished = train(self.run_config) if self.resume is None else resume(self.resume, self.run_config)
-        if not finished.complete:
-            return 128 + (finished.signal or 0)  # as a shell reports a process that a signal ended
-        _write_report([finished.path], finished.path / "report.html")
+        with processes() as world:
+            finished = train(self.run_config) if self.resume is None else resume(self.resume, self.run_config)
+            if not finished.complete:
+                return 128 + (finished.signal or 0)  # as a shell reports a process that a signal ended
+            world.on_main(_write_report, [finished.path], finished.path / "report.html")
         return 0
 
     def _print_plan(self) -> int:
@@ -166,20 +168,50 @@ def main(arguments: list[str]) -> int:
         print(f"{PROGRAM} {__version__}")
         return 0
     try:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            return _run_with_others(arguments)
         return _parse(arguments).run()
-    except FullrankError as error:
-        message = str(error)
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - else Python complains when it flushes at its end
         return 128 + signal.SIGPIPE
-    except OSError as error:  # a full disk, a folder that cannot be written
+    except (FullrankError, OSError) as error:
+        return _report(error)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _report(error: FullrankError | OSError) -> int:
+    if isinstance(error, OtherProcessError):
+        return 1
+    message = str(error)
+    if isinstance(error, OSError):  # a full disk, a folder that cannot be written
         message = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
         if error.errno == errno.ENOSPC:
             message += "; what was saved before is whole: free some space and go on with `fullrank train --resume RUN`"
-    except KeyboardInterrupt:
-        return 130
-    print(f"{PROGRAM}: error: {message}", file=sys.stderr)
+    print(f"{PROGRAM}: error: {message}", file=sys.stderr, flush=True)
     return 1
+
+
+def _run_with_others(arguments: list[str]) -> int:
+    """Run a command in one of the processes that torchrun started: the main one reads it and says what is wrong."""
+    from fullrank.training.distributed import processes
+
+    def read() -> Train | int:
+        try:
+            command = _parse(arguments)
+        except SystemExit as leaving:  # --help or wrong flags, which tyro has printed
+            return int(leaving.code or 0)
+        if not isinstance(command, Train) or command.dry_run:
+            raise FullrankError("torchrun is for training: start `fullrank train --dry-run` and other commands alone")
+        return command
+
+    with processes() as world:
+        try:
+            command = world.on_main(read)
+            return command if isinstance(command, int) else command.run()
+        except (FullrankError, OSError) as error:
+            # said before leaving: torchrun ends this process as soon as it sees that another one has failed
+            return _report(error)
 
 
 def _parse(arguments: list[str]) -> Demo | Train | Report | Inspect:

@@ -1,4 +1,4 @@
-"""The one exception that means "you can mend this": the command line prints it without a traceback."""
+"""The exception that means "you can mend this": the command line prints it without a traceback."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ class FullrankError(ValueError):
 
     It is a `ValueError`, so library users catch it as they would any bad argument.
     """
+
+
+class OtherProcessError(FullrankError):
+    """Stop a process because of an error that the main process of its run reports."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -136,6 +136,17 @@ def test_unreadable_images_met_while_training_give_their_place_to_the_next(folde
         collect(ViewLoader(images, order, plain, 12, hold=hold, strict=True))
 
 
+@pytest.mark.parametrize("hold", ["stream", "memory"])
+def test_processes_replace_unreadable_images_from_the_global_batch(folder, hold):
+    images, order = open_images(str(folder)), SinglePass(20, 4, 10, 5)
+    at = [int((order[step] == 7).nonzero()) for step in range(10) if 7 in order[step]]
+    assert 1 in at  # the last of the first process's piece: the image after it is the second one's
+    whole = collect(ViewLoader(images, order, RECIPES, 10, hold=hold))
+    shares = [collect(ViewLoader(images, order, RECIPES, 10, hold=hold, rank=rank, world_size=2)) for rank in range(2)]
+    for one, left, right in zip(whole, *shares, strict=True):
+        torch.testing.assert_close(one[1], torch.cat([left[1], right[1]]), atol=1e-5, rtol=0)
+
+
 def test_a_batch_of_unreadable_images_is_an_error(tmp_path):
     for number in range(4):
         (tmp_path / f"{number}.png").write_bytes(b"x")

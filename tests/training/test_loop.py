@@ -20,7 +20,7 @@ from rich.console import Console
 
 from fullrank.errors import FullrankError
 from fullrank.training import loop
-from fullrank.training.checkpoint import read_checkpoint
+from fullrank.training.checkpoint import find_checkpoint, read_checkpoint
 from fullrank.training.config import MachineConfig, OptimConfig, read_config, to_dict
 from fullrank.training.loop import resume, train
 from fullrank.training.runs import METRICS, SPECTRA, RunFolder, read_run
@@ -30,7 +30,7 @@ ORDERS = ("multiple-pass", "single-pass", "cumulative", "hybrid")
 
 
 def weights(path):
-    state = read_checkpoint(path / "checkpoints" / "step_00000020.pt")
+    state = read_checkpoint(find_checkpoint(path))
     flat = {f"model.{k}": v for k, v in state["model"].items()}
     for index, values in state["optimizer"]["state"].items():
         flat |= {f"optimizer.{index}.{k}": v for k, v in values.items()}

@@ -11,12 +11,13 @@ Both see the same images with the same parameters at the same step; pixels may d
 `stream` does after cropping.
 
 An unreadable image is an error with `strict`. Otherwise one found before training, as all are when the whole set is
-held, is left out of the order; one met later gives its place in the batch to the next readable image of that batch.
-Both are named.
+held, is left out of the order; one met later gives its place in the batch to the next readable image of that batch, the
+global one. Both are named.
 """
 
 from __future__ import annotations
 
+import functools
 import signal
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -144,7 +145,7 @@ class ViewLoader:
                 stop = self.order.span(step).stop
                 coming = background.submit(self._decode_pool, stop) if stop < len(self.order) else None
                 for current in range(step, stop):
-                    yield current, held, _replace_missing(row_of[self.order[current][self.share]])
+                    yield current, held, _replace_missing(row_of[self.order[current]])[self.share]
                 step = stop
 
     def _decode_pool(self, step: int) -> tuple[Tensor, Tensor]:
@@ -195,18 +196,24 @@ class _StepCrops(Dataset):
 
     def __getitem__(self, step: int) -> tuple[int, Tensor | None, tuple[Tensor, ...], list[str]]:
         loader = self.loader
-        indices = loader.order[step][loader.share].tolist()
-        read: dict[int, Tensor] = {}
-        unreadable = []
-        for place, index in enumerate(indices):
+        indices = loader.order[step].tolist()
+        unreadable: list[str] = []
+
+        @functools.cache
+        def read(place: int) -> Tensor | None:
             try:
-                read[place] = loader.images.read(index)
+                return loader.images.read(indices[place])
             except UnreadableImageError:
-                unreadable.append(loader.images.key(index))
-        if not read:
-            return step, None, (), unreadable
-        rows = _replace_missing(torch.tensor([place if place in read else -1 for place in range(len(indices))]))
-        batch = [read[row] for row in rows.tolist()]
+                unreadable.append(loader.images.key(indices[place]))
+                return None
+
+        batch = []
+        for place in range(loader.share.start, loader.share.stop):
+            following = ((place + offset) % len(indices) for offset in range(len(indices)))
+            image = next((image for image in map(read, following) if image is not None), None)
+            if image is None:
+                return step, None, (), unreadable
+            batch.append(image)
         heights = torch.tensor([image.shape[1] for image in batch])
         widths = torch.tensor([image.shape[2] for image in batch])
         both = loader.parameters(step, heights, widths)

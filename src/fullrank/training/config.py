@@ -141,11 +141,11 @@ class MachineConfig:
     compile: bool = False
     """Compile the model with torch.compile."""
     threads: int | None = None
-    """CPU threads of torch; its own default when left out. Results are bit-identical for equal numbers of threads."""
+    """CPU threads of torch, of each process; its own default when left out. Equal numbers give equal bits."""
     workers: int = 2
-    """Processes that decode images, where they are streamed."""
+    """Processes that decode images, where they are streamed, for each process that trains."""
     memory_gb: float | None = None
-    """Memory that decoded images may take; half of what is free when left out."""
+    """Memory of a machine that decoded images may take; half of what is free when left out."""
 
 
 @dataclass(frozen=True)

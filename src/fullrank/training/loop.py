@@ -1,31 +1,37 @@
 """The training loop: one run from its first step, or its last checkpoint, to its summary.
 
     fullrank train --images cifar10 --order hybrid --out runs/hybrid     # one process, CPU or GPU
+    torchrun --nproc-per-node 8 -m fullrank train ...                    # eight, see fullrank.training.distributed
     fullrank train --resume runs/hybrid                                  # after Ctrl-C, a kill or a crash
 
 A run is a function of its configuration and a step number: which images a step sees, how they are augmented and every
 rate follow from `(seed, step)`. So a checkpoint holds weights, optimiser state and the sums of unfinished records,
 and nothing of any random generator; on a CPU the run that was interrupted ends with the same bits as the one that was
-not.
+not, for an equal number of processes. Another number changes a run, or goes on with it, up to rounding.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
+from torch import Tensor
 from torch.optim import Optimizer
 
 from fullrank.data.batches import ViewLoader
 from fullrank.data.randomness import Purpose, random_bits
 from fullrank.errors import FullrankError
+from fullrank.models.batchnorm import synchronise
 from fullrank.models.methods import Method
 from fullrank.training import setup
-from fullrank.training.checkpoint import find_checkpoint, list_checkpoints, read_checkpoint, save_checkpoint
+from fullrank.training.checkpoint import list_checkpoints, read_checkpoint, save_checkpoint
 from fullrank.training.config import TrainConfig, differences, read_config, to_dict
+from fullrank.training.distributed import World, processes
 from fullrank.training.machine import environment
 from fullrank.training.measuring import Measurer
 from fullrank.training.optim import build_optimizer, set_learning_rate
@@ -64,21 +70,18 @@ def train(config: TrainConfig, *, console: Console | None = None) -> Finished:
         FullrankError: The configuration, the images or the folder do not allow it; the loss became NaN.
         OSError: The disk is full or cannot be written; checkpoints written before stay.
     """
-    RunFolder.check_free(config.out)
-    config, device = setup.resolve_machine(config)
-    config, data = setup.open_data(config)
-    # All that can fail on what the user gave comes before a folder is made.
-    loader = setup.build_loader(config, data, setup.build_order(config, len(data.train)), device)
-    method = setup.build_method(config)
-    config = setup.resolve_method(config, method)
-    measurer = Measurer(config, data, device)
-    folder = RunFolder.create(config.out, setup.default_name(config))
-    try:
-        config = replace(config, out=str(folder.path))
-        folder.write_config(to_dict(config), {**environment(device), "data": _facts(data)})
-        return _run(config, data, loader, measurer, method, folder, None, console or Console())
-    finally:
-        folder.close()
+    with processes() as world:
+        console = _console(console, world)
+        world.on_main(RunFolder.check_free, config.out)
+        config, device = setup.resolve_machine(config, world)
+        config, data = setup.open_data(config, world)
+        # All that can fail on what the user gave comes before a folder is made.
+        config, loader, measurer, method = _build(config, data, device, world)
+        with _opened(lambda: RunFolder.create(config.out, setup.default_name(config)), world) as folder:
+            config = replace(config, out=str(folder.path))
+            about = {**environment(device, world.size), "data": _facts(data)}
+            world.on_main(folder.write_config, to_dict(config), about)
+            return _run(config, data, loader, measurer, method, folder, None, console, world)
 
 
 def resume(path: Path, asked: TrainConfig | None = None, *, console: Console | None = None) -> Finished:
@@ -94,31 +97,75 @@ def resume(path: Path, asked: TrainConfig | None = None, *, console: Console | N
         FullrankError: There is no run, another process trains it, its configuration, images or checkpoint do not fit.
         OSError: As for `train`.
     """
-    console = console or Console()
-    folder = RunFolder.reopen(path)
-    try:
-        config = read_config(path / CONFIG)
-        if asked is not None:
-            changed = differences(config, asked)
-            if changed:
-                raise FullrankError(
-                    f"{path} was started with another configuration: {'; '.join(changed)}. Resume it as it was "
-                    f"(--resume {path} alone), or start a new run with another --out"
-                )
-            config = replace(asked, out=config.out)
-        config, device = setup.resolve_machine(config)
-        found = list_checkpoints(folder.checkpoints)
-        state = read_checkpoint(find_checkpoint(path)) if found else None
-        if (path / SUMMARY).is_file() and state is not None and state["step"] == config.steps:
+    with processes() as world, _opened(lambda: RunFolder.reopen(path), world) as folder:
+        console = _console(console, world)
+        config, state, started = world.on_main(_read, path, asked)
+        if state is not None and state["step"] == config.steps and world.on_main((path / SUMMARY).is_file):
             console.print(f"{path} is finished: all {config.steps} steps are done", soft_wrap=True, highlight=False)
             return Finished(path, config.steps, complete=True)
-        config, data = setup.open_data(config)
-        _check_images(path, config, data)
-        loader = setup.build_loader(config, data, setup.build_order(config, len(data.train)), device)
-        measurer = Measurer(config, data, device)
-        return _run(config, data, loader, measurer, setup.build_method(config), folder, state, console)
+        config, device = setup.resolve_machine(config, world)
+        config, data = setup.open_data(config, world)
+        world.on_main(_check_images, path, started["data"], config, data)
+        if world.size != started.get("processes", 1):
+            console.print(
+                f"{path} goes on in {world.size} instead of {started.get('processes', 1)} processes: the same batches, "
+                "and the same results up to rounding",
+                soft_wrap=True,
+                highlight=False,
+            )
+        config, loader, measurer, method = _build(config, data, device, world)
+        return _run(config, data, loader, measurer, method, folder, state, console, world)
+
+
+def _console(console: Console | None, world: World) -> Console:
+    return console or Console() if world.main else Console(quiet=True, force_terminal=False)
+
+
+@contextmanager
+def _opened(open_folder: Callable[[], RunFolder], world: World) -> Iterator[RunFolder]:
+    """Open the run's folder on the main process, which alone reads and writes it; the others know its path."""
+    with world.together():
+        own = open_folder() if world.main else None
+    path = world.on_main(lambda: own.path if own else Path())
+    folder = own or RunFolder.follow(path)
+    try:
+        yield folder
     finally:
         folder.close()
+
+
+def _read(path: Path, asked: TrainConfig | None) -> tuple[TrainConfig, dict[str, Any] | None, dict[str, Any]]:
+    """Read a run to go on with: its configuration, its last checkpoint if it has one, what it was started on."""
+    config = read_config(path / CONFIG)
+    if asked is not None:
+        changed = differences(config, asked)
+        if changed:
+            raise FullrankError(
+                f"{path} was started with another configuration: {'; '.join(changed)}. Resume it as it was "
+                f"(--resume {path} alone), or start a new run with another --out"
+            )
+        config = replace(asked, out=config.out)
+    found = list_checkpoints(path / "checkpoints")
+    return config, read_checkpoint(found[-1]) if found else None, read_run(path).environment
+
+
+def _build(
+    config: TrainConfig, data: setup.Data, device: torch.device, world: World
+) -> tuple[TrainConfig, ViewLoader, Measurer | None, Method]:
+    """Build what the loop uses, and fill in what the method decides; the main process alone measures."""
+    everyones = world.everyones(_facts(data))
+    with world.together():
+        for rank, found in enumerate(everyones):
+            if found != everyones[0]:
+                raise FullrankError(
+                    f"process {rank} finds other images than process 0: {_count(found['train'])}, not "
+                    f"{_count(everyones[0]['train'])}, or other names or sizes; give all machines the same files"
+                )
+        loader = setup.build_loader(config, data, setup.build_order(config, len(data.train)), device, world)
+        method = setup.build_method(config)
+        config = setup.resolve_method(config, method)
+        measurer = Measurer(config, data, device) if world.main else None
+    return config, loader, measurer, method
 
 
 def _facts(data: setup.Data) -> dict[str, Any]:
@@ -130,9 +177,9 @@ def _facts(data: setup.Data) -> dict[str, Any]:
     }
 
 
-def _check_images(path: Path, config: TrainConfig, data: setup.Data) -> None:
+def _check_images(path: Path, before: dict[str, Any], config: TrainConfig, data: setup.Data) -> None:
     """Refuse images other than those the run was started with."""
-    before, now = read_run(path).environment["data"], _facts(data)
+    now = _facts(data)
     for part, where in (("train", config.images), ("held_out", config.eval_images or config.images)):
         if before[part] != now[part]:
             raise FullrankError(
@@ -150,36 +197,60 @@ def _run(
     config: TrainConfig,
     data: setup.Data,
     loader: ViewLoader,
-    measurer: Measurer,
+    measurer: Measurer | None,
     method: Method,
     folder: RunFolder,
     state: dict[str, Any] | None,
     console: Console,
+    world: World,
 ) -> Finished:
     device = loader.device
+    if world.size > 1:  # equal weights everywhere, whatever the machines' own arithmetic makes of the seed
+        method.load_state_dict(world.on_main(method.state_dict))
+        synchronise(method, device)
     method.to(device)
     method.to(memory_format=torch.channels_last)
-    optimizer = build_optimizer(method, config.optim, config.batch_size)
-    record = Record(folder, state, tensorboard=config.monitor.tensorboard)
-    loader.skipped.update(data.skipped, measurer.skipped, state["skipped"] if state else ())
+    with world.together():
+        optimizer = build_optimizer(method, config.optim, config.batch_size)
+        record = Record(folder, state, tensorboard=config.monitor.tensorboard and world.main)
+    loader.skipped.update(data.skipped, measurer.skipped if measurer else (), state["skipped"] if state else ())
 
     step = 0
-    folder.forget_after(state["step"] if state else None)
+    world.on_main(folder.forget_after, state["step"] if state else None)
     if state is not None:
         step = state["step"]
-        _restore(method, optimizer, state)
+        with world.together():
+            _restore(method, optimizer, state)
         console.print(f"going on with {folder.path} from step {step}", soft_wrap=True, highlight=False)
     else:
         console.print(
             f"{folder.path}: {config.method} on {len(data.train):,} images of {config.images}, {config.order}, "
-            f"{config.steps:,} steps, {device}",
+            f"{config.steps:,} steps, {device}{f', {world.size} processes' if world.size > 1 else ''}",
             soft_wrap=True,
             highlight=False,
         )
     for name in sorted(loader.skipped):
         console.print(f"skipped, cannot be decoded: {name}", soft_wrap=True, highlight=False, markup=False)
 
-    def checkpoint() -> None:
+    # These four run on the main process alone, through `world.on_main`.
+    def begin() -> None:
+        assert measurer is not None
+        write_samples(folder.path / "samples.png", loader)
+        record.protocols(measurer.protocols)
+
+    def log(lr: float, embedding: Tensor) -> None:
+        loss, speed = record.logged(step, lr, embedding, config.batch_size)
+        progress.log(step, loss, speed, record.latest_scores())
+
+    def measure() -> None:
+        assert measurer is not None
+        record.check_finite(step)
+        scores, measured = measurer.measure(method)
+        record.measured(step, scores, measured)
+
+    def checkpoint(skipped: list[set[str]]) -> None:
+        record.check_finite(step)
+        loader.skipped.update(*skipped)
         contents = {
             "config": to_dict(config),
             "model": method.state_dict(),
@@ -190,27 +261,22 @@ def _run(
         folder.sync()
         save_checkpoint(folder.checkpoints, step, contents, keep=config.keep_checkpoints)
 
-    def measure() -> None:
-        scores, measured = measurer.measure(method)
-        record.measured(step, scores, measured)
-
     compute = torch.compile(method) if config.machine.compile else method
     method.train()
     if state is None:
-        write_samples(folder.path / "samples.png", loader)
-        record.protocols(measurer.protocols)
-        measure()
-        checkpoint()
+        world.on_main(begin)
+        world.on_main(measure)
+        world.on_main(checkpoint, world.everyones(loader.skipped))
 
     with (
         TrainingProgress(config, folder.path.name, step, console) as progress,
-        caught_signals() as caught,
+        caught_signals(second_kills=world.size == 1) as caught,
         # the seeding below is this run's affair, not of the program it runs in
         torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
     ):
-        for batch in loader(step):
+        for batch in world.each(loader(step)):
             # dropout and stochastic depth, where a backbone has them, are a function of the step too
-            torch.manual_seed(int(random_bits(config.seed, Purpose.MODEL, step, 0, 1)[0] >> 1))
+            torch.manual_seed(int(random_bits(config.seed, Purpose.MODEL, step, world.rank, 1)[0] >> 1))
             lr = set_learning_rate(optimizer, step, config.steps, config.optim, config.batch_size)
             with torch.autocast(device.type, torch.bfloat16, enabled=config.machine.precision == "bf16"):
                 output = compute(
@@ -218,24 +284,22 @@ def _run(
                     batch.second.to(memory_format=torch.channels_last),
                 )
             output.loss.backward()
+            world.average_gradients(method)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             method.after_step(step, config.steps)
 
             step += 1
             last = step == config.steps
-            record.add(output.loss)
+            record.add(world.mean(output.loss))
             progress.step(step)
             if last or step % config.monitor.log_every == 0:
-                loss, speed = record.logged(step, lr, output.embedding, config.batch_size)
-                progress.log(step, loss, speed, record.latest_scores())
+                world.on_main(log, lr, world.gather(output.embedding))
             if last or step % config.monitor.measure_every == 0:
-                record.check_finite(step)
-                measure()
-            stop = caught.get("signal")
+                world.on_main(measure)
+            stop = world.largest(caught.get("signal", 0))  # a signal to one process stops all after the same step
             if last or stop or step % config.checkpoint_every == 0:
-                record.check_finite(step)
-                checkpoint()
+                world.on_main(checkpoint, world.everyones(loader.skipped))
             if stop and not last:
                 record.close()
                 progress.note(
@@ -249,14 +313,13 @@ def _run(
     if skipped:
         shown = ", ".join(skipped[:3]) + (" ..." if len(skipped) > 3 else "")
         console.print(f"images that could not be decoded: {len(skipped)} ({shown})", soft_wrap=True, highlight=False)
-    folder.write_summary(
-        {
-            "steps": step,
-            "scores": record.final_scores(measurer.protocols),
-            "skipped": skipped,
-            "seconds": record.seconds,
-        }
-    )
+
+    def finish() -> None:
+        assert measurer is not None
+        scores = record.final_scores(measurer.protocols)
+        folder.write_summary({"steps": step, "scores": scores, "skipped": skipped, "seconds": record.seconds})
+
+    world.on_main(finish)
     console.print(
         f"{folder.path}: {step} steps in {clock(record.seconds)}{record.latest_scores()}",
         soft_wrap=True,

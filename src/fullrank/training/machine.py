@@ -12,16 +12,17 @@ import torch
 from fullrank._version import __version__
 from fullrank.errors import FullrankError
 from fullrank.training.config import MachineConfig
+from fullrank.training.distributed import ALONE, World
 
 
-def choose_device(name: str) -> torch.device:
-    """Return the device that `auto`, `cpu`, `cuda` or `cuda:N` means.
+def choose_device(name: str, world: World = ALONE) -> torch.device:
+    """Return the device that `auto`, `cpu`, `cuda` or `cuda:N` means; each process of a machine takes a GPU of its own.
 
     Raises:
-        FullrankError: There is no such device here.
+        FullrankError: There is no such device here, or too few for the processes of this machine.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -30,7 +31,18 @@ def choose_device(name: str) -> torch.device:
         raise FullrankError(f"device {name!r} is not supported: use auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
         raise FullrankError(f"there is no {name} here ({torch.cuda.device_count()} GPUs): use --machine.device cpu")
-    return device
+    if device.type == "cpu" or world.local_size == 1:
+        return device
+    if device.index is not None:
+        raise FullrankError(
+            f"{world.local_size} processes cannot share {name}: --machine.device cuda gives each a GPU of its own"
+        )
+    if world.local_size > torch.cuda.device_count():
+        raise FullrankError(
+            f"{world.local_size} processes were started on a machine of {torch.cuda.device_count()} GPUs: start "
+            f"torchrun with --nproc-per-node {torch.cuda.device_count()}, or use --machine.device cpu"
+        )
+    return torch.device("cuda", world.local_rank)
 
 
 def choose_precision(config: MachineConfig, device: torch.device) -> str:
@@ -48,11 +60,16 @@ def choose_precision(config: MachineConfig, device: torch.device) -> str:
     return "bf16" if native else "float32"
 
 
-def environment(device: torch.device) -> dict[str, Any]:
-    """Return the versions and hardware that a run's numbers belong to."""
+def environment(device: torch.device, processes: int = 1) -> dict[str, Any]:
+    """Return the versions and hardware that a run's numbers belong to; the hardware is the main process's."""
     packages = {name: importlib.metadata.version(name) for name in ("torchvision", "timm", "numpy")}
     packages["torch"] = str(torch.__version__)  # says which CUDA it was built for, too
-    hardware: dict[str, Any] = {"device": str(device), "cpu": _cpu_name(), "threads": torch.get_num_threads()}
+    hardware: dict[str, Any] = {
+        "device": device.type if processes > 1 else str(device),
+        "cpu": _cpu_name(),
+        "threads": torch.get_num_threads(),
+        "processes": processes,
+    }
     if device.type == "cuda":
         hardware["gpu"] = torch.cuda.get_device_name(device)
     return {

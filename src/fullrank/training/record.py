@@ -27,7 +27,10 @@ BETTER = {
 
 
 class Record:
-    """Writes a run's records, and keeps the sums of the one that is not finished."""
+    """Writes a run's records, and keeps the sums of the one that is not finished.
+
+    With many processes each has one, so that all add the same losses; the main process's writes.
+    """
 
     def __init__(self, folder: RunFolder, state: dict[str, Any] | None, *, tensorboard: bool) -> None:
         self.folder = folder

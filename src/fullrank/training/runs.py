@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import yaml
@@ -174,22 +174,30 @@ class RunFolder:
     """A run being written: exclusive, and never ahead of what a reader may trust.
 
     Use `create` for a new run and `reopen` to go on with one; both hold a lock until `close`, which a killed process
-    loses by itself.
+    loses by itself. `follow` is for a run's other processes, which write nothing and may not even see the folder.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, writes: bool = True) -> None:
         self.path = path
         self.checkpoints = path / "checkpoints"
-        self._lock = open(path / ".lock", "w")  # noqa: SIM115 - held for the run's whole life
+        self._lock: TextIO | None = None
+        if writes:
+            self._take_lock()
+
+    def _take_lock(self) -> None:
+        lock = open(self.path / ".lock", "w")  # noqa: SIM115 - held for the run's whole life
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            self._lock.close()
-            raise FullrankError(f"another process is training {path}: wait for it, or choose another --out") from None
+            lock.close()
+            raise FullrankError(
+                f"another process is training {self.path}: wait for it, or choose another --out"
+            ) from None
         # A forked worker holds the lock too, and may outlive a killed parent by seconds: it lets go at once.
-        os.register_at_fork(after_in_child=self._lock.close)
-        for stale in path.rglob(".*.tmp"):  # of a process that was killed while it wrote
+        os.register_at_fork(after_in_child=lock.close)
+        for stale in self.path.rglob(".*.tmp"):  # of a process that was killed while it wrote
             stale.unlink(missing_ok=True)
+        self._lock = lock
 
     @staticmethod
     def check_free(out: str | None) -> None:
@@ -233,6 +241,11 @@ class RunFolder:
         cls.check_exists(path)
         return cls(path)
 
+    @classmethod
+    def follow(cls, path: Path) -> RunFolder:
+        """Name the folder that another process has opened."""
+        return cls(path, writes=False)
+
     @staticmethod
     def check_exists(path: Path) -> None:
         """Raise `FullrankError` where there is no run to go on with."""
@@ -242,7 +255,8 @@ class RunFolder:
 
     def close(self) -> None:
         """Release the lock. Its file stays: removing it would let two processes lock two files of one name."""
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()
 
     def sync(self) -> None:
         """Force the records to disk, so that no checkpoint outlives the records before it."""

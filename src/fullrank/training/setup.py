@@ -6,7 +6,6 @@ config.yaml holds no `auto` whose meaning could change before it is resumed.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from fullrank.models.backbones import SMALL_IMAGE, backbone, pretrained_backbone
 from fullrank.models.methods import METHODS, Distillation, Method
 from fullrank.training.checkpoint import load
 from fullrank.training.config import TrainConfig
+from fullrank.training.distributed import ALONE, World
 from fullrank.training.machine import choose_device, choose_precision
 
 LARGE_VIEW = 224
@@ -43,49 +43,61 @@ class Data:
     fingerprint: str
 
 
-def open_data(config: TrainConfig) -> tuple[TrainConfig, Data]:
-    """Open the images, and hold them as configured.
+def open_data(config: TrainConfig, world: World = ALONE) -> tuple[TrainConfig, Data]:
+    """Open the images, and hold them as configured; with many processes, each all of them.
 
     Returns:
         The configuration with `image_size` and `hold` resolved, and the images.
     """
-    found = open_images(config.images, split="train", root=config.data_dir)
-    if config.subset < 1:
-        found = found.select(subset(len(found), config.subset, config.seed))
-    fingerprint = found.fingerprint()
-    held_out = None
-    if config.eval_images is not None or config.images in NAMES:
-        try:
-            held_out = open_images(config.eval_images or config.images, split="eval", root=config.data_dir)
-        except FullrankError as error:
-            raise FullrankError(f"held-out images: {error}; or leave them out with --eval-images None") from None
+    with world.together(), world.first_on_machine():
+        found = open_images(config.images, split="train", root=config.data_dir)
+        if config.subset < 1:
+            found = found.select(subset(len(found), config.subset, config.seed))
+        fingerprint = found.fingerprint()
+        held_out = None
+        if config.eval_images is not None or config.images in NAMES:
+            try:
+                held_out = open_images(config.eval_images or config.images, split="eval", root=config.data_dir)
+            except FullrankError as error:
+                raise FullrankError(f"held-out images: {error}; or leave them out with --eval-images None") from None
 
-    config = replace(config, image_size=config.image_size or _view_size(found))
     chosen = config.hold == "auto"
-    config = resolve_hold(config, found)
+    config = world.on_main(_resolve_images, config, found, world.local_size)
     skipped: list[str] = []
-    if config.hold == "memory":
-        try:
-            found, skipped = holding.hold_whole(found, strict=config.strict)
-        except holding.MixedSizesError:
-            if not chosen:
-                raise
-            config = replace(config, hold="stream")  # the few that were looked at had one size, and not all have
-    if held_out is not None:
-        held_out.labels = match_labels(held_out, found)
+    with world.together():
+        if config.hold == "memory":
+            try:
+                found, skipped = holding.hold_whole(found, strict=config.strict)
+            except holding.MixedSizesError:
+                if not chosen:
+                    raise
+                config = replace(config, hold="stream")  # the few that were looked at had one size, and not all have
+        if held_out is not None:
+            held_out.labels = match_labels(held_out, found)
     return config, Data(found, held_out, skipped, fingerprint)
 
 
-def resolve_hold(config: TrainConfig, images: Images) -> TrainConfig:
-    """Decide how images are held, where the configuration says `auto`."""
+def _resolve_images(config: TrainConfig, images: Images, sharers: int) -> TrainConfig:
+    config = replace(config, image_size=config.image_size or _view_size(images))
+    return resolve_hold(config, images, sharers)
+
+
+def resolve_hold(config: TrainConfig, images: Images, sharers: int = 1) -> TrainConfig:
+    """Decide how images are held, where the configuration says `auto`.
+
+    Args:
+        config: The configuration.
+        images: The training images.
+        sharers: How many processes of this machine hold them, each for itself.
+    """
     if config.hold != "auto":
         return config
     budget = None if config.machine.memory_gb is None else config.machine.memory_gb * 1e9
-    if holding.choose_hold(images, len(images), memory=budget) == "memory":
+    if holding.choose_hold(images, sharers * len(images), memory=budget) == "memory":
         return replace(config, hold="memory")
     if config.order == "single-pass":
         pool = 2 * -(-len(images) // config.chunks)  # a chunk in use, and the next one being decoded
-        if holding.choose_hold(images, pool, memory=budget) == "memory":
+        if holding.choose_hold(images, sharers * pool, memory=budget) == "memory":
             return replace(config, hold="chunks")
     return replace(config, hold="stream")
 
@@ -188,8 +200,10 @@ def resolve_method(config: TrainConfig, method: Method) -> TrainConfig:
     return replace(config, heads=method.heads_config, loss=method.loss_config, target=method.target_config)
 
 
-def build_loader(config: TrainConfig, data: Data, order: Order, device: torch.device) -> batches.ViewLoader:
-    """Build the loader of the two views of each step."""
+def build_loader(
+    config: TrainConfig, data: Data, order: Order, device: torch.device, world: World = ALONE
+) -> batches.ViewLoader:
+    """Build the loader of the two views of each step, of this process's piece of the global batch."""
     assert config.hold != "auto"
     assert config.image_size is not None
     return batches.ViewLoader(
@@ -201,30 +215,57 @@ def build_loader(config: TrainConfig, data: Data, order: Order, device: torch.de
         device=device,
         workers=config.machine.workers,
         strict=config.strict,
+        rank=world.rank,
+        world_size=world.size,
     )
 
 
-def resolve_machine(config: TrainConfig) -> tuple[TrainConfig, torch.device]:
+def resolve_machine(config: TrainConfig, world: World = ALONE) -> tuple[TrainConfig, torch.device]:
     """Choose device and precision, and set the number of threads.
 
+    Returns:
+        The configuration with what the main process has chosen, and this process's device.
+
     Raises:
-        FullrankError: There is no such device, or torchrun started several processes.
+        FullrankError: There is no such device, or the batch cannot be shared among the processes.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise FullrankError(
-            f"training runs in one process so far, got WORLD_SIZE={os.environ['WORLD_SIZE']}: start it alone"
-        )
-    device = choose_device(config.machine.device)
-    precision = choose_precision(config.machine, device)
-    if config.machine.threads is not None:
-        torch.set_num_threads(config.machine.threads)
+    config = world.on_main(_resolve_machine, config, world)
+    with world.together():
+        device = choose_device(config.machine.device, world)
+        if config.machine.threads is not None:
+            torch.set_num_threads(config.machine.threads)
+        if device.type == "cuda" and world.size > 1:
+            torch.cuda.set_device(device)
+    return config, device
+
+
+def _resolve_machine(config: TrainConfig, world: World) -> TrainConfig:
+    check_share(config.batch_size, world.size)
+    device = choose_device(config.machine.device, world)
     machine = replace(
         config.machine,
-        device=str(device),
-        precision=precision,  # type: ignore[arg-type]
-        threads=torch.get_num_threads(),
+        device=str(device) if world.local_size == 1 else device.type,
+        precision=choose_precision(config.machine, device),  # type: ignore[arg-type]
+        threads=config.machine.threads or torch.get_num_threads(),
     )
-    return replace(config, machine=machine), device
+    return replace(config, machine=machine)
+
+
+def check_share(batch_size: int, processes: int) -> None:
+    """Raise `FullrankError` unless each process gets an equal piece of the batch, of two images at least."""
+    if processes == 1:
+        return
+    if batch_size < 2 * processes:
+        raise FullrankError(
+            f"batch_size={batch_size} is of all {processes} processes together and leaves some fewer than 2 images: "
+            f"raise it to {2 * processes} at least, or start fewer processes"
+        )
+    below = batch_size - batch_size % processes
+    if batch_size != below:
+        raise FullrankError(
+            f"batch_size={batch_size} cannot be shared equally among {processes} processes: take {below} or "
+            f"{below + processes}, or start another number of processes"
+        )
 
 
 def default_name(config: TrainConfig) -> str:

@@ -9,15 +9,21 @@ from typing import Any
 
 
 @contextmanager
-def caught_signals() -> Iterator[dict[str, int]]:
-    """Note the first SIGINT or SIGTERM instead of dying of it; the second one kills."""
+def caught_signals(*, second_kills: bool = True) -> Iterator[dict[str, int]]:
+    """Note the first SIGINT or SIGTERM instead of dying of it.
+
+    Args:
+        second_kills: Whether the second one kills. torchrun passes on the one that it got, and a scheduler or a
+            terminal may have sent it to its processes too.
+    """
     caught: dict[str, int] = {}
     before: dict[int, Any] = {}
 
     def note(number: int, _: object) -> None:
-        caught["signal"] = number
-        for each in before:
-            signal.signal(each, signal.SIG_DFL)
+        caught.setdefault("signal", number)
+        if second_kills:
+            for each in before:
+                signal.signal(each, signal.SIG_DFL)
 
     try:
         for each in (signal.SIGINT, signal.SIGTERM):

@@ -1,0 +1,225 @@
+"""Several processes that train one run, as torchrun starts them.
+
+    torchrun --nproc-per-node 8 -m fullrank train ...                                          # one node of 8 GPUs
+    torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500 \
+        -m fullrank train ...                                                                  # on each of two nodes
+
+Each process computes its contiguous piece of the global batch. Batch norm uses statistics of the global batch
+(`fullrank.models.batchnorm`), gradients are averaged, and a method's loss is such that the mean over processes of its
+gradients is the gradient of one process with the whole batch. So the number of processes changes a run by rounding
+only, and by the random numbers inside a model (dropout), of which each process has its own.
+
+The first process is the main one: it alone reads and writes the run's folder, measures and prints. What one process
+raises in a block that they run together, all raise, so that none waits for one that is gone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, NoReturn, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from fullrank.errors import FullrankError, OtherProcessError
+
+T = TypeVar("T")
+
+PATIENCE = timedelta(days=1)
+"""How long processes wait for the main one to download, measure or write; that one has died they see at once."""
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes of a run, seen from one of them.
+
+    Attributes:
+        rank: Which one this is, from 0, the main one.
+        size: How many there are.
+        local_rank: Which of its machine's this is.
+        local_size: How many this machine has.
+        control: The group in which they talk about the run, on the CPU whatever the device; None for one process.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+    control: Any = None
+
+    @property
+    def main(self) -> bool:
+        """Whether this is the process that reads, writes, measures and prints."""
+        return self.rank == 0
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Run a block on all processes; what it raises on one, all raise at its end.
+
+        The error is the main process's own, or a `FullrankError` there that names the process; the others raise
+        `OtherProcessError`, or their own if it is one that nobody expected. The block must not talk to other
+        processes after what may fail on one of them.
+        """
+        error: Exception | None = None
+        try:
+            yield
+        except Exception as raised:
+            if self.size == 1:
+                raise
+            error = raised
+        if self.largest(int(error is not None)):
+            self._raise(error)
+
+    def _raise(self, error: Exception | None) -> NoReturn:
+        texts = self.everyones(None if error is None else _text(error))
+        if error is not None and (self.main or not isinstance(error, (FullrankError, OSError))):
+            raise error
+        rank, text = next((rank, text) for rank, text in enumerate(texts) if text is not None)
+        if self.main:
+            raise FullrankError(f"process {rank} of {self.size}: {text}")
+        raise OtherProcessError(text) from error
+
+    def on_main(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Call a function on the main process while the others wait; return what it returns, pickled, on all."""
+        result: Any = None
+        with self.together():
+            if self.main:
+                result = function(*arguments)
+        if self.size > 1:
+            box = [result]
+            dist.broadcast_object_list(box, src=0, group=self.control)
+            result = result if self.main else box[0]
+        return result
+
+    @contextmanager
+    def first_on_machine(self) -> Iterator[None]:
+        """Run a block on the first process of each machine, and then on its others: what it fetches is fetched once."""
+        if self.size > 1 and self.local_rank > 0:
+            dist.barrier(group=self.control)
+        try:
+            yield
+        finally:
+            if self.size > 1 and self.local_rank == 0:
+                dist.barrier(group=self.control)
+
+    def each(self, items: Iterable[T]) -> Iterator[T]:
+        """Give each item when all processes have theirs; what making one raises on one process, all raise."""
+        iterator, end = iter(items), object()
+        while True:
+            with self.together():
+                item = next(iterator, end)
+            if item is end:
+                return
+            yield item  # type: ignore[misc]
+
+    def everyones(self, value: T) -> list[T]:
+        """Return each process's value, by rank."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value, group=self.control)
+        return values
+
+    def largest(self, number: int) -> int:
+        """Return the largest of the processes' numbers."""
+        if self.size == 1:
+            return number
+        numbers = torch.tensor([number])
+        dist.all_reduce(numbers, dist.ReduceOp.MAX, group=self.control)
+        return int(numbers)
+
+    def mean(self, value: Tensor) -> Tensor:
+        """Return the mean over processes of a tensor, in float64 and without gradient; alone, the tensor itself."""
+        if self.size == 1:
+            return value
+        total = value.detach().double().clone()
+        dist.all_reduce(total)
+        return total / self.size
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """Return the rows of all processes, `(N, M)` each, by rank, `(size N, M)`, without gradient."""
+        if self.size == 1:
+            return rows
+        everyones = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(self.size)]
+        dist.all_gather(everyones, rows.detach().contiguous())
+        return torch.cat(everyones)
+
+    def average_gradients(self, module: nn.Module) -> None:
+        """Replace the gradients of a module's parameters by their means over processes, in one exchange.
+
+        DistributedDataParallel would exchange them while the backward pass still runs, but it lays them out anew after
+        the first step of a process, and from three processes on the order in which they are added, and so the last
+        bits, depend on the layout: a resumed run would leave the uninterrupted one. It also refuses parameters without
+        a gradient, which some encoders have.
+        """
+        if self.size == 1:
+            return
+        gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(flat)
+        flat /= self.size
+        for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(mean.view_as(gradient))
+
+
+ALONE = World()
+_current: World | None = None
+
+
+@contextmanager
+def processes() -> Iterator[World]:
+    """Join the processes that torchrun started, for the length of a block; alone where it started none.
+
+    Within another such block, or in a program that has set up torch.distributed itself, it joins those that are there.
+    """
+    global _current
+    if _current is not None:
+        yield _current
+        return
+    joined = dist.is_available() and dist.is_initialized()
+    if not joined and int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield ALONE
+        return
+    if not joined:
+        missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+        if missing:
+            raise FullrankError(
+                f"WORLD_SIZE={os.environ['WORLD_SIZE']} says that there are other processes, but {', '.join(missing)} "
+                "not how to find them: start with torchrun, or unset WORLD_SIZE"
+            )
+        # by device; the second is started when the first CUDA tensor is exchanged
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    rank, size = dist.get_rank(), dist.get_world_size()
+    _current = World(
+        rank,
+        size,
+        int(os.environ.get("LOCAL_RANK", rank)),
+        int(os.environ.get("LOCAL_WORLD_SIZE", size)),
+        dist.new_group(backend="gloo", timeout=PATIENCE) if size > 1 else None,
+    )
+    try:
+        yield _current
+    except (FullrankError, OSError):  # raised by all
+        _leave(joined)
+        raise
+    else:
+        # After anything else there is no leaving in order, which waits for the others: torchrun ends them.
+        _leave(joined)
+    finally:
+        _current = None
+
+
+def _leave(joined: bool) -> None:
+    if not joined:
+        dist.destroy_process_group()
+
+
+def _text(error: Exception) -> str:
+    if isinstance(error, FullrankError):
+        return str(error)
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,413 @@
+"""Many processes train the run that one trains: the same losses, gradients and records, and one voice."""
+
+import io
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from rich.console import Console
+
+from fullrank import cli
+from fullrank.data import views
+from fullrank.data.batches import ViewLoader
+from fullrank.data.images import UnreadableImageError
+from fullrank.errors import FullrankError
+from fullrank.models.batchnorm import synchronise
+from fullrank.training import loop, machine, setup
+from fullrank.training.checkpoint import find_checkpoint, read_checkpoint
+from fullrank.training.config import MachineConfig, OptimConfig, to_dict
+from fullrank.training.distributed import ALONE, World, processes
+from fullrank.training.loop import resume, train
+from fullrank.training.runs import METRICS, SPECTRA, read_run
+from tests.processes import run_in_two
+from tests.training.test_loop import assert_same_run, stop_after, wait_for_lines
+from tests.training.tiny import quiet, tiny
+
+CPU = torch.device("cpu")
+EXACT = MachineConfig(threads=1, workers=0, precision="float32")
+EXACT_RUN = {"machine": EXACT, "order": "hybrid", "steps": 12}
+
+
+@contextmanager
+def in_float64():
+    """Let a run compute in float64 where it says float32, so that rounding is not what is compared."""
+    build, normalise = setup.build_method, views.normalise
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(setup, "build_method", lambda config: build(config).double())
+        patch.setattr(views, "normalise", lambda images: normalise(images).double())
+        patch.setattr(torch.Tensor, "float", torch.Tensor.double)
+        yield
+
+
+def build():
+    """A method and the views of a batch of 16, in float64."""
+    config, data = setup.open_data(tiny(machine=EXACT))
+    method = setup.build_method(config).double()
+    order = setup.build_order(config, len(data.train))
+    return method, lambda world: next(ViewLoader(data.train, order, views.recipe("cifar"), 16, **world)(3))
+
+
+def gradients_of(method, batch, world=ALONE):
+    """The loss, the gradients, and the batch-norm statistics after one step."""
+    with in_float64():
+        output = method.train()(batch.first.double(), batch.second.double())
+    output.loss.backward()
+    world.average_gradients(method)
+    return {
+        "loss": world.mean(output.loss.detach()),
+        "embedding": world.gather(output.embedding),
+        **{f"gradient.{name}": parameter.grad for name, parameter in method.named_parameters()},
+        **{f"buffer.{name}": buffer for name, buffer in method.named_buffers()},
+    }
+
+
+def same_gradients(world, folder):
+    method, batch = build()
+    synchronise(method, CPU)
+    return gradients_of(method, batch({"rank": world.rank, "world_size": world.size}), world)
+
+
+def exact_run(world, folder):
+    with in_float64():
+        train(tiny(out=folder / "exact", **EXACT_RUN), console=quiet())
+
+
+def interrupted_run(world, folder):
+    config = tiny(order="hybrid", steps=8, checkpoint_every=3)
+    train(replace(config, out=str(folder / "whole")), console=quiet())
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(5, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train(replace(config, out=str(folder / "resumed")), console=quiet())
+    resume(folder / "resumed", console=quiet())
+
+
+def stopped_run(world, folder):
+    """A signal that reaches one process only, after the sixth step has begun."""
+    real = loop.set_learning_rate
+
+    def signalled(optimizer, step, *arguments):
+        if step == 5 and world.rank == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)  # torchrun may pass on what a scheduler has sent already
+        return real(optimizer, step, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "set_learning_rate", signalled)
+        finished = train(tiny(out=folder / "stopped", steps=8, checkpoint_every=50), console=quiet())
+    return {"step": finished.step, "signal": finished.signal, "path": str(finished.path)}
+
+
+def error_of(function):
+    with pytest.raises((FullrankError, OSError)) as caught:
+        function()
+    return {"kind": type(caught.value).__name__, "text": str(caught.value)}
+
+
+def failed_setup(world, folder):
+    """An error that only the second process meets."""
+    real = setup.open_images
+
+    def failing(*arguments, **keywords):
+        if world.rank == 1:
+            raise FullrankError("no such images here")
+        return real(*arguments, **keywords)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(setup, "open_images", failing)
+        return error_of(lambda: train(tiny(out=folder / "failed"), console=quiet()))
+
+
+def other_images(world, folder):
+    subset = 0.15 if world.rank == 0 else 0.2
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(setup, "subset", lambda size, share, seed: torch.arange(int(subset * size)))
+        return error_of(lambda: train(tiny(out=folder / "other"), console=quiet()))
+
+
+def failed_step(world, folder):
+    """An image that only the second process needs, and cannot decode."""
+    real = ViewLoader.parameters
+
+    def failing(self, step, *arguments):
+        if step == 4 and world.rank == 1:
+            raise UnreadableImageError("7.png cannot be decoded")
+        return real(self, step, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ViewLoader, "parameters", failing)
+        return error_of(lambda: train(tiny(out=folder / "unreadable"), console=quiet()))
+
+
+def diverged(world, folder):
+    return error_of(lambda: train(tiny(out=folder / "diverged", optim=OptimConfig(base_lr=1e30)), console=quiet()))
+
+
+def full_disk(world, folder):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        return error_of(lambda: train(tiny(out=folder / "full"), console=quiet()))
+
+
+def crashed(world, folder):
+    def crash():
+        with world.together():
+            if world.rank == 1:
+                raise RuntimeError("a defect")
+
+    with pytest.raises(FullrankError if world.main else RuntimeError) as caught:
+        crash()
+    return {"kind": type(caught.value).__name__, "text": str(caught.value)}
+
+
+def unequal_batch(world, folder):
+    return error_of(lambda: train(tiny(out=folder / "unequal", batch_size=17), console=quiet()))
+
+
+def command_line(world, folder):
+    """What the command line prints and returns, in each process."""
+    os.environ["WORLD_SIZE"] = "2"
+    results = {}
+    for name, arguments in {
+        "typo": ["train", "--images", "cifra10"],
+        "batch": ["train", "--batch-size", "3"],
+        "flag": ["train", "--stpes", "3"],
+        "demo": ["demo"],
+        "plan": ["train", "--dry-run"],
+    }.items():
+        with redirect_stderr(io.StringIO()) as text:
+            results[name] = {"code": cli.main(arguments), "text": text.getvalue()}
+    del os.environ["WORLD_SIZE"]
+    return results
+
+
+def going_on_alone(world, folder):
+    """Say that the number of processes changed."""
+    if world.main:
+        shutil.copytree(folder / "stopped", folder / "was alone")
+        config = folder / "was alone" / "config.yaml"
+        config.write_text(config.read_text().replace("processes: 2", "processes: 1"))
+    console = Console(file=io.StringIO(), width=1000)
+    resume(folder / "was alone", console=console)
+    return {"text": console.file.getvalue()}
+
+
+SCENES = (
+    same_gradients,
+    exact_run,
+    interrupted_run,
+    stopped_run,
+    failed_setup,
+    other_images,
+    failed_step,
+    diverged,
+    full_disk,
+    crashed,
+    unequal_batch,
+    command_line,
+    going_on_alone,
+)
+
+
+def _process(rank, folder):
+    with processes() as world:
+        for scene in SCENES:
+            torch.save(scene(world, Path(folder)), f"{folder}/{scene.__name__}.{rank}.pt")
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory):
+    """The folder of two processes' runs."""
+    folder = tmp_path_factory.mktemp("played")
+    run_in_two(_process, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def results(played):
+    """What each scene returned, by rank."""
+    return lambda scene: [torch.load(played / f"{scene.__name__}.{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+def test_loss_gradient_and_statistics_are_those_of_one_process(results):
+    method, batch = build()
+    alone = gradients_of(method, batch({}))
+    assert max(value.abs().max() for name, value in alone.items() if name.startswith("gradient")) > 1e-3
+    for found in results(same_gradients):
+        assert found.keys() == alone.keys()
+        for name, value in alone.items():
+            torch.testing.assert_close(found[name], value, rtol=1e-10, atol=1e-10, msg=name)
+
+
+def assert_close_records(a, b, rel):
+    left, right = read_run(a), read_run(b)
+    assert [record["step"] for record in left.records] == [record["step"] for record in right.records]
+    for one, other in zip(left.records, right.records, strict=True):
+        assert one.pop("kind") == other.pop("kind")
+        assert one == (other if "spectrum" in one else pytest.approx(other, rel=rel, abs=rel))
+    np.testing.assert_allclose(left.singular_values, right.singular_values, rtol=rel, atol=rel)
+
+
+def test_a_run_is_that_of_one_process_and_either_may_go_on_with_the_others(played, tmp_path):
+    with in_float64():
+        train(tiny(out=tmp_path / "alone", **EXACT_RUN), console=quiet())
+        shutil.copytree(played / "exact", tmp_path / "begun by two")
+        (tmp_path / "begun by two" / "summary.json").unlink()
+        for step in (10, 12):
+            (tmp_path / "begun by two" / "checkpoints" / f"step_{step:08d}.pt").unlink()
+        resume(tmp_path / "begun by two", console=quiet())
+    assert_close_records(tmp_path / "alone", played / "exact", 1e-8)
+    assert_close_records(tmp_path / "alone", tmp_path / "begun by two", 1e-8)
+    one, two = (read_checkpoint(find_checkpoint(run)) for run in (tmp_path / "alone", played / "exact"))
+    assert list(one["model"]) == list(two["model"])
+    for name, value in one["model"].items():
+        torch.testing.assert_close(two["model"][name], value, rtol=1e-8, atol=1e-8, msg=name)
+
+
+def test_an_interrupted_run_of_two_ends_with_the_same_bits(played):
+    assert_same_run(played / "whole", played / "resumed")
+    for name in (METRICS, SPECTRA):
+        assert (played / "whole" / name).stat().st_size > 0
+
+
+def test_the_run_says_how_many_processes_it_had(played):
+    assert read_run(played / "whole").environment["processes"] == 2
+
+
+def test_a_signal_to_one_process_stops_all_after_the_same_step(played, results):
+    for found in results(stopped_run):
+        assert found == {"step": 6, "signal": signal.SIGTERM, "path": str(played / "stopped")}
+    assert read_checkpoint(played / "stopped" / "checkpoints" / "step_00000006.pt")["step"] == 6
+
+
+def test_a_run_says_when_it_goes_on_with_another_number_of_processes(results):
+    first, second = results(going_on_alone)
+    assert "goes on in 2 instead of 1 processes: the same batches, and the same results up to rounding" in first["text"]
+    assert second["text"] == ""
+
+
+@pytest.mark.parametrize(
+    ("scene", "kind", "text"),
+    [
+        (failed_setup, "FullrankError", "process 1 of 2: no such images here"),
+        (failed_step, "FullrankError", "process 1 of 2: 7.png cannot be decoded"),
+        (other_images, "FullrankError", "process 1 finds other images than process 0: 287 readable and 0 not, not 215"),
+        (diverged, "FullrankError", "the loss became nan within"),
+        (full_disk, "OSError", "No space left on device"),
+        (unequal_batch, "FullrankError", "batch_size=17 cannot be shared equally among 2 processes: take 16 or 18"),
+    ],
+)
+def test_an_error_of_one_process_stops_all_and_the_first_reports_it(played, results, scene, kind, text):
+    first, second = results(scene)
+    assert first["kind"] == kind
+    assert text in first["text"]
+    assert second["kind"] == "OtherProcessError"
+
+
+def test_failed_starts_leave_no_folder(played, results):
+    results(failed_setup)
+    for name in ("failed", "other", "unequal"):
+        assert not (played / name).exists()
+
+
+def test_a_defect_keeps_its_traceback_where_it_is(results):
+    first, second = results(crashed)
+    assert first == {"kind": "FullrankError", "text": "process 1 of 2: RuntimeError: a defect"}
+    assert second == {"kind": "RuntimeError", "text": "a defect"}
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "text"),
+    [
+        ("typo", 1, "fullrank: error: no images at 'cifra10'"),
+        ("batch", 1, "leaves some fewer than 2 images: raise it to 4 at least, or start fewer processes"),
+        ("flag", 2, "Perhaps you meant"),
+        ("demo", 1, "torchrun is for training"),
+        ("plan", 1, "start `fullrank train --dry-run` and other commands alone"),
+    ],
+)
+def test_the_command_line_speaks_once(results, name, code, text):
+    first, second = (found[name] for found in results(command_line))
+    assert (first["code"], second["code"]) == (code, code)
+    assert text in first["text"]
+    assert second["text"] == ""
+
+
+def test_torchrun_trains_and_a_signal_to_it_leaves_a_whole_checkpoint(tmp_path):
+    run, config = tmp_path / "run", tmp_path / "run.yaml"
+    config.write_text(yaml.safe_dump(to_dict(tiny(steps=5000, checkpoint_every=5000))))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "fullrank"]
+    with subprocess.Popen(
+        [*command, "train", "--config", str(config), "--out", str(run)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        wait_for_lines(run, 3)
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=60)
+    assert output.count(f"go on with: fullrank train --resume {run}") == 1
+    assert output.count("5,000 steps, cpu, 2 processes") == 1
+    (saved,) = (path for path in (run / "checkpoints").iterdir() if path.name != "step_00000000.pt")
+    assert 0 < read_checkpoint(saved)["step"] < 5000
+
+
+def test_shares_of_a_batch():
+    for batch_size, size in ((4, 2), (64, 8), (3, 1)):
+        setup.check_share(batch_size, size)
+    with pytest.raises(
+        FullrankError, match="batch_size=100 cannot be shared equally among 8 processes: take 96 or 104"
+    ):
+        setup.check_share(100, 8)
+    with pytest.raises(FullrankError, match="batch_size=9 is of all 8 processes together .* raise it to 16 at least"):
+        setup.check_share(9, 8)
+
+
+def test_each_process_takes_a_gpu_of_its_own(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    second = World(rank=5, size=6, local_rank=1, local_size=2)
+    assert machine.choose_device("auto", second) == machine.choose_device("cuda", second) == torch.device("cuda:1")
+    assert machine.choose_device("cpu", second) == CPU
+    assert machine.choose_device("auto", ALONE) == torch.device("cuda")
+    assert machine.choose_device("cuda:1", World(rank=1, size=2, local_size=1)) == torch.device("cuda:1")
+    with pytest.raises(FullrankError, match="2 processes cannot share cuda:1: --machine.device cuda gives each"):
+        machine.choose_device("cuda:1", second)
+    with pytest.raises(FullrankError, match="3 processes were started on a machine of 2 GPUs: .*--nproc-per-node 2"):
+        machine.choose_device("auto", World(rank=2, size=3, local_rank=2, local_size=3))
+
+
+def test_one_process_has_nobody_to_wait_for(monkeypatch):
+    with processes() as world:
+        assert world is ALONE
+    assert list(world.each(range(3))) == [0, 1, 2]
+    assert world.on_main(lambda: 3) == 3
+    rows = torch.ones(2, 3)
+    assert world.gather(rows) is world.mean(rows) is rows
+    with pytest.raises(KeyError), world.together():
+        raise KeyError
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(FullrankError, match="WORLD_SIZE=2 .*but RANK, MASTER_ADDR, MASTER_PORT not how .*: start with"):
+        processes().__enter__()
+
+
+def test_processes_of_a_machine_share_its_memory():
+    images = setup.open_data(tiny())[1].train
+    needs = len(images) * 3 * 8 * 8 / 1e9
+    config = tiny(machine=replace(EXACT, memory_gb=1.5 * needs))
+    assert setup.resolve_hold(config, images).hold == "memory"
+    assert setup.resolve_hold(config, images, sharers=2).hold == "stream"
