@@ -183,7 +183,7 @@ def test_inspect_prints_a_table_a_verdict_and_a_page(tmp_path, monkeypatch, caps
         "participation_ratio",
         "whole.npy: Healthy spectrum: AUC",
         "flat.npy: Partial dimensional collapse: 13 of 16 directions are dead",
-        "Confidence high: 400 images for 16 directions",
+        "Confidence high: 400 images for 16 directions raise AUC by up to about",
         "(--order hybrid)",
         "AUC: lowest for whole.npy",
         "page: inspect.html",

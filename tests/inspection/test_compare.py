@@ -24,13 +24,17 @@ def test_one_alone_is_compared_with_nothing(found):
     assert comparison(found(a=(200, 8))) == []
 
 
-def test_equal_widths_compare_by_all(found):
+def test_equal_widths_compare_by_all(found, tmp_path):
     pair = found(a=(200, 16), b=(200, 16))
     assert all(obstacle(pair, name) == "" for name in pair[0].scores)
     said = comparison(pair)
-    best = min(pair, key=lambda each: each.spectrum.auc).name
-    assert said[0].startswith(f"AUC: lowest for {best} (")
+    steeper = tmp_path / "steep.npy"
+    np.save(steeper, np.random.default_rng(0).standard_normal((200, 16)) * np.linspace(1, 0, 16) ** 3)
+    assert said[0].startswith("AUC: ")
+    assert "no further apart than seeds of one recipe" in said[0]
     assert "does not say how it was made" in said[-1]
+    steep = [pair[0], *inspect([str(steeper)])]
+    assert comparison(steep)[0].startswith(f"AUC: lowest for {pair[0].name} (")
 
 
 def test_other_widths_refuse_what_depends_on_them(found):
@@ -39,13 +43,15 @@ def test_other_widths_refuse_what_depends_on_them(found):
     assert obstacle(pair, "two_nn") == ""
     said = " ".join(comparison(pair))
     assert "AUC, RankMe and participation ratio cannot be compared: it depends on the width D" in said
-    assert "marked with *" in said
+    assert "what can be compared here is alpha_req" not in said
+    assert "self_cluster" in said
 
 
 def test_other_numbers_of_images(found):
-    plenty = found(a=(200, 8), b=(400, 8))
+    plenty = found(a=(4000, 8), b=(5000, 8))
     assert obstacle(plenty, "auc") == ""
-    assert "depends on N, and that is 200 and 400" in obstacle(plenty, "two_nn")
+    assert "depends on N, and that is 4,000 and 5,000" in obstacle(plenty, "two_nn")
+    assert "depends on N" in obstacle(found(a=(40, 8), b=(800, 8)), "auc")  # five times D bends it by more
     assert "depends on N" in obstacle(found(a=(20, 8), b=(200, 8)), "auc")
 
 

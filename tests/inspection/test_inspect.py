@@ -13,15 +13,19 @@ from tests.training.tiny import quiet, tiny
 import fullrank
 from fullrank.data import views
 from fullrank.data.images import open_images
-from fullrank.data.still import load_for_eval
+from fullrank.data.order import subset
+from fullrank.data.still import load_for_eval, view_blocks
 from fullrank.errors import FullrankError
-from fullrank.inspection.inspect import inspect, kind_of
+from fullrank.inspection.features import VIEW_SEED, VIEW_STEP
+from fullrank.inspection.inspect import inspect
+from fullrank.inspection.kinds import kind_of
 from fullrank.inspection.options import Options
 from fullrank.inspection.scores import SAMPLE, absorb
-from fullrank.measure.quality import SCORES, rankme
+from fullrank.measure.quality import SCORES, alignment, lidar, rankme
 from fullrank.models.backbones import backbone
 from fullrank.training.checkpoint import list_checkpoints
 from fullrank.training.loop import train
+from fullrank.training.runs import read_spectra
 
 
 def normal(n, d, seed=0):
@@ -62,30 +66,65 @@ def test_a_matrix_is_measured_as_by_hand(tmp_path):
 
 
 def test_all_rows_make_the_spectrum_and_a_sample_the_rest():
-    x = torch.from_numpy(normal(SAMPLE + 500, 4))
+    x = torch.from_numpy(normal(SAMPLE + 500, 4)).sort(dim=0).values
     centred, uncentred, sample = absorb(x.split(777), len(x), 4)
     assert (centred.protocol["n"], uncentred.protocol["n"], len(sample)) == (len(x), len(x), SAMPLE)
     rows = {tuple(row) for row in x.tolist()}
     assert len({tuple(row) for row in sample.tolist()} & rows) == SAMPLE
+    assert float((sample.mean(dim=0) - x.mean(dim=0)).abs().max()) < 0.02  # of all of a sorted matrix, not of its head
     torch.testing.assert_close(uncentred.singular_values, fullrank.spectrum(x, center=False).singular_values)
 
 
 def test_a_run_is_measured_as_it_was_while_it_trained(run):
     found = inspect([str(run)], Options(limit=80))[0]
-    assert (found.kind, found.spectrum.protocol["layer"], found.source["step"]) == ("run", "representation", 8)
-    summary = json.loads((run / "summary.json").read_text())
-    recorded = {score["name"]: score["value"] for score in summary["scores"]}
-    images, _ = load_for_eval(open_images("digits"), torch.arange(80) * 1438 // 80, 16)
+    recorded = {score["name"]: score["value"] for score in json.loads((run / "summary.json").read_text())["scores"]}
+    for name in ("auc", "participation_ratio", "dead"):
+        assert found.scores[name].value == pytest.approx(recorded[name], abs=1e-6)
+    _, spectra = read_spectra(run / "spectra.safetensors")
+    np.testing.assert_allclose(found.spectrum.singular_values, spectra[-1], rtol=1e-4, atol=1e-6 * spectra[-1][0])
+    np.testing.assert_allclose(found.untrained.singular_values, spectra[0], rtol=1e-4, atol=1e-6 * spectra[0][0])
+    assert (found.kind, found.source["step"]) == ("run", 8)
+    assert found.spectrum.protocol == {
+        "layer": "backbone",
+        "branch": "online",
+        "mode": "eval",
+        "view": "eval",
+        "image_size": 16,
+        "mean": views.IMAGENET_MEAN,
+        "std": views.IMAGENET_STD,
+        "arithmetic": "float32",
+        "images": "digits",
+        "split": "train",
+        "subset": 0.15,
+        "n": 80,
+        "d": 32,
+        "center": True,
+        "normalize": False,
+        "dtype": "float32",
+        "method": "moments",
+        "floor": pytest.approx(8.4e-8, rel=0.1),
+    }
+
+
+@pytest.mark.parametrize(("recipe", "crop"), [("auto", (0.6, 1.0)), ("simsiam", (0.2, 1.0))])
+def test_scores_of_views_are_of_the_recipe(run, tmp_path, recipe, crop):
+    path = tmp_path / "run"
+    train(tiny(steps=1, out=path, crop_min=0.6, views="cifar"), console=quiet())
+    found = inspect([str(path)], Options(limit=30, views=recipe, untrained=False))[0]
+    name = "cifar" if recipe == "auto" else recipe
+    protocol = found.scores["alignment"].protocol
+    assert (protocol["recipe"], protocol["crop_scale"], protocol["views"], protocol["n"]) == (name, crop, 10, 30)
+    assert "view" not in protocol
+    images = open_images("digits").select(subset(1438, 0.15, 0))
+    chosen = torch.arange(30) * len(images) // 30
+    pair = views.recipe(name, crop_min=0.6 if recipe == "auto" else None)
+    (shown,) = view_blocks(images, chosen, pair, 16, seed=VIEW_SEED, step=VIEW_STEP, count=10)
+    encoder = fullrank.load(path)
     with torch.no_grad():
-        features = fullrank.load(run)(views.normalise(views.as_float(images)))
-    assert found.spectrum.auc == pytest.approx(fullrank.spectrum(features).auc, abs=1e-6)
-    assert found.untrained is not None
-    assert found.untrained.auc != found.spectrum.auc
-    assert set(recorded) >= {"auc", "rankme"}
-    # two views of one image lie closer than two images do, and both scores saw the run's own recipe
-    assert found.scores["alignment"].protocol["view"] == "cifar"
-    assert found.scores["lidar"].protocol["views"] == 10
-    assert 0 < found.scores["alignment"].value < 2
+        z = torch.stack([encoder(views.normalise(views.as_float(view))) for view in shown], dim=1)
+    assert found.scores["alignment"].value == pytest.approx(alignment(z), rel=1e-4)
+    assert found.scores["lidar"].value == pytest.approx(lidar(z), rel=1e-3)
+    assert VIEW_STEP > 2**62
 
 
 def test_untrained_twin_of_a_run_has_its_initial_weights(run):
@@ -100,7 +139,7 @@ def test_untrained_twin_of_a_run_has_its_initial_weights(run):
 def test_embedding_of_a_run(run):
     found = inspect([str(run)], Options(limit=80, layer="embedding", untrained=False, views="none"))[0]
     assert found.spectrum.dim == 16
-    assert found.verdict.layer == "embedding"
+    assert found.verdict.layer == "projector"
     assert found.untrained is None
 
 
@@ -159,8 +198,12 @@ def test_small_images_stem_and_safetensors(tmp_path, run):
     weights = {f"net.{name}": value for name, value in state.items()}
     save_file(weights, tmp_path / "w.safetensors")
     found = inspect([str(tmp_path / "w.safetensors")], Options(backbone="resnet18_w16", images="digits", limit=20))[0]
-    assert found.source["stem"] == "3x3"
+    assert found.source["stem"].startswith("cifar: 3x3, stride 1")
     assert found.spectrum.protocol["image_size"] == 32
+    other = Options(backbone="resnet18_w16", images="digits", limit=20, stem="cifar-stride2")
+    other = inspect([str(tmp_path / "w.safetensors")], other)[0]
+    assert other.source["stem"].startswith("cifar-stride2")
+    assert not other.spectrum.singular_values.equal(found.spectrum.singular_values)
 
 
 def test_constant_features_have_a_verdict_and_reasons_instead_of_scores(tmp_path):
@@ -221,7 +264,17 @@ def test_matrices_that_cannot_be_measured(content, message, tmp_path, monkeypatc
         ("w.pth", {"backbone": "resnet81", "images": "digits"}, "unknown backbone 'resnet81'; did you mean"),
         ("w.pth", {"backbone": "resnet34", "images": "digits", "image_size": 32}, "do not fit.*layer1.2.conv1.weight"),
         ("empty", {}, "empty is not a run"),
-        ("resnet18", {"images": "digits", "layer": "embedding"}, "has no projector of ours"),
+        (
+            "resnet18",
+            {"images": "digits", "layer": "embedding"},
+            "--layer is for runs and checkpoints, and there are none",
+        ),
+        ("resnet18", {"images": "digits", "key": "x"}, "--key is for feature files, and there are none here"),
+        (
+            "resnet18.a1_in2k",
+            {"images": "digits"},
+            "no weights resnet18.a1_in2k; did you mean 'resnet18.a1_in1k'",
+        ),
         ("resnet18", {"images": "digits", "limit": 1}, "limit must be at least 2 images, got 1"),
         ("vit_tiny_patch16_224", {"images": "digits", "image_size": 8, "pretrained": "no"}, "8 x 8"),
     ],
@@ -257,8 +310,39 @@ def test_kinds(run, resnet, tmp_path):
     save_file({"features": torch.zeros(4, 2)}, tmp_path / "f.safetensors")
     images = Options(images="digits", backbone="resnet18")
     assert kind_of(str(run), images) == "run"
+    (tmp_path / "UPPER.PTH").write_bytes(resnet[0].read_bytes())
+    assert kind_of(str(tmp_path / "UPPER.PTH"), images) == "weights"
+    cut = tmp_path / "cut.pt"
+    cut.write_bytes(list_checkpoints(run / "checkpoints")[0].read_bytes()[:5000])
+    with pytest.raises(FullrankError, match="cut.pt is damaged"):
+        kind_of(str(cut), images)
     assert kind_of(str(list_checkpoints(run / "checkpoints")[0]), images) == "checkpoint"
     assert kind_of(str(resnet[0]), images) == "weights"
     assert kind_of(str(tmp_path / "f.safetensors"), images) == "weights"
     assert kind_of(str(tmp_path / "f.safetensors"), Options()) == "features"
     assert kind_of("resnet18", images) == "timm model"
+
+
+def test_one_number_of_images_for_all(resnet, monkeypatch):
+    """Five times the widest D, for scores that depend on N could not be compared otherwise."""
+    monkeypatch.setattr("fullrank.inspection.inspect.FEWEST_IMAGES", 10)
+    monkeypatch.setattr("fullrank.inspection.inspect.ENOUGH", 1)
+    options = Options(images="digits", image_size=32, pretrained="no", untrained=False)
+    narrow, wide = inspect(["test_vit", "resnet10t"], options)
+    assert (narrow.spectrum.dim, wide.spectrum.dim) == (64, 512)
+    assert narrow.spectrum.protocol["n"] == wide.spectrum.protocol["n"] == 512
+
+
+def test_constant_but_for_rounding(tmp_path):
+    """A network's complete collapse is not exactly constant: rounding alone looks like a healthy spectrum."""
+    rng = np.random.default_rng(0)
+    for dtype, noise in ((np.float32, 1e-7), (np.float64, 1e-9), (np.float16, 1e-4)):
+        constant = rng.random(64) + 0.5
+        np.save(tmp_path / "c.npy", (constant + noise * rng.standard_normal((2000, 64))).astype(dtype))
+        found = inspect([str(tmp_path / "c.npy")])[0]
+        assert (found.verdict.level, found.verdict.confidence) == ("collapsed", "high"), dtype
+        assert "constant but for rounding" in found.verdict.text
+    np.save(tmp_path / "c.npy", (constant + 3e-3 * rng.standard_normal((2000, 64))).astype(np.float32))
+    found = inspect([str(tmp_path / "c.npy")])[0]
+    assert found.verdict.level == "healthy"
+    assert "nearly constant" in found.verdict.text

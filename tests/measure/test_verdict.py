@@ -104,12 +104,13 @@ def test_a_finite_sample_raises_auc_by_no_more_than_it_does_for_equal_directions
 
 
 def test_confidence_follows_n_against_d():
-    spread = torch.arange(1, 65, dtype=torch.float64) ** -0.9
+    spread = torch.arange(1, 65, dtype=torch.float64) ** -1.8
     few, some, many = (judge(fullrank.spectrum(gaussian(n, 64) * spread)) for n in (40, 200, 6400))
     assert (few.confidence, many.confidence) == ("low", "high")
     assert "cannot span" in few.certainty
     assert "6400 images for 64 directions" in many.certainty
-    assert some.confidence in ("low", "medium")
+    assert some.confidence == "medium"
+    assert "200 images are few for 64 directions" in some.certainty
     # equal directions, so few images that the sample alone makes it look concentrated: not to be believed
     curved = judge(fullrank.spectrum(gaussian(80, 64) * torch.arange(1, 65) ** -0.9))
     assert (curved.level, curved.confidence) == ("partial", "low")
@@ -145,3 +146,27 @@ def test_random_weights_are_recognised_told_or_not():
 
 def test_layer_is_named():
     assert judge(Spectrum(torch.ones(8), {"layer": "embedding"})).layer == "embedding"
+
+
+def test_all_but_one_dead_is_collapsed():
+    values = torch.full((64,), 9.9e-4)
+    values[0] = 1.0
+    assert judge(Spectrum(values)).level == "collapsed"
+
+
+@pytest.mark.parametrize(("dead", "level"), [(25, "healthy"), (26, "partial")])
+def test_confidence_near_the_edge_of_dead(dead, level):
+    """At 5 % of 512, directions a little above or below the threshold decide: that is no certainty."""
+    values = torch.ones(512)
+    values[:dead] = 9.9e-4
+    values[dead : dead + 5] = 1.1e-3
+    near = judge(Spectrum(values, {"n": 51_200}))
+    assert (near.level, near.confidence) == (level, "medium")
+    assert "within a factor of two" in near.certainty
+    values[:dead] = 1e-5
+    values[dead : dead + 5] = 0.5
+    assert judge(Spectrum(values, {"n": 51_200})).confidence == "high"
+
+
+def test_one_direction_is_judged_with_no_confidence():
+    assert judge(fullrank.spectrum(gaussian(100, 1))).confidence == "low"

@@ -1,6 +1,7 @@
 """The page about inspected encoders: whole, self-contained, and true to what was found."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,7 +45,7 @@ def test_an_untrained_twin_is_drawn(tmp_path):
     text = Page(render(inspect([str(tmp_path / "w.pt")], options))).text
     assert "Thin and dotted: the same network with random weights" in text
     assert "12 features span at most 11 of 512 directions" in text
-    text = render(inspect(["resnet10t"], replace(options, pretrained="no")))
+    text = render(inspect(["resnet10t"], replace(options, backbone=None, pretrained="no")))
     assert "Thin and dotted" not in text
     assert "its weights are random" in text.lower()
 
@@ -59,3 +60,5 @@ def test_scores_that_are_missing_say_why(tmp_path):
 def test_a_folder_is_no_page(tmp_path, pair):
     with pytest.raises(FullrankError, match="is a folder: name the page to write"):
         write_inspection(pair, tmp_path)
+    with pytest.raises(FullrankError, match="cannot make /proc/none for the page"):
+        write_inspection(pair, Path("/proc/none/page.html"))

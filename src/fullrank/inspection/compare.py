@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from fullrank.inspection.result import Inspection, Scored
+from fullrank.inspection.result import Inspection
 from fullrank.measure.quality import SCORES
-from fullrank.measure.verdict import ENOUGH
+from fullrank.measure.verdict import MARGIN, isotropic_auc
 from fullrank.text import listing
 
 UNKNOWN = "not stated"
@@ -20,7 +20,8 @@ RANKED = {
 }
 """Scores whose best is said, and how they are called in a sentence."""
 # A model's preprocessing is part of what it is; the rest are consequences of N and D, which are compared by themselves.
-_NOT_COMPARED = ("view", "image_size", "interpolation", "crop_pct", "features", "floor", "method", "n", "d")
+_NOT_COMPARED = ("view", "image_size", "interpolation", "crop_pct", "mean", "std", "floor", "method", "n", "d")
+_AS_GOOD_AS_EQUAL = 0.005  # of AUC: what numbers of images may do to it and still be compared
 
 
 def obstacle(found: Sequence[Inspection], name: str) -> str:
@@ -35,13 +36,13 @@ def obstacle(found: Sequence[Inspection], name: str) -> str:
     if missing:
         return f"not measured for {listing(missing)}"
     widths = sorted({each.spectrum.dim for each in found})
-    if len(widths) > 1 and not across_widths(name):
+    if len(widths) > 1 and not _across_widths(name):
         return f"it depends on the width D, and that is {listing([f'{width:,}' for width in widths])} here"
     protocols = [score.protocol for score in scores if score is not None]
     if different := _different(protocols):
         return f"measured in different ways ({listing(different)})"
     counts = {int(protocol.get("n", 0)) for protocol in protocols}
-    if len(counts) > 1 and not all(_plenty(score) for score in scores if score is not None):
+    if len(counts) > 1 and not _as_good_as_equal(name, counts, found[0].spectrum.dim):
         return f"it depends on N, and that is {listing([f'{n:,}' for n in sorted(counts)])} here"
     return ""
 
@@ -61,7 +62,10 @@ def comparison(found: Sequence[Inspection]) -> list[str]:
         lower = found[0].scores[name].better == "lower"
         ranked = sorted(found, key=lambda each: _value(each, name), reverse=not lower)
         best, worst = ranked[0], ranked[-1]
-        if _value(best, name) != _value(worst, name):
+        if name == "auc" and _value(worst, name) - _value(best, name) < MARGIN:
+            values = f"{_value(best, name):.3f} to {_value(worst, name):.3f}"
+            said.append(f"AUC: {values}, no further apart than seeds of one recipe ({MARGIN})")
+        elif _value(best, name) != _value(worst, name):
             said.append(
                 f"{title}: {'lowest' if lower else 'highest'} for {best.name} ({_value(best, name):.4g}), "
                 f"{'highest' if lower else 'lowest'} for {worst.name} ({_value(worst, name):.4g})"
@@ -69,19 +73,15 @@ def comparison(found: Sequence[Inspection]) -> list[str]:
     for why, names in refused.items():
         said.append(f"{listing(names)} cannot be compared: {why}")
     if len({each.spectrum.dim for each in found}) > 1:
-        said.append("of the scores, only those marked with * can be compared between different widths D")
+        able = [name for name in dict.fromkeys(n for each in found for n in each.scores) if not obstacle(found, name)]
+        said.append(f"between different widths D, what can be compared here is {listing(able) if able else 'nothing'}")
     unknown = [each.name for each in found if each.spectrum.protocol.get("images") == UNKNOWN]
     if unknown:
         said.append(
-            f"a matrix does not say how it was made: whether {listing(unknown)} is of the same images and layer as "
-            "the rest is for you to know"
+            "a matrix does not say how it was made: whether all are of the same images and layer is for you to know "
+            f"({listing(unknown)})"
         )
     return said
-
-
-def across_widths(name: str) -> bool:
-    """Whether a score's values at different widths D can be compared."""
-    return name == "clid" or (name in SCORES and SCORES[name].across_widths)
 
 
 def _different(protocols: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -94,14 +94,19 @@ def _stated(protocols: Iterable[Mapping[str, Any]], key: str) -> list[Any]:
     return [protocol[key] for protocol in protocols if protocol.get(key, UNKNOWN) != UNKNOWN]
 
 
-def _plenty(score: Scored) -> bool:
-    """Whether N is so far above D that a little more or less of it does not matter to the spectrum."""
-    n, dim = score.protocol.get("n"), score.protocol.get("d")
-    spectral = score.name in SCORES and SCORES[score.name].spectrum is not None
-    return spectral and n is not None and dim is not None and n >= ENOUGH * dim
+def _as_good_as_equal(name: str, counts: set[int], dim: int) -> bool:
+    """Whether different numbers of images bend a spectrum of D directions alike; other scores want equal ones."""
+    if name != "dead" and (name not in SCORES or SCORES[name].spectrum is None):
+        return False
+    bent = [isotropic_auc(n, dim) for n in counts]
+    return min(counts) > dim and max(bent) - min(bent) < _AS_GOOD_AS_EQUAL
 
 
 def _value(each: Inspection, name: str) -> float:
     value = each.scores[name].value
     assert value is not None
     return value
+
+
+def _across_widths(name: str) -> bool:
+    return name == "clid" or (name in SCORES and SCORES[name].across_widths)

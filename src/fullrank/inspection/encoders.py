@@ -24,15 +24,21 @@ from fullrank.data.images import Images
 from fullrank.data.still import eval_blocks, transformed_blocks
 from fullrank.errors import FullrankError, nearest
 from fullrank.inspection.options import Layer, Pretrained
-from fullrank.models.backbones import RESNETS, backbone, width_of
+from fullrank.models.backbones import RESNETS, Stem, backbone, width_of
+from fullrank.models.methods import Method
 from fullrank.models.weights import load_weights, read_weights
-from fullrank.training.checkpoint import find_checkpoint, read_checkpoint
+from fullrank.training.checkpoint import find_checkpoint, load, read_checkpoint
 from fullrank.training.config import TrainConfig, from_dict
-from fullrank.training.setup import build_method
+from fullrank.training.setup import build_backbone, build_method
 
 UNTRAINED_SEED = 0
 """Seed of the random weights of an encoder whose own initial weights nobody knows."""
 _COMMON_SIZE = 224
+_STEMS = {
+    "imagenet": "imagenet: 7x7, stride 2, pooling",
+    "cifar": "cifar: 3x3, stride 1, no pooling (if its stride was 2: --stem cifar-stride2)",
+    "cifar-stride2": "cifar-stride2: 3x3, stride 2, no pooling",
+}
 
 
 @dataclass(frozen=True)
@@ -48,9 +54,7 @@ class Encoder:
         transform: Turns a PIL image into its input; None for the `eval` view of ours.
         source: Where it came from, for people to read.
         protocol: What its features' protocol says of it.
-        images: The images it was trained on, where that is known.
-        data_dir: Where named sets of images lie.
-        recipe: The name of the views it was trained on, where that is known, and their smallest crop.
+        config: How it was trained, where that is known.
         untrained: Builds the same network as it was, or may have been, before training; None for one that is untrained.
     """
 
@@ -62,9 +66,7 @@ class Encoder:
     transform: Callable[[Any], Tensor] | None
     source: Mapping[str, Any]
     protocol: Mapping[str, Any]
-    images: str | None = None
-    data_dir: str = TrainConfig.data_dir
-    recipe: tuple[str, float | None] | None = None
+    config: TrainConfig | None = None
     untrained: Callable[[], nn.Module] | None = field(default=None, repr=False)
 
     def show(self, images: Images, indices: Tensor, unreadable: Callable[[str], None]) -> Iterator[Tensor]:
@@ -92,18 +94,18 @@ def from_run(path: Path, layer: Layer) -> Encoder:
     config = from_dict(state["config"], TrainConfig(), str(path))
     assert config.image_size is not None
 
-    def build(weights: Mapping[str, Tensor] | None) -> nn.Module:
-        method = build_method(config)
-        if weights is not None:
-            method.load_state_dict(weights)
+    def untrained() -> nn.Module:
         if layer == "representation":
-            return method.backbone.eval()
-        projector = getattr(method, "projector", None)
-        if projector is None:
-            raise FullrankError(f"{path}: the method {config.method} has no projector, so no embedding to inspect")
-        return nn.Sequential(method.backbone, projector).eval()
+            with _seeded(config.seed):
+                return build_backbone(config).eval()
+        return _with_projector(build_method(config), config)
 
-    module = build(state["model"])
+    if layer == "representation":
+        module = load(file)
+    else:
+        method = build_method(config)
+        method.load_state_dict(state["model"])
+        module = _with_projector(method, config)
     with torch.no_grad():
         width = module(torch.zeros(1, 3, config.image_size, config.image_size)).shape[1]
     step = int(state["step"])
@@ -123,12 +125,21 @@ def from_run(path: Path, layer: Layer) -> Encoder:
             "seed": config.seed,
             "untrained": "its own initial weights",
         },
-        protocol={"layer": layer, "branch": "online", **_eval_protocol(config.image_size)},
-        images=config.images,
-        data_dir=config.data_dir,
-        recipe=(config.views, config.crop_min),
-        untrained=(lambda: build(None)) if step else None,
+        protocol={
+            "layer": "backbone" if layer == "representation" else "projector",
+            "branch": "online",
+            **_eval_protocol(config.image_size),
+        },
+        config=config,
+        untrained=untrained if step else None,
     )
+
+
+def _with_projector(method: Method, config: TrainConfig) -> nn.Module:
+    projector = getattr(method, "projector", None)
+    if projector is None:
+        raise FullrankError(f"the method {config.method} has no projector, so no embedding to inspect")
+    return nn.Sequential(method.backbone, projector).eval()
 
 
 def from_timm(name: str, *, pretrained: Pretrained, image_size: int | None) -> Encoder:
@@ -165,10 +176,11 @@ def from_timm(name: str, *, pretrained: Pretrained, image_size: int | None) -> E
     )
 
 
-def from_weights(path: Path, name: str, *, prefix: str | None, image_size: int | None) -> Encoder:
+def from_weights(path: Path, name: str, *, prefix: str | None, image_size: int | None, stem: Stem) -> Encoder:
     """Take a backbone of this name with the weights in a file.
 
-    A ResNet of ours takes its stem from the weights: 7x7 with pooling, or 3x3 without.
+    Where `stem` is `auto`, a ResNet of ours takes it from the weights' shape: `imagenet` for 7x7, `cifar` for 3x3. The
+    stride, which tells `cifar-stride2`, is not in the weights.
 
     Raises:
         FullrankError: The file cannot be read, is no state dict, or does not fit the backbone.
@@ -182,12 +194,14 @@ def from_weights(path: Path, name: str, *, prefix: str | None, image_size: int |
             )
         encoder = _timm_encoder(_timm_model(name, image_size), image_size, {}, lambda: _timm_model(name, image_size))
     else:
-        small = any(k.endswith("conv1.weight") and tuple(v.shape[1:]) == (3, 3, 3) for k, v in weights.items())
-        size = image_size or (32 if small else _COMMON_SIZE)
+        if stem == "auto":
+            small = any(k.endswith("conv1.weight") and tuple(v.shape[1:]) == (3, 3, 3) for k, v in weights.items())
+            stem = "cifar" if small else "imagenet"
+        size = image_size or (_COMMON_SIZE if stem == "imagenet" else 32)
 
         def build() -> nn.Module:
             with _seeded():
-                return backbone(name, image_size=size, stem="cifar" if small else "imagenet").eval()
+                return backbone(name, image_size=size, stem=stem).eval()
 
         module = build()
         encoder = Encoder(
@@ -197,8 +211,8 @@ def from_weights(path: Path, name: str, *, prefix: str | None, image_size: int |
             mean=views.IMAGENET_MEAN,
             std=views.IMAGENET_STD,
             transform=None,
-            source={"stem": "3x3" if small else "7x7 and pooling"},
-            protocol={"layer": "representation", **_eval_protocol(size)},
+            source={"stem": _STEMS[stem]},
+            protocol={"layer": "backbone", **_eval_protocol(size)},
             untrained=build,
         )
     loaded = load_weights(encoder.module, weights, prefix=prefix)
@@ -216,7 +230,13 @@ def from_weights(path: Path, name: str, *, prefix: str | None, image_size: int |
 
 
 def _eval_protocol(size: int) -> dict[str, Any]:
-    return {"mode": "eval", "view": "eval", "image_size": size, "features": "float32"}
+    return {
+        "mode": "eval",
+        "view": "eval",
+        "image_size": size,
+        "mean": views.IMAGENET_MEAN,
+        "std": views.IMAGENET_STD,
+    }
 
 
 def _timm_encoder(
@@ -236,7 +256,13 @@ def _timm_encoder(
             f"{source.get('backbone', 'the model')} gives features of shape {tuple(features.shape)}, not (B, D): it "
             "has no pooled output"
         )
-    shown = {"interpolation": data["interpolation"], "crop_pct": round(float(data["crop_pct"]), 4)}
+    shown = {
+        "view": "timm's transform",
+        "interpolation": data["interpolation"],
+        "crop_pct": round(float(data["crop_pct"]), 4),
+        "mean": tuple(data["mean"]),
+        "std": tuple(data["std"]),
+    }
     if untrained is not None:
         source = {**source, "untrained": f"random weights, seed {UNTRAINED_SEED}"}
     return Encoder(
@@ -247,7 +273,7 @@ def _timm_encoder(
         std=tuple(data["std"]),
         transform=create_transform(**data, is_training=False),
         source=source,
-        protocol={"layer": "representation", **_eval_protocol(size), "view": "timm's transform", **shown},
+        protocol={"layer": "backbone", **_eval_protocol(size), **shown},
         untrained=untrained,
     )
 
@@ -279,8 +305,8 @@ def _download(name: str, image_size: int | None) -> tuple[nn.Module | None, str]
 
 
 @contextmanager
-def _seeded() -> Iterator[None]:
-    """Draw random weights from `UNTRAINED_SEED`, and put the generator back."""
+def _seeded(seed: int = UNTRAINED_SEED) -> Iterator[None]:
+    """Draw random weights from a seed, and put the generator back."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(UNTRAINED_SEED)
+        torch.manual_seed(seed)
         yield

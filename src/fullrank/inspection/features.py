@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,34 +18,46 @@ VIEW_STEP = 2**62 + 2**40
 _BATCH = 128
 
 
+def to_device(module: nn.Module, device: torch.device) -> nn.Module:
+    """Move a network where it will run, in the memory format that convolutions like."""
+    module = module.to(device)
+    try:
+        return module.to(memory_format=torch.channels_last)
+    except RuntimeError:  # parameters of five dimensions have no such format
+        return module
+
+
 @torch.no_grad()
 def features_of(
     encoder: Encoder,
-    module: nn.Module,
+    modules: Sequence[nn.Module],
     images: Images,
     indices: Tensor,
     device: torch.device,
     *,
     unreadable: Callable[[str], None],
     advance: Callable[[int], None],
-) -> Tensor:
+) -> list[Tensor]:
     """Return the features of images, `(n, D)` float32 on the CPU; those that cannot be decoded are left out.
 
     Args:
         encoder: How images are shown.
-        module: The network, `encoder.module` or its untrained twin.
+        modules: The networks that see them, on `device`: `encoder.module`, and maybe its untrained twin.
         images: The set.
         indices: Which of its images, `(n,)`.
         device: Where to compute.
         unreadable: Called with the name of each image that cannot be decoded.
         advance: Called with the number of images that were finished.
+
+    Returns:
+        Those of each network.
     """
-    module = module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    found = []
+    found: list[list[Tensor]] = [[] for _ in modules]
     for shown in encoder.show(images, indices, unreadable):
-        found.append(_forward(module, shown, device))
+        for module, own in zip(modules, found, strict=True):
+            own.append(_forward(module, shown, device))
         advance(len(shown))
-    return torch.cat(found)
+    return [torch.cat(own) for own in found]
 
 
 @torch.no_grad()

@@ -7,34 +7,34 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fullrank.data import views
-from fullrank.data.images import open_images
+from fullrank.data.images import NAMES, Images, open_images
 from fullrank.data.matrices import open_matrix
-from fullrank.errors import FullrankError, nearest
+from fullrank.data.order import subset
+from fullrank.data.still import spread
+from fullrank.errors import FullrankError
 from fullrank.inspection import encoders
+from fullrank.inspection.compare import obstacle
 from fullrank.inspection.encoders import Encoder
-from fullrank.inspection.features import VIEW_SEED, features_of, features_of_views
+from fullrank.inspection.features import VIEW_SEED, features_of, features_of_views, to_device
+from fullrank.inspection.kinds import kinds_of
 from fullrank.inspection.options import Options
 from fullrank.inspection.result import Inspection, Kind, Scored
 from fullrank.inspection.scores import absorb, score
 from fullrank.measure.quality import clid
 from fullrank.measure.spectrum import Spectrum
 from fullrank.measure.verdict import ENOUGH, judge
-from fullrank.models.weights import PICKLES
 from fullrank.text import tails
-from fullrank.training.checkpoint import is_checkpoint
-from fullrank.training.machine import choose_device
+from fullrank.training.config import TrainConfig
+from fullrank.training.machine import choose_device, float32_on
 
 FEWEST_IMAGES = 5_000
 VIEWED_IMAGES, VIEWS_EACH = 1_000, 10
 """Images and views of each for alignment and LiDAR; its authors took about 1,000 and 50, others 100 and 10."""
-MATRICES = (".npy", ".parquet", ".safetensors")
 _CLID_POOL = 3  # standardised over two, every score is +1 or -1
-
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -59,53 +59,31 @@ def inspect(
     if options.limit is not None and options.limit < 2:
         raise FullrankError(f"limit must be at least 2 images, got {options.limit}: a spectrum needs several")
     device = choose_device(options.device)
-    kinds = [kind_of(name, options) for name in names]  # a misspelt last name is found before the first hour's work
+    kinds = kinds_of(names, options)
+    opened = {
+        name: _named(name, _open_encoder, name, kind, options)
+        for name, kind in zip(names, kinds, strict=True)
+        if kind != "features"
+    }
+    # One number of images for all: scores that depend on it could not be compared otherwise.
+    widest = max((encoder.width for encoder in opened.values()), default=0)
+    wanted = options.limit or max(FEWEST_IMAGES, ENOUGH * widest)
     found = []
     for name, kind in zip(names, kinds, strict=True):
-        try:
-            if kind == "features":
-                found.append(_inspect_matrix(name, options, progress))
-            else:
-                found.append(_inspect_encoder(name, kind, options, device, progress))
-        except FullrankError as error:
-            raise FullrankError(str(error) if name in str(error) else f"{name}: {error}") from None
+        if kind == "features":
+            found.append(_named(name, _inspect_matrix, name, options, progress))
+        else:
+            found.append(_named(name, _inspect_encoder, name, kind, opened[name], options, wanted, device, progress))
     labels = tails([Path(name) for name in names])
     return _with_clid([replace(each, name=label) for each, label in zip(found, labels, strict=True)])
 
 
-def kind_of(name: str, options: Options) -> Kind:
-    """Say what a name stands for, without reading more of it than that takes.
-
-    Raises:
-        FullrankError: It is nothing that can be inspected, or a flag that it needs is missing.
-    """
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return "run"
-    if path.is_file():
-        if path.suffix == ".pt" and is_checkpoint(path):
-            return "checkpoint"
-        if path.suffix in PICKLES or (path.suffix == ".safetensors" and options.backbone is not None):
-            if options.backbone is None:
-                raise FullrankError(
-                    f"{name} is not a checkpoint of ours: if it holds weights, say whose, as in --backbone resnet50"
-                )
-            kind: Kind = "weights"
-        else:
-            return "features"
-    elif timm.is_model(name):
-        kind = "timm model"
-    else:
-        known = nearest(name, timm.list_models())
-        raise FullrankError(
-            f"there is no {name}: expected a run's folder, a checkpoint, a weights file, a feature file "
-            f"({', '.join(MATRICES)}) or the name of a timm model{known}"
-        )
-    if options.images is None:
-        raise FullrankError(
-            f"{name} does not say which images to take features of: give some, such as --images photos/"
-        )
-    return kind
+def _named(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function; an error says of which X it is."""
+    try:
+        return function(*arguments)
+    except FullrankError as error:
+        raise FullrankError(str(error) if name in str(error) else f"{name}: {error}") from None
 
 
 def _inspect_matrix(name: str, options: Options, progress: Progress) -> Inspection:
@@ -125,73 +103,103 @@ def _inspect_matrix(name: str, options: Options, progress: Progress) -> Inspecti
         source["key"] = matrix.key
     if matrix.ignored:
         source["left out"] = ", ".join(matrix.ignored)
-    return _result(name, "features", source, protocol, absorb(counted(), n, dim))
+    return _result(name, "features", source, protocol, absorb(counted(), n, dim), progress=progress)
 
 
-def _inspect_encoder(name: str, kind: Kind, options: Options, device: torch.device, progress: Progress) -> Inspection:
-    encoder = _open_encoder(name, kind, options)
-    spec = options.images or encoder.images
-    assert spec is not None
-    images = open_images(spec, root=encoder.data_dir)
+def _inspect_encoder(
+    name: str,
+    kind: Kind,
+    encoder: Encoder,
+    options: Options,
+    wanted: int,
+    device: torch.device,
+    progress: Progress,
+) -> Inspection:
+    images, of_images = _open_images(encoder, options)
     if len(images) < 2:
-        raise FullrankError(f"{spec} holds {len(images)} image: a spectrum needs several times D={encoder.width}")
-    wanted = options.limit or max(FEWEST_IMAGES, ENOUGH * encoder.width)
-    indices = _spread(len(images), wanted)
-    skipped: dict[str, None] = {}
-    protocol = {**encoder.protocol, "images": spec, "split": "train" if options.images is None else "as given"}
-
-    def run(module: nn.Module, what: str) -> tuple[Spectrum, Spectrum, Tensor]:
-        features = features_of(
-            encoder,
-            module,
-            images,
-            indices,
-            device,
-            unreadable=lambda key: skipped.update({key: None}),
-            advance=_counter(progress, f"{name}: {what}", len(indices)),
+        raise FullrankError(
+            f"{images.name} holds {len(images)} image: a spectrum needs several times D={encoder.width}"
         )
-        return absorb([features], len(features), features.shape[1])
-
-    spectra = run(encoder.module, "images")
-    known: dict[str, Any] = {"random": encoder.untrained is None}
-    recipe = _recipe(options, encoder)
+    indices = spread(torch.arange(len(images)), wanted)
+    skipped: dict[str, None] = {}
+    protocol = {**encoder.protocol, "arithmetic": float32_on(device), **of_images}
+    modules = [to_device(encoder.module, device)]
+    if options.untrained and encoder.untrained is not None:
+        modules.append(to_device(encoder.untrained(), device))
+    own, *twins = features_of(
+        encoder,
+        modules,
+        images,
+        indices,
+        device,
+        unreadable=lambda key: skipped.update({key: None}),
+        advance=_counter(progress, f"{name}: images", len(indices)),
+    )
+    untrained = None
+    for features in twins:
+        untrained = absorb([features], *features.shape)[0]
+        untrained = replace(untrained, protocol={**protocol, **untrained.protocol})
+    recipe = _recipe(options, encoder.config)
+    view_features, view_protocol = None, {}
     if recipe is not None:
-        chosen = _spread(len(images), min(VIEWED_IMAGES, wanted))
-        features = features_of_views(
+        pair = views.recipe(recipe[0], crop_min=recipe[1])
+        chosen = spread(torch.arange(len(images)), min(VIEWED_IMAGES, wanted))
+        view_features = features_of_views(
             encoder,
             images,
             chosen,
-            views.recipe(recipe[0], crop_min=recipe[1]),
+            pair,
             VIEWS_EACH,
             device,
             unreadable=lambda key: skipped.update({key: None}),
             advance=_counter(progress, f"{name}: views", VIEWS_EACH * len(chosen)),
         )
-        crop = {} if recipe[1] is None else {"crop_min": recipe[1]}
-        known["views"] = features, {**protocol, "view": recipe[0], "seed": VIEW_SEED, **crop}
-    if options.untrained and encoder.untrained is not None:
-        twin = run(encoder.untrained(), "untrained twin")[0]
-        known["untrained"] = replace(twin, protocol={**protocol, **twin.protocol})
-    return _result(name, kind, encoder.source, protocol, spectra, skipped=tuple(skipped), **known)
+        shown = {key: value for key, value in protocol.items() if key not in ("view", "interpolation", "crop_pct")}
+        view_protocol = {**shown, "recipe": recipe[0], "crop_scale": pair[0].crop_scale, "seed": VIEW_SEED}
+    return _result(
+        name,
+        kind,
+        encoder.source,
+        protocol,
+        absorb([own], *own.shape),
+        of_views=(view_features, view_protocol),
+        untrained=untrained,
+        random=encoder.untrained is None,
+        skipped=tuple(skipped),
+        progress=progress,
+    )
+
+
+def _open_images(encoder: Encoder, options: Options) -> tuple[Images, dict[str, Any]]:
+    """Open the images to take features of, and say which they are: those that were asked for, or a run's own."""
+    config = encoder.config
+    root = TrainConfig.data_dir if config is None else config.data_dir
+    if options.images is not None:
+        split = "train" if options.images in NAMES else "all there is"
+        return open_images(options.images, root=root), {"images": options.images, "split": split}
+    assert config is not None
+    images = open_images(config.images, root=root)
+    if config.subset < 1:
+        chosen = subset(len(images), config.subset, config.seed)
+        return images.select(chosen), {"images": config.images, "split": "train", "subset": config.subset}
+    return images, {"images": config.images, "split": "train"}
 
 
 def _open_encoder(name: str, kind: Kind, options: Options) -> Encoder:
     path = Path(name).expanduser()
     if kind in ("run", "checkpoint"):
-        if options.image_size is not None:
-            raise FullrankError(f"{name} knows the size of its images: leave out --image-size")
         return encoders.from_run(path, options.layer)
-    if options.layer != "representation":
-        raise FullrankError(f"{name} has no projector of ours: --layer {options.layer} is for runs and checkpoints")
     if kind == "timm model":
         return encoders.from_timm(name, pretrained=options.pretrained, image_size=options.image_size)
     assert options.backbone is not None
-    return encoders.from_weights(path, options.backbone, prefix=options.prefix, image_size=options.image_size)
+    return encoders.from_weights(
+        path, options.backbone, prefix=options.prefix, image_size=options.image_size, stem=options.stem
+    )
 
 
-def _recipe(options: Options, encoder: Encoder) -> tuple[str, float | None] | None:
+def _recipe(options: Options, config: TrainConfig | None) -> tuple[str, float | None] | None:
     if options.views == "auto":
-        return encoder.recipe
+        return None if config is None else (config.views, config.crop_min)
     return None if options.views == "none" else (options.views, None)
 
 
@@ -200,38 +208,43 @@ def _result(
     kind: Kind,
     source: Mapping[str, Any],
     protocol: Mapping[str, Any],
-    spectra: tuple[Spectrum, Spectrum, Tensor],
-    **known: Any,
+    absorbed: tuple[Spectrum, Spectrum, Tensor],
+    *,
+    of_views: tuple[Tensor | None, Mapping[str, Any]] = (None, {}),
+    untrained: Spectrum | None = None,
+    random: bool = False,
+    skipped: tuple[str, ...] = (),
+    progress: Progress,
 ) -> Inspection:
-    """Score and judge what `absorb` returned; `known` are further fields of the inspection."""
-    *found, sample = spectra
-    centred, uncentred = (replace(each, protocol={**protocol, **each.protocol}) for each in found)
-    views, view_protocol = known.pop("views", (None, {}))
-    untrained = known.get("untrained")
-    scores = score(centred, uncentred, sample, views, protocol, view_protocol)
-    verdict = judge(centred, init=untrained, untrained=known.pop("random", False))
-    return Inspection(name, kind, source, centred, scores=scores, verdict=verdict, **{"untrained": None, **known})
+    """Score and judge what `absorb` returned."""
+    *both, sample = absorbed
+    centred, uncentred = (replace(each, protocol={**protocol, **each.protocol}) for each in both)
+    scores = score(
+        centred,
+        uncentred,
+        sample,
+        of_views[0],
+        protocol,
+        of_views[1],
+        lambda done, total: progress(f"{name}: scores", done, total),
+    )
+    verdict = judge(centred, uncentered=uncentred, init=untrained, untrained=random)
+    return Inspection(name, kind, source, centred, untrained, scores, verdict, skipped)
 
 
 def _with_clid(found: list[Inspection]) -> list[Inspection]:
-    """Add CLID, which is relative to a pool, where there is one."""
-    parts = [(each.scores["cluster_learnability"].value, each.scores["two_nn"].value) for each in found]
-    able = [i for i, part in enumerate(parts) if None not in part]
-    if len(able) < _CLID_POOL:
+    """Add CLID, which is relative to a pool, where there is one whose parts can be compared."""
+    if len(found) < _CLID_POOL or obstacle(found, "cluster_learnability") or obstacle(found, "two_nn"):
         return found
-    values = clid([parts[i][0] for i in able], [parts[i][1] for i in able])  # type: ignore[misc]
-    result = list(found)
-    for i, value in zip(able, values, strict=True):
-        pool = {"pool": f"the {len(able)} inspected together"}
-        added = Scored("clid", value, "higher", "relative to the others here", pool)
-        result[i] = replace(found[i], scores={**found[i].scores, "clid": added})
-    return result
-
-
-def _spread(size: int, wanted: int) -> Tensor:
-    """Return `wanted` of `size` indices, spread evenly, or all."""
-    count = min(size, wanted)
-    return torch.arange(count) * size // count
+    parts = [[each.scores[name].value for each in found] for name in ("cluster_learnability", "two_nn")]
+    pool = {"pool": f"the {len(found)} inspected together"}
+    return [
+        replace(
+            each,
+            scores={**each.scores, "clid": Scored("clid", value, "higher", "relative to the others here", pool)},
+        )
+        for each, value in zip(found, clid(*parts), strict=True)  # type: ignore[arg-type]
+    ]
 
 
 def _counter(progress: Progress, what: str, total: int) -> Callable[[int], None]:

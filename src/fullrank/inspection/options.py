@@ -18,13 +18,15 @@ class Options:
     """The network that a weights file is for: resnet18, resnet50, ... of [Li22], or any timm model."""
     prefix: str | None = None
     """What stands before the backbone's own names in a weights file; it is found by itself when left out."""
+    stem: Literal["auto", "imagenet", "cifar", "cifar-stride2"] = "auto"
+    """First layers of the ResNet that a weights file is for; auto tells 7x7 from 3x3, but not the stride of 3x3."""
     key: str | None = None
     """The tensor or column of a feature file that holds more than one."""
     images: str | None = None
     """Images to take features of: digits, cifar10, ..., a folder, parquet files; a run's own training images when
     left out."""
     limit: int | None = None
-    """How many images, spread evenly over the set; the larger of 5,000 and five times D when left out."""
+    """How many images, spread evenly over the set; the larger of 5,000 and five times the widest D when left out."""
     image_size: int | None = None
     """Rows and columns that a timm model or a weights file's network is shown; the model's own when left out."""
     pretrained: Pretrained = "auto"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect as python
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from fullrank.measure.metrics import SpectrumMetric
 from fullrank.measure.quality import SCORES, Score
 from fullrank.measure.spectrum import Spectrum
 
-SAMPLE = 10_000
+SAMPLE = 5_000
 """Rows that the scores see which are no functions of the spectrum; most of them cost O(n^2 D)."""
 SAMPLE_SEED = 0
 
@@ -61,6 +61,7 @@ def score(
     views: Tensor | None,
     protocol: Mapping[str, Any],
     view_protocol: Mapping[str, Any],
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Scored]:
     """Take every score of the registry that the features allow.
 
@@ -71,6 +72,7 @@ def score(
         views: Features of views, `(n, q, D)`; None where there are none.
         protocol: How the features were made.
         view_protocol: How those of the views were made.
+        progress: Called with the number of scores that were taken, and of all.
 
     Returns:
         By name, and first of all `dead`; a score that cannot be taken says why instead of a value.
@@ -78,7 +80,8 @@ def score(
     found = {
         "dead": Scored("dead", float(centred.dead()), "lower", f"[0, {centred.dim}]", {**centred.protocol, "tol": 1e-3})
     }
-    for name, entry in SCORES.items():
+    for done, (name, entry) in enumerate(SCORES.items()):
+        progress(done, len(SCORES))
         settings = _defaults(entry)
         if entry.spectrum is not None:
             spectrum = centred if entry.spectrum == "centered" else uncentred

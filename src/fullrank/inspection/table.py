@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fullrank.inspection.compare import across_widths, comparison
+from fullrank.inspection.compare import comparison
 from fullrank.inspection.result import Inspection, Scored
 from fullrank.text import capital
 
@@ -75,14 +75,12 @@ def _scores_down(found: Sequence[Inspection]) -> Table:
     table = Table(box=None, padding=(0, 2), header_style="bold")
     table.add_column("score", no_wrap=True)
     for each in found:
-        table.add_column(each.name, justify="right", overflow="fold")
+        table.add_column(Text(each.name), justify="right", overflow="fold")
     table.add_column("better")
-    widths = len({each.spectrum.dim for each in found}) > 1
     for name in dict.fromkeys(name for each in found for name in each.scores):
         scores = [each.scores.get(name) for each in found]
         known = next(score for score in scores if score is not None)
-        mark = " *" if widths and across_widths(name) else ""
-        table.add_row(name + mark, *map(number, scores), known.better)
+        table.add_row(name, *map(number, scores), known.better)
     return table
 
 
@@ -94,7 +92,7 @@ def _scores_across(found: Sequence[Inspection]) -> Table:
     for each in found:
         n = each.spectrum.protocol["n"]
         cells = [number(each.scores.get(name)) for name in KEY_SCORES]
-        table.add_row(each.name, f"{n:,}", f"{each.spectrum.dim:,}", *cells, each.verdict.level)
+        table.add_row(Text(each.name), f"{n:,}", f"{each.spectrum.dim:,}", *cells, each.verdict.level)
     return table
 
 

@@ -42,7 +42,10 @@ CONCENTRATED = 0.6  # of the way: AUC .80 at D = 512, midway between the 5 % and
 DEAD_SHARE = 0.05  # between the 1 % spectrum's 0.6 % and the 5 % spectrum's 13.5 %
 BORDERLINE_SHARE = 0.15  # just above the 5 % spectrum's 13.5 %
 UNTRAINED_PARTICIPATION = 3.0  # between the untrained ResNets' 2.8 and the published 4.2
-ENOUGH = 5  # N / D from which the finite sample raises AUC by at most .067 (`isotropic_auc`)
+ENOUGH = 5  # N / D from which the finite sample raises AUC by about .067 (`isotropic_auc`)
+NEARLY_CONSTANT = 1e-2  # of their size; untrained ResNets vary by .2 to .45 of it
+# Constant features vary by a few units in the last place; a network's own arithmetic adds up many of them.
+ROUNDING = {"float32": 1e-5, "float64": 1e-5, "float16": 4e-3, "bfloat16": 3e-2}
 MARGIN = 0.02  # AUC between seeds of one recipe: runs with k-NN 35 to 40 % on CIFAR-10 lay .016 apart
 PUBLISHED_WAYS = {"1 %": 0.22, "5 %": 0.50, "10 %": 0.69, "100 %": 0.72, "50 %": 0.74, "20 %": 0.76}
 
@@ -144,11 +147,13 @@ class Verdict:
         return f"{self.headline}: {'; '.join(self.reasons)}."
 
 
-def judge(spectrum: Spectrum, *, init: Spectrum | None = None, untrained: bool = False) -> Verdict:
+def judge(
+    spectrum: Spectrum, *, uncentered: Spectrum | None = None, init: Spectrum | None = None, untrained: bool = False
+) -> Verdict:
     """Judge a spectrum of representations; a pure function of what it is given.
 
-    - **collapsed**: no variation at all, or effectively rank one: participation ratio below 1.5 and AUC above
-      .97.
+    - **collapsed**: no variation at all, or none beyond rounding beside the mean (`uncentered` tells), or effectively
+      rank one: participation ratio below 1.5 and AUC above .97, or all directions but one dead.
     - **partial**: 5 % or more of the directions are dead (singular value below 1e-3 of the largest), or AUC
       lies more than .6 of the way from its floor (D+1)/(2D) to 1, which is .80 at D = 512.
     - **healthy**: neither.
@@ -157,15 +162,16 @@ def judge(spectrum: Spectrum, *, init: Spectrum | None = None, untrained: bool =
     untrained ResNet is "partial" too, and so may one be that was trained for too short a time. Give `init` to have that
     said.
 
-    A spectrum has no scale to compare with: features that are constant but for isotropic rounding noise look
-    healthy here. Only their standard deviation beside their mean shows that.
+    A centred spectrum has no scale to compare with: features that are constant but for isotropic rounding noise look
+    healthy in it. Give `uncentered` too, and they are told.
 
     Where `spectrum.protocol` names `n` and N <= D, only the directions that N features can span are judged. A finite
-    sample raises AUC, by no more than it does for isotropic features (`isotropic_auc`): `confidence` is low where
-    the level hangs on that.
+    sample raises AUC, by about as much as it does for isotropic Gaussian features at most (`isotropic_auc`; more for
+    heavy tails): `confidence` is low where the level hangs on that, and medium near the edge of a band.
 
     Args:
         spectrum: Of the backbone's output, centred and not normalised, over N images, N several times D.
+        uncentered: The spectrum of the same features, not centred.
         init: The spectrum of the same encoder before training, taken with the same protocol.
         untrained: Whether its weights are known to be random: then that is said, and no remedy.
 
@@ -175,8 +181,21 @@ def judge(spectrum: Spectrum, *, init: Spectrum | None = None, untrained: bool =
     >>> judge(Spectrum(torch.zeros(64))).text
     'Collapsed: features are constant, the same for every image.'
     """
+    share = _variation(spectrum, uncentered)
+    if share is not None and 0 < share < _rounding(spectrum):
+        reason = f"features are constant but for rounding: they vary by {share:.1g} of their size"
+        return Verdict(
+            "collapsed",
+            (reason,),
+            "high",
+            f"rounding alone makes up to {_rounding(spectrum):.1g}",
+            () if untrained else REMEDIES["collapsed"],
+            spectrum.protocol.get("layer"),
+        )
     seen, cautions = _spanned(spectrum)
     level, reasons = _level(seen)
+    if share is not None and share < NEARLY_CONSTANT and level != "collapsed":
+        cautions = (*cautions, f"features are nearly constant: they vary by {share:.1g} of their size, all in one cone")
     if untrained:
         reasons = ("its weights are random, which says nothing about any training", *reasons)
     elif level != "healthy" and seen.singular_values[0] > 0:
@@ -222,11 +241,27 @@ def isotropic_auc(n: int, dim: int) -> float:
     return Spectrum((variance[above - 1] + share * (variance[above] - variance[above - 1])).sqrt()).auc
 
 
-def _level(seen: Spectrum) -> tuple[Level, tuple[str, ...]]:
+def _variation(centered: Spectrum, uncentered: Spectrum | None) -> float | None:
+    """Return the root mean square of the features about their mean, over that about zero."""
+    if uncentered is None or uncentered.singular_values[0] == 0:
+        return None
+    scale = uncentered.singular_values[0]
+    about_mean, about_zero = ((each.singular_values / scale).square().sum() for each in (centered, uncentered))
+    return float((about_mean / about_zero).sqrt())
+
+
+def _rounding(spectrum: Spectrum) -> float:
+    """Return the variation that rounding alone may give constant features, of their size."""
+    return ROUNDING.get(str(spectrum.protocol.get("dtype")), ROUNDING["float32"])
+
+
+def _level(seen: Spectrum, tol: float = 1e-3) -> tuple[Level, tuple[str, ...]]:
     if seen.singular_values[0] == 0:
         return "collapsed", ("features are constant, the same for every image",)
-    auc, dim, dead = seen.auc, seen.dim, seen.dead()
+    auc, dim, dead = seen.auc, seen.dim, seen.dead(tol)
     floor = (dim + 1) / (2 * dim)
+    if dim > 1 and dead == dim - 1:
+        return "collapsed", (f"all variation lies in one direction, the other {dead} are dead",)
     if dim > 1 and seen.participation_ratio < RANK_ONE_PARTICIPATION and auc > RANK_ONE_AUC:
         return "collapsed", (
             "nearly all variation lies in one direction (participation ratio "
@@ -265,20 +300,25 @@ def _confidence(given: Spectrum, seen: Spectrum, level: Level) -> tuple[Confiden
         return "high", "nothing varies"
     if n is not None and n <= dim:
         return "low", f"{n} images cannot span {dim} directions"
+    if dim == 1:
+        return "low", "a single direction cannot be compared with others"
     edge = _auc_at(CONCENTRATED, dim)
     excess = 0.0 if n is None else isotropic_auc(n, dim) - (dim + 1) / (2 * dim)
     alive = seen.dead() < DEAD_SHARE * seen.dim  # dead directions are dead whatever the AUC
     if level == "partial" and alive and edge < seen.auc <= edge + excess:
         return "low", (
-            f"{n} images for {dim} directions may raise AUC by up to {excess:.3f}, and without that it would be healthy"
+            f"{n} images for {dim} directions raise AUC by up to about {excess:.3f}, and without that it would be "
+            "healthy"
         )
     if n is not None and n < ENOUGH * dim and level != "healthy":
-        return "medium", f"{n} images are few for {dim} directions, which may raise AUC by up to {excess:.3f}"
+        return "medium", f"{n} images are few for {dim} directions, which raises AUC by up to about {excess:.3f}"
     if level != "collapsed" and alive and abs(seen.auc - edge) < MARGIN:
         return "medium", f"AUC is within {MARGIN} of the band's edge {edge:.3f}, as much as seeds of one recipe differ"
+    if any(_level(seen, tol)[0] != level for tol in (5e-4, 2e-3)):
+        return "medium", "so many directions lie within a factor of two of being dead that the level hangs on them"
     if n is None:
         return "medium", "how many images the spectrum is of is not known"
-    return "high", f"{n} images for {dim} directions may raise AUC by no more than {excess:.3f}"
+    return "high", f"{n} images for {dim} directions raise AUC by up to about {excess:.3f}, which changes nothing here"
 
 
 def _auc_at(position: float, dim: int) -> float:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
 from fullrank.errors import FullrankError
-from fullrank.inspection.compare import across_widths, comparison
+from fullrank.inspection.compare import comparison, obstacle
 from fullrank.inspection.result import Inspection
 from fullrank.inspection.table import number
 from fullrank.report import figures
@@ -20,9 +21,15 @@ TRY = "What to try, if it was trained without negatives, as SimSiam is"
 
 
 def check_page(out: Path) -> None:
-    """Raise `FullrankError` where a page cannot be written to `out`: before any long work begins."""
+    """Make the page's folder, and raise `FullrankError` where it cannot be written: before any long work begins."""
     if out.is_dir():
         raise FullrankError(f"{out} is a folder: name the page to write, such as {out / 'inspect.html'}")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FullrankError(f"cannot make {out.parent} for the page ({error.strerror}): choose another --out") from None
+    if not os.access(out.parent, os.W_OK):
+        raise FullrankError(f"{out.parent} cannot be written to: choose another --out for the page")
 
 
 def write_inspection(found: Sequence[Inspection], out: Path) -> Path:
@@ -36,12 +43,10 @@ def write_inspection(found: Sequence[Inspection], out: Path) -> Path:
         `out`.
 
     Raises:
-        FullrankError: `out` is a folder.
+        FullrankError: `out` is a folder, or cannot be written.
     """
     check_page(out)
-    page = render(found)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_text(out, page)
+    write_text(out, render(found))
     return out
 
 
@@ -86,12 +91,12 @@ def _scores(found: Sequence[Inspection], looks: Sequence[Look]) -> str:
         scores = [each.scores.get(name) for each in found]
         known = next(score for score in scores if score is not None)
         better = f"{known.better} is better" if known.better in ("lower", "higher") else "neither is better by itself"
-        mark = " *" if widths and across_widths(name) else ""
+        mark = " *" if widths and not obstacle(found, name) else ""
         rows.append(row(name + mark, [number(score) for score in scores], f"{better}; range {known.range}"))
         for each, score in zip(found, scores, strict=True):
             if score is not None and score.value is None:
                 missing.setdefault(score.why, {}).setdefault(each.name, []).append(name)
-    starred = "<p>* can be compared between different widths D; the others cannot.</p>" if widths else ""
+    starred = "<p>* can be compared here, between different widths D; the others cannot.</p>" if widths else ""
     why = "".join(
         f"<li>{escape(', '.join(names))} of {escape(who)}: {escape(reason)}</li>"
         for reason, of in missing.items()

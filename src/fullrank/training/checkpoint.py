@@ -77,10 +77,17 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Tell whether a file is a checkpoint of ours that can be read; its tensors are not."""
+    """Tell whether a file is a checkpoint of ours; its tensors are not read.
+
+    Raises:
+        DamagedError: It is cut short or overwritten, so nobody can tell.
+    """
     try:
-        state = read_pickle(path)
-    except FullrankError:
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except Exception:  # not of torch's format of today, foreign, or damaged
+            state = read_pickle(path)
+    except ForeignError:
         return False
     return isinstance(state, dict) and state.get("format") == FORMAT
 

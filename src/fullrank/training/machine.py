@@ -60,6 +60,14 @@ def choose_precision(config: MachineConfig, device: torch.device) -> str:
     return "bf16" if native else "float32"
 
 
+def float32_on(device: torch.device) -> str:
+    """Name what float32 is on a device: cuDNN rounds the factors of convolutions to TF32 unless told otherwise."""
+    rounds = (
+        device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8 and torch.backends.cudnn.allow_tf32
+    )
+    return "float32 (TF32 in convolutions)" if rounds else "float32"
+
+
 def environment(device: torch.device, processes: int = 1) -> dict[str, Any]:
     """Return the versions and hardware that a run's numbers belong to; the hardware is the main process's."""
     packages = {name: importlib.metadata.version(name) for name in ("torchvision", "timm", "numpy")}

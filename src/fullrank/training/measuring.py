@@ -13,12 +13,13 @@ from torch import Tensor
 
 from fullrank.data import views
 from fullrank.data.images import Images, UnreadableImageError
-from fullrank.data.still import load_for_eval, load_view_pairs
+from fullrank.data.still import load_for_eval, load_view_pairs, spread
 from fullrank.errors import FullrankError
 from fullrank.measure.probes import knn_accuracy
 from fullrank.measure.spectrum import Spectrum, spectrum
 from fullrank.models.methods import METHODS, Method
 from fullrank.training.config import TrainConfig
+from fullrank.training.machine import float32_on
 from fullrank.training.setup import Data
 
 HELD_OUT_SEED = 0
@@ -42,18 +43,17 @@ class Measurer:
         assert config.image_size is not None
         self.config = config
         self.device = device
-        # cuDNN rounds the factors of convolutions to TF32 on GPUs that have it, unless told otherwise
-        self._dtype = "float32 (TF32 in convolutions)" if _uses_tf32(device) else "float32"
+        self._dtype = float32_on(device)
         size = config.image_size
         self.skipped: set[str] = set()
-        chosen = _spread(_labelled(data.train), config.monitor.images)
+        chosen = spread(_labelled(data.train), config.monitor.images)
         self.train, chosen = load_for_eval(data.train, chosen, size, self._skip)
         self.train_labels = None if data.train.labels is None else data.train.labels[chosen]
         self.pairs: tuple[Tensor, Tensor] | None = None
         self.queries: Tensor | None = None
         self.query_labels: Tensor | None = None
         if data.held_out is not None:
-            indices = _spread(_labelled(data.held_out), config.monitor.images)
+            indices = spread(_labelled(data.held_out), config.monitor.images)
             recipes = views.recipe(config.views, crop_min=config.crop_min)
             self.pairs = load_view_pairs(
                 data.held_out, indices, recipes, size, seed=HELD_OUT_SEED, step=HELD_OUT_STEP, unreadable=self._skip
@@ -195,15 +195,3 @@ def _labelled(images: Images) -> Tensor:
     if images.labels is None or not bool((images.labels >= 0).any()):
         return everything
     return everything[images.labels >= 0]
-
-
-def _spread(indices: Tensor, wanted: int) -> Tensor:
-    """Return `wanted` of the indices, spread evenly, or all."""
-    count = min(len(indices), wanted)
-    return indices[torch.arange(count) * len(indices) // count]
-
-
-def _uses_tf32(device: torch.device) -> bool:
-    return (
-        device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8 and torch.backends.cudnn.allow_tf32
-    )
