@@ -1,3 +1,6 @@
+import itertools
+import math
+
 import pytest
 import timm
 import torch
@@ -5,7 +8,7 @@ from torchvision.transforms.v2 import functional as F
 
 from fullrank.data import views
 from fullrank.errors import FullrankError
-from fullrank.models.backbones import RESNETS, backbone, width_of
+from fullrank.models.backbones import RESNETS, backbone, sincos_positions, width_of
 
 PUBLISHED = {  # [Li22] Table 1: D, parameters in millions with the ImageNet classifier
     "resnet18": (512, 11.7),
@@ -81,6 +84,37 @@ def test_any_timm_model_by_name(name):
     assert model(torch.zeros(2, 3, 64, 64)).shape == (2, width_of(model))
 
 
+def test_vision_transformers_have_any_depth_heads_and_patch():
+    model = backbone("vit_tiny_patch16_224", image_size=32, blocks=3, attention_heads=6, patch=4)
+    assert len(model.blocks) == 3
+    assert model.blocks[0].attn.num_heads == 6
+    assert model.patch_embed.grid_size == (8, 8)
+    assert all(p.requires_grad for p in model.parameters())
+    assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 192)
+
+
+def test_positions_and_patches_can_be_fixed():
+    model = backbone("vit_tiny_patch16_224", image_size=32, blocks=1, patch=8, positions="sincos", frozen_patches=True)
+    fixed = {name for name, p in model.named_parameters() if not p.requires_grad}
+    assert fixed == {"pos_embed", "patch_embed.proj.weight", "patch_embed.proj.bias"}
+    assert model.patch_embed.proj.weight.std() > 0
+    assert not model.pos_embed[0, 0].any()
+    torch.testing.assert_close(model.pos_embed[0, 1:], sincos_positions(4, 4, 192))
+    assert "pos_embed" in model.state_dict()
+
+
+def test_sincos_positions_are_vaswanis_of_column_and_row():
+    found = sincos_positions(3, 5, 24)
+    for row, column in itertools.product(range(3), range(5)):
+        expected = [
+            wave(place / 10_000 ** (k / 6))
+            for place in (column, row)
+            for wave in (math.sin, math.cos)
+            for k in range(6)
+        ]
+        assert found[row * 5 + column].tolist() == pytest.approx(expected, abs=1e-6)
+
+
 def test_the_data_configuration_says_how_images_were_preprocessed():
     found = timm.data.resolve_model_data_config(backbone("resnet18", image_size=32))
     assert found["input_size"] == (3, 32, 32)
@@ -107,6 +141,12 @@ def test_timms_transform_is_the_eval_view(size, height, width):
         ({"name": "resnet18", "width": 0.01}, "width=0.01 gives a first stage of 0.64 channels"),
         ({"name": "convnext_atto", "width": 0.5}, "shape a ResNet .*timm's 'convnext_atto' has its own"),
         ({"name": "vit_tiny_patch16_224", "image_size": 8}, "does not take images of 8 x 8"),
+        ({"name": "vit_tiny_patch16_224", "patch": 5}, "patch=5 does not divide views of 32 x 32"),
+        ({"name": "vit_tiny_patch16_224", "blocks": 0}, "must be at least 1, got {'depth': 0}"),
+        ({"name": "vit_tiny_patch16_224", "attention_heads": 5}, "dim should be divisible by num_heads"),
+        ({"name": "resnet18", "blocks": 3}, "shape a vision transformer .* and 'resnet18' is none: leave them out"),
+        ({"name": "convnext_atto", "patch": 4}, "'convnext_atto' is none"),
+        ({"name": "convnext_atto", "frozen_patches": True}, "'convnext_atto' is none"),
     ],
 )
 def test_errors_say_what_to_do(arguments, message):

@@ -4,6 +4,8 @@ import pytest
 import yaml
 
 from fullrank.errors import FullrankError
+from fullrank.models.methods import METHODS
+from fullrank.models.methods.base import coefficients, fill
 from fullrank.training.config import (
     BackboneConfig,
     MonitorConfig,
@@ -13,7 +15,7 @@ from fullrank.training.config import (
     read_config,
     to_dict,
 )
-from fullrank.training.presets import PRESETS, preset
+from fullrank.training.presets import LAB, PRESETS, preset
 from fullrank.training.setup import build_order
 
 
@@ -44,7 +46,7 @@ def test_yaml_replaces_what_it_names_and_nothing_else(tmp_path):
     ("text", "message"),
     [
         ("stesp: 7", r"run.yaml: unknown key 'stesp'; did you mean 'steps'\? \(known: "),
-        ("backbone: {widht: 1}", r"unknown key 'backbone.widht'; did you mean 'width'\? \(known: backbone.block"),
+        ("backbone: {widht: 1}", r"unknown key 'backbone.widht'; did you mean 'width'\? \(known: backbone.att"),
         ("steps: many", "run.yaml: steps must be int, got 'many'"),
         ("steps: 1.5", "steps must be int, got 1.5"),
         ("steps: true", "steps must be int, got True"),
@@ -116,6 +118,87 @@ def test_imagenet_preset_is_the_published_setting():
     assert places.steps == 100 * 7044
     # the multi-pass part has as many steps as on ImageNet, to a percent or so: why the switch is at 60
     assert (1 - places.switch) * places.steps == pytest.approx(0.6 * 500_400, rel=0.07)
+
+
+@pytest.mark.parametrize(
+    ("name", "batch", "epochs", "optimizer", "base_lr", "decay", "warmup_epochs"),
+    [
+        ("nnsiam-resnet18-imagenet", 256, 100, "sgd", 0.05, 1e-4, 0),
+        ("distill-resnet18-imagenet", 256, 100, "sgd", 0.05, 1e-4, 0),
+        ("simsiam-vit-small-imagenet", 256, 100, "adamw", 1.5e-4, 0.1, 10),
+        ("byol-resnet50-imagenet", 4096, 1000, "lars", 0.2, 1.5e-6, 10),
+        ("mocov3-resnet50-imagenet", 4096, 100, "lars", 0.6, 1e-6, 10),
+        ("byol-resnet18-imagenet", 4096, 100, "lars", 0.6, 1e-6, 10),
+        ("simclr-resnet50-imagenet", 2048, 100, "lars", 0.5, 1e-6, 10),
+        ("vicreg-resnet50-imagenet", 512, 100, "lars", 0.3, 1e-6, 10),
+        ("barlow-resnet50-imagenet", 2048, 1000, "lars", 0.2, 1e-6, 10),
+    ],
+)
+def test_other_imagenet_presets_are_the_published_settings(
+    name, batch, epochs, optimizer, base_lr, decay, warmup_epochs
+):
+    config = preset(name)
+    epoch = 1_281_167 // batch
+    assert (config.batch_size, config.steps) == (batch, epochs * epoch)
+    optim = config.optim
+    assert (optim.optimizer, optim.base_lr, optim.weight_decay) == (optimizer, base_lr, decay)
+    assert optim.warmup_steps == warmup_epochs * epoch
+
+
+def test_imagenet_presets_have_the_papers_heads_and_coefficients():
+    for name, expected in (
+        ("nnsiam-resnet18-imagenet", (512, 2048, 3, 512)),
+        ("simsiam-vit-small-imagenet", (384, 2048, 3, 512)),
+        ("byol-resnet50-imagenet", (4096, 256, 2, 4096)),
+        ("mocov3-resnet50-imagenet", (4096, 256, 2, 4096)),
+        ("simclr-resnet50-imagenet", (8192, 512, 3, None)),
+        ("vicreg-resnet50-imagenet", (8192, 8192, 3, None)),
+        ("barlow-resnet50-imagenet", (8192, 8192, 3, None)),
+    ):
+        heads = preset(name).heads
+        assert (
+            heads.projector_hidden,
+            heads.projector_out,
+            heads.projector_layers,
+            heads.predictor_hidden,
+        ) == expected
+    assert preset("nnsiam-resnet18-imagenet").target.queue == 25_600
+    assert preset("byol-resnet50-imagenet").target.momentum == 0.996
+    assert preset("mocov3-resnet50-imagenet").target.momentum == 0.99
+    assert (preset("byol-resnet50-imagenet").crop_min, preset("mocov3-resnet50-imagenet").crop_min) == (0.08, 0.2)
+    assert preset("simclr-resnet50-imagenet").loss.temperature == 0.15
+    assert preset("vicreg-resnet50-imagenet").optim.final_lr == 0.001
+    barlow = preset("barlow-resnet50-imagenet")
+    assert (barlow.optim.bias_lr, barlow.optim.final_lr, barlow.loss.lambda_) == (0.0048, 0.001, 0.0051)
+    vit = preset("simsiam-vit-small-depth3-imagenet").backbone
+    assert (vit.blocks, vit.attention_heads, vit.positions, vit.frozen_patches) == (3, 6, "sincos", True)
+    for name, config in PRESETS.items():
+        if config.method in ("byol", "mocov3", "vicreg", "barlow", "simclr") and config.image_size == 224:
+            assert config.views == "byol", name
+
+
+def test_every_method_has_one_lab_recipe():
+    assert set(LAB) == set(METHODS)
+    for method, name in LAB.items():
+        config = preset(name)
+        assert (config.method, config.steps, config.batch_size) == (method, 1500, 256)
+        assert (config.backbone.width, config.image_size) == (0.25, 32)
+    configs = [dataclasses.replace(preset(name), method="simsiam") for name in LAB.values()]
+    assert len({str((c.backbone, c.views, c.monitor, c.optim.weight_decay)) for c in configs}) == 1
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_sets_only_what_its_method_has(name):
+    config = preset(name)
+    if config.method == "distill":
+        config = dataclasses.replace(config, target=dataclasses.replace(config.target, teacher="a run"))
+    chosen = METHODS[config.method]
+    for section, own in (
+        ("heads", chosen.own_heads(512)),
+        ("loss", coefficients(chosen.criterion)),
+        ("target", chosen.own_target()),
+    ):
+        fill(getattr(config, section), own, section, config.method)
 
 
 @pytest.mark.parametrize("name", PRESETS)

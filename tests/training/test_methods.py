@@ -13,7 +13,16 @@ from fullrank.models.backbones import backbone
 from fullrank.models.methods import METHODS
 from fullrank.training import loop, setup
 from fullrank.training.checkpoint import read_checkpoint, save_checkpoint
-from fullrank.training.config import HeadsConfig, LossConfig, OptimConfig, TargetConfig, from_dict, read_config, to_dict
+from fullrank.training.config import (
+    BackboneConfig,
+    HeadsConfig,
+    LossConfig,
+    OptimConfig,
+    TargetConfig,
+    from_dict,
+    read_config,
+    to_dict,
+)
 from fullrank.training.loop import resume, train
 from fullrank.training.runs import METRICS, SPECTRA, read_run
 from tests.training.tiny import quiet, tiny
@@ -88,6 +97,35 @@ def test_an_interrupted_run_of_any_method_ends_with_the_same_bits(tmp_path, monk
         "distill": ["mean", "variance"],
     }.get(method, ["backbone.conv1.weight"]):
         assert not torch.equal(first[key], run["model"][key]), key
+
+
+def test_a_vision_transformer_trains_and_resumes_with_a_constant_rate_for_its_predictor(tmp_path, monkeypatch):
+    """[Li22] A.4 in small: AdamW, warm-up, frozen patches, fixed positions."""
+    shape = BackboneConfig(
+        name="vit_tiny_patch16_224", blocks=2, attention_heads=3, patch=4, positions="sincos", frozen_patches=True
+    )
+    config = replace(
+        small("simsiam", None),
+        image_size=32,
+        backbone=shape,
+        optim=OptimConfig(optimizer="adamw", base_lr=1e-3, weight_decay=0.1, warmup_steps=2),
+    )
+    train(replace(config, out=str(tmp_path / "whole")), console=quiet())
+    with monkeypatch.context() as patch:
+        die_before(3, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train(replace(config, out=str(tmp_path / "run")), console=quiet())
+    resume(tmp_path / "run", console=quiet())
+    state, whole = last(tmp_path / "run"), last(tmp_path / "whole")["model"]
+    assert all(torch.equal(whole[key], value) for key, value in state["model"].items())
+    first = read_checkpoint(tmp_path / "run" / "checkpoints" / "step_00000000.pt")["model"]
+    moved = {key for key, value in first.items() if not torch.equal(value, state["model"][key])}
+    assert "backbone.blocks.1.mlp.fc1.weight" in moved
+    assert not moved & {"backbone.pos_embed", "backbone.patch_embed.proj.weight", "backbone.patch_embed.proj.bias"}
+    rates = {group["constant_rate"]: group["lr"] for group in state["optimizer"]["param_groups"]}
+    assert rates[True] == pytest.approx(1e-3 * 16 / 256)
+    assert rates[False] < rates[True] / 2
+    assert fullrank.load(tmp_path / "run")(torch.zeros(2, 3, 32, 32)).shape == (2, 192)
 
 
 def test_the_target_branch_moves_with_the_step_numbers_of_the_loop(tmp_path, teacher, monkeypatch):

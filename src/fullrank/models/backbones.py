@@ -1,4 +1,4 @@
-"""Backbones: timm's models without their classifier, and ResNets of any block, depth and width.
+"""Backbones: timm's models without their classifier, ResNets of any block, depth and width, ViTs of any depth.
 
 A backbone is a plain timm module, images `(B, 3, S, S)` -> representation `(B, D)`; `width_of` gives D.
 
@@ -25,13 +25,15 @@ from typing import Any, Literal
 import timm
 import torch
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
-from torch import nn
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
 
 from fullrank.data.views import IMAGENET_MEAN, IMAGENET_STD
 from fullrank.errors import FullrankError, nearest
 
 Block = Literal["basic", "bottleneck"]
 Stem = Literal["auto", "imagenet", "cifar", "cifar-stride2"]
+Positions = Literal["learned", "sincos"]
 
 SMALL_IMAGE = 64
 """Views of at most this many pixels get the `cifar` stem where the stem is `auto`."""
@@ -74,6 +76,11 @@ def backbone(
     width: float = 1.0,
     inner_width: float | None = None,
     stem: Stem = "auto",
+    blocks: int | None = None,
+    attention_heads: int | None = None,
+    patch: int | None = None,
+    positions: Positions = "learned",
+    frozen_patches: bool = False,
 ) -> nn.Module:
     """Build a backbone with random weights.
 
@@ -86,11 +93,21 @@ def backbone(
         inner_width: Replaces its inner width.
         stem: `imagenet`: 7x7 convolution of stride 2, then max-pooling; `cifar`: 3x3 of stride 1, no pooling;
             `cifar-stride2`: 3x3 of stride 2, no pooling. `auto`: `cifar` for views up to 64 pixels, else `imagenet`.
+        blocks: Replaces the number of blocks of a vision transformer of timm.
+        attention_heads: Replaces its attention heads, which divide its width.
+        patch: Replaces its rows and columns of a patch.
+        positions: `learned`, or `sincos`: fixed, see `sincos_positions`.
+        frozen_patches: Whether its projection of patches stays as it was initialised, which MoCo-v3 (section 4.3,
+            https://arxiv.org/abs/2104.02057) found to make training stable.
 
     Raises:
         FullrankError: The name is unknown, or the shape does not fit it.
     """
+    changed = {"depth": blocks, "num_heads": attention_heads, "patch_size": patch}
+    vit = {key: value for key, value in changed.items() if value is not None}
     if name in RESNETS:
+        if vit or positions != "learned" or frozen_patches:
+            raise _no_vit(name)
         shape = RESNETS[name]
         shape = ResNetShape(
             block or shape.block,
@@ -102,7 +119,9 @@ def backbone(
             stem = "cifar" if image_size <= SMALL_IMAGE else "imagenet"
         model = _resnet(shape, stem)
     else:
-        model = _from_timm(name, image_size)
+        model = _from_timm(name, image_size, vit=vit)
+        if positions == "sincos" or frozen_patches:
+            _fix(model, name, positions=positions == "sincos", patches=frozen_patches)
         if (block, depths, width, inner_width) != (None, None, 1.0, None) or stem not in ("auto", "imagenet"):
             raise FullrankError(
                 f"block, depths, width, inner_width and stem shape a ResNet ({', '.join(RESNETS)}); timm's {name!r} "
@@ -121,6 +140,32 @@ def backbone(
         "num_classes": 0,
     }
     return model
+
+
+def sincos_positions(rows: int, columns: int, width: int) -> Tensor:
+    """Return fixed positions of the patches of a grid: sines and cosines of their column x and row y.
+
+        [sin(x w), cos(x w), sin(y w), cos(y w)],  w_k = 10000^(-k / K),  k = 0 .. K - 1,  K = width / 4
+
+    Args:
+        rows: Rows of patches.
+        columns: Columns of patches.
+        width: The width of a token, a multiple of 4.
+
+    Returns:
+        `(rows * columns, width)` float32, row by row.
+
+    Raises:
+        FullrankError: The width is no multiple of 4.
+
+    Reference: Chen, Xie & He 2021, section 4.1; Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.5.
+    """
+    if width % 4:
+        raise FullrankError(f"sincos positions need a width that is a multiple of 4, got {width}")
+    frequencies = 10_000.0 ** (-torch.arange(width // 4, dtype=torch.float64) / (width // 4))
+    y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    angles = [place.reshape(-1, 1) * frequencies for place in (x, y)]
+    return torch.cat([wave for angle in angles for wave in (angle.sin(), angle.cos())], dim=1).float()
 
 
 def pretrained_backbone(name: str, *, image_size: int) -> nn.Module:
@@ -176,19 +221,50 @@ def _resnet(shape: ResNetShape, stem: Stem) -> ResNet:
     return model
 
 
-def _from_timm(name: str, image_size: int, *, pretrained: bool = False) -> nn.Module:
+def _no_vit(name: str) -> FullrankError:
+    return FullrankError(
+        f"blocks, attention_heads, patch, positions and frozen_patches shape a vision transformer of timm, such as "
+        f"vit_small_patch16_224, and {name!r} is none: leave them out"
+    )
+
+
+def _fix(model: nn.Module, name: str, *, positions: bool, patches: bool) -> None:
+    """Fix what is not to be learned of a vision transformer."""
+    if not isinstance(model, VisionTransformer) or model.pos_embed is None:
+        raise _no_vit(name)
+    if positions:
+        # the class token, which comes first, is nowhere
+        rows, columns = model.patch_embed.grid_size
+        grid = sincos_positions(rows, columns, model.embed_dim)
+        table = torch.zeros_like(model.pos_embed)
+        table[0, -len(grid) :] = grid
+        model.pos_embed = nn.Parameter(table, requires_grad=False)
+    if patches:
+        model.patch_embed.proj.requires_grad_(False)
+
+
+def _from_timm(name: str, image_size: int, *, pretrained: bool = False, vit: dict[str, int] | None = None) -> nn.Module:
     if not timm.is_model(name):
         raise FullrankError(
             f"unknown backbone {name!r}{nearest(name, [*RESNETS, *timm.list_models()])} (known: "
             f"{', '.join(RESNETS)}, and all of "
             "timm.list_models())"
         )
+    vit = vit or {}
+    if min(vit.values(), default=1) < 1:
+        raise FullrankError(f"a vision transformer's blocks, heads and patch must be at least 1, got {vit}")
+    if image_size % vit.get("patch_size", 1):
+        raise FullrankError(f"patch={vit['patch_size']} does not divide views of {image_size} x {image_size}")
     options: dict[str, Any] = {"num_classes": 0, "pretrained": pretrained}
     try:
         try:
-            model = timm.create_model(name, img_size=image_size, **options)
+            model = timm.create_model(name, img_size=image_size, **options, **vit)
         except TypeError:  # convolutional models take images of any size, and no such argument
+            if vit:
+                raise _no_vit(name) from None
             model = timm.create_model(name, **options)
+    except AssertionError as error:  # of timm's, about the shape of a vision transformer
+        raise FullrankError(f"timm cannot build {name} so: {error} (got {vit})") from None
     except (RuntimeError, OSError) as error:
         if not pretrained:
             raise

@@ -34,6 +34,16 @@ class BackboneConfig:
     """Multiplies the channels inside a bottleneck only; D stays."""
     stem: Literal["auto", "imagenet", "cifar", "cifar-stride2"] = "auto"
     """First layers of a ResNet: 7x7 and pooling, 3x3, or 3x3 of stride 2; auto takes 3x3 for views up to 64 pixels."""
+    blocks: int | None = None
+    """Replaces a named vision transformer's number of blocks."""
+    attention_heads: int | None = None
+    """Replaces its attention heads; they divide its width."""
+    patch: int | None = None
+    """Replaces its rows and columns of a patch."""
+    positions: Literal["learned", "sincos"] = "learned"
+    """A vision transformer's positions: learned, or fixed sines and cosines of row and column, as MoCo-v3 has them."""
+    frozen_patches: bool = False
+    """Leave a vision transformer's projection of patches at its random initial weights, as MoCo-v3 does."""
 
 
 @dataclass(frozen=True)

@@ -167,6 +167,11 @@ def build_backbone(config: TrainConfig) -> nn.Module:
         width=shape.width,
         inner_width=shape.inner_width,
         stem=shape.stem,
+        blocks=shape.blocks,
+        attention_heads=shape.attention_heads,
+        patch=shape.patch,
+        positions=shape.positions,
+        frozen_patches=shape.frozen_patches,
     )
 
 

@@ -61,7 +61,7 @@ class Method(nn.Module, ABC):
         name = config.method
         self.backbone = backbone
         self.heads_config = fill(config.heads, self.own_heads(width_of(backbone)), "heads", name)
-        self.loss_config = fill(config.loss, _coefficients(self.criterion), "loss", name)
+        self.loss_config = fill(config.loss, coefficients(self.criterion), "loss", name)
         self.target_config = fill(config.target, self.own_target(), "target", name)
         if self.heads_config.projector_out == 1:
             raise FullrankError(
@@ -108,12 +108,12 @@ class Method(nn.Module, ABC):
 
     def compute_loss(self, *embeddings: Tensor) -> Tensor:
         """Compute the criterion of what is at least float32, from all processes where it compares images."""
-        coefficients = {name: value for name, value in vars(self.loss_config).items() if value is not None}
+        chosen = {name: value for name, value in vars(self.loss_config).items() if value is not None}
         # cast before they are gathered, for gradients are summed over processes in the same precision
         full = [z.to(torch.promote_types(z.dtype, torch.float32)) for z in embeddings]
         if self.across_images and self.training:
             full = [losses.gather(z) for z in full]
-        return self.criterion(*self.prepare(full), **coefficients)
+        return self.criterion(*self.prepare(full), **chosen)
 
     def prepare(self, embeddings: list[Tensor]) -> list[Tensor]:
         """Do what is to be done to the embeddings of the whole batch before the criterion."""
@@ -143,7 +143,7 @@ def fill(asked: Section, own: Section, section: str, method: str) -> Section:
     return dataclasses.replace(own, **given)
 
 
-def _coefficients(criterion: Callable[..., Tensor]) -> LossConfig:
+def coefficients(criterion: Callable[..., Tensor]) -> LossConfig:
     """Return a loss's coefficients with their defaults, as its signature has them."""
     known = {field.name for field in dataclasses.fields(LossConfig)}
     defaults: dict[str, Any] = {

@@ -1,0 +1,195 @@
+"""Train every method with its lab recipe, and compare their encoders with one another and with random weights.
+
+    python benchmarks/methods.py --images train.parquet --eval-images test.parquet --jobs 2        # all methods, seed 0
+    python benchmarks/methods.py vicreg simclr --steps 300 --seeds 0 1 2 --out runs/short
+
+Each run is `fullrank train --preset METHOD-lab` in a process of one thread, in OUT/METHOD-sSEED. Give the same command
+again to go on after an interruption: what is finished is skipped, what is unfinished is resumed. OUT/methods.md and
+OUT/methods.json are written anew after every run. `distill` learns from the run of --teacher, and comes last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fullrank.errors import FullrankError, nearest
+from fullrank.training.presets import LAB, preset
+from fullrank.training.runs import CONFIG, RunRecord, read_run
+
+SCORES = {"knn": "k-NN %", "auc": "AUC", "rankme": "RankMe", "heldout_loss": "held-out loss"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to make."""
+
+    method: str
+    seed: int
+    path: Path
+    arguments: list[str]
+
+    def finished(self) -> bool:
+        """Say whether it is done already, with the settings that are asked for now.
+
+        Raises:
+            FullrankError: There is a run in its folder that has other settings.
+        """
+        if not (self.path / CONFIG).is_file():
+            return False
+        run = read_run(self.path)
+        wanted = {"method": self.method, "seed": self.seed}
+        wanted |= {"steps": int(self.arguments[self.arguments.index("--steps") + 1])}
+        wanted |= {"images": self.arguments[self.arguments.index("--images") + 1]}
+        for name, value in wanted.items():
+            if run.config[name] != value:
+                raise FullrankError(
+                    f"{self.path} holds a run of {name}={run.config[name]}, not {value}: choose another --out"
+                )
+        return run.summary is not None
+
+    def run(self) -> int:
+        """Train or go on, and return the exit code; what it prints goes to a file beside the run."""
+        command = [sys.executable, "-m", "fullrank", "train"]
+        if (self.path / CONFIG).is_file():
+            command += ["--resume", str(self.path)]
+        else:
+            command += ["--preset", LAB[self.method], *self.arguments, "--out", str(self.path)]
+        with open(f"{self.path}.log", "a", encoding="utf-8") as log:
+            # one thread each: two busy threads of two processes on two cores would wait for each other
+            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+            return subprocess.run(
+                command, stdout=log, stderr=subprocess.STDOUT, env=environment, check=False
+            ).returncode
+
+
+def plan(asked: argparse.Namespace) -> list[Job]:
+    """Return the runs to make, those that others learn from first."""
+    for name in asked.methods:
+        if name not in LAB:
+            raise FullrankError(f"unknown method {name!r}{nearest(name, LAB)} (known: {', '.join(LAB)})")
+    methods = list(dict.fromkeys(asked.methods)) or list(LAB)
+    jobs = []
+    for seed in asked.seeds:
+        for method in sorted(methods, key=lambda name: name == "distill"):
+            recipe = preset(LAB[method])
+            arguments = ["--images", asked.images, "--seed", str(seed), "--machine.threads", "1"]
+            arguments += ["--steps", str(recipe.steps if asked.steps is None else asked.steps)]
+            if asked.eval_images is not None:
+                arguments += ["--eval-images", asked.eval_images]
+            if method == "distill":
+                arguments += ["--target.teacher", str(asked.out / f"{asked.teacher}-s{seed}")]
+            jobs.append(Job(method, seed, asked.out / f"{method}-s{seed}", arguments))
+    if "distill" in methods and asked.teacher not in methods:
+        raise FullrankError(f"distill learns from --teacher {asked.teacher}: name that method too")
+    return jobs
+
+
+def write_table(jobs: list[Job], out: Path) -> str:
+    """Write what is finished to methods.md and methods.json, and return the table."""
+    runs = [(job, read_run(job.path)) for job in jobs if (job.path / CONFIG).is_file()]
+    runs = [(job, run) for job, run in runs if run.summary is not None]
+    if not runs:
+        return "no run is finished"
+    rows = [_row(job, run) for job, run in runs]
+    by_method: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        by_method.setdefault(row["method"], []).append(row)
+    # the encoder's first weights follow from the seed alone, so one run of each seed says what they are worth
+    first = {row["seed"]: row["random_weights"] for row in rows}
+    header = ["method", *SCORES.values(), "images/s", "seeds"]
+    lines = ["| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
+    for method, found in by_method.items():
+        cells = [_mean(name, [row["scores"][name] for row in found]) for name in SCORES]
+        speed = f"{statistics.median(row['images_per_second'] for row in found):,.0f}"
+        lines.append("| " + " | ".join([method, *cells, speed, str(len(found))]) + " |")
+    cells = [
+        _mean(name, [scores[name] for scores in first.values()]) if name != "heldout_loss" else "" for name in SCORES
+    ]
+    lines.append("| " + " | ".join(["(random weights)", *cells, "", str(len(first))]) + " |")
+    run = runs[0][1]
+    e, c = run.environment, run.config
+    caption = (
+        f"{c['backbone']['name']} of width {c['backbone']['width']:g}, {c['image_size']} x {c['image_size']}, "
+        f"{c['steps']:,} steps of {c['batch_size']} images of {Path(c['images']).name}; "
+        f"k-NN with k = {c['monitor']['knn_k']}; mean and standard deviation over seeds. {e.get('gpu', e['cpu'])}, "
+        f"{e['threads']} thread a run, {c['machine']['precision']}, torch {e['torch']}, timm {e['timm']}, "
+        f"Python {e['python']}, fullrank {e['fullrank']}."
+    )
+    text = "\n".join([*lines, "", caption, ""])
+    (out / "methods.md").write_text(text, encoding="utf-8")
+    contents = {"environment": e, "protocols": run.protocols, "runs": rows}
+    (out / "methods.json").write_text(json.dumps(contents, indent=2) + "\n", encoding="utf-8")
+    return text
+
+
+def _row(job: Job, run: RunRecord) -> dict[str, Any]:
+    measured = run.of_kind("measure")
+    return {
+        "method": job.method,
+        "seed": job.seed,
+        "run": str(job.path),
+        "steps": run.config["steps"],
+        "scores": {name: measured[-1][name] for name in SCORES},
+        "random_weights": {name: measured[0][name] for name in SCORES},
+        "images_per_second": statistics.median(record["images_per_second"] for record in run.timing),
+        "seconds": run.timing[-1]["seconds"],
+    }
+
+
+def _mean(name: str, values: list[float]) -> str:
+    scale, digits = {"knn": (100, 1), "rankme": (1, 1), "auc": (1, 3)}.get(name, (1, 3))
+    text = f"{scale * statistics.mean(values):.{digits}f}"
+    return text if len(values) == 1 else f"{text} ± {scale * statistics.stdev(values):.{digits}f}"
+
+
+def main() -> int:
+    """Make the runs and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("methods", nargs="*", metavar="METHOD", help=f"all when left out: {', '.join(LAB)}")
+    parser.add_argument("--images", default="cifar10", help="as `fullrank train --images`")
+    parser.add_argument("--eval-images", help="as `fullrank train --eval-images`; labelled, for k-NN")
+    parser.add_argument("--steps", type=int, help="the recipe's when left out")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--teacher", default="simclr", help="the method whose run `distill` learns from")
+    parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
+    parser.add_argument("--out", type=Path, default=Path("runs/methods"))
+    asked = parser.parse_args()
+    try:
+        jobs = plan(asked)
+        waiting = [job for job in jobs if not job.finished()]
+    except FullrankError as error:
+        parser.error(str(error))
+    asked.out.mkdir(parents=True, exist_ok=True)
+    print(f"{len(jobs)} runs, {len(jobs) - len(waiting)} finished", flush=True)
+    failed = 0
+    for phase in (False, True):  # distillation needs finished teachers
+        with ThreadPoolExecutor(max_workers=asked.jobs) as pool:
+            futures = {pool.submit(job.run): job for job in waiting if (job.method == "distill") == phase}
+            try:
+                for future in as_completed(futures):
+                    code, job = future.result(), futures[future]
+                    failed += code != 0
+                    what = "done" if code == 0 else f"failed ({code}): see {job.path}.log"
+                    print(f"{job.path}: {what}", flush=True)
+                    write_table(jobs, asked.out)
+            except KeyboardInterrupt:  # the runs, in the same group, got it too, and save
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+                print("stopping; give the same command again to go on", flush=True)
+                pool.shutdown(cancel_futures=True)
+                return 130
+    print(write_table(jobs, asked.out))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
