@@ -75,6 +75,21 @@ def test_dry_run_prints_the_plan_and_makes_nothing(tmp_path, monkeypatch, capsys
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("method", ["byol", "vicreg-ctr", "nnsiam"])
+def test_a_plan_counts_what_a_method_has(method, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert (
+        main(["train", "--method", method, "--dry-run", "--target.queue", "64" if method == "nnsiam" else "None"]) == 0
+    )
+    plan = " ".join(capsys.readouterr().out.split())
+    words = {
+        "byol": "2.72 M (backbone 0.70 M, projector 0.40 M, predictor 0.53 M, target 1.10 M)",
+        "vicreg-ctr": "1.29 M (backbone 0.70 M, projector 0.59 M)",
+        "nnsiam": "0.93 M (backbone 0.70 M, projector 0.10 M, predictor 0.13 M)",
+    }
+    assert words[method] in plan
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -97,6 +112,11 @@ def test_dry_run_prints_the_plan_and_makes_nothing(tmp_path, monkeypatch, capsys
         (["train", "--resume", "none", "--preset", "simsiam-lab"], "leave out --preset and --config"),
         (["train", "--machine.device", "cuda:77"], "there is no cuda:77 here"),
         (["train", "--backbone.name", "resnet81"], "unknown backbone 'resnet81'"),
+        (["train", "--method", "distill"], "method=distill needs a teacher: --target.teacher with a run, a checkpoint"),
+        (["train", "--method", "distill", "--target.teacher", "runs/x"], "no run, checkpoint or timm model .*runs/x"),
+        (["train", "--method", "nnsiam", "--target.queue", "100"], "target.queue=100 is not a multiple of batch_size"),
+        (["train", "--method", "simclr", "--loss.mu", "1"], "method=simclr has no loss.mu .*it takes loss.temperature"),
+        (["train", "--method", "vicreg", "--heads.projector-out", "1"], "heads.projector_out=1 leaves embeddings"),
         (["train", "--dry-run", "--images", "empty"], "no images in empty: expected files ending in .jpg"),
         (["report", "none"], "none does not exist: expected a folder made by `fullrank train`"),
         (["report"], "give at least one run"),

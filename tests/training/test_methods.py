@@ -195,7 +195,7 @@ def test_a_student_needs_no_teacher_to_be_loaded_nor_the_same_one_to_go_on(tmp_p
             train(small("distill", teacher_now, out=run), console=quiet())
     teacher_now.rename(moved)
     assert fullrank.load(run)(torch.zeros(1, 3, 16, 16)).shape == (1, 32)
-    with pytest.raises(FullrankError, match="unknown backbone .*teacher"):
+    with pytest.raises(FullrankError, match="no run, checkpoint or timm model is at --target.teacher .*teacher$"):
         resume(run, console=quiet())
     # other weights in its place are not taken: those the run began with are in the checkpoint
     saved = moved / "checkpoints" / "step_00000002.pt"

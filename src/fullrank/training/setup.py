@@ -189,6 +189,8 @@ def open_teacher(config: TrainConfig) -> nn.Module:
         )
     assert size is not None
     if not Path(name).expanduser().exists():
+        if "/" in name:  # as no model's name
+            raise FullrankError(f"no run, checkpoint or timm model is at --target.teacher {name}")
         return pretrained_backbone(name, image_size=size)
     teacher = load(Path(name).expanduser())
     seen = teacher.pretrained_cfg["input_size"][-1]  # type: ignore[index]
