@@ -7,7 +7,7 @@ from typing import Any
 
 from fullrank.inspection.result import Inspection
 from fullrank.measure.quality import SCORES
-from fullrank.measure.verdict import MARGIN, isotropic_auc
+from fullrank.measure.verdict import AS_GOOD_AS_EQUAL, MARGIN, isotropic_auc
 from fullrank.text import listing
 
 UNKNOWN = "not stated"
@@ -20,8 +20,7 @@ RANKED = {
 }
 """Scores whose best is said, and how they are called in a sentence."""
 # A model's preprocessing is part of what it is; the rest are consequences of N and D, which are compared by themselves.
-_NOT_COMPARED = ("view", "image_size", "interpolation", "crop_pct", "mean", "std", "floor", "method", "n", "d")
-_AS_GOOD_AS_EQUAL = 0.005  # of AUC: what numbers of images may do to it and still be compared
+_NOT_COMPARED = ("dtype", "view", "image_size", "interpolation", "crop_pct", "mean", "std", "floor", "method", "n", "d")
 
 
 def obstacle(found: Sequence[Inspection], name: str) -> str:
@@ -99,7 +98,7 @@ def _as_good_as_equal(name: str, counts: set[int], dim: int) -> bool:
     if name != "dead" and (name not in SCORES or SCORES[name].spectrum is None):
         return False
     bent = [isotropic_auc(n, dim) for n in counts]
-    return min(counts) > dim and max(bent) - min(bent) < _AS_GOOD_AS_EQUAL
+    return min(counts) > dim and max(bent) - min(bent) < AS_GOOD_AS_EQUAL
 
 
 def _value(each: Inspection, name: str) -> float:

@@ -7,6 +7,7 @@ is shown images by timm's transform.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ from fullrank.training.setup import build_backbone, build_method
 
 UNTRAINED_SEED = 0
 """Seed of the random weights of an encoder whose own initial weights nobody knows."""
+OTHERS = "other prefixes that fit"
 _COMMON_SIZE = 224
 _STEMS = {
     "imagenet": "imagenet: 7x7, stride 2, pooling",
@@ -225,7 +227,7 @@ def from_weights(path: Path, name: str, *, prefix: str | None, image_size: int |
         "untrained": f"random weights, seed {UNTRAINED_SEED}",
     }
     if loaded.others:
-        source["other prefixes that fit"] = ", ".join(other or "none" for other in loaded.others)
+        source[OTHERS] = ", ".join(other or "none" for other in loaded.others)
     return replace(encoder, source=source)
 
 
@@ -298,10 +300,15 @@ def _download(name: str, image_size: int | None) -> tuple[nn.Module | None, str]
 
     if not timm.models.get_pretrained_cfg(name).has_weights:
         return None, "timm has none for it"
+    print(f"{name}: fetching its pretrained weights, where they are not here yet", file=sys.stderr)
+    retries = logging.getLogger("huggingface_hub")
+    before, retries.level = retries.level, logging.ERROR  # each of its many retries is a warning
     try:
         return _timm_model(name, image_size, pretrained=True), ""
     except (OSError, HfHubHTTPError) as error:  # no network, no cache, or a server that refuses
         return None, str(error).split(". ")[0].splitlines()[0]
+    finally:
+        retries.level = before
 
 
 @contextmanager

@@ -60,6 +60,7 @@ def inspect(
         raise FullrankError(f"limit must be at least 2 images, got {options.limit}: a spectrum needs several")
     device = choose_device(options.device)
     kinds = kinds_of(names, options)
+    asked = None if options.images is None else open_images(options.images)  # before weights are fetched for them
     opened = {
         name: _named(name, _open_encoder, name, kind, options)
         for name, kind in zip(names, kinds, strict=True)
@@ -73,7 +74,9 @@ def inspect(
         if kind == "features":
             found.append(_named(name, _inspect_matrix, name, options, progress))
         else:
-            found.append(_named(name, _inspect_encoder, name, kind, opened[name], options, wanted, device, progress))
+            found.append(
+                _named(name, _inspect_encoder, name, kind, opened[name], asked, options, wanted, device, progress)
+            )
     labels = tails([Path(name) for name in names])
     return _with_clid([replace(each, name=label) for each, label in zip(found, labels, strict=True)])
 
@@ -110,12 +113,13 @@ def _inspect_encoder(
     name: str,
     kind: Kind,
     encoder: Encoder,
+    asked: Images | None,
     options: Options,
     wanted: int,
     device: torch.device,
     progress: Progress,
 ) -> Inspection:
-    images, of_images = _open_images(encoder, options)
+    images, of_images = _open_images(encoder, asked, options)
     if len(images) < 2:
         raise FullrankError(
             f"{images.name} holds {len(images)} image: a spectrum needs several times D={encoder.width}"
@@ -170,15 +174,14 @@ def _inspect_encoder(
     )
 
 
-def _open_images(encoder: Encoder, options: Options) -> tuple[Images, dict[str, Any]]:
+def _open_images(encoder: Encoder, asked: Images | None, options: Options) -> tuple[Images, dict[str, Any]]:
     """Open the images to take features of, and say which they are: those that were asked for, or a run's own."""
     config = encoder.config
-    root = TrainConfig.data_dir if config is None else config.data_dir
-    if options.images is not None:
+    if asked is not None:
         split = "train" if options.images in NAMES else "all there is"
-        return open_images(options.images, root=root), {"images": options.images, "split": split}
+        return asked, {"images": options.images, "split": split}
     assert config is not None
-    images = open_images(config.images, root=root)
+    images = open_images(config.images, root=config.data_dir)
     if config.subset < 1:
         chosen = subset(len(images), config.subset, config.seed)
         return images.select(chosen), {"images": config.images, "split": "train", "subset": config.subset}

@@ -70,7 +70,8 @@ def kind_of(name: str, options: Options) -> Kind:
             return "features"
         if options.backbone is None:
             raise FullrankError(
-                f"{name} is not a checkpoint of ours: if it holds weights, say whose, as in --backbone resnet50"
+                f"{name} is not a checkpoint of ours: if it holds weights, say whose, as in --backbone resnet50; "
+                "if it holds features, save them with numpy.save"
             )
         kind: Kind = "weights"
     else:

@@ -77,9 +77,7 @@ def score(
     Returns:
         By name, and first of all `dead`; a score that cannot be taken says why instead of a value.
     """
-    found = {
-        "dead": Scored("dead", float(centred.dead()), "lower", f"[0, {centred.dim}]", {**centred.protocol, "tol": 1e-3})
-    }
+    found = {"dead": Scored("dead", float(centred.dead()), "lower", "[0, D]", {**centred.protocol, "tol": 1e-3})}
     for done, (name, entry) in enumerate(SCORES.items()):
         progress(done, len(SCORES))
         settings = _defaults(entry)

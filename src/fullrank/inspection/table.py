@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fullrank.inspection.compare import comparison
+from fullrank.inspection.encoders import OTHERS
 from fullrank.inspection.result import Inspection, Scored
 from fullrank.text import capital
 
@@ -46,14 +47,17 @@ def _heading(each: Inspection, console: Console) -> None:
 
 
 def _details(each: Inspection, console: Console) -> None:
-    if each.verdict.remedies:
-        console.print(Text("  If it was trained without negatives, as SimSiam is, try to"))
-    for remedy in each.verdict.remedies[:_MOST_LINES]:
-        console.print(Text(f"  - {remedy.text} ({remedy.source})"))
+    if others := each.source.get(OTHERS):
+        console.print(Text(f"  Other networks in the file fit as well: {others}; --prefix takes one of them"))
     for name in each.skipped[:_MOST_LINES]:
         console.print(Text(f"  Left out, it could not be read: {name}"))
     if len(each.skipped) > _MOST_LINES:
         console.print(Text(f"  ... and {len(each.skipped) - _MOST_LINES} more"))
+    if not each.verdict.remedies or each.verdict.confidence == "low":
+        return
+    console.print(Text("  If it was trained without negatives, as SimSiam is, try to"))
+    for remedy in each.verdict.remedies[:_MOST_LINES]:
+        console.print(Text(f"  - {remedy.text} ({remedy.source})"))
 
 
 def number(score: Scored | None) -> str:

@@ -1,4 +1,4 @@
-"""A spectrum put in words: collapsed, partial or healthy, why, how sure that is, and what to do.
+"""A spectrum put in words: collapsed, partial, healthy or unclear, why, how sure that is, and what to do.
 
 The bands come from data. [Li22] released the spectra of six ResNet-18, SimSiam on parts of ImageNet, D = 512; in
 their Fig. 2 k-NN accuracy peaks at 5 % of the images. "Way" is the AUC's way from its floor (D+1)/(2D), all directions
@@ -31,9 +31,10 @@ from typing import Literal
 
 import torch
 
+from fullrank.errors import FullrankError
 from fullrank.measure.spectrum import Spectrum
 
-Level = Literal["collapsed", "partial", "healthy"]
+Level = Literal["collapsed", "partial", "healthy", "unclear", "untrained"]
 Confidence = Literal["high", "medium", "low"]
 
 # Our choice. Untrained ResNets come near the first (1.3 was seen), not the second (.92 at most).
@@ -47,12 +48,15 @@ NEARLY_CONSTANT = 1e-2  # of their size; untrained ResNets vary by .2 to .45 of 
 # Constant features vary by a few units in the last place; a network's own arithmetic adds up many of them.
 ROUNDING = {"float32": 1e-5, "float64": 1e-5, "float16": 4e-3, "bfloat16": 3e-2}
 MARGIN = 0.02  # AUC between seeds of one recipe: runs with k-NN 35 to 40 % on CIFAR-10 lay .016 apart
+AS_GOOD_AS_EQUAL = 0.005  # of AUC: a difference that says nothing
 PUBLISHED_WAYS = {"1 %": 0.22, "5 %": 0.50, "10 %": 0.69, "100 %": 0.72, "50 %": 0.74, "20 %": 0.76}
 
 _HEADLINES = {
     "collapsed": "Collapsed",
     "partial": "Partial dimensional collapse",
     "healthy": "Healthy spectrum",
+    "unclear": "Too few images to tell",
+    "untrained": "Untrained",
 }
 
 
@@ -111,6 +115,8 @@ REMEDIES: dict[Level, tuple[Remedy, ...]] = {
         _DECAY,
     ),
     "healthy": (),
+    "unclear": (),
+    "untrained": (),
 }
 """What to try at each level, for methods without negatives; nothing of it was tried on the encoder at hand."""
 
@@ -121,7 +127,8 @@ class Verdict:
 
     Attributes:
         level: "collapsed" (constant, or a single direction), "partial" (directions dead, or variation
-            concentrated in few), or "healthy" (neither).
+            concentrated in few), "healthy" (neither), "unclear" (neither in the directions that so few images span),
+            or "untrained" (random weights, whatever the spectrum).
         reasons: What led there, then what to be careful about; each a clause without a full stop.
         confidence: "high", "medium" or "low": how sure the level is, given N, D and the distance to the next band.
         certainty: Why, in one clause.
@@ -157,6 +164,8 @@ def judge(
     - **partial**: 5 % or more of the directions are dead (singular value below 1e-3 of the largest), or AUC
       lies more than .6 of the way from its floor (D+1)/(2D) to 1, which is .80 at D = 512.
     - **healthy**: neither.
+    - **unclear**: neither, but N <= D images cannot show the other directions; or D = 1.
+    - **untrained**: `untrained` was given.
 
     The module's table holds the spectra behind the bands. The level describes this spectrum, not what training did: an
     untrained ResNet is "partial" too, and so may one be that was trained for too short a time. Give `init` to have that
@@ -173,7 +182,10 @@ def judge(
         spectrum: Of the backbone's output, centred and not normalised, over N images, N several times D.
         uncentered: The spectrum of the same features, not centred.
         init: The spectrum of the same encoder before training, taken with the same protocol.
-        untrained: Whether its weights are known to be random: then that is said, and no remedy.
+        untrained: Whether its weights are known to be random: then that is the level, and there is no remedy.
+
+    Raises:
+        FullrankError: `spectrum` is no `Spectrum`, or was not centred.
 
     >>> import torch
     >>> judge(Spectrum(torch.ones(64))).text
@@ -181,28 +193,36 @@ def judge(
     >>> judge(Spectrum(torch.zeros(64))).text
     'Collapsed: features are constant, the same for every image.'
     """
+    if not isinstance(spectrum, Spectrum):
+        raise FullrankError(
+            f"judge takes a Spectrum, got {type(spectrum).__name__}: make one with fullrank.spectrum(features)"
+        )
+    if not spectrum.protocol.get("center", True):
+        raise FullrankError(
+            "judge takes a centred spectrum, this one was made with center=False: give it as `uncentered`"
+        )
     share = _variation(spectrum, uncentered)
     if share is not None and 0 < share < _rounding(spectrum):
-        reason = f"features are constant but for rounding: they vary by {share:.1g} of their size"
-        return Verdict(
-            "collapsed",
-            (reason,),
-            "high",
-            f"rounding alone makes up to {_rounding(spectrum):.1g}",
-            () if untrained else REMEDIES["collapsed"],
-            spectrum.protocol.get("layer"),
-        )
-    seen, cautions = _spanned(spectrum)
-    level, reasons = _level(seen)
-    if share is not None and share < NEARLY_CONSTANT and level != "collapsed":
-        cautions = (*cautions, f"features are nearly constant: they vary by {share:.1g} of their size, all in one cone")
+        level: Level = "collapsed"
+        reasons: tuple[str, ...] = (f"features are constant but for rounding: they vary by {share:.1g} of their size",)
+        confidence: Confidence = "high"
+        certainty = f"rounding alone makes up to {_rounding(spectrum):.1g}"
+    else:
+        seen, cautions = _spanned(spectrum)
+        level, reasons = _level(seen)
+        confidence, certainty = _confidence(spectrum, seen, level)
+        if level != "healthy" and seen.singular_values[0] > 0 and not untrained:
+            reasons = (*reasons, *_against(seen, init))
+        if share is not None and share < NEARLY_CONSTANT and level != "collapsed":
+            cautions = (*cautions, f"nearly constant beside that: they vary by {share:.1g} of their size, in one cone")
+            if confidence == "high":
+                confidence, certainty = "medium", "whether so small a variation is of use a spectrum does not show"
+        if level == "healthy" and (seen.dim < spectrum.dim or spectrum.dim == 1):
+            level = "unclear"
+        reasons = (*reasons, *cautions)
     if untrained:
-        reasons = ("its weights are random, which says nothing about any training", *reasons)
-    elif level != "healthy" and seen.singular_values[0] > 0:
-        reasons = (*reasons, *_against(seen, init))
-    confidence, certainty = _confidence(spectrum, seen, level)
-    layer = spectrum.protocol.get("layer")
-    return Verdict(level, (*reasons, *cautions), confidence, certainty, () if untrained else REMEDIES[level], layer)
+        level, reasons = "untrained", ("its weights are random, which says nothing about any training", *reasons)
+    return Verdict(level, reasons, confidence, certainty, REMEDIES[level], spectrum.protocol.get("layer"))
 
 
 def way(auc: float, dim: int) -> float:
@@ -335,20 +355,25 @@ def _spanned(spectrum: Spectrum) -> tuple[Spectrum, tuple[str, ...]]:
         return spectrum, (f"{n} features are few for {dim} directions and raise AUC: measure {ENOUGH} times D",)
     rank = max(1, n - 1 if spectrum.protocol.get("center", True) else n)
     caution = f"{n} features span at most {rank} of {dim} directions, the only ones judged"
-    return Spectrum(spectrum.singular_values[:rank], spectrum.protocol), (f"{caution}: measure {ENOUGH} times D",)
+    return Spectrum(spectrum.singular_values[:rank], spectrum.protocol), (
+        f"{caution}: measure {ENOUGH} times D (or is the matrix transposed?)",
+    )
 
 
 def _against(seen: Spectrum, init: Spectrum | None) -> tuple[str, ...]:
     """Say whether the encoder started out like this, or looks as if it had never been trained."""
     start = None if init is None else _spanned(init)[0]
     if start is None or start.dim != seen.dim:
-        if seen.participation_ratio < UNTRAINED_PARTICIPATION and way(seen.auc, seen.dim) > CONCENTRATED:
+        if 1.2 < seen.participation_ratio < UNTRAINED_PARTICIPATION and way(seen.auc, seen.dim) > CONCENTRATED:
             return (
                 f"a participation ratio of {seen.participation_ratio:.1f} is seen in untrained ResNets too (1.3 to "
                 "2.8): look whether the weights were loaded and training went on for long enough",
             )
         return ()
-    was = f"AUC {start.auc:.3f} and {start.dead()} dead before training"
-    if seen.auc <= start.auc and seen.dead() <= start.dead():
-        return (f"no more so than the untrained encoder ({was}): too short a training looks like this as well",)
+    was = f"AUC {start.auc:.3f} and {start.dead()} of {start.dim} dead before training"
+    if seen.auc <= start.auc + AS_GOOD_AS_EQUAL and seen.dead() <= start.dead() + DEAD_SHARE * start.dim:
+        return (
+            f"no more so than with random weights ({was}): look whether the weights were loaded, and training went on "
+            "for long enough",
+        )
     return (f"it had {was}",)

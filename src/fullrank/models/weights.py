@@ -212,7 +212,8 @@ def _refused(path: Path, name: str | None) -> str:
         f"{path} {what}, and only tensors, numbers and text are read: it was refused, and nothing in it was run. "
         "If you trust whoever made it, save its state dict alone: "
         f"checkpoint = torch.load({path.name!r}, map_location='cpu', weights_only=False), then "
-        "torch.save(checkpoint['state_dict'], 'weights.pt'), or whatever the state dict is called in it"
+        "torch.save(checkpoint['state_dict'], 'weights.pt'), or whatever the state dict is called in it "
+        "(checkpoint.state_dict() where it is a whole module)"
     )
 
 

@@ -224,8 +224,8 @@ def _quantities(shown: Sequence[Side]) -> Iterable[tuple[str, dict[str, Any]]]:
         {"key": "auc", "kind": "measure", "name": "auc", "title": "AUC (0 to 1)", "references": _auc_floor},
     )
     yield (
-        "<b>RankMe</b>, the effective number of directions; higher is better, up to the width D.",
-        {"key": "rankme", "kind": "measure", "name": "rankme", "title": "RankMe (directions)"},
+        "<b>RankMe of centred features</b>, the effective number of directions; higher is better, up to the width D.",
+        {"key": "rankme", "kind": "measure", "name": "rankme", "title": "RankMe, centred (directions)"},
     )
     yield (
         "<b>Per-dimension standard deviation</b> of the L2-normalised embeddings. At 0 all embeddings are "

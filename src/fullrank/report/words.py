@@ -26,7 +26,7 @@ NAMES = {
     "knn": "k-NN accuracy",
     "linear": "linear probe accuracy",
     "auc": "AUC",
-    "rankme": "RankMe",
+    "rankme": "RankMe (centred)",
     "participation_ratio": "participation ratio",
     "stable_rank": "stable rank",
     "alpha": "alpha",
