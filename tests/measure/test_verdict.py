@@ -73,7 +73,7 @@ def test_published_spectra(percent, level, published_spectra):
 def test_what_the_encoder_started_with_is_said(published_spectra):
     start, after = (Spectrum(torch.tensor(published_spectra[share])) for share in (10, 20))
     assert "no more so than with random weights" in judge(start, init=start).text
-    assert "it had AUC 0.845 and 87 dead before training" in judge(after, init=start).text
+    assert "it had AUC 0.845 and 87 of 512 dead before training" in judge(after, init=start).text
     assert "training" not in judge(after, init=Spectrum(torch.ones(3))).text
 
 
