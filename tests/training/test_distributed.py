@@ -4,6 +4,7 @@ import io
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import contextmanager, redirect_stderr
@@ -225,6 +226,17 @@ def _process(rank, folder):
     with processes() as world:
         for scene in SCENES:
             torch.save(scene(world, Path(folder)), f"{folder}/{scene.__name__}.{rank}.pt")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = world.on_main(lambda: free.getsockname()[1])
+    torch.distributed.destroy_process_group()
+    where = {"RANK": rank, "WORLD_SIZE": 2, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1"}
+    os.environ.update({name: str(value) for name, value in {**where, "MASTER_PORT": port}.items()})
+    with processes() as world, processes() as again:
+        assert world is again
+        found = {"ranks": world.everyones(world.rank), "local": (world.local_rank, world.local_size)}
+    found["threads"] = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+    torch.save(found, f"{folder}/torchruns.{rank}.pt")
 
 
 @pytest.fixture(scope="module")
@@ -239,6 +251,15 @@ def played(tmp_path_factory):
 def results(played):
     """What each scene returned, by rank."""
     return lambda scene: [torch.load(played / f"{scene.__name__}.{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+def test_processes_that_torchrun_started_join_and_leave_nothing_behind(played):
+    for rank in range(2):
+        found = torch.load(played / f"torchruns.{rank}.pt", weights_only=True)
+        assert found["ranks"] == [0, 1]
+        assert found["local"] == (0, 1)
+        # a thread of the group that is still there when Python ends may abort the program
+        assert not [name for name in found["threads"] if "gloo" in name]
 
 
 def test_loss_gradient_and_statistics_are_those_of_one_process(results):

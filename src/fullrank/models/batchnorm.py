@@ -43,6 +43,7 @@ def synchronise(module: nn.Module, device: torch.device) -> nn.Module:
 class CPUSyncBatchNorm(nn.SyncBatchNorm):
     """`torch.nn.SyncBatchNorm` for CPU tensors `(N, C, ...)`; N may differ between processes."""
 
+    @torch.compiler.disable  # talks to other processes
     def forward(self, input: Tensor) -> Tensor:
         """Normalise by the statistics of all processes in train mode, by the running ones in eval mode."""
         if not self.training:

@@ -24,6 +24,7 @@ from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn  # imported while there is a default group, it would keep that group: see `_leave`
 from torch import Tensor, nn
 
 from fullrank.errors import FullrankError, OtherProcessError
@@ -34,7 +35,7 @@ PATIENCE = timedelta(days=1)
 """How long processes wait for the main one to download, measure or write; that one has died they see at once."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class World:
     """The processes of a run, seen from one of them.
 
@@ -205,16 +206,18 @@ def processes() -> Iterator[World]:
     try:
         yield _current
     except (FullrankError, OSError):  # raised by all
-        _leave(joined)
+        _leave(_current, joined)
         raise
     else:
         # After anything else there is no leaving in order, which waits for the others: torchrun ends them.
-        _leave(joined)
+        _leave(_current, joined)
     finally:
         _current = None
 
 
-def _leave(joined: bool) -> None:
+def _leave(world: World, joined: bool) -> None:
+    """End the groups and their threads, which end with the last reference and may abort a program that ends first."""
+    world.control = None  # some libraries keep tracebacks, and with them this object
     if not joined:
         dist.destroy_process_group()
 

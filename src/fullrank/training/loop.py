@@ -294,7 +294,7 @@ def _run(
             record.add(world.mean(output.loss))
             progress.step(step)
             if last or step % config.monitor.log_every == 0:
-                world.on_main(log, lr, world.gather(output.embedding))
+                world.on_main(log, lr, world.gather(output.embedding.float()))
             if last or step % config.monitor.measure_every == 0:
                 world.on_main(measure)
             stop = world.largest(caught.get("signal", 0))  # a signal to one process stops all after the same step
