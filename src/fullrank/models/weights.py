@@ -8,6 +8,7 @@ projector or a classifier on top. `read_weights` reads any such file into one fl
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import pickle
 import re
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -96,7 +98,8 @@ def read_pickle(path: Path) -> Any:
 
     Raises:
         DamagedError: The file is empty, cut short or overwritten, or `torch.save` did not write it.
-        ForeignError: It holds anything but tensors, numbers, text, lists and dictionaries.
+        ForeignError: It holds anything but tensors, numbers (numpy's too), text, lists, dictionaries and
+            `argparse.Namespace`, in which DINO's and MAE's code keeps its arguments.
     """
     damaged = f"{path} is damaged, cut short or overwritten (or torch.save did not write it): copy or save it again"
     with open(path, "rb") as file:
@@ -105,7 +108,8 @@ def read_pickle(path: Path) -> Any:
         _check_container(path, start)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # on the version of the pickle, which is read or refused
-            return torch.load(path, map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals(_harmless()):
+                return torch.load(path, map_location="cpu", weights_only=True)
     except (FullrankError, MemoryError):
         raise
     except pickle.UnpicklingError as error:
@@ -158,6 +162,14 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], *, prefix: str
 
 
 # reading
+
+
+def _harmless() -> list[Any]:
+    """Return what may be made beside tensors: it holds data, and making it runs nothing else."""
+    scalar = np.float64(0).__reduce__()[0]  # under its name of numpy 2 and of numpy 1
+    numbers = [type(np.dtype(kind)) for kind in ("bool", "int32", "int64", "float32", "float64")]
+    names = ("numpy._core.multiarray.scalar", "numpy.core.multiarray.scalar")
+    return [argparse.Namespace, np.dtype, *numbers, *((scalar, name) for name in names)]
 
 
 def _check_container(path: Path, start: bytes) -> None:
