@@ -23,6 +23,7 @@ from fullrank.data.batches import ViewLoader
 from fullrank.data.images import UnreadableImageError
 from fullrank.errors import FullrankError
 from fullrank.models.batchnorm import synchronise
+from fullrank.models.methods import METHODS
 from fullrank.training import loop, machine, setup
 from fullrank.training.checkpoint import find_checkpoint, read_checkpoint
 from fullrank.training.config import MachineConfig, OptimConfig, to_dict
@@ -31,6 +32,7 @@ from fullrank.training.loop import resume, train
 from fullrank.training.runs import METRICS, SPECTRA, read_run
 from tests.processes import run_in_two
 from tests.training.test_loop import assert_same_run, stop_after, wait_for_lines
+from tests.training.test_methods import small
 from tests.training.tiny import quiet, tiny
 
 CPU = torch.device("cpu")
@@ -49,32 +51,42 @@ def in_float64():
         yield
 
 
-def build():
-    """A method and the views of a batch of 16, in float64."""
-    config, data = setup.open_data(tiny(machine=EXACT))
+def build(name, folder):
+    """A method and the views of some steps' batches, in float64."""
+    config, data = setup.open_data(small(name, folder / "teacher", machine=EXACT))
     method = setup.build_method(config).double()
     order = setup.build_order(config, len(data.train))
-    return method, lambda world: next(ViewLoader(data.train, order, views.recipe("cifar"), 16, **world)(3))
+    return method, lambda world: ViewLoader(data.train, order, views.recipe("cifar"), 16, **world)(1)
 
 
-def gradients_of(method, batch, world=ALONE):
-    """The loss, the gradients, and the batch-norm statistics after one step."""
-    with in_float64():
-        output = method.train()(batch.first.double(), batch.second.double())
-    output.loss.backward()
-    world.average_gradients(method)
-    return {
-        "loss": world.mean(output.loss.detach()),
-        "embedding": world.gather(output.embedding),
-        **{f"gradient.{name}": parameter.grad for name, parameter in method.named_parameters()},
-        **{f"buffer.{name}": buffer for name, buffer in method.named_buffers()},
-    }
+def trained(method, batches, world=ALONE):
+    """What two steps of plain gradient descent compute: losses, embeddings, gradients; then the state."""
+    found = {}
+    method.train()
+    for number, batch in zip(range(2), batches, strict=False):
+        method.zero_grad()
+        with in_float64():
+            output = method(batch.first.double(), batch.second.double())
+        output.loss.backward()
+        world.average_gradients(method)
+        found[f"loss {number}"] = world.mean(output.loss.detach())
+        found[f"embedding {number}"] = world.gather(output.embedding)
+        slopes = {key: p.grad.clone() for key, p in method.named_parameters() if p.grad is not None}
+        found |= {f"gradient {number} {key}": slope for key, slope in slopes.items()}
+        with torch.no_grad():
+            for key, parameter in method.named_parameters():
+                parameter -= 0.01 * slopes.get(key, torch.zeros(()))
+        method.after_step(number, 2)
+    return found | method.state_dict()
 
 
-def same_gradients(world, folder):
-    method, batch = build()
-    synchronise(method, CPU)
-    return gradients_of(method, batch({"rank": world.rank, "world_size": world.size}), world)
+def all_methods(world, folder):
+    found = {}
+    for name in METHODS:
+        method, batches = build(name, folder)
+        synchronise(method, CPU)
+        found[name] = trained(method, batches({"rank": world.rank, "world_size": world.size}), world)
+    return found
 
 
 def exact_run(world, folder):
@@ -206,7 +218,7 @@ def going_on_alone(world, folder):
 
 
 SCENES = (
-    same_gradients,
+    all_methods,
     exact_run,
     interrupted_run,
     stopped_run,
@@ -243,6 +255,7 @@ def _process(rank, folder):
 def played(tmp_path_factory):
     """The folder of two processes' runs."""
     folder = tmp_path_factory.mktemp("played")
+    train(tiny(steps=1, seed=1, image_size=16, out=folder / "teacher"), console=quiet())
     run_in_two(_process, folder)
     return folder
 
@@ -262,14 +275,15 @@ def test_processes_that_torchrun_started_join_and_leave_nothing_behind(played):
         assert not [name for name in found["threads"] if "gloo" in name]
 
 
-def test_loss_gradient_and_statistics_are_those_of_one_process(results):
-    method, batch = build()
-    alone = gradients_of(method, batch({}))
-    assert max(value.abs().max() for name, value in alone.items() if name.startswith("gradient")) > 1e-3
-    for found in results(same_gradients):
-        assert found.keys() == alone.keys()
-        for name, value in alone.items():
-            torch.testing.assert_close(found[name], value, rtol=1e-10, atol=1e-10, msg=name)
+@pytest.mark.parametrize("name", METHODS)
+def test_losses_gradients_and_state_are_those_of_one_process(played, results, name):
+    method, batches = build(name, played)
+    alone = trained(method, batches({}))
+    assert max(value.abs().max() for key, value in alone.items() if key.startswith("gradient")) > 1e-3
+    for found in results(all_methods):
+        assert found[name].keys() == alone.keys()
+        for key, value in alone.items():
+            torch.testing.assert_close(found[name][key], value, rtol=1e-10, atol=1e-10, msg=key)
 
 
 def assert_close_records(a, b, rel):
