@@ -148,7 +148,9 @@ def test_random_weights_are_recognised_told_or_not():
 
 
 def test_layer_is_named():
-    assert judge(Spectrum(torch.ones(8), {"layer": "embedding"})).layer == "embedding"
+    assert judge(Spectrum(torch.ones(8), {"layer": "backbone"})).layer == "backbone"
+    assert "this is a projector's" in judge(Spectrum(torch.ones(8), {"layer": "projector"})).text
+    assert "projector" not in judge(Spectrum(torch.ones(8))).text
 
 
 def test_all_but_one_dead_is_collapsed():

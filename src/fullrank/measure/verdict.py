@@ -219,6 +219,8 @@ def judge(
                 confidence, certainty = "medium", "whether so small a variation is of use a spectrum does not show"
         if level == "healthy" and (seen.dim < spectrum.dim or spectrum.dim == 1):
             level = "unclear"
+        if spectrum.protocol.get("layer") == "projector":
+            cautions = (*cautions, "the bands are of backbones' outputs, and this is a projector's")
         reasons = (*reasons, *cautions)
     if untrained:
         level, reasons = "untrained", ("its weights are random, which says nothing about any training", *reasons)
