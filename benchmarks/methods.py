@@ -23,9 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from fullrank.errors import FullrankError, nearest
+from fullrank.report.side import flatten
+from fullrank.training.config import to_dict
 from fullrank.training.presets import LAB, preset
 from fullrank.training.runs import CONFIG, RunRecord, read_run
 
+_OF_THE_MACHINE = ("hold", "data_dir", "out", "machine.device", "machine.precision", "machine.workers")
 SCORES = {"knn": "k-NN %", "auc": "AUC", "rankme": "RankMe", "heldout_loss": "held-out loss"}
 
 
@@ -47,15 +50,23 @@ class Job:
         if not (self.path / CONFIG).is_file():
             return False
         run = read_run(self.path)
-        wanted = {"method": self.method, "seed": self.seed}
-        wanted |= {"steps": int(self.arguments[self.arguments.index("--steps") + 1])}
-        wanted |= {"images": self.arguments[self.arguments.index("--images") + 1]}
-        for name, value in wanted.items():
-            if run.config[name] != value:
+        has = flatten(run.config)
+        for name, value in {**self.recipe(), **self.asked()}.items():
+            if value is not None and name not in _OF_THE_MACHINE and has.get(name) != value:
                 raise FullrankError(
-                    f"{self.path} holds a run of {name}={run.config[name]}, not {value}: choose another --out"
+                    f"{self.path} holds a run of {name}={has.get(name)}, not {value}: choose another --out"
                 )
         return run.summary is not None
+
+    def recipe(self) -> dict[str, Any]:
+        """Return the fields of the method's lab recipe, by dotted name; what it leaves open is None."""
+        return flatten(to_dict(preset(LAB[self.method])))
+
+    def asked(self) -> dict[str, Any]:
+        """Return the fields that the command line asks for, as a run's configuration has them."""
+        given = dict(zip(self.arguments[::2], self.arguments[1::2], strict=True))
+        fields: dict[str, Any] = {name.removeprefix("--").replace("-", "_"): value for name, value in given.items()}
+        return {name: int(value) if value.isdigit() else value for name, value in fields.items()}
 
     def run(self) -> int:
         """Train or go on, and return the exit code; what it prints goes to a file beside the run."""
@@ -121,7 +132,8 @@ def write_table(jobs: list[Job], out: Path) -> str:
     caption = (
         f"{c['backbone']['name']} of width {c['backbone']['width']:g}, {c['image_size']} x {c['image_size']}, "
         f"{c['steps']:,} steps of {c['batch_size']} images of {Path(c['images']).name}; "
-        f"k-NN with k = {c['monitor']['knn_k']}; mean and standard deviation over seeds. {e.get('gpu', e['cpu'])}, "
+        f"k-NN with k = {c['monitor']['knn_k']} among {c['monitor']['images']:,} images; losses of different methods "
+        f"do not compare; mean and standard deviation over seeds. {e.get('gpu', e['cpu'])}, "
         f"{e['threads']} thread a run, {c['machine']['precision']}, torch {e['torch']}, timm {e['timm']}, "
         f"Python {e['python']}, fullrank {e['fullrank']}."
     )
@@ -139,14 +151,17 @@ def _row(job: Job, run: RunRecord) -> dict[str, Any]:
         "seed": job.seed,
         "run": str(job.path),
         "steps": run.config["steps"],
-        "scores": {name: measured[-1][name] for name in SCORES},
-        "random_weights": {name: measured[0][name] for name in SCORES},
+        "scores": {name: measured[-1].get(name) for name in SCORES},
+        "random_weights": {name: measured[0].get(name) for name in SCORES},
         "images_per_second": statistics.median(record["images_per_second"] for record in run.timing),
         "seconds": run.timing[-1]["seconds"],
     }
 
 
-def _mean(name: str, values: list[float]) -> str:
+def _mean(name: str, found: list[float | None]) -> str:
+    values = [value for value in found if value is not None]
+    if not values:
+        return "–"
     scale, digits = {"knn": (100, 1), "rankme": (1, 1), "auc": (1, 3)}.get(name, (1, 3))
     text = f"{scale * statistics.mean(values):.{digits}f}"
     return text if len(values) == 1 else f"{text} ± {scale * statistics.stdev(values):.{digits}f}"

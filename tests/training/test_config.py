@@ -8,6 +8,7 @@ from fullrank.models.methods import METHODS
 from fullrank.models.methods.base import coefficients, fill
 from fullrank.training.config import (
     BackboneConfig,
+    LossConfig,
     MonitorConfig,
     OptimConfig,
     TrainConfig,
@@ -82,6 +83,12 @@ def test_a_missing_file_is_named(tmp_path):
         ({"optim": OptimConfig(base_lr=-1)}, "optim.base_lr must not be negative, got -1"),
         ({"optim": OptimConfig(weight_decay=float("nan"))}, "optim.weight_decay must not be negative, got nan"),
         ({"optim": OptimConfig(warmup_steps=1500)}, "optim.warmup_steps=1500 leaves none of the 1500 steps"),
+        ({"optim": OptimConfig(base_lr=float("inf"))}, "optim.base_lr must be a finite number, got inf"),
+        ({"optim": OptimConfig(momentum=1.0)}, "optim.momentum must be at least 0 and below 1, got 1.0"),
+        ({"optim": OptimConfig(momentum=float("nan"))}, "optim.momentum must be a finite number, got nan"),
+        ({"optim": OptimConfig(cosine_every=5004)}, "would not fall once in 1500 steps; give the steps of an epoch"),
+        ({"loss": LossConfig(temperature=0.0)}, "loss.temperature must be above 0"),
+        ({"loss": LossConfig(mu=0.0)}, "loss.mu must be above 0"),
         ({"monitor": MonitorConfig(log_every=0)}, "monitor.log_every must be at least 1, got 0"),
     ],
 )

@@ -418,6 +418,8 @@ def test_each_process_takes_a_gpu_of_its_own(monkeypatch):
     assert machine.choose_device("cpu", second) == CPU
     assert machine.choose_device("auto", ALONE) == torch.device("cuda")
     assert machine.choose_device("cuda:1", World(rank=1, size=2, local_size=1)) == torch.device("cuda:1")
+    # one process a machine: torch.cuda.set_device wants a number
+    assert machine.choose_device("auto", World(rank=1, size=2, local_size=1)) == torch.device("cuda:0")
     with pytest.raises(FullrankError, match="2 processes cannot share cuda:1: --machine.device cuda gives each"):
         machine.choose_device("cuda:1", second)
     with pytest.raises(FullrankError, match="3 processes were started on a machine of 2 GPUs: .*--nproc-per-node 2"):

@@ -11,7 +11,7 @@ import fullrank
 from fullrank.errors import FullrankError
 from fullrank.models.backbones import backbone
 from fullrank.models.methods import METHODS
-from fullrank.training import loop, setup
+from fullrank.training import loop, measuring, setup
 from fullrank.training.checkpoint import read_checkpoint, save_checkpoint
 from fullrank.training.config import (
     BackboneConfig,
@@ -24,6 +24,7 @@ from fullrank.training.config import (
     to_dict,
 )
 from fullrank.training.loop import resume, train
+from fullrank.training.measuring import Measurer
 from fullrank.training.runs import METRICS, SPECTRA, read_run
 from tests.training.tiny import quiet, tiny
 
@@ -172,6 +173,22 @@ def test_held_out_losses_that_compare_images_are_of_whole_batches(tmp_path, teac
     assert (runs["simclr"]["n"], runs["simclr"]["batch"]) == (256, 256)
     assert runs["simsiam"]["n"] == 300
     assert "batch" not in runs["simsiam"]
+    assert (runs["simclr"]["batches"], runs["simclr"]["dimensions"], runs["simclr"]["normalize"]) == (
+        "shuffled",
+        12,
+        "none",
+    )
+
+
+def test_held_out_batches_are_mixed_where_their_images_are_told_apart(tmp_path, teacher, monkeypatch):
+    """A set that is sorted by class would make batches of one class, whose negatives are hard."""
+    config, data = setup.open_data(small("simclr", teacher))
+    monkeypatch.setattr(measuring, "load_view_pairs", lambda *a, **k: (torch.arange(40), torch.arange(40)))
+    mixed = [Measurer(replace(config, method=method), data, torch.device("cpu")).pairs for method in ("simclr", "byol")]
+    assert not torch.equal(mixed[0][0], torch.arange(40))
+    assert torch.equal(mixed[0][0], mixed[0][1])  # both views of an image stay together
+    assert torch.equal(mixed[0][0].sort().values, torch.arange(40))
+    assert torch.equal(mixed[1][0], torch.arange(40))
 
 
 def test_load_gives_the_online_encoder_and_not_its_average(tmp_path, teacher):

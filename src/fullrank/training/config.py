@@ -6,6 +6,7 @@ This module imports nothing heavy: `fullrank --help` is made from it.
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -89,6 +90,8 @@ class TargetConfig:
 
     momentum: float | None = None
     """First momentum of the moving average that is the target of byol and mocov3; it rises to 1 along a cosine."""
+    constant_momentum: bool | None = None
+    """Keep that momentum as it is, as [Li22]'s code does unless told otherwise."""
     queue: int | None = None
     """Embeddings that nnsiam looks for nearest neighbours in; a multiple of the batch."""
     teacher: str | None = None
@@ -262,6 +265,15 @@ class TrainConfig:
         for name, value in not_negative.items():
             if not value >= 0:  # also refuses NaN
                 raise FullrankError(f"{name} must not be negative, got {value}")
+        numbers = {
+            f"{section}.{name}": value
+            for section in ("optim", "loss", "target")
+            for name, value in vars(getattr(self, section)).items()
+            if isinstance(value, float)
+        }
+        for name, value in numbers.items():
+            if not math.isfinite(value):
+                raise FullrankError(f"{name} must be a finite number, got {value}")
         if self.image_size is not None and self.image_size < 4:
             raise FullrankError(f"image_size must be at least 4, got {self.image_size}")
         if self.hold == "chunks" and self.order != "single-pass":
@@ -276,6 +288,13 @@ class TrainConfig:
             raise FullrankError(
                 f"optim.warmup_steps={self.optim.warmup_steps} leaves none of the {self.steps} steps to train"
             )
+        if not 0 <= self.optim.momentum < 1:
+            raise FullrankError(f"optim.momentum must be at least 0 and below 1, got {self.optim.momentum}")
+        if 1 < self.optim.cosine_every >= self.steps - self.optim.warmup_steps:
+            raise FullrankError(
+                f"optim.cosine_every={self.optim.cosine_every} steps is an epoch of another set, batch or length: the "
+                f"learning rate would not fall once in {self.steps} steps; give the steps of an epoch, or 1"
+            )
         shares = {
             "optim.final_lr": self.optim.final_lr,
             "target.momentum": self.target.momentum,
@@ -284,8 +303,9 @@ class TrainConfig:
         for name, share in shares.items():
             if share is not None and not 0 <= share <= 1:
                 raise FullrankError(f"{name} must be in [0, 1], got {share}")
-        if self.loss.temperature == 0:
-            raise FullrankError("loss.temperature must be above 0: similarities are divided by it")
+        for name in ("temperature", "mu", "eps"):
+            if getattr(self.loss, name, None) == 0:
+                raise FullrankError(f"loss.{name} must be above 0: the loss divides by it, or by its root")
         if self.optim.bias_lr is not None and self.optim.base_lr == 0:
             raise FullrankError("optim.bias_lr is a share of optim.base_lr in every step, which is 0: raise it")
         if not 0 < self.subset <= 1:

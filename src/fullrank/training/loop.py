@@ -221,6 +221,7 @@ def _run(
         step = state["step"]
         with world.together():
             _restore(method, optimizer, state)
+            del state["model"], state["optimizer"]  # a copy of both, for as long as the run lasts
         console.print(f"going on with {folder.path} from step {step}", soft_wrap=True, highlight=False)
     else:
         console.print(

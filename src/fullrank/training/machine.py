@@ -31,8 +31,10 @@ def choose_device(name: str, world: World = ALONE) -> torch.device:
         raise FullrankError(f"device {name!r} is not supported: use auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
         raise FullrankError(f"there is no {name} here ({torch.cuda.device_count()} GPUs): use --machine.device cpu")
-    if device.type == "cpu" or world.local_size == 1:
+    if device.type == "cpu" or world.size == 1:
         return device
+    if world.local_size == 1:  # one process on each of several machines: they exchange by a GPU of a number
+        return device if device.index is not None else torch.device("cuda", world.local_rank)
     if device.index is not None:
         raise FullrankError(
             f"{world.local_size} processes cannot share {name}: --machine.device cuda gives each a GPU of its own"

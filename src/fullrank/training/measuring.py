@@ -58,6 +58,10 @@ class Measurer:
             self.pairs = load_view_pairs(
                 data.held_out, indices, recipes, size, seed=HELD_OUT_SEED, step=HELD_OUT_STEP, unreadable=self._skip
             )
+            if METHODS[config.method].across_images:
+                # A batch is what its images are told apart from: sets are often sorted by class.
+                mixed = torch.randperm(len(self.pairs[0]), generator=torch.Generator().manual_seed(HELD_OUT_SEED))
+                self.pairs = (self.pairs[0][mixed], self.pairs[1][mixed])
             if data.held_out.labels is not None and self.train_labels is not None:
                 self.queries, chosen = load_for_eval(data.held_out, indices, size, self._skip)
                 self.query_labels = data.held_out.labels[chosen]
@@ -106,7 +110,16 @@ class Measurer:
                 "loss": config.method,
                 **coefficients,
                 **({"teacher": config.target.teacher} if config.target.teacher else {}),
-                **({"batch": min(_BATCH, self._compared())} if across else {}),
+                **({"batch": min(_BATCH, self._compared()), "batches": "shuffled"} if across else {}),
+                **{
+                    key: value
+                    for key, value in {
+                        "dimensions": config.heads.projector_out,
+                        "normalize": config.heads.normalize,
+                        "queue": config.target.queue,
+                    }.items()
+                    if value is not None
+                },
                 "images": config.eval_images or config.images,
                 "split": "held out",
                 "n": self._compared(),

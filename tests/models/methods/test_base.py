@@ -53,7 +53,7 @@ def test_what_a_method_does_not_have_is_named_with_what_it_has():
         ({"name": "simsiam", "normalize": "simclr"}, "method=simsiam has no heads.normalize"),
         ({"name": "distill", "projector_out": 8}, "it takes nothing of heads$"),
         ({"name": "simclr", "target": {"teacher": "runs/x"}}, r"method=simclr has no target.teacher \(got runs/x\)"),
-        ({"name": "byol", "target": {"queue": 64}}, "it takes target.momentum$"),
+        ({"name": "byol", "target": {"queue": 64}}, "it takes target.momentum, target.constant_momentum$"),
         ({"name": "simclr", "projector_out": 1}, "heads.projector_out=1 leaves embeddings of one dimension"),
         ({"name": "simsiam", "projector_out": 1, "predictor_hidden": 1}, "heads.projector_out=1 leaves"),
     ):

@@ -211,3 +211,27 @@ def test_the_averages_batch_statistics_are_of_the_batches_it_sees():
     mine, theirs = model.backbone.bn1.running_var, model.target.backbone.bn1.running_var
     assert (theirs > 2 * mine - 1).all()
     assert not torch.allclose(mine, theirs)
+
+
+def test_neighbours_are_looked_up_in_full_precision():
+    """Under autocast to bf16 nearly equal cosines would tie, and the place in the queue would decide."""
+    torch.manual_seed(0)
+    nnsiam = method("nnsiam", target={"queue": 60})
+    z = 1 + 0.01 * torch.randn(6, nnsiam.queue.shape[1])
+    nnsiam.queue.copy_(torch.nn.functional.normalize(1 + 0.01 * torch.randn_like(nnsiam.queue), dim=1))
+    exact = nnsiam.nearest(z)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(nnsiam.nearest(z), exact)
+        coarse = nnsiam.queue[(z @ nnsiam.queue.T).argmax(dim=1)]
+    assert not torch.equal(coarse, exact)
+
+
+def test_the_momentum_may_stay_as_it_is():
+    for constant, expected in ((True, 0.5), (False, 0.75)):
+        byol = method("byol", target={"momentum": 0.5, "constant_momentum": constant})
+        weight, mean = next(byol.backbone.parameters()), next(byol.target.parameters())
+        with torch.no_grad():
+            weight.add_(1)
+        before = mean.clone()
+        byol.after_step(2, 4)
+        torch.testing.assert_close(mean, before + (1 - expected) * (weight - before))

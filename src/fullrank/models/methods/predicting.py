@@ -98,7 +98,8 @@ class NNSiam(SimSiam):
     @torch.no_grad()
     def nearest(self, z: Tensor) -> Tensor:
         """Return the row of the queue that has the greatest cosine with each row of z, `(N, M)`."""
-        return self.queue[(z.to(self.queue.dtype) @ self.queue.T).argmax(dim=1)]
+        with torch.autocast(z.device.type, enabled=False):  # which would compare in half precision, with many ties
+            return self.queue[(z.to(self.queue.dtype) @ self.queue.T).argmax(dim=1)]
 
     @torch.no_grad()
     def enqueue(self, z: Tensor) -> None:
@@ -136,7 +137,7 @@ class BYOL(Method):
     @classmethod
     def own_target(cls) -> TargetConfig:
         """Return the paper's momentum."""
-        return TargetConfig(momentum=cls.own_momentum)
+        return TargetConfig(momentum=cls.own_momentum, constant_momentum=False)
 
     def forward(self, first: Tensor, second: Tensor) -> Output:
         """Compute the loss of both directions."""
@@ -150,7 +151,8 @@ class BYOL(Method):
     def after_step(self, step: int, steps: int) -> None:
         """Move the target towards the online weights."""
         assert self.target_config.momentum is not None
-        share = 1 - target_momentum(step, steps, self.target_config.momentum)
+        first = self.target_config.momentum
+        share = 1 - (first if self.target_config.constant_momentum else target_momentum(step, steps, first))
         online = (*self.backbone.parameters(), *self.projector.parameters())
         for mean, weight in zip(self.target.parameters(), online, strict=True):
             mean.lerp_(weight, share)

@@ -76,12 +76,19 @@ def _li22_vit(blocks: int, attention_heads: int) -> TrainConfig:
 
 
 def _averaging(
-    method: str, name: str, *, epochs: int, crop_min: float, momentum: float, optim: OptimConfig
+    method: str,
+    name: str,
+    *,
+    epochs: int,
+    crop_min: float,
+    momentum: float,
+    optim: OptimConfig,
+    constant_momentum: bool | None = None,
 ) -> TrainConfig:
     """BYOL and MoCo-v3: batch 4096, LARS, 10 epochs of warm-up, BYOL's two views, 4096 inside heads and 256 out."""
     config = _imagenet(method, name, epochs=epochs, batch_size=4096, optim=optim, warmup_epochs=10)
     heads = HeadsConfig(projector_hidden=4096, projector_out=256, projector_layers=2, predictor_hidden=4096)
-    target = TargetConfig(momentum=momentum)
+    target = TargetConfig(momentum=momentum, constant_momentum=constant_momentum)
     return replace(config, views="byol", crop_min=crop_min, heads=heads, target=target)
 
 
@@ -127,10 +134,12 @@ IMAGENET: dict[str, TrainConfig] = {
     # [Li22] section 5.2: the defaults of their code, for the commands of the paper are not published. The batch is
     # that of MoCo-v3's code.
     "byol-resnet18-imagenet": _averaging(
-        "byol", "resnet18", epochs=100, crop_min=0.08, momentum=0.99, optim=_MOCOV3_LARS
+        "byol", "resnet18", epochs=100, crop_min=0.08, momentum=0.99, optim=_MOCOV3_LARS, constant_momentum=True
     ),
     "mocov3-resnet18-imagenet": replace(
-        _averaging("mocov3", "resnet18", epochs=100, crop_min=0.08, momentum=0.99, optim=_MOCOV3_LARS),
+        _averaging(
+            "mocov3", "resnet18", epochs=100, crop_min=0.08, momentum=0.99, optim=_MOCOV3_LARS, constant_momentum=True
+        ),
         loss=LossConfig(temperature=1.0),
     ),
     # [Garrido23] section 5: SimCLR tuned to 68.6 %: temperature 0.15, base rate 0.5, VICReg's projector 8192-8192-512.
