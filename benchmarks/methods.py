@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fullrank.config import to_dict
 from fullrank.errors import FullrankError, nearest
 from fullrank.report.side import flatten
-from fullrank.training.config import to_dict
 from fullrank.training.presets import LAB, preset
 from fullrank.training.runs import CONFIG, RunRecord, read_run
 

@@ -20,9 +20,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from fullrank.config import TrainConfig
 from fullrank.data.randomness import Purpose, random_bits
 from fullrank.training import setup
-from fullrank.training.config import TrainConfig
 from fullrank.training.machine import environment
 from fullrank.training.optim import build_optimizer, set_learning_rate
 from fullrank.training.presets import preset

@@ -12,7 +12,7 @@ import yaml
 
 import fullrank
 from fullrank.cli import main
-from fullrank.training.config import to_dict
+from fullrank.config import to_dict
 from fullrank.training.runs import read_run
 from tests.training.tiny import tiny
 

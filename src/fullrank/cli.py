@@ -14,9 +14,9 @@ from typing import Annotated
 import tyro
 
 from fullrank._version import __version__
+from fullrank.config import TrainConfig, read_config
 from fullrank.errors import FullrankError, OtherProcessError
 from fullrank.inspection.options import Options
-from fullrank.training.config import TrainConfig, read_config
 from fullrank.training.presets import PRESETS
 from fullrank.training.presets import preset as named_preset
 

@@ -9,9 +9,9 @@ from typing import Literal
 from rich.console import Console
 from rich.table import Table
 
+from fullrank.config import TrainConfig
 from fullrank.errors import FullrankError
 from fullrank.report.page import write_report
-from fullrank.training.config import TrainConfig
 from fullrank.training.loop import train
 from fullrank.training.presets import preset
 from fullrank.training.runs import RunRecord, read_run

@@ -18,6 +18,7 @@ import yaml
 from rich.console import Console
 
 from fullrank import cli
+from fullrank.config import MachineConfig, OptimConfig, to_dict
 from fullrank.data import views
 from fullrank.data.batches import ViewLoader
 from fullrank.data.images import UnreadableImageError
@@ -26,7 +27,6 @@ from fullrank.models.batchnorm import synchronise
 from fullrank.models.methods import METHODS
 from fullrank.training import loop, machine, setup
 from fullrank.training.checkpoint import find_checkpoint, read_checkpoint
-from fullrank.training.config import MachineConfig, OptimConfig, to_dict
 from fullrank.training.distributed import ALONE, World, processes
 from fullrank.training.loop import resume, train
 from fullrank.training.runs import METRICS, SPECTRA, read_run

@@ -18,10 +18,10 @@ import torch
 import yaml
 from rich.console import Console
 
+from fullrank.config import MachineConfig, OptimConfig, read_config, to_dict
 from fullrank.errors import FullrankError
 from fullrank.training import loop
 from fullrank.training.checkpoint import find_checkpoint, read_checkpoint
-from fullrank.training.config import MachineConfig, OptimConfig, read_config, to_dict
 from fullrank.training.loop import resume, train
 from fullrank.training.runs import METRICS, SPECTRA, RunFolder, read_run
 from tests.training.tiny import quiet, tiny

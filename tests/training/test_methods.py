@@ -8,12 +8,7 @@ import yaml
 from safetensors.torch import save_file
 
 import fullrank
-from fullrank.errors import FullrankError
-from fullrank.models.backbones import backbone
-from fullrank.models.methods import METHODS
-from fullrank.training import loop, measuring, setup
-from fullrank.training.checkpoint import read_checkpoint, save_checkpoint
-from fullrank.training.config import (
+from fullrank.config import (
     BackboneConfig,
     HeadsConfig,
     LossConfig,
@@ -23,6 +18,11 @@ from fullrank.training.config import (
     read_config,
     to_dict,
 )
+from fullrank.errors import FullrankError
+from fullrank.models.backbones import backbone
+from fullrank.models.methods import METHODS
+from fullrank.training import loop, measuring, setup
+from fullrank.training.checkpoint import read_checkpoint, save_checkpoint
 from fullrank.training.loop import resume, train
 from fullrank.training.measuring import Measurer
 from fullrank.training.runs import METRICS, SPECTRA, read_run

@@ -4,8 +4,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from fullrank.config import OptimConfig
 from fullrank.training import setup
-from fullrank.training.config import OptimConfig
 from fullrank.training.optim import build_optimizer, learning_rate, set_learning_rate
 from tests.training.tiny import tiny
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from fullrank.training.config import BackboneConfig, HeadsConfig, MachineConfig, MonitorConfig, TrainConfig
+from fullrank.config import BackboneConfig, HeadsConfig, MachineConfig, MonitorConfig, TrainConfig
 
 TINY = TrainConfig(
     subset=0.15,

@@ -20,6 +20,7 @@ import torch
 from timm.data import create_transform, resolve_model_data_config
 from torch import Tensor, nn
 
+from fullrank.config import TrainConfig, from_dict
 from fullrank.data import views
 from fullrank.data.images import Images
 from fullrank.data.still import eval_blocks, transformed_blocks
@@ -29,7 +30,6 @@ from fullrank.models.backbones import RESNETS, Stem, backbone, width_of
 from fullrank.models.methods import Method
 from fullrank.models.weights import load_weights, read_weights
 from fullrank.training.checkpoint import find_checkpoint, load, read_checkpoint
-from fullrank.training.config import TrainConfig, from_dict
 from fullrank.training.setup import build_backbone, build_method
 
 UNTRAINED_SEED = 0

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fullrank.config import TrainConfig
 from fullrank.data import views
 from fullrank.data.images import NAMES, Images, open_images
 from fullrank.data.matrices import open_matrix
@@ -28,7 +29,6 @@ from fullrank.measure.quality import clid
 from fullrank.measure.spectrum import Spectrum
 from fullrank.measure.verdict import ENOUGH, judge
 from fullrank.text import tails
-from fullrank.training.config import TrainConfig
 from fullrank.training.machine import choose_device, float32_on
 
 FEWEST_IMAGES = 5_000

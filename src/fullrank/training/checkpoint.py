@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from fullrank.config import TrainConfig, from_dict
 from fullrank.errors import FullrankError
 from fullrank.models.weights import DamagedError, ForeignError, read_pickle
-from fullrank.training.config import TrainConfig, from_dict
 from fullrank.training.runs import CONFIG, atomic_path
 
 FORMAT = "fullrank checkpoint"

@@ -23,6 +23,7 @@ from rich.console import Console
 from torch import Tensor
 from torch.optim import Optimizer
 
+from fullrank.config import TrainConfig, differences, read_config, to_dict
 from fullrank.data.batches import ViewLoader
 from fullrank.data.randomness import Purpose, random_bits
 from fullrank.errors import FullrankError
@@ -30,7 +31,6 @@ from fullrank.models.batchnorm import synchronise
 from fullrank.models.methods import Method
 from fullrank.training import setup
 from fullrank.training.checkpoint import list_checkpoints, read_checkpoint, save_checkpoint
-from fullrank.training.config import TrainConfig, differences, read_config, to_dict
 from fullrank.training.distributed import World, processes
 from fullrank.training.machine import environment
 from fullrank.training.measuring import Measurer

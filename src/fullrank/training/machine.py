@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from fullrank._version import __version__
+from fullrank.config import MachineConfig
 from fullrank.errors import FullrankError
-from fullrank.training.config import MachineConfig
 from fullrank.training.distributed import ALONE, World
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fullrank.config import TrainConfig
 from fullrank.data import views
 from fullrank.data.images import Images, UnreadableImageError
 from fullrank.data.still import load_for_eval, load_view_pairs, spread
@@ -18,7 +19,6 @@ from fullrank.errors import FullrankError
 from fullrank.measure.probes import knn_accuracy
 from fullrank.measure.spectrum import Spectrum, spectrum
 from fullrank.models.methods import METHODS, Method
-from fullrank.training.config import TrainConfig
 from fullrank.training.machine import float32_on
 from fullrank.training.setup import Data
 

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from fullrank.config import OptimConfig
 from fullrank.models.methods import Method
-from fullrank.training.config import OptimConfig
 
 LARS_TRUST = 0.001  # of MoCo-v3, VICReg and apex's LARC
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from fullrank.config import TrainConfig
 from fullrank.data import views
 from fullrank.data.memory import available_memory, gigabytes
 from fullrank.data.order import MultiplePass, Order
 from fullrank.models.methods import Method
 from fullrank.training import setup
-from fullrank.training.config import TrainConfig
 from fullrank.training.optim import learning_rate
 
 

@@ -11,7 +11,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from fullrank.training.config import TrainConfig
+from fullrank.config import TrainConfig
 
 
 class TrainingProgress:

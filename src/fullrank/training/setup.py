@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from fullrank.config import TrainConfig
 from fullrank.data import batches, holding, views
 from fullrank.data.images import NAMES, Images, UnreadableImageError, match_labels, open_images
 from fullrank.data.order import ORDERS, Order, subset
@@ -19,7 +20,6 @@ from fullrank.errors import FullrankError
 from fullrank.models.backbones import SMALL_IMAGE, backbone, pretrained_backbone
 from fullrank.models.methods import METHODS, Distillation, Method
 from fullrank.training.checkpoint import load
-from fullrank.training.config import TrainConfig
 from fullrank.training.distributed import ALONE, World
 from fullrank.training.machine import choose_device, choose_precision
 

@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
+from fullrank.config import HeadsConfig, LossConfig, TargetConfig, TrainConfig
 from fullrank.models.backbones import backbone
 from fullrank.models.methods import METHODS
-from fullrank.training.config import HeadsConfig, LossConfig, TargetConfig, TrainConfig
 
 WIDTH = 32
 BATCH = 6

@@ -11,9 +11,9 @@ from building import BATCH, method, views
 from torch import nn
 
 from fullrank import losses
+from fullrank.config import LossConfig, TrainConfig
 from fullrank.errors import FullrankError
 from fullrank.models.methods import METHODS
-from fullrank.training.config import LossConfig, TrainConfig
 
 
 def test_every_name_of_the_configuration_is_a_method():

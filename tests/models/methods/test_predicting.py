@@ -6,8 +6,8 @@ import torch
 from building import linears, method, views
 from torch import nn
 
+from fullrank.config import OptimConfig
 from fullrank.errors import FullrankError
-from fullrank.training.config import OptimConfig
 from fullrank.training.optim import build_optimizer
 
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from fullrank import losses
+from fullrank.config import HeadsConfig, LossConfig, TargetConfig, TrainConfig
 from fullrank.errors import FullrankError
 from fullrank.models import heads
 from fullrank.models.backbones import width_of
-from fullrank.training.config import HeadsConfig, LossConfig, TargetConfig, TrainConfig
 
 Section = TypeVar("Section", HeadsConfig, LossConfig, TargetConfig)
 

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fullrank import losses
+from fullrank.config import TargetConfig, TrainConfig
 from fullrank.data.views import IMAGENET_MEAN, IMAGENET_STD
 from fullrank.models.backbones import width_of
 from fullrank.models.methods.base import Method, Output
-from fullrank.training.config import TargetConfig, TrainConfig
 
 _EPS = 1e-6  # a feature of the teacher that is always 0 has no variance
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from fullrank import losses
+from fullrank.config import HeadsConfig, TrainConfig
 from fullrank.models.methods.base import Method, Output
-from fullrank.training.config import HeadsConfig, TrainConfig
 
 LOSSES: dict[str, Callable[..., Tensor]] = {
     "simclr": losses.info_nce,

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fullrank import losses
+from fullrank.config import HeadsConfig, TargetConfig, TrainConfig
 from fullrank.errors import FullrankError
 from fullrank.models import heads
 from fullrank.models.methods.base import Method, Output
-from fullrank.training.config import HeadsConfig, TargetConfig, TrainConfig
 
 
 class SimSiam(Method):

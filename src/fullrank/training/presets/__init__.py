@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from fullrank.config import TrainConfig
 from fullrank.errors import FullrankError, nearest
-from fullrank.training.config import TrainConfig
 from fullrank.training.presets.imagenet import IMAGENET
 from fullrank.training.presets.lab import LAB, SMALL
 

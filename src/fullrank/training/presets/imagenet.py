@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fullrank.training.config import (
+from fullrank.config import (
     BackboneConfig,
     HeadsConfig,
     LossConfig,

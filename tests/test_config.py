@@ -3,10 +3,7 @@ import dataclasses
 import pytest
 import yaml
 
-from fullrank.errors import FullrankError
-from fullrank.models.methods import METHODS
-from fullrank.models.methods.base import coefficients, fill
-from fullrank.training.config import (
+from fullrank.config import (
     BackboneConfig,
     LossConfig,
     MonitorConfig,
@@ -16,6 +13,9 @@ from fullrank.training.config import (
     read_config,
     to_dict,
 )
+from fullrank.errors import FullrankError
+from fullrank.models.methods import METHODS
+from fullrank.models.methods.base import coefficients, fill
 from fullrank.training.presets import LAB, PRESETS, preset
 from fullrank.training.setup import build_order
 
