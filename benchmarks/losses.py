@@ -111,7 +111,7 @@ WORK: dict[str, dict[str, Callable[[], Loss]]] = {
         "solo-learn": solo_vicreg,
     },
     "Barlow Twins": {
-        "fullrank": lambda: lambda z1, z2: losses.barlow_twins(z1, z2, lambda_=LAMBDA),
+        "fullrank": lambda: lambda z1, z2: losses.barlow_twins(z1, z2, lambd=LAMBDA),
         "authors' formula, M x M": lambda: direct_barlow,
         "lightly": lightly_barlow,
         "solo-learn": solo_barlow,

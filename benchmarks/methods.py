@@ -28,6 +28,7 @@ from typing import Any
 import torch
 
 from fullrank.config import to_dict
+from fullrank.data.images import open_images
 from fullrank.errors import FullrankError, nearest
 from fullrank.report.side import flatten
 from fullrank.training.presets import LAB, preset
@@ -214,6 +215,8 @@ def time_methods(methods: list[str], asked: argparse.Namespace) -> None:
     """Time steps of each method's recipe, and keep them in the folder."""
     torch.set_num_threads(1)
     speeds = read_speeds(asked.out)
+    # a step's time does not depend on how many images there are, and few are decoded sooner
+    share = min(1.0, 5000 / len(open_images(asked.images)))
     for method in methods:
         config = preset(LAB[method])
         target = config.target
@@ -222,7 +225,7 @@ def time_methods(methods: list[str], asked: argparse.Namespace) -> None:
         config = replace(
             config,
             images=asked.images,
-            subset=0.1,  # a step's time does not depend on how many images there are, and these are decoded sooner
+            subset=share,
             steps=TIMED_STEPS + WARM_UP,
             target=target,
             optim=replace(config.optim, warmup_steps=0),

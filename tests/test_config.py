@@ -13,6 +13,7 @@ from fullrank.config import (
     read_config,
     to_dict,
 )
+from fullrank.data.views import recipe
 from fullrank.errors import FullrankError
 from fullrank.models.methods import METHODS
 from fullrank.models.methods.base import coefficients, fill
@@ -176,12 +177,16 @@ def test_imagenet_presets_have_the_papers_heads_and_coefficients():
     assert preset("simclr-resnet50-imagenet").loss.temperature == 0.15
     assert preset("vicreg-resnet50-imagenet").optim.final_lr == 0.001
     barlow = preset("barlow-resnet50-imagenet")
-    assert (barlow.optim.bias_lr, barlow.optim.final_lr, barlow.loss.lambda_) == (0.0048, 0.001, 0.0051)
+    assert (barlow.optim.bias_lr, barlow.optim.final_lr, barlow.loss.lambd) == (0.0048, 0.001, 0.0051)
     vit = preset("simsiam-vit-small-depth3-imagenet").backbone
     assert (vit.blocks, vit.attention_heads, vit.positions, vit.frozen_patches) == (3, 6, "sincos", True)
     for name, config in PRESETS.items():
         if config.method in ("byol", "mocov3", "vicreg", "barlow", "simclr") and config.image_size == 224:
-            assert config.views == "byol", name
+            # MoCo-v3's code, and [Li22]'s, crop with torchvision's own interpolation; the others' bicubic
+            bilinear = name in ("mocov3-resnet50-imagenet", "mocov3-resnet18-imagenet", "byol-resnet18-imagenet")
+            assert config.views == ("mocov3" if bilinear else "byol"), name
+            for view in recipe(config.views):
+                assert view.interpolation == ("bilinear" if bilinear else "bicubic"), name
 
 
 def test_every_method_has_one_lab_recipe():

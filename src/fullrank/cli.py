@@ -14,7 +14,7 @@ from typing import Annotated
 import tyro
 
 from fullrank._version import __version__
-from fullrank.config import TrainConfig, read_config
+from fullrank.config import OptimConfig, TrainConfig, read_config
 from fullrank.errors import FullrankError, OtherProcessError
 from fullrank.inspection.options import Options
 from fullrank.training.presets import PRESETS
@@ -61,13 +61,29 @@ class Train:
         from fullrank.training.loop import resume, train
 
         if self.dry_run:
+            self._point_to_a_recipe()
             return self._print_plan()
         with processes() as world:
+            if world.main:
+                self._point_to_a_recipe()
             finished = train(self.run_config) if self.resume is None else resume(self.resume, self.run_config)
             if not finished.complete:
                 return 128 + (finished.signal or 0)  # as a shell reports a process that a signal ended
             world.on_main(_write_report, [finished.path], finished.path / "report.html")
         return 0
+
+    def _point_to_a_recipe(self) -> None:
+        """Say where a method's own rate is, when it would get SimSiam's, which is far too high for some."""
+        from fullrank.training.presets import LAB
+
+        config = self.run_config
+        chosen = self.preset is not None or self.config is not None or self.resume is not None
+        if not chosen and config.method != "simsiam" and config.optim == OptimConfig():
+            print(
+                f"{PROGRAM}: note: the learning rate, {config.optim.base_lr:g}, is SimSiam's; --preset "
+                f"{LAB[config.method]} has settings that were tried with {config.method}",
+                file=sys.stderr,
+            )
 
     def _print_plan(self) -> int:
         from rich.console import Console

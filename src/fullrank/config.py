@@ -76,12 +76,17 @@ class LossConfig:
     """Weight of the term that keeps dimensions spread out (embeddings, in vicreg-ctr)."""
     covariance: float | None = None
     """Weight of the term that keeps dimensions apart (embeddings, in vicreg-ctr)."""
-    lambda_: float | None = None
+    lambd: float | None = None
     """Weight of the off-diagonal correlations in barlow."""
     mu: float | None = None
     """Squared norm that spectral clips embeddings to."""
     eps: float | None = None
     """Squared distortion in tcr; what vicreg, its variants and barlow add to variances."""
+    toward: Literal["mean", "view"] | None = None
+    """Whether tcr pulls each view to the mean of both (EMP-SSL) or to the other one (NMCE, with eps .5, invariance 100:
+    what [Garrido23] mean by TCR)."""
+    center: Literal["dimensions", "embeddings"] | None = None
+    """What vicreg-ctr subtracts means from: each dimension, or each embedding ([Garrido23] eq. 13 to the letter)."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +129,8 @@ class OptimConfig:
     bias_lr: float | None = None
     """Base learning rate of biases and norms; base_lr when left out. Barlow Twins has another."""
     constant_predictor_lr: bool = True
-    """Keep the predictor's learning rate constant under every optimiser (simsiam and nnsiam; others have none)."""
+    """Keep the predictor's learning rate constant under every optimiser, in simsiam and nnsiam; those of byol and
+    mocov3 decay with the rest."""
 
 
 @dataclass(frozen=True)
@@ -207,8 +213,8 @@ class TrainConfig:
     """Chunks of single-pass, cumulative and hybrid orders."""
     switch: float = 0.4
     """Share of the steps after which hybrid goes from single pass to multiple pass."""
-    views: Literal["simsiam", "byol", "cifar"] = "cifar"
-    """Recipe of the random views."""
+    views: Literal["simsiam", "byol", "mocov3", "cifar"] = "cifar"
+    """Recipe of the random views: a paper's, or crops, flips and colours without blur (cifar)."""
     crop_min: float | None = None
     """Least share of the image's area that a crop covers; the recipe's when left out."""
 
@@ -247,6 +253,7 @@ class TrainConfig:
         }
         if self.image_size is not None:
             positive["image_size"] = self.image_size
+        positive |= {f"heads.{name}": value for name, value in vars(self.heads).items() if isinstance(value, int)}
         if self.machine.threads is not None:
             positive["machine.threads"] = self.machine.threads
         for name, value in positive.items():
@@ -258,7 +265,7 @@ class TrainConfig:
             "optim.weight_decay": self.optim.weight_decay,
             "optim.warmup_steps": self.optim.warmup_steps,
             "optim.bias_lr": self.optim.bias_lr or 0.0,
-            **{f"loss.{name}": value for name, value in vars(self.loss).items() if value is not None},
+            **{f"loss.{name}": value for name, value in vars(self.loss).items() if isinstance(value, (int, float))},
             "machine.workers": self.machine.workers,
             "seed": self.seed,
         }
@@ -286,7 +293,8 @@ class TrainConfig:
             raise FullrankError("batch_size must be at least 2: batch normalisation has no variance over one image")
         if self.optim.warmup_steps >= self.steps:
             raise FullrankError(
-                f"optim.warmup_steps={self.optim.warmup_steps} leaves none of the {self.steps} steps to train"
+                f"optim.warmup_steps={self.optim.warmup_steps} leaves none of the {self.steps} steps to train: "
+                "lower it (--optim.warmup-steps), or take more steps"
             )
         if not 0 <= self.optim.momentum < 1:
             raise FullrankError(f"optim.momentum must be at least 0 and below 1, got {self.optim.momentum}")
@@ -305,7 +313,7 @@ class TrainConfig:
                 raise FullrankError(f"{name} must be in [0, 1], got {share}")
         for name in ("temperature", "mu", "eps"):
             if getattr(self.loss, name, None) == 0:
-                raise FullrankError(f"loss.{name} must be above 0: the loss divides by it, or by its root")
+                raise FullrankError(f"loss.{name} must be above 0: see the loss's formula")
         if self.optim.bias_lr is not None and self.optim.base_lr == 0:
             raise FullrankError("optim.bias_lr is a share of optim.base_lr in every step, which is 0: raise it")
         if not 0 < self.subset <= 1:

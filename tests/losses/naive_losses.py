@@ -48,6 +48,13 @@ def info_nce_cross(z1, z2, temperature=0.1):
     return total / n
 
 
+def mocov3(z1, z2, p1, p2, temperature=1.0):
+    def cross(p, z):
+        return info_nce_cross(p, z.detach(), temperature)
+
+    return 2 * temperature * (cross(p1, z2) + cross(p2, z1))
+
+
 def over_both_views(z1, z2, temperature=0.1, repel=lambda x: x, decoupled=False):
     n = len(z1)
     z = [*z1, *z2]
@@ -103,7 +110,7 @@ def exponential(c, temperature):
     return mean(sum((entry(i, j) / temperature).exp() for j in range(d) if j != i).log() for i in range(d))
 
 
-def vicreg_exp(z1, z2, temperature=0.1, invariance=25.0, variance=25.0, covariance_weight=1.0):
+def vicreg_exp(z1, z2, temperature=0.1, invariance=25.0, variance=25.0, covariance_weight=10.0):
     loss = invariance * squared_distance(z1, z2)
     for z in (columns(z1), columns(z2)):
         loss = loss + variance / 2 * hinge([covariance(a, a) for a in z])
@@ -112,7 +119,7 @@ def vicreg_exp(z1, z2, temperature=0.1, invariance=25.0, variance=25.0, covarian
     return loss
 
 
-def vicreg_ctr(z1, z2, temperature=0.1, invariance=25.0, variance=25.0, covariance_weight=1.0):
+def vicreg_ctr(z1, z2, temperature=0.1, invariance=25.0, variance=25.0, covariance_weight=2.5):
     loss = invariance * squared_distance(z1, z2)
     n, m = z1.shape
     for z in (z1, z2):
@@ -125,10 +132,10 @@ def vicreg_ctr(z1, z2, temperature=0.1, invariance=25.0, variance=25.0, covarian
 
 
 def vicreg_ctr_of_the_transpose(z1, z2, temperature=0.1):
-    return vicreg_exp(z1.T, z2.T, temperature)
+    return vicreg_exp(z1.T, z2.T, temperature, covariance_weight=2.5)
 
 
-def barlow_twins(z1, z2, lambda_=0.0051, eps=1e-5):
+def barlow_twins(z1, z2, lambd=0.0051, eps=1e-5):
     n, m = z1.shape
 
     def standardise(column):
@@ -140,7 +147,7 @@ def barlow_twins(z1, z2, lambda_=0.0051, eps=1e-5):
     for j in range(m):
         for k in range(m):
             correlation = dot(b1[j], b2[k]) / n
-            loss = loss + ((1 - correlation) ** 2 if j == k else lambda_ * correlation**2)
+            loss = loss + ((1 - correlation) ** 2 if j == k else lambd * correlation**2)
     return loss
 
 
@@ -211,8 +218,8 @@ CASES = {
     "vicreg_ctr, embeddings": (partial(losses.vicreg_ctr, center="embeddings"), vicreg_ctr_of_the_transpose),
     "barlow_twins": (losses.barlow_twins, barlow_twins),
     "barlow_twins, lambda": (
-        partial(losses.barlow_twins, lambda_=0.3, eps=0.01),
-        partial(barlow_twins, lambda_=0.3, eps=0.01),
+        partial(losses.barlow_twins, lambd=0.3, eps=0.01),
+        partial(barlow_twins, lambd=0.3, eps=0.01),
     ),
     "tcr": (losses.tcr, tcr),
     "tcr, view": (
@@ -224,7 +231,12 @@ CASES = {
 }
 """Losses of two views' embeddings, each beside its formula."""
 
-WITH_PREDICTIONS = {"simsiam": (losses.simsiam, simsiam), "byol": (losses.byol, byol)}
+WITH_PREDICTIONS = {
+    "simsiam": (losses.simsiam, simsiam),
+    "byol": (losses.byol, byol),
+    "mocov3": (losses.mocov3, mocov3),
+    "mocov3, temperature": (partial(losses.mocov3, temperature=0.2), partial(mocov3, temperature=0.2)),
+}
 """The same, of embeddings and predictions."""
 
 SMALLER_SIDE = (

@@ -70,7 +70,12 @@ def test_subtracting_the_diagonal_costs_few_digits():
     generator = torch.Generator().manual_seed(0)
     whitened = torch.linalg.qr(torch.randn(72, 71, generator=generator)).Q.T
     lopsided = torch.randn(64, 256, generator=generator) * (1.5 * torch.randn(256, generator=generator)).exp()
-    for z, share in ((whitened, 60), (lopsided, 15)):
+    one_long = []
+    for seed in range(20):
+        z = torch.randn(64, 256, generator=torch.Generator().manual_seed(seed))
+        z[:, 0] *= 14
+        one_long.append((z, 15))
+    for z, share in ((whitened, 60), (lopsided, 15), *one_long):
         expected, (slope,) = value_and_gradients(losses.dimension_contrastive, [z.double()])
         assert 1 + losses.dimension_residual(z.double()) / expected > share
         value, (gradient,) = value_and_gradients(losses.dimension_contrastive, [z])
@@ -133,9 +138,51 @@ def test_a_constant_encoder_gives_finite_gradients(name):
     assert all(g.isfinite().all() for g in (*gradients, *zero_gradients) if g is not None)
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_a_diverged_encoder_gives_nan_and_no_error(name):
-    tensors = embeddings(6, 4)
-    bad = tensors[0].detach().clone()
-    bad[2, 1] = torch.nan
-    assert CASES[name][0](bad, tensors[1]).isnan()
+EVERY = {**CASES, **WITH_PREDICTIONS}
+OF_DIRECTIONS = [
+    name for name in EVERY if name.startswith(("info_nce", "simclr", "dcl", "tcr", "simsiam", "byol", "mocov3"))
+]
+
+
+def batch(name, **options):
+    return embeddings(6, 4, count=4 if name in WITH_PREDICTIONS else 2, **options)
+
+
+@pytest.mark.parametrize("name", OF_DIRECTIONS)
+def test_one_embedding_of_zeros_has_no_direction_and_no_gradient(name):
+    tensors = [x.detach().clone() for x in batch(name, dtype=torch.float32)]
+    _, others = value_and_gradients(EVERY[name][0], tensors)
+    for x in tensors:
+        x[2] = 0
+    value, gradients = value_and_gradients(EVERY[name][0], tensors)
+    assert value.isfinite()
+    for gradient, other in zip(gradients, others, strict=True):
+        if gradient is not None:
+            assert not gradient[2].any()
+            assert gradient.abs().max() < 10 * other.abs().max()
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e25])
+@pytest.mark.parametrize("name", OF_DIRECTIONS)
+def test_the_squares_of_long_and_short_embeddings_need_not_be_numbers(name, scale):
+    tensors = batch(name, dtype=torch.float32)
+    value, gradients = value_and_gradients(EVERY[name][0], tensors)
+    scaled, slopes = value_and_gradients(EVERY[name][0], [x.detach() * scale for x in tensors])
+    torch.testing.assert_close(scaled, value, rtol=1e-5, atol=1e-6)
+    for slope, gradient in zip(slopes, gradients, strict=True):
+        if slope is not None:
+            torch.testing.assert_close(slope.double() * scale, gradient.double(), rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("entry", [torch.nan, torch.inf])
+def test_a_diverged_encoder_gives_nan_and_no_error(name, entry):
+    tensors = [x.detach().clone() for x in batch(name)]
+    tensors[0][2, 1] = entry
+    assert not EVERY[name][0](*tensors).isfinite()
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name.startswith(("vicreg", "barlow"))])
+def test_a_diverging_encoder_does_not_look_collapsed(name):
+    tensors = [1e25 * x.detach() for x in batch(name, dtype=torch.float32)]
+    assert not CASES[name][0](*tensors).isfinite()

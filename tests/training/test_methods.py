@@ -155,7 +155,7 @@ def test_config_yaml_holds_the_methods_own_settings(tmp_path, teacher):
         "invariance": 25.0,
         "variance": 25.0,
         "covariance": 3.0,
-        "lambda_": None,
+        "lambd": None,
         "mu": None,
         "eps": 1e-4,
     }

@@ -75,10 +75,12 @@ class ViewRecipe:
 _SIMSIAM = ViewRecipe()
 _CIFAR = ViewRecipe(blur=0.0)
 _BYOL = ViewRecipe(crop_scale=(0.08, 1.0), interpolation="bicubic", saturation=0.2, blur=1.0)
+_MOCOV3 = replace(_BYOL, interpolation="bilinear")  # BYOL's, with torchvision's own interpolation
 
 RECIPES: dict[str, tuple[ViewRecipe, ViewRecipe]] = {
     "simsiam": (_SIMSIAM, _SIMSIAM),
     "byol": (_BYOL, replace(_BYOL, blur=0.1, solarise=0.2)),
+    "mocov3": (_MOCOV3, replace(_MOCOV3, blur=0.1, solarise=0.2)),
     "cifar": (_CIFAR, _CIFAR),
 }
 """The first and the second view's recipe. `eval` is not here: it draws nothing (see `eval_view`)."""

@@ -1,7 +1,8 @@
 """Losses: pure functions of the two views' embeddings, which come first; coefficients are keyword-only.
 
-They compute in float32 (float64 for float64 input), also under autocast, and return a scalar. `gather` embeddings first
-on several processes. `fullrank.losses.duality` has the criteria of [Garrido23] that relate them.
+A loss is a scalar. All here compute in float32, or float64 for float64 input, also under autocast, and return it.
+`gather` embeddings first on several processes. `fullrank.losses.duality` has the criteria of [Garrido23] that relate
+the losses, and `normalize` and `balance`, which return embeddings.
 """
 
 from fullrank.losses.alignment import byol, simsiam
@@ -10,6 +11,7 @@ from fullrank.losses.contrastive import (
     dcl_abs,
     dcl_sq,
     info_nce,
+    mocov3,
     simclr_abs,
     simclr_sq,
     spectral_contrastive,
@@ -41,6 +43,7 @@ __all__ = [
     "dimension_residual",
     "gather",
     "info_nce",
+    "mocov3",
     "normalize",
     "sample_contrastive",
     "sample_contrastive_bounds",

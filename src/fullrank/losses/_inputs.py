@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import wraps
+from numbers import Real
 from typing import ParamSpec
 
 import torch
@@ -67,11 +69,12 @@ def check_matrices(loss: str, *, rows: int = 1, columns: int = 1, **matrices: Te
 
 
 def check_positive(**values: float) -> None:
-    """Refuse values that are not positive.
+    """Refuse values that are not positive finite numbers; tensors of one element, which may learn, count as numbers.
 
     Raises:
-        FullrankError: A value is zero, negative or NaN.
+        FullrankError: A value is something else.
     """
     for name, value in values.items():
-        if not value > 0:
-            raise FullrankError(f"{name} must be positive, got {value}")
+        number = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
+        if not isinstance(number, Real) or not 0 < number < math.inf:
+            raise FullrankError(f"{name} must be a positive finite number, got {value!r}")

@@ -5,10 +5,10 @@ Legend: z: (N, M) embeddings, p: (N, M) predictions made from them; sg: stop-gra
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from fullrank.losses._inputs import check_matrices, full_precision
+from fullrank.losses._rows import unit
 
 
 @full_precision
@@ -72,4 +72,4 @@ def byol(z1: Tensor, z2: Tensor, p1: Tensor, p2: Tensor) -> Tensor:
 
 
 def _cosines(z1: Tensor, z2: Tensor, p1: Tensor, p2: Tensor) -> Tensor:
-    return F.cosine_similarity(p1, z2.detach(), dim=1).mean() + F.cosine_similarity(p2, z1.detach(), dim=1).mean()
+    return sum((unit(p) * unit(z.detach())).sum(dim=1).mean() for p, z in ((p1, z2), (p2, z1)))  # type: ignore[return-value]

@@ -24,12 +24,12 @@ from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fullrank.errors import FullrankError, nearest
 from fullrank.losses._gram import eye, off_diagonal_energy
 from fullrank.losses._inputs import check_matrices, check_positive, full_precision
+from fullrank.losses._rows import norms, unit
 
 Negatives = Literal["both", "cross"]
 
@@ -41,7 +41,7 @@ def info_nce(z1: Tensor, z2: Tensor, *, temperature: float = 0.1, negatives: Neg
         both:   L = -1/(2N) sum_i log [exp(u_i.u_i'/tau) / sum_{j != i} exp(u_i.u_j/tau)]      over 2N anchors
         cross:  L = -1/N sum_{i<=N} log [exp(u_i.u_i'/tau) / sum_{j<=N} exp(u_i.u_j'/tau)]     z1 against z2 only
 
-    MoCo-v3's loss is 2 tau (cross(q1, k2) + cross(q2, k1)), the k from the target branch and without gradient.
+    `mocov3` makes a loss of two branches of the second.
 
     Args:
         z1: Embeddings of the first view, `(N, M)`, N >= 2; rows are normalised here.
@@ -71,8 +71,42 @@ def info_nce(z1: Tensor, z2: Tensor, *, temperature: float = 0.1, negatives: Neg
         return _over_both_views("info_nce", z1, z2, temperature, _plain, decoupled=False)
     check_matrices("info_nce", rows=2, z1=z1, z2=z2)
     check_positive(temperature=temperature)
-    logits = F.normalize(z1, dim=1) @ F.normalize(z2, dim=1).T / temperature
+    logits = unit(z1) @ unit(z2).T / temperature
     return (logits.logsumexp(dim=1) - logits.diagonal()).mean()
+
+
+@full_precision
+def mocov3(z1: Tensor, z2: Tensor, p1: Tensor, p2: Tensor, *, temperature: float = 1.0) -> Tensor:
+    """Tell each prediction's target from those of the batch's other images, in both directions: MoCo-v3's loss.
+
+        L = 2 tau [InfoNCE(p1 -> sg(z2)) + InfoNCE(p2 -> sg(z1))]
+
+    InfoNCE is `info_nce` with `negatives="cross"`, sg the stop-gradient.
+
+    Args:
+        z1: Embeddings of the first view by the target branch (the moving average), `(N, M)`, N >= 2.
+        z2: Embeddings of the second view by the target branch, `(N, M)`.
+        p1: Predictions from the first view by the online branch, `(N, M)`.
+        p2: Predictions from the second view by the online branch, `(N, M)`.
+        temperature: tau > 0; 1.0 for the paper's ResNet-50, 0.2 for its ViTs.
+
+    Returns:
+        A scalar, non-negative; 4 tau log N after a complete collapse.
+
+    Raises:
+        FullrankError: The four are not of one shape, fewer than two rows, not floating point, or tau not positive.
+
+    Reference: Chen, Xie & He 2021 (https://arxiv.org/abs/2104.02057), algorithm 1.
+
+    >>> z = torch.ones(3, 2)
+    >>> round(mocov3(z, z, z, z).div(4).exp().item(), 4)
+    3.0
+    """
+    check_matrices("mocov3", rows=2, z1=z1, z2=z2, p1=p1, p2=p2)
+    both = info_nce(p1, z2.detach(), temperature=temperature, negatives="cross") + info_nce(
+        p2, z1.detach(), temperature=temperature, negatives="cross"
+    )
+    return 2 * temperature * both
 
 
 @full_precision
@@ -223,7 +257,7 @@ def spectral_contrastive(z1: Tensor, z2: Tensor, *, mu: float = 1.0) -> Tensor:
     check_matrices("spectral_contrastive", rows=2, z1=z1, z2=z2)
     check_positive(mu=mu)
     n = len(z1)
-    v1, v2 = (z * (mu**0.5 / torch.linalg.vector_norm(z, dim=1, keepdim=True).clamp(min=mu**0.5)) for z in (z1, z2))
+    v1, v2 = (z * (mu**0.5 / norms(z).clamp(min=mu**0.5)) for z in (z1, z2))
     negatives = off_diagonal_energy(v1.T, v2.T) / (n * (n - 1))
     return (negatives - 2 * (v1 * v2).sum(dim=1).mean()) / mu
 
@@ -239,7 +273,7 @@ def _over_both_views(
     check_matrices(loss, rows=2, z1=z1, z2=z2)
     check_positive(temperature=temperature)
     n = len(z1)
-    u = F.normalize(torch.cat([z1, z2]), dim=1)
+    u = unit(torch.cat([z1, z2]))
     cosine = u @ u.T
     other_view = torch.arange(2 * n, device=u.device).roll(n)[:, None]
     positive = cosine.gather(1, other_view) / temperature

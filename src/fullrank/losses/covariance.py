@@ -21,6 +21,7 @@ from torch import Tensor
 from fullrank.errors import FullrankError, nearest
 from fullrank.losses._gram import eye, log_det_identity_plus, off_diagonal_energy
 from fullrank.losses._inputs import check_matrices, check_positive, full_precision
+from fullrank.losses._rows import unit
 
 Center = Literal["dimensions", "embeddings"]
 Toward = Literal["mean", "view"]
@@ -87,7 +88,7 @@ def vicreg_exp(
     temperature: float = 0.1,
     invariance: float = 25.0,
     variance: float = 25.0,
-    covariance: float = 1.0,
+    covariance: float = 10.0,
     eps: float = 1e-4,
 ) -> Tensor:
     """VICReg whose covariance term is a log-sum-exp, as the repulsion of InfoNCE: VICReg-exp.
@@ -96,8 +97,12 @@ def vicreg_exp(
 
     It rewards negative covariance and nearly ignores small entries, unlike squares. The invariance and variance terms
     follow `vicreg` (a mean over images and dimensions; a mean over views); the paper's lambda and mu are `invariance` /
-    (N M) and `variance` / 2. **The weights and tau are ours**: the authors' are in an appendix that could not be read,
-    and their code is not public. Those of `vicreg` do not carry over, so tune them.
+    (N M) and `variance` / 2.
+
+    **tau and the weights are ours**: the authors' are in an appendix that could not be read, and their code is not
+    public. log sum_k exp(C_jk / tau) is log M + mean C / tau + mean C^2 / (2 tau^2) + ..., so that small covariances
+    are punished as `vicreg` punishes them at a weight of 2 tau^2 M times its own: 10 at tau = 0.1, M = 512, which is
+    the default. Scale it with M.
 
     Args:
         z1: Embeddings of the first view, `(N, M)`, N >= 2, M >= 2; not normalised.
@@ -105,7 +110,7 @@ def vicreg_exp(
         temperature: tau > 0.
         invariance: Weight of the distance between views.
         variance: Weight of the hinge on standard deviations.
-        covariance: Weight of the log-sum-exp.
+        covariance: Weight of the log-sum-exp; see above.
         eps: Added to a variance before its square root, positive.
 
     Returns:
@@ -137,7 +142,7 @@ def vicreg_ctr(
     temperature: float = 0.1,
     invariance: float = 25.0,
     variance: float = 25.0,
-    covariance: float = 1.0,
+    covariance: float = 2.5,
     eps: float = 1e-4,
     center: Center = "dimensions",
 ) -> Tensor:
@@ -148,7 +153,11 @@ def vicreg_ctr(
           + covariance sum_{z = z1, z2} 1/N sum_n log sum_{i != n} exp(G_ni / tau),    G = x x^T / (M - 1), (N, N)
 
     The hinge holds the embeddings' norms above about sqrt(M), which makes G a matrix of cosines, and the repulsion is
-    `dcl`'s without the other view's negatives. **The weights and tau are ours**, as in `vicreg_exp`.
+    `dcl`'s without the other view's negatives.
+
+    **tau and the weights are ours**, as in `vicreg_exp`. At squared norms of M the invariance term is `invariance`
+    |u1 - u2|^2 of unit embeddings, where SimCLR has |u1 - u2|^2 / (2 tau), and the repulsion is summed over two views
+    where SimCLR has their mean: the two are in SimCLR's proportion at a weight of tau `invariance`, the default.
 
     Args:
         z1: Embeddings of the first view, `(N, M)`, N >= 2, M >= 2; not normalised.
@@ -156,7 +165,7 @@ def vicreg_ctr(
         temperature: tau > 0.
         invariance: Weight of the distance between views.
         variance: Weight of the hinge on the norms of embeddings.
-        covariance: Weight of the log-sum-exp.
+        covariance: Weight of the log-sum-exp; see above.
         eps: Added to a variance before its square root, positive.
         center: What makes x of z. `dimensions`: each column minus its mean, as the paper's Table 1 has it.
             `embeddings`: each row minus its mean, which is eq. 13 to the letter, the variance and covariance of z^T.
@@ -171,7 +180,7 @@ def vicreg_ctr(
     Reference: [Garrido23] eq. 13 and Table 1.
 
     >>> z = torch.tensor([[1.0, -1.0], [-1.0, 1.0], [1.0, -1.0]]).repeat(1, 2)
-    >>> vicreg_ctr(z, z, center="embeddings").item() == vicreg_exp(z.T, z.T).item()
+    >>> vicreg_ctr(z, z, center="embeddings").item() == vicreg_exp(z.T, z.T, covariance=2.5).item()
     True
     """
     check_matrices("vicreg_ctr", rows=2, columns=2, z1=z1, z2=z2)
@@ -188,7 +197,7 @@ def vicreg_ctr(
 
 
 @full_precision
-def barlow_twins(z1: Tensor, z2: Tensor, *, lambda_: float = 0.0051, eps: float = 1e-5) -> Tensor:
+def barlow_twins(z1: Tensor, z2: Tensor, *, lambd: float = 0.0051, eps: float = 1e-5) -> Tensor:
     """Barlow Twins: the correlations between the dimensions of two views shall be the identity.
 
         L = sum_j (1 - R_jj)^2 + lambda sum_{j != k} R_jk^2,    R = b1^T b2 / N, (M, M)
@@ -200,7 +209,7 @@ def barlow_twins(z1: Tensor, z2: Tensor, *, lambda_: float = 0.0051, eps: float 
     Args:
         z1: Embeddings of the first view, `(N, M)`, N >= 2, M >= 2; standardised here.
         z2: Embeddings of the second view, `(N, M)`.
-        lambda_: Weight of the off-diagonal part.
+        lambd: Weight of the off-diagonal part.
         eps: Added to a variance before its square root, positive.
 
     Returns:
@@ -217,10 +226,9 @@ def barlow_twins(z1: Tensor, z2: Tensor, *, lambda_: float = 0.0051, eps: float 
     """
     check_matrices("barlow_twins", rows=2, columns=2, z1=z1, z2=z2)
     check_positive(eps=eps)
-    centered = (z - z.mean(dim=0) for z in (z1, z2))
-    b1, b2 = (x * (x.square().mean(dim=0) + eps).rsqrt() for x in centered)
+    b1, b2 = (_standardised(z - z.mean(dim=0), eps) for z in (z1, z2))
     agreement = (b1 * b2).mean(dim=0)
-    return (1 - agreement).square().sum() + lambda_ * off_diagonal_energy(b1, b2) / len(z1) ** 2
+    return (1 - agreement).square().sum() + lambd * off_diagonal_energy(b1, b2) / len(z1) ** 2
 
 
 @full_precision
@@ -261,19 +269,22 @@ def tcr(z1: Tensor, z2: Tensor, *, eps: float = 0.2, invariance: float = 200.0, 
     if toward not in get_args(Toward):
         raise FullrankError(f"toward must be 'mean' or 'view', got {toward!r}{nearest(str(toward), get_args(Toward))}")
     n, m = z1.shape
-    u1, u2 = F.normalize(z1, dim=1), F.normalize(z2, dim=1)
+    u1, u2 = unit(z1), unit(z2)
     rate = (log_det_identity_plus(u1, m / (n * eps)) + log_det_identity_plus(u2, m / (n * eps))) / 4
-    if toward == "view":
-        similarity = (u1 * u2).sum(dim=1).mean()
-    else:
-        mean = u1 + u2
-        similarity = (F.cosine_similarity(u1, mean, dim=1) + F.cosine_similarity(u2, mean, dim=1)).mean() / 2
+    similarity = (u1 * u2 if toward == "view" else (u1 + u2) * unit(u1 + u2) / 2).sum(dim=1).mean()
     return -rate - invariance * similarity
 
 
 def _hinge(x: Tensor, eps: float) -> Tensor:
     """Return the mean over columns of max(0, 1 - standard deviation), of centred x."""
     return F.relu(1 - (x.square().sum(dim=0) / (len(x) - 1) + eps).sqrt()).mean()
+
+
+def _standardised(x: Tensor, eps: float) -> Tensor:
+    """Return centred x over the standard deviations of its columns; NaN where a variance is too large for its type."""
+    variance = x.square().mean(dim=0)
+    # infinite variances would make x 0, as if the encoder had collapsed, with no gradient by which to notice
+    return x * (variance + eps).rsqrt().masked_fill(variance.isinf(), torch.nan)
 
 
 def _exponential(x: Tensor, temperature: float) -> Tensor:

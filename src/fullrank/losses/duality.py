@@ -21,12 +21,12 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from fullrank.errors import FullrankError, nearest
 from fullrank.losses._gram import off_diagonal_energy
 from fullrank.losses._inputs import check_matrices, full_precision
+from fullrank.losses._rows import unit
 
 Scheme = Literal["vicreg", "vicreg_exp", "vicreg_ctr", "simclr", "simclr_a", "simclr_b"]
 
@@ -214,7 +214,7 @@ def balance(z: Tensor, *, iterations: int = 100) -> Tensor:
         raise FullrankError(f"iterations must be at least 1, got {iterations}")
     n, m = z.shape
     for _ in range(iterations):
-        z = F.normalize(F.normalize(z, dim=0) * (n / m) ** 0.5, dim=1)
+        z = unit(unit(z, dim=0) * (n / m) ** 0.5)
     return z
 
 
@@ -261,10 +261,10 @@ def normalize(z: Tensor, scheme: Scheme) -> Tensor:
     if scheme != "simclr":
         z = z - z.mean(dim=0)
     if scheme in ("vicreg", "vicreg_exp"):
-        return F.normalize(z, dim=0) * n**0.5
+        return unit(z, dim=0) * n**0.5
     if scheme == "simclr_b":
-        return F.normalize(z, dim=0) * (n / m) ** 0.5
-    return F.normalize(z, dim=1)
+        return unit(z, dim=0) * (n / m) ** 0.5
+    return unit(z)
 
 
 def _check_sizes(n: int, m: int) -> None:

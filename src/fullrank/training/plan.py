@@ -46,6 +46,7 @@ def plan(config: TrainConfig) -> list[tuple[str, str]]:
         ("order", describe_order(order)),
         ("steps", f"{config.steps:,} of {config.batch_size} images"),
         ("method", config.method),
+        *_settings(method),
         ("parameters", _parameters(method)),
         (
             "optimiser",
@@ -79,6 +80,16 @@ def _hold_words(config: TrainConfig, data: setup.Data, order: Order) -> str:
     if config.hold == "memory":
         return f"held in memory, {gigabytes(order.size * 3 * size[0] * size[1])}"
     return f"held in memory by chunks, {gigabytes(2 * len(order.pool(0)) * 3 * size[0] * size[1])}"
+
+
+def _settings(method: Method) -> list[tuple[str, str]]:
+    """Return the method's settings, its own where the configuration leaves them out."""
+    sections = {"heads": method.heads_config, "loss": method.loss_config, "target": method.target_config}
+    words = {
+        name: ", ".join(f"{field} {value}" for field, value in vars(section).items() if value is not None)
+        for name, section in sections.items()
+    }
+    return [(name, text) for name, text in words.items() if text]
 
 
 def _parameters(method: Method) -> str:

@@ -138,7 +138,8 @@ def fill(asked: Section, own: Section, section: str, method: str) -> Section:
         if name not in taken:
             known = ", ".join(f"{section}.{other}" for other in taken) or f"nothing of {section}"
             raise FullrankError(
-                f"method={method} has no {section}.{name} (got {value}): leave it out; it takes {known}"
+                f"method={method} has no {section}.{name} (got {value}): leave it out, or where a preset or a file "
+                f"sets it give --{section}.{name.replace('_', '-')} None; it takes {known}"
             )
     return dataclasses.replace(own, **given)
 

@@ -176,33 +176,13 @@ def target_momentum(step: int, steps: int, first: float) -> float:
     return 1 - (1 - first) * (math.cos(math.pi * step / steps) + 1) / 2
 
 
-def mocov3_loss(t1: Tensor, t2: Tensor, p1: Tensor, p2: Tensor, *, temperature: float = 1.0) -> Tensor:
-    """Tell each prediction's target from those of the batch's other images, in both directions: MoCo-v3's loss.
-
-        L = 2 T [InfoNCE(p1 -> t2) + InfoNCE(p2 -> t1)]
-
-    Args:
-        t1: Targets of the first view, `(N, M)`; they get no gradient.
-        t2: Targets of the second view, `(N, M)`.
-        p1: Predictions from the first view, `(N, M)`.
-        p2: Predictions from the second view, `(N, M)`.
-        temperature: T, above 0; 1.0 for the paper's ResNet-50, 0.2 for its ViTs.
-
-    Reference: Chen, Xie & He 2021, https://arxiv.org/abs/2104.02057, algorithm 1.
-    """
-    both = losses.info_nce(p1, t2.detach(), temperature=temperature, negatives="cross") + losses.info_nce(
-        p2, t1.detach(), temperature=temperature, negatives="cross"
-    )
-    return 2 * temperature * both
-
-
 class MoCoV3(BYOL):
     """MoCo-v3: BYOL's branches, and a contrastive loss with the batch's other images as negatives.
 
     Reference: Chen, Xie & He 2021, https://arxiv.org/abs/2104.02057; heads as in the authors' code for ResNets.
     """
 
-    criterion = staticmethod(mocov3_loss)
+    criterion = staticmethod(losses.mocov3)
     across_images = True
     last_of_projector = "norm"
     own_momentum = 0.99

@@ -7,6 +7,7 @@ them in an appendix that could not be read, and their code is not public.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 from fullrank.config import (
     BackboneConfig,
@@ -83,13 +84,17 @@ def _averaging(
     crop_min: float,
     momentum: float,
     optim: OptimConfig,
+    views: Literal["byol", "mocov3"] = "mocov3",
     constant_momentum: bool | None = None,
 ) -> TrainConfig:
-    """BYOL and MoCo-v3: batch 4096, LARS, 10 epochs of warm-up, BYOL's two views, 4096 inside heads and 256 out."""
+    """BYOL and MoCo-v3: batch 4096, LARS, 10 epochs of warm-up, two unlike views, 4096 inside heads and 256 out.
+
+    [Li22]'s code has MoCo-v3's views for both methods.
+    """
     config = _imagenet(method, name, epochs=epochs, batch_size=4096, optim=optim, warmup_epochs=10)
     heads = HeadsConfig(projector_hidden=4096, projector_out=256, projector_layers=2, predictor_hidden=4096)
     target = TargetConfig(momentum=momentum, constant_momentum=constant_momentum)
-    return replace(config, views="byol", crop_min=crop_min, heads=heads, target=target)
+    return replace(config, views=views, crop_min=crop_min, heads=heads, target=target)
 
 
 _MOCOV3_LARS = OptimConfig(optimizer="lars", base_lr=0.6, weight_decay=1e-6)
@@ -125,6 +130,7 @@ IMAGENET: dict[str, TrainConfig] = {
         crop_min=0.08,
         momentum=0.996,
         optim=OptimConfig(optimizer="lars", base_lr=0.2, weight_decay=1.5e-6),
+        views="byol",
     ),
     # MoCo-v3's code, ResNet-50 in 100 epochs (68.9 %)
     "mocov3-resnet50-imagenet": replace(
@@ -168,7 +174,7 @@ IMAGENET: dict[str, TrainConfig] = {
         batch_size=2048,
         heads=_WIDE,
         optim=OptimConfig(optimizer="lars", base_lr=0.2, bias_lr=0.0048, weight_decay=1e-6, final_lr=0.001),
-        loss=LossConfig(lambda_=0.0051),
+        loss=LossConfig(lambd=0.0051),
     ),
 }
 IMAGENET["simsiam-resnet18-places365"] = replace(

@@ -39,7 +39,7 @@ def _recipe(
         batch_size=256,
         backbone=_ENCODER,
         heads=heads,
-        loss=LossConfig(**coefficients),
+        loss=LossConfig(**coefficients),  # type: ignore[arg-type]
         target=target or TargetConfig(),
         optim=OptimConfig(base_lr=base_lr, weight_decay=5e-4, warmup_steps=warmup_steps),
         monitor=MonitorConfig(log_every=50, measure_every=500, images=12_000),
