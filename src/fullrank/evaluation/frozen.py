@@ -109,7 +109,7 @@ def freeze(name: str, encoder: Encoder, options: Options, device: torch.device, 
         own = None if options.images is not None else config.eval_images
         held_out_name = own or (train_name if train_name in NAMES else None)
     if held_out_name is None:
-        raise UnlabelledError(f"there are no held-out images to classify: give some with --eval-images")
+        raise UnlabelledError("there are no held-out images to classify: give some with --eval-images")
     held_out = open_images(held_out_name, split="eval", root=config.data_dir)
     train = _labelled(train, train.labels, "training", "--images", options.limit)
     held_out = _labelled(held_out, match_labels(held_out, train), "held-out", "--eval-images")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +22,20 @@ class Score:
     Attributes:
         name: `knn`, `logistic` or `linear`.
         value: A share in [0, 1].
-        protocol: How it was taken.
+        protocol: How it was taken; equal for runs whose scores can be compared.
         better: Which values are.
+        chosen: What the protocol chose for this run from its images, such as k.
     """
 
     name: str
     value: float
     protocol: Mapping[str, Any]
     better: str = "higher"
+    chosen: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return what evaluation.json keeps."""
-        return {"name": self.name, "value": self.value, "better": self.better, "protocol": dict(self.protocol)}
+        return {**vars(self), "protocol": dict(self.protocol), "chosen": dict(self.chosen)}
 
 
 @dataclass(frozen=True)
