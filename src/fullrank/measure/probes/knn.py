@@ -1,4 +1,4 @@
-"""Probes: how well do labels follow from a frozen representation?
+"""k nearest neighbours: do images of one class lie together in a frozen representation?
 
 Legend: h: (N, D) representations.
 """

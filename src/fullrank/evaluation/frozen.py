@@ -1,0 +1,136 @@
+"""A frozen encoder and the labelled images that it is judged by: what every probe starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from fullrank.data.images import NAMES, Images, match_labels, open_images
+from fullrank.data.still import spread
+from fullrank.errors import FullrankError
+from fullrank.evaluation.options import Options
+from fullrank.inspection.encoders import Encoder
+from fullrank.inspection.features import features_of, to_device
+from fullrank.training.machine import float32_on
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+
+class UnlabelledError(FullrankError):
+    """Report that labels are missing, and of which images."""
+
+
+class Features(NamedTuple):
+    """Representations and labels of the images that could be read.
+
+    Attributes:
+        bank: `(N, D)` float32, of training images, on the CPU.
+        bank_labels: `(N,)` int64, at least 0.
+        queries: `(Q, D)` float32, of held-out images.
+        query_labels: `(Q,)` int64, at least 0, in the bank's numbers.
+    """
+
+    bank: Tensor
+    bank_labels: Tensor
+    queries: Tensor
+    query_labels: Tensor
+
+
+@dataclass
+class Frozen:
+    """A run's encoder, in eval mode, and its images.
+
+    Attributes:
+        name: What the run was given as.
+        encoder: With its configuration and the step that it is from.
+        train: Training images whose labels are shown, every one labelled.
+        held_out: Images to classify, every one labelled in the numbers of `train`.
+        device: Where to compute.
+        protocol: What the protocol of every probe's score begins with.
+        progress: Told how far the work is.
+        skipped: Names of the images that could not be read, as they are found.
+    """
+
+    name: str
+    encoder: Encoder
+    train: Images
+    held_out: Images
+    device: torch.device
+    protocol: dict[str, Any]
+    progress: Progress
+    skipped: dict[str, None] = field(default_factory=dict)
+
+    @cached_property
+    def features(self) -> Features:
+        """Representations of all images, taken once for all probes that want them."""
+        module = to_device(self.encoder.module, self.device)
+        total, done = len(self.train) + len(self.held_out), 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            self.progress(f"{self.name}: images", done, total)
+
+        found: list[Tensor] = []
+        for images in (self.train, self.held_out):
+            (features,), read = features_of(
+                self.encoder,
+                [module],
+                images,
+                torch.arange(len(images)),
+                self.device,
+                unreadable=lambda key: self.skipped.update({key: None}),
+                advance=advance,
+            )
+            assert images.labels is not None
+            found += [features, images.labels[read]]
+        return Features(*found)
+
+
+def freeze(name: str, encoder: Encoder, options: Options, device: torch.device, progress: Progress) -> Frozen:
+    """Open the labelled images of a run's encoder, its own or those that the options name.
+
+    Raises:
+        UnlabelledError: Training or held-out images have no labels, or there are no held-out images.
+        FullrankError: The images cannot be read.
+    """
+    config = encoder.config
+    assert config is not None
+    train_name = options.images or config.images
+    train = open_images(train_name, split="train", root=config.data_dir)
+    held_out_name = options.eval_images
+    if held_out_name is None:
+        own = None if options.images is not None else config.eval_images
+        held_out_name = own or (train_name if train_name in NAMES else None)
+    if held_out_name is None:
+        raise UnlabelledError("there are no held-out images to classify: give some with --eval-images")
+    held_out = open_images(held_out_name, split="eval", root=config.data_dir)
+    train = _labelled(train, train.labels, "training", "--images", options.limit)
+    held_out = _labelled(held_out, match_labels(held_out, train), "held-out", "--eval-images")
+    protocol = {
+        "mode": "eval",
+        "layer": "backbone",
+        "view": "eval",
+        "image_size": encoder.size,
+        "branch": "online",
+        "dtype": float32_on(device),
+        "labels": f"{train_name} / {held_out_name}",
+    }
+    return Frozen(name, encoder, train, held_out, device, protocol, progress)
+
+
+def _labelled(images: Images, labels: Tensor | None, kind: str, flag: str, limit: int | None = None) -> Images:
+    """Return the images that have a label, or `limit` of them spread evenly."""
+    found = torch.zeros(0, dtype=torch.int64) if labels is None else (labels >= 0).nonzero().squeeze(1)
+    if labels is None or not len(found):
+        raise UnlabelledError(f"the {kind} images {images.name} have no labels: name some that have, with {flag}")
+    chosen = spread(found, limit or len(found))
+    selected = images.select(chosen)
+    selected.labels = labels[chosen]
+    return selected
