@@ -11,8 +11,11 @@ import torch
 from fullrank.errors import FullrankError
 from fullrank.evaluation.frozen import Frozen, Progress, UnlabelledError, freeze
 from fullrank.evaluation.knn import knn
+from fullrank.evaluation.linear import linear
+from fullrank.evaluation.logistic import logistic
 from fullrank.evaluation.options import Options
 from fullrank.evaluation.result import Evaluation, Score, keep
+from fullrank.evaluation.unchanged import unchanged
 from fullrank.inspection.encoders import from_run
 from fullrank.text import tails
 from fullrank.training.checkpoint import find_checkpoint
@@ -31,7 +34,11 @@ class Probe(NamedTuple):
     quick: bool
 
 
-PROBES = {"knn": Probe(knn, quick=True)}
+PROBES = {
+    "knn": Probe(knn, quick=True),
+    "logistic": Probe(logistic, quick=True),
+    "linear": Probe(linear, quick=False),
+}
 """By the name of the flag, the section of settings and the score."""
 
 
@@ -81,10 +88,11 @@ def _evaluate(
     encoder = from_run(path, "representation")
     step = int(encoder.source["step"])
     try:
-        frozen = freeze(label, encoder, options, device, progress)
+        frozen = freeze(label, encoder, run, options, device, progress)
     except UnlabelledError as error:
         return Evaluation(label, run, step, (), missing=str(error))
-    scores = tuple(PROBES[probe].take(frozen, options) for probe in asked)
+    with unchanged(encoder.module):
+        scores = tuple(PROBES[probe].take(frozen, options) for probe in asked)
     if run is not None:
         keep(run, step, scores)
     return Evaluation(label, run, step, scores, skipped=tuple(frozen.skipped))
