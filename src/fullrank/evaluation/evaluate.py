@@ -51,8 +51,6 @@ def evaluate(
     options = options or Options()
     if not names:
         raise FullrankError("give at least one run: fullrank evaluate RUN [RUN ...]")
-    if options.limit is not None and options.limit < 1:
-        raise FullrankError(f"limit must be at least 1 image, got {options.limit}")
     asked = _asked(options)
     device = choose_device(options.device)
     for name in names:  # a misspelt last one is found before the first one's work

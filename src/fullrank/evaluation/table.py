@@ -22,15 +22,16 @@ def show(found: Sequence[Evaluation], console: Console) -> None:
     if scored:
         table = Table(box=None, padding=(0, 2), header_style="bold")
         table.add_column("run", overflow="fold")
-        for heading in ("steps", "score", "value", "protocol"):
-            table.add_column(heading, justify="left" if heading == "score" else "right", no_wrap=True)
+        for heading in ("steps", "score", "value", "chosen", "protocol"):
+            table.add_column(heading, justify="right" if heading in ("steps", "value") else "left", no_wrap=True)
         for each in scored:
             for score in each.scores:
                 taken = (score.name, score.protocol)
                 if taken not in protocols:
                     protocols.append(taken)
                 note = Text(f"[{protocols.index(taken) + 1}]")
-                table.add_row(Text(each.name), f"{each.step:,}", score.name, f"{score.value:.2%}", note)
+                chosen = ", ".join(f"{key} {value}" for key, value in score.chosen.items())
+                table.add_row(Text(each.name), f"{each.step:,}", score.name, f"{score.value:.2%}", chosen, note)
         console.print(table)
     for number, (name, protocol) in enumerate(protocols, start=1):
         words = ", ".join(f"{key} {value}" for key, value in protocol.items())
