@@ -49,6 +49,7 @@ class Evaluation:
         scores: One for each probe; empty where labels are missing.
         missing: What keeps it from being scored; empty where nothing does.
         skipped: Names of the images that could not be read.
+        forgotten: Scores that evaluation.json had of another step.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Evaluation:
     scores: tuple[Score, ...]
     missing: str = ""
     skipped: tuple[str, ...] = ()
+    forgotten: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as JSON has it."""

@@ -9,8 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fullrank.evaluation.result import Evaluation
-from fullrank.text import capital
+from fullrank.evaluation.result import EVALUATION, Evaluation
 
 _MOST_LINES = 3
 
@@ -41,5 +40,10 @@ def show(found: Sequence[Evaluation], console: Console) -> None:
             console.print(Text(f"{each.name}: left out, it could not be read: {key}"))
         if len(each.skipped) > _MOST_LINES:
             console.print(Text(f"{each.name}: ... and {len(each.skipped) - _MOST_LINES} more"))
+        if each.forgotten:
+            gone = (
+                "1 score of another step is" if each.forgotten == 1 else f"{each.forgotten} scores of another step are"
+            )
+            console.print(Text(f"{each.name}: {gone} gone from {EVALUATION}"))
         if each.missing:
-            console.print(Text(f"{each.name}: not scored: {capital(each.missing)}"))
+            console.print(Text(f"{each.name}: not scored: {each.missing}"))
