@@ -30,9 +30,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import kendalltau, spearmanr
 
-from fullrank.data.holding import hold_whole
-from fullrank.data.images import Images
-from fullrank.evaluation.frozen import Frozen, freeze
+from fullrank.evaluation.frozen import Frozen, ImageSets, freeze
 from fullrank.evaluation.linear import linear
 from fullrank.evaluation.logistic import logistic
 from fullrank.evaluation.options import LinearOptions, Options
@@ -132,14 +130,11 @@ def main() -> None:
     if document["settings"] != settings:
         parser.error(f"{asked.out} was made with other settings, {document['settings']}: choose another --out")
     found = document["found"]
-    held: Images | None = None
+    sets = ImageSets(several=True)
     for name, encoder in encoders(asked.runs).items():
         if name in found:
             continue
-        frozen = freeze(name, encoder, None, options, device, lambda what, done, total: None)
-        if held is None:
-            held, _ = hold_whole(frozen.train)
-        frozen.train = held
+        frozen = freeze(name, encoder, None, options, device, sets, lambda what, done, total: None)
         found[name] = judge(frozen, options)
         document["environment"] = environment(device)
         write_text(asked.out, json.dumps(document, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""The linear probe against apex's LARC and a step-by-step one, and its promise: interrupted, it ends with the same bits."""
+"""The linear probe against apex's LARC and a naive one, and its promise: interrupted, it ends with the same bits."""
 
 import math
 import os

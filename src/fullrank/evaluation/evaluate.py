@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 
 from fullrank.errors import FullrankError
-from fullrank.evaluation.frozen import Frozen, Progress, UnlabelledError, freeze
+from fullrank.evaluation.frozen import Frozen, ImageSets, Progress, UnlabelledError, freeze
 from fullrank.evaluation.knn import knn
 from fullrank.evaluation.linear import linear
 from fullrank.evaluation.logistic import logistic
@@ -36,7 +36,7 @@ class Probe(NamedTuple):
 
 PROBES = {
     "knn": Probe(knn, quick=True),
-    "logistic": Probe(logistic, quick=True),
+    "logistic": Probe(logistic, quick=False),
     "linear": Probe(linear, quick=False),
 }
 """By the name of the flag, the section of settings and the score."""
@@ -58,15 +58,17 @@ def evaluate(
     options = options or Options()
     if not names:
         raise FullrankError("give at least one run: fullrank evaluate RUN [RUN ...]")
-    if options.limit is not None and options.limit < 1:
-        raise FullrankError(f"limit must be at least 1 image, got {options.limit}")
     asked = _asked(options)
     device = choose_device(options.device)
     for name in names:  # a misspelt last one is found before the first one's work
         if not find_checkpoint(Path(name).expanduser()).is_file():
             raise FullrankError(f"there is no {name}: expected a run's folder or a checkpoint of `fullrank train`")
     labels = tails([Path(name) for name in names])
-    return [_evaluate(name, label, asked, options, device, progress) for name, label in zip(names, labels, strict=True)]
+    sets = ImageSets(several=len(names) > 1)
+    return [
+        _evaluate(name, label, asked, options, device, sets, progress)
+        for name, label in zip(names, labels, strict=True)
+    ]
 
 
 def _asked(options: Options) -> list[str]:
@@ -81,18 +83,23 @@ def _asked(options: Options) -> list[str]:
 
 
 def _evaluate(
-    name: str, label: str, asked: Sequence[str], options: Options, device: torch.device, progress: Progress
+    name: str,
+    label: str,
+    asked: Sequence[str],
+    options: Options,
+    device: torch.device,
+    sets: ImageSets,
+    progress: Progress,
 ) -> Evaluation:
     path = Path(name).expanduser()
     run = path if path.is_dir() else None
     encoder = from_run(path, "representation")
     step = int(encoder.source["step"])
     try:
-        frozen = freeze(label, encoder, run, options, device, progress)
+        frozen = freeze(label, encoder, run, options, device, sets, progress)
     except UnlabelledError as error:
         return Evaluation(label, run, step, (), missing=str(error))
     with unchanged(encoder.module):
         scores = tuple(PROBES[probe].take(frozen, options) for probe in asked)
-    if run is not None:
-        keep(run, step, scores)
-    return Evaluation(label, run, step, scores, skipped=tuple(frozen.skipped))
+    forgotten = keep(run, step, scores) if run is not None else 0
+    return Evaluation(label, run, step, scores, skipped=tuple(frozen.skipped), forgotten=forgotten)

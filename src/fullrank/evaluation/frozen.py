@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from fullrank.data.images import NAMES, Images, match_labels, open_images
+from fullrank.data.holding import MixedSizesError, choose_hold, hold_whole
+from fullrank.data.images import NAMES, Images, Split, match_labels, open_images
 from fullrank.data.still import spread
 from fullrank.errors import FullrankError
 from fullrank.evaluation.options import Options
@@ -105,8 +108,38 @@ class Frozen:
         return features, images.labels[read]
 
 
+class ImageSets:
+    """Image sets, opened once for all runs; decoded once, too, where several runs see them and they fit into memory.
+
+    Args:
+        several: Whether there are several runs.
+    """
+
+    def __init__(self, *, several: bool) -> None:
+        self._several = several
+        self._opened: dict[tuple[str, str, str], tuple[Images, list[str]]] = {}
+
+    def open(self, name: str, split: Split, root: str) -> tuple[Images, list[str]]:
+        """Return a set, and the names of images that could not be decoded and are left out of it already."""
+        key = (name, split, root)
+        if key not in self._opened:
+            images = open_images(name, split=split, root=root)
+            left_out: list[str] = []
+            if self._several and choose_hold(images, len(images)) == "memory":
+                with suppress(MixedSizesError):  # the few that were looked at have one size, and not all have
+                    images, left_out = hold_whole(images)
+            self._opened[key] = images, left_out
+        return self._opened[key]
+
+
 def freeze(
-    name: str, encoder: Encoder, run: Path | None, options: Options, device: torch.device, progress: Progress
+    name: str,
+    encoder: Encoder,
+    run: Path | None,
+    options: Options,
+    device: torch.device,
+    sets: ImageSets,
+    progress: Progress,
 ) -> Frozen:
     """Open the labelled images of a run's encoder, its own or those that the options name.
 
@@ -117,16 +150,26 @@ def freeze(
     config = encoder.config
     assert config is not None
     train_name = options.images or config.images
-    train = open_images(train_name, split="train", root=config.data_dir)
     held_out_name = options.eval_images
     if held_out_name is None:
         own = None if options.images is not None else config.eval_images
         held_out_name = own or (train_name if train_name in NAMES else None)
+    found, skipped = sets.open(train_name, "train", config.data_dir)
+    train, held_out, missing = _labelled(found, found.labels, options.limit), None, []
+    if train is None:
+        missing.append(f"the training images {train_name} have no labels: name others with --images")
     if held_out_name is None:
-        raise UnlabelledError("there are no held-out images to classify: give some with --eval-images")
-    held_out = open_images(held_out_name, split="eval", root=config.data_dir)
-    train = _labelled(train, train.labels, "training", "--images", options.limit)
-    held_out = _labelled(held_out, match_labels(held_out, train), "held-out", "--eval-images")
+        missing.append("there are no held-out images to classify: give some with --eval-images")
+    else:
+        asked, also_skipped = sets.open(held_out_name, "eval", config.data_dir)
+        held_out = _labelled(asked, match_labels(asked, found))
+        skipped = [*skipped, *also_skipped]
+        if held_out is None:
+            labelled = asked.labels is not None and bool((asked.labels >= 0).any())
+            lack = "share no class with the training images" if labelled else "have no labels"
+            missing.append(f"the held-out images {held_out_name} {lack}: name others with --eval-images")
+    if train is None or held_out is None:
+        raise UnlabelledError("; ".join(missing))
     protocol = {
         "mode": "eval",
         "layer": "backbone",
@@ -136,15 +179,16 @@ def freeze(
         "dtype": float32_on(device),
         "labels": f"{train_name} / {held_out_name}",
     }
-    return Frozen(name, encoder, train, held_out, device, run, protocol, progress)
+    return Frozen(name, encoder, train, held_out, device, run, protocol, progress, dict.fromkeys(skipped))
 
 
-def _labelled(images: Images, labels: Tensor | None, kind: str, flag: str, limit: int | None = None) -> Images:
-    """Return the images that have a label, or `limit` of them spread evenly."""
-    found = torch.zeros(0, dtype=torch.int64) if labels is None else (labels >= 0).nonzero().squeeze(1)
-    if labels is None or not len(found):
-        raise UnlabelledError(f"the {kind} images {images.name} have no labels: name some that have, with {flag}")
+def _labelled(images: Images, labels: Tensor | None, limit: int | None = None) -> Images | None:
+    """Return the images that have a label, or `limit` of them spread evenly; None where none has."""
+    if labels is None or not bool((labels >= 0).any()):
+        return None
+    found = (labels >= 0).nonzero().squeeze(1)
     chosen = spread(found, limit or len(found))
-    selected = images.select(chosen)
+    # a selection of all would copy images that lie in memory
+    selected = copy.copy(images) if len(chosen) == len(images) else images.select(chosen)
     selected.labels = labels[chosen]
     return selected

@@ -24,7 +24,8 @@ class Score:
         value: A share in [0, 1].
         protocol: How it was taken; equal for runs whose scores can be compared.
         better: Which values are.
-        chosen: What the protocol chose for this run from its images, such as k.
+        chosen: What the protocol chose for this run from its images, such as k, and what else it gives beside the
+            value.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Evaluation:
         scores: One for each probe; empty where labels are missing.
         missing: What keeps it from being scored; empty where nothing does.
         skipped: Names of the images that could not be read.
+        forgotten: Scores that evaluation.json had of another step.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Evaluation:
     scores: tuple[Score, ...]
     missing: str = ""
     skipped: tuple[str, ...] = ()
+    forgotten: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as JSON has it."""
