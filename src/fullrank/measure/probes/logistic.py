@@ -45,7 +45,7 @@ _PATIENCE = 100
 
 @dataclass(frozen=True)
 class LogisticProbe:
-    """A fitted logistic regression.
+    """A fitted logistic regression; its numbers are float64.
 
     Attributes:
         classes: The labels it knows, ascending, `(C,)` int64.
@@ -79,7 +79,7 @@ class LogisticProbe:
         check_finite(x)
         found = []
         for block in x.split(_rows(x, len(self.classes))):
-            standard = (block.to(self.weight.device, self.weight.dtype) - self.mean) * self.scale
+            standard = (block.to(self.weight.device, torch.float64) - self.mean) * self.scale
             found.append((standard @ self.weight.T + self.bias).argmax(dim=1))
         return self.classes[torch.cat(found)]
 
@@ -113,7 +113,7 @@ def fit_logistic(
     """Fit a logistic regression to standardised features.
 
     Each feature is standardised by its own mean and standard deviation over the rows; one that is constant is left out.
-    Computed in the dtype of the features, float32 at least, and on their device; sums over rows are float64.
+    Products are computed in the dtype of the features, float32 at least, on their device; sums over rows are float64.
 
     Args:
         features: `(N, D)`.
@@ -207,7 +207,7 @@ class _EndError(Exception):
 
 
 class _Problem:
-    """f over some rows, and the axes that L-BFGS walks along."""
+    """f over some rows, in the coordinates that L-BFGS walks in."""
 
     def __init__(self, x: Tensor, y: Tensor, chosen: Tensor) -> None:
         self.classes, self.y = y[chosen.to(y.device)].unique(return_inverse=True)
@@ -223,11 +223,16 @@ class _Problem:
         # rounding gives a constant feature a deviation, and standardising would make that a feature of noise
         constant = deviation <= 10 * torch.finfo(x.dtype).eps * self.mean.abs()
         self.scale = torch.where(constant, 0.0, 1 / deviation)
-        self.x = torch.cat([((x[block].double() - self.mean) * self.scale).to(x.dtype) for block in blocks])
         # a sample is enough: the axes decide how long the way is, and not where it ends
-        sample = self.x[:: max(1, len(chosen) // _AXES_ROWS)]
+        sample = self._standard(x[chosen.to(x.device)[:: max(1, len(chosen) // _AXES_ROWS)]])
         variances, self.axes = torch.linalg.eigh((sample.T @ sample).double() / len(sample))
         self.variances = variances.clamp(min=0)
+        # Along the axes, for features that nearly repeat each other have large weights that cancel, and rounding with
+        # them; there, the difference is a feature of its own.
+        self.x = torch.cat([self._standard(x[block]) @ self.axes.to(x.dtype) for block in blocks])
+
+    def _standard(self, x: Tensor) -> Tensor:
+        return ((x.double() - self.mean) * self.scale).to(x.dtype)
 
     def fit(self, l2: float, tolerance: float, max_iterations: int, start: LogisticProbe | None) -> LogisticProbe:
         """Minimise f from a start, or from 0."""
@@ -238,17 +243,17 @@ class _Problem:
         c = self.x.new_zeros(count, dtype=torch.float64)
         if start is not None:
             known = torch.searchsorted(self.classes, start.classes)
-            u[known] = start.weight.double() @ self.axes / stretch
-            c[known] = start.bias.double() / bias_stretch
+            u[known] = start.weight @ self.axes / stretch
+            c[known] = start.bias / bias_stretch
         iterations, best_at = 0, 0
         best = u, c, float("nan"), float("inf")
 
         def evaluate() -> Tensor:
             nonlocal iterations, best, best_at
             iterations += 1
-            weight, bias = (u * stretch) @ self.axes.T, c * bias_stretch
+            weight, bias = u * stretch, c * bias_stretch
             value, by_weight, by_bias = self.objective(weight, bias, l2)
-            u.grad, c.grad = (by_weight @ self.axes) * stretch, by_bias * bias_stretch
+            u.grad, c.grad = by_weight * stretch, by_bias * bias_stretch
             norm = float(torch.cat([by_weight, by_bias[:, None]], dim=1).norm())
             if norm < best[-1]:
                 best, best_at = (weight, bias, float(value), norm), iterations
@@ -270,10 +275,10 @@ class _Problem:
         weight, bias, value, norm = best
         return LogisticProbe(
             classes=self.classes,
-            weight=weight.to(self.x.dtype),
-            bias=bias.to(self.x.dtype),
-            mean=self.mean.to(self.x.dtype),
-            scale=self.scale.to(self.x.dtype),
+            weight=weight @ self.axes.T,
+            bias=bias,
+            mean=self.mean,
+            scale=self.scale,
             l2=l2,
             objective=value,
             gradient_norm=norm,
@@ -282,7 +287,7 @@ class _Problem:
         )
 
     def objective(self, weight: Tensor, bias: Tensor, l2: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Return f and its gradients by W and b, all float64."""
+        """Return f and its gradients, all float64, of W along the axes and b; their norm is that of any axes."""
         value = weight.new_zeros(())
         by_weight, by_bias = torch.zeros_like(weight), torch.zeros_like(bias)
         w, b = weight.to(self.x.dtype), bias.to(self.x.dtype)
