@@ -168,11 +168,16 @@ class Evaluate:
         from rich.console import Console
 
         from fullrank.evaluation.evaluate import evaluate
+        from fullrank.evaluation.linear import StoppedError
         from fullrank.evaluation.table import show
         from fullrank.training.progress import counting
 
-        with counting(Console(stderr=True)) as progress:
-            found = evaluate(self.runs, self.options, progress=progress)
+        try:
+            with counting(Console(stderr=True)) as progress:
+                found = evaluate(self.runs, self.options, progress=progress)
+        except StoppedError as stopped:
+            print(stopped, file=sys.stderr)
+            return 128 + stopped.signal
         if not any(each.scores for each in found):
             raise FullrankError("; ".join(f"{each.name}: {each.missing}" for each in found))
         if self.json:

@@ -11,8 +11,11 @@ import torch
 from fullrank.errors import FullrankError
 from fullrank.evaluation.frozen import Frozen, ImageSets, Progress, UnlabelledError, freeze
 from fullrank.evaluation.knn import knn
+from fullrank.evaluation.linear import linear
+from fullrank.evaluation.logistic import logistic
 from fullrank.evaluation.options import Options
 from fullrank.evaluation.result import Evaluation, Score, keep
+from fullrank.evaluation.unchanged import unchanged
 from fullrank.inspection.encoders import from_run
 from fullrank.text import tails
 from fullrank.training.checkpoint import find_checkpoint
@@ -31,7 +34,11 @@ class Probe(NamedTuple):
     quick: bool
 
 
-PROBES = {"knn": Probe(knn, quick=True)}
+PROBES = {
+    "knn": Probe(knn, quick=True),
+    "logistic": Probe(logistic, quick=False),
+    "linear": Probe(linear, quick=False),
+}
 """By the name of the flag, the section of settings and the score."""
 
 
@@ -89,13 +96,14 @@ def _evaluate(
     encoder = from_run(path, "representation")
     step = int(encoder.source["step"])
     try:
-        frozen = freeze(label, encoder, options, device, sets, progress)
+        frozen = freeze(label, encoder, run, options, device, sets, progress)
     except UnlabelledError as error:
         return Evaluation(label, run, step, (), missing=str(error))
     scores: list[Score] = []
     forgotten = 0
     for probe in asked:
-        scores.append(PROBES[probe].take(frozen, options))
+        with unchanged(encoder.module):
+            scores.append(PROBES[probe].take(frozen, options))
         if run is not None:  # at once: the next probe may take hours, and be stopped
             forgotten += keep(run, step, scores[-1:])
     return Evaluation(label, run, step, tuple(scores), skipped=tuple(frozen.skipped), forgotten=forgotten)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -55,6 +56,7 @@ class Frozen:
         train: Training images whose labels are shown, every one labelled.
         held_out: Images to classify, every one labelled in the numbers of `train`.
         device: Where to compute.
+        run: The run's folder, where a probe may keep what it has to go on with; None where there is none.
         protocol: What the protocol of every probe's score begins with.
         progress: Told how far the work is.
         skipped: Names of the images that could not be read, as they are found.
@@ -65,35 +67,45 @@ class Frozen:
     train: Images
     held_out: Images
     device: torch.device
+    run: Path | None
     protocol: dict[str, Any]
     progress: Progress
     skipped: dict[str, None] = field(default_factory=dict)
 
     @cached_property
+    def bank(self) -> tuple[Tensor, Tensor]:
+        """Representations and labels of the training images, taken once for all probes that want them."""
+        return self._represent(self.train, "training images")
+
+    @cached_property
+    def queries(self) -> tuple[Tensor, Tensor]:
+        """Representations and labels of the held-out images."""
+        return self._represent(self.held_out, "held-out images")
+
+    @property
     def features(self) -> Features:
-        """Representations of all images, taken once for all probes that want them."""
-        module = to_device(self.encoder.module, self.device)
-        total, done = len(self.train) + len(self.held_out), 0
+        """Representations and labels of all images."""
+        return Features(*self.bank, *self.queries)
+
+    def _represent(self, images: Images, what: str) -> tuple[Tensor, Tensor]:
+        done = 0
 
         def advance(count: int) -> None:
             nonlocal done
             done += count
-            self.progress(f"{self.name}: images", done, total)
+            self.progress(f"{self.name}: {what}", done, len(images))
 
-        found: list[Tensor] = []
-        for images in (self.train, self.held_out):
-            (features,), read = features_of(
-                self.encoder,
-                [module],
-                images,
-                torch.arange(len(images)),
-                self.device,
-                unreadable=lambda key: self.skipped.update({key: None}),
-                advance=advance,
-            )
-            assert images.labels is not None
-            found += [features, images.labels[read]]
-        return Features(*found)
+        (features,), read = features_of(
+            self.encoder,
+            [to_device(self.encoder.module, self.device)],
+            images,
+            torch.arange(len(images)),
+            self.device,
+            unreadable=lambda key: self.skipped.update({key: None}),
+            advance=advance,
+        )
+        assert images.labels is not None
+        return features, images.labels[read]
 
 
 class ImageSets:
@@ -121,7 +133,13 @@ class ImageSets:
 
 
 def freeze(
-    name: str, encoder: Encoder, options: Options, device: torch.device, sets: ImageSets, progress: Progress
+    name: str,
+    encoder: Encoder,
+    run: Path | None,
+    options: Options,
+    device: torch.device,
+    sets: ImageSets,
+    progress: Progress,
 ) -> Frozen:
     """Open the labelled images of a run's encoder, its own or those that the options name.
 
@@ -161,7 +179,7 @@ def freeze(
         "dtype": float32_on(device),
         "labels": f"{train_name} / {held_out_name}",
     }
-    return Frozen(name, encoder, train, held_out, device, protocol, progress, dict.fromkeys(skipped))
+    return Frozen(name, encoder, train, held_out, device, run, protocol, progress, dict.fromkeys(skipped))
 
 
 def _labelled(images: Images, labels: Tensor | None, limit: int | None = None) -> Images | None:

@@ -24,7 +24,8 @@ class Score:
         value: A share in [0, 1].
         protocol: How it was taken; equal for runs whose scores can be compared.
         better: Which values are.
-        chosen: What the protocol chose for this run from its images, such as k.
+        chosen: What the protocol chose for this run from its images, such as k, and what else it gives beside the
+            value.
     """
 
     name: str

@@ -9,10 +9,15 @@ from fullrank.measure.probes.knn import (
     knn_protocol,
     leave_one_out,
 )
+from fullrank.measure.probes.logistic import Chosen, LogisticProbe, choose_logistic, fit_logistic
 from fullrank.measure.probes.neighbours import neighbours
 
 __all__ = [
+    "Chosen",
+    "LogisticProbe",
     "best_k",
+    "choose_logistic",
+    "fit_logistic",
     "knn_accuracies",
     "knn_accuracy",
     "knn_predict",
