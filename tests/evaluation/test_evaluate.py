@@ -45,7 +45,7 @@ def by_hand(run, split):
 
 def test_a_run_is_scored_as_by_hand_over_all_training_images(run, name):
     bank, queries = by_hand(run, "train"), by_hand(run, "eval")
-    found = evaluate([name], Options(knn_options=KnnOptions(k=5)))[0]
+    found = evaluate([name], Options(knn=True, knn_options=KnnOptions(k=5)))[0]
     assert (found.name, found.step, [score.name for score in found.scores]) == ("run", 4, ["knn"])
     (score,) = found.scores
     assert score.value == knn_accuracy(*bank, *queries, k=5)
@@ -72,12 +72,12 @@ def test_k_is_chosen_on_training_images_or_on_the_labels_that_it_is_judged_by(ru
     tried = knn_accuracies(*bank, *queries, ks=range(1, 31), vote="weighted", temperature=0.5)
     choosing = leave_one_out(*bank, ks=range(1, 31), vote="weighted", temperature=0.5)
     how = {"most": 30, "vote": "weighted", "temperature": 0.5}
-    honest = evaluate([name], Options(knn_options=KnnOptions(**how)))[0].scores[0]
+    honest = evaluate([name], Options(knn=True, knn_options=KnnOptions(**how)))[0].scores[0]
     assert honest.chosen == {"k": max(choosing, key=choosing.get)}
     assert honest.value == tried[honest.chosen["k"]]
     assert honest.protocol["k"] == "1 to 30, the best by leave-one-out over 1438 training images"
     assert (honest.protocol["vote"], honest.protocol["temperature"]) == ("weighted", 0.5)
-    best = evaluate([name], Options(knn_options=KnnOptions(**how, choose="best-on-validation")))[0].scores[0]
+    best = evaluate([name], Options(knn=True, knn_options=KnnOptions(**how, choose="best-on-validation")))[0].scores[0]
     assert best.value == max(tried.values())
     assert best.protocol["k"] == "1 to 30, the best on the held-out labels, which it has seen"
 
@@ -86,13 +86,13 @@ def test_the_monitor_takes_the_same_score_and_says_so(tmp_path):
     path = tmp_path / "run"
     train(tiny(steps=2, out=path, subset=1.0, monitor=TINY.monitor.__class__(images=400, knn_k=5)), console=quiet())
     recorded = {score["name"]: score for score in json.loads((path / "summary.json").read_text())["scores"]}["knn"]
-    (score,) = evaluate([str(path)], Options(limit=400, knn_options=KnnOptions(k=5)))[0].scores
+    (score,) = evaluate([str(path)], Options(knn=True, limit=400, knn_options=KnnOptions(k=5)))[0].scores
     assert (score.value, score.protocol, score.better) == (recorded["value"], recorded["protocol"], recorded["better"])
 
 
 def test_limit_and_other_images(run, name):
     bank, (queries, answers) = by_hand(run, "train"), by_hand(run, "eval")
-    options = Options(limit=100, images="digits", eval_images="digits", knn_options=KnnOptions(k=3))
+    options = Options(knn=True, limit=100, images="digits", eval_images="digits", knn_options=KnnOptions(k=3))
     (score,) = evaluate([name], options)[0].scores
     some = spread(torch.arange(1438), 100)
     assert score.value == knn_accuracy(bank[0][some], bank[1][some], queries, answers, k=3)
@@ -101,7 +101,7 @@ def test_limit_and_other_images(run, name):
 
 def test_a_checkpoint_is_scored_and_not_kept(run):
     first, last = list_checkpoints(run / "checkpoints")[0], list_checkpoints(run / "checkpoints")[-1]
-    found = evaluate([str(first), str(last)], Options(knn_options=KnnOptions(k=5)))
+    found = evaluate([str(first), str(last)], Options(knn=True, knn_options=KnnOptions(k=5)))
     assert [(each.step, each.run) for each in found] == [(0, None), (4, None)]
     assert [each.name for each in found] == [first.name, last.name]
     assert not (run / "evaluation.json").exists()
@@ -110,7 +110,7 @@ def test_a_checkpoint_is_scored_and_not_kept(run):
 def test_scores_of_another_step_are_forgotten_and_that_is_said(name, run, capsys):
     old = {"name": "knn", "value": 0.5, "protocol": {}}
     (run / "evaluation.json").write_text(json.dumps({"step": 3, "scores": [old]}))
-    assert main(["evaluate", name, "--limit", "50", "--knn.k", "5"]) == 0
+    assert main(["evaluate", name, "--limit", "50", "--knn", "--knn.k", "5"]) == 0
     assert "run: 1 score of another step is gone from evaluation.json" in capsys.readouterr().out
     assert len(json.loads((run / "evaluation.json").read_text())["scores"]) == 1
 
@@ -130,7 +130,7 @@ def test_images_that_cannot_be_read_take_their_labels_with_them(run, name, tmp_p
     bank = pictures(tmp_path / "bank", 30, labelled=True)
     (tmp_path / "bank" / "blue" / "03.png").write_bytes(b"damaged")
     queries = pictures(tmp_path / "queries", 6, labelled=True)
-    options = Options(images=bank, eval_images=queries, knn_options=KnnOptions(k=1))
+    options = Options(knn=True, images=bank, eval_images=queries, knn_options=KnnOptions(k=1))
     # One run reads images as it goes; several share what was decoded once.
     for names in ([name], [name, str(list_checkpoints(run / "checkpoints")[0])]):
         found = evaluate(names, options)[0]
@@ -160,11 +160,11 @@ def test_without_labels_it_says_which_are_missing(run, name, tmp_path, capsys):
     assert main(["evaluate", str(unlabelled), "--images", named, "--eval-images", strangers]) == 1
     assert "strangers share no class with the training images: name others with" in capsys.readouterr().err
     assert not (unlabelled / "evaluation.json").exists()
-    assert main(["evaluate", str(unlabelled), name, "--limit", "50"]) == 0
+    assert main(["evaluate", str(unlabelled), name, "--knn", "--limit", "50"]) == 0
     output = " ".join(capsys.readouterr().out.split())
     assert f"unlabelled: not scored: the training images {bare} have no labels" in output
     assert "[1] knn: mode eval" in output
-    with_labels = Options(images=named, eval_images=named, knn_options=KnnOptions(k=1))
+    with_labels = Options(knn=True, images=named, eval_images=named, knn_options=KnnOptions(k=1))
     assert evaluate([str(unlabelled)], with_labels)[0].scores[0].value == 1.0
 
 
@@ -174,7 +174,7 @@ def test_the_command_prints_each_score_with_its_protocol(run, name, capsys):
     kept = json.loads((run / "evaluation.json").read_text())["scores"][0]
     assert f"knn {kept['value']:.2%} k {kept['chosen']['k']} [1]" in output
     assert "k 1 to 9, the best on the held-out labels, which it has seen, vote majority" in output
-    assert main(["evaluate", name, "--knn.k", "5", "--json"]) == 0
+    assert main(["evaluate", name, "--knn", "--knn.k", "5", "--json"]) == 0
     (each,) = json.loads(capsys.readouterr().out)["evaluated"]
     assert (each["step"], each["missing"], each["scores"][0]["protocol"]["k"]) == (4, "", 5)
 

@@ -45,7 +45,7 @@ PROBES = {
 def evaluate(
     names: Sequence[str], options: Options | None = None, *, progress: Progress = lambda what, done, total: None
 ) -> list[Evaluation]:
-    """Evaluate runs and checkpoints; scores of a run are kept in its evaluation.json as soon as it is finished.
+    """Evaluate runs and checkpoints; each score of a run is kept in its evaluation.json as soon as it is taken.
 
     Args:
         names: Folders of runs, or checkpoint files, in the order to show them.
@@ -53,7 +53,7 @@ def evaluate(
         progress: Told how far the work is.
 
     Raises:
-        FullrankError: One of them cannot be read or measured; the runs before it are kept.
+        FullrankError: One of them cannot be read or measured; scores taken before are kept.
     """
     options = options or Options()
     if not names:
@@ -99,7 +99,11 @@ def _evaluate(
         frozen = freeze(label, encoder, run, options, device, sets, progress)
     except UnlabelledError as error:
         return Evaluation(label, run, step, (), missing=str(error))
-    with unchanged(encoder.module):
-        scores = tuple(PROBES[probe].take(frozen, options) for probe in asked)
-    forgotten = keep(run, step, scores) if run is not None else 0
-    return Evaluation(label, run, step, scores, skipped=tuple(frozen.skipped), forgotten=forgotten)
+    scores: list[Score] = []
+    forgotten = 0
+    for probe in asked:
+        with unchanged(encoder.module):
+            scores.append(PROBES[probe].take(frozen, options))
+        if run is not None:  # at once: the next probe may take hours, and be stopped
+            forgotten += keep(run, step, scores[-1:])
+    return Evaluation(label, run, step, tuple(scores), skipped=tuple(frozen.skipped), forgotten=forgotten)

@@ -89,7 +89,6 @@ def test_a_protocol_has_a_temperature_where_it_means_something():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_a_gpu_predicts_the_same():
     bank, queries, labels = signs(3000, 0), signs(500, 1), classes(3000)
     for vote in ("majority", "weighted"):

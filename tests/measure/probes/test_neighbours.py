@@ -71,7 +71,6 @@ def test_the_precision_that_others_asked_for_is_not_taken_and_is_put_back():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_a_gpu_finds_the_same():
     for bank, queries in ((signs(5000, 0), signs(300, 1)), (signs(70_000, 2), signs(40, 3))):
         found = neighbours(bank.cuda(), queries.cuda(), k=100, leave_out=torch.arange(len(queries)).cuda())

@@ -163,7 +163,7 @@ def leave_one_out(
     predictions = knn_predictions(
         bank, bank_labels, bank[asked], k=_largest(ks), vote=vote, temperature=temperature, leave_out=asked
     )
-    return _shares(predictions, bank_labels[asked], ks)
+    return _shares(predictions, bank_labels.to(asked.device)[asked], ks)
 
 
 def best_k(accuracies: Mapping[int, float]) -> int:
