@@ -6,10 +6,10 @@ Takes `logistic` and `linear` of `fullrank evaluate` for each run, and for the f
 prints a table, and how well the two rank the encoders alike. All runs must have the same images. What is finished is
 in --out, and is not done again.
 
-LARS moves weights by at most lr x trust / (1 - momentum) of their norm in a step, so that a shorter training needs a
-higher rate to get as far: 90 epochs at a base rate of 0.1 are as long a way as 10 at 0.9.
+LARS moves weights by lr x trust of their norm in a step, so that fewer steps need a higher rate to get as far: 90
+epochs at a base rate of 0.1 are as long a way as 10 at 0.9 (`fullrank.evaluation.linear`).
 
-Seconds are of one thread's CPU time, after the images are decoded. "Features" are the representations of all images,
+Seconds are of one thread's CPU time; images are decoded before, once. "Features" are the representations of all images,
 which the logistic regression starts from; "fit" is the choice of its regularisation and the fit; "linear" is the
 training of [Li22]'s classifier, with the representations of the held-out images left out.
 """

@@ -146,6 +146,19 @@ def test_the_score_is_the_last_epochs_and_the_best_stands_beside_it(tmp_path, mo
     assert (protocol["bank"], protocol["queries"], protocol["mode"]) == (60, 30, "eval")
 
 
+def test_a_rate_that_is_too_low_for_so_few_images_is_told():
+    asked = options(epochs=3, base_lr=30.0)
+    rates = [30.0 * 20 / 256 * 0.5 * (1 + math.cos(math.pi * epoch / 3)) for epoch in range(3)]
+    way = sum(2 * rate for rate in rates) * 0.001 / (1 - 0.9)  # 50 images are two batches of 20 an epoch
+    assert module.reach(50, asked.linear_options) == pytest.approx(way)
+    score = linear(frozen(coloured(50)), asked)
+    said = f"LARS let weights grow e^{way:.2g}-fold at most: raise --linear.base-lr to {30 * 50 / way:.2g}"
+    assert said in score.chosen["warning"]
+    assert module.reach(1_281_167, LinearOptions()) == pytest.approx(1251 * 0.4 * 91 / 2 * 0.01)
+    enough = LinearOptions(epochs=2, batch_size=20, base_lr=2e4, precision="float32")
+    assert "warning" not in linear(frozen(), Options(linear_options=enough)).chosen
+
+
 def stopping(at, number):
     def progress(what, done, total):
         if "steps" in what and done == at:
