@@ -79,12 +79,12 @@ def lightly_barlow() -> Loss:
     return BarlowTwinsLoss(lambda_param=LAMBDA)
 
 
-def solo_losses(name: str) -> Any:
-    """Import one file of solo-learn's losses, past its package, which needs an older Lightning than there is."""
+def solo_file(folder: str, name: str) -> Any:
+    """Import one file of solo-learn, past its package, which needs an older Lightning than there is."""
     package = find_spec("solo")
     if package is None or not package.submodule_search_locations:
         raise ImportError("No module named 'solo'")
-    spec = spec_from_file_location(name, Path(package.submodule_search_locations[0], "losses", f"{name}.py"))
+    spec = spec_from_file_location(name, Path(package.submodule_search_locations[0], folder, f"{name}.py"))
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)
@@ -94,12 +94,12 @@ def solo_losses(name: str) -> Any:
 
 def solo_vicreg() -> Loss:
     """Import solo-learn's covariance term."""
-    return solo_losses("vicreg").covariance_loss
+    return solo_file("losses", "vicreg").covariance_loss
 
 
 def solo_barlow() -> Loss:
     """Import solo-learn's Barlow Twins."""
-    barlow_loss_func = solo_losses("barlow").barlow_loss_func
+    barlow_loss_func = solo_file("losses", "barlow").barlow_loss_func
     return lambda z1, z2: barlow_loss_func(z1, z2, lamb=LAMBDA, scale_loss=1.0)
 
 
@@ -151,8 +151,8 @@ def time_steps(run: Callable[[], object], device: torch.device, least: float = 1
     return median(times)
 
 
-def peak_mb(run: Callable[[], object], device: torch.device) -> float:
-    """Return the memory that `run` takes beyond what there is, in MB."""
+def peak_mb(run: Callable[[], object], device: torch.device, every: float = 0.0005) -> float:
+    """Return the memory that `run` takes beyond what there is, in MB; on a CPU looked at every so many seconds."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
@@ -166,7 +166,7 @@ def peak_mb(run: Callable[[], object], device: torch.device) -> float:
 
     def watch() -> None:
         nonlocal peak
-        while not done.wait(0.0005):
+        while not done.wait(every):
             peak = max(peak, anonymous_mb())
 
     watcher = threading.Thread(target=watch)
@@ -195,9 +195,9 @@ def run_one(work: str, name: str, n: int, m: int, device: torch.device, gradient
     print(json.dumps({"seconds": time_steps(lambda: step(loss, z1, z2), device), "mb": mb}))
 
 
-def call(arguments: list[str]) -> dict[str, float | str]:
-    """Run this script once more and return what it printed, if it is a result."""
-    done = subprocess.run([sys.executable, __file__, *arguments], capture_output=True, text=True)
+def call(arguments: list[str], script: str = __file__) -> dict[str, float | str]:
+    """Run a script of this folder once more and return what it printed, if it is a result."""
+    done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True)
     if done.returncode:
         lines = done.stderr.strip().splitlines()
         return {"missing": f"failed, exit {done.returncode}: {lines[-1] if lines else ''}"}

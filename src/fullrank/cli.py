@@ -16,6 +16,7 @@ import tyro
 from fullrank._version import __version__
 from fullrank.config import OptimConfig, TrainConfig, read_config
 from fullrank.errors import FullrankError, OtherProcessError
+from fullrank.evaluation.options import Options as EvaluationOptions
 from fullrank.inspection.options import Options
 from fullrank.training.presets import PRESETS
 from fullrank.training.presets import preset as named_preset
@@ -163,6 +164,46 @@ class Inspect:
         return 0
 
 
+@dataclass(frozen=True)
+class Evaluate:
+    """Score runs with labels: probes on the frozen encoder, each score with its protocol.
+
+    Prints a table, and keeps the scores of a run in its evaluation.json.
+    """
+
+    runs: tyro.conf.Positional[tuple[str, ...]]
+    """Folders made by `fullrank train`, or checkpoint files, whose scores are printed and not kept."""
+    options: Annotated[EvaluationOptions, tyro.conf.arg(name="")] = field(default_factory=EvaluationOptions)
+    json: bool = False
+    """Print everything as JSON, for programs."""
+
+    def run(self) -> int:
+        """Evaluate, print and keep."""
+        import json
+
+        from rich.console import Console
+
+        from fullrank.evaluation.evaluate import evaluate
+        from fullrank.evaluation.linear import StoppedError
+        from fullrank.evaluation.table import show
+        from fullrank.training.progress import counting
+
+        try:
+            with counting(Console(stderr=True)) as progress:
+                found = evaluate(self.runs, self.options, progress=progress)
+        except StoppedError as stopped:
+            print(stopped, file=sys.stderr)
+            return 128 + stopped.signal
+        if not any(each.scores for each in found):
+            raise FullrankError("; ".join(f"{each.name}: {each.missing}" for each in found))
+        if self.json:
+            document = {"fullrank": __version__, "evaluated": [each.as_dict() for each in found]}
+            print(json.dumps(document, indent=2, allow_nan=False))
+        else:
+            show(found, Console())
+        return 0
+
+
 def _write_report(runs: list[Path], out: Path) -> None:
     from fullrank.report.page import write_report
 
@@ -230,7 +271,7 @@ def _run_with_others(arguments: list[str]) -> int:
             return _report(error)
 
 
-def _parse(arguments: list[str]) -> Demo | Train | Report | Inspect:
+def _parse(arguments: list[str]) -> Demo | Train | Report | Inspect | Evaluate:
     """Parse the command line; --preset, --config and --resume are read first: the other flags change what they name."""
     base = TrainConfig()
     if arguments[:1] == ["train"]:
@@ -240,6 +281,7 @@ def _parse(arguments: list[str]) -> Demo | Train | Report | Inspect:
         | Annotated[Train, tyro.conf.subcommand("train", default=Train(base))]
         | Annotated[Report, tyro.conf.subcommand("report")]
         | Annotated[Inspect, tyro.conf.subcommand("inspect")]
+        | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     )
     return tyro.cli(command, prog=PROGRAM, args=arguments, description=DESCRIPTION)
 

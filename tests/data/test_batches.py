@@ -137,6 +137,22 @@ def test_unreadable_images_met_while_training_give_their_place_to_the_next(folde
 
 
 @pytest.mark.parametrize("hold", ["stream", "memory"])
+def test_one_view_and_which_images_it_shows(folder, hold):
+    images, order = open_images(str(folder)), SinglePass(20, 4, 10, 5)
+    recipe = views.ViewRecipe(jitter=0, grayscale=0, blur=0)
+    replaced = 0
+    for made in ViewLoader(images, order, (recipe,), 10, hold=hold).walk(3):
+        (seen,) = made.views
+        replaced += made.images.tolist() != order[made.step].tolist()
+        size = torch.full((4,), 12)
+        drawn = views.draw(recipe, seed=0, step=made.step, view=0, heights=size, widths=size)
+        right = views.normalise(views.crop(arrays(20).pixels[made.images], drawn, 10))
+        torch.testing.assert_close(seen, right, atol=1.1 / 255 / 0.22, rtol=0)
+    assert replaced > 0
+    assert made.step == 9
+
+
+@pytest.mark.parametrize("hold", ["stream", "memory"])
 def test_processes_replace_unreadable_images_from_the_global_batch(folder, hold):
     images, order = open_images(str(folder)), SinglePass(20, 4, 10, 5)
     at = [int((order[step] == 7).nonzero()) for step in range(10) if 7 in order[step]]

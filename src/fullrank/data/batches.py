@@ -1,4 +1,4 @@
-"""From an order to the two views of each step: decode, hold, crop, augment.
+"""From an order to the views of each step, two or any other number: decode, hold, crop, augment.
 
 Two ways to hold images:
 
@@ -50,13 +50,29 @@ class TwoViews:
     second: Tensor
 
 
+@dataclass(frozen=True)
+class Views:
+    """Views of one step's images, on the device, normalised.
+
+    Attributes:
+        step: The step they belong to.
+        images: Which image of the set each shows, `(B,)` int64 on the CPU; not the order's where that one cannot be
+            decoded.
+        views: One for each recipe, `(B, 3, S, S)` float32.
+    """
+
+    step: int
+    images: Tensor
+    views: tuple[Tensor, ...]
+
+
 class ViewLoader:
-    """Give the two views of each step of an order, from any step on.
+    """Give the views of each step of an order, from any step on.
 
     Args:
         images: The set that the order indexes.
         order: Which images each step sees.
-        recipes: The first and the second view's distribution.
+        recipes: Each view's distribution; two for what trains, which calls the loader, any number for `walk`.
         size: Rows and columns of a view.
         hold: How images are held; see the module. A set that lies in memory already (`ArrayImages`) is held whole.
         device: Where views are made.
@@ -70,7 +86,7 @@ class ViewLoader:
         self,
         images: Images,
         order: Order,
-        recipes: tuple[ViewRecipe, ViewRecipe],
+        recipes: tuple[ViewRecipe, ...],
         size: int,
         *,
         hold: Hold = "memory",
@@ -96,19 +112,23 @@ class ViewLoader:
         self._pixels = None if whole is None else self._place(whole)
 
     def __call__(self, start: int = 0) -> Iterator[TwoViews]:
-        """Give the views of the steps from `start` to the last."""
-        steps = self._from_memory(start) if self.hold == "memory" else self._from_workers(start)
-        for step, crops, parameters in steps:
-            yield TwoViews(step, *self._finish(crops, parameters))
+        """Give the two views of the steps from `start` to the last."""
+        for made in self.walk(start):
+            yield TwoViews(made.step, *made.views)
 
-    def _finish(self, crops: Tensor, parameters: ViewParameters) -> tuple[Tensor, Tensor]:
-        # both views in one batch: each operation is called once
+    def walk(self, start: int = 0) -> Iterator[Views]:
+        """Give a view by each recipe of the steps from `start` to the last, and say which images they show."""
+        steps = self._from_memory(start) if self.hold == "memory" else self._from_workers(start)
+        for step, images, crops, parameters in steps:
+            yield Views(step, images, self._finish(crops, parameters))
+
+    def _finish(self, crops: Tensor, parameters: ViewParameters) -> tuple[Tensor, ...]:
+        # all views in one batch: each operation is called once
         seen = views.normalise(views.appearance(views.as_float(crops), parameters))
-        first, second = seen.chunk(2)
-        return first, second
+        return seen.chunk(len(self.recipes))
 
     def parameters(self, step: int, heights: Tensor, widths: Tensor) -> list[ViewParameters]:
-        """Return the parameters of both views of this process's images at a step."""
+        """Return the parameters of the views of this process's images at a step."""
         return [
             views.draw(
                 recipe,
@@ -122,39 +142,41 @@ class ViewLoader:
             for view, recipe in enumerate(self.recipes)
         ]
 
-    def _from_memory(self, start: int) -> Iterator[tuple[int, Tensor, ViewParameters]]:
-        for step, held, rows in self._held(start):
+    def _from_memory(self, start: int) -> Iterator[tuple[int, Tensor, Tensor, ViewParameters]]:
+        for step, images, held, rows in self._held(start):
             batch = held[rows.to(held.device)].to(self.device, non_blocking=True)
             sizes = torch.full((len(rows),), batch.shape[2]), torch.full((len(rows),), batch.shape[3])
-            both = self.parameters(step, *sizes)
+            drawn = self.parameters(step, *sizes)
             batch = views.as_float(batch)
-            crops = torch.cat([views.crop(batch, parameters, self.size) for parameters in both])
-            yield step, crops, ViewParameters.cat(both)
+            crops = torch.cat([views.crop(batch, parameters, self.size) for parameters in drawn])
+            yield step, images, crops, ViewParameters.cat(drawn)
 
-    def _held(self, start: int) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Give each step with the tensor that holds its images and the rows they lie in."""
+    def _held(self, start: int) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
+        """Give each step with its images, the tensor that holds them and the rows they lie in."""
         if self._pixels is not None:
             for step in range(start, len(self.order)):
-                yield step, self._pixels, self.order[step][self.share]
+                images = self.order[step][self.share]
+                yield step, images, self._pixels, images
             return
         with ThreadPoolExecutor(max_workers=1) as background:
-            coming: Future[tuple[Tensor, Tensor]] | None = None
+            coming: Future[tuple[Tensor, Tensor, Tensor]] | None = None
             step = start
             while step < len(self.order):
-                held, row_of = coming.result() if coming else self._decode_pool(step)
+                held, row_of, image_of = coming.result() if coming else self._decode_pool(step)
                 stop = self.order.span(step).stop
                 coming = background.submit(self._decode_pool, stop) if stop < len(self.order) else None
                 for current in range(step, stop):
-                    yield current, held, _replace_missing(row_of[self.order[current]])[self.share]
+                    rows = _replace_missing(row_of[self.order[current]])[self.share]
+                    yield current, image_of[rows], held, rows
                 step = stop
 
-    def _decode_pool(self, step: int) -> tuple[Tensor, Tensor]:
+    def _decode_pool(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
         pool = self.order.pool(step)
         pixels, good = decode(self.images.select(pool), strict=self.strict)
         row_of = torch.full((len(self.images),), -1)
         row_of[pool[good]] = torch.arange(len(good))
         self.skipped.update(self.images.key(int(index)) for index in pool if row_of[index] < 0)
-        return self._place(pixels), row_of
+        return self._place(pixels), row_of, pool[good]
 
     def _place(self, pixels: Tensor) -> Tensor:
         """Put held images on the GPU where they take at most a quarter of its free memory."""
@@ -163,7 +185,7 @@ class ViewLoader:
             return pixels.to(self.device) if pixels.numel() <= free / 4 else pixels
         return pixels
 
-    def _from_workers(self, start: int) -> Iterator[tuple[int, Tensor, ViewParameters]]:
+    def _from_workers(self, start: int) -> Iterator[tuple[int, Tensor, Tensor, ViewParameters]]:
         loader: DataLoader = DataLoader(
             _StepCrops(self),
             sampler=range(start, len(self.order)),
@@ -172,14 +194,14 @@ class ViewLoader:
             pin_memory=self.device.type == "cuda",
             worker_init_fn=_ignore_signals,
         )
-        for step, crops, parameters, unreadable in loader:
+        for step, images, crops, parameters, unreadable in loader:
             # raised here, not in the worker, whose exceptions arrive wrapped in their traceback
             if unreadable and self.strict:
                 raise UnreadableImageError(f"{unreadable[0]} cannot be decoded")
             if crops is None:
                 raise FullrankError(f"none of the images of step {step} can be decoded: {unreadable[0]}")
             self.skipped.update(unreadable)
-            yield step, crops.to(self.device, non_blocking=True), ViewParameters(*parameters)
+            yield step, images, crops.to(self.device, non_blocking=True), ViewParameters(*parameters)
 
 
 def _ignore_signals(worker: int) -> None:
@@ -194,7 +216,7 @@ class _StepCrops(Dataset):
     def __init__(self, loader: ViewLoader) -> None:
         self.loader = loader
 
-    def __getitem__(self, step: int) -> tuple[int, Tensor | None, tuple[Tensor, ...], list[str]]:
+    def __getitem__(self, step: int) -> tuple[int, Tensor, Tensor | None, tuple[Tensor, ...], list[str]]:
         loader = self.loader
         indices = loader.order[step].tolist()
         unreadable: list[str] = []
@@ -207,20 +229,24 @@ class _StepCrops(Dataset):
                 unreadable.append(loader.images.key(indices[place]))
                 return None
 
-        batch = []
+        batch, shown = [], []
         for place in range(loader.share.start, loader.share.stop):
             following = ((place + offset) % len(indices) for offset in range(len(indices)))
-            image = next((image for image in map(read, following) if image is not None), None)
-            if image is None:
-                return step, None, (), unreadable
+            found = next((there for there in following if read(there) is not None), None)
+            if found is None:
+                return step, torch.zeros(0, dtype=torch.int64), None, (), unreadable
+            image = read(found)
+            assert image is not None
             batch.append(image)
+            shown.append(indices[found])
         heights = torch.tensor([image.shape[1] for image in batch])
         widths = torch.tensor([image.shape[2] for image in batch])
-        both = loader.parameters(step, heights, widths)
-        crops = torch.stack([crop for parameters in both for crop in crop_each(batch, parameters, loader.size)])
-        joined = ViewParameters.cat(both)
+        drawn = loader.parameters(step, heights, widths)
+        crops = torch.stack([crop for parameters in drawn for crop in crop_each(batch, parameters, loader.size)])
+        joined = ViewParameters.cat(drawn)
         return (
             step,
+            torch.tensor(shown),
             crops,
             tuple(getattr(joined, name) for name in ViewParameters.__dataclass_fields__),
             unreadable,

@@ -27,6 +27,8 @@ class Purpose(IntEnum):
     """The parameters of random views."""
     MODEL = 4
     """Randomness inside the model (dropout, stochastic depth) at one step."""
+    PROBE = 5
+    """What judges a trained encoder: a probe's first weights, and which training images choose its settings."""
 
 
 def random_bits(seed: int, purpose: Purpose, a: int, b: int, count: int) -> npt.NDArray[np.uint64]:

@@ -71,14 +71,19 @@ class Encoder:
     config: TrainConfig | None = None
     untrained: Callable[[], nn.Module] | None = field(default=None, repr=False)
 
-    def show(self, images: Images, indices: Tensor, unreadable: Callable[[str], None]) -> Iterator[Tensor]:
-        """Walk over images as this encoder wants them, normalised, some hundred at a time."""
+    def show(
+        self, images: Images, indices: Tensor, unreadable: Callable[[str], None]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Walk over images as this encoder wants them, normalised, some hundred at a time.
+
+        Yields:
+            `(n, 3, S, S)`, and the `(n,)` indices that could be read.
+        """
         if self.transform is not None:
-            for shown, _ in transformed_blocks(images, indices, self.transform, unreadable):
-                yield shown
+            yield from transformed_blocks(images, indices, self.transform, unreadable)
         else:
-            for pixels, _ in eval_blocks(images, indices, self.size, unreadable):
-                yield self.normalise(pixels)
+            for pixels, read in eval_blocks(images, indices, self.size, unreadable):
+                yield self.normalise(pixels), read
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Turn `(B, 3, S, S)` uint8 into the network's input."""

@@ -37,7 +37,7 @@ def features_of(
     *,
     unreadable: Callable[[str], None],
     advance: Callable[[int], None],
-) -> list[Tensor]:
+) -> tuple[list[Tensor], Tensor]:
     """Return the features of images, `(n, D)` float32 on the CPU; those that cannot be decoded are left out.
 
     Args:
@@ -50,14 +50,16 @@ def features_of(
         advance: Called with the number of images that were finished.
 
     Returns:
-        Those of each network.
+        Those of each network, and the `(n,)` indices of the images that could be read.
     """
     found: list[list[Tensor]] = [[] for _ in modules]
-    for shown in encoder.show(images, indices, unreadable):
+    good = []
+    for shown, read in encoder.show(images, indices, unreadable):
+        good.append(read)
         for module, own in zip(modules, found, strict=True):
             own.append(_forward(module, shown, device))
         advance(len(shown))
-    return [torch.cat(own) for own in found]
+    return [torch.cat(own) for own in found], torch.cat(good)
 
 
 @torch.no_grad()

@@ -130,7 +130,7 @@ def _inspect_encoder(
     modules = [to_device(encoder.module, device)]
     if options.untrained and encoder.untrained is not None:
         modules.append(to_device(encoder.untrained(), device))
-    own, *twins = features_of(
+    (own, *twins), _ = features_of(
         encoder,
         modules,
         images,

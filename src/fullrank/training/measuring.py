@@ -16,7 +16,7 @@ from fullrank.data import views
 from fullrank.data.images import Images, UnreadableImageError
 from fullrank.data.still import load_for_eval, load_view_pairs, spread
 from fullrank.errors import FullrankError
-from fullrank.measure.probes import knn_accuracy
+from fullrank.measure.probes import knn_accuracy, knn_protocol
 from fullrank.measure.spectrum import Spectrum, spectrum
 from fullrank.models.methods import METHODS, Method
 from fullrank.training.machine import float32_on
@@ -122,14 +122,12 @@ class Measurer:
             }
         if self.queries is not None and self.query_labels is not None and self.train_labels is not None:
             protocols["knn"] = {
-                **common,
-                "k": config.monitor.knn_k,
-                "vote": "majority",
-                "ties": "smallest label",
-                "similarity": "cosine",
-                "bank": f"{int((self.train_labels >= 0).sum())} training images",
-                "queries": f"{int((self.query_labels >= 0).sum())} held-out images",
+                **common,  # in the words of `fullrank evaluate`, so that scores of one protocol can be told
                 "labels": f"{config.images} / {config.eval_images or config.images}",
+                **({"subset": config.subset} if config.subset < 1 else {}),
+                "bank": int((self.train_labels >= 0).sum()),
+                "queries": int((self.query_labels >= 0).sum()),
+                **knn_protocol(config.monitor.knn_k),
             }
         return protocols
 

@@ -1,0 +1,109 @@
+"""Evaluate runs: from a name on the command line to scores, kept in the run's evaluation.json."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from fullrank.errors import FullrankError
+from fullrank.evaluation.frozen import Frozen, ImageSets, Progress, UnlabelledError, freeze
+from fullrank.evaluation.knn import knn
+from fullrank.evaluation.linear import linear
+from fullrank.evaluation.logistic import logistic
+from fullrank.evaluation.options import Options
+from fullrank.evaluation.result import Evaluation, Score, keep
+from fullrank.evaluation.unchanged import unchanged
+from fullrank.inspection.encoders import from_run
+from fullrank.text import tails
+from fullrank.training.checkpoint import find_checkpoint
+from fullrank.training.machine import choose_device
+
+
+class Probe(NamedTuple):
+    """A way to judge a frozen encoder.
+
+    Attributes:
+        take: Takes the score.
+        quick: Whether it is taken where no probe is named.
+    """
+
+    take: Callable[[Frozen, Options], Score]
+    quick: bool
+
+
+PROBES = {
+    "knn": Probe(knn, quick=True),
+    "logistic": Probe(logistic, quick=False),
+    "linear": Probe(linear, quick=False),
+}
+"""By the name of the flag, the section of settings and the score."""
+
+
+def evaluate(
+    names: Sequence[str], options: Options | None = None, *, progress: Progress = lambda what, done, total: None
+) -> list[Evaluation]:
+    """Evaluate runs and checkpoints; each score of a run is kept in its evaluation.json as soon as it is taken.
+
+    Args:
+        names: Folders of runs, or checkpoint files, in the order to show them.
+        options: How.
+        progress: Told how far the work is.
+
+    Raises:
+        FullrankError: One of them cannot be read or measured; scores taken before are kept.
+    """
+    options = options or Options()
+    if not names:
+        raise FullrankError("give at least one run: fullrank evaluate RUN [RUN ...]")
+    asked = _asked(options)
+    device = choose_device(options.device)
+    for name in names:  # a misspelt last one is found before the first one's work
+        if not find_checkpoint(Path(name).expanduser()).is_file():
+            raise FullrankError(f"there is no {name}: expected a run's folder or a checkpoint of `fullrank train`")
+    labels = tails([Path(name) for name in names])
+    sets = ImageSets(several=len(names) > 1)
+    return [
+        _evaluate(name, label, asked, options, device, sets, progress)
+        for name, label in zip(names, labels, strict=True)
+    ]
+
+
+def _asked(options: Options) -> list[str]:
+    """Return the names of the probes to take."""
+    asked = [name for name in PROBES if getattr(options, name)]
+    asked = asked or [name for name, probe in PROBES.items() if probe.quick]
+    for name in PROBES:
+        section = f"{name}_options"
+        if name not in asked and getattr(options, section) != getattr(Options(), section):
+            raise FullrankError(f"--{name}.* are settings of a probe that is not asked for: add --{name}")
+    return asked
+
+
+def _evaluate(
+    name: str,
+    label: str,
+    asked: Sequence[str],
+    options: Options,
+    device: torch.device,
+    sets: ImageSets,
+    progress: Progress,
+) -> Evaluation:
+    path = Path(name).expanduser()
+    run = path if path.is_dir() else None
+    encoder = from_run(path, "representation")
+    step = int(encoder.source["step"])
+    try:
+        frozen = freeze(label, encoder, run, options, device, sets, progress)
+    except UnlabelledError as error:
+        return Evaluation(label, run, step, (), missing=str(error))
+    scores: list[Score] = []
+    forgotten = 0
+    for probe in asked:
+        with unchanged(encoder.module):
+            scores.append(PROBES[probe].take(frozen, options))
+        if run is not None:  # at once: the next probe may take hours, and be stopped
+            forgotten += keep(run, step, scores[-1:])
+    return Evaluation(label, run, step, tuple(scores), skipped=tuple(frozen.skipped), forgotten=forgotten)

@@ -1,0 +1,194 @@
+"""A frozen encoder and the labelled images that it is judged by: what every probe starts from."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from fullrank.data.holding import MixedSizesError, choose_hold, hold_whole
+from fullrank.data.images import NAMES, Images, Split, match_labels, open_images
+from fullrank.data.still import spread
+from fullrank.errors import FullrankError
+from fullrank.evaluation.options import Options
+from fullrank.inspection.encoders import Encoder
+from fullrank.inspection.features import features_of, to_device
+from fullrank.training.machine import float32_on
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+
+class UnlabelledError(FullrankError):
+    """Report that labels are missing, and of which images."""
+
+
+class Features(NamedTuple):
+    """Representations and labels of the images that could be read.
+
+    Attributes:
+        bank: `(N, D)` float32, of training images, on the CPU.
+        bank_labels: `(N,)` int64, at least 0.
+        queries: `(Q, D)` float32, of held-out images.
+        query_labels: `(Q,)` int64, at least 0, in the bank's numbers.
+    """
+
+    bank: Tensor
+    bank_labels: Tensor
+    queries: Tensor
+    query_labels: Tensor
+
+
+@dataclass
+class Frozen:
+    """A run's encoder, in eval mode, and its images.
+
+    Attributes:
+        name: What the run was given as.
+        encoder: With its configuration and the step that it is from.
+        train: Training images whose labels are shown, every one labelled.
+        held_out: Images to classify, every one labelled in the numbers of `train`.
+        device: Where to compute.
+        run: The run's folder, where a probe may keep what it has to go on with; None where there is none.
+        protocol: What the protocol of every probe's score begins with.
+        progress: Told how far the work is.
+        skipped: Names of the images that could not be read, as they are found.
+    """
+
+    name: str
+    encoder: Encoder
+    train: Images
+    held_out: Images
+    device: torch.device
+    run: Path | None
+    protocol: dict[str, Any]
+    progress: Progress
+    skipped: dict[str, None] = field(default_factory=dict)
+
+    @cached_property
+    def bank(self) -> tuple[Tensor, Tensor]:
+        """Representations and labels of the training images, taken once for all probes that want them."""
+        return self._represent(self.train, "training images")
+
+    @cached_property
+    def queries(self) -> tuple[Tensor, Tensor]:
+        """Representations and labels of the held-out images."""
+        return self._represent(self.held_out, "held-out images")
+
+    @property
+    def features(self) -> Features:
+        """Representations and labels of all images."""
+        return Features(*self.bank, *self.queries)
+
+    def _represent(self, images: Images, what: str) -> tuple[Tensor, Tensor]:
+        done = 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            self.progress(f"{self.name}: {what}", done, len(images))
+
+        (features,), read = features_of(
+            self.encoder,
+            [to_device(self.encoder.module, self.device)],
+            images,
+            torch.arange(len(images)),
+            self.device,
+            unreadable=lambda key: self.skipped.update({key: None}),
+            advance=advance,
+        )
+        assert images.labels is not None
+        return features, images.labels[read]
+
+
+class ImageSets:
+    """Image sets, opened once for all runs; decoded once, too, where several runs see them and they fit into memory.
+
+    Args:
+        several: Whether there are several runs.
+    """
+
+    def __init__(self, *, several: bool) -> None:
+        self._several = several
+        self._opened: dict[tuple[str, str, str], tuple[Images, list[str]]] = {}
+
+    def open(self, name: str, split: Split, root: str) -> tuple[Images, list[str]]:
+        """Return a set, and the names of images that could not be decoded and are left out of it already."""
+        key = (name, split, root)
+        if key not in self._opened:
+            images = open_images(name, split=split, root=root)
+            left_out: list[str] = []
+            if self._several and choose_hold(images, len(images)) == "memory":
+                with suppress(MixedSizesError):  # the few that were looked at have one size, and not all have
+                    images, left_out = hold_whole(images)
+            self._opened[key] = images, left_out
+        return self._opened[key]
+
+
+def freeze(
+    name: str,
+    encoder: Encoder,
+    run: Path | None,
+    options: Options,
+    device: torch.device,
+    sets: ImageSets,
+    progress: Progress,
+) -> Frozen:
+    """Open the labelled images of a run's encoder, its own or those that the options name.
+
+    Raises:
+        UnlabelledError: Training or held-out images have no labels, or there are no held-out images.
+        FullrankError: The images cannot be read.
+    """
+    config = encoder.config
+    assert config is not None
+    train_name = options.images or config.images
+    held_out_name = options.eval_images
+    if held_out_name is None:
+        own = None if options.images is not None else config.eval_images
+        held_out_name = own or (train_name if train_name in NAMES else None)
+    found, skipped = sets.open(train_name, "train", config.data_dir)
+    train, held_out, missing = _labelled(found, found.labels, options.limit), None, []
+    if train is None:
+        missing.append(f"the training images {train_name} have no labels: name others with --images")
+    if held_out_name is None:
+        missing.append("there are no held-out images to classify: give some with --eval-images")
+    else:
+        asked, also_skipped = sets.open(held_out_name, "eval", config.data_dir)
+        held_out = _labelled(asked, match_labels(asked, found))
+        skipped = [*skipped, *also_skipped]
+        if held_out is None:
+            labelled = asked.labels is not None and bool((asked.labels >= 0).any())
+            lack = "share no class with the training images" if labelled else "have no labels"
+            missing.append(f"the held-out images {held_out_name} {lack}: name others with --eval-images")
+    if train is None or held_out is None:
+        raise UnlabelledError("; ".join(missing))
+    protocol = {
+        "mode": "eval",
+        "layer": "backbone",
+        "view": "eval",
+        "image_size": encoder.size,
+        "branch": "online",
+        "dtype": float32_on(device),
+        "labels": f"{train_name} / {held_out_name}",
+    }
+    return Frozen(name, encoder, train, held_out, device, run, protocol, progress, dict.fromkeys(skipped))
+
+
+def _labelled(images: Images, labels: Tensor | None, limit: int | None = None) -> Images | None:
+    """Return the images that have a label, or `limit` of them spread evenly; None where none has."""
+    if labels is None or not bool((labels >= 0).any()):
+        return None
+    found = (labels >= 0).nonzero().squeeze(1)
+    chosen = spread(found, limit or len(found))
+    # a selection of all would copy images that lie in memory
+    selected = copy.copy(images) if len(chosen) == len(images) else images.select(chosen)
+    selected.labels = labels[chosen]
+    return selected

@@ -1,0 +1,43 @@
+"""k nearest neighbours of a frozen encoder's representations."""
+
+from __future__ import annotations
+
+from fullrank.errors import FullrankError
+from fullrank.evaluation.frozen import Features, Frozen
+from fullrank.evaluation.options import Options
+from fullrank.evaluation.result import Score
+from fullrank.measure.probes.knn import LEFT_OUT, best_k, knn_accuracies, knn_protocol, leave_one_out
+
+
+def knn(frozen: Frozen, options: Options) -> Score:
+    """Score a frozen encoder by k-NN.
+
+    Raises:
+        FullrankError: There are fewer training images than neighbours asked for.
+    """
+    how = options.knn_options
+    count = len(frozen.train)
+    most = min(how.most, count - 1) if how.k is None else how.k
+    if most > count:
+        raise FullrankError(f"knn.k={most} neighbours are more than the {count} labelled training images")
+    if most < 1:
+        raise FullrankError("one labelled training image leaves no k to choose: give more, or --knn.k 1")
+    features = Features(*(tensor.to(frozen.device) for tensor in frozen.features))
+    bank, labels = features.bank, features.bank_labels
+    k: int | str
+    if how.k is not None:
+        k, ks = how.k, [how.k]
+    elif how.choose == "leave-one-out":
+        k = f"1 to {most}, the best by leave-one-out over {min(LEFT_OUT, len(bank))} training images"
+        ks = [best_k(leave_one_out(bank, labels, ks=range(1, most + 1), vote=how.vote, temperature=how.temperature))]
+    else:
+        k, ks = f"1 to {most}, the best on the held-out labels, which it has seen", list(range(1, most + 1))
+    accuracies = knn_accuracies(*features, ks=ks, vote=how.vote, temperature=how.temperature)
+    chosen = best_k(accuracies)
+    protocol = {
+        **frozen.protocol,
+        "bank": len(bank),
+        "queries": len(features.queries),
+        **knn_protocol(k, vote=how.vote, temperature=how.temperature),
+    }
+    return Score("knn", accuracies[chosen], protocol, chosen={} if how.k is not None else {"k": chosen})

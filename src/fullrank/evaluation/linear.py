@@ -1,0 +1,340 @@
+"""[Li22]'s linear probe: a linear classifier that LARS trains on random crops, over a frozen encoder.
+
+The protocol of their code: 90 epochs in batches of 1,024 images, each a random resized crop, flipped or not; weights
+from N(0, 0.01^2), biases 0; LARS with a trust coefficient of 0.001, momentum 0.9 and no weight decay; a learning rate
+of 0.1 x batch / 256 that falls along a cosine, epoch by epoch. It is judged on held-out images without augmentation.
+
+Two things differ. The images of an epoch that do not fill a batch are left out (others each epoch). And the value is
+the accuracy after the last epoch: [Li22]'s code reports the best over all epochs on the images that it is judged by,
+which is kept beside it as `best_over_epochs`.
+
+LARS is timm's. It equals apex's LARC with `clip=False`, which [Li22] used, with `trust_clip=False`, `eps=1e-8` and
+`always_adapt=True`: without the last, timm scales no rate where there is no weight decay, and is SGD. Both scale the
+rate of the bias too, except while it is 0.
+
+A step of LARS moves weights by lr x trust of their norm, whatever the gradient, and momentum makes that ten times as
+much: so the sum of the rates says how far it can get (`reach`) from weights that are small at first. These settings
+let weights grow e^230-fold on ImageNet, e^9-fold on CIFAR-10, where the accuracy is still rising, and leave them nearly
+as they were on a thousand images. Below e^50 the score comes with a warning, and with the base rate that would do.
+
+A classifier in training is kept in the run's folder, `probe/linear-SETTINGS.pt`, and the same command goes on with it.
+As in training, what a step sees follows from the seed and the step alone, so it ends with the same bits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from fullrank.config import MachineConfig, OptimConfig
+from fullrank.data import holding
+from fullrank.data.batches import ViewLoader
+from fullrank.data.images import Images
+from fullrank.data.order import MultiplePass
+from fullrank.data.randomness import Purpose, random_bits
+from fullrank.data.views import ViewRecipe
+from fullrank.errors import FullrankError
+from fullrank.evaluation.frozen import Frozen
+from fullrank.evaluation.options import LinearOptions, Options
+from fullrank.evaluation.result import Score
+from fullrank.evaluation.unchanged import fingerprint
+from fullrank.inspection.features import to_device
+from fullrank.measure.checks import check_finite
+from fullrank.models.weights import DamagedError, ForeignError, read_pickle
+from fullrank.training.machine import choose_precision
+from fullrank.training.optim import LARS_TRUST, learning_rate
+from fullrank.training.runs import atomic_path
+from fullrank.training.signals import caught_signals
+
+FAR_ENOUGH = 50
+"""The `reach` below which a score comes with a warning."""
+SAVE_EVERY = 100
+"""Steps between saves."""
+FOLDER = "probe"
+_MOMENTUM = 0.9
+_FIRST_STD = 0.01
+_BLOCK = 4096
+_OF_THE_MACHINE = ("hold", "workers")
+
+
+class StoppedError(Exception):
+    """Report that a signal stopped a probe, which is saved.
+
+    Attributes:
+        signal: The signal.
+    """
+
+    def __init__(self, text: str, signal: int) -> None:
+        super().__init__(text)
+        self.signal = signal
+
+
+@dataclass
+class Classifier:
+    """A linear classifier in training.
+
+    Attributes:
+        layer: The classifier, `(B, D)` -> `(B, C)`.
+        optimizer: LARS.
+        step: Steps done.
+        accuracies: After each epoch, on the held-out images.
+    """
+
+    layer: nn.Linear
+    optimizer: Optimizer
+    step: int = 0
+    accuracies: list[float] = field(default_factory=list)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what it takes to go on."""
+        return {
+            "layer": self.layer.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "accuracies": self.accuracies,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state that `state_dict` returned."""
+        self.layer.load_state_dict(state["layer"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.accuracies = state["step"], state["accuracies"]
+
+
+def linear(frozen: Frozen, options: Options) -> Score:
+    """Score a frozen encoder by [Li22]'s linear classifier.
+
+    Raises:
+        FullrankError: Representations are not finite, the images are too few or of one class, the encoder changed, or
+            the classifier diverged.
+        StoppedError: A signal came; what was trained is saved.
+
+    Reference:
+        Li, Efros, Pathak 2022, https://arxiv.org/abs/2209.15007, section 5.1; You, Gitman, Ginsburg 2017,
+        https://arxiv.org/abs/1708.03888 (LARS)
+    """
+    asked = options.linear_options
+    precision = choose_precision(MachineConfig(precision=asked.precision), frozen.device)
+    settings = _settings(frozen, asked, precision)
+    path = None if frozen.run is None else frozen.run / FOLDER / f"linear-{_digest(settings)}.pt"
+    state = _read(path) if path is not None and path.is_file() else None
+    if state is None or not state["complete"]:
+        state = _train(frozen, asked, precision, settings, path, state)
+    frozen.skipped.update(dict.fromkeys(state["skipped"]))
+    accuracies: list[float] = state["classifier"]["accuracies"]
+    best = max(accuracies)
+    protocol = {
+        **frozen.protocol,
+        "probe": "linear classifier",
+        "training view": f"random resized crop, {asked.crop_min:g} to 1 of the area, and flip",
+        "optimiser": f"LARS, trust {LARS_TRUST:g} without clipping, bias too",
+        "base_lr": asked.base_lr,
+        "schedule": "cosine by epochs",
+        "epochs": asked.epochs,
+        "batch": asked.batch_size,
+        "momentum": _MOMENTUM,
+        "weight_decay": 0,
+        "precision": precision,
+        "seed": asked.seed,
+        "value": "after the last epoch",
+        "best_over_epochs": "chosen on the held-out labels, as [Li22]'s code reports it",
+        "bank": state["bank"],
+        "queries": state["queries"],
+    }
+    chosen: dict[str, Any] = {"best_over_epochs": best, "best_epoch": 1 + accuracies.index(best)}
+    way = reach(state["bank"], asked)
+    if way < FAR_ENOUGH:
+        chosen["warning"] = (
+            f"trained too little, LARS let weights grow e^{way:.2g}-fold at most: raise --linear.base-lr to "
+            f"{asked.base_lr * FAR_ENOUGH / way:.2g}"
+        )
+    return Score("linear", accuracies[-1], protocol, chosen=chosen)
+
+
+def reach(images: int, asked: LinearOptions) -> float:
+    """Return r, where LARS can make the weights grow e^r-fold at most: the sum of lr x trust / (1 - momentum)."""
+    steps = images // asked.batch_size
+    peak = asked.base_lr * asked.batch_size / 256
+    # the mean of a cosine by epochs over E epochs is (E + 1) / 2E of its peak
+    return steps * peak * (asked.epochs + 1) / 2 * LARS_TRUST / (1 - _MOMENTUM)
+
+
+def build_classifier(width: int, classes: int, asked: LinearOptions) -> Classifier:
+    """Build the untrained classifier, a function of the seed, and its optimiser."""
+    from timm.optim import Lars
+
+    layer = torch.nn.utils.skip_init(nn.Linear, width, classes)
+    generator = torch.Generator().manual_seed(int(random_bits(asked.seed, Purpose.PROBE, 1, 0, 1)[0] >> 1))
+    nn.init.normal_(layer.weight, std=_FIRST_STD, generator=generator)
+    nn.init.zeros_(layer.bias)
+    optimizer = Lars(
+        layer.parameters(),
+        lr=0.0,  # each step sets its own
+        momentum=_MOMENTUM,
+        eps=1e-8,
+        trust_coeff=LARS_TRUST,
+        trust_clip=False,
+        always_adapt=True,
+    )
+    return Classifier(layer, optimizer)
+
+
+def _train(
+    frozen: Frozen,
+    asked: LinearOptions,
+    precision: str,
+    settings: dict[str, Any],
+    path: Path | None,
+    state: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """Train the classifier from where it is to the end, and return its last state."""
+    device = frozen.device
+    module = to_device(frozen.encoder.module, device)
+    queries, query_labels = frozen.queries
+    check_finite(queries)
+    queries = queries.to(device)
+    images, hold = _hold(frozen, asked)
+    assert images.labels is not None
+    classes, targets = images.labels.unique(return_inverse=True)
+    if len(classes) < 2:
+        raise FullrankError(f"all {len(images)} training images have the label {int(classes[0])}: a probe needs two")
+    query_targets = torch.searchsorted(classes, query_labels).clamp(max=len(classes) - 1)
+    query_targets[classes[query_targets] != query_labels] = -1  # of a class that no training image has
+    if asked.batch_size > len(images):
+        raise FullrankError(
+            f"--linear.batch-size {asked.batch_size} is more than the {len(images)} training images: lower it"
+        )
+    epoch = len(images) // asked.batch_size
+    order = MultiplePass(len(images), asked.batch_size, asked.epochs * epoch, seed=asked.seed)
+    recipe = ViewRecipe(crop_scale=(asked.crop_min, 1.0), jitter=0.0, grayscale=0.0, blur=0.0)
+    loader = ViewLoader(images, order, (recipe,), frozen.encoder.size, hold=hold, device=device, workers=asked.workers)
+    schedule = OptimConfig(base_lr=asked.base_lr, cosine_every=epoch)
+    classifier = build_classifier(queries.shape[1], len(classes), asked)
+    classifier.layer.to(device)
+    if state is not None:
+        classifier.load_state_dict(state["classifier"])
+
+    def save() -> dict[str, Any]:
+        if fingerprint(module) != settings["encoder"]:
+            raise FullrankError(
+                f"the encoder changed while the linear probe was trained, before step {classifier.step}: a frozen one "
+                "keeps its bits; use an encoder whose forward pass writes nothing in eval mode"
+            )
+        saved = {
+            "settings": settings,
+            "complete": classifier.step == len(order),
+            "classifier": classifier.state_dict(),
+            "skipped": sorted({*frozen.skipped, *loader.skipped}),
+            "bank": len(images),
+            "queries": len(queries),
+        }
+        if path is not None:
+            _write(path, saved)
+        return saved
+
+    catching: AbstractContextManager[dict[str, int]] = nullcontext({}) if path is None else caught_signals()
+    with catching as caught:
+        for made in loader.walk(classifier.step):
+            lr = learning_rate(made.step, len(order), schedule, asked.batch_size)
+            with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+                h = module(made.views[0].to(memory_format=torch.channels_last)).float()
+            loss = F.cross_entropy(classifier.layer(h), targets[made.images].to(device))
+            loss.backward()
+            for group in classifier.optimizer.param_groups:
+                group["lr"] = lr
+            classifier.optimizer.step()
+            classifier.optimizer.zero_grad(set_to_none=True)
+            classifier.step += 1
+            frozen.progress(f"{frozen.name}: linear probe, steps", classifier.step, len(order))
+            if classifier.step % epoch == 0:
+                _check_weights(classifier)
+                classifier.accuracies.append(_accuracy(classifier.layer, queries, query_targets))
+            stop = caught.get("signal", 0)
+            if stop or classifier.step % SAVE_EVERY == 0 or classifier.step == len(order):
+                state = save()
+            if stop and classifier.step < len(order):
+                raise StoppedError(
+                    f"{frozen.name}: stopped after step {classifier.step} of {len(order)} of the linear probe, and "
+                    "saved; the same command goes on",
+                    stop,
+                )
+    assert state is not None
+    return state
+
+
+def _hold(frozen: Frozen, asked: LinearOptions) -> tuple[Images, holding.Hold]:
+    """Decode the training images into memory where they are to be held there and can be."""
+    images = frozen.train
+    hold = holding.choose_hold(images, len(images)) if asked.hold == "auto" else asked.hold
+    if hold == "stream":
+        return images, "stream"
+    try:
+        images, left_out = holding.hold_whole(images)
+    except holding.MixedSizesError:
+        if asked.hold == "memory":
+            raise
+        return images, "stream"
+    frozen.skipped.update(dict.fromkeys(left_out))
+    return images, "memory"
+
+
+@torch.no_grad()
+def _accuracy(layer: nn.Module, queries: Tensor, targets: Tensor) -> float:
+    found = torch.cat([layer(block).argmax(dim=1) for block in queries.split(_BLOCK)])
+    return float((found.cpu() == targets).double().mean())
+
+
+def _check_weights(classifier: Classifier) -> None:
+    if not all(bool(torch.isfinite(p).all()) for p in classifier.layer.parameters()):
+        raise FullrankError(
+            f"the linear probe diverged before step {classifier.step}: lower --linear.base-lr, or use "
+            "--linear.precision float32"
+        )
+
+
+def _settings(frozen: Frozen, asked: LinearOptions, precision: str) -> dict[str, Any]:
+    """Return everything that the classifier's weights depend on."""
+    assert frozen.train.labels is not None
+    assert frozen.held_out.labels is not None
+    return {
+        **{name: value for name, value in asdict(asked).items() if name not in _OF_THE_MACHINE},
+        "precision": precision,
+        "encoder": fingerprint(frozen.encoder.module),
+        "image_size": frozen.encoder.size,
+        "train": frozen.train.fingerprint(),
+        "train_labels": _digest(frozen.train.labels.tolist()),
+        "held_out": frozen.held_out.fingerprint(),
+        "held_out_labels": _digest(frozen.held_out.labels.tolist()),
+    }
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _write(path: Path, state: dict[str, Any]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        state = read_pickle(path)
+        if isinstance(state, dict) and {"complete", "classifier"} <= state.keys():
+            return state
+    except (DamagedError, ForeignError):
+        pass
+    raise FullrankError(f"{path} is damaged or was not written by fullrank: delete it to start the linear probe anew")

@@ -1,0 +1,308 @@
+"""Logistic regression on fixed representations: the convex linear probe.
+
+Legend: x_i: features of image i, standardised, (D,); y_i: its class, of C; W: (C, D) weights; b: (C,) biases.
+
+    f(W, b) = (1/N) sum_i [log sum_c exp(W x_i + b)_c - (W x_i + b)_{y_i}] + (l2 / 2) ||W||^2
+
+f is convex, so a probe is defined by its minimum and not by who looks for it: scikit-learn's
+`LogisticRegression(C=1 / (N l2))` on the same x_i has the same. L-BFGS (torch's, with strong Wolfe line searches) runs
+until the norm of the gradient of f is below a tolerance.
+
+The features' variances span many orders of magnitude, the more so when a representation is collapsed, and L-BFGS would
+take thousands of steps. So it walks in other coordinates: W along the principal axes of the features, each divided by
+the root of the curvature to be expected along it, `variance / C + l2`. That changes the way, and not the minimum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from fullrank.errors import FullrankError
+from fullrank.measure.checks import as_matrix, as_tensor, check_finite
+
+if TYPE_CHECKING:
+    import numpy as np
+
+L2_GRID = tuple(10.0**power for power in range(-1, -8, -1))
+"""Strengths of the regularisation to choose from, strongest first."""
+TOLERANCE = 1e-4
+"""Norm of the gradient at which a fit ends; scikit-learn's default asks as much of its largest entry only."""
+MAX_ITERATIONS = 1000
+
+_BLOCK_ENTRIES = {"cpu": 2**19, "cuda": 2**25}
+"""Entries of features and logits that are looked at together: what a core's cache holds, or keeps a GPU busy."""
+_HISTORY = 20
+_AXES_ROWS = 2**14
+_PATIENCE = 100
+"""Give up after so many iterations without a smaller gradient: rounding allows none."""
+
+
+@dataclass(frozen=True)
+class LogisticProbe:
+    """A fitted logistic regression; its numbers are float64.
+
+    Attributes:
+        classes: The labels it knows, ascending, `(C,)` int64.
+        weight: W, of standardised features, `(C, D)`.
+        bias: b, `(C,)`.
+        mean: What standardising subtracts from features, `(D,)`.
+        scale: What it multiplies them with then, `(D,)`; 0 for a feature that was constant.
+        l2: Strength of the regularisation.
+        objective: f at W and b.
+        gradient_norm: The norm of its gradient there.
+        iterations: How many times f and its gradient were computed.
+        converged: Whether the gradient's norm is within the tolerance.
+    """
+
+    classes: Tensor
+    weight: Tensor
+    bias: Tensor
+    mean: Tensor
+    scale: Tensor
+    l2: float
+    objective: float
+    gradient_norm: float
+    iterations: int
+    converged: bool
+
+    def predict(self, features: Tensor | np.ndarray) -> Tensor:
+        """Return the likeliest label of each row of `(Q, D)` features, `(Q,)` int64."""
+        x = as_matrix(features)
+        if x.shape[1] != len(self.mean):
+            raise FullrankError(f"the probe was fitted on features of {len(self.mean)} columns, got {x.shape[1]}")
+        check_finite(x)
+        found = []
+        for block in x.split(_rows(x, len(self.classes))):
+            standard = (block.to(self.weight.device, torch.float64) - self.mean) * self.scale
+            found.append((standard @ self.weight.T + self.bias).argmax(dim=1))
+        return self.classes[torch.cat(found)]
+
+    def accuracy(self, features: Tensor | np.ndarray, labels: Tensor) -> float:
+        """Return the share of rows of `(Q, D)` whose label `(Q,)` is predicted, in [0, 1]."""
+        predicted = self.predict(features)
+        return float((predicted == labels.to(predicted.device)).double().mean())
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A probe whose regularisation was chosen.
+
+    Attributes:
+        probe: Fitted on all rows with the chosen strength.
+        accuracies: Of each strength, on the rows that were held out to choose, in [0, 1].
+    """
+
+    probe: LogisticProbe
+    accuracies: dict[float, float]
+
+
+def fit_logistic(
+    features: Tensor | np.ndarray,
+    labels: Tensor | np.ndarray,
+    *,
+    l2: float,
+    tolerance: float = TOLERANCE,
+    max_iterations: int = MAX_ITERATIONS,
+) -> LogisticProbe:
+    """Fit a logistic regression to standardised features.
+
+    Each feature is standardised by its own mean and standard deviation over the rows; one that is constant is left out.
+    Products are computed in the dtype of the features, float32 at least, on their device; sums over rows are float64.
+
+    Args:
+        features: `(N, D)`.
+        labels: `(N,)` whole numbers of at least 0, of two classes at least.
+        l2: Strength of the regularisation, above 0.
+        tolerance: Norm of the gradient of f at which to stop, above 0.
+        max_iterations: Give up after so many; the result says so, as where rounding leaves no smaller gradient.
+
+    Raises:
+        FullrankError: Not a finite matrix, labels that do not fit it, fewer than two classes, or a setting out of
+            range.
+
+    Reference:
+        Liu & Nocedal 1989, https://doi.org/10.1007/BF01589116 (L-BFGS)
+    """
+    x, y = _checked(features, labels, [l2], tolerance, max_iterations)
+    return _Problem(x, y, torch.arange(len(x))).fit(l2, tolerance, max_iterations, start=None)
+
+
+def choose_logistic(
+    features: Tensor | np.ndarray,
+    labels: Tensor | np.ndarray,
+    held_out: Tensor,
+    *,
+    grid: Sequence[float] = L2_GRID,
+    tolerance: float = TOLERANCE,
+    max_iterations: int = MAX_ITERATIONS,
+) -> Chosen:
+    """Fit logistic regressions to some rows, choose the regularisation by the others, and fit it to all.
+
+    From the strongest to the weakest, each fit starts from the one before. Of equal accuracies the strongest wins.
+
+    Args:
+        features: `(N, D)`.
+        labels: `(N,)` whole numbers of at least 0.
+        held_out: Which rows choose, `(N,)` bool.
+        grid: Strengths to choose from, in any order.
+        tolerance: As of `fit_logistic`.
+        max_iterations: As of `fit_logistic`, for each fit.
+
+    Raises:
+        FullrankError: As `fit_logistic`; also where all rows or none are held out, or the grid is empty.
+    """
+    strengths = sorted(set(grid), reverse=True)
+    if not strengths:
+        raise FullrankError("the grid of l2 to choose from is empty: give one strength at least")
+    x, y = _checked(features, labels, strengths, tolerance, max_iterations)
+    held_out = held_out.to(x.device)
+    if held_out.shape != y.shape or bool(held_out.all()) or not bool(held_out.any()):
+        raise FullrankError(
+            f"some of {len(x)} rows must be held out to choose the regularisation, got {int(held_out.sum())}"
+        )
+    judges, judge_labels = x[held_out], y[held_out]
+    part = _Problem(x, y, (~held_out).nonzero().squeeze(1))
+    fitted: list[LogisticProbe] = []
+    for l2 in strengths:
+        fitted.append(part.fit(l2, tolerance, max_iterations, start=fitted[-1] if fitted else None))
+    del part  # it has a copy of the features, and so has the next one
+    accuracies = [probe.accuracy(judges, judge_labels) for probe in fitted]
+    best = fitted[accuracies.index(max(accuracies))]  # the first of equal ones
+    whole = _Problem(x, y, torch.arange(len(x)))
+    probe = whole.fit(best.l2, tolerance, max_iterations, start=best)
+    return Chosen(probe, dict(zip(strengths, accuracies, strict=True)))
+
+
+def _checked(
+    features: Tensor | np.ndarray,
+    labels: Tensor | np.ndarray,
+    strengths: Sequence[float],
+    tolerance: float,
+    max_iterations: int,
+) -> tuple[Tensor, Tensor]:
+    x, y = as_matrix(features), as_tensor(labels, "labels (N,)")
+    check_finite(x)
+    if y.shape != x.shape[:1] or y.is_floating_point() or y.is_complex() or bool((y < 0).any()):
+        raise FullrankError(
+            f"labels must be one whole number of at least 0 for each of {len(x)} rows, got {y.dtype} of shape "
+            f"{tuple(y.shape)}{f', the least {y.min()}' if y.numel() else ''}"
+        )
+    for name, value in (*(("l2", l2) for l2 in strengths), ("tolerance", tolerance)):
+        if not 0 < value < float("inf"):
+            raise FullrankError(f"{name} must be above 0, got {value}")
+    if max_iterations < 1:
+        raise FullrankError(f"max_iterations must be at least 1, got {max_iterations}")
+    x = x if x.dtype in (torch.float32, torch.float64) else x.float()
+    return x, y.to(x.device, torch.int64)
+
+
+class _EndError(Exception):
+    """Leaves L-BFGS from within: torch's asks its own coordinates' gradient alone whether to end."""
+
+
+class _Problem:
+    """f over some rows, in the coordinates that L-BFGS walks in."""
+
+    def __init__(self, x: Tensor, y: Tensor, chosen: Tensor) -> None:
+        self.classes, self.y = y[chosen.to(y.device)].unique(return_inverse=True)
+        if len(self.classes) < 2:
+            raise FullrankError(
+                f"all {len(chosen)} rows have the label {int(self.classes[0])}: a probe needs two classes at least"
+            )
+        self.rows = _rows(x, len(self.classes))
+        blocks = chosen.to(x.device).split(self.rows)
+        self.mean = torch.stack([x[block].double().sum(dim=0) for block in blocks]).sum(dim=0) / len(chosen)
+        squares = [(x[block].double() - self.mean).square_().sum(dim=0) for block in blocks]
+        deviation = (torch.stack(squares).sum(dim=0) / len(chosen)).sqrt()
+        # rounding gives a constant feature a deviation, and standardising would make that a feature of noise
+        constant = deviation <= 10 * torch.finfo(x.dtype).eps * self.mean.abs()
+        self.scale = torch.where(constant, 0.0, 1 / deviation)
+        # a sample is enough: the axes decide how long the way is, and not where it ends
+        sample = self._standard(x[chosen.to(x.device)[:: max(1, len(chosen) // _AXES_ROWS)]])
+        variances, self.axes = torch.linalg.eigh((sample.T @ sample).double() / len(sample))
+        self.variances = variances.clamp(min=0)
+        # Along the axes, for features that nearly repeat each other have large weights that cancel, and rounding with
+        # them; there, the difference is a feature of its own.
+        self.x = torch.cat([self._standard(x[block]) @ self.axes.to(x.dtype) for block in blocks])
+
+    def _standard(self, x: Tensor) -> Tensor:
+        return ((x.double() - self.mean) * self.scale).to(x.dtype)
+
+    def fit(self, l2: float, tolerance: float, max_iterations: int, start: LogisticProbe | None) -> LogisticProbe:
+        """Minimise f from a start, or from 0."""
+        count = len(self.classes)
+        stretch = (self.variances / count + l2).rsqrt()
+        bias_stretch = count**0.5
+        u = self.x.new_zeros(count, self.x.shape[1], dtype=torch.float64)
+        c = self.x.new_zeros(count, dtype=torch.float64)
+        if start is not None:
+            known = torch.searchsorted(self.classes, start.classes)
+            u[known] = start.weight @ self.axes / stretch
+            c[known] = start.bias / bias_stretch
+        iterations, best_at = 0, 0
+        best = u, c, float("nan"), float("inf")
+
+        def evaluate() -> Tensor:
+            nonlocal iterations, best, best_at
+            iterations += 1
+            weight, bias = u * stretch, c * bias_stretch
+            value, by_weight, by_bias = self.objective(weight, bias, l2)
+            u.grad, c.grad = by_weight * stretch, by_bias * bias_stretch
+            norm = float(torch.cat([by_weight, by_bias[:, None]], dim=1).norm())
+            if norm < best[-1]:
+                best, best_at = (weight, bias, float(value), norm), iterations
+            if norm <= tolerance or iterations == max_iterations or iterations - best_at == _PATIENCE:
+                raise _EndError
+            return value
+
+        optimizer = torch.optim.LBFGS(
+            [u, c],
+            max_iter=max_iterations,
+            max_eval=2 * max_iterations,  # ends by itself only where rounding leaves it no way down
+            tolerance_grad=0,
+            tolerance_change=0,
+            history_size=_HISTORY,
+            line_search_fn="strong_wolfe",
+        )
+        with suppress(_EndError):
+            optimizer.step(evaluate)
+        weight, bias, value, norm = best
+        return LogisticProbe(
+            classes=self.classes,
+            weight=weight @ self.axes.T,
+            bias=bias,
+            mean=self.mean,
+            scale=self.scale,
+            l2=l2,
+            objective=value,
+            gradient_norm=norm,
+            iterations=iterations,
+            converged=norm <= tolerance,
+        )
+
+    def objective(self, weight: Tensor, bias: Tensor, l2: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Return f and its gradients, all float64, of W along the axes and b; their norm is that of any axes."""
+        value = weight.new_zeros(())
+        by_weight, by_bias = torch.zeros_like(weight), torch.zeros_like(bias)
+        w, b = weight.to(self.x.dtype), bias.to(self.x.dtype)
+        for x, y in zip(self.x.split(self.rows), self.y.split(self.rows), strict=True):
+            logits = torch.addmm(b, x, w.T)
+            logits = logits.sub_(logits.gather(1, y[:, None]))
+            total = logits.logsumexp(dim=1)
+            value += total.double().sum()
+            excess = logits.sub_(total[:, None]).exp_()  # the probability of each class, less 1 of the true one
+            excess.scatter_add_(1, y[:, None], torch.full_like(y[:, None], -1, dtype=excess.dtype))
+            by_weight += excess.T @ x
+            by_bias += excess.double().sum(dim=0)
+        value = value / len(self.x) + l2 / 2 * weight.square().sum()
+        return value, by_weight / len(self.x) + l2 * weight, by_bias / len(self.x)
+
+
+def _rows(x: Tensor, classes: int) -> int:
+    return max(256, _BLOCK_ENTRIES.get(x.device.type, 2**19) // (x.shape[1] + classes))

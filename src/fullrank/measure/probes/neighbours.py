@@ -1,0 +1,154 @@
+"""The nearest rows of a bank by cosine similarity: exact, in blocks, with ties that are defined.
+
+Finding the largest of a row of similarities takes two quick steps: the maximum of every group of rows that follow one
+another in the bank, and then, of the k groups whose maxima are largest, the k largest rows. No other group can hold
+one of them, for each of those k has a row that comes before all of its rows.
+
+Legend: h: (N, D) bank; q: (Q, D) queries; g: rows of a group; G: groups.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fullrank.errors import FullrankError
+from fullrank.measure.checks import check_finite
+
+_BANK_ROWS, _BANK_ENTRIES = 2**16, 2**26  # of a block of the bank; its normalised copy takes 256 MiB at most
+_SIMILARITIES = {"cpu": 2**24, "cuda": 2**27}  # of a block of queries to one of the bank: 64 MiB, 512 MiB
+_LAST = 2**32 - 1  # a key has 32 bits for the row
+
+
+@torch.no_grad()
+def neighbours(
+    bank: Tensor,
+    queries: Tensor,
+    *,
+    k: int,
+    leave_out: Tensor | None = None,
+    bank_block: int | None = None,
+    query_block: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Find the k rows of a bank that are nearest to each query in cosine similarity.
+
+    Similarities are computed in float32. Of equally similar rows the one that stands first in the bank is nearer. A
+    row of zeros has similarity 0 to all. The size of blocks bounds memory and changes nothing else, but for the order
+    of similarities that rounding alone tells apart.
+
+    Args:
+        bank: `(N, D)` representations.
+        queries: `(Q, D)` representations, on the same device.
+        k: How many, in [1, N], or [1, N - 1] where a row is left out.
+        leave_out: `(Q,)` int64, the row of the bank that is no neighbour of each query, such as the query itself.
+        bank_block: Rows of the bank at a time; 65,536, or fewer of more than 1,024 dimensions, when None.
+        query_block: Queries at a time; such that their similarities take 64 MiB, 512 MiB on a GPU, when None.
+
+    Returns:
+        Similarities `(Q, k)` float32, descending, and rows of the bank `(Q, k)` int64.
+
+    Raises:
+        FullrankError: The shapes do not fit, features hold NaN or infinity, or k is out of range.
+    """
+    if bank.ndim != 2 or queries.ndim != 2 or bank.shape[1] != queries.shape[1]:
+        raise FullrankError(
+            f"bank and queries must be matrices of one width, got shapes {tuple(bank.shape)} and {tuple(queries.shape)}"
+        )
+    most = len(bank) - (leave_out is not None)
+    if not 1 <= k <= most:
+        raise FullrankError(f"k must be from 1 to the bank's {most} images, got {k}")
+    rows = bank_block or max(1, min(_BANK_ROWS, _BANK_ENTRIES // bank.shape[1]))
+    held = query_block or max(1, _SIMILARITIES.get(bank.device.type, 2**24) // min(rows, len(bank)))
+    best = torch.empty(len(queries), 0, dtype=torch.int64, device=bank.device)
+    with _float32_products():
+        for first in range(0, len(bank), rows):
+            block = bank[first : first + rows]
+            keys = [
+                _nearest_keys(similarity, first, len(block), k)
+                for similarity in _similarities(block, queries, leave_out, first, k, held)
+            ]
+            best = torch.cat([best, torch.cat(keys)], dim=1) if keys else best
+            best = best.topk(min(k, best.shape[1]), dim=1).values
+    return _similarity_of(best), _row_of(best)
+
+
+def _similarities(
+    block: Tensor, queries: Tensor, leave_out: Tensor | None, first: int, k: int, held: int
+) -> Iterator[Tensor]:
+    """Give the similarities of queries, `held` at a time, to a block of the bank, `(q, g, G)`.
+
+    Row j g + r of the block is at [:, r, j], so that the maxima of groups are those of whole rows of memory. Rows that
+    fill the last group up, and those that are left out, are -inf. The memory is used again for the next.
+    """
+    g = max(1, math.isqrt(len(block) // k))  # balances the maxima, n / g, and what is looked at within groups, k g
+    missing = -len(block) % g
+    grouped = F.pad(_unit(block), (0, 0, 0, missing)).view(-1, g, block.shape[1]).transpose(0, 1)
+    grouped = grouped.reshape(-1, block.shape[1])
+    memory = torch.empty(min(held, len(queries)), len(grouped), device=block.device)
+    for start in range(0, len(queries), held):
+        q = _unit(queries[start : start + held])
+        similarity = torch.mm(q, grouped.T, out=memory[: len(q)]).view(len(q), g, -1)
+        if missing:
+            similarity[:, g - missing :, -1] = -torch.inf
+        if leave_out is not None:
+            row = leave_out[start : start + held].to(block.device) - first
+            here = ((row >= 0) & (row < len(block))).nonzero().squeeze(1)
+            similarity[here, row[here] % g, row[here] // g] = -torch.inf
+        yield similarity
+
+
+def _nearest_keys(similarity: Tensor, first: int, n: int, k: int) -> Tensor:
+    """Return the keys of the k largest of `(q, g, G)` similarities, or of all `n`, in any order."""
+    _, g, groups = similarity.shape
+    chosen = torch.arange(groups, device=similarity.device)[None]
+    if g > 1:
+        maxima = _keys(similarity.amax(dim=1), chosen)
+        chosen = _row_of(maxima.topk(min(k, groups), dim=1, sorted=False).values)
+        similarity = similarity.gather(2, chosen[:, None].expand(-1, g, -1))
+    rows = first + chosen[:, None] * g + torch.arange(g, device=chosen.device)[:, None]
+    keys = _keys(similarity, rows).flatten(1)
+    return keys.topk(min(k, n, keys.shape[1]), dim=1, sorted=False).values
+
+
+def _keys(similarity: Tensor, row: Tensor) -> Tensor:
+    """Return int64 numbers that are ordered as (similarity, then the first row): no two are equal."""
+    bits = (similarity + 0.0).view(torch.int32)  # -0.0 becomes 0.0
+    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # negative floats are ordered the other way round
+    return (ordered.long() << 32) + (_LAST - row)
+
+
+def _row_of(keys: Tensor) -> Tensor:
+    return _LAST - (keys & _LAST)
+
+
+def _similarity_of(keys: Tensor) -> Tensor:
+    ordered = (keys >> 32).int()
+    return (ordered ^ ((ordered >> 31) & 0x7FFFFFFF)).view(torch.float32)
+
+
+def _unit(x: Tensor) -> Tensor:
+    """Divide rows by their norms, in float32; rows of zeros stay."""
+    if x.dtype == torch.float64:
+        largest = x.abs().amax(dim=1, keepdim=True)
+        x = x / torch.where(largest > 0, largest, 1.0)  # the square of 1e200 is no float64
+    x = x.float()
+    norm = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.float64)  # nor that of 1e30 a float32
+    if not bool(torch.isfinite(norm).all()):
+        check_finite(x)
+    return x / torch.where(norm > 0, norm, 1.0).float()
+
+
+@contextmanager
+def _float32_products() -> Iterator[None]:
+    """Multiply float32 matrices in float32, where the program around allows TF32 or bfloat16 in their place."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
