@@ -41,11 +41,14 @@ class TwoViews:
 
     Attributes:
         step: The step they belong to.
+        images: `(B,)` int64, which images of the set they show: those that the order asks for, but for unreadable ones.
+            On the CPU.
         first: `(B, 3, S, S)` float32.
         second: `(B, 3, S, S)` float32.
     """
 
     step: int
+    images: Tensor
     first: Tensor
     second: Tensor
 
@@ -98,8 +101,8 @@ class ViewLoader:
     def __call__(self, start: int = 0) -> Iterator[TwoViews]:
         """Give the views of the steps from `start` to the last."""
         steps = self._from_memory(start) if self.hold == "memory" else self._from_workers(start)
-        for step, crops, parameters in steps:
-            yield TwoViews(step, *self._finish(crops, parameters))
+        for step, images, crops, parameters in steps:
+            yield TwoViews(step, images, *self._finish(crops, parameters))
 
     def _finish(self, crops: Tensor, parameters: ViewParameters) -> tuple[Tensor, Tensor]:
         # both views in one batch: each operation is called once
@@ -122,20 +125,21 @@ class ViewLoader:
             for view, recipe in enumerate(self.recipes)
         ]
 
-    def _from_memory(self, start: int) -> Iterator[tuple[int, Tensor, ViewParameters]]:
-        for step, held, rows in self._held(start):
+    def _from_memory(self, start: int) -> Iterator[tuple[int, Tensor, Tensor, ViewParameters]]:
+        for step, images, held, rows in self._held(start):
             batch = held[rows.to(held.device)].to(self.device, non_blocking=True)
             sizes = torch.full((len(rows),), batch.shape[2]), torch.full((len(rows),), batch.shape[3])
             both = self.parameters(step, *sizes)
             batch = views.as_float(batch)
             crops = torch.cat([views.crop(batch, parameters, self.size) for parameters in both])
-            yield step, crops, ViewParameters.cat(both)
+            yield step, images, crops, ViewParameters.cat(both)
 
-    def _held(self, start: int) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Give each step with the tensor that holds its images and the rows they lie in."""
+    def _held(self, start: int) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
+        """Give each step with its images, the tensor that holds them and the rows they lie in."""
         if self._pixels is not None:
             for step in range(start, len(self.order)):
-                yield step, self._pixels, self.order[step][self.share]
+                images = self.order[step][self.share]
+                yield step, images, self._pixels, images
             return
         with ThreadPoolExecutor(max_workers=1) as background:
             coming: Future[tuple[Tensor, Tensor]] | None = None
@@ -145,7 +149,9 @@ class ViewLoader:
                 stop = self.order.span(step).stop
                 coming = background.submit(self._decode_pool, stop) if stop < len(self.order) else None
                 for current in range(step, stop):
-                    yield current, held, _replace_missing(row_of[self.order[current]])[self.share]
+                    images = self.order[current]
+                    images = images[_readable(row_of[images])][self.share]
+                    yield current, images, held, row_of[images]
                 step = stop
 
     def _decode_pool(self, step: int) -> tuple[Tensor, Tensor]:
@@ -163,7 +169,7 @@ class ViewLoader:
             return pixels.to(self.device) if pixels.numel() <= free / 4 else pixels
         return pixels
 
-    def _from_workers(self, start: int) -> Iterator[tuple[int, Tensor, ViewParameters]]:
+    def _from_workers(self, start: int) -> Iterator[tuple[int, Tensor, Tensor, ViewParameters]]:
         loader: DataLoader = DataLoader(
             _StepCrops(self),
             sampler=range(start, len(self.order)),
@@ -172,14 +178,14 @@ class ViewLoader:
             pin_memory=self.device.type == "cuda",
             worker_init_fn=_ignore_signals,
         )
-        for step, crops, parameters, unreadable in loader:
+        for step, images, crops, parameters, unreadable in loader:
             # raised here, not in the worker, whose exceptions arrive wrapped in their traceback
             if unreadable and self.strict:
                 raise UnreadableImageError(f"{unreadable[0]} cannot be decoded")
             if crops is None:
                 raise FullrankError(f"none of the images of step {step} can be decoded: {unreadable[0]}")
             self.skipped.update(unreadable)
-            yield step, crops.to(self.device, non_blocking=True), ViewParameters(*parameters)
+            yield step, images, crops.to(self.device, non_blocking=True), ViewParameters(*parameters)
 
 
 def _ignore_signals(worker: int) -> None:
@@ -194,7 +200,7 @@ class _StepCrops(Dataset):
     def __init__(self, loader: ViewLoader) -> None:
         self.loader = loader
 
-    def __getitem__(self, step: int) -> tuple[int, Tensor | None, tuple[Tensor, ...], list[str]]:
+    def __getitem__(self, step: int) -> tuple[int, Tensor, Tensor | None, tuple[Tensor, ...], list[str]]:
         loader = self.loader
         indices = loader.order[step].tolist()
         unreadable: list[str] = []
@@ -207,13 +213,15 @@ class _StepCrops(Dataset):
                 unreadable.append(loader.images.key(indices[place]))
                 return None
 
-        batch = []
+        batch: list[Tensor] = []
+        shown: list[int] = []
         for place in range(loader.share.start, loader.share.stop):
             following = ((place + offset) % len(indices) for offset in range(len(indices)))
-            image = next((image for image in map(read, following) if image is not None), None)
-            if image is None:
-                return step, None, (), unreadable
-            batch.append(image)
+            found = next(((at, image) for at in following if (image := read(at)) is not None), None)
+            if found is None:
+                return step, torch.tensor(shown), None, (), unreadable
+            shown.append(indices[found[0]])
+            batch.append(found[1])
         heights = torch.tensor([image.shape[1] for image in batch])
         widths = torch.tensor([image.shape[2] for image in batch])
         both = loader.parameters(step, heights, widths)
@@ -221,6 +229,7 @@ class _StepCrops(Dataset):
         joined = ViewParameters.cat(both)
         return (
             step,
+            torch.tensor(shown),
             crops,
             tuple(getattr(joined, name) for name in ViewParameters.__dataclass_fields__),
             unreadable,
@@ -250,13 +259,13 @@ def crop_each(batch: list[Tensor], parameters: ViewParameters, size: int) -> lis
     return crops
 
 
-def _replace_missing(rows: Tensor) -> Tensor:
-    """Let each missing place (-1) take the next one that is there, going round; `(B,)` int64."""
+def _readable(rows: Tensor) -> Tensor:
+    """Return the places of a batch to show, `(B,)`: a missing one (-1) gives way to the next there is, going round."""
+    places = torch.arange(len(rows))
     missing = rows < 0
     if not bool(missing.any()):
-        return rows
+        return places
     if bool(missing.all()):
         raise FullrankError(f"none of the {len(rows)} images of a batch can be decoded: check the files")
-    there = (~missing).nonzero().squeeze(1)
-    following = torch.searchsorted(there, torch.arange(len(rows))) % len(there)
-    return rows[there[following]]
+    there = places[~missing]
+    return there[torch.searchsorted(there, places) % len(there)]
