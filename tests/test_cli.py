@@ -188,7 +188,7 @@ def test_help_is_quick_and_names_every_command():
     began = time.perf_counter()
     shown = subprocess.run([sys.executable, "-m", "fullrank", "--help"], capture_output=True, text=True, check=True)
     assert time.perf_counter() - began < 2
-    for command in ("demo", "train", "report"):
+    for command in ("demo", "train", "report", "inspect", "export"):
         assert command in shown.stdout
 
 

@@ -9,7 +9,7 @@ import signal
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -204,6 +204,29 @@ class Evaluate:
         return 0
 
 
+@dataclass(frozen=True)
+class Export:
+    """Write a run's encoder as timm loads it, with a model card: a folder for the Hugging Face Hub as it is."""
+
+    what: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN|CHECKPOINT")]
+    """A run's folder, finished or not, for its newest checkpoint; or a checkpoint."""
+    out: Path
+    """The folder to make."""
+    branch: Literal["online", "target"] = "online"
+    """Whose encoder: the branch that gradients train, or its moving average, which byol and mocov3 have."""
+
+    def run(self) -> int:
+        """Write the folder."""
+        from fullrank.exporting.export import export
+
+        done = export(self.what, self.out, branch=self.branch)
+        facts = done.facts
+        print(f"{self.out}: {facts.branch} branch, step {facts.step:,} of {facts.config.steps:,}, D = {facts.width}")
+        print(f"timm builds it as {done.made.architecture}, with the same features; README.md says how")
+        print("before you upload it, name a licence in README.md")
+        return 0
+
+
 def _write_report(runs: list[Path], out: Path) -> None:
     from fullrank.report.page import write_report
 
@@ -271,7 +294,7 @@ def _run_with_others(arguments: list[str]) -> int:
             return _report(error)
 
 
-def _parse(arguments: list[str]) -> Demo | Train | Report | Inspect | Evaluate:
+def _parse(arguments: list[str]) -> Demo | Train | Report | Inspect | Evaluate | Export:
     """Parse the command line; --preset, --config and --resume are read first: the other flags change what they name."""
     base = TrainConfig()
     if arguments[:1] == ["train"]:
@@ -282,6 +305,7 @@ def _parse(arguments: list[str]) -> Demo | Train | Report | Inspect | Evaluate:
         | Annotated[Report, tyro.conf.subcommand("report")]
         | Annotated[Inspect, tyro.conf.subcommand("inspect")]
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+        | Annotated[Export, tyro.conf.subcommand("export")]
     )
     return tyro.cli(command, prog=PROGRAM, args=arguments, description=DESCRIPTION)
 

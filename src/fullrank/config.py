@@ -145,6 +145,8 @@ class MonitorConfig:
     """Images for a measurement: so many training images (spectrum, k-NN bank) and held-out ones (loss, queries)."""
     knn_k: int = 20
     """Neighbours that vote in the k-NN monitor."""
+    online_probe: bool = False
+    """Train a linear classifier beside, on representations without gradient; needs labels, and changes nothing else."""
     tensorboard: bool = False
     """Write TensorBoard events into the run's folder too (needs the extra `tensorboard`)."""
 

@@ -46,6 +46,13 @@ def test_a_view_is_crop_appearance_normalise_with_the_drawn_parameters():
             torch.testing.assert_close(found, views.normalise(views.appearance(crops, drawn)), atol=1e-5, rtol=0)
 
 
+def test_a_batch_names_its_images():
+    order = MultiplePass(40, 8, 3)
+    for rank in range(2):
+        for batch in ViewLoader(arrays(), order, RECIPES, 10, rank=rank, world_size=2)(1):
+            assert batch.images.tolist() == order[batch.step][4 * rank : 4 * rank + 4].tolist()
+
+
 def test_starting_in_the_middle_gives_the_same_bits():
     loader = ViewLoader(arrays(), Hybrid(40, 4, 20, 5, seed=1), RECIPES, 10)
     whole = collect(loader)
@@ -119,12 +126,14 @@ def test_unreadable_images_met_while_training_give_their_place_to_the_next(folde
     loader = ViewLoader(images, order, plain, 12, hold=hold)
     expected = arrays(20)
     met = False
-    for step, first, _ in collect(loader):
+    for batch in loader(0):
+        step, first = batch.step, batch.first
         indices = order[step].tolist()
         if 7 in indices:
             met = True
             place = indices.index(7)
             indices[place] = indices[(place + 1) % 4]
+        assert batch.images.tolist() == indices
         drawn = views.draw(
             plain[0], seed=0, step=step, view=0, heights=torch.full((4,), 12), widths=torch.full((4,), 12)
         )
@@ -161,6 +170,10 @@ def test_processes_replace_unreadable_images_from_the_global_batch(folder, hold)
     shares = [collect(ViewLoader(images, order, RECIPES, 10, hold=hold, rank=rank, world_size=2)) for rank in range(2)]
     for one, left, right in zip(whole, *shares, strict=True):
         torch.testing.assert_close(one[1], torch.cat([left[1], right[1]]), atol=1e-5, rtol=0)
+    loaders = [ViewLoader(images, order, RECIPES, 10, hold=hold, rank=rank, world_size=2) for rank in range(2)]
+    named = [[batch.images for batch in loader(0)] for loader in (ViewLoader(images, order, RECIPES, 10), *loaders)]
+    for one, left, right in zip(*named, strict=True):
+        assert one.tolist() == torch.cat([left, right]).tolist()
 
 
 def test_a_batch_of_unreadable_images_is_an_error(tmp_path):

@@ -139,6 +139,7 @@ def test_timms_transform_is_the_eval_view(size, height, width):
         ({"name": "resnet81"}, "unknown backbone 'resnet81'; did you mean"),
         ({"name": "resnet18", "depths": (2, 2)}, r"depths must be four numbers .* got \(2, 2\)"),
         ({"name": "resnet18", "width": 0.01}, "width=0.01 gives a first stage of 0.64 channels"),
+        ({"name": "resnet18", "inner_width": 2.0}, "inner_width=2 is for bottlenecks, and these blocks are basic"),
         ({"name": "convnext_atto", "width": 0.5}, "shape a ResNet .*timm's 'convnext_atto' has its own"),
         ({"name": "vit_tiny_patch16_224", "image_size": 8}, "does not take images of 8 x 8"),
         ({"name": "vit_tiny_patch16_224", "patch": 5}, "patch=5 does not divide views of 32 x 32"),

@@ -37,7 +37,8 @@ from tests.training.tiny import quiet, tiny
 
 CPU = torch.device("cpu")
 EXACT = MachineConfig(threads=1, workers=0, precision="float32")
-EXACT_RUN = {"machine": EXACT, "order": "hybrid", "steps": 12}
+PROBED = replace(tiny().monitor, online_probe=True)
+EXACT_RUN = {"machine": EXACT, "order": "hybrid", "steps": 12, "monitor": PROBED}
 
 
 @contextmanager
@@ -95,7 +96,7 @@ def exact_run(world, folder):
 
 
 def interrupted_run(world, folder):
-    config = tiny(order="hybrid", steps=8, checkpoint_every=3)
+    config = tiny(order="hybrid", steps=8, checkpoint_every=3, monitor=PROBED)
     train(replace(config, out=str(folder / "whole")), console=quiet())
     with pytest.MonkeyPatch.context() as patch:
         stop_after(5, patch)
@@ -309,6 +310,10 @@ def test_a_run_is_that_of_one_process_and_either_may_go_on_with_the_others(playe
     assert list(one["model"]) == list(two["model"])
     for name, value in one["model"].items():
         torch.testing.assert_close(two["model"][name], value, rtol=1e-8, atol=1e-8, msg=name)
+    learned, learned_by_two = (state["online_probe"]["classifier"] for state in (one, two))
+    assert learned["1.weight"].abs().max() > 1e-3
+    for name, value in learned.items():
+        torch.testing.assert_close(learned_by_two[name], value, rtol=1e-8, atol=1e-8, msg=name)
 
 
 def test_an_interrupted_run_of_two_ends_with_the_same_bits(played):

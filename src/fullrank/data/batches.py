@@ -41,11 +41,14 @@ class TwoViews:
 
     Attributes:
         step: The step they belong to.
+        images: Which image of the set each row shows, `(B,)` int64 on the CPU; not the order's where that one cannot be
+            decoded.
         first: `(B, 3, S, S)` float32.
         second: `(B, 3, S, S)` float32.
     """
 
     step: int
+    images: Tensor
     first: Tensor
     second: Tensor
 
@@ -114,7 +117,7 @@ class ViewLoader:
     def __call__(self, start: int = 0) -> Iterator[TwoViews]:
         """Give the two views of the steps from `start` to the last."""
         for made in self.walk(start):
-            yield TwoViews(made.step, *made.views)
+            yield TwoViews(made.step, made.images, *made.views)
 
     def walk(self, start: int = 0) -> Iterator[Views]:
         """Give a view by each recipe of the steps from `start` to the last, and say which images they show."""

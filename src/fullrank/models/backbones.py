@@ -1,6 +1,7 @@
 """Backbones: timm's models without their classifier, ResNets of any block, depth and width, ViTs of any depth.
 
-A backbone is a plain timm module, images `(B, 3, S, S)` -> representation `(B, D)`; `width_of` gives D.
+A backbone is a plain timm module, images `(B, 3, S, S)` -> representation `(B, D)`; `width_of` gives D, and `made_by`
+how `timm.create_model` makes it.
 
 [Li22] (https://arxiv.org/abs/2209.15007) Table 1 compares six ResNets, here by name with the published parameter
 counts (with the ImageNet classifier of 1,000 classes, which we leave off):
@@ -24,12 +25,15 @@ from typing import Any, Literal
 
 import timm
 import torch
-from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from fullrank.data.views import IMAGENET_MEAN, IMAGENET_STD
 from fullrank.errors import FullrankError, nearest
+from fullrank.models.fullrank_resnet import fullrank_resnet
+
+FULLRANK_RESNET = fullrank_resnet.__name__
+"""The model of timm that `fullrank.models.fullrank_resnet` registers."""
 
 Block = Literal["basic", "bottleneck"]
 Stem = Literal["auto", "imagenet", "cifar", "cifar-stride2"]
@@ -56,6 +60,19 @@ class ResNetShape:
     width: float = 1.0
 
 
+@dataclass(frozen=True)
+class TimmModel:
+    """What `timm.create_model` makes a network of, but for its classifier: `num_classes=0`.
+
+    Attributes:
+        architecture: A name that timm knows; `FULLRANK_RESNET` it knows from `fullrank.models.fullrank_resnet`.
+        arguments: Its keyword arguments, plain values for JSON.
+    """
+
+    architecture: str
+    arguments: dict[str, Any]
+
+
 RESNETS = {
     "resnet18": ResNetShape("basic", (2, 2, 2, 2)),
     "resnet34": ResNetShape("basic", (3, 4, 6, 3)),
@@ -65,6 +82,15 @@ RESNETS = {
     "basic50": ResNetShape("basic", (4, 6, 10, 4)),
     "resnet18_w16": ResNetShape("basic", (2, 2, 2, 2), width=0.25),  # ours: 0.7 M parameters, D = 128, for laptops
 }
+CHANNELS = (64, 128, 256, 512)
+"""Of a ResNet's four stages at width 1; bottlenecks put out four times as many."""
+TIMMS_RESNETS: dict[tuple[Block, tuple[int, ...]], str] = {
+    ("basic", (2, 2, 2, 2)): "resnet18",
+    ("basic", (3, 4, 6, 3)): "resnet34",
+    ("bottleneck", (2, 2, 2, 2)): "resnet26",
+    ("bottleneck", (3, 4, 6, 3)): "resnet50",
+}
+"""What timm calls the ResNets of these blocks and depths, at width 1 and with the stem for large images."""
 
 
 def backbone(
@@ -105,6 +131,7 @@ def backbone(
     """
     changed = {"depth": blocks, "num_heads": attention_heads, "patch_size": patch}
     vit = {key: value for key, value in changed.items() if value is not None}
+    model: Any  # timm's modules have attributes that torch's do not
     if name in RESNETS:
         if vit or positions != "learned" or frozen_patches:
             raise _no_vit(name)
@@ -117,9 +144,9 @@ def backbone(
         )
         if stem == "auto":
             stem = "cifar" if image_size <= SMALL_IMAGE else "imagenet"
-        model = _resnet(shape, stem)
+        model, made = _resnet(shape, stem)
     else:
-        model = _from_timm(name, image_size, vit=vit)
+        model, made = _from_timm(name, image_size, vit=vit)
         if positions == "sincos" or frozen_patches:
             _fix(model, name, positions=positions == "sincos", patches=frozen_patches)
         if (block, depths, width, inner_width) != (None, None, 1.0, None) or stem not in ("auto", "imagenet"):
@@ -139,7 +166,15 @@ def backbone(
         "crop_pct": 1.0 if image_size <= SMALL_IMAGE else 7 / 8,
         "num_classes": 0,
     }
+    model.made_by = made
     return model
+
+
+def made_by(model: nn.Module) -> TimmModel:
+    """Return how timm makes a network that `backbone` built; its weights, fixed or learned, are not in that."""
+    made: Any = model.made_by
+    assert isinstance(made, TimmModel)
+    return made
 
 
 def sincos_positions(rows: int, columns: int, width: int) -> Tensor:
@@ -179,7 +214,7 @@ def pretrained_backbone(name: str, *, image_size: int) -> nn.Module:
         FullrankError: There is no such model, it takes no images of this size, or its weights cannot be had.
     """
     _from_timm(name, image_size)  # what does not fit is said before anything is downloaded
-    return _from_timm(name, image_size, pretrained=True).eval()
+    return _from_timm(name, image_size, pretrained=True)[0].eval()
 
 
 def width_of(model: nn.Module) -> int:
@@ -194,31 +229,30 @@ def _four(depths: tuple[int, ...]) -> tuple[int, int, int, int]:
     return depths[0], depths[1], depths[2], depths[3]
 
 
-def _resnet(shape: ResNetShape, stem: Stem) -> ResNet:
+def _resnet(shape: ResNetShape, stem: Stem) -> tuple[nn.Module, TimmModel]:
     width = shape.width
-    channels = tuple(round(c * width) for c in (64, 128, 256, 512))
+    channels = [round(c * width) for c in CHANNELS]
     if width <= 0 or channels[0] < 2 or channels[0] % 2:
         raise FullrankError(
             f"width={width} gives a first stage of {64 * width:g} channels: use a multiple of 1/32, so that it is an "
             f"even number"
         )
-    # timm fixes a plain stem at 64 channels; only its deep stem has a width, so one is asked for and put back to a
-    # single convolution
-    model = ResNet(
-        BasicBlock if shape.block == "basic" else Bottleneck,
-        shape.depths,
-        num_classes=0,
-        channels=channels,
-        base_width=round(64 * shape.inner_width),
-        stem_type="deep",
-        stem_width=channels[0] // 2,
-    )
-    kernel, stride = {"imagenet": (7, 2), "cifar": (3, 1), "cifar-stride2": (3, 2)}[stem]
-    model.conv1 = nn.Conv2d(3, channels[0], kernel, stride=stride, padding=kernel // 2, bias=False)
-    nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")  # as timm's ResNet initialises
-    if stem != "imagenet":
-        model.maxpool = nn.Identity()
-    return model
+    if shape.block == "basic" and shape.inner_width != 1:
+        raise FullrankError(
+            f"inner_width={shape.inner_width:g} is for bottlenecks, and these blocks are basic: leave it out, or set "
+            "block=bottleneck"
+        )
+    layers, inside = list(shape.depths), round(64 * shape.inner_width)
+    arguments = {"block": shape.block, "layers": layers, "channels": channels, "base_width": inside, "stem": stem}
+    model = timm.create_model(FULLRANK_RESNET, num_classes=0, **arguments)
+    if stem != "imagenet" or channels != list(CHANNELS):
+        return model, TimmModel(FULLRANK_RESNET, arguments)
+    # the same network under timm's own name; it would draw other random weights
+    name = TIMMS_RESNETS.get((shape.block, shape.depths))
+    arguments = {} if name else {"layers": layers}
+    if inside != 64:
+        arguments["base_width"] = inside
+    return model, TimmModel(name or ("resnet18" if shape.block == "basic" else "resnet50"), arguments)
 
 
 def _no_vit(name: str) -> FullrankError:
@@ -243,7 +277,9 @@ def _fix(model: nn.Module, name: str, *, positions: bool, patches: bool) -> None
         model.patch_embed.proj.requires_grad_(False)
 
 
-def _from_timm(name: str, image_size: int, *, pretrained: bool = False, vit: dict[str, int] | None = None) -> nn.Module:
+def _from_timm(
+    name: str, image_size: int, *, pretrained: bool = False, vit: dict[str, int] | None = None
+) -> tuple[nn.Module, TimmModel]:
     if not timm.is_model(name):
         raise FullrankError(
             f"unknown backbone {name!r}{nearest(name, [*RESNETS, *timm.list_models()])} (known: "
@@ -256,12 +292,14 @@ def _from_timm(name: str, image_size: int, *, pretrained: bool = False, vit: dic
     if image_size % vit.get("patch_size", 1):
         raise FullrankError(f"patch={vit['patch_size']} does not divide views of {image_size} x {image_size}")
     options: dict[str, Any] = {"num_classes": 0, "pretrained": pretrained}
+    arguments: dict[str, Any] = {"img_size": image_size, **vit}
     try:
         try:
-            model = timm.create_model(name, img_size=image_size, **options, **vit)
+            model = timm.create_model(name, **options, **arguments)
         except TypeError:  # convolutional models take images of any size, and no such argument
             if vit:
                 raise _no_vit(name) from None
+            arguments = {}
             model = timm.create_model(name, **options)
     except AssertionError as error:  # of timm's, about the shape of a vision transformer
         raise FullrankError(f"timm cannot build {name} so: {error} (got {vit})") from None
@@ -282,4 +320,4 @@ def _from_timm(name: str, image_size: int, *, pretrained: bool = False, vit: dic
             f"{name} gives features of shape {tuple(features.shape)}, not (B, {width_of(model)}): it has no pooled "
             f"output"
         )
-    return model.train()
+    return model.train(), TimmModel(name.split(".")[0], arguments)

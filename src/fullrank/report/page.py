@@ -79,7 +79,17 @@ def _summary(shown: Sequence[Side]) -> str:
             [f"{side.measured:,}" if side.measured is not None else "–" for side in shown],
         ),
     ]
-    known = ["train_loss", "heldout_loss", "knn", "auc", "rankme", "participation_ratio", "dead"]
+    known = [
+        "train_loss",
+        "heldout_loss",
+        "knn",
+        "online_probe",
+        "online_probe_train",
+        "auc",
+        "rankme",
+        "participation_ratio",
+        "dead",
+    ]
     others = dict.fromkeys(name for side in shown for name in side.scores if name not in known)
     for name in (*known, *others):
         scores = [side.scores.get(name) for side in shown]
@@ -215,8 +225,19 @@ def _quantities(shown: Sequence[Side]) -> Iterable[tuple[str, dict[str, Any]]]:
         {"key": "heldout-loss", "kind": "measure", "name": "heldout_loss", "title": "held-out loss"},
     )
     yield (
-        "<b>k-NN accuracy</b> of the representation, the one score here that needs labels.",
+        "<b>k-NN accuracy</b> of the representation, which needs labels.",
         {"key": "knn", "kind": "measure", "name": "knn", "title": "k-NN accuracy (%)", "scale": 100.0},
+    )
+    yield (
+        "<b>Online probe accuracy</b> on held-out images, of a linear classifier that learns beside the encoder. It "
+        "lags behind a representation that changes, and catches up as the rates fall.",
+        {
+            "key": "online-probe",
+            "kind": "measure",
+            "name": "online_probe",
+            "title": "online probe accuracy (%)",
+            "scale": 100.0,
+        },
     )
     yield (
         "<b>AUC</b> of the cumulative explained variance; lower is better. Dotted: its floor "

@@ -25,6 +25,8 @@ NAMES = {
     "heldout_loss": "held-out loss",
     "knn": "k-NN accuracy",
     "linear": "linear probe accuracy",
+    "online_probe": "online probe accuracy",
+    "online_probe_train": "online probe on training views",
     "auc": "AUC",
     "rankme": "RankMe (centred)",
     "participation_ratio": "participation ratio",
@@ -32,7 +34,7 @@ NAMES = {
     "alpha": "alpha",
     "dead": "dead directions",
 }
-SHARES = ("knn", "linear")
+SHARES = ("knn", "linear", "online_probe", "online_probe_train")
 POINT = 0.01  # a fall of k-NN accuracy from its peak that is worth a word
 
 

@@ -10,20 +10,24 @@ from __future__ import annotations
 import io
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from fullrank.config import TrainConfig, from_dict
-from fullrank.errors import FullrankError
+from fullrank.errors import FullrankError, nearest
+from fullrank.models.exported import is_export, open_export
 from fullrank.models.weights import DamagedError, ForeignError, read_pickle
 from fullrank.training.runs import CONFIG, atomic_path
+
+Branch = Literal["online", "target"]
 
 FORMAT = "fullrank checkpoint"
 VERSION = 1
 _NAME = re.compile(r"step_(\d+)\.pt")
-_ONLINE = "backbone."  # the online branch's encoder within a method's state; a target's has another name
+BRANCHES: dict[Branch, str] = {"online": "backbone.", "target": "target.backbone."}
+"""Where each branch's encoder lies within a method's state."""
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any], *, keep: int) -> Path:
@@ -111,28 +115,59 @@ def find_checkpoint(run_or_checkpoint: Path | str) -> Path:
     return path
 
 
-def load(run_or_checkpoint: Path | str) -> nn.Module:
+def load(run_or_checkpoint: Path | str, *, branch: Branch | None = None) -> nn.Module:
     """Load the encoder of a run.
 
     Args:
-        run_or_checkpoint: A run's folder, for its newest checkpoint, or a checkpoint file.
+        run_or_checkpoint: A run's folder, for its newest checkpoint, a checkpoint file, or a folder that
+            `fullrank export` wrote.
+        branch: `online`, which gradients train, or `target`, the moving average that BYOL and MoCo-v3 have. None is
+            online, or the one that was exported.
 
     Returns:
-        The online backbone, a plain timm module in eval mode: normalised images `(B, 3, S, S)` -> representation
-        `(B, D)`.
+        The backbone, a plain timm module in eval mode: normalised images `(B, 3, S, S)` -> representation `(B, D)`.
         `timm.data.create_transform(**timm.data.resolve_model_data_config(encoder))` prepares an image for it as the
         run's measurements do.
 
     Raises:
-        FullrankError: There is no run or checkpoint, or the file is damaged or foreign.
+        FullrankError: There is no run or checkpoint, the file is damaged or foreign, or the method has no such branch.
+    """
+    if is_export(Path(run_or_checkpoint)):
+        encoder, about = open_export(Path(run_or_checkpoint))
+        if branch not in (None, about["branch"]):
+            raise FullrankError(
+                f"{run_or_checkpoint} is an export of the branch {about['branch']!r}, not of {branch!r}"
+            )
+        return encoder
+    state = read_checkpoint(find_checkpoint(run_or_checkpoint))
+    return encoder_of(state, branch or "online", where=str(run_or_checkpoint))
+
+
+def encoder_of(state: dict[str, Any], branch: Branch = "online", *, where: str) -> nn.Module:
+    """Build the encoder of a checkpoint that was read, in eval mode.
+
+    Args:
+        state: What `read_checkpoint` gave.
+        branch: Whose encoder.
+        where: What to call the checkpoint in an error.
+
+    Raises:
+        FullrankError: The method has no such branch.
     """
     from fullrank.training.setup import build_backbone
 
-    state = read_checkpoint(find_checkpoint(run_or_checkpoint))
+    config = from_dict(state["config"], TrainConfig(), where)
+    there = [name for name, prefix in BRANCHES.items() if any(key.startswith(prefix) for key in state["model"])]
+    if branch not in there:
+        raise FullrankError(
+            f"{where}: the method {config.method} has no branch {branch!r}: take {' or '.join(there)}"
+            f"{nearest(branch, there)}"
+        )
     # the generator's state is put back: loading a model inside someone's program changes nothing there
     with torch.random.fork_rng(devices=[]):
-        encoder = build_backbone(from_dict(state["config"], TrainConfig(), str(run_or_checkpoint)))
+        encoder = build_backbone(config)
+    prefix = BRANCHES[branch]
     encoder.load_state_dict(
-        {key.removeprefix(_ONLINE): value for key, value in state["model"].items() if key.startswith(_ONLINE)}
+        {key.removeprefix(prefix): value for key, value in state["model"].items() if key.startswith(prefix)}
     )
     return encoder.eval()

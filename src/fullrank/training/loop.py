@@ -34,6 +34,7 @@ from fullrank.training.checkpoint import list_checkpoints, read_checkpoint, save
 from fullrank.training.distributed import World, processes
 from fullrank.training.machine import environment
 from fullrank.training.measuring import Measurer, training_protocol
+from fullrank.training.online_probe import OnlineProbe
 from fullrank.training.optim import build_optimizer, set_learning_rate
 from fullrank.training.progress import TrainingProgress, clock
 from fullrank.training.record import Record
@@ -69,6 +70,7 @@ class Parts:
         loader: Gives the two views of each step.
         method: What is trained.
         measurer: Measures it, on the main process; None on the others.
+        probe: The online probe, where the run has one.
     """
 
     config: TrainConfig
@@ -76,6 +78,7 @@ class Parts:
     loader: ViewLoader
     method: Method
     measurer: Measurer | None
+    probe: OnlineProbe | None
 
 
 def train(config: TrainConfig, *, console: Console | None = None) -> Finished:
@@ -181,8 +184,9 @@ def _build(config: TrainConfig, data: setup.Data, device: torch.device, world: W
         with world.first_on_machine():  # which downloads a teacher, where there is one
             method = setup.build_method(config)
         config = setup.resolve_method(config, method)
-        measurer = Measurer(config, data, device) if world.main else None
-    return Parts(config, data, loader, method, measurer)
+        probe = setup.build_probe(config, data, method, device, world)
+        measurer = Measurer(config, data, device, probe) if world.main else None
+    return Parts(config, data, loader, method, measurer, probe)
 
 
 def _facts(data: setup.Data) -> dict[str, Any]:
@@ -211,7 +215,7 @@ def _count(facts: dict[str, Any] | None) -> str:
 
 
 def _run(parts: Parts, folder: RunFolder, state: dict[str, Any] | None, console: Console, world: World) -> Finished:
-    config, loader, method, measurer = parts.config, parts.loader, parts.method, parts.measurer
+    config, loader, method, measurer, probe = parts.config, parts.loader, parts.method, parts.measurer, parts.probe
     device = loader.device
     if world.size > 1:  # equal weights everywhere, whatever the machines' own arithmetic makes of the seed
         method.load_state_dict(world.on_main(method.state_dict))
@@ -228,7 +232,7 @@ def _run(parts: Parts, folder: RunFolder, state: dict[str, Any] | None, console:
     if state is not None:
         step = state["step"]
         with world.together():
-            _restore(method, optimizer, state)
+            _restore(method, optimizer, probe, state)
             del state["model"], state["optimizer"]  # a copy of both, for as long as the run lasts
         console.print(f"going on with {folder.path} from step {step}", soft_wrap=True, highlight=False)
     else:
@@ -248,7 +252,9 @@ def _run(parts: Parts, folder: RunFolder, state: dict[str, Any] | None, console:
         record.protocols(measurer.protocols)
 
     def log(lr: float, embedding: Tensor) -> None:
-        loss, speed = record.logged(step, lr, embedding, config.batch_size)
+        taken = probe.taken() if probe is not None else None
+        others = {} if taken is None else {"online_probe_train": taken}
+        loss, speed = record.logged(step, lr, embedding, config.batch_size, others)
         progress.log(step, loss, speed, record.latest_scores())
 
     def measure() -> None:
@@ -265,6 +271,7 @@ def _run(parts: Parts, folder: RunFolder, state: dict[str, Any] | None, console:
             "model": method.state_dict(),
             "optimizer": optimizer.state_dict(),
             "record": record.state_dict(),
+            **({} if probe is None else {"online_probe": probe.state_dict()}),
             "skipped": sorted(loader.skipped),
         }
         folder.sync()
@@ -297,6 +304,8 @@ def _run(parts: Parts, folder: RunFolder, state: dict[str, Any] | None, console:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             method.after_step(step, config.steps)
+            if probe is not None:
+                probe.step(step, output.representations, batch.images)
 
             step += 1
             last = step == config.steps
@@ -337,10 +346,12 @@ def _run(parts: Parts, folder: RunFolder, state: dict[str, Any] | None, console:
     return Finished(folder.path, step, complete=True)
 
 
-def _restore(method: Method, optimizer: Optimizer, state: dict[str, Any]) -> None:
+def _restore(method: Method, optimizer: Optimizer, probe: OnlineProbe | None, state: dict[str, Any]) -> None:
     try:
         method.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
+        if probe is not None:
+            probe.load_state_dict(state["online_probe"])
     except (RuntimeError, ValueError, KeyError) as error:
         raise FullrankError(
             f"the checkpoint does not fit the run's configuration: {str(error).splitlines()[0]}"

@@ -20,6 +20,7 @@ from fullrank.measure.probes import knn_accuracy, knn_protocol
 from fullrank.measure.spectrum import Spectrum, spectrum
 from fullrank.models.methods import METHODS, Method
 from fullrank.training.machine import float32_on
+from fullrank.training.online_probe import OnlineProbe
 from fullrank.training.setup import Data
 
 HELD_OUT_SEED = 0
@@ -37,12 +38,14 @@ class Measurer:
         config: The run's configuration, resolved.
         data: Its images.
         device: Where the encoder is.
+        probe: The run's online probe, where it has one.
     """
 
-    def __init__(self, config: TrainConfig, data: Data, device: torch.device) -> None:
+    def __init__(self, config: TrainConfig, data: Data, device: torch.device, probe: OnlineProbe | None = None) -> None:
         assert config.image_size is not None
         self.config = config
         self.device = device
+        self.probe = probe
         self._dtype = float32_on(device)
         size = config.image_size
         self.skipped: set[str] = set()
@@ -120,13 +123,29 @@ class Measurer:
                 "seed": HELD_OUT_SEED,
                 "dtype": self._dtype,
             }
+        if self.probe is not None:
+            protocols["online_probe_train"] = {
+                **self.probe.protocol,
+                "mode": "train",
+                "images": config.images,
+                "split": "train",
+                "view": config.views,
+                "crop_min": config.crop_min,
+                "image_size": config.image_size,
+                "steps": f"mean since the last record, of {config.monitor.log_every} steps at most, each before it is "
+                "learned from",
+            }
         if self.queries is not None and self.query_labels is not None and self.train_labels is not None:
+            asked = int((self.query_labels >= 0).sum())
+            labels = f"{config.images} / {config.eval_images or config.images}"
+            if self.probe is not None:
+                protocols["online_probe"] = {**common, **self.probe.protocol, "queries": asked, "labels": labels}
             protocols["knn"] = {
                 **common,  # in the words of `fullrank evaluate`, so that scores of one protocol can be told
-                "labels": f"{config.images} / {config.eval_images or config.images}",
+                "labels": labels,
                 **({"subset": config.subset} if config.subset < 1 else {}),
                 "bank": int((self.train_labels >= 0).sum()),
-                "queries": int((self.query_labels >= 0).sum()),
+                "queries": asked,
                 **knn_protocol(config.monitor.knn_k),
             }
         return protocols
@@ -137,7 +156,7 @@ class Measurer:
 
         Returns:
             The scores by name (`auc`, `rankme`, `participation_ratio`, `stable_rank`, `dead`, and where there are
-            held-out images `heldout_loss` and `knn`, a share), and the spectrum.
+            held-out images `heldout_loss`, and the shares `knn` and `online_probe`), and the spectrum.
         """
         method.eval()
         try:
@@ -154,13 +173,16 @@ class Measurer:
                 scores["heldout_loss"] = self.heldout_loss(method)
             if self.queries is not None and self.query_labels is not None and self.train_labels is not None:
                 known, asked = self.train_labels >= 0, self.query_labels >= 0
+                queries, labels = self.features(method, self.queries[asked]), self.query_labels[asked]
                 scores["knn"] = knn_accuracy(
                     features[known.to(features.device)],
                     self.train_labels[known].to(features.device),
-                    self.features(method, self.queries[asked]),
-                    self.query_labels[asked].to(features.device),
+                    queries,
+                    labels.to(features.device),
                     k=self.config.monitor.knn_k,
                 )
+                if self.probe is not None and self.probe.learned:
+                    scores["online_probe"] = self.probe.measure(queries, labels)
             return scores, measured
         finally:
             method.train()

@@ -32,6 +32,7 @@ def plan(config: TrainConfig) -> list[tuple[str, str]]:
     order = setup.build_order(config, len(data.train))
     views.recipe(config.views, crop_min=config.crop_min)  # whose errors a plan should show too
     method = setup.build_method(config)
+    setup.build_probe(config, data, method, torch.device("cpu"))  # whose errors too
     assert config.image_size is not None
     labels = "labelled" if data.train.labels is not None else "no labels"
     held_out = f"{len(data.held_out):,} images" if data.held_out is not None else "none: no held-out loss, no k-NN"

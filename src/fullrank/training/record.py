@@ -18,6 +18,8 @@ BETTER = {
     "loss": "context",
     "heldout_loss": "lower, with a lower AUC",
     "knn": "higher",
+    "online_probe": "higher",
+    "online_probe_train": "higher",
     "auc": "lower",
     "rankme": "higher",
     "participation_ratio": "higher",
@@ -67,14 +69,16 @@ class Record:
                 f"{self.folder.checkpoints}"
             )
 
-    def logged(self, step: int, lr: float, embedding: Tensor, batch_size: int) -> tuple[float, float]:
-        """Write the record of the steps since the last one; return their mean loss and the images/s."""
+    def logged(
+        self, step: int, lr: float, embedding: Tensor, batch_size: int, others: dict[str, float]
+    ) -> tuple[float, float]:
+        """Write the record of the steps since the last one, `others` in it; return their mean loss and the images/s."""
         self.check_finite(step)
         loss = float(self.loss_sum) / self.count
         std = float(torch.nn.functional.normalize(embedding.float(), dim=1).std(dim=0).mean())
         now = time.perf_counter()
         speed = self._steps_since_log * batch_size / (now - self._last_log)
-        self._write({"kind": "train", "step": step, "loss": loss, "lr": lr, "std": std})
+        self._write({"kind": "train", "step": step, "loss": loss, "lr": lr, "std": std, **others})
         self.folder.append(TIMING, {"step": step, "seconds": self.seconds, "images_per_second": speed})
         if self._tensorboard is not None:
             self._tensorboard.add_scalar("images_per_second", speed, step)
@@ -118,8 +122,8 @@ class Record:
         records = read_lines(self.folder.path / METRICS)
         trained = [record for record in records if record["kind"] == "train"][-1]
         measured = [record for record in records if record["kind"] == "measure"][-1]
-        values = {
-            "loss": trained["loss"],
+        values: dict[str, float] = {
+            **{name: trained[name] for name in ("loss", "online_probe_train") if name in trained},
             **{k: v for k, v in measured.items() if k not in ("kind", "step")},
         }
         return [

@@ -17,11 +17,12 @@ from fullrank.data import batches, holding, views
 from fullrank.data.images import NAMES, Images, UnreadableImageError, match_labels, open_images
 from fullrank.data.order import ORDERS, Order, subset
 from fullrank.errors import FullrankError
-from fullrank.models.backbones import SMALL_IMAGE, backbone, pretrained_backbone
+from fullrank.models.backbones import SMALL_IMAGE, backbone, pretrained_backbone, width_of
 from fullrank.models.methods import METHODS, Distillation, Method
 from fullrank.training.checkpoint import load
 from fullrank.training.distributed import ALONE, World
 from fullrank.training.machine import choose_device, choose_precision
+from fullrank.training.online_probe import OnlineProbe
 from fullrank.training.runs import CONFIG
 
 LARGE_VIEW = 224
@@ -207,6 +208,21 @@ def open_teacher(config: TrainConfig) -> nn.Module:
 def resolve_method(config: TrainConfig, method: Method) -> TrainConfig:
     """Fill in what the configuration leaves to the method: heads, coefficients and target."""
     return replace(config, heads=method.heads_config, loss=method.loss_config, target=method.target_config)
+
+
+def build_probe(
+    config: TrainConfig, data: Data, method: Method, device: torch.device, world: World = ALONE
+) -> OnlineProbe | None:
+    """Build the online probe, where one is asked for.
+
+    Raises:
+        FullrankError: The training images have no labels, or all the same one.
+    """
+    if not config.monitor.online_probe:
+        return None
+    dtype = next(method.backbone.parameters()).dtype
+    width = width_of(method.backbone)
+    return OnlineProbe(data.train, width, config.steps, device=device, dtype=dtype, world=world)
 
 
 def build_loader(

@@ -28,10 +28,12 @@ class Output:
     Attributes:
         loss: A scalar to minimise.
         embedding: `(N, M)`, the first view's, without gradient: monitors read it.
+        representations: `(N, D)` of each view that the backbone saw, without gradient: the online probe learns on them.
     """
 
     loss: Tensor
     embedding: Tensor
+    representations: tuple[Tensor, ...]
 
 
 class Method(nn.Module, ABC):

@@ -63,14 +63,15 @@ class Distillation(Method):
 
     def forward(self, first: Tensor, second: Tensor) -> Output:
         """Compute the mean squared distance over the batch and the teacher's dimensions."""
-        predicted = self.head(self.backbone(first))
+        representation = self.backbone(first)
+        predicted = self.head(representation)
         with torch.no_grad():
             features = self.teacher(first * self.rescale + self.shift).to(self.mean.dtype)
         wanted = (features - self.mean) / (self.variance + _EPS).sqrt()
         loss = self.compute_loss(predicted, wanted)
         if self.training:
             self.follow(losses.gather(features))
-        return Output(loss, predicted.detach())
+        return Output(loss, predicted.detach(), (representation.detach(),))
 
     @torch.no_grad()
     def follow(self, features: Tensor) -> None:

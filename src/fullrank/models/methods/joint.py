@@ -46,8 +46,9 @@ class JointEmbedding(Method):
 
     def forward(self, first: Tensor, second: Tensor) -> Output:
         """Compute the loss of the two views' embeddings."""
-        z1, z2 = self.projector(self.backbone(first)), self.projector(self.backbone(second))
-        return Output(self.compute_loss(z1, z2), z1.detach())
+        h1, h2 = self.backbone(first), self.backbone(second)
+        z1, z2 = self.projector(h1), self.projector(h2)
+        return Output(self.compute_loss(z1, z2), z1.detach(), (h1.detach(), h2.detach()))
 
     def prepare(self, embeddings: list[Tensor]) -> list[Tensor]:
         """Normalise each view's embeddings as configured."""

@@ -44,9 +44,11 @@ class SimSiam(Method):
 
     def forward(self, first: Tensor, second: Tensor) -> Output:
         """Compute the symmetric negative cosine."""
-        z1, z2 = self.projector(self.backbone(first)), self.projector(self.backbone(second))
+        h1, h2 = self.backbone(first), self.backbone(second)
+        z1, z2 = self.projector(h1), self.projector(h2)
         p1, p2 = self.predictor(z1), self.predictor(z2)
-        return Output(self.compute_loss(*self.targets(z1, z2), p1, p2), z1.detach())
+        loss = self.compute_loss(*self.targets(z1, z2), p1, p2)
+        return Output(loss, z1.detach(), (h1.detach(), h2.detach()))
 
     def targets(self, z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor]:
         """Return what stands for each view as the other's target."""
@@ -142,11 +144,12 @@ class BYOL(Method):
 
     def forward(self, first: Tensor, second: Tensor) -> Output:
         """Compute the loss of both directions."""
-        z1, z2 = self.projector(self.backbone(first)), self.projector(self.backbone(second))
+        h1, h2 = self.backbone(first), self.backbone(second)
+        z1, z2 = self.projector(h1), self.projector(h2)
         p1, p2 = self.predictor(z1), self.predictor(z2)
         with torch.no_grad():
             t1, t2 = self.target(first), self.target(second)
-        return Output(self.compute_loss(t1, t2, p1, p2), z1.detach())
+        return Output(self.compute_loss(t1, t2, p1, p2), z1.detach(), (h1.detach(), h2.detach()))
 
     @torch.no_grad()
     def after_step(self, step: int, steps: int) -> None:

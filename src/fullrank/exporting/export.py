@@ -1,0 +1,167 @@
+"""`fullrank export`: the encoder of a run as timm loads it, in a folder that huggingface_hub uploads as it is.
+
+    model.safetensors      the encoder's weights under timm's own names, and nothing else
+    config.json            how timm builds it and prepares images for it, as timm's models on the Hub have it
+    README.md              the model card: see `fullrank.exporting.card`
+    fullrank_resnet.py     only where timm has no such ResNet: `fullrank.models.fullrank_resnet`
+    spectrum.safetensors   the singular values of its representation, where they were measured at this very step
+
+Before the folder gets its name, the encoder is built from it by timm and must give the same features, bit for bit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+
+from fullrank._version import __version__
+from fullrank.config import TrainConfig, from_dict
+from fullrank.errors import FullrankError
+from fullrank.exporting.card import card
+from fullrank.exporting.facts import Facts, collect
+from fullrank.models import fullrank_resnet
+from fullrank.models.backbones import FULLRANK_RESNET, TimmModel, made_by, width_of
+from fullrank.models.exported import TIMM_CONFIG, WEIGHTS, open_export
+from fullrank.training.checkpoint import Branch, encoder_of, find_checkpoint, read_checkpoint
+
+CARD, SPECTRUM = "README.md", "spectrum.safetensors"
+_DATA = ("input_size", "fixed_input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std", "num_classes")
+_PARTS = ("first_conv", "classifier", "pool_size")  # what timm adapts where somebody wants other channels or classes
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What `export` wrote.
+
+    Attributes:
+        path: The folder.
+        made: How timm makes the encoder.
+        facts: What the card is written from.
+    """
+
+    path: Path
+    made: TimmModel
+    facts: Facts
+
+
+def export(run_or_checkpoint: Path | str, out: Path | str, *, branch: Branch = "online") -> Exported:
+    """Write the encoder of a run for timm and for the Hugging Face Hub.
+
+    Args:
+        run_or_checkpoint: A run's folder, finished or not, for its newest checkpoint, or a checkpoint file.
+        out: The folder to make, or an empty one.
+        branch: `online`, which gradients train, or `target`, the moving average that BYOL and MoCo-v3 have.
+
+    Raises:
+        FullrankError: `out` is taken; there is no checkpoint, it is damaged, or its method has no such branch; or this
+            timm builds another network from what would be written. Nothing is left in any of these cases.
+        OSError: The folder cannot be written.
+    """
+    out = Path(out).expanduser().absolute()
+    check_free(out)
+    file = find_checkpoint(Path(run_or_checkpoint).expanduser())
+    state = read_checkpoint(file)
+    encoder = encoder_of(state, branch, where=str(run_or_checkpoint))
+    config = from_dict(state["config"], TrainConfig(), str(run_or_checkpoint))
+    made = made_by(encoder)
+    facts = collect(
+        file,
+        config,
+        int(state["step"]),
+        branch,
+        width=width_of(encoder),
+        parameters=sum(parameter.numel() for parameter in encoder.parameters()),
+    )
+    with _new_folder(out) as folder:
+        _write_weights(folder / WEIGHTS, encoder)
+        described = _timm_config(encoder, made, facts)
+        (folder / TIMM_CONFIG).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+        if made.architecture == FULLRANK_RESNET:
+            shutil.copyfile(fullrank_resnet.__file__, folder / f"{FULLRANK_RESNET}.py")
+        if facts.spectrum is not None:
+            _write_spectrum(folder / SPECTRUM, facts)
+        (folder / CARD).write_text(card(facts, made, described["pretrained_cfg"]), encoding="utf-8")
+        _check(folder, encoder)
+    return Exported(out, made, facts)
+
+
+def check_free(out: Path) -> None:
+    """Raise `FullrankError` where there is something at `out` that an export would replace."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FullrankError(f"{out} exists and is not an empty folder: choose another --out, or remove it first")
+
+
+@contextmanager
+def _new_folder(out: Path) -> Iterator[Path]:
+    """Give a folder beside `out` that takes its name when the block ends well, and vanishes when it does not."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    temporary.mkdir()
+    try:
+        yield temporary
+        os.rename(temporary, out)  # replaces an empty folder, and refuses one that has been filled meanwhile
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _write_weights(path: Path, encoder: nn.Module) -> None:
+    from safetensors.torch import save
+
+    weights = {
+        name: value.detach().clone(memory_format=torch.contiguous_format)
+        for name, value in encoder.state_dict().items()
+    }
+    path.write_bytes(save(weights, metadata={"format": "pt"}))
+
+
+def _write_spectrum(path: Path, facts: Facts) -> None:
+    from safetensors.torch import save
+
+    assert facts.spectrum is not None
+    protocol = json.dumps({"step": facts.step, **facts.spectrum.protocol})
+    path.write_bytes(save({"singular_values": facts.spectrum.singular_values}, metadata={"protocol": protocol}))
+
+
+def _timm_config(encoder: Any, made: TimmModel, facts: Facts) -> dict[str, Any]:
+    described = {key: encoder.pretrained_cfg[key] for key in _DATA if key in encoder.pretrained_cfg}
+    parts = {key: encoder.pretrained_cfg.get(key) for key in _PARTS}
+    return {
+        "architecture": made.architecture,
+        "num_classes": 0,
+        "num_features": encoder.num_features,
+        "model_args": made.arguments,
+        "pretrained_cfg": {**described, **parts},
+        "fullrank": {
+            "version": __version__,
+            "branch": facts.branch,
+            "method": facts.config.method,
+            "order": facts.config.order,
+            "step": facts.step,
+            "width": facts.width,
+        },
+    }
+
+
+def _check(folder: Path, encoder: Any) -> None:
+    """Build the encoder from the folder, as timm does, and compare."""
+    again, _ = open_export(folder)
+    images = torch.randn(2, *encoder.pretrained_cfg["input_size"], generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        here, there = encoder(images), again(images)
+    if not torch.equal(here, there):
+        apart = float((here - there).abs().max()) if here.shape == there.shape else "of another shape"
+        raise FullrankError(
+            f"timm {timm.__version__} builds another network from what was to be written (features differ by {apart}): "
+            "nothing was; export it with the timm that trained it"
+        )
