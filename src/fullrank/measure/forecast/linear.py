@@ -12,8 +12,8 @@ leverages; s^2 = sum e_i^2 / (n - p - 1); t: Student's 97.5 % quantile with as m
 | variance inflation (VIF) j  | 1 / (1 - R^2 of feature j on the others)                      |
 
 The intervals are those of independent errors of one size. Runs of one recipe, and checkpoints of one run, are less
-independent than that: their intervals come out too narrow. Where the features say nothing, a leave-one-out prediction is
-about the mean of the others, which is low where the one left out is high: it then ranks runs backwards, not at random.
+independent than that: their intervals come out too narrow. Where the features say nothing, a leave-one-out prediction
+is about the mean of the others, which is low where the one left out is high: it ranks runs backwards, not at random.
 
 Reference: Li, Efros, Pathak, ECCV 2022 (https://arxiv.org/abs/2209.15007), section 3.5 and Fig. 4. Allen 1974 (PRESS),
     https://doi.org/10.1080/00401706.1974.10489157.
