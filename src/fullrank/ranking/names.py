@@ -4,6 +4,8 @@ from __future__ import annotations
 
 FEATURES = ("heldout_loss", "auc")
 """Scores that decide dominance, and that the accuracy is forecast from ([Li22] section 3.5)."""
+FRONT, FORECAST = "front", "forecast"
+"""What `fullrank rank` itself says, beside the scores."""
 NAMES = {
     "heldout_loss": "held-out loss",
     "auc": "AUC",
@@ -13,8 +15,8 @@ NAMES = {
     "rankme_centered": "RankMe, centred",
     "rankme": "RankMe",
     "dead": "dead directions",
-    "front": "Pareto front of loss and AUC",
-    "forecast": "forecast from loss and AUC",
+    FRONT: "Pareto front of loss and AUC",
+    FORECAST: "forecast from loss and AUC",
 }
 
 

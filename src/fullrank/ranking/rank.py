@@ -5,42 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from fullrank.errors import FullrankError
-from fullrank.measure.forecast import LinearFit, agreement, fit_linear, fronts, undecided
-from fullrank.measure.protocols import ACCURACIES, COUNT, WIDTH, differences, split
-from fullrank.ranking.candidates import Candidate, Measured, open_candidates
-from fullrank.ranking.names import FEATURES, TITLES, title
+from fullrank.measure.forecast import LinearFit, fit_linear, fronts, undecided
+from fullrank.ranking.agreements import agreements
+from fullrank.ranking.candidates import Candidate, open_candidates
+from fullrank.ranking.groups import features_of, groups_of
+from fullrank.ranking.labels import Labels, choose_labels
+from fullrank.ranking.names import FEATURES, FORECAST, FRONT, TITLES
 from fullrank.ranking.options import Options
-from fullrank.ranking.result import Forecasted, Group, Ranked, Ranking, Standing
+from fullrank.ranking.result import Forecasted, Group, Ranking, Standing
 from fullrank.ranking.saved import Forecast, read_forecast, write_forecast
 from fullrank.ranking.words import refusal, said
 from fullrank.text import listing
 
 if TYPE_CHECKING:
     from fullrank.inspection.inspect import Progress
-
-FRONT, FORECAST = "front", "forecast"
-_FEWEST_RANKED = 3
-
-
-class Labels(NamedTuple):
-    """The accuracy that is meant.
-
-    Attributes:
-        name: `linear`, `logistic` or `knn`; None where no candidate has any.
-        protocol: How it was measured.
-        values: One for each candidate; None where it has none, or one that was measured otherwise.
-        left_out: Candidates whose accuracy of that name was measured otherwise.
-    """
-
-    name: str | None
-    protocol: Mapping[str, Any]
-    values: list[Measured | None]
-    left_out: list[int]
 
 
 class _Fit(NamedTuple):
@@ -87,7 +70,7 @@ def rank(
     forecasts = {} if applied is None else _apply(applied, candidates, str(options.forecast))
     groups: list[Group] = []
     standings: list[Standing] = []
-    members, abouts = _groups(candidates)
+    members, abouts = groups_of(candidates)
     for places, about in zip(members, abouts, strict=True):
         fit = _fit(candidates, places, labels) if applied is None else _Fit(None, {}, "")
         if fit.forecast is not None:
@@ -105,7 +88,7 @@ def rank(
         accuracy=labels.name,
         accuracy_protocol=labels.protocol,
         applied=applied,
-        scores=_agreements(standings),
+        scores=agreements(standings),
         said=(),
     )
     if options.fit is not None:
@@ -136,7 +119,7 @@ def _rank(
     Returns:
         The group, and its standings, best first.
     """
-    costs = _features(candidates, places)
+    costs = features_of(candidates, places)
     front = fronts(costs)
     by_forecast = used is not None and used.fit.leave_one_out_r2 > 0 and all(i in forecasts for i in places)
     keys = [-forecasts[i].value if by_forecast else float(f) for i, f in zip(places, front, strict=True)]
@@ -155,10 +138,11 @@ def _rank(
         for at, one in enumerate(order)
     ]
     place_of = {one: start + at for at, one in enumerate(order)}
+    pairs = [(place_of[a], place_of[b]) for a, b in undecided(costs)]
     group = Group(
         members=tuple(range(start, start + len(places))),
         about={},
-        undecided=tuple(sorted(tuple(sorted((place_of[a], place_of[b]))) for a, b in undecided(costs))),  # type: ignore[misc]
+        undecided=tuple(sorted((min(pair), max(pair)) for pair in pairs)),
         forecast=None,
         alone={},
         unfitted="",
@@ -167,92 +151,12 @@ def _rank(
     return group, standings
 
 
-def choose_labels(candidates: Sequence[Candidate], asked: str | None) -> Labels:
-    """Choose the accuracy that most candidates have, measured in one way; of equally many the one that says most.
-
-    Args:
-        candidates: Runs, of which any may have labels.
-        asked: The accuracy that is meant; None for any.
-    """
-    chosen = Labels(None, {}, [None] * len(candidates), [])
-    best = 0
-    for name in ACCURACIES if asked is None else (asked,):
-        taken = [(i, one) for i, each in enumerate(candidates) for one in each.labelled.get(name, ())]
-        for group in split(name, [one.protocol for _, one in taken], [None] * len(taken)):
-            values: list[Measured | None] = [None] * len(candidates)
-            for i, one in reversed([taken[place] for place in group]):
-                values[i] = one
-            found = [one for one in values if one is not None]
-            if len(found) > best:
-                best = len(found)
-                otherwise = sorted({i for i, _ in taken if values[i] is None})
-                chosen = Labels(name, found[0].protocol, values, otherwise)
-    return chosen
-
-
-def _groups(candidates: Sequence[Candidate]) -> tuple[list[list[int]], list[dict[str, Any]]]:
-    """Return groups whose held-out losses and AUCs can be compared, lone ones last, and what sets them apart."""
-    able = [i for i, each in enumerate(candidates) if all(name in each.scores for name in FEATURES)]
-    widths = [candidates[i].width for i in able]
-    label: dict[int, tuple[int, ...]] = dict.fromkeys(able, ())
-    for name in FEATURES:
-        protocols = [candidates[i].scores[name].protocol for i in able]
-        for number, group in enumerate(split(name, protocols, widths)):
-            for place in group:
-                label[able[place]] += (number,)
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for i in able:
-        groups.setdefault(label[i], []).append(i)
-    members = sorted(groups.values(), key=lambda group: len(group) == 1)
-    return members, _abouts(FEATURES, members, candidates)
-
-
-def _abouts(
-    names: Sequence[str], groups: Sequence[Sequence[int]], candidates: Sequence[Candidate]
-) -> list[dict[str, Any]]:
-    """Say for each group in what its scores were measured unlike those of the others."""
-    found: list[dict[str, Any]] = [{} for _ in groups]
-    if len(groups) < 2:
-        return found
-    for name in names:
-        for field, values in _fields(name, groups, candidates).items():
-            key = field if field in (WIDTH, "loss") else f"{title(name)}: {field}"
-            for about, value in zip(found, values, strict=True):
-                about[key] = value
-    return found
-
-
-def _fields(name: str, groups: Sequence[Sequence[int]], candidates: Sequence[Candidate]) -> dict[str, list[Any]]:
-    """Return the fields that keep a score of some groups from being compared, with each group's value."""
-    firsts = [candidates[group[0]] for group in groups]
-    everyone = [candidates[i] for group in groups for i in group]
-    different = differences(name, [each.scores[name].protocol for each in everyone], [each.width for each in everyone])
-    found = {
-        field: [
-            each.width if field == WIDTH else each.scores[name].protocol.get(field, 1.0 if field == "subset" else None)
-            for each in firsts
-        ]
-        for field in different
-    }
-    if WIDTH in found and len(set(zip(found[WIDTH], found.get(COUNT, found[WIDTH]), strict=True))) == len(
-        set(found[WIDTH])
-    ):
-        found.pop(COUNT, None)  # the number of images follows the width
-    if len(losses := found.get("loss", [])) > 1 and len(set(losses)) == len(losses):
-        return {"loss": losses}  # each loss has settings of its own
-    return found
-
-
-def _features(candidates: Sequence[Candidate], places: Sequence[int]) -> np.ndarray:
-    return np.array([[candidates[i].scores[name].value for name in FEATURES] for i in places])
-
-
 def _fit(candidates: Sequence[Candidate], places: Sequence[int], labels: Labels) -> _Fit:
     """Fit a forecast on the labelled members of a group, or say why not."""
     labelled = [i for i in places if labels.values[i] is not None]
     if not labelled:
         return _Fit(None, {}, "none has labels")
-    x, y = _features(candidates, labelled), np.array([_value(labels.values[i]) for i in labelled])
+    x, y = features_of(candidates, labelled), [one.value for i in labelled if (one := labels.values[i]) is not None]
     try:
         fit = fit_linear(x, y, TITLES)
     except FullrankError as error:
@@ -278,7 +182,7 @@ def _from_fit(
     found = dict(zip(labelled, _forecasts(fit, None), strict=True))
     others = [i for i in places if i not in found]
     if others:
-        found |= dict(zip(others, _forecasts(fit, _features(candidates, others)), strict=True))
+        found |= dict(zip(others, _forecasts(fit, features_of(candidates, others)), strict=True))
     return found
 
 
@@ -303,61 +207,13 @@ def _apply(forecast: Forecast, candidates: Sequence[Candidate], file: str) -> di
         if why := refusal(forecast, each):
             refused.setdefault(why, []).append(each.name)
             continue
-        x = _features(candidates, [i])
+        x = features_of(candidates, [i])
         own = np.flatnonzero((forecast.fit.features == x).all(axis=1))
         found[i] = _forecasts(forecast.fit, None)[own[0]] if len(own) else _forecasts(forecast.fit, x)[0]
     if not found:
         each_why = "; ".join(f"{listing(names)}: {why}" for why, names in refused.items())
         raise FullrankError(f"{file} cannot forecast any of these runs, which were measured otherwise ({each_why})")
     return found
-
-
-def _agreements(standings: Sequence[Standing]) -> tuple[Ranked, ...]:
-    """Say how well each score ranks the labelled standings, where it can be compared between them."""
-    candidates = [each.candidate for each in standings]
-    labelled = [i for i, each in enumerate(standings) if each.accuracy is not None]
-    rows: list[Ranked] = []
-    for name, better in ((FORECAST, "higher"), (FRONT, "lower")):
-        groups: dict[int | None, list[int]] = {}
-        for i in labelled:
-            if getattr(standings[i], name) is not None and standings[i].group is not None:
-                groups.setdefault(standings[i].group, []).append(i)
-        several = [group for group in groups.values() if len(group) >= _FEWEST_RANKED]
-        for about, group in zip(_abouts(FEATURES, several, candidates), several, strict=True):
-            values = [
-                one.value if isinstance(one := getattr(standings[i], name), Forecasted) else float(one) for i in group
-            ]
-            rows.append(_ranked(name, better, group, values, standings, about))
-    for name in dict.fromkeys(name for i in labelled for name in candidates[i].scores):
-        having = [i for i in labelled if name in candidates[i].scores]
-        protocols = [candidates[i].scores[name].protocol for i in having]
-        found = [
-            [having[place] for place in group]
-            for group in split(name, protocols, [candidates[i].width for i in having])
-        ]
-        several = [group for group in found if len(group) >= _FEWEST_RANKED]
-        for about, group in zip(_abouts((name,), found, candidates), found, strict=True):
-            if group in several:
-                scores = [candidates[i].scores[name] for i in group]
-                values = [score.value for score in scores]
-                rows.append(_ranked(name, scores[0].better, group, values, standings, about))
-    return tuple(rows)
-
-
-def _ranked(
-    name: str,
-    better: str,
-    group: Sequence[int],
-    values: Sequence[float],
-    standings: Sequence[Standing],
-    about: Mapping[str, Any],
-) -> Ranked:
-    accuracy = [_value(standings[i].accuracy) for i in group]
-    try:
-        found, why = agreement(values, accuracy, better=better), ""
-    except FullrankError as error:
-        found, why = None, str(error)
-    return Ranked(name, better, tuple(group), found, why, about)
 
 
 def _write(ranking: Ranking, options: Options) -> None:
@@ -385,8 +241,3 @@ def _write(ranking: Ranking, options: Options) -> None:
     else:
         why = max(ranking.groups, key=lambda group: len(group.members)).unfitted
     raise FullrankError(f"--fit has nothing to write: {why}")
-
-
-def _value(score: Measured | None) -> float:
-    assert score is not None
-    return score.value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from fullrank.measure.forecast.linear import MUCH_INFLATION
@@ -126,16 +127,21 @@ def _of_group(group: Group, ranking: Ranking) -> list[str]:
             f"no run of the {n} is lowest in both held-out loss and AUC: {len(first)} are on the first front, and "
             f"dominance cannot choose between them ({names_of([names[i] for i in first])})"
         )
+    decided = pairs - len(group.undecided)
     if group.undecided:
         found.append(
-            f"dominance decides {pairs - len(group.undecided)} of {pairs} pairs; in the "
+            f"dominance decides {decided} of {pairs} pairs; in the "
             f"{'other' if len(group.undecided) == 1 else f'other {len(group.undecided)}'} loss and AUC do not agree"
             + (f": {_pairs(group, names)}" if len(group.undecided) <= _MOST_NAMED else "")
         )
-    aucs = [ranking.standings[i].candidate.scores["auc"].value for i in group.members]
-    if max(aucs) - min(aucs) < MARGIN:
+    auc = {i: ranking.standings[i].candidate.scores["auc"].value for i in group.members}
+    close = [(i, j) for i, j in combinations(group.members, 2) if abs(auc[i] - auc[j]) < MARGIN]
+    if len(close) == pairs:
+        apart = max(auc.values()) - min(auc.values())
+        found.append(f"all AUCs lie within {apart:.3f}, no further apart than seeds of one recipe ({MARGIN})")
+    elif near := len(set(close) - set(group.undecided)):
         found.append(
-            f"all AUCs lie within {max(aucs) - min(aucs):.3f}, no further apart than seeds of one recipe ({MARGIN})"
+            f"the AUCs of {near} of the {decided} decided pairs lie no further apart than seeds of one recipe ({MARGIN})"
         )
     if group.ranked_by == "forecast":
         found.append("ranks follow the forecast, and dominance is what can be said without it")
