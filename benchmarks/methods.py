@@ -2,10 +2,13 @@
 
     python benchmarks/methods.py --images train.parquet --eval-images test.parquet --jobs 2        # all methods, seed 0
     python benchmarks/methods.py vicreg simclr --steps 300 --seeds 0 1 2 --out runs/short
+    python benchmarks/methods.py --images train.parquet --speed                                    # images/s
 
 Each run is `fullrank train --preset METHOD-lab` in a process of one thread, in OUT/METHOD-sSEED. Give the same command
 again to go on after an interruption: what is finished is skipped, what is unfinished is resumed. OUT/methods.md and
-OUT/methods.json are written anew after every run. `distill` learns from the run of --teacher, and comes last.
+OUT/methods.json are written anew after every run, of all finished runs in OUT. `distill` learns from the run of
+--teacher, and comes last. `--speed` trains nothing: it times 20 steps of each recipe, one method after another on one
+thread, loading and views included, for the table's column of images/s; give it a quiet machine.
 """
 
 from __future__ import annotations
@@ -18,18 +21,51 @@ import statistics
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from fullrank.config import to_dict
 from fullrank.errors import FullrankError, nearest
 from fullrank.report.side import flatten
 from fullrank.training.presets import LAB, preset
 from fullrank.training.runs import CONFIG, RunRecord, read_run
+from step import time_steps
 
 _OF_THE_MACHINE = ("hold", "data_dir", "out", "machine.device", "machine.precision", "machine.workers")
+SPEEDS = "speed.json"
+TIMED_STEPS, WARM_UP = 20, 5
 SCORES = {"knn": "k-NN %", "auc": "AUC", "rankme": "RankMe", "heldout_loss": "held-out loss"}
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that is done."""
+
+    path: Path
+    run: RunRecord
+
+    @property
+    def method(self) -> str:
+        """Its method."""
+        return self.run.config["method"]
+
+    @property
+    def seed(self) -> int:
+        """Its seed."""
+        return self.run.config["seed"]
+
+    @property
+    def first(self) -> dict[str, Any]:
+        """What was measured before training."""
+        return self.run.of_kind("measure")[0]
+
+    @property
+    def last(self) -> dict[str, Any]:
+        """What was measured after it."""
+        return self.run.of_kind("measure")[-1]
 
 
 @dataclass(frozen=True)
@@ -105,31 +141,60 @@ def plan(asked: argparse.Namespace) -> list[Job]:
     return jobs
 
 
-def write_table(jobs: list[Job], out: Path) -> str:
+def finished_runs(out: Path) -> list[Finished]:
+    """Return the finished runs of a folder, by method in the order of the recipes, and by seed."""
+    paths = sorted(out.glob(f"*/{CONFIG}"), key=lambda path: path.parent.name)
+    runs = [Finished(path.parent, read_run(path.parent)) for path in paths]
+    place = list(LAB)
+    return sorted(
+        (found for found in runs if found.run.summary is not None and found.method in place),
+        key=lambda found: (place.index(found.method), found.seed),
+    )
+
+
+def write_table(out: Path) -> str:
     """Write what is finished to methods.md and methods.json, and return the table."""
-    runs = [(job, read_run(job.path)) for job in jobs if (job.path / CONFIG).is_file()]
-    runs = [(job, run) for job, run in runs if run.summary is not None]
+    runs = finished_runs(out)
     if not runs:
         return "no run is finished"
-    rows = [_row(job, run) for job, run in runs]
-    by_method: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        by_method.setdefault(row["method"], []).append(row)
-    # the encoder's first weights follow from the seed alone, so one run of each seed says what they are worth
-    first = {row["seed"]: row["random_weights"] for row in rows}
+    speeds = read_speeds(out)
+    by_method: dict[str, list[Finished]] = {}
+    for found in runs:
+        by_method.setdefault(found.method, []).append(found)
     header = ["method", *SCORES.values(), "images/s", "seeds"]
     lines = ["| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
-    for method, found in by_method.items():
-        cells = [_mean(name, [row["scores"][name] for row in found]) for name in SCORES]
-        speed = f"{statistics.median(row['images_per_second'] for row in found):,.0f}"
-        lines.append("| " + " | ".join([method, *cells, speed, str(len(found))]) + " |")
-    cells = [
-        _mean(name, [scores[name] for scores in first.values()]) if name != "heldout_loss" else "" for name in SCORES
+    for method, group in by_method.items():
+        cells = [_mean(name, [found.last.get(name) for found in group]) for name in SCORES]
+        speed = f"{speeds['images_per_second'][method]:,.0f}" if method in speeds["images_per_second"] else "–"
+        lines.append("| " + " | ".join([method, *cells, speed, str(len(group))]) + " |")
+    # the encoder's first weights follow from the seed alone, so one run of each seed says what they are worth
+    first = {found.seed: found.first for found in runs}
+    cells = [_mean(name, [scores.get(name) for scores in first.values()]) for name in SCORES if name != "heldout_loss"]
+    lines.append("| " + " | ".join(["(random weights)", *cells, "", "", str(len(first))]) + " |")
+    text = "\n".join([*lines, "", *sorted({_protocol(found.run) for found in runs}), ""])
+    if speeds["images_per_second"]:
+        text += f"\nImages/s: {speeds['how']}\n"
+    (out / "methods.md").write_text(text, encoding="utf-8")
+    contents = [
+        {
+            "method": found.method,
+            "seed": found.seed,
+            "config": found.run.config,
+            "environment": found.run.environment,
+            "protocols": found.run.protocols,
+            "scores": found.last,
+            "random_weights": found.first,
+        }
+        for found in runs
     ]
-    lines.append("| " + " | ".join(["(random weights)", *cells, "", str(len(first))]) + " |")
-    run = runs[0][1]
+    (out / "methods.json").write_text(json.dumps({"runs": contents, "speeds": speeds}, indent=2) + "\n", "utf-8")
+    return text
+
+
+def _protocol(run: RunRecord) -> str:
+    """Say how a run was made; runs of one table should agree, and the table names every way there is."""
     e, c = run.environment, run.config
-    caption = (
+    return (
         f"{c['backbone']['name']} of width {c['backbone']['width']:g}, {c['image_size']} x {c['image_size']}, "
         f"{c['steps']:,} steps of {c['batch_size']} images of {Path(c['images']).name}; "
         f"k-NN with k = {c['monitor']['knn_k']} among {c['monitor']['images']:,} images; losses of different methods "
@@ -137,28 +202,46 @@ def write_table(jobs: list[Job], out: Path) -> str:
         f"{e['threads']} thread a run, {c['machine']['precision']}, torch {e['torch']}, timm {e['timm']}, "
         f"Python {e['python']}, fullrank {e['fullrank']}."
     )
-    text = "\n".join([*lines, "", caption, ""])
-    (out / "methods.md").write_text(text, encoding="utf-8")
-    contents = {"environment": e, "protocols": run.protocols, "runs": rows}
-    (out / "methods.json").write_text(json.dumps(contents, indent=2) + "\n", encoding="utf-8")
-    return text
 
 
-def _row(job: Job, run: RunRecord) -> dict[str, Any]:
-    measured = run.of_kind("measure")
-    return {
-        "method": job.method,
-        "seed": job.seed,
-        "run": str(job.path),
-        "steps": run.config["steps"],
-        "scores": {name: measured[-1].get(name) for name in SCORES},
-        "random_weights": {name: measured[0].get(name) for name in SCORES},
-        "images_per_second": statistics.median(record["images_per_second"] for record in run.timing),
-        "seconds": run.timing[-1]["seconds"],
-    }
+def read_speeds(out: Path) -> dict[str, Any]:
+    """Return what `time_methods` left in a folder."""
+    path = out / SPEEDS
+    return json.loads(path.read_text("utf-8")) if path.is_file() else {"images_per_second": {}, "how": ""}
 
 
-def _mean(name: str, found: list[float | None]) -> str:
+def time_methods(methods: list[str], asked: argparse.Namespace) -> None:
+    """Time steps of each method's recipe, and keep them in the folder."""
+    torch.set_num_threads(1)
+    speeds = read_speeds(asked.out)
+    for method in methods:
+        config = preset(LAB[method])
+        target = config.target
+        if method == "distill":
+            target = replace(target, teacher=str(asked.out / f"{asked.teacher}-s{asked.seeds[0]}"))
+        config = replace(
+            config,
+            images=asked.images,
+            subset=0.1,  # a step's time does not depend on how many images there are, and these are decoded sooner
+            steps=TIMED_STEPS + WARM_UP,
+            target=target,
+            optim=replace(config.optim, warmup_steps=0),
+            machine=replace(config.machine, threads=1),
+        )
+        config, times, machine = time_steps(config, WARM_UP)
+        seconds = statistics.median(sum(parts) for parts in zip(*times.values(), strict=True))
+        speeds["images_per_second"][method] = config.batch_size / seconds
+        speeds["how"] = (
+            f"the median of {TIMED_STEPS} steps of {config.batch_size}, loading and views included, in one process of "
+            f"{machine['threads']} thread: {machine.get('gpu', machine['cpu'])}, {config.machine.precision}, torch "
+            f"{machine['torch']}."
+        )
+        print(f"{method}: {config.batch_size / seconds:,.0f} images/s", flush=True)
+        asked.out.mkdir(parents=True, exist_ok=True)
+        (asked.out / SPEEDS).write_text(json.dumps(speeds, indent=2) + "\n", "utf-8")
+
+
+def _mean(name: str, found: list[Any]) -> str:
     values = [value for value in found if value is not None]
     if not values:
         return "–"
@@ -176,11 +259,15 @@ def main() -> int:
     parser.add_argument("--steps", type=int, help="the recipe's when left out")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--teacher", default="simclr", help="the method whose run `distill` learns from")
+    parser.add_argument("--speed", action="store_true", help="time steps of each method, instead of training")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
     parser.add_argument("--out", type=Path, default=Path("runs/methods"))
     asked = parser.parse_args()
     try:
         jobs = plan(asked)
+        if asked.speed:
+            time_methods(list(dict.fromkeys(job.method for job in jobs)), asked)
+            return 0
         waiting = [job for job in jobs if not job.finished()]
     except FullrankError as error:
         parser.error(str(error))
@@ -196,13 +283,13 @@ def main() -> int:
                     failed += code != 0
                     what = "done" if code == 0 else f"failed ({code}): see {job.path}.log"
                     print(f"{job.path}: {what}", flush=True)
-                    write_table(jobs, asked.out)
+                    write_table(asked.out)
             except KeyboardInterrupt:  # the runs, in the same group, got it too, and save
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
                 print("stopping; give the same command again to go on", flush=True)
                 pool.shutdown(cancel_futures=True)
                 return 130
-    print(write_table(jobs, asked.out))
+    print(write_table(asked.out))
     return 1 if failed else 0
 
 

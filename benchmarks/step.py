@@ -1,7 +1,7 @@
 """Where the time of a training step goes: loading and views, forward and backward, optimiser, the rest.
 
-    python benchmarks/step.py --images ../shared/data/cifar10/train.parquet
-    python benchmarks/step.py --images ../shared/data/cifar10/train.parquet --batch-size 256 --views simsiam
+    python benchmarks/step.py --images train.parquet
+    python benchmarks/step.py --images train.parquet --batch-size 256 --views simsiam
 
 The encoder is that of the preset `simsiam-lab` (ResNet-18 of width 16, 3x3 stem of stride 2). Each part is timed within
 real steps, as the training loop does them; the table gives medians over the steps after a warm-up. "Rest" is what the
@@ -28,11 +28,14 @@ from fullrank.training.optim import build_optimizer, set_learning_rate
 from fullrank.training.presets import preset
 
 WARM_UP = 20
+"""Steps that are not counted."""
 PARTS = ("loading and views", "forward and backward", "optimiser", "rest")
 
 
-def time_steps(config: TrainConfig) -> tuple[TrainConfig, dict[str, list[float]], dict[str, object]]:
-    """Run `config.steps` steps after the warm-up and time their parts, in seconds."""
+def time_steps(
+    config: TrainConfig, warm_up: int = WARM_UP
+) -> tuple[TrainConfig, dict[str, list[float]], dict[str, object]]:
+    """Run `config.steps` steps and time the parts of those after the warm-up, in seconds."""
     config, device = setup.resolve_machine(config)
     config, data = setup.open_data(config)
     order = setup.build_order(config, len(data.train))
@@ -69,7 +72,7 @@ def time_steps(config: TrainConfig) -> tuple[TrainConfig, dict[str, list[float]]
         ended = now()
         rest = prepared - loaded + ended - stepped
         parts = (loaded - began, differentiated - prepared, stepped - differentiated, rest)
-        if step >= WARM_UP:
+        if step >= warm_up:
             for part, seconds in zip(PARTS, parts, strict=True):
                 times[part].append(seconds)
         began = ended

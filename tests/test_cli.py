@@ -12,7 +12,8 @@ import yaml
 
 import fullrank
 from fullrank.cli import main
-from fullrank.config import to_dict
+from fullrank.config import MachineConfig, TrainConfig, to_dict
+from fullrank.training.plan import plan
 from fullrank.training.runs import read_run
 from tests.training.tiny import tiny
 
@@ -88,6 +89,24 @@ def test_a_plan_counts_what_a_method_has(method, tmp_path, monkeypatch, capsys):
         "nnsiam": "0.93 M (backbone 0.70 M, projector 0.10 M, predictor 0.13 M)",
     }
     assert words[method] in plan
+
+
+def test_a_plans_memory_grows_with_the_batch_but_for_what_has_the_size_of_the_embedding(monkeypatch):
+    def activations(method, batch):
+        config = TrainConfig(method=method, batch_size=batch, machine=MachineConfig(device="cpu", precision="float32"))
+        text = dict(plan(config))["memory"]
+        return float(re.search(r"activations ([\d.]+) MB", text)[1])
+
+    monkeypatch.setattr("fullrank.training.plan.gigabytes", lambda size: f"{size / 1e6} MB")
+
+    def of_the_embedding(method):
+        few, many = activations(method, 2), activations(method, 102)
+        return few - 2 * (many - few) / 100
+
+    # log sum exp of an M x M matrix, M = 512 here, keeps it for each of the two views, whatever the batch
+    assert of_the_embedding("vicreg-exp") - of_the_embedding("vicreg") > 2 * 4 * 512**2 / 1e6
+    few, many, most = (activations("vicreg-exp", batch) for batch in (2, 102, 202))
+    assert most - many == pytest.approx(many - few, rel=1e-6)
 
 
 @pytest.mark.parametrize(

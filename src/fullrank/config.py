@@ -118,13 +118,13 @@ class OptimConfig:
     warmup_steps: int = 0
     """Steps over which the learning rate rises linearly from 0, the predictor's too."""
     cosine_every: int = 1
-    """Steps between updates of the cosine; [Li22] updates once an epoch (5,004 steps on ImageNet)."""
+    """Steps between updates of warm-up and cosine; [Li22] updates once an epoch (5,004 steps on ImageNet)."""
     final_lr: float = 0.0
     """Share of the learning rate that the cosine ends at; 0.001 for VICReg and Barlow Twins."""
     bias_lr: float | None = None
     """Base learning rate of biases and norms; base_lr when left out. Barlow Twins has another."""
     constant_predictor_lr: bool = True
-    """Keep the predictor's learning rate constant under every optimiser, as SimSiam needs."""
+    """Keep the predictor's learning rate constant under every optimiser (simsiam and nnsiam; others have none)."""
 
 
 @dataclass(frozen=True)

@@ -218,11 +218,35 @@ def test_a_student_needs_no_teacher_to_be_loaded_nor_the_same_one_to_go_on(tmp_p
     saved = moved / "checkpoints" / "step_00000002.pt"
     state = read_checkpoint(saved)
     other = {k: v + 1 if v.is_floating_point() else v for k, v in state["model"].items()}
+    monkeypatch.setattr("fullrank.models.methods.distillation.IMAGENET_MEAN", (0.1, 0.1, 0.1))  # nor other colours
     save_checkpoint(saved.parent, 2, {**{k: v for k, v in state.items() if k != "model"}, "model": other}, keep=0)
     config = read_config(run / "config.yaml")
     resume(run, replace(config, target=replace(config.target, teacher=str(moved))), console=quiet())
     for key, value in last(tmp_path / "whole")["model"].items():
         assert torch.equal(value, last(run)["model"][key]), key
+
+
+def test_one_held_out_image_cannot_be_compared(tmp_path, teacher):
+    from PIL import Image
+
+    (tmp_path / "one").mkdir()
+    Image.new("RGB", (16, 16)).save(tmp_path / "one" / "only.png")
+    config = small("simclr", teacher, eval_images=str(tmp_path / "one"), out=tmp_path / "run")
+    with pytest.raises(FullrankError, match="method=simclr compares the images of a batch, and there is one held-out"):
+        train(config, console=quiet())
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["simsiam", "byol", "vicreg"])
+def test_a_compiled_run_has_the_losses_of_the_other(tmp_path, teacher, method):
+    for name in (False, True):
+        config = small(method, teacher, out=tmp_path / str(name))
+        train(replace(config, machine=replace(config.machine, compile=name, precision="float32")), console=quiet())
+    plain, compiled = (
+        [record["loss"] for record in read_run(tmp_path / str(name)).of_kind("train")] for name in (False, True)
+    )
+    assert compiled == pytest.approx(plain, rel=1e-3)
 
 
 def test_distillation_needs_a_teacher_that_fits(teacher, tmp_path):
@@ -243,6 +267,8 @@ def test_a_timm_teacher_comes_with_its_published_weights(tmp_path, monkeypatch):
     save_file(published.state_dict(), tmp_path / "weights.safetensors")
     import timm
 
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "test_resnet").mkdir()  # a folder that is no run does not hide the model
     real = timm.create_model
 
     def published_weights_from_disk(name, **options):

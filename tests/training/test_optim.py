@@ -28,6 +28,19 @@ def test_rate_by_epochs_is_li22s():
         assert learning_rate(step, 500_400, config, 256) == pytest.approx(expected)
 
 
+def test_warm_up_by_epochs_is_li22s():
+    # LR(e) = init * (1 + e) / (1 + w) for e < w, constant within an epoch, the predictor's too
+    config = OptimConfig(base_lr=0.05, cosine_every=5004, warmup_steps=10 * 5004)
+    for step in (0, 5003, 5004, 50_039):
+        expected = 0.05 * (1 + step // 5004) / 11
+        for constant in (False, True):
+            assert learning_rate(step, 500_400, config, 256, constant=constant) == pytest.approx(expected)
+    # then init * 0.5 * (1 + cos(pi * (e - w) / (E - w)))
+    for step in (50_040, 250_200, 500_399):
+        expected = 0.05 * 0.5 * (1 + math.cos(math.pi * (step // 5004 - 10) / 90))
+        assert learning_rate(step, 500_400, config, 256) == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("method", [METHOD, NNSIAM], ids=["simsiam", "nnsiam"])
 @pytest.mark.parametrize("name", ["sgd", "adamw", "lars"])
 def test_the_predictors_rate_is_constant_under_every_optimiser(name, method):

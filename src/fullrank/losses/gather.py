@@ -40,7 +40,7 @@ def gather(z: Tensor) -> Tensor:
         raise FullrankError(f"z must be a tensor (N, M), got {got}")
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return z
-    return _Gather.apply(z)
+    return _gather(z)
 
 
 class _Gather(torch.autograd.Function):
@@ -56,3 +56,8 @@ class _Gather(torch.autograd.Function):
         grad = grad.clone(memory_format=torch.contiguous_format)  # the reduction writes to it, and it may be shared
         dist.all_reduce(grad)
         return grad.chunk(dist.get_world_size())[dist.get_rank()]
+
+
+@torch.compiler.disable  # which would trace the collectives, and need not
+def _gather(z: Tensor) -> Tensor:
+    return _Gather.apply(z)

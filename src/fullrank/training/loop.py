@@ -33,7 +33,7 @@ from fullrank.training import setup
 from fullrank.training.checkpoint import list_checkpoints, read_checkpoint, save_checkpoint
 from fullrank.training.distributed import World, processes
 from fullrank.training.machine import environment
-from fullrank.training.measuring import Measurer
+from fullrank.training.measuring import Measurer, training_protocol
 from fullrank.training.optim import build_optimizer, set_learning_rate
 from fullrank.training.progress import TrainingProgress, clock
 from fullrank.training.record import Record
@@ -59,6 +59,25 @@ class Finished:
     signal: int | None = None
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What a run is made of, as its configuration has it.
+
+    Attributes:
+        config: The configuration, with nothing left open.
+        data: The images.
+        loader: Gives the two views of each step.
+        method: What is trained.
+        measurer: Measures it, on the main process; None on the others.
+    """
+
+    config: TrainConfig
+    data: setup.Data
+    loader: ViewLoader
+    method: Method
+    measurer: Measurer | None
+
+
 def train(config: TrainConfig, *, console: Console | None = None) -> Finished:
     """Train a new run.
 
@@ -76,12 +95,12 @@ def train(config: TrainConfig, *, console: Console | None = None) -> Finished:
         config, device = setup.resolve_machine(config, world)
         config, data = setup.open_data(config, world)
         # All that can fail on what the user gave comes before a folder is made.
-        config, loader, measurer, method = _build(config, data, device, world)
+        parts = _build(config, data, device, world)
         with _opened(lambda: RunFolder.create(config.out, setup.default_name(config)), world) as folder:
-            config = replace(config, out=str(folder.path))
+            parts = replace(parts, config=replace(parts.config, out=str(folder.path)))
             about = {**environment(device, world.size), "data": _facts(data)}
-            world.on_main(folder.write_config, to_dict(config), about)
-            return _run(config, data, loader, measurer, method, folder, None, console, world)
+            world.on_main(folder.write_config, to_dict(parts.config), about)
+            return _run(parts, folder, None, console, world)
 
 
 def resume(path: Path, asked: TrainConfig | None = None, *, console: Console | None = None) -> Finished:
@@ -113,8 +132,7 @@ def resume(path: Path, asked: TrainConfig | None = None, *, console: Console | N
                 soft_wrap=True,
                 highlight=False,
             )
-        config, loader, measurer, method = _build(config, data, device, world)
-        return _run(config, data, loader, measurer, method, folder, state, console, world)
+        return _run(_build(config, data, device, world), folder, state, console, world)
 
 
 def _console(console: Console | None, world: World) -> Console:
@@ -149,9 +167,7 @@ def _read(path: Path, asked: TrainConfig | None) -> tuple[TrainConfig, dict[str,
     return config, read_checkpoint(found[-1]) if found else None, read_run(path).environment
 
 
-def _build(
-    config: TrainConfig, data: setup.Data, device: torch.device, world: World
-) -> tuple[TrainConfig, ViewLoader, Measurer | None, Method]:
+def _build(config: TrainConfig, data: setup.Data, device: torch.device, world: World) -> Parts:
     """Build what the loop uses, and fill in what the method decides; the main process alone measures."""
     everyones = world.everyones(_facts(data))
     with world.together():
@@ -162,10 +178,11 @@ def _build(
                     f"{_count(everyones[0]['train'])}, or other names or sizes; give all machines the same files"
                 )
         loader = setup.build_loader(config, data, setup.build_order(config, len(data.train)), device, world)
-        method = setup.build_method(config)
+        with world.first_on_machine():  # which downloads a teacher, where there is one
+            method = setup.build_method(config)
         config = setup.resolve_method(config, method)
         measurer = Measurer(config, data, device) if world.main else None
-    return config, loader, measurer, method
+    return Parts(config, data, loader, method, measurer)
 
 
 def _facts(data: setup.Data) -> dict[str, Any]:
@@ -193,17 +210,8 @@ def _count(facts: dict[str, Any] | None) -> str:
     return f"{facts['count']} readable and {facts['skipped']} not" if facts else "none"
 
 
-def _run(
-    config: TrainConfig,
-    data: setup.Data,
-    loader: ViewLoader,
-    measurer: Measurer | None,
-    method: Method,
-    folder: RunFolder,
-    state: dict[str, Any] | None,
-    console: Console,
-    world: World,
-) -> Finished:
+def _run(parts: Parts, folder: RunFolder, state: dict[str, Any] | None, console: Console, world: World) -> Finished:
+    config, loader, method, measurer = parts.config, parts.loader, parts.method, parts.measurer
     device = loader.device
     if world.size > 1:  # equal weights everywhere, whatever the machines' own arithmetic makes of the seed
         method.load_state_dict(world.on_main(method.state_dict))
@@ -213,7 +221,7 @@ def _run(
     with world.together():
         optimizer = build_optimizer(method, config.optim, config.batch_size)
         record = Record(folder, state, tensorboard=config.monitor.tensorboard and world.main)
-    loader.skipped.update(data.skipped, measurer.skipped if measurer else (), state["skipped"] if state else ())
+    loader.skipped.update(parts.data.skipped, measurer.skipped if measurer else (), state["skipped"] if state else ())
 
     step = 0
     world.on_main(folder.forget_after, state["step"] if state else None)
@@ -225,7 +233,7 @@ def _run(
         console.print(f"going on with {folder.path} from step {step}", soft_wrap=True, highlight=False)
     else:
         console.print(
-            f"{folder.path}: {config.method} on {len(data.train):,} images of {config.images}, {config.order}, "
+            f"{folder.path}: {config.method} on {len(parts.data.train):,} images of {config.images}, {config.order}, "
             f"{config.steps:,} steps, {device}{f', {world.size} processes' if world.size > 1 else ''}",
             soft_wrap=True,
             highlight=False,
@@ -317,7 +325,7 @@ def _run(
 
     def finish() -> None:
         assert measurer is not None
-        scores = record.final_scores(measurer.protocols)
+        scores = record.final_scores(measurer.protocols, training_protocol(config))
         folder.write_summary({"steps": step, "scores": scores, "skipped": skipped, "seconds": record.seconds})
 
     world.on_main(finish)

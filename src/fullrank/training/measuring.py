@@ -59,6 +59,11 @@ class Measurer:
                 data.held_out, indices, recipes, size, seed=HELD_OUT_SEED, step=HELD_OUT_STEP, unreadable=self._skip
             )
             if METHODS[config.method].across_images:
+                if len(self.pairs[0]) < 2:
+                    raise FullrankError(
+                        f"method={config.method} compares the images of a batch, and there is one held-out image: give "
+                        "more, or none"
+                    )
                 # A batch is what its images are told apart from: sets are often sorted by class.
                 mixed = torch.randperm(len(self.pairs[0]), generator=torch.Generator().manual_seed(HELD_OUT_SEED))
                 self.pairs = (self.pairs[0][mixed], self.pairs[1][mixed])
@@ -103,29 +108,14 @@ class Measurer:
             }
         }
         if self.pairs is not None:
-            coefficients = {name: value for name, value in vars(config.loss).items() if value is not None}
             across = METHODS[config.method].across_images
             protocols["heldout_loss"] = {
                 "mode": "eval",
-                "loss": config.method,
-                **coefficients,
-                **({"teacher": config.target.teacher} if config.target.teacher else {}),
+                **loss_protocol(config),
                 **({"batch": min(_BATCH, self._compared()), "batches": "shuffled"} if across else {}),
-                **{
-                    key: value
-                    for key, value in {
-                        "dimensions": config.heads.projector_out,
-                        "normalize": config.heads.normalize,
-                        "queue": config.target.queue,
-                    }.items()
-                    if value is not None
-                },
                 "images": config.eval_images or config.images,
                 "split": "held out",
                 "n": self._compared(),
-                "view": config.views,
-                "crop_min": config.crop_min,
-                "image_size": config.image_size,
                 "pairs": 1,
                 "seed": HELD_OUT_SEED,
                 "dtype": self._dtype,
@@ -200,6 +190,37 @@ class Measurer:
     def _batches(self, images: Tensor) -> Iterator[Tensor]:
         for batch in images.split(_BATCH):
             yield views.normalise(views.as_float(batch.to(self.device))).to(memory_format=torch.channels_last)
+
+
+def loss_protocol(config: TrainConfig) -> dict[str, Any]:
+    """Return what a value of the method's loss depends on, wherever it is taken."""
+    settings = {
+        **vars(config.loss),
+        "teacher": config.target.teacher,
+        "dimensions": config.heads.projector_out,
+        "normalize": config.heads.normalize,
+        "queue": config.target.queue,
+    }
+    return {
+        "loss": config.method,
+        **{name: value for name, value in settings.items() if value is not None},
+        "view": config.views,
+        "crop_min": config.crop_min,
+        "image_size": config.image_size,
+    }
+
+
+def training_protocol(config: TrainConfig) -> dict[str, Any]:
+    """Return how the training loss is taken."""
+    return {
+        "mode": "train",
+        **loss_protocol(config),
+        "batch": config.batch_size,
+        "images": config.images,
+        "split": "train",
+        "steps": f"mean since the last record, of {config.monitor.log_every} steps at most",
+        "dtype": config.machine.precision,
+    }
 
 
 def _labelled(images: Images) -> Tensor:

@@ -66,11 +66,12 @@ def learning_rate(step: int, steps: int, config: OptimConfig, batch_size: int, *
 
     Linear warm-up over w steps to lr0 = base_lr * batch_size / 256, then a cosine to f lr0 over the rest:
 
-        lr(s) = lr0 (s + 1) / (w + 1)                                      for s < w
+        lr(s) = lr0 (t + c) / (w + c)                                      for s < w
         lr(s) = lr0 (f + (1 - f) (1 + cos(pi (t - w) / (S - w))) / 2)      for s >= w
 
-    f is `final_lr`; t is s rounded down to a multiple of `cosine_every`, which makes it [Li22]'s cosine by epochs.
-    Parameters with a constant rate warm up too, and then keep lr0.
+    f is `final_lr`, c `cosine_every`, and t is s rounded down to a multiple of c: with the steps of an epoch for c this
+    is [Li22]'s schedule by epochs, whose warm-up of W epochs begins at lr0 / (W + 1). Parameters with a constant rate
+    warm up too, and then keep lr0.
 
     Args:
         step: Which step, from 0.
@@ -85,11 +86,12 @@ def learning_rate(step: int, steps: int, config: OptimConfig, batch_size: int, *
     """
     peak = config.base_lr * batch_size / 256
     warmup = config.warmup_steps
+    at = step - step % config.cosine_every
     if step < warmup:
-        return peak * (step + 1) / (warmup + 1)
+        return peak * (at + config.cosine_every) / (warmup + config.cosine_every)
     if constant:
         return peak
-    at = max(warmup, step - step % config.cosine_every)
+    at = max(warmup, at)
     falling = 0.5 * (1 + math.cos(math.pi * (at - warmup) / (steps - warmup)))
     return peak * (config.final_lr + (1 - config.final_lr) * falling)
 

@@ -92,11 +92,26 @@ def _parameters(method: Method) -> str:
 def _memory(config: TrainConfig, method: Method) -> str:
     """Estimate a step's memory: weights, gradients and optimiser state, and the activations kept for the backward pass.
 
-    The activations are counted, not guessed: autograd says what it keeps for two images, in float32.
+    What is kept for the backward pass is counted, not guessed: autograd says what it keeps for two images and for four,
+    in float32, and what grows between them grows with the batch. The rest, such as a covariance matrix, does not.
     """
     copies = {"sgd": 3, "lars": 3, "adamw": 4}[config.optim.optimizer]
     # a target branch has no gradients and no optimiser state
     weights = sum(p.numel() * 4 * (copies if p.requires_grad else 1) for p in method.parameters())
+    two, four = (_kept(config, method, images) for images in (2, 4))
+    each = (four - two) / 2
+    activations = (two - 2 * each) + each * config.batch_size
+    if config.machine.precision == "bf16":
+        activations /= 2
+    return (
+        f"about {gigabytes(weights + activations)} for a step (weights and optimiser "
+        f"{gigabytes(weights)}, "
+        f"activations {gigabytes(activations)}); {gigabytes(available_memory())} free in main memory"
+    )
+
+
+def _kept(config: TrainConfig, method: Method, images: int) -> float:
+    """Return the bytes that autograd keeps of a batch, beside the weights."""
     assert config.image_size is not None
     kept: dict[int, int] = {}
 
@@ -105,15 +120,7 @@ def _memory(config: TrainConfig, method: Method) -> str:
         return tensor
 
     own = {p.data_ptr() for p in method.parameters()}
-    views = torch.zeros(2, 2, 3, config.image_size, config.image_size)
+    views = torch.zeros(2, images, 3, config.image_size, config.image_size)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         method(views[0], views[1])
-    each = sum(size for pointer, size in kept.items() if pointer not in own) / 2
-    if config.machine.precision == "bf16":
-        each /= 2
-    activations = each * config.batch_size
-    return (
-        f"about {gigabytes(weights + activations)} for a step (weights and optimiser "
-        f"{gigabytes(weights)}, "
-        f"activations {gigabytes(activations)}); {gigabytes(available_memory())} free in main memory"
-    )
+    return sum(size for pointer, size in kept.items() if pointer not in own)

@@ -113,22 +113,21 @@ class Record:
         if self._tensorboard is not None:
             self._tensorboard.close()
 
-    def final_scores(self, protocols: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return the last records as scores, each with its protocol."""
+    def final_scores(self, protocols: dict[str, Any], training: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the last records as scores, each with its protocol: those of measurements, and that of the loss."""
         records = read_lines(self.folder.path / METRICS)
-        training = [record for record in records if record["kind"] == "train"][-1]
+        trained = [record for record in records if record["kind"] == "train"][-1]
         measured = [record for record in records if record["kind"] == "measure"][-1]
         values = {
-            "loss": training["loss"],
+            "loss": trained["loss"],
             **{k: v for k, v in measured.items() if k not in ("kind", "step")},
         }
-        mean = {"mode": "train", "split": "train", "steps": "mean since the last record"}
         return [
             {
                 "name": name,
                 "value": value,
                 "better": BETTER[name],
-                "protocol": mean if name == "loss" else protocols.get(name, protocols["spectrum"]),
+                "protocol": training if name == "loss" else protocols.get(name, protocols["spectrum"]),
             }
             for name, value in values.items()
         ]

@@ -22,6 +22,7 @@ from fullrank.models.methods import METHODS, Distillation, Method
 from fullrank.training.checkpoint import load
 from fullrank.training.distributed import ALONE, World
 from fullrank.training.machine import choose_device, choose_precision
+from fullrank.training.runs import CONFIG
 
 LARGE_VIEW = 224
 
@@ -188,11 +189,12 @@ def open_teacher(config: TrainConfig) -> nn.Module:
             "published weights"
         )
     assert size is not None
-    if not Path(name).expanduser().exists():
-        if "/" in name:  # as no model's name
-            raise FullrankError(f"no run, checkpoint or timm model is at --target.teacher {name}")
-        return pretrained_backbone(name, image_size=size)
-    teacher = load(Path(name).expanduser())
+    path = Path(name).expanduser()
+    if "/" not in name and not path.is_file() and not (path / CONFIG).is_file():
+        return pretrained_backbone(name, image_size=size)  # even where a folder that is no run has the model's name
+    if not path.exists():
+        raise FullrankError(f"no run, checkpoint or timm model is at --target.teacher {name}")
+    teacher = load(path)
     seen = teacher.pretrained_cfg["input_size"][-1]  # type: ignore[index]
     if seen != size:
         raise FullrankError(

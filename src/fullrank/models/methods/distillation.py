@@ -21,8 +21,9 @@ class Distillation(Method):
     """Squared distance of the student's head from the teacher's standardised representation.
 
     Only the first view is used. The teacher is in eval mode and is not trained; its features are standardised by their
-    running mean and variance, which start at 0 and 1 and are updated after use. Checkpoints hold the teacher and its
-    statistics.
+    running mean and variance, which start at 0 and 1 and are updated after use. ([Li22]'s code averages the standard
+    deviation instead of the variance.) Checkpoints hold the teacher, its statistics and what its images are scaled by,
+    so that a resumed run distils the teacher that it was started with.
 
     Args:
         backbone: The student.
@@ -52,8 +53,8 @@ class Distillation(Method):
             for key, usual in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD))
         )
         usual_mean, usual_std = (torch.tensor(value).view(3, 1, 1) for value in (IMAGENET_MEAN, IMAGENET_STD))
-        self.register_buffer("rescale", usual_std / std, persistent=False)
-        self.register_buffer("shift", (usual_mean - mean) / std, persistent=False)
+        self.register_buffer("rescale", usual_std / std)
+        self.register_buffer("shift", (usual_mean - mean) / std)
 
     @classmethod
     def own_target(cls) -> TargetConfig:

@@ -11,6 +11,7 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from fullrank import losses
 from fullrank.config import HeadsConfig, TargetConfig, TrainConfig
@@ -152,10 +153,9 @@ class BYOL(Method):
         """Move the target towards the online weights."""
         assert self.target_config.momentum is not None
         first = self.target_config.momentum
-        share = 1 - (first if self.target_config.constant_momentum else target_momentum(step, steps, first))
-        online = (*self.backbone.parameters(), *self.projector.parameters())
-        for mean, weight in zip(self.target.parameters(), online, strict=True):
-            mean.lerp_(weight, share)
+        momentum = first if self.target_config.constant_momentum else target_momentum(step, steps, first)
+        online = [*self.backbone.parameters(), *self.projector.parameters()]
+        get_ema_multi_avg_fn(momentum)(list(self.target.parameters()), online, None)
 
 
 def target_momentum(step: int, steps: int, first: float) -> float:
