@@ -140,9 +140,8 @@ def _of_group(group: Group, ranking: Ranking) -> list[str]:
         apart = max(auc.values()) - min(auc.values())
         found.append(f"all AUCs lie within {apart:.3f}, no further apart than seeds of one recipe ({MARGIN})")
     elif near := len(set(close) - set(group.undecided)):
-        found.append(
-            f"the AUCs of {near} of the {decided} decided pairs lie no further apart than seeds of one recipe ({MARGIN})"
-        )
+        of = f"the AUCs of {near} of the {decided} decided pairs"
+        found.append(f"{of} lie no further apart than seeds of one recipe ({MARGIN})")
     if group.ranked_by == "forecast":
         found.append("ranks follow the forecast, and dominance is what can be said without it")
     if group.forecast is not None:
