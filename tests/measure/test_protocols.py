@@ -51,6 +51,14 @@ def test_numbers_of_images():
     assert differ("two_nn", SPECTRUM, SPECTRUM | {"n": 4100}) == {"n": [4000, 4100]}
 
 
+def test_images_are_known_by_their_fingerprint_where_all_state_it():
+    one, moved = SPECTRUM | {"fingerprint": "f0"}, SPECTRUM | {"images": "/else", "fingerprint": "f0"}
+    assert differ("auc", one, moved) == {}
+    assert differ("auc", one, SPECTRUM | {"fingerprint": "0f"}) == {"images": ["f0", "0f"]}
+    assert differ("auc", one, moved | {"fingerprint": "0f"}) == {"images": ["digits", "/else"]}
+    assert differ("auc", SPECTRUM, moved) == {"images": ["digits", "/else"]}
+
+
 def test_split():
     protocols = [SPECTRUM, SPECTRUM | {"images": "cifar10"}, SPECTRUM, SPECTRUM, SPECTRUM | {"images": "cifar10"}]
     assert split("auc", protocols, [16, 16, 16, 32, 16]) == [[0, 2], [1, 4], [3]]

@@ -33,7 +33,7 @@ def test_a_table_and_sentences(tmp_path, capsys):
         "Dominance decides",
         "fitted on 7 runs ([Li22] had 22)",
         "AUC: layer backbone, images digits, n 160, center yes, normalize no",
-        "K-NN accuracy: k 20" if "K-NN" in words else "k-NN accuracy: k 20, weights none, distance cosine",
+        "k-NN accuracy: k 20, weights none, distance cosine",
     ):
         assert said in words
 
@@ -48,8 +48,8 @@ def test_without_labels_there_is_no_column_for_them(tmp_path, capsys):
 def test_groups_have_headings(tmp_path, capsys):
     paths = [*sweep(tmp_path / "a", 3), *sweep(tmp_path / "b", 3, width=32)]
     out = output(capsys, *paths).out
-    assert re.search(r"\n +D 16 *\n +1 +a/run", out)
-    assert re.search(r"\n +D 32 *\n +1 +b/run", out)
+    assert re.search(r"\n +A: D 16 *\n +1 +a/run", out)
+    assert re.search(r"\n +B: D 32 *\n +1 +b/run", out)
 
 
 def test_one_run_names_its_steps(tmp_path, capsys):

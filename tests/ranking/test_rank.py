@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import yaml
 from scipy import stats
 
 from fullrank.errors import FullrankError
@@ -98,15 +99,17 @@ def test_asked_for_an_accuracy_that_nobody_has(tmp_path, accuracy, flag):
 def test_asked_for_an_accuracy_that_some_lack(tmp_path):
     found = rank(sweep(tmp_path, 8, labelled=6), Options(accuracy="knn"))
     lacking = [name for name in names(found) if name in ("run-06", "run-07")]
-    assert f"{' and '.join(lacking)} have no k-NN accuracy: `fullrank evaluate RUN --knn` measures it" in found.said
+    assert (
+        f"no k-NN accuracy is known for {' and '.join(lacking)}: `fullrank evaluate RUN --knn` measures it"
+        in found.said
+    )
 
 
 def test_too_few_labels_say_so(tmp_path):
     found = rank(sweep(tmp_path, 6, labelled=4))
     assert found.groups[0].ranked_by == "front"
-    assert "no forecast: 4 runs with labels are too few to fit accuracy on held-out loss and AUC: it takes 5" in text(
-        found
-    )
+    assert "no forecast: it takes 5 runs with labels that can be compared" in text(found)
+    assert "still leaves an error to judge it by, and there are 4" in text(found)
     assert all(each.forecast is None for each in found.standings)
 
 
@@ -130,7 +133,7 @@ def test_collinear_runs_say_so(tmp_path):
 def test_one_front_runner(tmp_path):
     paths = [ranked_run(tmp_path / f"r{i}", -0.9 + 0.1 * i, 0.6 + 0.05 * i**2) for i in range(3)]
     found = rank(paths)
-    assert "r0 has both the lowest held-out loss and the lowest AUC of 3: best, label-free" in found.said
+    assert "lowest of 3 in both held-out loss and AUC, and so the best, label-free: r0" in found.said
     assert [each.rank for each in found.standings] == [1, 2, 3]
     assert found.groups[0].undecided == ()
 
@@ -153,7 +156,9 @@ def test_widths_are_ranked_apart(tmp_path):
     assert found.standings[-1].front is None
     assert all(group.forecast is not None for group in found.groups[:2])
     assert "AUC depends on the width D: its floor is (D+1)/(2D)" in text(found)
-    assert "lone (D 8)" in found.said[0]
+    assert [group.letter for group in found.groups] == ["A", "B", ""]
+    assert "each group is ranked by itself: A, 5 runs (D 16); B, 6 runs (D 32)" in found.said[0]
+    assert "these cannot be compared with any other, so they have no rank: lone (D 8)" in found.said
     aucs = [row for row in found.scores if row.name == "auc"]
     assert [(len(row.members), row.about) for row in aucs] == [(5, {"D": 16}), (6, {"D": 32})]
     (loss,) = [row for row in found.scores if row.name == "heldout_loss"]  # does not depend on D
@@ -170,22 +175,46 @@ def test_losses_and_images_are_ranked_apart(tmp_path):
     ]
     found = rank(paths)
     assert [each.rank for each in found.standings] == [None] * 3
-    assert "none of them is ranked against another" in found.said[0]
-    assert "held-out losses compare only where the loss, its settings and its views are the same" in found.said
-    assert found.groups[1].about == {"loss": "simclr", "held-out loss: temperature": 0.2}
+    assert "these cannot be compared with any other, so they have no rank: a (loss simsiam, temperature –)" in text(
+        found
+    )
+    assert "and here they differ in loss and temperature" in text(found)
+    assert found.groups[1].about == {"loss": "simclr", "temperature": 0.2}
     found = rank([paths[0], ranked_run(tmp_path / "d", -0.7, 0.6, protocols={"heldout_loss": {"loss": "distill"}})])
     assert [group.about for group in found.groups] == [{"loss": "simsiam"}, {"loss": "distill"}]
     images = ranked_run(
         tmp_path / "e", -0.7, 0.6, protocols={"heldout_loss": {"loss": "simsiam"}, "spectrum": {"images": "cifar10"}}
     )
-    assert rank([paths[0], images]).groups[1].about == {"AUC: images": "cifar10"}
+    assert rank([paths[0], images]).groups[1].about == {"images": "cifar10"}
 
 
 def test_a_subset_is_measured_on_other_images(tmp_path):
     paths = [ranked_run(tmp_path / "all", -0.8, 0.7, knn=0.4), ranked_run(tmp_path / "tenth", -0.7, 0.6, subset=0.1)]
     found = rank(paths)
-    assert [group.about for group in found.groups] == [{"AUC: subset": 1.0}, {"AUC: subset": 0.1}]
+    assert [group.about for group in found.groups] == [{"subset": 1.0}, {"subset": 0.1}]
     assert "--scores auc --images NAME measures them anew, alike" in text(found)
+
+
+def test_images_that_were_moved_are_the_same(tmp_path):
+    paths = []
+    for name, root, fingerprint in (("a", "/here", "f00"), ("b", "/there", "f00"), ("c", "/there", "0ff")):
+        images = {"images": f"{root}/train"}
+        path = ranked_run(
+            tmp_path / name,
+            -0.8 - 0.01 * len(paths),
+            0.7,
+            knn=0.4,
+            protocols={"spectrum": images, "heldout_loss": images, "knn": {"labels": root}},
+        )
+        config = yaml.safe_load((path / "config.yaml").read_text())
+        config["environment"]["data"] = {part: {"fingerprint": fingerprint + part} for part in ("train", "held_out")}
+        (path / "config.yaml").write_text(yaml.safe_dump(config))
+        paths.append(path)
+    found = rank(paths[:2])
+    assert len(found.groups) == 1
+    assert all(each.accuracy is not None for each in found.standings)
+    # one name for two sets of files: a name alone does not tell them apart
+    assert [group.about for group in rank(paths[1:]).groups] == [{"images": "f00held_out"}, {"images": "0ffheld_out"}]
 
 
 def test_one_alone(tmp_path):
@@ -199,7 +228,7 @@ def test_without_held_out_images_there_is_no_rank(tmp_path):
     found = rank(paths)
     assert names(found) == ["with", "without"]
     assert found.standings[1].group is None
-    assert "without: not ranked, for want of held-out loss" in found.said
+    assert "not ranked, for want of held-out loss: without" in found.said
 
 
 def test_an_evaluation_wins_over_the_monitor(tmp_path):
@@ -218,7 +247,7 @@ def test_an_evaluation_wins_over_the_monitor(tmp_path):
     assert by_name == {f"run-{i:02d}": 0.5 + i / 100 for i in range(6)}
     found = rank(paths, Options(accuracy="linear"))
     assert [each.candidate.name for each in found.standings if each.accuracy is None] == ["run-05"]
-    assert "run-05 has no linear probe accuracy: `fullrank evaluate RUN --linear` measures it" in found.said
+    assert "no linear probe accuracy is known for run-05: `fullrank evaluate RUN --linear` measures it" in found.said
     assert rank(paths[:5]).accuracy == "linear"  # of equally many, what says most
 
 
@@ -236,7 +265,7 @@ def test_an_evaluation_of_another_step_is_left_out(tmp_path):
     (run / "evaluation.json").write_text(json.dumps({"step": 50, "scores": scores}))
     found = rank([run])
     assert found.accuracy is None
-    assert "run: its evaluation.json is of step 50, not 100, and was left out" in found.said
+    assert "evaluation.json is of step 50, not 100, and was left out: run" in found.said
     (run / "evaluation.json").write_text('{"step": 100, "scores": [{"name": "knn"}]}')
     with pytest.raises(FullrankError, match=r"evaluation\.json is damaged .*: delete it and evaluate again"):
         rank([run])
@@ -274,7 +303,7 @@ def test_checkpoints_are_ranked_as_they_were_measured(tmp_path):
             if '"measure"' in line and '"step": 200' in line
         )
     )
-    assert "step 250: nothing was measured at step 250 while it trained, but at 100, 200, 300 and 400" in text(found)
+    assert "nothing was measured at step 250 while it trained, but at 100, 200, 300 and 400: step 250" in text(found)
     found = rank([run, other / "checkpoints" / "step_00000200.pt"])
     assert sorted(names(found)) == ["other, step 200", "run"]
     with pytest.raises(FullrankError, match=r"is neither a run's folder nor a checkpoint in one"):
@@ -284,9 +313,9 @@ def test_checkpoints_are_ranked_as_they_were_measured(tmp_path):
 def test_an_unfinished_run_counts_as_of_its_last_measurement(tmp_path):
     run = make_run(tmp_path / "run", steps=1000, reached=450)
     found = rank([run, make_run(tmp_path / "done", steps=1000)])
-    assert "run: it is unfinished: ranked as of step 400 of 1,000" in found.said
+    assert "unfinished, ranked as of step 400 of 1,000: run" in found.said
     begun = make_run(tmp_path / "begun", steps=1000, reached=50)
-    assert "begun: nothing was measured at step 0 while it trained" in text(rank([begun, run]))
+    assert "nothing was measured after the untrained encoder: begun" in rank([begun, run]).said
 
 
 def test_a_run_that_is_named_twice_is_ranked_once(tmp_path):

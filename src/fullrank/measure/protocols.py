@@ -15,9 +15,13 @@ from fullrank.measure.verdict import AS_GOOD_AS_EQUAL, isotropic_auc
 UNKNOWN = "not stated"
 ACCURACIES = ("linear", "logistic", "knn")
 """Scores that need labels, the one that says most first."""
-WIDTH, COUNT = "D", "n"
+WIDTH, COUNT, FINGERPRINT = "D", "n", "fingerprint"
 # A model's preprocessing is part of what it is; the rest are consequences of N and D, which are compared by themselves.
-_NOT_COMPARED = ("dtype", "image_size", "interpolation", "crop_pct", "mean", "std", "floor", "method", "n", "d")
+_NOT_COMPARED = (
+    *("dtype", "image_size", "interpolation", "crop_pct", "mean", "std", "floor", "method", "n", "d"),
+    FINGERPRINT,
+)
+_NAMED_IMAGES = ("images", "labels")
 _NO_WIDTH = (*ACCURACIES, "heldout_loss", "clid")
 
 
@@ -46,6 +50,10 @@ def differences(
             continue
         values = [_stated(protocol, field, strict=name == "heldout_loss") for protocol in protocols]
         different = list({repr(value): value for value in values if value != UNKNOWN}.values())
+        if field in _NAMED_IMAGES and all(FINGERPRINT in protocol for protocol in protocols):
+            prints = list(dict.fromkeys(protocol[FINGERPRINT] for protocol in protocols))
+            if len(prints) == 1 or len(different) == 1:
+                different = prints  # one set under two names, or two sets under one
         if len(different) > 1:
             found[field] = different
     counts = list(dict.fromkeys(int(protocol[COUNT]) for protocol in protocols if COUNT in protocol))

@@ -92,8 +92,8 @@ def open_candidates(paths: Sequence[str | Path]) -> list[Candidate]:
         end = max(_measured_steps(run), default=0)
         candidate = replace(_at(run, end if step is None else step), name=own)
         planned = int(run.config.get("steps") or end)
-        if step is None and run.summary is None:
-            unfinished = f"it is unfinished: ranked as of step {end:,} of {planned:,}"
+        if step is None and run.summary is None and end > 0:
+            unfinished = f"unfinished, ranked as of step {end:,} of {planned:,}"
             candidate = replace(candidate, missing=(*candidate.missing, unfinished))
         found.append(candidate)
     return found
@@ -149,17 +149,26 @@ def _recorded(run: RunRecord, step: int, missing: list[str]) -> dict[str, Any]:
         if record["step"] == step and step > 0:
             return {name: value for name, value in record.items() if name not in ("kind", "step")}
     measured = [f"{step:,}" for step in _measured_steps(run) if step > 0]
-    at = f"at {listing(measured)}" if measured else "at none after the untrained encoder"
-    missing.append(f"nothing was measured at step {step:,} while it trained, but {at}")
+    missing.append(
+        f"nothing was measured at step {step:,} while it trained, but at {listing(measured)}"
+        if measured
+        else "nothing was measured after the untrained encoder"
+    )
     return {}
 
 
 def _protocol(run: RunRecord, name: str) -> dict[str, Any]:
-    """Return how the monitor takes a score; of a subset of the training images, it is that subset."""
-    protocol = dict(run.protocols.get(name) or {} if name in (*ACCURACIES, "heldout_loss") else _spectral(run))
+    """Return how the monitor takes a score, with the share of the training images that the run saw as its set."""
+    own = name in (*ACCURACIES, "heldout_loss")
+    protocol = dict(run.protocols.get(name) or {} if own else _spectral(run))
     share = run.config.get("subset")
     if name != "heldout_loss" and share is not None and share < 1:
-        protocol["subset"] = share
+        return {**protocol, "subset": share}  # other seeds draw other images, of the same kind
+    data = run.environment.get("data") or {}
+    parts = ("held_out",) if name == "heldout_loss" else ("train", "held_out") if name in ACCURACIES else ("train",)
+    prints = [(data.get(part) or {}).get("fingerprint") for part in parts]
+    if protocol and all(prints):
+        protocol["fingerprint"] = " / ".join(map(str, prints))
     return protocol
 
 
@@ -185,6 +194,6 @@ def _evaluated(folder: Path, step: int, missing: list[str]) -> Iterable[dict[str
             f"{path} is damaged or was not written by fullrank ({error!r}): delete it and evaluate again"
         ) from None
     if evaluated != step:
-        missing.append(f"its {EVALUATION} is of step {evaluated:,}, not {step:,}, and was left out")
+        missing.append(f"{EVALUATION} is of step {evaluated:,}, not {step:,}, and was left out")
         return []
     return scores

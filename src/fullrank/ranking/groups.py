@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fullrank.measure.protocols import COUNT, WIDTH, differences, split
+from fullrank.measure.protocols import FINGERPRINT, WIDTH, differences, split
 from fullrank.ranking.candidates import Candidate
 from fullrank.ranking.names import FEATURES, title
 
@@ -32,35 +32,35 @@ def groups_of(candidates: Sequence[Candidate]) -> tuple[list[list[int]], list[di
 def abouts(
     names: Sequence[str], groups: Sequence[Sequence[int]], candidates: Sequence[Candidate]
 ) -> list[dict[str, Any]]:
-    """Say for each group in what its scores were measured unlike those of the others."""
+    """Say for each group in what its scores were measured unlike those of the others.
+
+    Args:
+        names: The scores.
+        groups: Places of candidates; within each the scores can be compared.
+        candidates: All of them.
+
+    Returns:
+        Fields and their values, no more of them than tell the groups apart: the width first, then the loss.
+    """
     found: list[dict[str, Any]] = [{} for _ in groups]
-    if len(groups) < 2:
-        return found
-    for name in names:
-        for field, values in _fields(name, groups, candidates).items():
-            key = field if field in (WIDTH, "loss") else f"{title(name)}: {field}"
-            for about, value in zip(found, values, strict=True):
-                about[key] = value
-    return found
-
-
-def _fields(name: str, groups: Sequence[Sequence[int]], candidates: Sequence[Candidate]) -> dict[str, list[Any]]:
-    """Return the fields that keep a score of some groups from being compared, with each group's value."""
-    firsts = [candidates[group[0]] for group in groups]
     everyone = [candidates[i] for group in groups for i in group]
-    different = differences(name, [each.scores[name].protocol for each in everyone], [each.width for each in everyone])
-    found = {
-        field: [
+    firsts = [candidates[group[0]] for group in groups]
+    fields: list[tuple[str, str]] = []
+    for name in names:
+        protocols = [each.scores[name].protocol for each in everyone]
+        fields += [(name, field) for field in differences(name, protocols, [each.width for each in everyone])]
+    told_apart = 1
+    for name, field in sorted(fields, key=lambda pair: (pair[1] != WIDTH, pair[1] != "loss")):
+        values = [
             each.width if field == WIDTH else each.scores[name].protocol.get(field, 1.0 if field == "subset" else None)
             for each in firsts
         ]
-        for field in different
-    }
-    widths, counts = found.get(WIDTH, []), found.get(COUNT, [])
-    if widths and counts and len(set(zip(widths, counts, strict=True))) == len(set(widths)):
-        found.pop(COUNT)  # the number of images follows the width
-    if len(losses := found.get("loss", [])) > 1 and len(set(losses)) == len(losses):
-        return {"loss": losses}  # each loss has settings of its own
+        if len({repr(value) for value in values}) == 1:  # two sets of images of one name
+            values = [each.scores[name].protocol.get(FINGERPRINT) for each in firsts]
+        key = field if not any(field in about for about in found) else f"{title(name)}: {field}"
+        with_it = [{**about, key: value} for about, value in zip(found, values, strict=True)]
+        if (apart := len({repr(about) for about in with_it})) > told_apart:
+            found, told_apart = with_it, apart
     return found
 
 

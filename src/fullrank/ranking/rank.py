@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from fullrank.ranking.names import FEATURES, FORECAST, FRONT, TITLES
 from fullrank.ranking.options import Options
 from fullrank.ranking.result import Forecasted, Group, Ranking, Standing
 from fullrank.ranking.saved import Forecast, read_forecast, write_forecast
-from fullrank.ranking.words import refusal, said
+from fullrank.ranking.words import about, refusal, said
 from fullrank.text import listing
 
 if TYPE_CHECKING:
@@ -70,14 +71,17 @@ def rank(
     forecasts = {} if applied is None else _apply(applied, candidates, str(options.forecast))
     groups: list[Group] = []
     standings: list[Standing] = []
-    members, abouts = groups_of(candidates)
-    for places, about in zip(members, abouts, strict=True):
+    members, apart = groups_of(candidates)
+    for places, facts in zip(members, apart, strict=True):
         fit = _fit(candidates, places, labels) if applied is None else _Fit(None, {}, "")
         if fit.forecast is not None:
             forecasts |= _from_fit(fit.forecast.fit, candidates, places, labels)
         group, own = _rank(places, candidates, labels, forecasts, applied or fit.forecast, start=len(standings))
         standings += [replace(each, group=len(groups)) for each in own]
-        groups.append(replace(group, about=about, forecast=fit.forecast, alone=fit.alone, unfitted=fit.why))
+        letter = _letter(len(groups)) if len(places) > 1 < len(members) else ""
+        groups.append(
+            replace(group, letter=letter, about=facts, forecast=fit.forecast, alone=fit.alone, unfitted=fit.why)
+        )
     ranked = {i for places in members for i in places}
     for i, each in enumerate(candidates):
         if i not in ranked:
@@ -140,6 +144,7 @@ def _rank(
     place_of = {one: start + at for at, one in enumerate(order)}
     pairs = [(place_of[a], place_of[b]) for a, b in undecided(costs)]
     group = Group(
+        letter="",
         members=tuple(range(start, start + len(places))),
         about={},
         undecided=tuple(sorted((min(pair), max(pair)) for pair in pairs)),
@@ -228,7 +233,7 @@ def _write(ranking: Ranking, options: Options) -> None:
         write_forecast(fitted[0].forecast, options.fit)
         return
     if len(fitted) > 1:
-        each = "; ".join(", ".join(f"{key} {value}" for key, value in group.about.items()) for group in fitted)
+        each = "; ".join(about(group) for group in fitted)
         raise FullrankError(
             f"--fit writes one model, and these runs make {len(fitted)}, which cannot be compared ({each}): give the "
             "runs of one of them"
@@ -241,3 +246,9 @@ def _write(ranking: Ranking, options: Options) -> None:
     else:
         why = max(ranking.groups, key=lambda group: len(group.members)).unfitted
     raise FullrankError(f"--fit has nothing to write: {why}")
+
+
+def _letter(number: int) -> str:
+    """Return A to Z, then A2 and so on."""
+    turn, place = divmod(number, len(string.ascii_uppercase))
+    return string.ascii_uppercase[place] + (str(turn + 1) if turn else "")

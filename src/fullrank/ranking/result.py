@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from fullrank.measure.forecast import Agreement, LinearFit
@@ -58,8 +58,9 @@ class Group:
     """Candidates whose held-out losses and whose AUCs can be compared.
 
     Attributes:
+        letter: A, B and so on, for groups of several where there is more than one group; else empty.
         members: Places among the standings, best first.
-        about: What it differs in from the other groups, such as {"D": 128}; empty for a single group.
+        about: What tells it from the other groups, such as {"D": 128}; empty for a single group.
         undecided: Pairs of members, as places among the standings, that dominance leaves open.
         forecast: The linear model that was fitted on its labelled members; None where it was not.
         alone: The same with each feature alone, by name.
@@ -67,6 +68,7 @@ class Group:
         ranked_by: "forecast" or "front"; empty for one that is alone.
     """
 
+    letter: str
     members: tuple[int, ...]
     about: Mapping[str, Any]
     undecided: tuple[tuple[int, int], ...]
@@ -86,7 +88,7 @@ class Ranked:
         members: Places among the standings.
         agreement: None where it could not be taken.
         why: Why not.
-        about: What these differ in from the others that have the score, where there are others.
+        about: What tells these from others that have the score; empty where there are none.
     """
 
     name: str
@@ -94,7 +96,7 @@ class Ranked:
     members: tuple[int, ...]
     agreement: Agreement | None
     why: str = ""
-    about: Mapping[str, Any] | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,6 +135,7 @@ class Ranking:
             "ranked": [_standing(each) for each in self.standings],
             "groups": [
                 {
+                    "letter": group.letter,
                     "members": of(group.members),
                     "about": dict(group.about),
                     "ranked_by": group.ranked_by,
@@ -152,7 +155,7 @@ class Ranking:
                     "name": row.name,
                     "better": row.better,
                     "members": of(row.members),
-                    "about": dict(row.about or {}),
+                    "about": dict(row.about),
                     "agreement": None if row.agreement is None else asdict(row.agreement),
                     "why": row.why,
                 }

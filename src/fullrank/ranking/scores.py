@@ -57,7 +57,7 @@ def with_scores(candidates: Sequence[Candidate], options: Options, progress: Pro
     found = []
     for each in candidates:
         if each.checkpoint is None:
-            gone = f"its weights of step {each.step:,} were not kept, so --scores could not be measured"
+            gone = f"the weights of step {each.step:,} were not kept, so --scores could not be measured"
             found.append(replace(each, missing=(*each.missing, gone)))
             continue
         kept = _read(each.run)
@@ -133,5 +133,5 @@ def _keep(run: Path, others: list[dict[str, Any]], own: dict[str, Any]) -> tuple
     try:
         write_text(run / INSPECTION, json.dumps({"inspections": [*others, own]}, indent=2) + "\n")
     except OSError as error:
-        return (f"its scores could not be kept in {run / INSPECTION} ({error.strerror})",)
+        return (f"scores could not be kept in {run / INSPECTION} ({error.strerror})",)
     return ()

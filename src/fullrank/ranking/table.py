@@ -12,7 +12,7 @@ from rich.text import Text
 from fullrank.measure.forecast.agreement import Agreement, Interval
 from fullrank.ranking.names import FEATURES, title
 from fullrank.ranking.result import Forecasted, Ranked, Ranking, Standing
-from fullrank.ranking.words import about, names_of, percent
+from fullrank.ranking.words import about, group_title, names_of, percent
 from fullrank.text import capital
 
 NONE = "–"
@@ -130,7 +130,7 @@ def direction(row: Ranked) -> str:
 
 def score_name(row: Ranked) -> str:
     """Name a score, and which runs it ranks where they are not all that have it."""
-    apart = ", ".join(f"{key} {value}" for key, value in (row.about or {}).items())
+    apart = about(row)
     return title(row.name) + (f" ({apart})" if apart else "")
 
 
@@ -143,7 +143,7 @@ def _runs(ranking: Ranking) -> Table:
     last: int | None = None
     for each in ranking.standings:
         if len(ranking.groups) > 1 and each.group != last and each.rank is not None and each.group is not None:
-            table.add_row("", Text(about(ranking.groups[each.group]), style="italic"))
+            table.add_row("", Text(group_title(ranking.groups[each.group]), style="italic"))
         last = each.group
         row = cells(each)
         table.add_row(*(Text(row[key]) for key in columns))

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from fullrank.measure.forecast.linear import MUCH_INFLATION
+from fullrank.measure.forecast.linear import MUCH_INFLATION, fewest
 from fullrank.measure.protocols import COUNT, WIDTH, differences
 from fullrank.measure.verdict import MARGIN
 from fullrank.ranking.candidates import Candidate
-from fullrank.ranking.names import FEATURES, TITLES, title
+from fullrank.ranking.names import FEATURES, title
 from fullrank.ranking.saved import Forecast
 from fullrank.text import listing
 
 if TYPE_CHECKING:
-    from fullrank.ranking.result import Group, Ranking
+    from fullrank.ranking.result import Group, Ranked, Ranking
 
 _EVALUATE = {"knn": "--knn", "linear": "--linear", "logistic": "--logistic"}
 _PUBLISHED_RUNS = 22
@@ -42,9 +42,14 @@ def names_of(names: Sequence[str]) -> str:
     return f"{', '.join(names[: _MOST_NAMED - 1])} and {len(names) - _MOST_NAMED + 1} more"
 
 
-def about(group: Group) -> str:
+def about(group: Group | Ranked) -> str:
     """Say what sets a group apart, such as `D 128`; empty for the only one."""
     return ", ".join(f"{key} {_plain(value)}" for key, value in group.about.items())
+
+
+def group_title(group: Group) -> str:
+    """Name a group and say what sets it apart, such as `A: D 128`; empty for the only one."""
+    return f"{group.letter}: {about(group)}" if group.letter else about(group)
 
 
 def refusal(forecast: Forecast, candidate: Candidate) -> str:
@@ -78,8 +83,8 @@ def said(ranking: Ranking, *, asked: str | None, otherwise: Sequence[str]) -> li
     found = [*_apart(ranking)]
     for group in ranking.groups:
         if len(group.members) > 1:
-            prefix = f"{about(group)}: " if len(ranking.groups) > 1 else ""
-            found += [prefix + clause for clause in _of_group(group, ranking)]
+            found += [f"{group.letter}: {clause}" if group.letter else clause for clause in _of_group(group, ranking)]
+    found += _unfitted(ranking)
     found += _applied(ranking)
     found += _labels(ranking, asked, otherwise)
     found += _one_run(ranking)
@@ -93,25 +98,35 @@ def _apart(ranking: Ranking) -> list[str]:
         return ["one run alone is compared with nothing: give several, or a run of which several steps were measured"]
     if len(ranking.groups) < 2:
         return []
-    why = []
-    if any(WIDTH in group.about for group in ranking.groups):
-        why.append(
+    names = [each.candidate.name for each in ranking.standings]
+    several = [
+        f"{group.letter}, {len(group.members)} runs ({about(group)})" for group in ranking.groups if group.letter
+    ]
+    lone = [f"{names[group.members[0]]} ({about(group)})" for group in ranking.groups if not group.letter]
+    found = []
+    if several:
+        found.append(f"these runs cannot all be compared, so each group is ranked by itself: {'; '.join(several)}")
+    if lone:
+        found.append(f"these cannot be compared with any other, so they have no rank: {'; '.join(lone)}")
+    grouped = [ranking.standings[i].candidate for group in ranking.groups for i in group.members]
+    widths = [each.width for each in grouped]
+    loss, auc = (differences(name, [each.scores[name].protocol for each in grouped], widths) for name in FEATURES)
+    if auc.pop(WIDTH, None):
+        auc.pop(COUNT, None)  # the number of images follows the width
+        found.append(
             "AUC depends on the width D: its floor is (D+1)/(2D), and dead directions that only fill up D raise it"
         )
-    if any(key == "loss" or key.startswith(TITLES[0]) for group in ranking.groups for key in group.about):
-        why.append("held-out losses compare only where the loss, its settings and its views are the same")
-    if any(key.startswith(TITLES[1]) for group in ranking.groups for key in group.about):
-        why.append(
-            "AUCs compare only where they were measured on the same images in the same way (--scores auc --images NAME "
-            "measures them anew, alike)"
+    if loss:
+        found.append(
+            "held-out losses compare only where the loss, its settings, its images and views are the same, and here "
+            f"they differ in {listing(list(loss))}"
         )
-    sizes = [
-        f"{names_of([ranking.standings[i].candidate.name for i in group.members])} ({about(group)})"
-        for group in ranking.groups
-    ]
-    several = [group for group in ranking.groups if len(group.members) > 1]
-    ranked = "each group is ranked by itself" if several else "none of them is ranked against another"
-    return [f"these runs cannot all be compared, so {ranked}: {'; '.join(sizes)}", *why]
+    if auc:
+        found.append(
+            "AUCs compare only where they were measured on the same images in the same way, and here they differ in "
+            f"{listing(list(auc))} (--scores auc --images NAME measures them anew, alike)"
+        )
+    return found
 
 
 def _of_group(group: Group, ranking: Ranking) -> list[str]:
@@ -119,16 +134,16 @@ def _of_group(group: Group, ranking: Ranking) -> list[str]:
     first = [i for i in group.members if ranking.standings[i].front == 1]
     n = len(group.members)
     pairs = n * (n - 1) // 2
+    decided = pairs - len(group.undecided)
     found = []
     if len(first) == 1:
-        found.append(f"{names[first[0]]} has both the lowest held-out loss and the lowest AUC of {n}: best, label-free")
+        found.append(f"lowest of {n} in both held-out loss and AUC, and so the best, label-free: {names[first[0]]}")
     else:
         found.append(
             f"no run of the {n} is lowest in both held-out loss and AUC: {len(first)} are on the first front, and "
             f"dominance cannot choose between them ({names_of([names[i] for i in first])})"
         )
-    decided = pairs - len(group.undecided)
-    if group.undecided:
+    if group.undecided and pairs > 1:
         found.append(
             f"dominance decides {decided} of {pairs} pairs; in the "
             f"{'other' if len(group.undecided) == 1 else f'other {len(group.undecided)}'} loss and AUC do not agree"
@@ -146,8 +161,28 @@ def _of_group(group: Group, ranking: Ranking) -> list[str]:
         found.append("ranks follow the forecast, and dominance is what can be said without it")
     if group.forecast is not None:
         found += _fit(group, group.forecast)
-    elif group.unfitted and any(ranking.standings[i].accuracy for i in group.members):
-        found.append(f"no forecast: {group.unfitted}")
+    return found
+
+
+def _unfitted(ranking: Ranking) -> list[str]:
+    """Say why groups with labels have no forecast; of those with too few, once."""
+    few: list[tuple[str, int]] = []
+    found = []
+    for group in ranking.groups:
+        labelled = sum(ranking.standings[i].accuracy is not None for i in group.members)
+        if ranking.applied is not None or group.forecast is not None or not labelled or len(group.members) < 2:
+            continue
+        if labelled < fewest(len(FEATURES)):
+            few.append((group.letter, labelled))
+        else:
+            found.append(f"no forecast{f' for {group.letter}' if group.letter else ''}: {group.unfitted}")
+    if few:
+        of = f" for {listing([letter for letter, _ in few])}" if few[0][0] else ""
+        have = listing([str(labelled) for _, labelled in few])
+        found.append(
+            f"no forecast{of}: it takes {fewest(len(FEATURES))} runs with labels that can be compared, so that a fit "
+            f"without one of them still leaves an error to judge it by, and there are {have}"
+        )
     return found
 
 
@@ -229,8 +264,8 @@ def _labels(ranking: Ranking, asked: str | None, otherwise: Sequence[str]) -> li
         without = [name for name in missing if name not in otherwise]
         if without and asked:
             found.append(
-                f"{names_of(without)} {'has' if len(without) == 1 else 'have'} no {title(asked)}: `fullrank evaluate "
-                f"RUN {_EVALUATE[asked]}` measures it"
+                f"no {title(asked)} is known for {names_of(without)}: `fullrank evaluate RUN {_EVALUATE[asked]}` "
+                "measures it"
             )
     far = [each.candidate.name for each in ranking.standings if each.forecast and _extrapolates(each.forecast)]
     if far:
@@ -240,7 +275,7 @@ def _labels(ranking: Ranking, asked: str | None, otherwise: Sequence[str]) -> li
     undirected = [row.name for row in ranking.scores if row.agreement is not None and not row.agreement.directed]
     if undirected:
         found.append(
-            f"{listing(list(dict.fromkeys(undirected)))}: neither lower nor higher is better by itself, so the sign of "
+            f"neither lower nor higher is better by itself for {listing(list(dict.fromkeys(undirected)))}: the sign of "
             "the correlation is that of higher values, and no ranking follows"
         )
     return found
@@ -275,7 +310,7 @@ def _missing(ranking: Ranking) -> list[str]:
             found.setdefault(f"not ranked, for want of {listing(lacking)}", []).append(each.candidate.name)
         for clause in each.candidate.missing:
             found.setdefault(clause, []).append(each.candidate.name)
-    return [f"{names_of(names)}: {clause}" for clause, names in found.items()]
+    return [f"{clause}: {names_of(names)}" for clause, names in found.items()]
 
 
 def _interval(low: float, high: float) -> str:

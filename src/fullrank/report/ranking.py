@@ -17,7 +17,7 @@ from fullrank.ranking.table import (
     protocols,
     score_name,
 )
-from fullrank.ranking.words import about
+from fullrank.ranking.words import group_title
 from fullrank.report import scatter
 from fullrank.report.html import check_page, document, figure, scalar
 from fullrank.text import capital
@@ -62,12 +62,12 @@ def _runs(ranking: Ranking) -> str:
     several = len(ranking.groups) > 1
     ranked = [group for group in ranking.groups if len(group.members) > 1]
     for group in ranked:
-        heading = f"<h3>{escape(about(group))}</h3>\n" if several else ""
-        parts.append(heading + _table(columns, [ranking.standings[i] for i in group.members], "Runs, best first"))
+        above = f"<h3>{escape(group_title(group))}</h3>\n" if several else ""
+        parts.append(above + _table(columns, [ranking.standings[i] for i in group.members], "Runs, best first"))
     others = [each for each in ranking.standings if each.rank is None]
     if others:
-        heading = "<h3>Not ranked against any other</h3>\n" if ranked else ""
-        parts.append(heading + _table(columns, others, "Runs that are not ranked"))
+        above = "<h3>Not ranked against any other</h3>\n" if ranked else ""
+        parts.append(above + _table(columns, others, "Runs that are not ranked"))
     notes = []
     if any(each.forecast and each.forecast.left_out for each in ranking.standings):
         notes.append("* forecast by a fit without this run")
@@ -114,8 +114,8 @@ def _figures(ranking: Ranking, index: int, group: Group) -> str:
                 "interval; on the dotted line it is right. As [Li22] Fig. 4.",
             )
         )
-    heading = escape(about(group)) if len(ranking.groups) > 1 else "Loss, AUC and accuracy"
-    return f'<section>\n<h2>{heading}</h2>\n<div class="plots">\n{"".join(pictures)}</div>\n</section>\n'
+    above = escape(group_title(group)) if group.letter else "Loss, AUC and accuracy"
+    return f'<section>\n<h2>{above}</h2>\n<div class="plots">\n{"".join(pictures)}</div>\n</section>\n'
 
 
 def _scores(ranking: Ranking) -> str:
@@ -137,9 +137,9 @@ def _scores(ranking: Ranking) -> str:
         f"<li>{escape(name)}: {escape(row.why)}</li>" for name, row in zip(names, rows, strict=True) if row.why
     )
     gaps = f"<details><summary>Scores that do not rank these runs</summary><ul>{why}</ul></details>\n" if why else ""
-    heading = f"How well each score ranks by {escape(title(str(ranking.accuracy)))}"
+    above = f"How well each score ranks by {escape(title(str(ranking.accuracy)))}"
     return (
-        f"<section>\n<h2>{heading}</h2>\n{_grid(headers, body, 'Rank correlations')}{gaps}"
+        f"<section>\n<h2>{above}</h2>\n{_grid(headers, body, 'Rank correlations')}{gaps}"
         f'<div class="plots">\n{picture}</div>\n</section>\n'
     )
 
