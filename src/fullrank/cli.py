@@ -1,236 +1,34 @@
-"""The command line. Each command is a dataclass whose fields are its flags; what it does is imported when it runs."""
+"""The command line: parses, runs a command, and turns what can go wrong into one line and an exit code."""
 
 from __future__ import annotations
 
-import argparse
 import errno
 import os
 import signal
 import sys
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Protocol
 
 import tyro
 
 from fullrank._version import __version__
-from fullrank.config import OptimConfig, TrainConfig, read_config
+from fullrank.commands.demo import Demo
+from fullrank.commands.evaluate import Evaluate
+from fullrank.commands.export import Export
+from fullrank.commands.inspect import Inspect
+from fullrank.commands.rank import Rank
+from fullrank.commands.report import Report
+from fullrank.commands.train import Train, base_config
+from fullrank.config import TrainConfig
 from fullrank.errors import FullrankError, OtherProcessError
-from fullrank.evaluation.options import Options as EvaluationOptions
-from fullrank.inspection.options import Options
-from fullrank.training.presets import PRESETS
-from fullrank.training.presets import preset as named_preset
 
 PROGRAM = "fullrank"
 
 
-@dataclass(frozen=True)
-class Demo:
-    """Train on handwritten digits with two orders, multiple pass and hybrid, and compare them; needs no network."""
-
-    out: Path | None = None
-    """Folder for the two runs and their report; runs/demo, numbered if taken, when left out."""
+class Command(Protocol):
+    """What the command line names: flags that know what to do."""
 
     def run(self) -> int:
-        """Run the demo."""
-        from fullrank.demo import demo
-
-        return demo(self.out)
-
-
-@dataclass(frozen=True)
-class Train:
-    """Train an encoder without labels; with no flags, SimSiam on handwritten digits.
-
-    Flags win over --config, which wins over --preset.
-    """
-
-    run_config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
-    preset: Annotated[str | None, tyro.conf.arg(help=f"A named configuration to start from: {', '.join(PRESETS)}.")] = (
-        None
-    )
-    config: Path | None = None
-    """A YAML file whose fields replace the preset's; a run's config.yaml is one."""
-    resume: Path | None = None
-    """A run's folder, to go on with from its last checkpoint."""
-    dry_run: bool = False
-    """Print the plan (images, order, chunks, steps, parameters, memory) and stop."""
-
-    def run(self) -> int:
-        """Train, and write the run's report."""
-        from fullrank.training.distributed import processes
-        from fullrank.training.loop import resume, train
-
-        if self.dry_run:
-            self._point_to_a_recipe()
-            return self._print_plan()
-        with processes() as world:
-            if world.main:
-                self._point_to_a_recipe()
-            finished = train(self.run_config) if self.resume is None else resume(self.resume, self.run_config)
-            if not finished.complete:
-                return 128 + (finished.signal or 0)  # as a shell reports a process that a signal ended
-            world.on_main(_write_report, [finished.path], finished.path / "report.html")
-        return 0
-
-    def _point_to_a_recipe(self) -> None:
-        """Say where a method's own rate is, when it would get SimSiam's, which is far too high for some."""
-        from fullrank.training.presets import LAB
-
-        config = self.run_config
-        chosen = self.preset is not None or self.config is not None or self.resume is not None
-        if not chosen and config.method != "simsiam" and config.optim == OptimConfig():
-            print(
-                f"{PROGRAM}: note: the learning rate, {config.optim.base_lr:g}, is SimSiam's; --preset "
-                f"{LAB[config.method]} has settings that were tried with {config.method}",
-                file=sys.stderr,
-            )
-
-    def _print_plan(self) -> int:
-        from rich.console import Console
-        from rich.table import Table
-
-        from fullrank.training.plan import plan
-
-        table = Table(show_header=False, box=None, padding=(0, 2))
-        for heading, text in plan(self.run_config):
-            table.add_row(heading, text)
-        Console().print(table, highlight=False, markup=False)
-        return 0
-
-
-@dataclass(frozen=True)
-class Report:
-    """Write one self-contained HTML page about one run or several: curves, spectra, sample views, a verdict."""
-
-    runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Folders made by `fullrank train`."""
-    out: Path | None = None
-    """The page to write; the run's report.html for one run, ./report.html for several, when left out."""
-
-    def run(self) -> int:
-        """Write the page."""
-        if not self.runs:
-            raise FullrankError("give at least one run: fullrank report RUN [RUN ...]")
-        out = self.out or (self.runs[0] / "report.html" if len(self.runs) == 1 else Path("report.html"))
-        _write_report(list(self.runs), out)
-        return 0
-
-
-@dataclass(frozen=True)
-class Inspect:
-    """Measure any encoder: singular values, label-free scores, and a verdict on collapse.
-
-    Prints a table, a verdict on each X and what can be compared, and writes one self-contained HTML page.
-    """
-
-    what: tyro.conf.Positional[tuple[str, ...]]
-    """A run's folder or a checkpoint of `fullrank train`; the name of a timm model (give --images); a weights file
-    (.safetensors, .pt, .pth; give --backbone and --images); a feature matrix (.npy, .safetensors, .parquet)."""
-    options: Annotated[Options, tyro.conf.arg(name="")] = field(default_factory=Options)
-    out: Path | None = None
-    """The page to write; ./inspect.html when left out, and none with --json."""
-    json: bool = False
-    """Print everything as JSON, for programs."""
-
-    def run(self) -> int:
-        """Inspect, print and write."""
-        import json
-
-        from rich.console import Console
-
-        from fullrank.inspection.compare import comparison
-        from fullrank.inspection.inspect import inspect
-        from fullrank.inspection.table import show
-        from fullrank.report.inspection import check_page, write_inspection
-        from fullrank.training.progress import counting
-
-        out = Path("inspect.html") if self.out is None and not self.json else self.out
-        if out is not None:
-            check_page(out)
-        with counting(Console(stderr=True)) as progress:
-            found = inspect(self.what, self.options, progress=progress)
-        if self.json:
-            document = {
-                "fullrank": __version__,
-                "inspected": [each.as_dict() for each in found],
-                "comparison": comparison(found),
-            }
-            print(json.dumps(document, indent=2, allow_nan=False))
-        else:
-            show(found, Console())
-        if out is not None:
-            print(f"page: {write_inspection(found, out)}", file=sys.stderr if self.json else sys.stdout)
-        return 0
-
-
-@dataclass(frozen=True)
-class Evaluate:
-    """Score runs with labels: probes on the frozen encoder, each score with its protocol.
-
-    Prints a table, and keeps the scores of a run in its evaluation.json.
-    """
-
-    runs: tyro.conf.Positional[tuple[str, ...]]
-    """Folders made by `fullrank train`, or checkpoint files, whose scores are printed and not kept."""
-    options: Annotated[EvaluationOptions, tyro.conf.arg(name="")] = field(default_factory=EvaluationOptions)
-    json: bool = False
-    """Print everything as JSON, for programs."""
-
-    def run(self) -> int:
-        """Evaluate, print and keep."""
-        import json
-
-        from rich.console import Console
-
-        from fullrank.evaluation.evaluate import evaluate
-        from fullrank.evaluation.linear import StoppedError
-        from fullrank.evaluation.table import show
-        from fullrank.training.progress import counting
-
-        try:
-            with counting(Console(stderr=True)) as progress:
-                found = evaluate(self.runs, self.options, progress=progress)
-        except StoppedError as stopped:
-            print(stopped, file=sys.stderr)
-            return 128 + stopped.signal
-        if not any(each.scores for each in found):
-            raise FullrankError("; ".join(f"{each.name}: {each.missing}" for each in found))
-        if self.json:
-            document = {"fullrank": __version__, "evaluated": [each.as_dict() for each in found]}
-            print(json.dumps(document, indent=2, allow_nan=False))
-        else:
-            show(found, Console())
-        return 0
-
-
-@dataclass(frozen=True)
-class Export:
-    """Write a run's encoder as timm loads it, with a model card: a folder for the Hugging Face Hub as it is."""
-
-    what: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN|CHECKPOINT")]
-    """A run's folder, finished or not, for its newest checkpoint; or a checkpoint."""
-    out: Path
-    """The folder to make."""
-    branch: Literal["online", "target"] = "online"
-    """Whose encoder: the branch that gradients train, or its moving average, which byol and mocov3 have."""
-
-    def run(self) -> int:
-        """Write the folder."""
-        from fullrank.exporting.export import export
-
-        done = export(self.what, self.out, branch=self.branch)
-        facts = done.facts
-        print(f"{self.out}: {facts.branch} branch, step {facts.step:,} of {facts.config.steps:,}, D = {facts.width}")
-        print(f"timm builds it as {done.made.architecture}, with the same features; README.md says how")
-        print("before you upload it, name a licence in README.md")
-        return 0
-
-
-def _write_report(runs: list[Path], out: Path) -> None:
-    from fullrank.report.page import write_report
-
-    print(f"report: {write_report(runs, out)}")
+        """Do it, and return the exit code."""
 
 
 def entry_point() -> None:
@@ -294,17 +92,18 @@ def _run_with_others(arguments: list[str]) -> int:
             return _report(error)
 
 
-def _parse(arguments: list[str]) -> Demo | Train | Report | Inspect | Evaluate | Export:
+def _parse(arguments: list[str]) -> Command:
     """Parse the command line; --preset, --config and --resume are read first: the other flags change what they name."""
     base = TrainConfig()
     if arguments[:1] == ["train"]:
-        base = _base_config(arguments[1:])
+        base = base_config(arguments[1:])
     command = (
         Annotated[Demo, tyro.conf.subcommand("demo")]
         | Annotated[Train, tyro.conf.subcommand("train", default=Train(base))]
         | Annotated[Report, tyro.conf.subcommand("report")]
         | Annotated[Inspect, tyro.conf.subcommand("inspect")]
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+        | Annotated[Rank, tyro.conf.subcommand("rank")]
         | Annotated[Export, tyro.conf.subcommand("export")]
     )
     return tyro.cli(command, prog=PROGRAM, args=arguments, description=DESCRIPTION)
@@ -315,19 +114,3 @@ DESCRIPTION = (
     "order in which "
     "data is presented."
 )
-
-
-def _base_config(arguments: list[str]) -> TrainConfig:
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for flag in ("--preset", "--config", "--resume"):
-        parser.add_argument(flag, nargs="?")
-    known, _ = parser.parse_known_args(arguments)
-    if known.resume is not None:
-        if known.preset is not None or known.config is not None:
-            raise FullrankError("--resume goes on with a run as it was configured: leave out --preset and --config")
-        from fullrank.training.runs import CONFIG, RunFolder
-
-        RunFolder.check_exists(Path(known.resume))
-        return read_config(Path(known.resume) / CONFIG)
-    base = named_preset(known.preset) if known.preset is not None else TrainConfig()
-    return read_config(Path(known.config), base) if known.config is not None else base

@@ -1,0 +1,52 @@
+"""`fullrank evaluate`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import tyro
+
+from fullrank._version import __version__
+from fullrank.errors import FullrankError
+from fullrank.evaluation.options import Options
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Score runs with labels: probes on the frozen encoder, each score with its protocol.
+
+    Prints a table, and keeps the scores of a run in its evaluation.json.
+    """
+
+    runs: tyro.conf.Positional[tuple[str, ...]]
+    """Folders made by `fullrank train`, or checkpoint files, whose scores are printed and not kept."""
+    options: Annotated[Options, tyro.conf.arg(name="")] = field(default_factory=Options)
+    json: bool = False
+    """Print everything as JSON, for programs."""
+
+    def run(self) -> int:
+        """Evaluate, print and keep."""
+        from rich.console import Console
+
+        from fullrank.evaluation.evaluate import evaluate
+        from fullrank.evaluation.linear import StoppedError
+        from fullrank.evaluation.table import show
+        from fullrank.training.progress import counting
+
+        try:
+            with counting(Console(stderr=True)) as progress:
+                found = evaluate(self.runs, self.options, progress=progress)
+        except StoppedError as stopped:
+            print(stopped, file=sys.stderr)
+            return 128 + stopped.signal
+        if not any(each.scores for each in found):
+            raise FullrankError("; ".join(f"{each.name}: {each.missing}" for each in found))
+        if self.json:
+            document = {"fullrank": __version__, "evaluated": [each.as_dict() for each in found]}
+            print(json.dumps(document, indent=2, allow_nan=False))
+        else:
+            show(found, Console())
+        return 0

@@ -1,0 +1,32 @@
+"""`fullrank export`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a run's encoder as timm loads it, with a model card: a folder for the Hugging Face Hub as it is."""
+
+    what: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN|CHECKPOINT")]
+    """A run's folder, finished or not, for its newest checkpoint; or a checkpoint."""
+    out: Path
+    """The folder to make."""
+    branch: Literal["online", "target"] = "online"
+    """Whose encoder: the branch that gradients train, or its moving average, which byol and mocov3 have."""
+
+    def run(self) -> int:
+        """Write the folder."""
+        from fullrank.exporting.export import export
+
+        done = export(self.what, self.out, branch=self.branch)
+        facts = done.facts
+        print(f"{self.out}: {facts.branch} branch, step {facts.step:,} of {facts.config.steps:,}, D = {facts.width}")
+        print(f"timm builds it as {done.made.architecture}, with the same features; README.md says how")
+        print("before you upload it, name a licence in README.md")
+        return 0

@@ -1,0 +1,59 @@
+"""`fullrank inspect`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from fullrank._version import __version__
+from fullrank.inspection.options import Options
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Measure any encoder: singular values, label-free scores, and a verdict on collapse.
+
+    Prints a table, a verdict on each X and what can be compared, and writes one self-contained HTML page.
+    """
+
+    what: tyro.conf.Positional[tuple[str, ...]]
+    """A run's folder or a checkpoint of `fullrank train`; the name of a timm model (give --images); a weights file
+    (.safetensors, .pt, .pth; give --backbone and --images); a feature matrix (.npy, .safetensors, .parquet)."""
+    options: Annotated[Options, tyro.conf.arg(name="")] = field(default_factory=Options)
+    out: Path | None = None
+    """The page to write; ./inspect.html when left out, and none with --json."""
+    json: bool = False
+    """Print everything as JSON, for programs."""
+
+    def run(self) -> int:
+        """Inspect, print and write."""
+        from rich.console import Console
+
+        from fullrank.inspection.compare import comparison
+        from fullrank.inspection.inspect import inspect
+        from fullrank.inspection.table import show
+        from fullrank.report.inspection import check_page, write_inspection
+        from fullrank.training.progress import counting
+
+        out = Path("inspect.html") if self.out is None and not self.json else self.out
+        if out is not None:
+            check_page(out)
+        with counting(Console(stderr=True)) as progress:
+            found = inspect(self.what, self.options, progress=progress)
+        if self.json:
+            document = {
+                "fullrank": __version__,
+                "inspected": [each.as_dict() for each in found],
+                "comparison": comparison(found),
+            }
+            print(json.dumps(document, indent=2, allow_nan=False))
+        else:
+            show(found, Console())
+        if out is not None:
+            print(f"page: {write_inspection(found, out)}", file=sys.stderr if self.json else sys.stdout)
+        return 0

@@ -1,0 +1,55 @@
+"""`fullrank rank`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from fullrank._version import __version__
+from fullrank.ranking.options import Options
+
+
+@dataclass(frozen=True)
+class Rank:
+    """Rank runs without labels, by held-out loss and AUC together; forecast their accuracy where some have labels.
+
+    Prints a table and what can and cannot be decided. Given one run, ranks the steps at which it was measured.
+    """
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders made by `fullrank train`, or checkpoints in them (RUN/checkpoints/step_*.pt)."""
+    options: Annotated[Options, tyro.conf.arg(name="")] = field(default_factory=Options)
+    out: Path | None = None
+    """A page to write, such as rank.html: loss against AUC, forecast against measured accuracy, rank correlations."""
+    json: bool = False
+    """Print everything as JSON, for programs."""
+
+    def run(self) -> int:
+        """Rank, print and write."""
+        from rich.console import Console
+
+        from fullrank.ranking.rank import rank
+        from fullrank.ranking.table import show
+        from fullrank.report.html import check_page
+        from fullrank.report.ranking import write_ranking
+        from fullrank.training.progress import counting
+
+        if self.out is not None:
+            check_page(self.out)
+        with counting(Console(stderr=True)) as progress:
+            found = rank(self.runs, self.options, progress=progress)
+        if self.json:
+            print(json.dumps({"fullrank": __version__, **found.as_dict()}, indent=2, allow_nan=False))
+        else:
+            show(found, Console())
+        where = sys.stderr if self.json else sys.stdout
+        if self.options.fit is not None:
+            print(f"fit: {self.options.fit}", file=where)
+        if self.out is not None:
+            print(f"page: {write_ranking(found, self.out)}", file=where)
+        return 0

@@ -1,0 +1,35 @@
+"""`fullrank report`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from fullrank.errors import FullrankError
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write one self-contained HTML page about one run or several: curves, spectra, sample views, a verdict."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders made by `fullrank train`."""
+    out: Path | None = None
+    """The page to write; the run's report.html for one run, ./report.html for several, when left out."""
+
+    def run(self) -> int:
+        """Write the page."""
+        if not self.runs:
+            raise FullrankError("give at least one run: fullrank report RUN [RUN ...]")
+        out = self.out or (self.runs[0] / "report.html" if len(self.runs) == 1 else Path("report.html"))
+        write_report(list(self.runs), out)
+        return 0
+
+
+def write_report(runs: list[Path], out: Path) -> None:
+    """Write the page about some runs, and say where."""
+    from fullrank.report import page
+
+    print(f"report: {page.write_report(runs, out)}")

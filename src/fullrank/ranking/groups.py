@@ -1,0 +1,69 @@
+"""Which candidates can be ranked against each other, and what sets the groups apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fullrank.measure.protocols import FINGERPRINT, WIDTH, differences, split
+from fullrank.ranking.candidates import Candidate
+from fullrank.ranking.names import FEATURES, title
+
+
+def groups_of(candidates: Sequence[Candidate]) -> tuple[list[list[int]], list[dict[str, Any]]]:
+    """Return groups whose held-out losses and AUCs can be compared, lone ones last, and what sets them apart."""
+    able = [i for i, each in enumerate(candidates) if all(name in each.scores for name in FEATURES)]
+    widths = [candidates[i].width for i in able]
+    label: dict[int, tuple[int, ...]] = dict.fromkeys(able, ())
+    for name in FEATURES:
+        protocols = [candidates[i].scores[name].protocol for i in able]
+        for number, group in enumerate(split(name, protocols, widths)):
+            for place in group:
+                label[able[place]] += (number,)
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for i in able:
+        groups.setdefault(label[i], []).append(i)
+    members = sorted(groups.values(), key=lambda group: len(group) == 1)
+    return members, abouts(FEATURES, members, candidates)
+
+
+def abouts(
+    names: Sequence[str], groups: Sequence[Sequence[int]], candidates: Sequence[Candidate]
+) -> list[dict[str, Any]]:
+    """Say for each group in what its scores were measured unlike those of the others.
+
+    Args:
+        names: The scores.
+        groups: Places of candidates; within each the scores can be compared.
+        candidates: All of them.
+
+    Returns:
+        Fields and their values, no more of them than tell the groups apart: the width first, then the loss.
+    """
+    found: list[dict[str, Any]] = [{} for _ in groups]
+    everyone = [candidates[i] for group in groups for i in group]
+    firsts = [candidates[group[0]] for group in groups]
+    fields: list[tuple[str, str]] = []
+    for name in names:
+        protocols = [each.scores[name].protocol for each in everyone]
+        fields += [(name, field) for field in differences(name, protocols, [each.width for each in everyone])]
+    told_apart = 1
+    for name, field in sorted(fields, key=lambda pair: (pair[1] != WIDTH, pair[1] != "loss")):
+        values = [
+            each.width if field == WIDTH else each.scores[name].protocol.get(field, 1.0 if field == "subset" else None)
+            for each in firsts
+        ]
+        if len({repr(value) for value in values}) == 1:  # two sets of images of one name
+            values = [each.scores[name].protocol.get(FINGERPRINT) for each in firsts]
+        key = field if not any(field in about for about in found) else f"{title(name)}: {field}"
+        with_it = [{**about, key: value} for about, value in zip(found, values, strict=True)]
+        if (apart := len({repr(about) for about in with_it})) > told_apart:
+            found, told_apart = with_it, apart
+    return found
+
+
+def features_of(candidates: Sequence[Candidate], places: Sequence[int]) -> np.ndarray:
+    """Return the held-out loss and AUC of some candidates, `(n, 2)`."""
+    return np.array([[candidates[i].scores[name].value for name in FEATURES] for i in places])
