@@ -261,7 +261,7 @@ def test_accuracies_that_were_measured_otherwise_are_left_out(tmp_path):
 
 def test_an_evaluation_of_another_step_is_left_out(tmp_path):
     run = ranked_run(tmp_path / "run", -0.8, 0.7)
-    scores = [{"name": "knn", "value": 0.5, "protocol": {}}]
+    scores = [{"name": "knn", "value": 0.5, "better": "higher", "protocol": {}}]
     (run / "evaluation.json").write_text(json.dumps({"step": 50, "scores": scores}))
     found = rank([run])
     assert found.accuracy is None

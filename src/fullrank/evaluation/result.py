@@ -82,7 +82,14 @@ def read_evaluation(run: Path) -> dict[str, Any] | None:
         return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(found["step"], int) and all({"name", "value", "protocol"} <= set(s) for s in found["scores"]):
+        whole = all(
+            isinstance(score["name"], str)
+            and isinstance(score["value"], (int, float))
+            and isinstance(score["better"], str)
+            and isinstance(score["protocol"], dict)
+            for score in found["scores"]
+        )
+        if whole and isinstance(found["step"], int):
             return found
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
         pass

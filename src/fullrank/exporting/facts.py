@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fullrank.config import TrainConfig
-from fullrank.errors import FullrankError
+from fullrank.evaluation.result import read_evaluation
 from fullrank.measure.spectrum import Spectrum
 from fullrank.report.side import Score, sides
 from fullrank.training.checkpoint import Branch
 from fullrank.training.runs import CONFIG, RunRecord, read_run
-
-EVALUATION = "evaluation.json"
 
 
 @dataclass(frozen=True)
@@ -113,22 +110,17 @@ def _measured(run: RunRecord, step: int) -> tuple[list[tuple[str, Score]], Spect
         summary=run.summary if whole else None,
     )
     (side,) = sides([at])
-    scores = [*side.scores.items(), *_evaluated(run.path / EVALUATION, step)]
+    scores = [*side.scores.items(), *_evaluated(run.path, step)]
     rows = [row for row, measured in enumerate(run.spectrum_steps.tolist()) if measured == step]
     return scores, side.spectrum(rows[-1]) if rows else None, side.init if step else None
 
 
-def _evaluated(path: Path, step: int) -> list[tuple[str, Score]]:
-    """Read what `fullrank evaluate` measured at one step."""
-    if not path.is_file():
+def _evaluated(run: Path, step: int) -> list[tuple[str, Score]]:
+    """Return what `fullrank evaluate` measured at one step."""
+    found = read_evaluation(run)
+    if found is None or found["step"] != step:
         return []
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        if document["step"] != step:
-            return []
-        return [
-            (str(score["name"]), Score(float(score["value"]), str(score["better"]), dict(score["protocol"])))
-            for score in document["scores"]
-        ]
-    except (ValueError, KeyError, TypeError):
-        raise FullrankError(f"{path} is damaged or was not written by `fullrank evaluate`: delete it") from None
+    return [
+        (str(score["name"]), Score(float(score["value"]), str(score["better"]), dict(score["protocol"])))
+        for score in found["scores"]
+    ]

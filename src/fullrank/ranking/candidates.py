@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from fullrank.errors import FullrankError
+from fullrank.evaluation.result import EVALUATION, read_evaluation
 from fullrank.measure.protocols import ACCURACIES
 from fullrank.text import listing, tails
 from fullrank.training.checkpoint import list_checkpoints
 from fullrank.training.record import BETTER
 from fullrank.training.runs import CONFIG, RunRecord, read_run
 
-EVALUATION = "evaluation.json"
 # The monitor's spectrum is centred; these are its scores' names in the table of all scores.
 _CENTRED = {"rankme": "rankme_centered", "stable_rank": "nesum"}
 _FIRST = ("heldout_loss", "auc")
@@ -178,22 +177,10 @@ def _spectral(run: RunRecord) -> Mapping[str, Any]:
 
 def _evaluated(folder: Path, step: int, missing: list[str]) -> Iterable[dict[str, Any]]:
     """Return the scores of evaluation.json, where they are of this step."""
-    path = folder / EVALUATION
-    if not path.is_file():
+    found = read_evaluation(folder)
+    if found is None:
         return []
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        scores = [
-            {**score, "value": float(score["value"]), "better": score.get("better", "higher")}
-            for score in found["scores"]
-            if score["name"] in ACCURACIES and isinstance(score["protocol"], dict)
-        ]
-        evaluated = int(found["step"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise FullrankError(
-            f"{path} is damaged or was not written by fullrank ({error!r}): delete it and evaluate again"
-        ) from None
-    if evaluated != step:
-        missing.append(f"{EVALUATION} is of step {evaluated:,}, not {step:,}, and was left out")
+    if found["step"] != step:
+        missing.append(f"{EVALUATION} is of step {found['step']:,}, not {step:,}, and was left out")
         return []
-    return scores
+    return [{**score, "value": float(score["value"])} for score in found["scores"] if score["name"] in ACCURACIES]
