@@ -27,7 +27,7 @@ from typing import Any
 
 import torch
 
-from fullrank.config import to_dict
+from fullrank.config import read_config, to_dict
 from fullrank.data.images import open_images
 from fullrank.errors import FullrankError, nearest
 from fullrank.report.side import flatten
@@ -87,7 +87,7 @@ class Job:
         if not (self.path / CONFIG).is_file():
             return False
         run = read_run(self.path)
-        has = flatten(run.config)
+        has = flatten(to_dict(read_config(self.path / CONFIG)))
         for name, value in {**self.recipe(), **self.asked()}.items():
             if value is not None and name not in _OF_THE_MACHINE and has.get(name) != value:
                 raise FullrankError(

@@ -226,3 +226,8 @@ def test_lab_preset_is_the_regime_of_partial_collapse():
     assert (config.steps, config.batch_size, config.chunks) == (6000, 64, 50)
     assert (config.optim.base_lr, config.optim.weight_decay) == (0.3, 2e-3)
     assert (config.backbone.width, config.backbone.stem) == (0.25, "cifar-stride2")
+
+
+def test_a_field_that_was_renamed_is_read_under_its_old_name(tmp_path):
+    (tmp_path / "old.yaml").write_text("loss: {lambda_: 0.02}")
+    assert read_config(tmp_path / "old.yaml").loss.lambd == 0.02

@@ -358,6 +358,10 @@ def read_config(path: Path, base: TrainConfig | None = None) -> TrainConfig:
     return from_dict(values, base or TrainConfig(), str(path))
 
 
+_RENAMED = {"loss.lambda_": "lambd"}
+"""Fields that runs of before know by another name."""
+
+
 def from_dict(values: dict[str, Any], base: Any, where: str, prefix: str = "") -> Any:
     """Replace fields of a (nested) dataclass by plain values.
 
@@ -375,6 +379,7 @@ def from_dict(values: dict[str, Any], base: Any, where: str, prefix: str = "") -
     replaced = {}
     for key, value in values.items():
         name = f"{prefix}{key}"
+        key = _RENAMED.get(name, key)
         if key not in known:
             raise FullrankError(
                 f"{where}: unknown key {name!r}{nearest(str(key), known)} (known: "
