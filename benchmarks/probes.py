@@ -11,7 +11,8 @@ epochs at a base rate of 0.1 are as long a way as 10 at 0.9 (`fullrank.evaluatio
 
 Seconds are of one thread's CPU time; images are decoded before, once. "Features" are the representations of all images,
 which the logistic regression starts from; "fit" is the choice of its regularisation and the fit; "linear" is the
-training of [Li22]'s classifier, with the representations of the held-out images left out.
+training of [Li22]'s classifier, with the representations of the held-out images left out, then over the fit, and over
+the fit and the features. "(best)" is its best epoch on the held-out labels.
 """
 
 from __future__ import annotations
@@ -77,8 +78,8 @@ def show(found: dict[str, dict[str, Any]], machine: dict[str, Any], console: Con
     """Print the table."""
     table = Table(title="two linear probes")
     table.add_column("encoder")
-    headings = ("logistic %", "linear %", "its best epoch %", "features s", "fit s", "linear s", "linear / fit")
-    for heading in (*headings, "linear / (features + fit)"):
+    headings = ("logistic %", "linear %", "(best)", "features s", "fit s", "linear s", "/ fit", "/ both")
+    for heading in headings:
         table.add_column(heading, justify="right")
     for name, each in found.items():
         s = each["seconds"]
