@@ -1,0 +1,62 @@
+"""Does the order of the data prevent collapse? Four orders at equal steps, for a small, a deeper and a wide encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fullrank.studies.bases import ENCODERS, ORDERS, simsiam, with_order
+from fullrank.studies.parts import Part
+from fullrank.studies.study import Cell, Published, Result, Scale, Study
+from fullrank.studies.views import against, pivot, through_training
+
+PUBLISHED = Published(
+    source="[Li22] Table 2",
+    protocol="ImageNet top-1 of a linear probe, %, mean and deviation of 3 seeds where printed",
+    values={
+        ("multiple-pass", "ResNet-18"): (30.0, 1.8),
+        ("multiple-pass", "ResNet-34"): (16.8, 3.2),
+        ("multiple-pass", "ResNet-50"): (68.1, None),
+        ("cumulative", "ResNet-18"): (33.0, 1.9),
+        ("cumulative", "ResNet-34"): (22.2, 2.3),
+        ("cumulative", "ResNet-50"): (67.7, None),
+        ("single-pass", "ResNet-18"): (44.5, 0.8),
+        ("single-pass", "ResNet-34"): (45.0, 1.1),
+        ("single-pass", "ResNet-50"): (55.9, None),
+        ("hybrid", "ResNet-18"): (48.3, 0.7),
+        ("hybrid", "ResNet-34"): (50.3, 0.6),
+        ("hybrid", "ResNet-50"): (67.6, None),
+    },
+)
+
+
+def cells(scale: Scale) -> list[Cell]:
+    """Return every order with every encoder."""
+    probes = ("knn", "logistic") if scale == "lab" else ("knn", "logistic", "linear")
+    return [
+        Cell({"order": order, "encoder": encoder}, with_order(simsiam(scale, encoder), order), probes)
+        for encoder in ENCODERS
+        for order in ORDERS
+    ]
+
+
+def parts(results: Sequence[Result], scale: Scale) -> list[Part]:
+    """Return Table 2, and Figures 5 and 6."""
+    accuracy = "linear" if scale == "paper" else "logistic"
+    return [
+        pivot(results, accuracy, rows="order", columns="encoder", published=PUBLISHED),
+        pivot(results, "knn", rows="order", columns="encoder"),
+        pivot(results, "auc", rows="order", columns="encoder"),
+        pivot(results, "heldout_loss", rows="order", columns="encoder"),
+        *(through_training(results, name, colour="order", panel="encoder") for name in ("knn", "auc", "heldout_loss")),
+        against(results, "heldout_loss", "auc", colour="order", panel="encoder"),
+    ]
+
+
+STUDY = Study(
+    name="orders",
+    title="Orders of the data",
+    source="[Li22] Table 2, Figures 5 and 6",
+    question="Does presenting the data in chunks prevent the collapse of small encoders, at equal steps?",
+    cells=cells,
+    parts=parts,
+)

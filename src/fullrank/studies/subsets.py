@@ -1,0 +1,70 @@
+"""Does more data make it worse? The same steps on 1 to 100 % of the images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from fullrank.studies.bases import DEEPER, SMALL, simsiam
+from fullrank.studies.parts import Part
+from fullrank.studies.study import Cell, Published, Result, Scale, Study
+from fullrank.studies.views import against_number, pivot, spectra
+
+SHARES = (0.01, 0.05, 0.1, 0.2, 0.5, 1.0)
+
+PUBLISHED = Published(
+    source="computed from the spectra that [Li22] published (Figure 3)",
+    protocol="AUC of the cumulative singular values, ResNet-18, centred, all ImageNet training images, one seed",
+    values={
+        ("1 %", SMALL): (0.6098, None),
+        ("5 %", SMALL): (0.7480, None),
+        ("10 %", SMALL): (0.8449, None),
+        ("20 %", SMALL): (0.8787, None),
+        ("50 %", SMALL): (0.8714, None),
+        ("100 %", SMALL): (0.8578, None),
+    },
+)
+
+
+def cells(scale: Scale) -> list[Cell]:
+    """Return every share; at the paper's scale for the deeper encoder too."""
+    return [
+        Cell(
+            {"images": f"{share:.0%}".replace("%", " %"), "encoder": encoder},
+            replace(simsiam(scale, encoder), subset=share),
+        )
+        for encoder in ((SMALL,) if scale == "lab" else (SMALL, DEEPER))
+        for share in SHARES
+    ]
+
+
+def parts(results: Sequence[Result], scale: Scale) -> list[Part]:
+    """Return Figures 2, 3 and 9."""
+    names = ("knn", "logistic", "heldout_loss", "auc")
+    return [
+        *(
+            pivot(results, name, rows="images", columns="encoder", published=PUBLISHED if name == "auc" else None)
+            for name in names
+        ),
+        *(
+            against_number(
+                results,
+                name,
+                of=lambda cell: cell.config.subset,
+                label="share of the training images",
+                logarithmic=True,
+            )
+            for name in names
+        ),
+        spectra(results, colour="images"),
+    ]
+
+
+STUDY = Study(
+    name="subsets",
+    title="Shares of the data",
+    source="[Li22] Figures 2, 3 and 9",
+    question="Do fewer images give a better representation than more, at equal steps, once the encoder is too small for its data?",
+    cells=cells,
+    parts=parts,
+)
