@@ -1,15 +1,15 @@
 """What the runs of all studies have in common, at either scale.
 
 `paper` holds the published settings of [Li22] (`training/presets/imagenet.py`). `lab` keeps what carries the phenomenon
-when the paper is scaled down to minutes on a CPU core: the clock of weight decay (the sum over steps of rate x decay; 1.25 in
-the paper), the passes over an image (100), and images per parameter.
+when the paper is scaled down to minutes on a CPU core: the clock of weight decay (the sum over steps of rate x decay;
+1.25 in the paper), the passes over an image (100), and images per parameter.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from fullrank.config import BackboneConfig, HeadsConfig, MonitorConfig, TrainConfig
+from fullrank.config import BackboneConfig, MonitorConfig, TrainConfig
 from fullrank.studies.study import Scale
 from fullrank.training.presets import preset
 
@@ -43,8 +43,3 @@ def simsiam(scale: Scale, encoder: str = SMALL) -> TrainConfig:
 def with_order(config: TrainConfig, order: str) -> TrainConfig:
     """Return the same run with another order."""
     return replace(config, order=order)  # type: ignore[arg-type]
-
-
-def with_heads(config: TrainConfig, **widths: int) -> TrainConfig:
-    """Return the same run with other widths of the heads."""
-    return replace(config, heads=replace(config.heads or HeadsConfig(), **widths))

@@ -51,7 +51,7 @@ def job(run: Planned, scale: Scale, place: Place) -> Job:
     names = {}
     for given, name in ((place.images, config.images), (place.eval_images, config.eval_images or "held out")):
         if given is not None:
-            names[given] = name
+            names.setdefault(given, name)
     config = replace(
         config,
         images=place.images or config.images,

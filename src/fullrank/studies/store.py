@@ -9,16 +9,20 @@ No weights, and no path of the machine: images are called what the study calls t
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from fullrank.config import TrainConfig
 from fullrank.errors import FullrankError
 from fullrank.studies.identity import mismatch, run_name
 from fullrank.studies.study import Cell, Result, Scale, Study
-from fullrank.training.runs import CONFIG, METRICS, SPECTRA, SUMMARY, TIMING, atomic_path, read_run
+from fullrank.training.runs import CONFIG, METRICS, SPECTRA, SUMMARY, TIMING, atomic_path, read_run, write_text
 
 EVALUATION = "evaluation.json"
 _KEPT = (CONFIG, METRICS, TIMING, SUMMARY, EVALUATION)
@@ -110,10 +114,26 @@ class Store:
         for file in (*(each for each in _KEPT if each != SUMMARY), SUMMARY):
             if not (folder / file).is_file():
                 continue
-            text = (folder / file).read_text("utf-8")
-            for path, called in sorted(names.items(), key=lambda item: -len(item[0])):
-                text = text.replace(path, called)
-            with atomic_path(target / file) as temporary:
-                temporary.write_text(text, "utf-8")
+            write_text(target / file, _renamed((folder / file).read_text("utf-8"), file, names))
         with atomic_path(target / SPECTRA) as temporary:
             shutil.copyfile(folder / SPECTRA, temporary)
+
+
+def _renamed(text: str, file: str, names: Mapping[str, str]) -> str:
+    """Return the contents of a YAML file, or of JSON lines, with paths called by their names."""
+    paths = sorted(names, key=len, reverse=True)
+    # a path that stands alone in its text, and not as a part of a longer path or a word
+    pattern = re.compile(rf"(?<![\w./-])({'|'.join(map(re.escape, paths))})(?![\w./-])") if paths else None
+
+    def rename(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: rename(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [rename(inner) for inner in value]
+        return pattern.sub(lambda found: names[found[1]], value) if pattern and isinstance(value, str) else value
+
+    if file.endswith(".yaml"):
+        return yaml.safe_dump(rename(yaml.safe_load(text)), sort_keys=False)
+    if file.endswith(".jsonl"):
+        return "".join(json.dumps(rename(json.loads(line))) + "\n" for line in text.splitlines())
+    return json.dumps(rename(json.loads(text)), indent=2) + "\n"

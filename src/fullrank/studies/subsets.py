@@ -64,7 +64,7 @@ STUDY = Study(
     name="subsets",
     title="Shares of the data",
     source="[Li22] Figures 2, 3 and 9",
-    question="Do fewer images give a better representation than more, at equal steps, once the encoder is too small for its data?",
+    question="Do fewer images give a better representation, at equal steps, where the encoder is small for its data?",
     cells=cells,
     parts=parts,
 )
