@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fullrank.studies.bases import ENCODERS, ORDERS, simsiam, with_order
+from fullrank.studies.bases import ACCURACY, DEEPER, ORDERS, PROBES, SMALL, WIDE, simsiam, with_order
 from fullrank.studies.parts import Part
 from fullrank.studies.study import Cell, Published, Result, Scale, Study
 from fullrank.studies.views import against, pivot, through_training
@@ -31,22 +31,18 @@ PUBLISHED = Published(
 
 def cells(scale: Scale) -> list[Cell]:
     """Return every order with every encoder."""
-    probes = ("knn", "logistic") if scale == "lab" else ("knn", "logistic", "linear")
     return [
-        Cell({"order": order, "encoder": encoder}, with_order(simsiam(scale, encoder), order), probes)
-        for encoder in ENCODERS
+        Cell({"order": order, "encoder": encoder}, with_order(simsiam(scale, encoder), order), PROBES[scale])
+        for encoder in (SMALL, DEEPER, WIDE)
         for order in ORDERS
     ]
 
 
 def parts(results: Sequence[Result], scale: Scale) -> list[Part]:
     """Return Table 2, and Figures 5 and 6."""
-    accuracy = "linear" if scale == "paper" else "logistic"
     return [
-        pivot(results, accuracy, rows="order", columns="encoder", published=PUBLISHED),
-        pivot(results, "knn", rows="order", columns="encoder"),
-        pivot(results, "auc", rows="order", columns="encoder"),
-        pivot(results, "heldout_loss", rows="order", columns="encoder"),
+        pivot(results, ACCURACY[scale], rows="order", columns="encoder", published=PUBLISHED),
+        *(pivot(results, name, rows="order", columns="encoder") for name in ("knn", "auc", "heldout_loss")),
         *(through_training(results, name, colour="order", panel="encoder") for name in ("knn", "auc", "heldout_loss")),
         against(results, "heldout_loss", "auc", colour="order", panel="encoder"),
     ]

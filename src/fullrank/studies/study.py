@@ -95,7 +95,6 @@ class Study:
         question: What it asks.
         cells: Its settings at a scale.
         parts: Its tables and figures, from what is finished.
-        runs_of: Other studies whose finished runs it reads too.
     """
 
     name: str
@@ -104,4 +103,3 @@ class Study:
     question: str
     cells: Callable[[Scale], Sequence[Cell]]
     parts: Callable[[Sequence[Result], Scale], Sequence[Part]]
-    runs_of: tuple[str, ...] = ()
