@@ -8,7 +8,7 @@ from dataclasses import replace
 from fullrank.studies.bases import DEEPER, SMALL, simsiam
 from fullrank.studies.parts import Part
 from fullrank.studies.study import Cell, Published, Result, Scale, Study
-from fullrank.studies.views import against_number, pivot, spectra
+from fullrank.studies.views import against_number, overview, pivot, spectra
 
 SHARES = (0.01, 0.05, 0.1, 0.2, 0.5, 1.0)
 
@@ -42,21 +42,20 @@ def parts(results: Sequence[Result], scale: Scale) -> list[Part]:
     """Return Figures 2, 3 and 9."""
     names = ("knn", "logistic", "heldout_loss", "auc")
     return [
-        *(
-            pivot(results, name, rows="images", columns="encoder", published=PUBLISHED if name == "auc" else None)
-            for name in names
-        ),
+        overview(results, names, rows=("encoder", "images")),
+        pivot(results, "auc", rows="images", columns="encoder", published=PUBLISHED),
         *(
             against_number(
                 results,
                 name,
-                of=lambda cell: cell.config.subset,
-                label="share of the training images",
+                of=lambda cell: 100 * cell.config.subset,
+                label="share of the training images (%)",
                 logarithmic=True,
+                colour="encoder",
             )
             for name in names
         ),
-        spectra(results, colour="images"),
+        spectra(results, colour="images", panel="encoder"),
     ]
 
 
