@@ -176,6 +176,8 @@ class ShowStudy:
     """Folder of the results."""
     out: Path | None = None
     """Folder to write NAME-SCALE.html and .md to; the results' own when left out."""
+    figures: Path | None = None
+    """Folder to write each figure to as well, as NAME-SCALE-FIGURE.svg, which the .md then shows."""
 
     def run(self) -> int:
         """Print the tables and write the page."""
@@ -187,7 +189,7 @@ class ShowStudy:
         study = find(self.name)
         runs, _ = missing(study, self.scale, range(self.seeds), Place(results=self.results))
         results = Store(self.results, self.scale).results(runs)
-        page = write(study, self.scale, results, runs, self.out or self.results)
+        page = write(study, self.scale, results, runs, self.out or self.results, figures=self.figures)
         print(page.with_suffix(".md").read_text("utf-8"))
         print(f"page: {page}")
         return 0

@@ -48,7 +48,7 @@ def missing(study: Study, scale: Scale, seeds: Sequence[int], place: Place) -> t
 def job(run: Planned, scale: Scale, place: Place) -> Job:
     """Return the job of a run on this machine."""
     config = run.config
-    names = {}
+    names: dict[str, str] = {}
     for given, name in ((place.images, config.images), (place.eval_images, config.eval_images or "held out")):
         if given is not None:
             names.setdefault(given, name)

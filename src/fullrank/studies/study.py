@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 
 from fullrank.config import TrainConfig
+from fullrank.report.side import SPECTRUM_SCORES
 from fullrank.studies.parts import Part
 from fullrank.training.runs import RunRecord
 
@@ -64,24 +65,66 @@ class Result:
     run: RunRecord
     evaluation: Sequence[Mapping[str, Any]] = field(default=())
 
+    @property
+    def scores(self) -> dict[str, Mapping[str, Any]]:
+        """Final scores with their protocols, by name: an evaluation's where there is one, else the monitor's."""
+        found = [*((self.run.summary or {}).get("scores", ())), *self.evaluation]
+        return {score["name"]: score for score in found}
+
     def score(self, name: str) -> float | None:
-        """Return a final score: an evaluation's where there is one, else the monitor's; None where there is neither."""
-        found = [*self.evaluation, *((self.run.summary or {}).get("scores", ()))]
-        return next((float(score["value"]) for score in found if score["name"] == name), None)
+        """Return a final score's value; None where it was not taken."""
+        score = self.scores.get(name)
+        return None if score is None else float(score["value"])
 
     def protocol(self, name: str) -> Mapping[str, Any]:
-        """Return how `score` was measured."""
-        found = [*self.evaluation, *((self.run.summary or {}).get("scores", ()))]
-        return next((score["protocol"] for score in found if score["name"] == name), {})
+        """Return how `score` was measured; the width D is part of it where the score depends on it."""
+        return self._with_width(name, self.scores[name]["protocol"]) if name in self.scores else {}
 
     def initial(self, name: str) -> float | None:
-        """Return a score of the untrained encoder."""
-        return self.run.of_kind("measure")[0].get(name)
+        """Return a monitored score of the untrained encoder."""
+        return next((record.get(name) for record in self.run.of_kind("measure") if record["step"] == 0), None)
 
     def series(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return a score through training: steps and values."""
+        """Return a score through training, as it was monitored: steps and values."""
         records = [record for record in self.run.of_kind("measure") if name in record]
         return np.array([record["step"] for record in records]), np.array([record[name] for record in records])
+
+    def monitor_protocol(self, name: str) -> Mapping[str, Any]:
+        """Return how `initial` and `series` were measured."""
+        taken = self.run.protocols.get("spectrum" if name in SPECTRUM_SCORES else name, {})
+        return self._with_width(name, taken)
+
+    @property
+    def width(self) -> int:
+        """The width D of the representation."""
+        return self.run.singular_values.shape[1]
+
+    def _with_width(self, name: str, protocol: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {**protocol, "D": self.width} if name in SPECTRUM_SCORES else protocol
+
+
+class Results(Sequence[Result]):
+    """The finished runs of a study in the order of its settings, and these settings, finished or not.
+
+    Args:
+        cells: The settings.
+        found: Finished runs of theirs, and of no others.
+    """
+
+    def __init__(self, cells: Sequence[Cell], found: Iterable[Result]) -> None:
+        self.cells = cells
+        places = [cell.factors for cell in cells]
+        self._found = sorted(found, key=lambda result: (places.index(result.cell.factors), result.seed))
+
+    @overload
+    def __getitem__(self, place: int) -> Result: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Result]: ...
+    def __getitem__(self, place: int | slice) -> Result | Sequence[Result]:
+        return self._found[place]
+
+    def __len__(self) -> int:
+        return len(self._found)
 
 
 @dataclass(frozen=True)
@@ -94,7 +137,7 @@ class Study:
         source: The paper's tables and figures, or "ours".
         question: What it asks.
         cells: Its settings at a scale.
-        parts: Its tables and figures, from what is finished.
+        parts: Its tables and figures, from what is finished (a `Results`, where a page is made).
     """
 
     name: str
