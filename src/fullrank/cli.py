@@ -17,6 +17,7 @@ from fullrank._version import __version__
 from fullrank.config import TrainConfig, read_config
 from fullrank.errors import FullrankError, OtherProcessError
 from fullrank.inspection.options import Options
+from fullrank.ranking.options import Options as RankingOptions
 from fullrank.training.presets import PRESETS
 from fullrank.training.presets import preset as named_preset
 
@@ -125,7 +126,8 @@ class Inspect:
         from fullrank.inspection.compare import comparison
         from fullrank.inspection.inspect import inspect
         from fullrank.inspection.table import show
-        from fullrank.report.inspection import check_page, write_inspection
+        from fullrank.report.html import check_page
+        from fullrank.report.inspection import write_inspection
         from fullrank.training.progress import counting
 
         out = Path("inspect.html") if self.out is None and not self.json else self.out
@@ -144,6 +146,49 @@ class Inspect:
             show(found, Console())
         if out is not None:
             print(f"page: {write_inspection(found, out)}", file=sys.stderr if self.json else sys.stdout)
+        return 0
+
+
+@dataclass(frozen=True)
+class Rank:
+    """Rank runs without labels, by held-out loss and AUC together; forecast their accuracy where some have labels.
+
+    Prints a table and what can and cannot be decided. Given one run, ranks the steps at which it was measured.
+    """
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders made by `fullrank train`, or checkpoints in them (RUN/checkpoints/step_*.pt)."""
+    options: Annotated[RankingOptions, tyro.conf.arg(name="")] = field(default_factory=RankingOptions)
+    out: Path | None = None
+    """A page to write, such as rank.html: loss against AUC, forecast against measured accuracy, rank correlations."""
+    json: bool = False
+    """Print everything as JSON, for programs."""
+
+    def run(self) -> int:
+        """Rank, print and write."""
+        import json
+
+        from rich.console import Console
+
+        from fullrank.ranking.rank import rank
+        from fullrank.ranking.table import show
+        from fullrank.report.html import check_page
+        from fullrank.report.ranking import write_ranking
+        from fullrank.training.progress import counting
+
+        if self.out is not None:
+            check_page(self.out)
+        with counting(Console(stderr=True)) as progress:
+            found = rank(self.runs, self.options, progress=progress)
+        if self.json:
+            print(json.dumps({"fullrank": __version__, **found.as_dict()}, indent=2, allow_nan=False))
+        else:
+            show(found, Console())
+        where = sys.stderr if self.json else sys.stdout
+        if self.options.fit is not None:
+            print(f"fit: {self.options.fit}", file=where)
+        if self.out is not None:
+            print(f"page: {write_ranking(found, self.out)}", file=where)
         return 0
 
 
@@ -214,7 +259,7 @@ def _run_with_others(arguments: list[str]) -> int:
             return _report(error)
 
 
-def _parse(arguments: list[str]) -> Demo | Train | Report | Inspect:
+def _parse(arguments: list[str]) -> Demo | Train | Report | Inspect | Rank:
     """Parse the command line; --preset, --config and --resume are read first: the other flags change what they name."""
     base = TrainConfig()
     if arguments[:1] == ["train"]:
@@ -224,6 +269,7 @@ def _parse(arguments: list[str]) -> Demo | Train | Report | Inspect:
         | Annotated[Train, tyro.conf.subcommand("train", default=Train(base))]
         | Annotated[Report, tyro.conf.subcommand("report")]
         | Annotated[Inspect, tyro.conf.subcommand("inspect")]
+        | Annotated[Rank, tyro.conf.subcommand("rank")]
     )
     return tyro.cli(command, prog=PROGRAM, args=arguments, description=DESCRIPTION)
 

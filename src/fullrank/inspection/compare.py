@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from fullrank.inspection.result import Inspection
-from fullrank.measure.quality import SCORES
-from fullrank.measure.verdict import AS_GOOD_AS_EQUAL, MARGIN, isotropic_auc
+from fullrank.measure.protocols import COUNT, UNKNOWN, WIDTH, differences
+from fullrank.measure.verdict import MARGIN
 from fullrank.text import listing
 
-UNKNOWN = "not stated"
 RANKED = {
     "auc": "AUC",
     "rankme": "RankMe",
@@ -19,8 +17,6 @@ RANKED = {
     "cluster_learnability": "cluster learnability",
 }
 """Scores whose best is said, and how they are called in a sentence."""
-# A model's preprocessing is part of what it is; the rest are consequences of N and D, which are compared by themselves.
-_NOT_COMPARED = ("dtype", "view", "image_size", "interpolation", "crop_pct", "mean", "std", "floor", "method", "n", "d")
 
 
 def obstacle(found: Sequence[Inspection], name: str) -> str:
@@ -34,14 +30,14 @@ def obstacle(found: Sequence[Inspection], name: str) -> str:
     missing = [each.name for each, score in zip(found, scores, strict=True) if score is None or score.value is None]
     if missing:
         return f"not measured for {listing(missing)}"
-    widths = sorted({each.spectrum.dim for each in found})
-    if len(widths) > 1 and not _across_widths(name):
-        return f"it depends on the width D, and that is {listing([f'{width:,}' for width in widths])} here"
     protocols = [score.protocol for score in scores if score is not None]
-    if different := _different(protocols):
-        return f"measured in different ways ({listing(different)})"
-    counts = {int(protocol.get("n", 0)) for protocol in protocols}
-    if len(counts) > 1 and not _as_good_as_equal(name, counts, found[0].spectrum.dim):
+    different = differences(name, protocols, [each.spectrum.dim for each in found])
+    if widths := different.pop(WIDTH, None):
+        return f"it depends on the width D, and that is {listing([f'{width:,}' for width in sorted(widths)])} here"
+    counts = different.pop(COUNT, None)
+    if different:
+        return f"measured in different ways ({listing(list(different))})"
+    if counts:
         return f"it depends on N, and that is {listing([f'{n:,}' for n in sorted(counts)])} here"
     return ""
 
@@ -83,29 +79,7 @@ def comparison(found: Sequence[Inspection]) -> list[str]:
     return said
 
 
-def _different(protocols: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Name what differs between protocols, where both state it."""
-    keys = dict.fromkeys(key for protocol in protocols for key in protocol if key not in _NOT_COMPARED)
-    return [key for key in keys if len({repr(value) for value in _stated(protocols, key)}) > 1]
-
-
-def _stated(protocols: Iterable[Mapping[str, Any]], key: str) -> list[Any]:
-    return [protocol[key] for protocol in protocols if protocol.get(key, UNKNOWN) != UNKNOWN]
-
-
-def _as_good_as_equal(name: str, counts: set[int], dim: int) -> bool:
-    """Whether different numbers of images bend a spectrum of D directions alike; other scores want equal ones."""
-    if name != "dead" and (name not in SCORES or SCORES[name].spectrum is None):
-        return False
-    bent = [isotropic_auc(n, dim) for n in counts]
-    return min(counts) > dim and max(bent) - min(bent) < AS_GOOD_AS_EQUAL
-
-
 def _value(each: Inspection, name: str) -> float:
     value = each.scores[name].value
     assert value is not None
     return value
-
-
-def _across_widths(name: str) -> bool:
-    return name == "clid" or (name in SCORES and SCORES[name].across_widths)

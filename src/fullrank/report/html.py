@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from html import escape
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from fullrank._version import __version__
+from fullrank.errors import FullrankError
 from fullrank.report.look import Look
 
 MARKER_SHAPES = {
@@ -132,3 +135,15 @@ def scalar(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return escape(", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value))
+
+
+def check_page(out: Path) -> None:
+    """Make the page's folder, and raise `FullrankError` where it cannot be written: before any long work begins."""
+    if out.is_dir():
+        raise FullrankError(f"{out} is a folder: name the page to write, such as {out / 'page.html'}")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FullrankError(f"cannot make {out.parent} for the page ({error.strerror}): choose another --out") from None
+    if not os.access(out.parent, os.W_OK):
+        raise FullrankError(f"{out.parent} cannot be written to: choose another --out for the page")

@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from fullrank.errors import FullrankError
 from fullrank.inspection.compare import comparison, obstacle
 from fullrank.inspection.result import Inspection
 from fullrank.inspection.table import number
 from fullrank.report import figures
-from fullrank.report.html import document, figure, legend, named, row, scalar, table
+from fullrank.report.html import check_page, document, figure, legend, named, row, scalar, table
 from fullrank.report.look import Look
 from fullrank.text import capital
 from fullrank.training.runs import write_text
 
 TRY = "What to try, if it was trained without negatives, as SimSiam is"
-
-
-def check_page(out: Path) -> None:
-    """Make the page's folder, and raise `FullrankError` where it cannot be written: before any long work begins."""
-    if out.is_dir():
-        raise FullrankError(f"{out} is a folder: name the page to write, such as {out / 'inspect.html'}")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FullrankError(f"cannot make {out.parent} for the page ({error.strerror}): choose another --out") from None
-    if not os.access(out.parent, os.W_OK):
-        raise FullrankError(f"{out.parent} cannot be written to: choose another --out for the page")
 
 
 def write_inspection(found: Sequence[Inspection], out: Path) -> Path:

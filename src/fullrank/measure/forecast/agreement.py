@@ -1,0 +1,128 @@
+"""How well a score ranks representations whose accuracy is known.
+
+Legend: x: (n,) scores, turned so that higher should be better; y: (n,) accuracies; c_ij = sign(x_i - x_j) sign(y_i -
+y_j).
+
+| coefficient   | formula                                                                                        |
+|---------------|------------------------------------------------------------------------------------------------|
+| Kendall tau-b | sum_ij c_ij / sqrt(sum_ij sign(x_i - x_j)^2 sum_ij sign(y_i - y_j)^2)                          |
+| Spearman rho  | Pearson correlation of the ranks; equal values share the mean of their ranks                   |
+
+Reference: Kendall 1945, https://doi.org/10.1093/biomet/33.3.239. Efron, Tibshirani 1993, "An introduction to the
+    bootstrap", chapter 13 (percentile intervals).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fullrank.errors import FullrankError
+
+RESAMPLES = 2_000
+FEWEST = 3
+"""Runs for a coefficient: of two, it is 1 or -1 whatever they are."""
+FEWEST_RESAMPLED = 5
+"""Runs for an interval: fewer give a bootstrap too few different samples."""
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How well a score ranks runs.
+
+    Attributes:
+        n: The runs.
+        kendall: Tau-b, in [-1, 1]: 1 where each better score goes with a better accuracy. For a score without a
+            direction, where each higher score does.
+        kendall_interval: 95 %, by bootstrap over runs; None for fewer than `FEWEST_RESAMPLED` runs.
+        spearman: Rho, in [-1, 1].
+        spearman_interval: 95 %.
+        directed: Whether it is known which of the score's values are better.
+    """
+
+    n: int
+    kendall: float
+    kendall_interval: Interval | None
+    spearman: float
+    spearman_interval: Interval | None
+    directed: bool
+
+
+def agreement(
+    score: npt.ArrayLike, accuracy: npt.ArrayLike, *, better: str, resamples: int = RESAMPLES, seed: int = 0
+) -> Agreement:
+    """Correlate the ranks of a score with those of the accuracy, with intervals.
+
+    An interval is the range of the middle 95 % of coefficients over samples of n runs drawn with replacement. It tells
+    how much the coefficient owes to these runs and not others of their kind; with ten runs it is wide, as it should be.
+
+    Args:
+        score: `(n,)`.
+        accuracy: `(n,)`, higher is better.
+        better: "lower" or "higher", alone or before a comma; anything else for a score without a direction.
+        resamples: Samples of the bootstrap.
+        seed: Of the samples.
+
+    Raises:
+        FullrankError: There are fewer than three runs, or the score or the accuracy is the same for all.
+
+    >>> agreement([3.0, 2.0, 1.0], [0.1, 0.2, 0.3], better="lower").kendall
+    1.0
+    """
+    x, y = np.asarray(score, dtype=np.float64), np.asarray(accuracy, dtype=np.float64)
+    if x.ndim != 1 or x.shape != y.shape or not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise FullrankError(
+            f"score and accuracy must be equally many finite numbers, got shapes {x.shape} and {y.shape}"
+        )
+    n = len(x)
+    if n < FEWEST:
+        raise FullrankError(f"{n} runs are too few to say how well a score ranks them: it takes {FEWEST}")
+    for name, values in (("score", x), ("accuracy", y)):
+        if np.ptp(values) == 0:
+            raise FullrankError(f"the {name} is the same, {values[0]:.4g}, for all {n} runs: there is nothing to rank")
+    direction = better.partition(",")[0]
+    x = -x if direction == "lower" else x
+    once = np.ones((1, n))
+    kendall, spearman = float(_kendall(x, y, once)[0]), float(_spearman(x, y, once)[0])
+    intervals: list[Interval | None] = [None, None]
+    if n >= FEWEST_RESAMPLED:
+        drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
+        intervals = [_middle(_kendall(x, y, drawn)), _middle(_spearman(x, y, drawn))]
+    return Agreement(n, kendall, intervals[0], spearman, intervals[1], direction in ("lower", "higher"))
+
+
+def _kendall(x: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return tau-b of samples that hold run i `counts[b, i]` times, `(B,)`; NaN where all values of one are equal."""
+    sign_x, sign_y = (np.sign(v[:, None] - v[None]) for v in (x, y))
+
+    def pairs(weight: np.ndarray) -> np.ndarray:
+        return ((counts @ weight) * counts).sum(axis=1)
+
+    with np.errstate(invalid="ignore"):
+        tau = pairs(sign_x * sign_y) / np.sqrt(pairs(sign_x**2) * pairs(sign_y**2))
+    return np.clip(tau, -1, 1)
+
+
+def _spearman(x: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return rho of samples that hold run i `counts[b, i]` times, `(B,)`; NaN where all values of one are equal."""
+    ranks = []
+    for values in (x, y):
+        below = (values[:, None] < values[None]) + 0.5 * (values[:, None] == values[None])
+        rank = counts @ below
+        ranks.append(rank - (rank * counts).sum(axis=1, keepdims=True) / counts.sum(axis=1, keepdims=True))
+    one, other = ranks
+
+    with np.errstate(invalid="ignore"):
+        rho = (counts * one * other).sum(axis=1) / np.sqrt(
+            (counts * one**2).sum(axis=1) * (counts * other**2).sum(axis=1)
+        )
+    return np.clip(rho, -1, 1)
+
+
+def _middle(coefficients: np.ndarray) -> Interval:
+    # A sample of one run many times has no ranks.
+    low, high = np.nanquantile(coefficients, [0.025, 0.975])
+    return float(low), float(high)

@@ -1,0 +1,235 @@
+r"""A linear model of accuracy: ordinary least squares, and how far it can be trusted.
+
+Legend: X: (n, p) features, centred; y: (n,) accuracies; S = X^T X; e_i: residuals; h_i = 1/n + x_i^T S^-1 x_i, the
+leverages; s^2 = sum e_i^2 / (n - p - 1); t: Student's 97.5 % quantile with as many degrees of freedom as s^2 has.
+
+| quantity                    | formula                                                       |
+|-----------------------------|---------------------------------------------------------------|
+| coefficient b_j             | b = S^-1 X^T y; b_j +/- t s sqrt(S^-1_jj)                     |
+| leave-one-out prediction i  | y_i - e_i / (1 - h_i), what a fit without run i says of it    |
+| leave-one-out R^2           | 1 - sum (e_i / (1 - h_i))^2 / sum (y_i - mean y)^2 (PRESS)    |
+| prediction at x             | mean y + b^T (x - mean x) +/- t s sqrt(1 + h(x))              |
+| variance inflation (VIF) j  | 1 / (1 - R^2 of feature j on the others)                      |
+
+The intervals are those of independent errors of one size. Runs of one recipe, and checkpoints of one run, are less
+independent than that: their intervals come out too narrow. Where the features say nothing, a leave-one-out prediction
+is about the mean of the others, which is low where the one left out is high: it ranks runs backwards, not at random.
+
+Reference: Li, Efros, Pathak, ECCV 2022 (https://arxiv.org/abs/2209.15007), section 3.5 and Fig. 4. Allen 1974 (PRESS),
+    https://doi.org/10.1080/00401706.1974.10489157.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from fullrank.errors import FullrankError
+
+CONFIDENCE = 0.95
+MOST_INFLATION = 100.0
+"""Of a coefficient's variance: from here on, where features correlate by .995, a fit is refused."""
+MUCH_INFLATION = 10.0  # the usual rule of thumb; intervals are three times as wide as without
+_CONSTANT = 1e-9  # of a feature's size: less is rounding
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a fit says of some runs.
+
+    Attributes:
+        value: `(m,)`.
+        lower: `(m,)`, the 95 % interval's lower end, for the accuracy of one such run.
+        upper: `(m,)`.
+        outside: For each run the features that lie outside the fitted runs' range; "their combination" where each
+            lies within but no fitted run is as far from the middle (leverage).
+    """
+
+    value: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+    outside: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class LinearFit:
+    """A linear model, made by `fit_linear`.
+
+    Attributes:
+        names: Of the p features.
+        features: `(n, p)`, what it was fitted on.
+        accuracy: `(n,)`.
+        coefficients: `(p + 1,)`, the intercept first.
+        lower: `(p + 1,)`, the coefficients' 95 % intervals.
+        upper: `(p + 1,)`.
+        r2: The share of the variance that is explained, in [0, 1].
+        leave_one_out_r2: The same of runs that the fit has not seen; below 0 it is worse than the mean.
+        left_out: What a fit without each run says of it.
+        residual: The residual standard deviation s.
+        inflation: `(p,)`, the variance inflation factors; 1 for features that do not correlate.
+        condition: The condition number of the features, each standardised.
+    """
+
+    names: tuple[str, ...]
+    features: np.ndarray
+    accuracy: np.ndarray
+    coefficients: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+    r2: float
+    leave_one_out_r2: float
+    left_out: Prediction
+    residual: float
+    inflation: np.ndarray
+    condition: float
+
+    def predict(self, features: npt.ArrayLike) -> Prediction:
+        """Forecast the accuracy of runs that were not fitted.
+
+        Args:
+            features: `(m, p)`.
+
+        Raises:
+            FullrankError: `features` is no such matrix of finite numbers.
+        """
+        x = _matrix(features, len(self.names))
+        n, p = self.features.shape
+        value = self.coefficients[0] + x @ self.coefficients[1:]
+        leverage = _leverages(self.features, x)
+        reach = _quantile(n - p - 1) * self.residual * np.sqrt(1 + leverage)
+        # A copy of the extreme run is no extrapolation, whatever its last bit.
+        furthest = _leverages(self.features, self.features).max() * (1 + 1e-9)
+        low, high = self.features.min(axis=0), self.features.max(axis=0)
+        outside = []
+        for row, far in zip(x, leverage > furthest, strict=True):
+            beyond = [name for j, name in enumerate(self.names) if not low[j] <= row[j] <= high[j]]
+            outside.append(tuple(beyond or (["their combination"] if far else [])))
+        return Prediction(value, value - reach, value + reach, tuple(outside))
+
+
+def fewest(features: int) -> int:
+    """Return the fewest runs to fit: each fit without one of them must leave a residual to judge itself by."""
+    return features + 3
+
+
+def fit_linear(features: npt.ArrayLike, accuracy: npt.ArrayLike, names: Sequence[str]) -> LinearFit:
+    """Fit accuracy = b_0 + sum_j b_j feature_j by ordinary least squares.
+
+    Args:
+        features: `(n, p)`, n at least p + 3.
+        accuracy: `(n,)`, in any unit.
+        names: Of the features, for what is said.
+
+    Raises:
+        FullrankError: There are too few runs, a feature or the accuracy is constant, or features are collinear.
+
+    >>> x = [[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [2.0, 1.0]]
+    >>> fit_linear(x, [3.0, 5.0, 2.0, 4.0, 6.0], ["a", "b"]).coefficients.round(6)
+    array([ 3.,  2., -1.])
+    """
+    names = tuple(names)
+    x, y = _matrix(features, len(names)), np.asarray(accuracy, dtype=np.float64)
+    n, p = x.shape
+    if y.shape != (n,) or not np.isfinite(y).all():
+        raise FullrankError(f"accuracy must be {n} finite numbers, one for each run, got shape {y.shape}")
+    if n < fewest(p):
+        what = " and ".join(names)
+        raise FullrankError(
+            f"{n} runs with labels are too few to fit accuracy on {what}: it takes {fewest(p)}, so that a fit of "
+            f"{p + 1} coefficients on all runs but one still leaves an error to judge it by; label "
+            f"{fewest(p) - n} more"
+        )
+    for name, column in zip((*names, "accuracy"), (*x.T, y), strict=True):
+        if np.ptp(column) <= _CONSTANT * np.abs(column).max():
+            raise FullrankError(
+                f"{name} is the same, {column[0]:.4g}, for all {n} runs with labels: nothing can be fitted; add runs "
+                "where it differs"
+            )
+    centred = x - x.mean(axis=0)
+    scale = np.sqrt((centred**2).mean(axis=0))
+    left, singular, right = np.linalg.svd(centred / scale, full_matrices=False)
+    condition = float(singular[0] / singular[-1]) if singular[-1] > 0 else float("inf")
+    # Of standardised features the inverse correlation matrix has the VIFs on its diagonal.
+    inflation = n * ((right.T / np.maximum(singular, 1e-100)) ** 2).sum(axis=1)
+    if inflation.max() >= MOST_INFLATION:
+        raise FullrankError(
+            f"{' and '.join(names)} are collinear in the {n} runs with labels (condition number {condition:.3g}, "
+            f"variance inflation {inflation.max():.3g}, refused from {MOST_INFLATION:.0f}): what each of them does "
+            "cannot be told apart; add runs that differ in one and not in the other"
+        )
+    slopes = right.T @ (left.T @ (y - y.mean()) / singular) / scale
+    fitted = y.mean() + centred @ slopes
+    errors, leverage = y - fitted, 1 / n + (left**2).sum(axis=1)
+    residual = float(np.sqrt((errors**2).sum() / (n - p - 1)))
+    deviation = residual * np.sqrt(inflation / n) / scale
+    inverse = (right.T / singular**2) @ right / np.outer(scale, scale)
+    mean = x.mean(axis=0)
+    of_intercept = residual * np.sqrt(1 / n + mean @ inverse @ mean)
+    coefficients = np.array([y.mean() - mean @ slopes, *slopes])
+    reach = _quantile(n - p - 1) * np.array([of_intercept, *deviation])
+    total = ((y - y.mean()) ** 2).sum()
+    left_out = _left_out(x, y, errors, leverage, names)
+    return LinearFit(
+        names=names,
+        features=x,
+        accuracy=y,
+        coefficients=coefficients,
+        lower=coefficients - reach,
+        upper=coefficients + reach,
+        r2=float(1 - (errors**2).sum() / total),
+        leave_one_out_r2=float(1 - ((y - left_out.value) ** 2).sum() / total),
+        left_out=left_out,
+        residual=residual,
+        inflation=inflation,
+        condition=condition,
+    )
+
+
+def _left_out(
+    x: np.ndarray, y: np.ndarray, errors: np.ndarray, leverage: np.ndarray, names: tuple[str, ...]
+) -> Prediction:
+    """Predict each run from a fit without it, from the one fit with all; its interval is that smaller fit's own."""
+    n, p = x.shape
+    if (leverage > 1 - 1e-12).any():
+        run = int(leverage.argmax())
+        raise FullrankError(
+            f"only run {run + 1} of the {n} with labels tells {' and '.join(names)} apart: without it they cannot be "
+            "fitted, so no leave-one-out; add runs that differ in one and not in the other"
+        )
+    missed = errors / (1 - leverage)
+    freedom = n - p - 2
+    squares = (errors**2).sum() - errors**2 / (1 - leverage)  # of the residuals of each smaller fit
+    own = np.sqrt(np.maximum(squares, 0) / freedom)
+    reach = _quantile(freedom) * own / np.sqrt(1 - leverage)
+    value = y - missed
+    outside = []
+    for i in range(n):
+        others = np.delete(x, i, axis=0)
+        beyond = (x[i] < others.min(axis=0)) | (x[i] > others.max(axis=0))
+        outside.append(tuple(name for name, far in zip(names, beyond, strict=True) if far))
+    return Prediction(value, value - reach, value + reach, tuple(outside))
+
+
+def _leverages(x: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Return how far points lie from the middle of the fitted runs `x`, 1/n at the middle."""
+    mean = x.mean(axis=0)
+    _, triangle = np.linalg.qr(x - mean)
+    return 1 / len(x) + (np.linalg.solve(triangle.T, (at - mean).T) ** 2).sum(axis=0)
+
+
+def _quantile(freedom: int) -> float:
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
+
+
+def _matrix(features: npt.ArrayLike, width: int) -> np.ndarray:
+    x = np.asarray(features, dtype=np.float64)
+    if x.ndim != 2 or x.shape[1] != width or not np.isfinite(x).all():
+        raise FullrankError(
+            f"features must be a matrix (n, {width}) of finite numbers, got shape {x.shape}"
+            + ("" if x.ndim != 2 or x.shape[1] != width else " with NaN or infinity")
+        )
+    return x

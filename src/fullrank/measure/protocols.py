@@ -1,0 +1,91 @@
+"""Which fields of their protocols keep scores from being compared.
+
+Two values of a score compare only where they were taken the same way. A width D is part of that for every score whose
+floor or ceiling depends on it: equal directions have an AUC of (D+1)/(2D), and a RankMe of D.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from fullrank.measure.quality import SCORES
+from fullrank.measure.verdict import AS_GOOD_AS_EQUAL, isotropic_auc
+
+UNKNOWN = "not stated"
+ACCURACIES = ("linear", "logistic", "knn")
+"""Scores that need labels, the one that says most first."""
+WIDTH, COUNT = "D", "n"
+# A model's preprocessing is part of what it is; the rest are consequences of N and D, which are compared by themselves.
+_NOT_COMPARED = ("dtype", "image_size", "interpolation", "crop_pct", "mean", "std", "floor", "method", "n", "d")
+_NO_WIDTH = (*ACCURACIES, "heldout_loss", "clid")
+
+
+def differences(
+    name: str, protocols: Sequence[Mapping[str, Any]], widths: Sequence[int | None]
+) -> dict[str, list[Any]]:
+    """Name what keeps values of one score from being compared.
+
+    What a protocol does not state is not held against it, but for a loss: a coefficient that is not stated is the
+    method's own.
+
+    Args:
+        name: The score's name.
+        protocols: How each value was taken.
+        widths: The width D of each representation; None where it is not known.
+
+    Returns:
+        For each field in the way its different values, as they come; `D` for widths, `n` for numbers of images.
+    """
+    found: dict[str, list[Any]] = {}
+    known = list(dict.fromkeys(width for width in widths if width is not None))
+    if len(known) > 1 and not across_widths(name):
+        found[WIDTH] = known
+    for field in dict.fromkeys(field for protocol in protocols for field in protocol):
+        if field in _NOT_COMPARED or (field == "view" and name != "heldout_loss"):
+            continue
+        values = [_stated(protocol, field, strict=name == "heldout_loss") for protocol in protocols]
+        different = list({repr(value): value for value in values if value != UNKNOWN}.values())
+        if len(different) > 1:
+            found[field] = different
+    counts = list(dict.fromkeys(int(protocol[COUNT]) for protocol in protocols if COUNT in protocol))
+    if len(counts) > 1 and not (known and _as_good_as_equal(name, counts, max(known))):
+        found[COUNT] = counts
+    return found
+
+
+def split(name: str, protocols: Sequence[Mapping[str, Any]], widths: Sequence[int | None]) -> list[list[int]]:
+    """Split values of one score into groups within which they can be compared.
+
+    Returns:
+        The places of each group's members, in order; groups in the order of their first members.
+    """
+    groups: list[list[int]] = []
+    for place in range(len(protocols)):
+        for group in groups:
+            joined = [*group, place]
+            if not differences(name, [protocols[i] for i in joined], [widths[i] for i in joined]):
+                group.append(place)
+                break
+        else:
+            groups.append([place])
+    return groups
+
+
+def across_widths(name: str) -> bool:
+    """Whether a score's values at different D can be compared."""
+    return name in _NO_WIDTH or (name in SCORES and SCORES[name].across_widths)
+
+
+def _stated(protocol: Mapping[str, Any], field: str, *, strict: bool) -> Any:
+    if field == "subset" and protocol.get("images", UNKNOWN) != UNKNOWN:
+        return protocol.get(field, 1.0)  # all of the images, where no share is named
+    return protocol.get(field, None if strict else UNKNOWN)
+
+
+def _as_good_as_equal(name: str, counts: Collection[int], dim: int) -> bool:
+    """Whether different numbers of images bend a spectrum of D directions alike; other scores want equal ones."""
+    if name != "dead" and (name not in SCORES or SCORES[name].spectrum is None):
+        return False
+    bent = [isotropic_auc(n, dim) for n in counts]
+    return min(counts) > dim and max(bent) - min(bent) < AS_GOOD_AS_EQUAL

@@ -1,0 +1,190 @@
+"""What is ranked: runs as they ended, or steps of a run, each with the scores that its folder holds."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from fullrank.errors import FullrankError
+from fullrank.measure.protocols import ACCURACIES
+from fullrank.text import listing, tails
+from fullrank.training.checkpoint import list_checkpoints
+from fullrank.training.record import BETTER
+from fullrank.training.runs import CONFIG, RunRecord, read_run
+
+EVALUATION = "evaluation.json"
+# The monitor's spectrum is centred; these are its scores' names in the table of all scores.
+_CENTRED = {"rankme": "rankme_centered", "stable_rank": "nesum"}
+_FIRST = ("heldout_loss", "auc")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A score of one candidate.
+
+    Attributes:
+        value: As measured; shares are in [0, 1].
+        better: "lower" or "higher", alone or before a comma, or "context".
+        protocol: How it was measured.
+    """
+
+    value: float
+    better: str
+    protocol: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A run at one step.
+
+    Attributes:
+        name: Unlike any other's.
+        run: The run's folder.
+        step: Finished gradient steps; 0 before the first measurement.
+        width: The representation's width D; None where no spectrum was measured.
+        checkpoint: The weights of this step; None where they were not kept.
+        scores: Label-free scores by name.
+        labelled: Accuracies by name; the same one may have been taken in several ways, the best documented first.
+        missing: What its folder lacks, in clauses.
+    """
+
+    name: str
+    run: Path
+    step: int
+    width: int | None
+    checkpoint: Path | None
+    scores: Mapping[str, Measured]
+    labelled: Mapping[str, Sequence[Measured]] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+
+
+def open_candidates(paths: Sequence[str | Path]) -> list[Candidate]:
+    """Read what there is to rank.
+
+    Args:
+        paths: Run folders, of which each is one candidate as it ended; or checkpoints within run folders, each one
+            candidate; or a single run folder, of which every measured step after the first is one.
+
+    Raises:
+        FullrankError: There is nothing, or one of them cannot be read.
+    """
+    given = list(dict.fromkeys(Path(path).expanduser().resolve() for path in paths))
+    if not given:
+        raise FullrankError("give at least one run: fullrank rank RUN [RUN ...]")
+    where = [_run_of(path) for path in given]
+    folders = list(dict.fromkeys(folder for folder, _ in where))
+    runs = {folder: read_run(folder) for folder in folders}
+    labels = dict(zip(folders, tails(folders), strict=True))
+    if len(given) == 1 and where[0][1] is None:
+        steps = [step for step in _measured_steps(runs[folders[0]]) if step > 0]
+        if len(steps) > 1:
+            return [replace(_at(runs[folders[0]], step), name=f"step {step:,}") for step in steps]
+    found = []
+    for folder, step in where:
+        run = runs[folder]
+        own = f"{labels[folder]}, step {step:,}" if step is not None and len(folders) > 1 else labels[folder]
+        if step is not None and len(folders) == 1:
+            own = f"step {step:,}"
+        end = max(_measured_steps(run), default=0)
+        candidate = replace(_at(run, end if step is None else step), name=own)
+        planned = int(run.config.get("steps") or end)
+        if step is None and run.summary is None:
+            unfinished = f"it is unfinished: ranked as of step {end:,} of {planned:,}"
+            candidate = replace(candidate, missing=(*candidate.missing, unfinished))
+        found.append(candidate)
+    return found
+
+
+def _run_of(path: Path) -> tuple[Path, int | None]:
+    """Return the run's folder, and the step where `path` is one of its checkpoints."""
+    if path.is_dir() or not path.exists():
+        return path, None
+    folder = path.parent.parent
+    if path not in list_checkpoints(path.parent) or not (folder / CONFIG).is_file():
+        raise FullrankError(
+            f"{path} is neither a run's folder nor a checkpoint in one (RUN/checkpoints/step_*.pt): what was measured "
+            "is kept with the run"
+        )
+    return folder, _step_of(path)
+
+
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.stem.split("_")[1])
+
+
+def _measured_steps(run: RunRecord) -> list[int]:
+    return [int(record["step"]) for record in run.of_kind("measure")]
+
+
+def _at(run: RunRecord, step: int) -> Candidate:
+    """Return a run at one step, nameless."""
+    scores: dict[str, Measured] = {}
+    labelled: dict[str, list[Measured]] = {}
+    missing: list[str] = []
+    kept = {_step_of(path): path for path in list_checkpoints(run.path / "checkpoints")}
+    for score in _evaluated(run.path, step, missing):
+        labelled.setdefault(score["name"], []).append(Measured(score["value"], score["better"], score["protocol"]))
+    for name, value in _recorded(run, step, missing).items():
+        if not isinstance(value, (int, float)) or not math.isfinite(value):
+            continue
+        protocol = _protocol(run, name)
+        if name in ACCURACIES:
+            labelled.setdefault(name, []).append(Measured(value, "higher", protocol))
+        else:
+            better = BETTER.get(name, "higher")
+            if protocol.get("center"):
+                name = _CENTRED.get(name, name)
+            scores[name] = Measured(value, better, protocol)
+    width = run.singular_values.shape[1] if len(run.singular_values) else None
+    first = {name: scores[name] for name in _FIRST if name in scores}
+    return Candidate("", run.path, step, width, kept.get(step), first | scores, labelled, tuple(missing))
+
+
+def _recorded(run: RunRecord, step: int, missing: list[str]) -> dict[str, Any]:
+    for record in reversed(run.of_kind("measure")):
+        if record["step"] == step and step > 0:
+            return {name: value for name, value in record.items() if name not in ("kind", "step")}
+    measured = [f"{step:,}" for step in _measured_steps(run) if step > 0]
+    at = f"at {listing(measured)}" if measured else "at none after the untrained encoder"
+    missing.append(f"nothing was measured at step {step:,} while it trained, but {at}")
+    return {}
+
+
+def _protocol(run: RunRecord, name: str) -> dict[str, Any]:
+    """Return how the monitor takes a score; of a subset of the training images it is that subset, if not said."""
+    protocol = dict(run.protocols.get(name) or {} if name in (*ACCURACIES, "heldout_loss") else _spectral(run))
+    share = run.config.get("subset")
+    if name != "heldout_loss" and share is not None and share < 1:
+        protocol.setdefault("subset", share)
+    return protocol
+
+
+def _spectral(run: RunRecord) -> Mapping[str, Any]:
+    return run.protocols.get("spectrum") or {}
+
+
+def _evaluated(folder: Path, step: int, missing: list[str]) -> Iterable[dict[str, Any]]:
+    """Return the scores of evaluation.json, where they are of this step."""
+    path = folder / EVALUATION
+    if not path.is_file():
+        return []
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        scores = [
+            {**score, "value": float(score["value"]), "better": score.get("better", "higher")}
+            for score in found["scores"]
+            if score["name"] in ACCURACIES and isinstance(score["protocol"], dict)
+        ]
+        evaluated = int(found["step"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise FullrankError(
+            f"{path} is damaged or was not written by fullrank ({error!r}): delete it and evaluate again"
+        ) from None
+    if evaluated != step:
+        missing.append(f"its {EVALUATION} is of step {evaluated:,}, not {step:,}, and was left out")
+        return []
+    return scores

@@ -1,0 +1,32 @@
+"""How to rank: the flags of `fullrank rank`. Imports nothing heavy, for `fullrank --help` is made from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Accuracy = Literal["linear", "logistic", "knn"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to rank; the defaults are those of the command line."""
+
+    accuracy: Accuracy | None = None
+    """Which accuracy is meant, where runs have labels; the one that most of them have when left out."""
+    fit: Path | None = None
+    """Write the linear model of accuracy, fitted on those of the runs that have labels, to this file (.json)."""
+    forecast: Path | None = None
+    """Forecast the accuracy of these runs by a linear model that --fit wrote; they need no labels."""
+    scores: str | None = None
+    """Label-free scores to measure anew on each run's checkpoint, the same way for all: names of `fullrank inspect`,
+    such as rankme,lidar,auc, or all. They take the place of the run's own records, and are kept in its folder."""
+    images: str | None = None
+    """Images to measure --scores on: digits, cifar10, ..., a folder, parquet files; each run's own training images
+    when left out."""
+    limit: int | None = None
+    """How many images for --scores, spread evenly over the set; the larger of 5,000 and five times the widest D when
+    left out."""
+    device: str = "auto"
+    """Where to measure --scores: auto, cpu, cuda or cuda:N."""

@@ -1,0 +1,180 @@
+"""What a ranking found, for tables, pages and programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from fullrank.measure.forecast import Agreement, LinearFit
+from fullrank.ranking.candidates import Candidate, Measured
+from fullrank.ranking.saved import Forecast, as_dict
+
+
+@dataclass(frozen=True)
+class Forecasted:
+    """A forecast accuracy.
+
+    Attributes:
+        value: In the accuracy's unit, a share; a linear model may leave [0, 1].
+        lower: The 95 % interval's lower end.
+        upper: Its upper end.
+        left_out: Whether the run has labels, and this is what a fit without it says.
+        outside: Features in which it lies outside what was fitted.
+    """
+
+    value: float
+    lower: float
+    upper: float
+    left_out: bool
+    outside: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One candidate's place.
+
+    Attributes:
+        candidate: The run.
+        number: From 1, in the order shown; names it in figures.
+        group: The group it is ranked in, from 0; None where its held-out loss or its AUC is missing.
+        front: Its Pareto front in the group, from 1; None where it is not ranked.
+        rank: From 1; equal where nothing decides. None where there is nobody to rank it against.
+        forecast: None where there is none.
+        accuracy: None where it has no labels.
+    """
+
+    candidate: Candidate
+    number: int
+    group: int | None
+    front: int | None
+    rank: int | None
+    forecast: Forecasted | None
+    accuracy: Measured | None
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Candidates whose held-out losses and whose AUCs can be compared.
+
+    Attributes:
+        members: Places among the standings, best first.
+        about: What it differs in from the other groups, such as {"D": 128}; empty for a single group.
+        undecided: Pairs of members, as places among the standings, that dominance leaves open.
+        forecast: The linear model that was fitted on its labelled members; None where it was not.
+        alone: The same with each feature alone, by name.
+        unfitted: Why nothing was fitted; empty where it was.
+        ranked_by: "forecast" or "front"; empty for one that is alone.
+    """
+
+    members: tuple[int, ...]
+    about: Mapping[str, Any]
+    undecided: tuple[tuple[int, int], ...]
+    forecast: Forecast | None
+    alone: Mapping[str, LinearFit]
+    unfitted: str
+    ranked_by: str
+
+
+@dataclass(frozen=True, eq=False)
+class Ranked:
+    """How well one score ranks the labelled candidates.
+
+    Attributes:
+        name: The score; "front" and "forecast" for what `fullrank rank` itself says, the forecast being leave-one-out.
+        better: "lower", "higher" or "context".
+        members: Places among the standings.
+        agreement: None where it could not be taken.
+        why: Why not.
+        about: What these differ in from the others that have the score, where there are others.
+    """
+
+    name: str
+    better: str
+    members: tuple[int, ...]
+    agreement: Agreement | None
+    why: str = ""
+    about: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """What `fullrank rank` found.
+
+    Attributes:
+        standings: Groups in turn, each best first; then what is not ranked.
+        groups: In the order of their standings.
+        accuracy: The accuracy's name; None where no candidate has one.
+        accuracy_protocol: How it was measured.
+        applied: The forecast that was read from a file.
+        scores: How well each score ranks the labelled candidates.
+        said: What follows, what does not, and what is missing, in clauses.
+    """
+
+    standings: tuple[Standing, ...]
+    groups: tuple[Group, ...]
+    accuracy: str | None
+    accuracy_protocol: Mapping[str, Any]
+    applied: Forecast | None
+    scores: tuple[Ranked, ...]
+    said: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as JSON has it."""
+        names = [each.candidate.name for each in self.standings]
+
+        def of(members: Sequence[int]) -> list[str]:
+            return [names[i] for i in members]
+
+        return {
+            "accuracy": None
+            if self.accuracy is None
+            else {"name": self.accuracy, "protocol": dict(self.accuracy_protocol)},
+            "ranked": [_standing(each) for each in self.standings],
+            "groups": [
+                {
+                    "members": of(group.members),
+                    "about": dict(group.about),
+                    "ranked_by": group.ranked_by,
+                    "undecided": [of(pair) for pair in group.undecided],
+                    "forecast": None if group.forecast is None else as_dict(group.forecast),
+                    "alone": {
+                        name: {"r2": fit.r2, "leave_one_out_r2": fit.leave_one_out_r2}
+                        for name, fit in group.alone.items()
+                    },
+                    "unfitted": group.unfitted,
+                }
+                for group in self.groups
+            ],
+            "applied": None if self.applied is None else as_dict(self.applied),
+            "scores": [
+                {
+                    "name": row.name,
+                    "better": row.better,
+                    "members": of(row.members),
+                    "about": dict(row.about or {}),
+                    "agreement": None if row.agreement is None else asdict(row.agreement),
+                    "why": row.why,
+                }
+                for row in self.scores
+            ],
+            "said": list(self.said),
+        }
+
+
+def _standing(each: Standing) -> dict[str, Any]:
+    candidate = each.candidate
+    return {
+        "name": candidate.name,
+        "run": str(candidate.run),
+        "step": candidate.step,
+        "checkpoint": None if candidate.checkpoint is None else str(candidate.checkpoint),
+        "width": candidate.width,
+        "group": each.group,
+        "front": each.front,
+        "rank": each.rank,
+        "forecast": None if each.forecast is None else asdict(each.forecast),
+        "accuracy": None if each.accuracy is None else each.accuracy.value,
+        "scores": [{"name": name, **vars(score)} for name, score in candidate.scores.items()],
+        "missing": list(candidate.missing),
+    }

@@ -1,0 +1,290 @@
+"""A ranking in sentences: what is ahead, what cannot be decided or compared, and what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+from fullrank.measure.forecast.linear import MUCH_INFLATION
+from fullrank.measure.protocols import COUNT, WIDTH, differences
+from fullrank.measure.verdict import MARGIN
+from fullrank.ranking.candidates import Candidate
+from fullrank.ranking.names import FEATURES, TITLES, title
+from fullrank.ranking.saved import Forecast
+from fullrank.text import listing
+
+if TYPE_CHECKING:
+    from fullrank.ranking.result import Group, Ranking
+
+_EVALUATE = {"knn": "--knn", "linear": "--linear", "logistic": "--logistic"}
+_PUBLISHED_RUNS = 22
+_MOST_NAMED = 4
+
+
+def percent(value: float) -> str:
+    """Write a share.
+
+    >>> percent(0.4107)
+    '41.1 %'
+    """
+    return f"{100 * value:.1f} %"
+
+
+def names_of(names: Sequence[str]) -> str:
+    """Name some runs, or count them where they are many.
+
+    >>> names_of(["a", "b"]), names_of(["a", "b", "c", "d", "e"])
+    ('a and b', 'a, b, c and 2 more')
+    """
+    if len(names) <= _MOST_NAMED:
+        return listing(names)
+    return f"{', '.join(names[: _MOST_NAMED - 1])} and {len(names) - _MOST_NAMED + 1} more"
+
+
+def about(group: Group) -> str:
+    """Say what sets a group apart, such as `D 128`; empty for the only one."""
+    return ", ".join(f"{key} {_plain(value)}" for key, value in group.about.items())
+
+
+def refusal(forecast: Forecast, candidate: Candidate) -> str:
+    """Say why a forecast cannot be applied to a run; empty where it can."""
+    missing = [title(name) for name in FEATURES if name not in candidate.scores]
+    if missing:
+        return f"no {listing(missing)}"
+    for name in FEATURES:
+        protocols = [forecast.protocols[name], candidate.scores[name].protocol]
+        if different := differences(name, protocols, [forecast.width, candidate.width]):
+            if WIDTH in different:
+                different.pop(COUNT, None)  # the number of images follows the width
+            each = [
+                f"{field} {_plain(values[0])} when it was fitted, {_plain(values[1])} here"
+                if len(values) == 2
+                else field
+                for field, values in different.items()
+            ]
+            return f"{title(name)} was measured otherwise, {listing(each)}"
+    return ""
+
+
+def said(ranking: Ranking, *, asked: str | None, otherwise: Sequence[str]) -> list[str]:
+    """Put a ranking in clauses.
+
+    Args:
+        ranking: What was found.
+        asked: The accuracy that was asked for.
+        otherwise: Runs whose accuracy was measured otherwise than the others', and was left out.
+    """
+    found = [*_apart(ranking)]
+    for group in ranking.groups:
+        if len(group.members) > 1:
+            prefix = f"{about(group)}: " if len(ranking.groups) > 1 else ""
+            found += [prefix + clause for clause in _of_group(group, ranking)]
+    found += _applied(ranking)
+    found += _labels(ranking, asked, otherwise)
+    found += _one_run(ranking)
+    found += _missing(ranking)
+    return found
+
+
+def _apart(ranking: Ranking) -> list[str]:
+    """Say that there are groups, and why."""
+    if len(ranking.standings) == 1:
+        return ["one run alone is compared with nothing: give several, or a run of which several steps were measured"]
+    if len(ranking.groups) < 2:
+        return []
+    why = []
+    if any(WIDTH in group.about for group in ranking.groups):
+        why.append(
+            "AUC depends on the width D: its floor is (D+1)/(2D), and dead directions that only fill up D raise it"
+        )
+    if any(key == "loss" or key.startswith(TITLES[0]) for group in ranking.groups for key in group.about):
+        why.append("held-out losses compare only where the loss, its settings and its views are the same")
+    if any(key.startswith(TITLES[1]) for group in ranking.groups for key in group.about):
+        why.append(
+            "AUCs compare only where they were measured on the same images in the same way (--scores auc --images NAME "
+            "measures them anew, alike)"
+        )
+    sizes = [
+        f"{names_of([ranking.standings[i].candidate.name for i in group.members])} ({about(group)})"
+        for group in ranking.groups
+    ]
+    several = [group for group in ranking.groups if len(group.members) > 1]
+    ranked = "each group is ranked by itself" if several else "none of them is ranked against another"
+    return [f"these runs cannot all be compared, so {ranked}: {'; '.join(sizes)}", *why]
+
+
+def _of_group(group: Group, ranking: Ranking) -> list[str]:
+    names = [each.candidate.name for each in ranking.standings]
+    first = [i for i in group.members if ranking.standings[i].front == 1]
+    n = len(group.members)
+    pairs = n * (n - 1) // 2
+    found = []
+    if len(first) == 1:
+        found.append(f"{names[first[0]]} has both the lowest held-out loss and the lowest AUC of {n}: best, label-free")
+    else:
+        found.append(
+            f"no run of the {n} is lowest in both held-out loss and AUC: {len(first)} are on the first front, and "
+            f"dominance cannot choose between them ({names_of([names[i] for i in first])})"
+        )
+    decided = pairs - len(group.undecided)
+    if group.undecided:
+        found.append(
+            f"dominance decides {decided} of {pairs} pairs; in the "
+            f"{'other' if len(group.undecided) == 1 else f'other {len(group.undecided)}'} loss and AUC do not agree"
+            + (f": {_pairs(group, names)}" if len(group.undecided) <= _MOST_NAMED else "")
+        )
+    auc = {i: ranking.standings[i].candidate.scores["auc"].value for i in group.members}
+    close = [(i, j) for i, j in combinations(group.members, 2) if abs(auc[i] - auc[j]) < MARGIN]
+    if len(close) == pairs:
+        apart = max(auc.values()) - min(auc.values())
+        found.append(f"all AUCs lie within {apart:.3f}, no further apart than seeds of one recipe ({MARGIN})")
+    elif near := len(set(close) - set(group.undecided)):
+        of = f"the AUCs of {near} of the {decided} decided pairs"
+        found.append(f"{of} lie no further apart than seeds of one recipe ({MARGIN})")
+    if group.ranked_by == "forecast":
+        found.append("ranks follow the forecast, and dominance is what can be said without it")
+    if group.forecast is not None:
+        found += _fit(group, group.forecast)
+    elif group.unfitted and any(ranking.standings[i].accuracy for i in group.members):
+        found.append(f"no forecast: {group.unfitted}")
+    return found
+
+
+def _pairs(group: Group, names: Sequence[str]) -> str:
+    return ", ".join(f"{names[a]} and {names[b]}" for a, b in group.undecided)
+
+
+def _fit(group: Group, forecast: Forecast) -> list[str]:
+    fit = forecast.fit
+    n = len(forecast.runs)
+    terms = [
+        f"{'−' if value < 0 else '+'} {abs(value):.3g} {name} {_interval(low, high)}"
+        for name, value, low, high in zip(fit.names, fit.coefficients[1:], fit.lower[1:], fit.upper[1:], strict=True)
+    ]
+    found = [
+        f"{title(forecast.accuracy)} = {fit.coefficients[0]:.3g} {' '.join(terms)}, 95 % intervals, fitted on {n} runs "
+        f"([Li22] had {_PUBLISHED_RUNS}): R² {fit.r2:.2f}, leave-one-out {_signed(fit.leave_one_out_r2)} ("
+        + "; ".join(
+            f"{title(name)} alone: {one.r2:.2f}, {_signed(one.leave_one_out_r2)}" for name, one in group.alone.items()
+        )
+        + ")"
+    ]
+    if fit.leave_one_out_r2 <= 0:
+        found.append("the forecast is no better than the mean accuracy: it is shown, and does not decide the ranks")
+    if (fit.upper[1:] < 0).all():
+        found.append("both coefficients are negative beyond their intervals, as in [Li22]")
+    elif (fit.coefficients[1:] > 0).any():
+        wrong = [name for name, value in zip(fit.names, fit.coefficients[1:], strict=True) if value > 0]
+        found.append(f"unlike in [Li22], the coefficient of {listing(wrong)} is positive")
+    if fit.inflation.max() >= MUCH_INFLATION:
+        found.append(
+            f"held-out loss and AUC nearly say the same here (variance inflation {fit.inflation.max():.0f}): what each "
+            "of them does is uncertain"
+        )
+    return found
+
+
+def _applied(ranking: Ranking) -> list[str]:
+    if ranking.applied is None:
+        return []
+    forecast = ranking.applied
+    found = [
+        f"forecast of {title(forecast.accuracy)} by a model of {len(forecast.runs)} other runs (R² "
+        f"{forecast.fit.r2:.2f}, leave-one-out {forecast.fit.leave_one_out_r2:.2f})"
+        if not any(each.forecast and each.forecast.left_out for each in ranking.standings)
+        else f"forecast of {title(forecast.accuracy)} by a model of {len(forecast.runs)} runs, some of which are "
+        "among these: theirs are leave-one-out"
+    ]
+    refused: dict[str, list[str]] = {}
+    for each in ranking.standings:
+        if each.forecast is None:
+            refused.setdefault(refusal(forecast, each.candidate), []).append(each.candidate.name)
+    found += [f"no forecast for {names_of(names)}: {why}" for why, names in refused.items()]
+    if ranking.accuracy is not None:
+        protocols = [forecast.accuracy_protocol, ranking.accuracy_protocol]
+        if different := differences(ranking.accuracy, protocols, []):
+            found.append(
+                f"the {title(ranking.accuracy)} shown was measured otherwise than the one that is forecast "
+                f"({listing(list(different))})"
+            )
+    return found
+
+
+def _labels(ranking: Ranking, asked: str | None, otherwise: Sequence[str]) -> list[str]:
+    labelled = [each for each in ranking.standings if each.accuracy is not None]
+    missing = [each.candidate.name for each in ranking.standings if each.accuracy is None]
+    wanted = asked or ranking.accuracy
+    found = []
+    if not labelled:
+        what = f"no run has a {title(asked)}" if asked else "no run has labels"
+        flag = f" {_EVALUATE[asked]}" if asked else ""
+        found.append(f"{what}, so nothing says how good this ranking is: `fullrank evaluate RUN{flag}` measures it")
+    else:
+        if otherwise:
+            found.append(
+                f"the {title(str(wanted))} of {names_of(otherwise)} was measured otherwise than that of the others and "
+                "was left out"
+            )
+        without = [name for name in missing if name not in otherwise]
+        if without and asked:
+            found.append(
+                f"{names_of(without)} {'has' if len(without) == 1 else 'have'} no {title(asked)}: `fullrank evaluate "
+                f"RUN {_EVALUATE[asked]}` measures it"
+            )
+    far = [each.candidate.name for each in ranking.standings if each.forecast and _extrapolates(each.forecast)]
+    if far:
+        found.append(
+            f"the forecast of {names_of(far)} reaches beyond the fitted runs' range (~): a line need not go on straight"
+        )
+    undirected = [row.name for row in ranking.scores if row.agreement is not None and not row.agreement.directed]
+    if undirected:
+        found.append(
+            f"{listing(list(dict.fromkeys(undirected)))}: neither lower nor higher is better by itself, so the sign of "
+            "the correlation is that of higher values, and no ranking follows"
+        )
+    return found
+
+
+def _extrapolates(forecast: Any) -> bool:
+    return bool(forecast.outside) and not forecast.left_out
+
+
+def _one_run(ranking: Ranking) -> list[str]:
+    runs = {each.candidate.run for each in ranking.standings}
+    found = []
+    if len(ranking.standings) > len(runs):
+        if any(group.forecast is not None for group in ranking.groups):
+            found.append(
+                "steps of one run are alike, so that intervals, which take them for independent, are too narrow"
+            )
+        gone = [each.candidate.name for each in ranking.standings if each.candidate.checkpoint is None]
+        if gone:
+            found.append(
+                f"the weights of {names_of(gone)} were not kept (--keep-checkpoints 0 keeps all, at every "
+                "--checkpoint-every steps)"
+            )
+    return found
+
+
+def _missing(ranking: Ranking) -> list[str]:
+    found: dict[str, list[str]] = {}
+    for each in ranking.standings:
+        lacking = [title(name) for name in FEATURES if name not in each.candidate.scores]
+        if lacking:
+            found.setdefault(f"not ranked, for want of {listing(lacking)}", []).append(each.candidate.name)
+        for clause in each.candidate.missing:
+            found.setdefault(clause, []).append(each.candidate.name)
+    return [f"{names_of(names)}: {clause}" for clause, names in found.items()]
+
+
+def _interval(low: float, high: float) -> str:
+    return f"[{low:.3g}, {high:.3g}]".replace("-", "−")
+
+
+def _signed(value: float) -> str:
+    return f"{value:.2f}".replace("-", "−")
+
+
+def _plain(value: Any) -> str:
+    return "–" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,57 @@
+"""What keeps scores from being compared."""
+
+from fullrank.measure.protocols import differences, split
+
+SPECTRUM = {"images": "digits", "split": "train", "n": 4000, "center": True, "dtype": "float32"}
+LOSS = {"loss": "simclr", "view": "cifar", "n": 500}
+
+
+def differ(name, *protocols, widths=None):
+    return differences(name, protocols, widths or [16] * len(protocols))
+
+
+def test_equal_protocols_compare():
+    assert differ("auc", SPECTRUM, dict(SPECTRUM), SPECTRUM | {"dtype": "float64", "image_size": 64}) == {}
+
+
+def test_widths_matter_where_the_score_depends_on_them():
+    assert differ("auc", SPECTRUM, SPECTRUM, SPECTRUM, widths=[16, 32, 16]) == {"D": [16, 32]}
+    assert differ("uniformity", SPECTRUM, SPECTRUM, widths=[16, 32]) == {}
+    assert differ("knn", {"k": 20}, {"k": 20}, widths=[16, 32]) == {}
+    assert differ("heldout_loss", LOSS, LOSS, widths=[16, 32]) == {}
+    assert differ("auc", SPECTRUM, SPECTRUM, widths=[16, None]) == {}
+
+
+def test_fields_that_differ_are_named_with_their_values():
+    assert differ("auc", SPECTRUM, SPECTRUM | {"images": "cifar10", "center": False}) == {
+        "images": ["digits", "cifar10"],
+        "center": [True, False],
+    }
+    assert differ("knn", {"k": 20}, {"k": 5}, {"k": 20}) == {"k": [20, 5]}
+
+
+def test_the_augmentation_matters_to_a_loss_and_the_view_of_an_encoder_to_nothing():
+    assert differ("heldout_loss", LOSS, LOSS | {"view": "byol"}) == {"view": ["cifar", "byol"]}
+    assert differ("auc", SPECTRUM | {"view": "eval"}, SPECTRUM | {"view": "timm's transform"}) == {}
+
+
+def test_what_is_not_stated_is_another_setting_of_a_loss_alone():
+    assert differ("heldout_loss", LOSS, LOSS | {"temperature": 0.2}) == {"temperature": [None, 0.2]}
+    assert differ("auc", SPECTRUM, {"n": 4000}) == {}
+
+
+def test_a_subset_is_not_the_whole():
+    assert differ("auc", SPECTRUM, SPECTRUM | {"subset": 0.1}) == {"subset": [1.0, 0.1]}
+    assert differ("auc", {"images": "not stated", "n": 4000}, SPECTRUM | {"subset": 0.1}) == {}
+
+
+def test_numbers_of_images():
+    assert differ("auc", SPECTRUM, SPECTRUM | {"n": 4100}) == {}
+    assert differ("auc", SPECTRUM, SPECTRUM | {"n": 40}) == {"n": [4000, 40]}
+    assert differ("two_nn", SPECTRUM, SPECTRUM | {"n": 4100}) == {"n": [4000, 4100]}
+
+
+def test_split():
+    protocols = [SPECTRUM, SPECTRUM | {"images": "cifar10"}, SPECTRUM, SPECTRUM, SPECTRUM | {"images": "cifar10"}]
+    assert split("auc", protocols, [16, 16, 16, 32, 16]) == [[0, 2], [1, 4], [3]]
+    assert split("auc", [], []) == []

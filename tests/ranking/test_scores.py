@@ -1,0 +1,110 @@
+"""Scores measured anew on checkpoints: those of `fullrank inspect`, and kept with the run."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from fullrank.inspection.inspect import inspect
+from fullrank.inspection.options import Options as InspectionOptions
+from fullrank.ranking import scores
+from fullrank.ranking.options import Options
+from fullrank.ranking.rank import rank
+from fullrank.training.loop import train
+from tests.training.tiny import tiny
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    for seed in (0, 1, 2):
+        config = replace(tiny(steps=6), seed=seed, out=str(folder / f"s{seed}"))
+        assert train(config).complete
+    return folder
+
+
+@pytest.fixture
+def runs(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "runs")
+    return sorted((tmp_path / "runs").iterdir())
+
+
+def values(ranking, name):
+    return {each.candidate.name: each.candidate.scores[name].value for each in ranking.standings}
+
+
+def test_they_are_what_inspect_measures_and_are_kept(runs, monkeypatch):
+    options = Options(scores="auc,rankme,self_cluster", limit=64)
+    found = rank(runs, options)
+    own = inspect([str(run) for run in runs], InspectionOptions(limit=64, views="none", untrained=False))
+    for name in ("auc", "rankme", "self_cluster"):
+        assert values(found, name) == {each.name: each.scores[name].value for each in own}
+    protocol = found.standings[0].candidate.scores["rankme"].protocol
+    assert (protocol["n"], protocol["center"]) == (64, False)
+    assert "uniformity" not in found.standings[0].candidate.scores
+    assert "lidar" not in found.standings[0].candidate.scores
+    assert {row.name for row in found.scores} >= {"rankme", "self_cluster", "rankme_centered"}
+    monkeypatch.setattr(scores, "inspect", lambda *arguments, **rest: pytest.fail("measured again"))
+    assert rank(runs, options).as_dict() == found.as_dict()
+    others = rank(runs, replace(options, scores="uniformity"))
+    assert values(others, "uniformity") == {each.name: each.scores["uniformity"].value for each in own}
+
+
+def test_other_images_views_or_limits_are_measured_and_kept_beside(runs):
+    run = runs[0]
+    rank([run], Options(scores="auc", limit=64))
+    rank([run], Options(scores="auc", limit=48))
+    found = rank([run], Options(scores="alignment,alpha_req", limit=48, images="digits"))
+    (last,) = [each.candidate for each in found.standings if each.candidate.checkpoint]
+    assert last.scores["alignment"].protocol["views"] > 1
+    kept = json.loads((run / "inspection.json").read_text())["inspections"]
+    assert [(one["asked"]["limit"], one["asked"]["images"], one["asked"]["views"]) for one in kept] == [
+        (64, None, False),
+        (48, None, False),
+        (48, "digits", True),
+    ]
+    rank([run], Options(scores="lidar", limit=48))  # with views now: takes the place of the one without
+    kept = json.loads((run / "inspection.json").read_text())["inspections"]
+    assert [(one["asked"]["limit"], one["asked"]["images"], one["asked"]["views"]) for one in kept] == [
+        (64, None, False),
+        (48, "digits", True),
+        (48, None, True),
+    ]
+
+
+def test_a_damaged_record_is_named(runs):
+    (runs[0] / "inspection.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"inspection\.json is damaged .*: delete it and rank again"):
+        rank(runs, Options(scores="auc", limit=64))
+
+
+def test_a_folder_that_cannot_be_written_does_not_stop_it(runs, monkeypatch):
+    def full(path, text):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(scores, "write_text", full)
+    found = rank(runs[:2], Options(scores="auc", limit=64))
+    assert [each.candidate.scores["auc"].protocol["n"] for each in found.standings] == [64, 64]
+    assert "could not be kept in" in found.said[-1]
+    assert "(Read-only file system)" in found.said[-1]
+
+
+def test_weights_that_were_not_kept(runs):
+    for checkpoint in (runs[0] / "checkpoints").iterdir():
+        checkpoint.unlink()
+    found = rank(runs, Options(scores="auc", limit=64))
+    assert any(
+        "s0: its weights of step 6 were not kept, so --scores could not be measured" in one for one in found.said
+    )
+
+
+def test_subsets_can_be_compared_on_the_same_images(tmp_path):
+    paths = []
+    for share in (0.5, 1.0):
+        path = tmp_path / f"part-{share}"
+        assert train(replace(tiny(steps=4), subset=share, out=str(path))).complete
+        paths.append(path)
+    assert len(rank(paths).groups) == 2
+    assert len(rank(paths, Options(scores="auc", limit=64)).groups) == 2
+    assert len(rank(paths, Options(scores="auc", limit=64, images="digits")).groups) == 1

@@ -1,0 +1,98 @@
+"""The page about a ranking: whole, self-contained, and true to what was found."""
+
+import re
+
+import numpy as np
+import pytest
+from test_page import Page
+from tests.ranking.ranked_runs import ranked_run, sweep
+from tests.report.run_folders import make_run
+
+from fullrank.errors import FullrankError
+from fullrank.ranking.options import Options
+from fullrank.ranking.rank import rank
+from fullrank.report import scatter
+from fullrank.report.ranking import render, write_ranking
+
+
+def page(ranking):
+    found = Page(render(ranking))
+    assert len(found.ids) == len(set(found.ids))
+    assert "script" not in found.tags
+    assert all(link.startswith(("data:", "#")) for link in found.links)
+    assert not re.search(r"https?:|@import|file:", found.source)
+    return found
+
+
+def test_page(tmp_path):
+    paths = sweep(tmp_path / "runs", 25, labelled=18)
+    paths[0] = paths[0].rename(paths[0].with_name("<&> $x^2$"))
+    found = rank(paths)
+    shown = page(found)
+    for words in (
+        "25 runs ranked",
+        "<&> $x^2$",
+        "Held-out loss against AUC",
+        "Forecast against measured k-NN accuracy",
+        "As [Li22] Fig. 4",
+        "Kendall tau-b",
+        "the score is the same",
+        "* forecast by a fit without this run",
+    ):
+        assert words in shown.text
+    for each in found.standings:
+        assert any(f"{each.number}: {each.candidate.scores['heldout_loss'].value:.4g}" in alt for alt in shown.alts)
+    assert render(found) == render(found)
+    out = write_ranking(found, tmp_path / "new" / "rank.html")
+    assert out.read_text(encoding="utf-8") == shown.source
+    with pytest.raises(FullrankError, match="is a folder: name the page to write"):
+        write_ranking(found, tmp_path)
+
+
+def test_each_group_has_its_figures(tmp_path):
+    paths = [
+        *sweep(tmp_path / "a", 5),
+        *sweep(tmp_path / "b", 6, width=32),
+        ranked_run(tmp_path / "c", 0, 0.7, width=8),
+    ]
+    shown = page(rank(paths))
+    assert sum(alt.startswith("Held-out loss and AUC of each run") for alt in shown.alts) == 2
+    assert sum(alt.startswith("Forecast and measured") for alt in shown.alts) == 2
+    assert "Not ranked against any other" in shown.text
+
+
+def test_unlabelled_runs_have_no_figure_of_accuracy(tmp_path):
+    shown = page(rank(sweep(tmp_path, 4, labelled=0)))
+    assert "Forecast" not in shown.text
+    assert "How well each score ranks" not in shown.text
+    assert "hollow" not in shown.text
+
+
+def test_nothing_to_draw(tmp_path):
+    assert "one · fullrank ranking" in page(rank([ranked_run(tmp_path / "one", -0.8, 0.7)])).text
+    shown = page(rank([ranked_run(tmp_path / "blind", None, 0.7), ranked_run(tmp_path / "seeing", -0.8, 0.7)]))
+    assert "2 runs side by side" in shown.text
+
+
+def test_steps_of_one_run(tmp_path):
+    assert "5 steps of run" in page(rank([make_run(tmp_path / "run", steps=1000, every=200)])).text
+
+
+def test_a_forecast_from_a_file_says_so(tmp_path):
+    rank(sweep(tmp_path / "a", 6), Options(fit=tmp_path / "fit.json"))
+    text = page(rank(sweep(tmp_path / "b", 6, seed=1), Options(forecast=tmp_path / "fit.json"))).text
+    assert "Each forecast is by a fit on other runs" in text
+
+
+def test_numbers_do_not_hide_points_or_each_other():
+    rng = np.random.default_rng(0)
+    points = [tuple(point) for point in rng.uniform(20, 380, (25, 2))]
+    half = scatter._POINT / 2 + 0.5
+    taken = [(x - half, y - half, x + half, y + half) for x, y in points]
+    for x, y in points:
+        dx, dy = scatter._offset((x, y), 2, taken, (0, 0, 400, 400))
+        box = (x + dx - 4.9, y + dy - 3.8, x + dx + 4.9, y + dy + 3.8)
+        assert sum(scatter._overlap(box, other) for other in taken) == 0
+        assert box[0] >= 0
+        assert box[2] <= 400
+        taken.append(box)
