@@ -37,7 +37,7 @@ def cells(scale: Scale) -> list[Cell]:
     ]
 
 
-def _cell(scale: Scale, order: str = MULTIPLE, decayed: str = EVERYTHING, **optim: float) -> Cell:
+def _cell(scale: Scale, order: str = MULTIPLE, decayed: str = EVERYTHING, **optim: Any) -> Cell:
     base = simsiam(scale)
     config = with_order(replace(base, optim=replace(base.optim, **optim, **PARTS.get(decayed, {}))), order)
     factors = {
