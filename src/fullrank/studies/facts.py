@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from fullrank.report.words import duration
@@ -26,7 +26,7 @@ def facts(study: Study, scale: Scale, results: Sequence[Result], planned: Sequen
         f"{_plural(len(seeds), 'seed')} ({', '.join(map(str, seeds))})",
     }
     if results:
-        said["training"] = counted([_training(result.run.config) for result in results])
+        said["training"] = _training(results)
         said["time"] = _time(results)
         said["hardware"] = counted([_hardware(result) for result in results])
         said["versions"] = "; ".join(
@@ -78,9 +78,12 @@ def missing(results: Sequence[Result], planned: Sequence[Planned]) -> list[str]:
     ]
 
 
-def _training(config: Mapping[str, Any]) -> str:
-    steps = f"{config.get('steps', 0):,} steps of {config.get('batch_size')} images"
-    return f"{config.get('method')} on {config.get('images')}, {steps}"
+def _training(results: Sequence[Result]) -> str:
+    def each(field: str) -> str:
+        values = dict.fromkeys(result.run.config.get(field) for result in results)
+        return listing([f"{value:,}" if isinstance(value, int) else str(value) for value in values])
+
+    return f"{each('method')} on {each('images')}, {each('steps')} steps of {each('batch_size')} images"
 
 
 def _plural(count: int, what: str) -> str:

@@ -21,7 +21,7 @@ from fullrank.studies.parts import Picture, Words
 from fullrank.studies.study import Result
 from fullrank.studies.views.groups import grouped, levels
 from fullrank.studies.views.panels import band, legend, looks, outer_labels, panels
-from fullrank.studies.views.scores import better, caveats, monitored, name, protocols, sentences, unit
+from fullrank.studies.views.scores import better, caveats, is_loss, monitored, name, protocols, sentences, unit
 from fullrank.text import capital
 
 _EARLY = 0.25  # of the steps
@@ -48,7 +48,7 @@ def through_training(
     shown = looks(levels(results, colour), {level for _, level in groups})
     titles = [title for title in levels(results, panel) if any(title == own for own, _ in groups)]
 
-    limits = _late_limits([(steps, how.scale * values) for steps, values in (each.series(score) for each in having)])
+    limits = _late_limits([each.series(score) for each in having]) if is_loss(score) else None
 
     def draw() -> Figure:
         with style():

@@ -38,7 +38,13 @@ def unit(score: str) -> Unit:
     """
     if score in SHARES:
         return Unit(f"{name(score)} (%)", 100.0, 1)
-    return Unit(name(score), 1.0, 3 if score == "auc" or score.endswith("loss") else 1)
+    digits = 3 if score == "auc" or is_loss(score) else 0 if score == "dead" else 1
+    return Unit(name(score), 1.0, digits)
+
+
+def is_loss(score: str) -> bool:
+    """Whether a score is a loss, of training or held-out images."""
+    return score.endswith("loss")
 
 
 def name(score: str) -> str:
@@ -64,8 +70,12 @@ def monitored(results: Sequence[Result], score: str) -> Measured:
 
 
 def protocols(measured: Measured) -> Protocols:
-    """Return the protocol of each score."""
-    return {capital(name(score)): protocol(taken) for score, taken in measured.items()}
+    """Return the protocol of each score; scores that share one stand together."""
+    shared: dict[str, tuple[list[str], dict[str, str]]] = {}
+    for score, taken in measured.items():
+        fields = protocol(taken)
+        shared.setdefault(repr(fields), ([], fields))[0].append(name(score))
+    return {capital(", ".join(names)): fields for names, fields in shared.values()}
 
 
 def caveats(measured: Measured) -> str:
@@ -76,7 +86,7 @@ def caveats(measured: Measured) -> str:
         if widths := fields.pop("D", None):
             said.append(f"{capital(name(score))} depends on the width D, compare within one: {widths}.")
         if fields:
-            ways = listing([f"{field} {text}" for field, text in fields.items()])
+            ways = " ".join(next(iter(fields.items()))) if len(fields) == 1 else f"{listing(list(fields))} differ"
             said.append(f"{capital(name(score))} was measured in different ways: {ways}.")
     return sentences(*said)
 
