@@ -242,12 +242,12 @@ EXPECTED = {
         ("MoCo-v3", "ResNet-34"): {**STUDENT, **R34},
     },
     "vit": {
-        ("12", "constant"): shape(12, 12),
-        ("12", "decayed"): {**shape(12, 12), **DECAYED},
-        ("6", "constant"): shape(6, 6),
-        ("6", "decayed"): {**shape(6, 6), **DECAYED},
-        ("3", "constant"): shape(3, 6),
-        ("3", "decayed"): {**shape(3, 6), **DECAYED},
+        ("12", "constant rate"): shape(12, 12),
+        ("12", "decayed rate"): {**shape(12, 12), **DECAYED},
+        ("6", "constant rate"): shape(6, 6),
+        ("6", "decayed rate"): {**shape(6, 6), **DECAYED},
+        ("3", "constant rate"): shape(3, 6),
+        ("3", "decayed rate"): {**shape(3, 6), **DECAYED},
     },
     "nnsiam": {("SimSiam",): {}, ("NNSiam",): {"method": "nnsiam", "target.queue": 25_600}},
     # 10 epochs, risen by epochs
@@ -258,12 +258,12 @@ EXPECTED = {
         ("10 % of the steps", "ResNet-34"): {**R34, "optim.warmup_steps": 50_040},
     },
     "duality-dims": {
-        (method, projector, str(d), batch): {
+        (method, projector, f"d = {d}", f"{batch} images"): {
             **settings,
             "backbone.name": "resnet50",
             **heads(8192 if projector == "wide" else d, d),
         }
-        for method, batch, settings in (("VICReg", "1024", VICREG), ("SimCLR", "2048", SIMCLR))
+        for method, batch, settings in (("VICReg", 1024, VICREG), ("SimCLR", 2048, SIMCLR))
         for projector, widths in (("wide", (256, 512, 1024, 2048, 8192)), ("d-d-d", (256, 512, 1024, 2048)))
         for d in widths
     },
@@ -281,14 +281,14 @@ EXPECTED = {
         ("0.05", "0.0001", "1.3", "not the heads", "multiple-pass"): {"optim.decay_heads": "none"},
     },
     "heads": {
-        ("256", "512", "2048"): {"backbone.width": 0.5},
-        ("512", "512", "2048"): {},
-        ("1024", "512", "2048"): {"backbone.width": 2.0},
-        ("256", "2048", "2048"): {"backbone.width": 0.5, **heads(2048, 2048)},
-        ("512", "2048", "2048"): heads(2048, 2048),
-        ("1024", "2048", "2048"): {"backbone.width": 2.0, **heads(2048, 2048)},
-        ("512", "512", "512"): heads(512, 512),
-        ("512", "512", "8192"): heads(512, 8192),
+        ("D = 256", "512", "M = 2048"): {"backbone.width": 0.5},
+        ("D = 512", "512", "M = 2048"): {},
+        ("D = 1024", "512", "M = 2048"): {"backbone.width": 2.0},
+        ("D = 256", "2048", "M = 2048"): {"backbone.width": 0.5, **heads(2048, 2048)},
+        ("D = 512", "2048", "M = 2048"): heads(2048, 2048),
+        ("D = 1024", "2048", "M = 2048"): {"backbone.width": 2.0, **heads(2048, 2048)},
+        ("D = 512", "512", "M = 512"): heads(512, 512),
+        ("D = 512", "512", "M = 8192"): heads(512, 8192),
     },
     "boundaries": {
         ("1, multiple-pass", "1", "nothing"): {},

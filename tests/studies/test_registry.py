@@ -92,7 +92,7 @@ def test_every_setting_can_be_built_and_projectors_are_as_wide_as_representation
     for cell in STUDIES["heads"].cells("lab"):
         config = cell.config
         kind = (config.method, config.backbone, config.heads, config.loss, config.target, config.image_size)
-        assert str(widths[kind]) == cell.factors["representation"]
+        assert f"D = {widths[kind]}" == cell.factors["representation"]
     assert len(widths) > 40
 
 

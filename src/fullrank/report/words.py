@@ -32,8 +32,12 @@ NAMES = {
     "stable_rank": "stable rank",
     "alpha": "alpha",
     "dead": "dead directions",
+    "rankme_centered": "RankMe (centred)",
+    "nesum": "NESum",
+    "alpha_req": "alpha-ReQ",
+    "forecast": "leave-one-out forecast",
 }
-SHARES = ("knn", "linear", "logistic")
+SHARES = ("knn", "linear", "logistic", "forecast")
 POINT = 0.01  # a fall of k-NN accuracy from its peak that is worth a word
 
 

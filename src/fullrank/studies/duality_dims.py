@@ -28,7 +28,7 @@ PUBLISHED_WIDE = Published(
     source="[Garrido23] Table S5, projector 8192-8192-d",
     protocol=_PROTOCOL,
     values={
-        (method, str(d)): (value, None)
+        (method, f"d = {d}"): (value, None)
         for method, row in {
             "VICReg": (65.01, 66.72, 68.06, 68.07, 68.13),
             "VICReg-exp": (65.24, 66.71, 67.86, 68.00, 67.93),
@@ -42,7 +42,7 @@ PUBLISHED_EQUAL = Published(
     source="[Garrido23] Table S5, projector d-d-d",
     protocol=_PROTOCOL,
     values={
-        (method, str(d)): (value, None)
+        (method, f"d = {d}"): (value, None)
         for method, row in {
             "VICReg": (61.36, 63.50, 65.35, 66.74, 68.13),
             "SimCLR": (63.42, 65.35, 66.36, 67.62, 68.68),
@@ -71,8 +71,12 @@ def _cell(scale: Scale, method: str, projector: str, d: int, batch: int | None =
     config = _lab(method, d, batch or LAB_BATCH) if scale == "lab" else _paper(method)
     hidden = DIMENSIONS[scale][-1] if projector == WIDE else d
     config = replace(config, heads=HeadsConfig(projector_hidden=hidden, projector_out=d, projector_layers=3))
-    factors = {"method": method, "projector": projector, "dimensions": str(d), "batch": str(config.batch_size)}
+    factors = {"method": method, "projector": projector, "dimensions": f"d = {d}", "batch": _images(config.batch_size)}
     return Cell(factors, config, PROBES[scale])
+
+
+def _images(batch: int) -> str:
+    return f"{batch} images"
 
 
 def _lab(method: str, d: int, batch: int) -> TrainConfig:
@@ -116,7 +120,7 @@ _SETTINGS: dict[Scale, str] = {
 
 def parts(results: Sequence[Result], scale: Scale) -> list[Part]:
     """Return Table S5 and the sweep of batches."""
-    own_batch = [str(LAB_BATCH)] if scale == "lab" else [str(batch) for batch in PAPER_BATCH.values()]
+    own_batch = [_images(batch) for batch in ((LAB_BATCH,) if scale == "lab" else PAPER_BATCH.values())]
     usual = where(results, batch=own_batch)
     wide, equal = where(usual, projector=WIDE), where(usual, projector=EQUAL)
     said: list[Part] = [
@@ -133,15 +137,15 @@ def parts(results: Sequence[Result], scale: Scale) -> list[Part]:
         against_number(
             usual,
             ACCURACY[scale],
-            of=lambda cell: float(cell.factors["dimensions"]),
-            label="width of the embedding",
+            of=lambda cell: float(cell.factors["dimensions"].removeprefix("d = ")),
+            label="width d of the embedding",
             logarithmic=True,
             colour="method",
             panel="projector",
         )
     )
     if scale == "lab":
-        batches = where(results, method=list(PAPER_BATCH), projector=WIDE, dimensions=str(DIMENSIONS[scale][-1]))
+        batches = where(results, method=list(PAPER_BATCH), projector=WIDE, dimensions=f"d = {DIMENSIONS[scale][-1]}")
         said += [pivot(batches, name, rows="method", columns="batch") for name in (ACCURACY[scale], "knn")]
     return said
 

@@ -13,13 +13,15 @@ from fullrank.measure.protocols import split
 from fullrank.measure.quality import SCORES
 from fullrank.measure.spectrum import Spectrum
 from fullrank.studies import decay, heads, orders, subsets
-from fullrank.studies.bases import ACCURACY, WIDE, where
+from fullrank.studies.bases import ACCURACY, WIDE
 from fullrank.studies.identity import run_name
 from fullrank.studies.parts import Part, Table, Words
 from fullrank.studies.study import Cell, Result, Scale, Study
 from fullrank.studies.views import against
 from fullrank.studies.views.scores import name as called
 from fullrank.studies.views.scores import unit
+from fullrank.studies.views.tables import MISSING
+from fullrank.text import capital
 
 RUNS_OF: dict[Scale, tuple[Study, ...]] = {
     "lab": (orders.STUDY, subsets.STUDY, decay.STUDY, heads.STUDY),
@@ -28,7 +30,6 @@ RUNS_OF: dict[Scale, tuple[Study, ...]] = {
 AS_PUBLISHED = (orders.STUDY.name, subsets.STUDY.name)
 """Whose runs [Li22] forecast: shares of the data and orders, of ResNet-18 and -34."""
 FEATURES = ("heldout_loss", "auc")
-_ABSENT = "–"
 
 
 def cells(scale: Scale) -> list[Cell]:
@@ -60,11 +61,10 @@ def parts(results: Sequence[Result], scale: Scale) -> list[Part]:
             + _left_out(left_out)
         ),
     ]
-    shown = where(results, study=[study.name for study in RUNS_OF[scale]])
     with_forecast = _forecast(runs, accuracy)
     if with_forecast:
         said.append(against(with_forecast, "forecast", accuracy, colour="study"))
-    said += [against(shown, name, accuracy, colour="study") for name in FEATURES]
+    said += [against(runs, name, accuracy, colour="study") for name in FEATURES]
     return [*said, _ranks(runs, accuracy)]
 
 
@@ -110,19 +110,19 @@ def _fits(pools: dict[str, Sequence[Result]], accuracy: str) -> Table:
     for pool, runs in pools.items():
         for features in (FEATURES, *((name,) for name in FEATURES)):
             row = [pool, " and ".join(map(called, features)), str(len(runs))]
-            coefficients = dict.fromkeys(FEATURES, _ABSENT)
+            coefficients = dict.fromkeys(FEATURES, MISSING)
             try:
                 fit = _fit(runs, accuracy, features)
             except FullrankError as error:
                 refused.append(f"{pool}, {row[1]}: {error}.")
-                rows.append([*row, _ABSENT, _ABSENT, *coefficients.values()])
+                rows.append([*row, MISSING, MISSING, *coefficients.values()])
                 continue
             for place, name in enumerate(features, start=1):
-                ends = f"{fit.lower[place]:.0f} to {fit.upper[place]:.0f}"
-                coefficients[name] = _signed(f"{fit.coefficients[place]:.0f} ({ends})")
-            rows.append([*row, f"{fit.r2:.2f}", _signed(f"{fit.leave_one_out_r2:.2f}"), *coefficients.values()])
+                ends = f"{_number(fit.lower[place], 0)} to {_number(fit.upper[place], 0)}"
+                coefficients[name] = f"{_number(fit.coefficients[place], 0)} ({ends})"
+            rows.append([*row, _number(fit.r2), _number(fit.leave_one_out_r2), *coefficients.values()])
     return Table(
-        f"{unit(accuracy).label} from held-out loss and AUC",
+        f"{capital(unit(accuracy).label)} from held-out loss and AUC",
         ["runs of", "fitted on", "runs", "R²", "leave-one-out R²", *(f"points per 1 of {called(f)}" for f in FEATURES)],
         rows,
         "Ordinary least squares; in brackets 95 % intervals, too narrow where runs are seeds of one setting. "
@@ -138,9 +138,11 @@ def _forecast(runs: Sequence[Result], accuracy: str) -> list[Result]:
         values = _fit(runs, accuracy, FEATURES).left_out.value
     except FullrankError:
         return []
-    protocol = {"unit": "%", "fitted to": "all other runs", "on": "held-out loss and AUC"}
+    protocol = {"fitted to": "all other runs", "on": "held-out loss and AUC"}
     return [
-        replace(each, evaluation=[*each.evaluation, {"name": "forecast", "value": float(v), "protocol": protocol}])
+        replace(
+            each, evaluation=[*each.evaluation, {"name": "forecast", "value": float(v) / 100, "protocol": protocol}]
+        )
         for each, v in zip(runs, values, strict=True)
     ]
 
@@ -159,14 +161,14 @@ def _ranks(runs: Sequence[Result], accuracy: str) -> Table:
         try:
             found = agreement(values, wanted, better=better)
         except FullrankError:
-            rows.append([called(name), better, *3 * [_ABSENT]])
+            rows.append([called(name), better, *3 * [MISSING]])
             continue
         cells = []
         for value, interval in ((found.kendall, found.kendall_interval), (found.spearman, found.spearman_interval)):
-            ends = "" if interval is None else f" ({interval[0]:.2f} to {interval[1]:.2f})"
-            cells.append(_signed(f"{value:.2f}{ends}"))
+            ends = "" if interval is None else f" ({_number(interval[0])} to {_number(interval[1])})"
+            cells.append(f"{_number(value)}{ends}")
         straight = np.corrcoef(values, wanted)[0, 1] ** 2
-        rows.append([called(name), better, *cells, f"{straight:.2f}"])
+        rows.append([called(name), better, *cells, _number(float(straight))])
     return Table(
         f"Label-free scores, and how they rank {len(runs)} runs by {called(accuracy)}",
         ["score", "better", "Kendall's tau", "Spearman's rho", "R² alone"],
@@ -178,8 +180,8 @@ def _ranks(runs: Sequence[Result], accuracy: str) -> Table:
     )
 
 
-def _signed(text: str) -> str:
-    return text.replace("-", "−")
+def _number(value: float, digits: int = 2) -> str:
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")  # no negative zero
 
 
 STUDY = Study(

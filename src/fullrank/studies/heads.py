@@ -30,7 +30,7 @@ def _cell(scale: Scale, width: int, hidden: int, out: int) -> Cell:
     base = simsiam(scale)
     channels = base.backbone.width * width / REPRESENTATION[scale][1]
     return Cell(
-        {"representation": str(width), "projector hidden": str(hidden), "embedding": str(out)},
+        {"representation": f"D = {width}", "projector hidden": str(hidden), "embedding": f"M = {out}"},
         replace(
             base,
             backbone=replace(base.backbone, width=channels),
@@ -43,8 +43,10 @@ def _cell(scale: Scale, width: int, hidden: int, out: int) -> Cell:
 def parts(results: Sequence[Result], scale: Scale) -> list[Part]:
     """Return tables of both widths, and of the embedding's."""
     _, usual, _ = EMBEDDING[scale]
-    grid = where(results, embedding=str(usual))
-    embeddings = where(results, representation=str(REPRESENTATION[scale][1]), projector_hidden=str(HIDDEN[scale][0]))
+    grid = where(results, embedding=f"M = {usual}")
+    embeddings = where(
+        results, representation=f"D = {REPRESENTATION[scale][1]}", projector_hidden=str(HIDDEN[scale][0])
+    )
     names = ("knn", "auc", "heldout_loss")
     return [
         Words(
@@ -57,8 +59,8 @@ def parts(results: Sequence[Result], scale: Scale) -> list[Part]:
             against_number(
                 grid,
                 name,
-                of=lambda cell: float(cell.factors["representation"]),
-                label="width of the representation",
+                of=lambda cell: 512 * cell.config.backbone.width,  # ResNet-18's
+                label="width D of the representation",
                 logarithmic=True,
                 colour="projector hidden",
             )

@@ -12,14 +12,14 @@ from fullrank.studies.study import Cell, Result, Scale, Study
 from fullrank.studies.views import pivot, spectra, through_training
 
 BLOCKS: dict[Scale, tuple[int, ...]] = {"lab": (6, 3), "paper": (12, 6, 3)}
-RATES = {"constant": True, "decayed": False}
+RATES = {"constant rate": True, "decayed rate": False}
 
 
 def cells(scale: Scale) -> list[Cell]:
     """Return every depth with the predictor's rate constant and decayed."""
     return [
         Cell(
-            {"blocks": str(blocks), "predictor rate": rate},
+            {"blocks": str(blocks), "predictor": rate},
             replace(base, optim=replace(base.optim, constant_predictor_lr=constant)),
             PROBES[scale],
         )
@@ -61,9 +61,9 @@ def parts(results: Sequence[Result], scale: Scale) -> list[Part]:
             "ones (appendix A.4). Their code puts all parameters into one group of AdamW, so its switch for a constant "
             "rate of the predictor did nothing: those runs had a decayed one."
         ),
-        *(pivot(results, name, rows="blocks", columns="predictor rate") for name in (ACCURACY[scale], "knn", "auc")),
-        *(through_training(results, name, colour="predictor rate", panel="blocks") for name in ("knn", "auc")),
-        spectra(results, colour="predictor rate", panel="blocks"),
+        *(pivot(results, name, rows="blocks", columns="predictor") for name in (ACCURACY[scale], "knn", "auc")),
+        *(through_training(results, name, colour="predictor", panel="blocks") for name in ("knn", "auc")),
+        spectra(results, colour="predictor", panel="blocks"),
     ]
 
 

@@ -18,7 +18,7 @@ from fullrank.studies.views.scores import (
     sentences,
     unit,
 )
-from fullrank.text import capital
+from fullrank.text import capital, listing
 
 MISSING = "–"
 UNTRAINED = "random weights"
@@ -106,7 +106,7 @@ def overview(results: Sequence[Result], scores: Sequence[str], *, rows: Sequence
     measured = final(results, *taken)
     lower, higher = ([name(score) for score in taken if better(results, score).startswith(way)] for way in _WAYS)
     return Table(
-        "Final scores",
+        f"Final scores by {listing(shown)}",
         [*shown, *(unit(score).label for score in taken)],
         cells,
         sentences(
