@@ -6,11 +6,13 @@ import torch
 from torch import nn
 
 from fullrank.config import MonitorConfig, OptimConfig
+from fullrank.data.order import SinglePass
 from fullrank.training import loop, setup
 from fullrank.training.checkpoint import find_checkpoint, read_checkpoint
 from fullrank.training.chunks import begin_chunk
 from fullrank.training.loop import resume, train
 from fullrank.training.optim import build_optimizer
+from fullrank.training.plan import describe_order
 from fullrank.training.runs import METRICS, read_run
 from tests.models.methods import building
 from tests.training.tiny import quiet, tiny
@@ -135,3 +137,19 @@ def test_runs_on_a_subset_can_be_measured_on_all_images(tmp_path):
     monitors = [run.of_kind("measure")[0] for run in (own, every)]
     assert monitors[0]["auc"] != monitors[1]["auc"]
     assert monitors[0]["heldout_loss"] == monitors[1]["heldout_loss"]
+
+
+def test_rounds_train_the_same_however_images_are_held(tmp_path):
+    for hold in ("memory", "chunks"):
+        train(tiny(order="single-pass", rounds=2, chunks=3, steps=12, hold=hold, out=tmp_path / hold), console=quiet())
+    held, by_chunks = (state(tmp_path / hold)["model"] for hold in ("memory", "chunks"))
+    for name, value in held.items():
+        assert torch.equal(value, by_chunks[name]), name
+
+
+def test_a_plan_tells_rounds():
+    once, twice = (SinglePass(400, 10, 400, 4, rounds=rounds) for rounds in (1, 2))
+    assert describe_order(once) == "single-pass: 4 chunks of 100 images, 100 steps each, 10.0 passes over a chunk"
+    assert describe_order(twice) == (
+        "single-pass: 4 chunks of 100 images, 50 steps each, 5.0 passes over a chunk, in each of 2 rounds"
+    )
