@@ -17,6 +17,7 @@ from fullrank.commands.export import Export
 from fullrank.commands.inspect import Inspect
 from fullrank.commands.rank import Rank
 from fullrank.commands.report import Report
+from fullrank.commands.study import StudyCommand
 from fullrank.commands.train import Train, base_config
 from fullrank.config import TrainConfig
 from fullrank.errors import FullrankError, OtherProcessError
@@ -105,6 +106,7 @@ def _parse(arguments: list[str]) -> Command:
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
         | Annotated[Rank, tyro.conf.subcommand("rank")]
         | Annotated[Export, tyro.conf.subcommand("export")]
+        | Annotated[StudyCommand, tyro.conf.subcommand("study")]
     )
     return tyro.cli(command, prog=PROGRAM, args=arguments, description=DESCRIPTION)
 

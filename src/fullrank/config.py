@@ -120,6 +120,8 @@ class OptimConfig:
     decay_all: bool = True
     """Decay all parameters, as SimSiam and [Li22] do, or leave out biases and norms. LARS always leaves them out, and
     does not scale their rate."""
+    decay_heads: Literal["all", "projector", "none"] = "all"
+    """Decay all that stands behind the backbone, as [Li22], the projector but not the predictor, or none of it."""
     warmup_steps: int = 0
     """Steps over which the learning rate rises linearly from 0, the predictor's too."""
     cosine_every: int = 1
@@ -143,6 +145,8 @@ class MonitorConfig:
     """Steps between measurements: spectrum, held-out loss, k-NN. The first is before training, the last after it."""
     images: int = 5000
     """Images for a measurement: so many training images (spectrum, k-NN bank) and held-out ones (loss, queries)."""
+    whole: bool = False
+    """Take them from all training images, as [Li22], where the run is trained on a subset; else from the subset."""
     knn_k: int = 20
     """Neighbours that vote in the k-NN monitor."""
     online_probe: bool = False
@@ -215,6 +219,13 @@ class TrainConfig:
     """Chunks of single-pass, cumulative and hybrid orders."""
     switch: float = 0.4
     """Share of the steps after which hybrid goes from single pass to multiple pass."""
+    rounds: int = 1
+    """How often single-pass goes through the chunks; its passes over a chunk are spread over so many visits."""
+    reset_momentum: bool = False
+    """Set the momentum of SGD or LARS to zero at each chunk's first step, and at hybrid's switch; [Li22] does not."""
+    reset_statistics: bool = False
+    """Forget batch norms' running means and variances there. Training normalises by its batches, so weights stay the
+    same; only what is measured soon after, before they are learnt again, differs."""
     views: Literal["simsiam", "byol", "mocov3", "cifar"] = "cifar"
     """Recipe of the random views: a paper's, or crops, flips and colours without blur (cifar)."""
     crop_min: float | None = None
@@ -252,6 +263,7 @@ class TrainConfig:
             "monitor.images": self.monitor.images,
             "monitor.knn_k": self.monitor.knn_k,
             "chunks": self.chunks,
+            "rounds": self.rounds,
         }
         if self.image_size is not None:
             positive["image_size"] = self.image_size
@@ -289,6 +301,14 @@ class TrainConfig:
             raise FullrankError(
                 f"hold=chunks is for order=single-pass, got order={self.order}: use hold=memory or stream"
             )
+        if self.rounds > 1 and self.order != "single-pass":
+            raise FullrankError(f"rounds={self.rounds} is for order=single-pass, got order={self.order}: leave it at 1")
+        if (self.reset_momentum or self.reset_statistics) and self.order == "multiple-pass":
+            name = "reset_momentum" if self.reset_momentum else "reset_statistics"
+            raise FullrankError(f"{name} is for orders in chunks, got order=multiple-pass: leave it out")
+        if self.reset_momentum and (self.optim.optimizer == "adamw" or not self.optim.momentum):
+            has = "optim.optimizer=adamw" if self.optim.optimizer == "adamw" else "optim.momentum=0"
+            raise FullrankError(f"reset_momentum is for SGD or LARS with momentum, got {has}: leave it out")
         if self.monitor.images < 2:
             raise FullrankError("monitor.images must be at least 2: a spectrum needs two images")
         if self.batch_size < 2:

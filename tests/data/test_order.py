@@ -102,6 +102,37 @@ def test_single_pass_visits_the_chunks_in_arrival_order_and_never_returns(args):
 
 
 @settings(max_examples=60, deadline=None)
+@given(arguments(), st.integers(1, 4))
+def test_rounds_visit_all_chunks_in_arrival_order_again_and_again(args, rounds):
+    size, batch, steps, chunks, seed = args
+    steps = max(steps, chunks * rounds)
+    order, arrived = SinglePass(size, batch, steps, chunks, seed=seed, rounds=rounds), arrival(args)
+    visits = chunks * rounds
+    for step in range(steps):
+        (visit,) = [v for v in range(visits) if v * steps // visits <= step < (v + 1) * steps // visits]
+        chunk = visit % chunks
+        assert order.chunk(step) == chunk
+        assert order.pool(step).tolist() == sorted(arrived[chunk * size // chunks : (chunk + 1) * size // chunks])
+        assert set(order[step].tolist()) <= set(order.pool(step).tolist())
+
+
+def test_rounds_spread_the_visits_of_an_image_and_shuffle_each_anew():
+    once, twice = (SinglePass(400, 10, 400, 4, seed=1, rounds=rounds) for rounds in (1, 2))
+    assert once == SinglePass(400, 10, 400, 4, seed=1)
+    for order in (once, twice):
+        assert set(Counter(torch.cat(list(order)).tolist()).values()) == {10}
+    assert [len(order.span(0)) for order in (once, twice)] == [100, 50]
+    assert twice.pool(0).tolist() == twice.pool(200).tolist()
+    assert twice[0].tolist() != twice[200].tolist()
+
+
+@pytest.mark.parametrize(("rounds", "message"), [(0, "at least 1, got 0"), (6, "without a step: use rounds <= 5")])
+def test_rounds_that_do_not_fit_are_refused(rounds, message):
+    with pytest.raises(FullrankError, match=message):
+        SinglePass(100, 10, 50, 10, rounds=rounds)
+
+
+@settings(max_examples=60, deadline=None)
 @given(arguments())
 def test_cumulative_draws_from_all_that_has_arrived(args):
     size, _, steps, chunks, _ = args

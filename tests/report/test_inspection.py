@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from test_page import Page
+from pages import Page
 
 from fullrank.errors import FullrankError
 from fullrank.inspection.inspect import inspect

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from test_page import Page
+from pages import Page
 from tests.ranking.ranked_runs import ranked_run, sweep
 from tests.report.run_folders import make_run
 

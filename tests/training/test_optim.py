@@ -4,7 +4,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fullrank.config import OptimConfig
+from fullrank.config import HeadsConfig, OptimConfig
+from fullrank.errors import FullrankError
 from fullrank.training import setup
 from fullrank.training.optim import build_optimizer, learning_rate, set_learning_rate
 from tests.training.tiny import tiny
@@ -118,6 +119,33 @@ def test_every_parameter_is_trained_once_and_decays_as_asked(decay_all):
     for group in optimizer.param_groups:
         for p in group["params"]:
             assert group["weight_decay"] == (0.1 if decay_all or p.ndim > 1 else 0.0)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "lars"])
+@pytest.mark.parametrize(
+    ("decay_heads", "decaying"),
+    [
+        ("all", {"backbone", "projector", "predictor"}),
+        ("projector", {"backbone", "projector"}),
+        ("none", {"backbone"}),
+    ],
+)
+def test_heads_may_be_left_out_of_the_decay(optimizer, decay_heads, decaying):
+    found = build_optimizer(METHOD, OptimConfig(optimizer=optimizer, decay_heads=decay_heads, weight_decay=0.1), 256)
+    decay = {id(p): group["weight_decay"] for group in found.param_groups for p in group["params"]}
+    assert len(decay) == len(list(METHOD.parameters()))
+    for name, p in METHOD.named_parameters():
+        spared = name.split(".")[0] not in decaying or (optimizer == "lars" and p.ndim == 1)
+        assert decay[id(p)] == (0.0 if spared else 0.1), name
+    constant = {id(p) for group in found.param_groups for p in group["params"] if group["constant_rate"]}
+    assert constant == {id(p) for p in METHOD.predictor.parameters()}
+
+
+def test_leaving_out_a_predictor_that_is_not_there_is_an_error():
+    config = tiny(image_size=16, method="vicreg", heads=HeadsConfig(), optim=OptimConfig(decay_heads="projector"))
+    with pytest.raises(FullrankError, match="leaves the predictor out, and method=vicreg has none: take all or none"):
+        setup.build_method(config)
+    setup.build_method(replace(config, optim=OptimConfig(decay_heads="none")))
 
 
 def test_sgd_is_torchs_with_the_configured_momentum():

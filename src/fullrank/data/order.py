@@ -16,7 +16,8 @@ Learning" (ECCV 2022, https://arxiv.org/abs/2209.15007), section 4, compared at 
 One permutation of the images, fixed by the seed, decides when each arrives; chunks are its consecutive pieces, and
 each chunk gets an equal share of the steps. Within a pool, images come in reshuffled passes. The remainder of a pass
 that does not fill a batch is dropped (a different one each pass), so no batch straddles two passes and no image
-appears twice in one. Nothing about the model is reset at a chunk boundary.
+appears twice in one. Nothing about the model is reset at a chunk boundary,
+unless a run asks for it (`TrainConfig.reset_momentum`, `reset_statistics`).
 """
 
 from __future__ import annotations
@@ -191,6 +192,10 @@ class SinglePass(_Chunked):
     """Show the images chunk by chunk, each chunk in as many reshuffled passes as its share of the steps holds.
 
     "Single pass" is over the chunks: an image is seen many times while its chunk lasts, and never after.
+
+    Attributes:
+        rounds: How often the chunks are gone through, each time in the same order and with an equal share of the steps.
+            The passes over a chunk are then spread over so many visits. [Li22]: 1 (their code has a switch for more).
     """
 
     size: int
@@ -198,16 +203,32 @@ class SinglePass(_Chunked):
     steps: int
     chunks: int = 100
     seed: int = 0
+    rounds: int = 1
     name: ClassVar[str] = "single-pass"
 
     def __post_init__(self) -> None:
         self._validate()
+        if not isinstance(self.rounds, Integral) or isinstance(self.rounds, bool) or self.rounds < 1:
+            raise FullrankError(f"rounds must be a whole number of at least 1, got {self.rounds!r}")
+        if self.steps < self.chunks * self.rounds:
+            raise FullrankError(
+                f"steps={self.steps} leaves some visits to a chunk, {self.chunks} in each of {self.rounds} rounds, "
+                f"without a step: use rounds <= {self.steps // self.chunks}"
+            )
 
     def slot(self, step: int) -> Slot:
-        """Return the slot of the step's chunk."""
-        chunk = self.chunk(step)
-        first, stop, lo, hi = self._bounds(chunk)
-        return Slot(first, stop, lo, hi, stream=1 + chunk, origin=first)
+        """Return the slot of the step's visit to its chunk."""
+        visit, visits = self._visit(step), self.chunks * self.rounds
+        _, _, lo, hi = self._bounds(visit % self.chunks)
+        first, stop = visit * self.steps // visits, (visit + 1) * self.steps // visits
+        return Slot(first, stop, lo, hi, stream=1 + visit, origin=first)
+
+    def chunk(self, step: int) -> int:
+        """Return the chunk of a step."""
+        return self._visit(step) % self.chunks
+
+    def _visit(self, step: int) -> int:
+        return ((step + 1) * self.chunks * self.rounds - 1) // self.steps
 
 
 @dataclass(frozen=True)

@@ -157,14 +157,17 @@ def _recorded(run: RunRecord, step: int, missing: list[str]) -> dict[str, Any]:
 
 
 def _protocol(run: RunRecord, name: str) -> dict[str, Any]:
-    """Return how the monitor takes a score, with the share of the training images that the run saw as its set."""
+    """Return how the monitor takes a score, with the share of the training images that it was taken on as its set."""
     own = name in (*ACCURACIES, "heldout_loss")
     protocol = dict(run.protocols.get(name) or {} if own else _spectral(run))
     share = run.config.get("subset")
     if name != "heldout_loss" and share is not None and share < 1:
-        return {**protocol, "subset": share}  # other seeds draw other images, of the same kind
+        if protocol.get("subset", share) < 1:  # runs of before did not say it
+            return {**protocol, "subset": share}  # other seeds draw other images, of the same kind
+        del protocol["subset"]  # measured on all images, as runs that were trained on them
     data = run.environment.get("data") or {}
-    parts = ("held_out",) if name == "heldout_loss" else ("train", "held_out") if name in ACCURACIES else ("train",)
+    train = "measured" if "measured" in data else "train"
+    parts = ("held_out",) if name == "heldout_loss" else (train, "held_out") if name in ACCURACIES else (train,)
     prints = [(data.get(part) or {}).get("fingerprint") for part in parts]
     if protocol and all(prints):
         protocol["fingerprint"] = " / ".join(map(str, prints))

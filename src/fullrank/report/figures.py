@@ -117,9 +117,9 @@ def explained_through_training(side: Side, beside: Sequence[Side], *, key: str) 
     )
     with style():
         figure, ax = _axes()
-        _all_equal(ax)
+        all_equal(ax)
         _through_training(figure, ax, side, beside, 100 * share, 100 * shown)
-        _explained_axes(ax)
+        explained_axes(ax)
         return inline_svg(figure, key, label)
 
 
@@ -158,12 +158,12 @@ def explained(shown: Sequence[tuple[Look, Spectrum]], *, key: str, beside: Seque
     areas = [f"{look.label}: {spectrum.auc:.3f}." for look, spectrum in shown]
     with style():
         figure, ax = _axes()
-        _all_equal(ax)
+        all_equal(ax)
         for look, spectrum in shown:
             ax.plot(*_cumulative(spectrum), **_line(look, spectrum.dim, len(shown)))
         for look, spectrum in beside:
             ax.plot(*_cumulative(spectrum), **_thin_line(look))
-        _explained_axes(ax)
+        explained_axes(ax)
         return inline_svg(figure, key, f"Cumulative explained variance. The area under each line: {' '.join(areas)}")
 
 
@@ -194,12 +194,14 @@ def _line(look: Look, points: int, lines: int) -> dict[str, Any]:
     }
 
 
-def _all_equal(ax: Axes) -> None:
+def all_equal(ax: Axes) -> None:
+    """Draw the cumulative explained variance of equal singular values."""
     ax.plot([0, 100], [0, 100], **REFERENCE)
     ax.annotate("all equal", (72, 72), (4, -4), textcoords="offset points", va="top").set(fontsize=9, color="#444444")
 
 
-def _explained_axes(ax: Axes) -> None:
+def explained_axes(ax: Axes) -> None:
+    """Set the axes of cumulative explained variances, in per cent."""
     ax.set_xlim(0, 100)
     ax.set_ylim(0, 102)
     ax.set_xlabel("share of the directions, largest first (%)")
@@ -215,7 +217,7 @@ def _through_training(
     figure: Figure, ax: Axes, side: Side, beside: Sequence[Side], x: np.ndarray, lines: np.ndarray
 ) -> None:
     """Draw one line a measured step, early ones light, late ones dark, on a scale common to all runs."""
-    colours, norm = _late_is_dark(), Normalize(0, max(1, *(other.planned for other in beside)))
+    colours, norm = late_is_dark(), Normalize(0, max(1, *(other.planned for other in beside)))
     points = np.unique(np.linspace(0, len(x) - 1, DIRECTIONS).round().astype(int))
     for row in np.unique(np.linspace(0, len(lines) - 1, MEASUREMENTS).round().astype(int)):
         step = int(side.run.spectrum_steps[row])
@@ -223,14 +225,14 @@ def _through_training(
         if step == 0:
             look = {"color": "#D55E00", "linewidth": 1.3, "linestyle": "--", "zorder": 3}
         ax.plot(x[points], lines[row][points], **look)
-    bar = figure.colorbar(ScalarMappable(norm, colours), ax=ax, aspect=28, pad=0.02, format=FuncFormatter(_short))
+    bar = figure.colorbar(ScalarMappable(norm, colours), ax=ax, aspect=28, pad=0.02, format=FuncFormatter(short))
     bar.set_label("gradient step")
     bar.locator = MaxNLocator(4, integer=True)
     bar.outline.set_visible(False)
     bar.update_ticks()
 
 
-def _late_is_dark() -> Colormap:
+def late_is_dark() -> Colormap:
     """Viridis reversed, without the yellow that white swallows; few colours keep the scale's SVG small."""
     return ListedColormap(matplotlib.colormaps["viridis_r"](np.linspace(0.12, 1.0, 32)))
 
@@ -239,7 +241,7 @@ def _step_axis(ax: Axes, sides: Sequence[Side]) -> None:
     last = max(1, *(max(side.planned, side.reached) for side in sides))
     ax.set_xlim(-0.015 * last, 1.015 * last)
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    ax.xaxis.set_major_formatter(FuncFormatter(_short))
+    ax.xaxis.set_major_formatter(FuncFormatter(short))
     ax.set_xlabel("gradient step")
     switches: dict[int, list[str]] = {}
     for side in sides:
@@ -249,10 +251,10 @@ def _step_axis(ax: Axes, sides: Sequence[Side]) -> None:
         ax.axvline(step, color=colours[0] if len(colours) == 1 else "#666666", linewidth=0.8, alpha=0.8)
 
 
-def _short(step: float, _: Any = None) -> str:
+def short(step: float, _: Any = None) -> str:
     """Write a step so that 500,400 of them fit under an axis.
 
-    >>> _short(1500), _short(50000), _short(1.5e6)
+    >>> short(1500), short(50000), short(1.5e6)
     ('1500', '50k', '1.5M')
     """
     if abs(step) >= 1e6:

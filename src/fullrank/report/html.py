@@ -63,9 +63,10 @@ Non-Contrastive Siamese Representation Learning</cite>, ECCV 2022, arXiv 2209.15
 """
 
 
-def figure(svg: str, caption: str) -> str:
-    """A figure with its caption, both HTML; empty without a figure."""
-    return f"<figure>\n{svg}\n<figcaption>{caption}</figcaption>\n</figure>\n" if svg else ""
+def figure(svg: str, caption: str, *, wide: bool = False) -> str:
+    """A figure with its caption, both HTML; empty without a figure; a wide one takes a grid's whole row."""
+    look = ' class="wide"' if wide else ""
+    return f"<figure{look}>\n{svg}\n<figcaption>{caption}</figcaption>\n</figure>\n" if svg else ""
 
 
 def legend(shown: Sequence[Look]) -> str:
@@ -88,9 +89,22 @@ def named(one: Look, shown: Sequence[Look]) -> str:
 def table(shown: Sequence[Look], rows: Sequence[str], label: str) -> str:
     """A table of `row`s with a column for each of `shown`; `label` names it for those who cannot see it."""
     head = "".join(f'<th scope="col">{named(one, shown)}</th>' for one in shown) if len(shown) > 1 else ""
-    head = f"<thead><tr><td></td>{head}</tr></thead>\n" if head else ""
+    return grid(f"<td></td>{head}" if head else "", rows, label)
+
+
+def grid(head: str, rows: Sequence[str], label: str, *, look: str = "") -> str:
+    """A table that scrolls where it is too wide.
+
+    Args:
+        head: The cells of its first row, as HTML; no such row where it is empty.
+        rows: The others, each a `<tr>`.
+        label: What it is, for those who cannot see it; plain text.
+        look: A class of the style sheet.
+    """
+    head = f"<thead><tr>{head}</tr></thead>\n" if head else ""
+    kind = f' class="{look}"' if look else ""
     return (
-        f'<div class="scroll" role="region" aria-label="{escape(label)}" tabindex="0"><table>\n{head}'
+        f'<div class="scroll" role="region" aria-label="{escape(label)}" tabindex="0"><table{kind}>\n{head}'
         f"<tbody>\n{''.join(rows)}</tbody></table></div>"
     )
 

@@ -13,7 +13,7 @@ from fullrank.errors import FullrankError
 from fullrank.report import figures
 from fullrank.report.html import document, figure, legend, named, row, scalar, table
 from fullrank.report.side import Score, Side, flatten, sides
-from fullrank.report.words import NAMES, comparison, number, verdict
+from fullrank.report.words import NAMES, comparison, duration, number, verdict
 from fullrank.text import capital
 from fullrank.training.runs import RunRecord, read_run, write_text
 
@@ -99,7 +99,7 @@ def _summary(shown: Sequence[Side]) -> str:
         cells = [_value(name, side, score) for side, score in zip(shown, scores, strict=True)]
         rows.append(row(NAMES.get(name, name), cells, hint))
     seconds = [(side.run.summary or {}).get("seconds") for side in shown]
-    rows.append(row("time", [_duration(each) if each is not None else "–" for each in seconds]))
+    rows.append(row("time", [duration(each) if each is not None else "–" for each in seconds]))
     rows.append(row("images per second", [_throughput(side) for side in shown], "median"))
     rows.append(row("images skipped", [str(len(side.skipped)) for side in shown], "could not be read"))
     return (
@@ -320,19 +320,6 @@ def _progress(side: Side) -> str:
     if side.finished:
         return f"{side.reached:,}"
     return f"{side.reached:,} of {side.planned:,}, unfinished"
-
-
-def _duration(seconds: float) -> str:
-    """Write a duration with two units at most.
-
-    >>> _duration(61.2), _duration(7261), _duration(8.25)
-    ('1 min 1 s', '2 h 1 min', '8.2 s')
-    """
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
 def _throughput(side: Side) -> str:

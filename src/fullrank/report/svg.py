@@ -69,3 +69,18 @@ def inline_svg(figure: Figure, key: str, label: str) -> str:
     body = re.sub(r"url\(#([^)]+)\)", rf"url(#{key}-\1)", body)
     body = re.sub(r"\n\s*", "\n", body)
     return f'<svg viewBox="{box[0][9:-1]}" role="img" aria-label="{escape(label)}">{body.strip()}'
+
+
+def svg_file(figure: Figure, key: str, label: str) -> str:
+    """Render a figure as an SVG file that stands alone, the same bytes each time; arguments as of `inline_svg`."""
+    width, height = 72 * figure.get_size_inches()
+    drawn = inline_svg(figure, key, label)
+    namespaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    head = f'<svg {namespaces} width="{width:g}" height="{height:g}" '
+    return drawn.replace("<svg ", head, 1).replace(">", f">\n<style>{FILE_STYLE}</style>", 1) + "\n"
+
+
+FILE_STYLE = (
+    "* { stroke-linejoin: round; stroke-linecap: butt } "
+    'text { font-family: system-ui, "Segoe UI", "Helvetica Neue", Arial, sans-serif !important }'
+)

@@ -27,14 +27,19 @@ NAMES = {
     "linear": "linear probe accuracy",
     "online_probe": "online probe accuracy",
     "online_probe_train": "online probe on training views",
+    "logistic": "logistic regression accuracy",
     "auc": "AUC",
     "rankme": "RankMe (centred)",
     "participation_ratio": "participation ratio",
     "stable_rank": "stable rank",
     "alpha": "alpha",
     "dead": "dead directions",
+    "rankme_centered": "RankMe (centred)",
+    "nesum": "NESum",
+    "alpha_req": "alpha-ReQ",
+    "forecast": "leave-one-out forecast",
 }
-SHARES = ("knn", "linear", "online_probe", "online_probe_train")
+SHARES = ("knn", "logistic", "linear", "online_probe", "online_probe_train", "forecast")
 POINT = 0.01  # a fall of k-NN accuracy from its peak that is worth a word
 
 
@@ -50,6 +55,19 @@ def number(name: str, value: float) -> str:
         return f"{value:,.0f}"
     digits = 3 if name in ("auc", "train_loss", "heldout_loss") else 1 if abs(value) >= 10 else 2
     return f"{value:.{digits}f}".replace("-", "−")
+
+
+def duration(seconds: float) -> str:
+    """Write a duration with two units at most.
+
+    >>> duration(61.2), duration(7261), duration(8.25)
+    ('1 min 1 s', '2 h 1 min', '8.2 s')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
 def verdict(side: Side) -> tuple[str, str]:

@@ -31,6 +31,7 @@ from fullrank.models.batchnorm import synchronise
 from fullrank.models.methods import Method
 from fullrank.training import setup
 from fullrank.training.checkpoint import list_checkpoints, read_checkpoint, save_checkpoint
+from fullrank.training.chunks import begin_chunk
 from fullrank.training.distributed import World, processes
 from fullrank.training.machine import environment
 from fullrank.training.measuring import Measurer, training_protocol
@@ -195,6 +196,11 @@ def _facts(data: setup.Data) -> dict[str, Any]:
         "train": {"count": len(data.train), "fingerprint": data.fingerprint, "skipped": len(data.skipped)},
         "held_out": data.held_out
         and {"count": len(data.held_out), "fingerprint": data.held_out.fingerprint(), "skipped": 0},
+        **(
+            {}
+            if data.measured is data.train
+            else {"measured": {"count": len(data.measured), "fingerprint": data.measured.fingerprint(), "skipped": 0}}
+        ),
     }
 
 
@@ -293,6 +299,7 @@ def _run(parts: Parts, folder: RunFolder, state: dict[str, Any] | None, console:
         for batch in world.each(loader(step)):
             # dropout and stochastic depth, where a backbone has them, are a function of the step too
             torch.manual_seed(int(random_bits(config.seed, Purpose.MODEL, step, world.rank, 1)[0] >> 1))
+            begin_chunk(config, loader.order, step, method, optimizer)
             lr = set_learning_rate(optimizer, step, config.steps, config.optim, config.batch_size)
             with torch.autocast(device.type, torch.bfloat16, enabled=config.machine.precision == "bf16"):
                 output = compute(

@@ -49,9 +49,9 @@ class Measurer:
         self._dtype = float32_on(device)
         size = config.image_size
         self.skipped: set[str] = set()
-        chosen = spread(_labelled(data.train), config.monitor.images)
-        self.train, chosen = load_for_eval(data.train, chosen, size, self._skip)
-        self.train_labels = None if data.train.labels is None else data.train.labels[chosen]
+        chosen = spread(_labelled(data.measured), config.monitor.images)
+        self.train, chosen = load_for_eval(data.measured, chosen, size, self._skip)
+        self.train_labels = None if data.measured.labels is None else data.measured.labels[chosen]
         self.pairs: tuple[Tensor, Tensor] | None = None
         self.queries: Tensor | None = None
         self.query_labels: Tensor | None = None
@@ -100,12 +100,15 @@ class Measurer:
             "branch": "online",
             "dtype": self._dtype,
         }
+        # a share of the training images, not of the held-out ones
+        share = {"subset": 1.0 if config.monitor.whole else config.subset} if config.subset < 1 else {}
         protocols: dict[str, dict[str, Any]] = {
             "spectrum": {
                 **common,
                 "images": config.images,
                 "split": "train",
                 "n": len(self.train),
+                **share,
                 "center": True,
                 "normalize": False,
             }
@@ -143,7 +146,7 @@ class Measurer:
             protocols["knn"] = {
                 **common,  # in the words of `fullrank evaluate`, so that scores of one protocol can be told
                 "labels": labels,
-                **({"subset": config.subset} if config.subset < 1 else {}),
+                **share,
                 "bank": int((self.train_labels >= 0).sum()),
                 "queries": asked,
                 **knn_protocol(config.monitor.knn_k),

@@ -44,20 +44,24 @@ def parameter_groups(method: Method, config: OptimConfig) -> list[dict]:
         constant = {p for module in method.constant_rate_modules() for p in module.parameters()}
     some_do_not_decay = not config.decay_all or config.optimizer == "lars"
     bias_scale = 1.0 if config.bias_lr is None else config.bias_lr / config.base_lr
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for p in method.parameters():
+    groups: dict[tuple[bool, bool, bool], list[nn.Parameter]] = {}
+    for name, p in method.named_parameters():
+        part = name.partition(".")[0]
+        spared = part != "backbone" and (
+            config.decay_heads == "none" or (config.decay_heads == "projector" and part == "predictor")
+        )
         # biases and the affine parameters of norms have one axis
         is_bias = p.ndim <= 1 and (some_do_not_decay or config.bias_lr is not None)
         if p.requires_grad:
-            groups.setdefault((p in constant, is_bias), []).append(p)
+            groups.setdefault((p in constant, is_bias, spared), []).append(p)
     return [
         {
-            "params": groups[is_constant, is_bias],
-            "weight_decay": 0.0 if is_bias and some_do_not_decay else config.weight_decay,
+            "params": groups[is_constant, is_bias, spared],
+            "weight_decay": 0.0 if spared or (is_bias and some_do_not_decay) else config.weight_decay,
             "constant_rate": is_constant,
             "rate_scale": bias_scale if is_bias else 1.0,
         }
-        for is_constant, is_bias in sorted(groups)
+        for is_constant, is_bias, spared in sorted(groups)
     ]
 
 

@@ -65,10 +65,12 @@ def describe_order(order: Order) -> str:
     if isinstance(order, MultiplePass):
         return f"{order.name}: {order.size:,} images in {passes:.1f} passes of {order.size // order.batch_size} steps"
     chunks: int = getattr(order, "chunks")  # noqa: B009 - every other order has chunks
-    size, steps = order.size // chunks, order.steps // chunks
+    rounds: int = getattr(order, "rounds", 1)
+    size, steps = order.size // chunks, order.steps // (chunks * rounds)
     text = (
         f"{order.name}: {chunks} chunks of {size:,} images, {steps:,} steps each, "
         f"{steps / (size // order.batch_size):.1f} passes over a chunk"
+        + (f", in each of {rounds} rounds" if rounds > 1 else "")
     )
     switch: int | None = getattr(order, "switch_step", None)
     return text if switch is None else f"{text}; multiple passes over all from step {switch:,}"

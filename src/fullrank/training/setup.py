@@ -34,12 +34,14 @@ class Data:
 
     Attributes:
         train: What the order indexes, the subset already taken, unreadable images left out where they are known.
+        measured: The training images that are measured on: these, or all that the subset was taken from.
         held_out: Held-out images, or None.
         skipped: The names of the images left out.
         fingerprint: Of the training images as they were found, before anything was left out.
     """
 
     train: Images
+    measured: Images
     held_out: Images | None
     skipped: list[str]
     fingerprint: str
@@ -52,9 +54,9 @@ def open_data(config: TrainConfig, world: World = ALONE) -> tuple[TrainConfig, D
         The configuration with `image_size` and `hold` resolved, and the images.
     """
     with world.together(), world.first_on_machine():
-        found = open_images(config.images, split="train", root=config.data_dir)
+        found = whole = open_images(config.images, split="train", root=config.data_dir)
         if config.subset < 1:
-            found = found.select(subset(len(found), config.subset, config.seed))
+            found = whole.select(subset(len(whole), config.subset, config.seed))
         fingerprint = found.fingerprint()
         held_out = None
         if config.eval_images is not None or config.images in NAMES:
@@ -76,7 +78,8 @@ def open_data(config: TrainConfig, world: World = ALONE) -> tuple[TrainConfig, D
                 config = replace(config, hold="stream")  # the few that were looked at had one size, and not all have
         if held_out is not None:
             held_out.labels = match_labels(held_out, found)
-    return config, Data(found, held_out, skipped, fingerprint)
+    measured = whole if config.subset < 1 and config.monitor.whole else found
+    return config, Data(found, measured, held_out, skipped, fingerprint)
 
 
 def _resolve_images(config: TrainConfig, images: Images, sharers: int) -> TrainConfig:
@@ -128,6 +131,8 @@ def build_order(config: TrainConfig, size: int) -> Order:
     arguments: dict[str, int | float] = {}
     if config.order != "multiple-pass":
         arguments["chunks"] = config.chunks
+    if config.order == "single-pass":
+        arguments["rounds"] = config.rounds
     if config.order == "hybrid":
         arguments["switch"] = config.switch
     return ORDERS[config.order](size, config.batch_size, config.steps, seed=config.seed, **arguments)  # type: ignore[call-arg]
@@ -141,6 +146,11 @@ def build_method(config: TrainConfig) -> Method:
             configuration sets, or lacks its teacher.
     """
     chosen = METHODS[config.method]
+    if config.optim.decay_heads == "projector" and not chosen.has_predictor:
+        raise FullrankError(
+            f"optim.decay_heads=projector leaves the predictor out, and method={config.method} has none: "
+            "take all or none"
+        )
     # the generator's state is put back: building a model inside someone's program changes nothing there
     with torch.random.fork_rng(devices=[]):
         teacher = open_teacher(config) if issubclass(chosen, Distillation) else None

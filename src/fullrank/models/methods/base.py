@@ -45,6 +45,7 @@ class Method(nn.Module, ABC):
 
     Attributes:
         criterion: The loss, a function of embeddings; its keyword-only arguments are the coefficients that may be set.
+        has_predictor: Whether a `predictor` follows the projector.
         across_images: Whether the loss of an image depends on the others of its batch. Such a loss sees the embeddings
             of all processes in training, so that many processes compute what one does.
         heads_config: The heads' settings, those left out filled in with the method's own.
@@ -56,6 +57,7 @@ class Method(nn.Module, ABC):
     """
 
     criterion: ClassVar[Callable[..., Tensor]]
+    has_predictor: ClassVar[bool] = False
     across_images: ClassVar[bool] = False
 
     def __init__(self, backbone: nn.Module, config: TrainConfig) -> None:

@@ -30,6 +30,7 @@ class SimSiam(Method):
     """
 
     criterion = staticmethod(losses.simsiam)
+    has_predictor = True
 
     def __init__(self, backbone: nn.Module, config: TrainConfig) -> None:
         super().__init__(backbone, config)
@@ -121,6 +122,7 @@ class BYOL(Method):
     """
 
     criterion: ClassVar[Callable[..., Tensor]] = staticmethod(losses.byol)
+    has_predictor = True
     last_of_projector: ClassVar[heads.Last] = "linear"
     own_momentum: ClassVar[float] = 0.996
 

@@ -1,0 +1,211 @@
+"""`fullrank study list | run | show`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from fullrank.errors import FullrankError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from fullrank.studies.launchers import Launcher
+    from fullrank.studies.run import Place
+
+
+@dataclass(frozen=True)
+class ListStudies:
+    """Name the studies, and how many of their runs are finished."""
+
+    scale: Literal["lab", "paper"] = "lab"
+    """Which runs to count."""
+    seeds: int = 3
+    """Seeds of each setting."""
+    results: Path = Path("results")
+    """The folder of results."""
+
+    def run(self) -> int:
+        """Print a table."""
+        from rich.console import Console
+        from rich.table import Table
+
+        from fullrank.studies.registry import STUDIES
+        from fullrank.studies.run import Place, missing
+
+        table = Table("study", "from", "question", "runs", "finished")
+        for study in STUDIES.values():
+            runs, waiting = missing(study, self.scale, range(self.seeds), Place(results=self.results))
+            own = ["–", "–"] if not runs else [str(len(runs)), str(len(runs) - len(waiting))]
+            table.add_row(study.name, study.source, study.question, *own)
+        Console().print(table, markup=False)
+        return 0
+
+
+@dataclass(frozen=True)
+class Slurm:
+    """What each job asks of a Slurm cluster."""
+
+    partition: str | None = None
+    """The partition."""
+    gpus: int = 1
+    """GPUs of a job; as many processes train its run."""
+    cpus: int = 10
+    """CPUs of a job, for each GPU."""
+    hours: float = 48.0
+    """Time limit. A job that meets it is made again by the same command, and goes on from its last checkpoint."""
+    memory_gb: int = 60
+    """Memory of a job, for each GPU."""
+
+
+@dataclass(frozen=True)
+class RunStudy:
+    """Make the runs of a study that are not finished; give the same command again after an interruption."""
+
+    name: tyro.conf.Positional[str]
+    """A study; `fullrank study list` names them."""
+    scale: Literal["lab", "paper"] = "lab"
+    """Minutes a run on a CPU core, or the paper's own settings."""
+    seeds: int = 3
+    """Seeds of each setting, from 0."""
+    jobs: int = 1
+    """Runs at a time."""
+    launcher: Literal["local", "slurm"] = "local"
+    """On this machine, or through submitit on a Slurm cluster (needs the extra `slurm`)."""
+    images: str | None = None
+    """Where the study's training images are on this machine: a folder or .parquet, in place of the name it gives."""
+    eval_images: str | None = None
+    """Where its held-out images are."""
+    threads: int | None = None
+    """CPU threads of a run; 1 where several run at a time on this machine, when left out."""
+    processes: int = 1
+    """Processes that train one run on this machine, by torchrun: as many as it has GPUs."""
+    work: Path = Path("runs/studies")
+    """Folder of the runs, with their checkpoints."""
+    results: Path = Path("results")
+    """Folder of the results: small files, that can be committed."""
+    dry_run: bool = False
+    """Print the runs, their steps, and an estimate of hours from a few timed steps; train nothing."""
+    slurm: Slurm = field(default_factory=Slurm)
+
+    def run(self) -> int:
+        """Run the study, and write its page."""
+        from rich.console import Console
+
+        from fullrank.studies.registry import find
+        from fullrank.studies.run import run_study
+
+        self._check()
+        study, console = find(self.name), Console()
+        if self.dry_run:
+            return self._plan(console)
+        try:
+            failed = run_study(study, self.scale, range(self.seeds), self._place(), self._launcher(), console)
+        except KeyboardInterrupt:
+            console.print("stopped, and saved; give the same command again to go on", highlight=False)
+            return 130
+        return 1 if failed else ShowStudy(self.name, self.scale, self.seeds, self.results).run()
+
+    def _check(self) -> None:
+        for flag, value in (("seeds", self.seeds), ("jobs", self.jobs), ("processes", self.processes)):
+            if value < 1:
+                raise FullrankError(f"--{flag} must be at least 1, got {value}")
+
+    def _place(self) -> Place:
+        from fullrank.studies.run import Place
+
+        threads = self.threads or (1 if self.jobs > 1 and self.launcher == "local" else None)
+        processes = self.slurm.gpus if self.launcher == "slurm" else self.processes
+        return Place(self.images, self.eval_images, self.work, self.results, threads, processes)
+
+    def _launcher(self) -> Launcher:
+        from fullrank.studies.launchers import Local, Submitit
+
+        if self.launcher == "local":
+            return Local(self.jobs)
+        asked = self.slurm
+        parameters = {
+            "name": f"fullrank-{self.name}",
+            "timeout_min": int(60 * asked.hours),
+            "gpus_per_node": asked.gpus,
+            "cpus_per_task": asked.cpus * max(1, asked.gpus),
+            "mem_gb": asked.memory_gb * max(1, asked.gpus),
+            **({"slurm_partition": asked.partition} if asked.partition else {}),
+        }
+        return Submitit("slurm", self.work / "submitit", self.jobs, parameters)
+
+    def _plan(self, console: Console) -> int:
+        from rich.table import Table
+
+        from fullrank.studies.estimate import hours
+        from fullrank.studies.registry import find
+        from fullrank.studies.run import missing
+
+        runs, waiting = missing(find(self.name), self.scale, range(self.seeds), self._place())
+        expected = hours(waiting, self._place().threads)
+        table = Table("run", "setting", "seed", "steps", "hours")
+        for run in runs:
+            words = ", ".join(run.cell.factors.values())
+            left = f"{expected[run.name]:.2f}" if run.name in expected else "finished"
+            table.add_row(run.name, words, str(run.seed), f"{run.config.steps:,}", left)
+        console.print(table, markup=False)
+        total = sum(expected.values())
+        console.print(
+            f"{len(waiting)} of {len(runs)} runs to make: about {total:.1f} hours of training, {total / self.jobs:.1f} "
+            f"with {self.jobs} at a time, from a few steps of each kind timed on this machine with random views. "
+            "Decoding, measurements and evaluations come on top",
+            highlight=False,
+        )
+        return 0
+
+
+@dataclass(frozen=True)
+class ShowStudy:
+    """Write a study's page and tables from its results: ours beside the published."""
+
+    name: tyro.conf.Positional[str]
+    """A study; `fullrank study list` names them."""
+    scale: Literal["lab", "paper"] = "lab"
+    """Which of its runs."""
+    seeds: int = 3
+    """Seeds of each setting."""
+    results: Path = Path("results")
+    """Folder of the results."""
+    out: Path | None = None
+    """Folder to write NAME-SCALE.html and .md to; the results' own when left out."""
+    figures: Path | None = None
+    """Folder to write each figure to as well, as NAME-SCALE-FIGURE.svg, which the .md then shows."""
+
+    def run(self) -> int:
+        """Print the tables and write the page."""
+        from fullrank.studies.registry import find
+        from fullrank.studies.run import Place, missing
+        from fullrank.studies.show import write
+        from fullrank.studies.store import Store
+
+        study = find(self.name)
+        runs, _ = missing(study, self.scale, range(self.seeds), Place(results=self.results))
+        results = Store(self.results, self.scale).results(runs)
+        page = write(study, self.scale, results, runs, self.out or self.results, figures=self.figures)
+        print(page.with_suffix(".md").read_text("utf-8"))
+        print(f"page: {page}")
+        return 0
+
+
+@dataclass(frozen=True)
+class StudyCommand:
+    """Run the papers' tables and figures, and questions of ours, at laptop scale or at the papers'."""
+
+    action: Annotated[
+        Annotated[ListStudies, tyro.conf.subcommand("list")]
+        | Annotated[RunStudy, tyro.conf.subcommand("run")]
+        | Annotated[ShowStudy, tyro.conf.subcommand("show")],
+        tyro.conf.arg(name=""),
+    ]
+
+    def run(self) -> int:
+        """Do what was asked."""
+        return self.action.run()

@@ -1,0 +1,121 @@
+"""What the runs of all studies have in common, at either scale.
+
+`paper` holds the published settings of [Li22] (`training/presets/imagenet.py`). `lab` keeps what carries the phenomenon
+when the paper is scaled down to minutes on a CPU core: the clock of weight decay (the sum over steps of rate x decay;
+1.25 in the paper), the passes over an image (100), and images per parameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from fullrank.config import BackboneConfig, MonitorConfig, TrainConfig
+from fullrank.studies.study import Result, Results, Scale
+from fullrank.studies.views.groups import settings
+from fullrank.training.presets import LAB, preset
+
+ORDERS = ("multiple-pass", "cumulative", "single-pass", "hybrid")
+MULTIPLE = ORDERS[0]
+SMALL, DEEPER, WIDE = "ResNet-18", "ResNet-34", "ResNet-50"
+ENCODERS: dict[str, tuple[str, int]] = {
+    SMALL: ("resnet18", 512),
+    DEEPER: ("resnet34", 512),
+    WIDE: ("resnet50", 2048),
+    "Bottleneck-26": ("bottleneck26", 2048),
+    "Bottleneck-26 x2": ("bottleneck26x2", 2048),
+    "Basic-50": ("basic50", 512),
+}
+"""[Li22] Table 1: the backbone and the width D of its representation."""
+LAB_WIDTH = 0.25
+"""Of all encoders at lab scale: 16 channels at first instead of 64."""
+ACCURACY: dict[Scale, str] = {"lab": "logistic", "paper": "linear"}
+"""The linear evaluation: quick at lab scale, and [Li22]'s own at the paper's."""
+PROBES: dict[Scale, tuple[str, ...]] = {scale: ("knn", name) for scale, name in ACCURACY.items()}
+
+
+def simsiam(scale: Scale, encoder: str = SMALL) -> TrainConfig:
+    """Return [Li22]'s SimSiam with multiple passes; the other settings of its studies are changes of it.
+
+    The projector's hidden width is the representation's, as in the paper, so that both grow with the encoder.
+    """
+    name, width = ENCODERS[encoder]
+    if scale == "paper":
+        config = published("simsiam-resnet18-imagenet")
+        backbone = replace(config.backbone, name=name)
+    else:
+        width = int(LAB_WIDTH * width)
+        config = replace(
+            preset("simsiam-lab"),
+            monitor=MonitorConfig(log_every=100, measure_every=1000, images=10_000, whole=True),
+            checkpoint_every=2000,
+            keep_checkpoints=1,
+        )
+        backbone = BackboneConfig(name=name, width=LAB_WIDTH, stem="cifar-stride2")
+    return replace(config, backbone=backbone, heads=replace(config.heads, projector_hidden=width))
+
+
+def published(name: str) -> TrainConfig:
+    """Return a preset as the studies run it: measured on all training images, those of a subset's runs too."""
+    config = preset(name)
+    return replace(config, monitor=replace(config.monitor, whole=True))
+
+
+def other(method: str, encoder: str = SMALL) -> TrainConfig:
+    """Return another method at lab scale: its own recipe's heads, loss, target and rate, and SimSiam's all else.
+
+    So it sees the same images as often, and its clock of weight decay differs from SimSiam's by its rate only.
+    """
+    recipe, config = preset(LAB[method]), simsiam("lab", encoder)
+    return replace(
+        config,
+        method=recipe.method,
+        heads=recipe.heads,
+        loss=recipe.loss,
+        target=recipe.target,
+        optim=replace(config.optim, base_lr=recipe.optim.base_lr),
+    )
+
+
+def with_order(config: TrainConfig, order: str) -> TrainConfig:
+    """Return the same run with another order."""
+    return replace(config, order=order)  # type: ignore[arg-type]
+
+
+def percent(share: float) -> str:
+    """Write a share.
+
+    >>> percent(0.05)
+    '5 %'
+    """
+    return f"{100 * share:g} %"
+
+
+def clock(config: TrainConfig) -> float:
+    """Return the clock of weight decay: the sum over steps of rate x decay, of what is not decayed by itself.
+
+    The mean of a cosine that falls to 0, and of a linear warm-up, is half its peak.
+
+    >>> round(clock(simsiam("paper")), 2), round(clock(simsiam("lab")), 2)
+    (1.25, 0.45)
+    """
+    optim = config.optim
+    return config.steps * optim.base_lr * config.batch_size / 256 * optim.weight_decay / 2
+
+
+def where(results: Sequence[Result], **factors: str | Sequence[str]) -> Results:
+    """Return the runs of the settings whose factors have these values, one of several where they are given.
+
+    Args:
+        results: Finished runs.
+        factors: Values by the factor's name, in which `_` stands for a space.
+    """
+    wanted: Mapping[str, Sequence[str]] = {
+        name.replace("_", " "): [value] if isinstance(value, str) else value for name, value in factors.items()
+    }
+
+    def fits(own: Mapping[str, str]) -> bool:
+        return all(own.get(name) in values for name, values in wanted.items())
+
+    cells = [cell for cell in settings(results) if fits(cell.factors)]
+    return Results(cells, [result for result in results if fits(result.cell.factors)])

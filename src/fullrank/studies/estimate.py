@@ -1,0 +1,65 @@
+"""How long a study will take, from a few timed steps of each kind of run it has."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from fullrank.config import HeadsConfig, MachineConfig, TargetConfig, TrainConfig
+from fullrank.data.images import NAMES
+from fullrank.studies.store import Planned
+from fullrank.training import setup
+from fullrank.training.optim import build_optimizer
+
+_TIMED_STEPS = 3
+_IMAGES_ON_CPU = 16  # enough to time an image; a published batch would not fit
+
+
+def seconds_per_step(config: TrainConfig) -> float:
+    """Time a gradient step of a run on this machine: the model and the optimiser, on random views.
+
+    On a CPU a step of few images is timed and taken times the batch, which leaves out that large batches are more
+    efficient. Decoding, views, measurements and evaluations are not counted.
+    """
+    config, device = setup.resolve_machine(replace(config, machine=MachineConfig(threads=config.machine.threads)))
+    size = config.image_size or (224 if config.images not in NAMES else 32)
+    batch = config.batch_size if device.type == "cuda" else min(config.batch_size, _IMAGES_ON_CPU)
+    shrunk = replace(config, batch_size=batch, image_size=size)
+    if config.method == "distill":  # whose teacher need not be trained yet: SimSiam's second branch costs about as much
+        shrunk = replace(shrunk, method="simsiam", target=TargetConfig(), heads=HeadsConfig())
+    elif config.method == "nnsiam":
+        shrunk = replace(shrunk, target=TargetConfig(queue=100 * batch))
+    method = setup.build_method(shrunk).to(device)
+    method.to(memory_format=torch.channels_last)
+    optimizer = build_optimizer(method, config.optim, batch)
+    views = torch.randn(2, batch, 3, size, size, device=device)
+
+    def step() -> float:
+        began = time.perf_counter()
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.machine.precision == "bf16"):
+            output = method(*(view.to(memory_format=torch.channels_last) for view in views))
+        output.loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        float(output.loss)  # waits for the device
+        return time.perf_counter() - began
+
+    step()
+    return statistics.median(step() for _ in range(_TIMED_STEPS)) * config.batch_size / batch
+
+
+def hours(runs: Sequence[Planned], threads: int | None) -> dict[str, float]:
+    """Return the hours that each run is expected to train, by its name; runs of one kind are timed once."""
+    timed: dict[tuple[object, ...], float] = {}
+    found = {}
+    for run in runs:
+        config = replace(run.config, machine=replace(run.config.machine, threads=threads))
+        kind = (config.method, config.backbone, config.heads, config.image_size, config.images, config.batch_size)
+        if kind not in timed:
+            timed[kind] = seconds_per_step(config)
+        found[run.name] = timed[kind] * config.steps / 3600
+    return found

@@ -1,0 +1,194 @@
+"""How well do loss and spectrum forecast accuracy? Over the runs of other studies, with every label-free score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from fullrank.errors import FullrankError
+from fullrank.measure.forecast import LinearFit, agreement, fit_linear
+from fullrank.measure.protocols import split
+from fullrank.measure.quality import SCORES
+from fullrank.measure.spectrum import Spectrum
+from fullrank.studies import decay, heads, orders, subsets
+from fullrank.studies.bases import ACCURACY, WIDE
+from fullrank.studies.identity import run_name
+from fullrank.studies.parts import Part, Table, Words
+from fullrank.studies.study import Cell, Result, Scale, Study
+from fullrank.studies.views import against
+from fullrank.studies.views.scores import name as called
+from fullrank.studies.views.scores import unit
+from fullrank.studies.views.tables import MISSING
+from fullrank.text import capital
+
+RUNS_OF: dict[Scale, tuple[Study, ...]] = {
+    "lab": (orders.STUDY, subsets.STUDY, decay.STUDY, heads.STUDY),
+    "paper": (orders.STUDY, subsets.STUDY),
+}
+AS_PUBLISHED = (orders.STUDY.name, subsets.STUDY.name)
+"""Whose runs [Li22] forecast: shares of the data and orders, of ResNet-18 and -34."""
+FEATURES = ("heldout_loss", "auc")
+
+
+def cells(scale: Scale) -> list[Cell]:
+    """Return the settings of other studies, each once, but for the encoder that [Li22] leave out."""
+    found: dict[str, Cell] = {}
+    for study in RUNS_OF[scale]:
+        for cell in study.cells(scale):
+            if cell.factors.get("encoder") != WIDE:
+                factors = {"study": study.name, **cell.factors}
+                found.setdefault(run_name(cell.config), replace(cell, factors=factors))
+    return list(found.values())
+
+
+def parts(results: Sequence[Result], scale: Scale) -> list[Part]:
+    """Return Figure 4: fits of accuracy, each alone too, and how other label-free scores rank the same runs."""
+    accuracy = ACCURACY[scale]
+    known = [each for each in results if {accuracy, *FEATURES} <= set(each.scores)]
+    pools = _comparable(known)
+    if not pools:
+        return [Words("No run has an accuracy, a held-out loss and an AUC yet.")]
+    runs, *left_out = pools
+    as_published = [each for each in runs if each.cell.factors["study"] in AS_PUBLISHED]
+    said: list[Part] = [
+        _fits({"orders and subsets": as_published, "all": runs}, accuracy),
+        Words(
+            "[Li22] fit the linear probe's accuracy of 22 models, ResNet-18 and -34 on shares of ImageNet and in "
+            "several orders, on held-out loss and AUC: R² = .950, both coefficients strongly negative, either alone "
+            "poor. They print neither coefficients nor points, and no R² of models that were not fitted."
+            + _left_out(left_out)
+        ),
+    ]
+    with_forecast = _forecast(runs, accuracy)
+    if with_forecast:
+        said.append(against(with_forecast, "forecast", accuracy, colour="study"))
+    said += [against(runs, name, accuracy, colour="study") for name in FEATURES]
+    return [*said, _ranks(runs, accuracy)]
+
+
+def _comparable(results: Sequence[Result]) -> list[list[Result]]:
+    """Split runs into pools within which held-out loss and AUC compare, the largest first."""
+    widths = [each.width for each in results]
+    keys: list[tuple[int, ...]] = [() for _ in results]
+    for feature in FEATURES:
+        for number, group in enumerate(split(feature, [each.protocol(feature) for each in results], widths)):
+            for place in group:
+                keys[place] = (*keys[place], number)
+    pools: dict[tuple[int, ...], list[Result]] = {}
+    for key, each in zip(keys, results, strict=True):
+        pools.setdefault(key, []).append(each)
+    return sorted(pools.values(), key=len, reverse=True)
+
+
+def _left_out(pools: Sequence[Sequence[Result]]) -> str:
+    count = sum(map(len, pools))
+    return (
+        f" Left out: {count} runs whose representation or embedding has another width, so that their AUC or loss does "
+        "not compare."
+        if count
+        else ""
+    )
+
+
+def _fit(runs: Sequence[Result], accuracy: str, features: Sequence[str]) -> LinearFit:
+    """Fit accuracy in percent.
+
+    Raises:
+        FullrankError: There are too few runs, or they do not differ.
+    """
+    return fit_linear(
+        [[each.scores[name]["value"] for name in features] for each in runs],
+        [100 * each.scores[accuracy]["value"] for each in runs],
+        [called(name) for name in features],
+    )
+
+
+def _fits(pools: dict[str, Sequence[Result]], accuracy: str) -> Table:
+    rows, refused = [], []
+    for pool, runs in pools.items():
+        for features in (FEATURES, *((name,) for name in FEATURES)):
+            row = [pool, " and ".join(map(called, features)), str(len(runs))]
+            coefficients = dict.fromkeys(FEATURES, MISSING)
+            try:
+                fit = _fit(runs, accuracy, features)
+            except FullrankError as error:
+                refused.append(f"{pool}, {row[1]}: {error}.")
+                rows.append([*row, MISSING, MISSING, *coefficients.values()])
+                continue
+            for place, name in enumerate(features, start=1):
+                ends = f"{_number(fit.lower[place], 0)} to {_number(fit.upper[place], 0)}"
+                coefficients[name] = f"{_number(fit.coefficients[place], 0)} ({ends})"
+            rows.append([*row, _number(fit.r2), _number(fit.leave_one_out_r2), *coefficients.values()])
+    return Table(
+        f"{capital(unit(accuracy).label)} from held-out loss and AUC",
+        ["runs of", "fitted on", "runs", "R²", "leave-one-out R²", *(f"points per 1 of {called(f)}" for f in FEATURES)],
+        rows,
+        "Ordinary least squares; in brackets 95 % intervals, too narrow where runs are seeds of one setting. "
+        "Leave-one-out: each run forecast from the others; below 0 it is worse than their mean. "
+        + " ".join(dict.fromkeys(refused)),
+        names=2,
+    )
+
+
+def _forecast(runs: Sequence[Result], accuracy: str) -> list[Result]:
+    """Return the runs with a score more, what a fit to the others forecasts; none where nothing can be fitted."""
+    try:
+        values = _fit(runs, accuracy, FEATURES).left_out.value
+    except FullrankError:
+        return []
+    protocol = {"fitted to": "all other runs", "on": "held-out loss and AUC"}
+    return [
+        replace(
+            each, evaluation=[*each.evaluation, {"name": "forecast", "value": float(v) / 100, "protocol": protocol}]
+        )
+        for each, v in zip(runs, values, strict=True)
+    ]
+
+
+def _ranks(runs: Sequence[Result], accuracy: str) -> Table:
+    """Return how each label-free score ranks the runs; what takes features or views cannot be had from results."""
+    wanted = [each.scores[accuracy]["value"] for each in runs]
+    spectra = [Spectrum(each.run.singular_values[-1], each.run.protocols.get("spectrum") or {}) for each in runs]
+    columns = {"heldout_loss": ([each.scores["heldout_loss"]["value"] for each in runs], "lower")}
+    for name, score in SCORES.items():
+        if score.spectrum == "centered":
+            columns[name] = ([score.function(spectrum) for spectrum in spectra], score.better)
+    columns["dead"] = ([spectrum.dead() for spectrum in spectra], "lower")
+    rows = []
+    for name, (values, better) in columns.items():
+        try:
+            found = agreement(values, wanted, better=better)
+        except FullrankError:
+            rows.append([called(name), better, *3 * [MISSING]])
+            continue
+        cells = []
+        for value, interval in ((found.kendall, found.kendall_interval), (found.spearman, found.spearman_interval)):
+            ends = "" if interval is None else f" ({_number(interval[0])} to {_number(interval[1])})"
+            cells.append(f"{_number(value)}{ends}")
+        straight = np.corrcoef(values, wanted)[0, 1] ** 2
+        rows.append([called(name), better, *cells, _number(float(straight))])
+    return Table(
+        f"Label-free scores, and how they rank {len(runs)} runs by {called(accuracy)}",
+        ["score", "better", "Kendall's tau", "Spearman's rho", "R² alone"],
+        rows,
+        "1: each better score goes with a better accuracy; where neither way is better, each higher one does. In "
+        "brackets 95 % intervals by bootstrap over runs. Scores are of the centred representations of training images; "
+        "those that need features or views, such as LiDAR, are not among the results that are kept: `fullrank rank` "
+        "takes them of runs with checkpoints.",
+    )
+
+
+def _number(value: float, digits: int = 2) -> str:
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")  # no negative zero
+
+
+STUDY = Study(
+    name="forecast",
+    title="Forecasts of accuracy without labels",
+    source="[Li22] Figure 4",
+    question="Do held-out loss and AUC together forecast a linear probe's accuracy, and does any score do so alone?",
+    cells=cells,
+    parts=parts,
+)

@@ -1,0 +1,145 @@
+"""One run of a study: trained, evaluated, and its small files kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fullrank.config import TrainConfig, to_dict
+from fullrank.studies.store import EVALUATION, Store
+from fullrank.studies.study import Scale
+from fullrank.training.runs import CONFIG, METRICS, SUMMARY, write_text
+
+STOPPED = 128 + signal.SIGTERM
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one process does for a study.
+
+    Attributes:
+        name: The run's.
+        config: Its configuration, with the images and the teacher where they are on this machine.
+        probes: Evaluations to make.
+        work: The folder of runs being made.
+        results: The folder of all results.
+        scale: Which of them.
+        names: What to call this machine's paths in the results.
+        processes: Processes that train it, by torchrun.
+        arguments: More flags of `fullrank evaluate`.
+    """
+
+    name: str
+    config: TrainConfig
+    probes: tuple[str, ...]
+    work: Path
+    results: Path
+    scale: Scale
+    names: Mapping[str, str]
+    processes: int = 1
+    arguments: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """The run's own folder, with its checkpoints."""
+        return self.work / self.name
+
+    @property
+    def log(self) -> Path:
+        """What its processes print."""
+        return self.work / f"{self.name}.log"
+
+    def done_steps(self) -> int:
+        """Return how many steps its records know of."""
+        with suppress(OSError, IndexError, ValueError, KeyError):
+            last = (self.folder / METRICS).read_text("utf-8").rstrip("\n").rsplit("\n", 1)[-1]
+            return int(json.loads(last)["step"])
+        return 0
+
+    def training(self) -> list[str]:
+        """Return the command that trains it, or goes on; a configuration file is written for a new run."""
+        python = [sys.executable, "-m"]
+        if self.processes > 1:
+            python += ["torch.distributed.run", "--standalone", f"--nproc-per-node={self.processes}", "-m"]
+        if (self.folder / CONFIG).is_file():
+            return [*python, "fullrank", "train", "--resume", str(self.folder)]
+        settings = self.work / f"{self.name}.yaml"
+        write_text(settings, yaml.safe_dump(to_dict(self.config), sort_keys=False))
+        return [*python, "fullrank", "train", "--config", str(settings), "--out", str(self.folder)]
+
+    def evaluation(self) -> list[str] | None:
+        """Return the command that makes the evaluations it still lacks, or None."""
+        path = self.folder / EVALUATION
+        made = {each["name"] for each in json.loads(path.read_text("utf-8"))["scores"]} if path.is_file() else set()
+        probes = [f"--{probe}" for probe in self.probes if probe not in made]
+        command = [sys.executable, "-m", "fullrank", "evaluate", str(self.folder), *probes, *self.arguments]
+        return command if probes else None
+
+
+class Stopper:
+    """Ends the process that a job runs at the moment, and lets it start no other."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._stopped = False
+        self._process: subprocess.Popen | None = None
+
+    def start(self, command: Sequence[str], **options: Any) -> subprocess.Popen | None:
+        """Start a process, or none after `stop`."""
+        with self._lock:
+            if not self._stopped:
+                self._process = subprocess.Popen(command, **options)
+            return None if self._stopped else self._process
+
+    def stop(self) -> None:
+        """Tell the process to save itself and end."""
+        with self._lock:
+            self._stopped = True
+            if self._process is not None and self._process.poll() is None:
+                self._process.send_signal(signal.SIGTERM)
+
+
+def perform(job: Job, stopper: Stopper | None = None) -> int:
+    """Train or go on, evaluate, and keep the results.
+
+    Args:
+        job: What to do.
+        stopper: By which another thread can stop it.
+
+    Returns:
+        The exit code of what failed, `STOPPED` when it was stopped, or 0.
+    """
+    stopper = stopper or Stopper()
+    job.work.mkdir(parents=True, exist_ok=True)
+    if not (job.folder / SUMMARY).is_file():
+        code = _run(job, job.training(), stopper)
+        if code:
+            return code
+    evaluation = job.evaluation()
+    if evaluation is not None:
+        code = _run(job, evaluation, stopper)
+        if code:
+            return code
+    Store(job.results, job.scale).keep(job.folder, job.name, {str(job.folder): job.name, **job.names})
+    return 0
+
+
+def _run(job: Job, command: Sequence[str], stopper: Stopper) -> int:
+    environment = dict(os.environ)
+    if job.config.machine.threads is not None:  # else two jobs' threads would wait for each other while they import
+        environment["OMP_NUM_THREADS"] = str(job.config.machine.threads)
+    with open(job.log, "a", encoding="utf-8") as log:
+        # a session of its own: Ctrl-C reaches the study alone, which tells its jobs
+        process = stopper.start(command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
+        return STOPPED if process is None else process.wait()

@@ -1,0 +1,105 @@
+"""Where the jobs of a study run: on this machine, some at a time, or on a Slurm cluster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from fullrank.errors import FullrankError
+from fullrank.studies.jobs import Job, Stopper, perform
+
+Tick = Callable[[], None]
+Done = Callable[[Job, int], None]
+
+
+class Launcher(Protocol):
+    """Performs jobs."""
+
+    def run(self, stages: Sequence[Sequence[Job]], done: Done, tick: Tick) -> None:
+        """Perform jobs, each stage after the one before; a job that fails does not stop the others.
+
+        Args:
+            stages: The jobs.
+            done: Called with each job that ended, and its exit code.
+            tick: Called now and then meanwhile.
+        """
+
+
+@dataclass(frozen=True)
+class Local:
+    """Jobs on this machine.
+
+    Attributes:
+        jobs: How many at a time.
+        tick_seconds: How often progress is looked at.
+    """
+
+    jobs: int = 1
+    tick_seconds: float = 2.0
+
+    def run(self, stages: Sequence[Sequence[Job]], done: Done, tick: Tick) -> None:
+        """Perform jobs; on Ctrl-C those that run save themselves before the interrupt goes on."""
+        for stage in stages:
+            with ThreadPoolExecutor(max_workers=self.jobs) as pool:
+                stoppers = [Stopper() for _ in stage]
+                waiting: dict[Future[int], Job] = {
+                    pool.submit(perform, job, stopper): job for job, stopper in zip(stage, stoppers, strict=True)
+                }
+                try:
+                    while waiting:
+                        ended, _ = wait(waiting, timeout=self.tick_seconds, return_when=FIRST_COMPLETED)
+                        for future in ended:
+                            done(waiting.pop(future), future.result())
+                        tick()
+                except BaseException:
+                    for stopper in stoppers:  # what has not begun ends at once, what runs when it is saved
+                        stopper.stop()
+                    raise
+
+
+@dataclass(frozen=True)
+class Submitit:
+    """Jobs through submitit: Slurm, or its local executor, which takes the same way.
+
+    Attributes:
+        cluster: "slurm", or "local" for submitit's own processes on this machine.
+        folder: Where submitit keeps its files; all nodes see it.
+        jobs: How many at a time.
+        parameters: More of submitit's, such as `slurm_partition`.
+        tick_seconds: How often progress is looked at.
+    """
+
+    cluster: str
+    folder: Path
+    jobs: int
+    parameters: dict[str, Any]
+    tick_seconds: float = 10.0
+
+    def run(self, stages: Sequence[Sequence[Job]], done: Done, tick: Tick) -> None:
+        """Submit each stage as one array, and wait for it; on Ctrl-C what was submitted goes on by itself."""
+        try:
+            import submitit
+        except ImportError:
+            raise FullrankError("--launcher slurm needs the extra: pip install 'fullrank[slurm]'") from None
+        executor = submitit.AutoExecutor(folder=self.folder, cluster=self.cluster)
+        parameters = dict(self.parameters)
+        if self.cluster == "slurm":
+            parameters["slurm_array_parallelism"] = self.jobs
+        executor.update_parameters(**parameters)
+        for stage in stages:
+            waiting = dict(zip(executor.map_array(perform, list(stage)), stage, strict=True))
+            while waiting:
+                for submitted in [each for each in waiting if each.done()]:
+                    job = waiting.pop(submitted)
+                    code = 1
+                    with suppress(Exception):  # whatever ended the job: it is reported by its code and its log
+                        code = submitted.result()
+                    done(job, code)
+                tick()
+                if waiting:
+                    time.sleep(self.tick_seconds)

@@ -1,0 +1,148 @@
+"""What a study is: settings to train, what to draw from them, and the published numbers to stand beside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, overload
+
+import numpy as np
+
+from fullrank.config import TrainConfig
+from fullrank.report.side import SPECTRUM_SCORES
+from fullrank.studies.parts import Part
+from fullrank.training.runs import RunRecord
+
+Scale = Literal["lab", "paper"]
+Factors = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One setting of a study, which every seed is run with.
+
+    Attributes:
+        factors: What the tables call it, such as `{"encoder": "ResNet-18", "order": "hybrid"}`.
+        config: The run, with the seed left at 0; images are named, and found where the user says.
+        probes: Evaluations of `fullrank evaluate` once it is trained.
+        teacher: The factors of the cell whose run, of the same seed, it distils.
+    """
+
+    factors: Factors
+    config: TrainConfig
+    probes: tuple[str, ...] = ("knn", "logistic")
+    teacher: Factors | None = None
+
+
+@dataclass(frozen=True)
+class Published:
+    """Numbers of a paper that stand beside ours.
+
+    Attributes:
+        source: Where they are printed.
+        protocol: How they were measured.
+        values: Mean, and standard deviation where one is printed, by the values of the factors.
+    """
+
+    source: str
+    protocol: str
+    values: Mapping[tuple[str, ...], tuple[float, float | None]]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run of a study.
+
+    Attributes:
+        cell: Its setting.
+        seed: Its seed.
+        run: Its records.
+        evaluation: Scores of `fullrank evaluate`, as in evaluation.json.
+    """
+
+    cell: Cell
+    seed: int
+    run: RunRecord
+    evaluation: Sequence[Mapping[str, Any]] = field(default=())
+
+    @property
+    def scores(self) -> dict[str, Mapping[str, Any]]:
+        """Final scores with their protocols, by name: an evaluation's where there is one, else the monitor's."""
+        found = [*((self.run.summary or {}).get("scores", ())), *self.evaluation]
+        return {score["name"]: score for score in found}
+
+    def score(self, name: str) -> float | None:
+        """Return a final score's value; None where it was not taken."""
+        score = self.scores.get(name)
+        return None if score is None else float(score["value"])
+
+    def protocol(self, name: str) -> Mapping[str, Any]:
+        """Return how `score` was measured; the width D is part of it where the score depends on it."""
+        return self._with_width(name, self.scores[name]["protocol"]) if name in self.scores else {}
+
+    def initial(self, name: str) -> float | None:
+        """Return a monitored score of the untrained encoder."""
+        return next((record.get(name) for record in self.run.of_kind("measure") if record["step"] == 0), None)
+
+    def series(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return a score through training, as it was monitored: steps and values."""
+        records = [record for record in self.run.of_kind("measure") if name in record]
+        return np.array([record["step"] for record in records]), np.array([record[name] for record in records])
+
+    def monitor_protocol(self, name: str) -> Mapping[str, Any]:
+        """Return how `initial` and `series` were measured."""
+        taken = self.run.protocols.get("spectrum" if name in SPECTRUM_SCORES else name, {})
+        return self._with_width(name, taken)
+
+    @property
+    def width(self) -> int:
+        """The width D of the representation."""
+        return self.run.singular_values.shape[1]
+
+    def _with_width(self, name: str, protocol: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {**protocol, "D": self.width} if name in SPECTRUM_SCORES else protocol
+
+
+class Results(Sequence[Result]):
+    """The finished runs of a study in the order of its settings, and these settings, finished or not.
+
+    Args:
+        cells: The settings.
+        found: Finished runs of theirs, and of no others.
+    """
+
+    def __init__(self, cells: Sequence[Cell], found: Iterable[Result]) -> None:
+        self.cells = cells
+        places = [cell.factors for cell in cells]
+        self._found = sorted(found, key=lambda result: (places.index(result.cell.factors), result.seed))
+
+    @overload
+    def __getitem__(self, place: int) -> Result: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Result]: ...
+    def __getitem__(self, place: int | slice) -> Result | Sequence[Result]:
+        return self._found[place]
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A table or figure of a paper, or a question of ours, as runs.
+
+    Attributes:
+        name: What the command line calls it.
+        title: A line for people.
+        source: The paper's tables and figures, or "ours".
+        question: What it asks.
+        cells: Its settings at a scale.
+        parts: Its tables and figures, from what is finished (a `Results`, where a page is made).
+    """
+
+    name: str
+    title: str
+    source: str
+    question: str
+    cells: Callable[[Scale], Sequence[Cell]]
+    parts: Callable[[Sequence[Result], Scale], Sequence[Part]]

@@ -1,0 +1,116 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+from tests.studies.made_up import decaying, finished
+
+from fullrank.measure.spectrum import Spectrum
+from fullrank.studies import forecast
+from fullrank.studies.study import Results
+from fullrank.studies.views import against
+
+CELLS = forecast.cells("lab")
+
+
+def made_up(cells=CELLS, seeds=2, noise=0.02):
+    """Runs whose accuracy is a linear function of loss and AUC, but for noise."""
+    draw = np.random.default_rng(0)
+    found = []
+    for cell in cells:
+        for seed in range(seeds):
+            spectrum = decaying(16, 1 + 6 * draw.random())
+            loss, auc = -0.8 - 0.1 * draw.random(), Spectrum(spectrum).auc
+            accuracy = 0.4 - 1.5 * (loss + 0.85) - 0.9 * (auc - 0.8) + noise * draw.standard_normal()
+            final = {"heldout_loss": loss, "auc": auc}
+            found.append(finished(cell, seed, final=final, evaluated={"logistic": accuracy}, spectrum=spectrum))
+    return Results(cells, found)
+
+
+def columns(results, *names):
+    return np.array([[each.scores[name]["value"] for name in names] for each in results])
+
+
+def test_the_runs_are_those_of_other_studies_each_once_and_without_the_wide_encoder():
+    counts = {}
+    for cell in CELLS:
+        counts[cell.factors["study"]] = counts.get(cell.factors["study"], 0) + 1
+        assert cell.factors.get("encoder") != "ResNet-50"
+        assert cell.config.method == "simsiam"
+    # 8 orders; of 6 shares, 11 decays and 8 heads 1, 2 and 1 are settings of `orders` too
+    assert counts == {"orders": 8, "subsets": 5, "decay": 9, "heads": 7}
+    assert len({(cell.config.backbone.width, cell.config.heads.projector_out) for cell in CELLS}) == 5
+    assert sum(2 * (cell.factors["study"] in ("orders", "subsets")) for cell in CELLS) >= 22
+
+
+def test_fits_are_ordinary_least_squares_and_leave_one_out():
+    results = made_up()
+    # in one pool those of one width and one width of the embedding; made-up runs are all of one
+    table = forecast.parts(results, "lab")[0]
+    own = [each for each in results if each.cell.factors["study"] in ("orders", "subsets")]
+    assert [row[:3] for row in table.rows] == [
+        [pool, names, str(len(runs))]
+        for pool, runs in (("orders and subsets", own), ("all", results))
+        for names in ("held-out loss and AUC", "held-out loss", "AUC")
+    ]
+    for row, runs, names in (
+        (0, own, ("heldout_loss", "auc")),
+        (1, own, ("heldout_loss",)),
+        (5, results, ("auc",)),
+    ):
+        x = np.column_stack([np.ones(len(runs)), columns(runs, *names)])
+        y = 100 * columns(runs, "logistic")[:, 0]
+        total = ((y - y.mean()) ** 2).sum()
+        slopes = np.linalg.lstsq(x, y, rcond=None)[0]
+        missed = []
+        for i in range(len(runs)):
+            rest = np.arange(len(runs)) != i
+            missed.append(y[i] - x[i] @ np.linalg.lstsq(x[rest], y[rest], rcond=None)[0])
+        r2, left_out = 1 - ((y - x @ slopes) ** 2).sum() / total, 1 - (np.array(missed) ** 2).sum() / total
+        assert table.rows[row][3:5] == [f"{r2:.2f}", f"{left_out:.2f}".replace("-", "−")]
+        shown = [cell for cell in table.rows[row][5:] if cell != "–"]
+        for cell, slope in zip(shown, slopes[1:], strict=True):
+            assert cell.split(" ")[0] == f"{slope:.0f}".replace("-", "−")
+
+
+def test_every_score_of_spectra_ranks_the_same_runs():
+    results = made_up()
+    table = forecast.parts(results, "lab")[-1]
+    rows = {row[0]: row for row in table.rows}
+    assert {"held-out loss", "AUC", "participation ratio", "dead directions"} <= set(rows)
+    assert len(rows) >= 7
+    x, y = columns(results, "auc")[:, 0], columns(results, "logistic")[:, 0]
+    assert rows["AUC"][2].startswith(f"{stats.kendalltau(-x, y).statistic:.2f} (")
+    assert rows["AUC"][3].startswith(f"{stats.spearmanr(-x, y).statistic:.2f} (")
+    assert rows["AUC"][4] == f"{stats.pearsonr(x, y).statistic ** 2:.2f}"
+    assert rows["dead directions"][2] == "–"  # none is dead in any run: nothing to rank
+
+
+def test_runs_that_do_not_compare_are_left_out_and_counted():
+    results = made_up()
+    odd = [replace(each, run=replace(each.run, singular_values=np.ones((1, 9)))) for each in results[:3]]
+    parts = forecast.parts(Results(CELLS, [*odd, *results[3:]]), "lab")
+    assert parts[0].rows[3][2] == str(len(results) - 3)
+    assert "Left out: 3 runs whose representation or embedding has another width" in parts[1].text
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_too_few_runs_say_so(count):
+    results = made_up()
+    parts = forecast.parts(Results(CELLS, list(results)[:count]), "lab")
+    if count == 0:
+        assert parts[0].text == "No run has an accuracy, a held-out loss and an AUC yet."
+    else:
+        assert "too few" in parts[0].note
+        assert parts[0].rows[0][3] == "–"
+
+
+def test_the_figure_has_each_runs_forecast_from_the_others():
+    results = made_up()
+    runs = forecast._forecast(results, "logistic")
+    x, y = columns(results, "heldout_loss", "auc"), 100 * columns(results, "logistic")[:, 0]
+    x = np.column_stack([np.ones(len(y)), x])
+    rest = np.arange(len(y)) != 4
+    expected = x[4] @ np.linalg.lstsq(x[rest], y[rest], rcond=None)[0]
+    assert runs[4].score("forecast") == pytest.approx(expected / 100)
+    assert against(runs, "forecast", "logistic", colour="study").key == "forecast-against-logistic"

@@ -1,0 +1,199 @@
+"""Every study at both scales: settings that can be trained, each once, and a page from what is finished of them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tests.studies.made_up import decaying, finished
+from tests.studies.shrinking import shrink
+from tests.training.tiny import quiet
+
+from fullrank.errors import FullrankError
+from fullrank.models.backbones import backbone, width_of
+from fullrank.studies.bases import clock, simsiam, where
+from fullrank.studies.parts import Picture, Table, Words
+from fullrank.studies.registry import STUDIES, find
+from fullrank.studies.store import planned
+from fullrank.studies.study import Results
+from fullrank.training import setup
+from fullrank.training.loop import train
+from fullrank.training.optim import learning_rate
+from fullrank.training.runs import read_run
+
+SIZES = {
+    "cifar10": 50_000,
+    "tiny-imagenet-32/train.parquet": 100_000,
+    "imagenet/train": 1_281_167,
+    "places365": 1_803_460,
+}
+SCALES = ("lab", "paper")
+ALL = [(name, scale) for name in STUDIES for scale in SCALES]
+
+
+def test_the_studies_are_those_of_the_issue():
+    assert set(STUDIES) == {
+        *("orders", "subsets", "width-depth", "forecast", "hybrid-switch", "ema", "places", "distill", "vit"),
+        *("nnsiam", "warmup", "duality-dims", "decay", "heads", "boundaries"),
+    }
+    for name, study in STUDIES.items():
+        assert find(name) is study
+        assert study.name == name
+        assert study.question.endswith("?")
+
+
+def test_an_unknown_study_names_the_nearest():
+    with pytest.raises(FullrankError, match="unknown study 'order'; did you mean 'orders'"):
+        find("order")
+
+
+@pytest.mark.parametrize(("name", "scale"), ALL)
+def test_settings_are_told_apart_and_their_runs_too(name, scale):
+    cells = STUDIES[name].cells(scale)
+    assert len({tuple(cell.factors.items()) for cell in cells}) == len(cells)
+    if name != "forecast":  # whose settings are those of several studies
+        assert len({tuple(cell.factors) for cell in cells}) == 1
+    runs = planned(STUDIES[name], scale, [0, 1])
+    assert len(runs) == len({run.name for run in runs}) == 2 * len(cells)
+    names = {(run.name, run.seed) for run in runs}
+    for run in runs:
+        if run.cell.teacher is not None:
+            assert (run.config.target.teacher, run.seed) in names
+        assert (run.config.method == "distill") == (run.cell.teacher is not None)
+
+
+@pytest.mark.parametrize(("name", "scale"), ALL)
+def test_orders_fit_the_real_sets(name, scale):
+    for cell in STUDIES[name].cells(scale):
+        config = cell.config
+        size = round(config.subset * SIZES[config.images])
+        order = setup.build_order(config, size)  # which refuses a chunk smaller than a batch
+        assert len(order) == config.steps
+        slots = [order.slot(step) for step in (0, config.steps // 2, config.steps - 1)]
+        assert min(slot.hi - slot.lo for slot in slots) >= config.batch_size
+
+
+def test_every_setting_can_be_built_and_projectors_are_as_wide_as_representations(monkeypatch):
+    def teacher(config):
+        return backbone("resnet18", image_size=config.image_size, width=0.125)
+
+    monkeypatch.setattr(setup, "open_teacher", teacher)
+    widths = {}
+    for name, scale in ALL:
+        for cell in STUDIES[name].cells(scale):
+            config = cell.config
+            kind = (config.method, config.backbone, config.heads, config.loss, config.target, config.image_size)
+            if kind not in widths:
+                with torch.device("meta"):  # shapes without numbers
+                    widths[kind] = width_of(setup.build_method(config).backbone)
+            # [Li22]'s rule, which one study varies
+            if config.method in ("simsiam", "nnsiam") and "heads" not in (name, cell.factors.get("study")):
+                assert config.heads.projector_hidden == widths[kind], cell.factors
+    for cell in STUDIES["heads"].cells("lab"):
+        config = cell.config
+        kind = (config.method, config.backbone, config.heads, config.loss, config.target, config.image_size)
+        assert f"D = {widths[kind]}" == cell.factors["representation"]
+    assert len(widths) > 40
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_clock_is_the_sum_of_rate_times_decay(scale):
+    config = simsiam(scale)
+    every = config.optim.cosine_every
+    steps = range(0, config.steps, every)
+    rates = [learning_rate(step, config.steps, config.optim, config.batch_size) for step in steps]
+    assert clock(config) == pytest.approx(every * sum(rates) * config.optim.weight_decay, rel=0.011)
+
+
+def test_clocks_of_the_study_of_decay():
+    for scale, usual in (("lab", 0.45), ("paper", 1.251)):
+        clocks = {tuple(cell.factors.values()): clock(cell.config) for cell in STUDIES["decay"].cells(scale)}
+        found = sorted({round(value / usual, 3) for value in clocks.values()})
+        assert found == [0.25, 0.5, 1.0, 2.5]
+        assert len([1 for value in clocks.values() if value == pytest.approx(usual)]) == 7
+
+
+def test_results_are_chosen_by_factors():
+    cells = STUDIES["orders"].cells("lab")
+    results = Results(cells, [finished(cell, seed) for cell in cells[::2] for seed in (0, 1)])
+    hybrid = where(results, order="hybrid", encoder=["ResNet-18", "ResNet-50"])
+    assert [cell.factors for cell in hybrid.cells] == [
+        {"order": "hybrid", "encoder": "ResNet-18"},
+        {"order": "hybrid", "encoder": "ResNet-50"},
+    ]
+    assert len(hybrid) == 0
+    assert len(where(results, order="multiple-pass")) == 6
+    heads = where(Results(STUDIES["heads"].cells("lab"), []), projector_hidden="512")
+    assert len(heads.cells) == 3
+
+
+def some_results(study, scale, share, seed=0):
+    """Make up a share of the runs of a study, with scores that differ."""
+    draw = np.random.default_rng(seed)
+    found = []
+    for cell in study.cells(scale):
+        for number in range(2):
+            if draw.random() < share:
+                spectrum = decaying(16, 2 + draw.random())
+                curves = {name: draw.random(4) for name in ("knn", "auc", "rankme", "heldout_loss")}
+                evaluated = {name: draw.random() for name in cell.probes}
+                found.append(finished(cell, number, curves=curves, evaluated=evaluated, spectrum=spectrum))
+    return Results(study.cells(scale), found)
+
+
+@pytest.mark.parametrize(("name", "scale"), ALL)
+def test_pages_can_be_made_of_whatever_is_finished(name, scale):
+    study = STUDIES[name]
+    for share in (0.0, 0.4, 1.0):
+        parts = study.parts(some_results(study, scale, share), scale)
+        assert parts
+        for part in parts:
+            assert isinstance(part, Table | Picture | Words)
+            if isinstance(part, Table):
+                assert all(len(row) == len(part.header) for row in part.rows)
+    assert sum(isinstance(part, Picture) for part in parts) >= 1 or name == "distill"
+    assert sum(isinstance(part, Table) for part in parts) >= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "scale"), ALL)
+def test_figures_can_be_drawn(name, scale):
+    study = STUDIES[name]
+    for part in study.parts(some_results(study, scale, 0.8), scale):
+        if isinstance(part, Picture):
+            part.draw().canvas.draw()
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        ("orders", [12]),
+        ("subsets", [6]),
+        ("width-depth", [6]),
+        ("hybrid-switch", [3]),
+        ("places", [3]),
+        ("distill", [6]),
+        ("nnsiam", [2]),
+        ("warmup", [4]),
+        ("duality-dims", [10, 8]),  # of two methods: the others' weights are not published
+    ],
+)
+def test_published_numbers_stand_beside_ours(name, counts):
+    """They are looked up by the values of factors: where one is misspelt, its number would never be shown."""
+    shown = STUDIES[name].parts(some_results(STUDIES[name], "paper", 1.0), "paper")
+    tables = [part for part in shown if isinstance(part, Table) and part.beside]
+    assert [sum(row[at] != "–" for row in table.rows for at in table.beside) for table in tables] == counts
+
+
+@pytest.mark.parametrize("name", [name for name in STUDIES if name != "forecast"])
+def test_a_run_of_every_study_can_be_trained(name, tmp_path):
+    cell = STUDIES[name].cells("lab")[-1]
+    small = shrink(cell).config
+    if cell.teacher is not None:
+        teacher = next(other for other in STUDIES[name].cells("lab") if other.factors == cell.teacher)
+        train(replace(shrink(teacher).config, out=str(tmp_path / "teacher")), console=quiet())
+        small = replace(small, target=replace(small.target, teacher=str(tmp_path / "teacher")))
+    train(replace(small, out=str(tmp_path / "run")), console=quiet())
+    run = read_run(tmp_path / "run")
+    assert run.summary["steps"] == small.steps
+    assert {"knn", "auc"} <= {score["name"] for score in run.summary["scores"]}

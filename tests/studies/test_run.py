@@ -1,0 +1,184 @@
+"""Execution of a study: what is finished stays, what failed is named, what was interrupted goes on."""
+
+import io
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
+
+import pytest
+import yaml
+from rich.console import Console
+from tests.training.tiny import tiny
+
+from fullrank.cli import main
+from fullrank.config import HeadsConfig, TargetConfig
+from fullrank.errors import FullrankError
+from fullrank.studies import jobs
+from fullrank.studies.identity import run_name, settings
+from fullrank.studies.launchers import Local, Submitit
+from fullrank.studies.run import Place, missing, run_study
+from fullrank.studies.store import Store, planned
+from fullrank.studies.study import Cell, Study
+
+STEPS = 6
+
+
+def study(*cells):
+    return Study("toy", "Toy", "ours", "Does it run?", lambda scale: cells, lambda results, scale: [])
+
+
+def cell(name="a", teacher=None, **changes):
+    changes = {"steps": STEPS, "checkpoint_every": 2, **changes}
+    return Cell({"name": name}, tiny(**changes), probes=(), teacher=teacher)
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Run the jobs' commands in this process, which spares each the start of Python."""
+
+    def command_line(job, command, stopper):
+        job.log.touch()
+        with open(job.log, "a") as log, redirect_stdout(log), redirect_stderr(log):
+            return main(list(command[3:]))
+
+    monkeypatch.setattr(jobs, "_run", command_line)
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Place(work=tmp_path / "work", results=tmp_path / "results", threads=1)
+
+
+def make(toy, place, seeds=(0,), launcher=None):
+    out = io.StringIO()
+    failed = run_study(toy, "lab", seeds, place, launcher or Local(1, tick_seconds=0.1), Console(file=out, width=200))
+    return failed, out.getvalue()
+
+
+def test_finished_runs_are_found_by_their_settings_and_not_repeated(here, place, monkeypatch):
+    toy = study(cell("plain"), cell("hybrid", order="hybrid"))
+    failed, text = make(toy, place)
+    assert failed == 0
+    assert text.startswith("toy: 2 runs, 0 finished")
+    assert text.count(": done") == 2
+    results = Store(place.results, "lab").results(planned(toy, "lab", [0]))
+    assert [result.run.config["order"] for result in results] == ["multiple-pass", "hybrid"]
+    assert results[0].score("auc") == results[0].run.of_kind("measure")[-1]["auc"]
+    assert results[0].series("auc")[0].tolist() == [0, 4, 6]
+
+    monkeypatch.setattr(jobs, "perform", None)  # would raise
+    # another study, with the same settings under other names, and a difference that decides nothing
+    other = study(cell("the same", checkpoint_every=3, keep_checkpoints=1))
+    assert make(other, place) == (0, "toy: 1 runs, 1 finished\n")
+
+
+def test_results_hold_small_files_and_no_path_of_the_machine(here, place, tmp_path):
+    from tests.data.test_images import write_parquet
+
+    images = str(tmp_path / "somewhere" / "train.parquet")
+    (tmp_path / "somewhere").mkdir()
+    write_parquet(tmp_path / "somewhere" / "train.parquet", range(64), labels=[n % 4 for n in range(64)])
+    toy = study(cell(images="cifar10", eval_images=None, subset=1.0, image_size=16))
+    assert make(toy, replace(place, images=images, eval_images=images))[0] == 0
+    (kept,) = (place.results / "lab").iterdir()
+    assert {file.name for file in kept.iterdir()} == {
+        "config.yaml",
+        "metrics.jsonl",
+        "timing.jsonl",
+        "summary.json",
+        "spectra.safetensors",
+    }
+    for file in kept.iterdir():
+        assert str(tmp_path).encode() not in file.read_bytes(), file.name
+    assert yaml.safe_load((kept / "config.yaml").read_text())["images"] == "cifar10"
+
+
+def test_a_failed_run_is_named_and_does_not_stop_the_others(here, place):
+    toy = study(cell("good"), cell("bad", images="nowhere/at/all"))
+    failed, text = make(toy, place)
+    bad = planned(toy, "lab", [0])[1].name
+    assert failed == 1
+    assert f"{bad}: failed (1), see {place.work}/lab/{bad}.log" in text
+    assert "no images at 'nowhere/at/all'" in (place.work / "lab" / f"{bad}.log").read_text()
+    _, waiting = missing(toy, "lab", [0], place)
+    assert [each.cell.factors["name"] for each in waiting] == ["bad"]
+
+
+def test_an_interrupted_study_saves_its_runs_and_goes_on(place, request):
+    toy = study(cell(steps=150, checkpoint_every=150))
+    first = planned(toy, "lab", [0])[0]
+    folder = place.work / "lab" / first.name
+
+    class Interrupted(Local):
+        def run(self, stages, done, tick):
+            def interrupt_when_it_trains():
+                tick()
+                if job.done_steps() >= 9:
+                    raise KeyboardInterrupt
+
+            job = stages[0][0]
+            super().run(stages, done, interrupt_when_it_trains)
+
+    with pytest.raises(KeyboardInterrupt):
+        make(toy, place, launcher=Interrupted(1, tick_seconds=0.05))
+    saved = sorted(folder.glob("checkpoints/step_*.pt"))[-1]
+    assert 0 < int(saved.stem.split("_")[1]) < 150
+    assert missing(toy, "lab", [0], place)[1]
+    request.getfixturevalue("here")
+    failed, _ = make(toy, place)
+    assert failed == 0
+    assert "going on with" in (place.work / "lab" / f"{first.name}.log").read_text()
+
+    whole = replace(place, work=place.work / "again", results=place.results / "again")
+    make(toy, whole)
+    metrics = [(each.results / "lab" / first.name / "metrics.jsonl").read_bytes() for each in (place, whole)]
+    assert metrics[0] == metrics[1]
+
+
+def test_a_teacher_is_trained_before_its_student_and_called_by_its_name(here, place):
+    teacher = cell("teacher", image_size=16)
+    student = cell("student", {"name": "teacher"}, method="distill", image_size=16, heads=HeadsConfig())
+    toy = study(student, teacher)
+    runs = planned(toy, "lab", [0, 1])
+    assert [each.cell.factors["name"] for each in runs] == ["teacher", "student"] * 2
+    assert runs[1].config.target.teacher == runs[0].name
+    assert runs[3].config.target.teacher == runs[2].name
+    assert make(toy, place)[0] == 0
+    kept = yaml.safe_load((place.results / "lab" / runs[1].name / "config.yaml").read_text())
+    assert kept["target"]["teacher"] == runs[0].name
+
+
+def test_names_follow_from_what_decides_the_result():
+    config = tiny()
+    same = replace(config, out="elsewhere", machine=replace(config.machine, threads=7), keep_checkpoints=9)
+    assert run_name(same) == run_name(config)
+    others = [
+        replace(config, seed=1),
+        replace(config, subset=0.2),
+        replace(config, target=TargetConfig(momentum=0.5)),
+        replace(config, monitor=replace(config.monitor, images=90)),
+    ]
+    names = {run_name(each) for each in (config, *others)}
+    assert len(names) == 5
+    assert "steps" in settings(config)
+    assert "seed" not in settings(config)
+
+
+def test_a_result_of_other_settings_under_its_name_is_refused(here, place):
+    toy = study(cell())
+    make(toy, place)
+    (kept,) = (place.results / "lab").iterdir()
+    config = yaml.safe_load((kept / "config.yaml").read_text())
+    config["optim"]["base_lr"] = 0.123
+    (kept / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(FullrankError, match="is of a run with optim.base_lr=0.123, not 0.3: a default has changed"):
+        missing(toy, "lab", [0], place)
+
+
+def test_submitit_takes_the_same_jobs(place):
+    pytest.importorskip("submitit")
+    toy = study(cell("good", steps=2), cell("bad", images="nowhere/at/all"))
+    launcher = Submitit("local", place.work / "submitit", 2, {"timeout_min": 5}, tick_seconds=0.2)
+    failed, text = make(toy, place, launcher=launcher)
+    assert failed == 1
+    assert "failed (1), see" in text
+    assert [each.cell.factors["name"] for each in missing(toy, "lab", [0], place)[1]] == ["bad"]
