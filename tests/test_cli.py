@@ -176,6 +176,7 @@ def test_a_full_disk_is_one_line(tmp_path, tiny_yaml, capsys, monkeypatch):
     monkeypatch.setattr("os.fsync", full)
     error = fails(["train", "--config", tiny_yaml, "--out", str(tmp_path / "run")], capsys)
     assert error.startswith("fullrank: error: No space left on device; what was saved before is whole: free some space")
+    assert "give the command again, to train with --resume RUN" in error
     assert error.count("\n") == 1
 
 

@@ -54,19 +54,20 @@ def main(arguments: list[str]) -> int:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - else Python complains when it flushes at its end
         return 128 + signal.SIGPIPE
     except (FullrankError, OSError) as error:
-        return _report(error)
+        return _report(error, training=arguments[:1] == ["train"])
     except KeyboardInterrupt:
         return 130
 
 
-def _report(error: FullrankError | OSError) -> int:
+def _report(error: FullrankError | OSError, *, training: bool) -> int:
     if isinstance(error, OtherProcessError):
         return 1
     message = str(error)
     if isinstance(error, OSError):  # a full disk, a folder that cannot be written
         message = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
         if error.errno == errno.ENOSPC:
-            message += "; what was saved before is whole: free some space and go on with `fullrank train --resume RUN`"
+            message += "; what was saved before is whole: free some space and give the command again"
+            message += ", to train with --resume RUN" if training else ""
     print(f"{PROGRAM}: error: {message}", file=sys.stderr, flush=True)
     return 1
 
@@ -90,7 +91,7 @@ def _run_with_others(arguments: list[str]) -> int:
             return command if isinstance(command, int) else command.run()
         except (FullrankError, OSError) as error:
             # said before leaving: torchrun ends this process as soon as it sees that another one has failed
-            return _report(error)
+            return _report(error, training=True)
 
 
 def _parse(arguments: list[str]) -> Command:

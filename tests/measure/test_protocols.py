@@ -43,6 +43,8 @@ def test_what_is_not_stated_is_another_setting_of_a_loss_alone():
 def test_a_subset_is_not_the_whole():
     assert differ("auc", SPECTRUM, SPECTRUM | {"subset": 0.1}) == {"subset": [1.0, 0.1]}
     assert differ("auc", {"images": "not stated", "n": 4000}, SPECTRUM | {"subset": 0.1}) == {}
+    knn = {"labels": "digits / digits", "bank": 500, "k": 20}
+    assert differ("knn", knn, knn | {"subset": 0.1}) == {"subset": [1.0, 0.1]}
 
 
 def test_numbers_of_images():

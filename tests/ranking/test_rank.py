@@ -266,8 +266,20 @@ def test_an_evaluation_of_another_step_is_left_out(tmp_path):
     found = rank([run])
     assert found.accuracy is None
     assert "evaluation.json is of step 50, not 100, and was left out: run" in found.said
-    (run / "evaluation.json").write_text('{"step": 100, "scores": [{"name": "knn"}]}')
-    with pytest.raises(FullrankError, match=r"evaluation\.json is damaged .*: delete it and evaluate again"):
+    for value in ("{}", '{"name": "knn", "value": NaN, "better": "higher", "protocol": {}}'):
+        (run / "evaluation.json").write_text('{"step": 100, "scores": [%s]}' % value)  # noqa: UP031 - braces
+        with pytest.raises(FullrankError, match=r"evaluation\.json is damaged .*: delete it and evaluate again"):
+            rank([run])
+
+
+@pytest.mark.parametrize(
+    ("name", "contents"),
+    [("summary.json", b'{"a":'), ("metrics.jsonl", b'{"kind": "\xff"}\n{}'), ("summary.json", b"[]")],
+)
+def test_a_damaged_run_is_named(tmp_path, name, contents):
+    run = ranked_run(tmp_path / "run", -0.8, 0.7)
+    (run / name).write_bytes(contents)
+    with pytest.raises(FullrankError, match=f"{name} is damaged"):
         rank([run])
 
 
@@ -385,6 +397,7 @@ def test_an_accuracy_that_is_not_the_one_forecast(tmp_path):
         (lambda document: "not JSON", "is not a forecast: expected a file that `fullrank rank RUN ... --fit` wrote"),
         (lambda document: json.dumps({**document, "format": "x"}), "is not a forecast"),
         (lambda document: json.dumps({**document, "version": 2}), "is of version 2, this fullrank reads up to 1"),
+        (lambda document: json.dumps({**document, "version": "1"}), "is of version 1, this fullrank reads up to"),
         (lambda document: json.dumps({k: v for k, v in document.items() if k != "runs"}), "is damaged or was changed"),
         (lambda document: json.dumps({**document, "runs": document["runs"][:3]}), "is damaged or was changed"),
         (lambda document: json.dumps({**document, "runs": document["runs"][:-1]}), "do not follow from its runs"),

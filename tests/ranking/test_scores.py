@@ -74,9 +74,11 @@ def test_other_images_views_or_limits_are_measured_and_kept_beside(runs):
 
 
 def test_a_damaged_record_is_named(runs):
-    (runs[0] / "inspection.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"inspection\.json is damaged .*: delete it and rank again"):
-        rank(runs, Options(scores="auc", limit=64))
+    no_question = {"fullrank": "0", "step": 4, "asked": None, "width": 32, "scores": {}}
+    for text in ("{}", json.dumps({"inspections": [no_question]})):
+        (runs[0] / "inspection.json").write_text(text)
+        with pytest.raises(ValueError, match=r"inspection\.json is damaged .*: delete it and rank again"):
+            rank(runs, Options(scores="auc", limit=64))
 
 
 def test_a_folder_that_cannot_be_written_does_not_stop_it(runs, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -85,6 +86,7 @@ def read_evaluation(run: Path) -> dict[str, Any] | None:
         whole = all(
             isinstance(score["name"], str)
             and isinstance(score["value"], (int, float))
+            and math.isfinite(score["value"])
             and isinstance(score["better"], str)
             and isinstance(score["protocol"], dict)
             for score in found["scores"]

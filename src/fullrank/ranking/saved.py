@@ -96,10 +96,9 @@ def read_forecast(path: Path) -> Forecast:
         found = None
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise FullrankError(f"{path} is not a forecast: expected a file that `fullrank rank RUN ... --fit` wrote")
-    if found.get("version", 0) > VERSION:
-        raise FullrankError(
-            f"{path} is of version {found['version']}, this fullrank reads up to {VERSION}: upgrade fullrank"
-        )
+    version = found.get("version", 0)
+    if not isinstance(version, int) or version > VERSION:
+        raise FullrankError(f"{path} is of version {version}, this fullrank reads up to {VERSION}: upgrade fullrank")
     damaged = f"{path} is damaged or was changed: write it again with `fullrank rank RUN ... --fit`"
     try:
         runs = found["runs"]

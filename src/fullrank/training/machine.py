@@ -30,7 +30,7 @@ def choose_device(name: str, world: World = ALONE) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise FullrankError(f"device {name!r} is not supported: use auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
-        raise FullrankError(f"there is no {name} here ({torch.cuda.device_count()} GPUs): use --machine.device cpu")
+        raise FullrankError(f"there is no {name} here ({torch.cuda.device_count()} GPUs): use the device cpu")
     if device.type == "cpu" or world.size == 1:
         return device
     if world.local_size == 1:  # one process on each of several machines: they exchange by a GPU of a number

@@ -122,7 +122,6 @@ def read_run(path: Path | str) -> RunRecord:
     except (yaml.YAMLError, AttributeError) as error:
         raise FullrankError(f"{path / CONFIG} is damaged: {error}") from None
     steps, values = read_spectra(path / SPECTRA)
-    summary_path = path / SUMMARY
     return RunRecord(
         path=path,
         config=config,
@@ -131,8 +130,20 @@ def read_run(path: Path | str) -> RunRecord:
         timing=read_lines(path / TIMING),
         spectrum_steps=steps,
         singular_values=values,
-        summary=json.loads(summary_path.read_text(encoding="utf-8")) if summary_path.is_file() else None,
+        summary=_read_summary(path / SUMMARY),
     )
+
+
+def _read_summary(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(found, dict):
+            return found
+    except ValueError:  # no JSON, or no text
+        pass
+    raise FullrankError(f"{path} is damaged: delete it, and `fullrank train --resume {path.parent}` writes it again")
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -144,7 +155,10 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     records = []
-    lines = path.read_text(encoding="utf-8").split("\n")
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise FullrankError(f"{path} is damaged: {error.reason} at byte {error.start}") from None
     for number, line in enumerate(lines, start=1):
         try:
             if line:

@@ -39,7 +39,8 @@ def neighbours(
 
     Similarities are computed in float32. Of equally similar rows the one that stands first in the bank is nearer. A
     row of zeros has similarity 0 to all. The size of blocks bounds memory and changes nothing else, but for the order
-    of similarities that rounding alone tells apart.
+    of similarities that rounding alone tells apart: equal rows of the bank too may differ in their last bit where they
+    lie in blocks of different shapes.
 
     Args:
         bank: `(N, D)` representations.
