@@ -108,7 +108,7 @@ def test_a_checkpoint_is_scored_and_not_kept(run):
 
 
 def test_scores_of_another_step_are_forgotten_and_that_is_said(name, run, capsys):
-    old = {"name": "knn", "value": 0.5, "protocol": {}}
+    old = {"name": "knn", "value": 0.5, "better": "higher", "protocol": {}}
     (run / "evaluation.json").write_text(json.dumps({"step": 3, "scores": [old]}))
     assert main(["evaluate", name, "--limit", "50", "--knn", "--knn.k", "5"]) == 0
     assert "run: 1 score of another step is gone from evaluation.json" in capsys.readouterr().out

@@ -268,8 +268,14 @@ def test_an_evaluation_of_another_step_is_left_out(tmp_path):
     assert "evaluation.json is of step 50, not 100, and was left out: run" in found.said
     for value in ("{}", '{"name": "knn", "value": NaN, "better": "higher", "protocol": {}}'):
         (run / "evaluation.json").write_text('{"step": 100, "scores": [%s]}' % value)  # noqa: UP031 - braces
-        with pytest.raises(FullrankError, match=r"evaluation\.json is damaged .*: delete it and evaluate again"):
-            rank([run])
+        found = rank([run])
+        assert found.accuracy is None
+        assert "evaluation.json is damaged or was not written by fullrank: delete it" in " ".join(found.said)
+    score = {"name": "linear", "value": 0.1, "better": "higher", "protocol": {}, "chosen": {"warning": "too little"}}
+    (run / "evaluation.json").write_text(json.dumps({"step": 100, "scores": [score]}))
+    found = rank([run])
+    assert found.accuracy is None
+    assert "linear of evaluation.json was left out, for it comes with a warning (too little)" in " ".join(found.said)
 
 
 @pytest.mark.parametrize(

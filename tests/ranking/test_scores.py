@@ -74,7 +74,7 @@ def test_other_images_views_or_limits_are_measured_and_kept_beside(runs):
 
 
 def test_a_damaged_record_is_named(runs):
-    no_question = {"fullrank": "0", "step": 4, "asked": None, "width": 32, "scores": {}}
+    no_question = {"fullrank": "0", "step": 4, "asked": None, "width": 32, "scores": []}
     for text in ("{}", json.dumps({"inspections": [no_question]})):
         (runs[0] / "inspection.json").write_text(text)
         with pytest.raises(ValueError, match=r"inspection\.json is damaged .*: delete it and rank again"):

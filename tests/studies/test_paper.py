@@ -47,9 +47,11 @@ SIMSIAM = {
     "loss.invariance": None,
     "loss.variance": None,
     "loss.covariance": None,
-    "loss.lambda_": None,
+    "loss.lambd": None,
     "loss.mu": None,
     "loss.eps": None,
+    "loss.toward": None,
+    "loss.center": None,
     "target.momentum": None,
     "target.constant_momentum": None,
     "target.queue": None,
@@ -71,7 +73,7 @@ SIMSIAM = {
 }
 NOT_PUBLISHED = (
     *("data_dir", "strict", "hold", "seed", "checkpoint_every", "keep_checkpoints", "out"),
-    *("monitor.log_every", "monitor.measure_every", "monitor.images", "monitor.tensorboard"),
+    *("monitor.log_every", "monitor.measure_every", "monitor.images", "monitor.tensorboard", "monitor.online_probe"),
 )
 """How a run is made and watched, not what it trains."""
 
@@ -91,6 +93,7 @@ LARS = {
 }
 BYOL = {
     **LARS,
+    "views": "mocov3",  # [Li22]'s code crops with torchvision's own interpolation
     "method": "byol",
     "crop_min": 0.08,
     "heads.projector_hidden": 4096,

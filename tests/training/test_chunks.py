@@ -130,7 +130,7 @@ def test_runs_on_a_subset_can_be_measured_on_all_images(tmp_path):
     own, every = (read_run(tmp_path / name) for name in ("False", "True"))
     assert (own.protocols["spectrum"]["n"], own.protocols["spectrum"]["subset"]) == (216, 0.15)
     assert (every.protocols["spectrum"]["n"], every.protocols["spectrum"]["subset"]) == (1438, 1.0)
-    assert [run.protocols["knn"]["bank"] for run in (own, every)] == ["216 training images", "1438 training images"]
+    assert [run.protocols["knn"]["bank"] for run in (own, every)] == [216, 1438]
     assert [run.environment["data"]["train"]["count"] for run in (own, every)] == [216, 216]
     for name, value in state(tmp_path / "True")["model"].items():
         assert torch.equal(value, state(tmp_path / "False")["model"][name])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -60,9 +59,8 @@ class Train:
         chosen = self.preset is not None or self.config is not None or self.resume is not None
         if not chosen and config.method != "simsiam" and config.optim == OptimConfig():
             print(
-                f"fullrank: note: the learning rate, {config.optim.base_lr:g}, is SimSiam's; --preset "
-                f"{LAB[config.method]} has settings that were tried with {config.method}",
-                file=sys.stderr,
+                f"the learning rate, {config.optim.base_lr:g}, is SimSiam's; --preset {LAB[config.method]} has one "
+                f"that suits {config.method}"
             )
 
     def _print_plan(self) -> int:

@@ -121,6 +121,10 @@ def _evaluated(run: Path, step: int) -> list[tuple[str, Score]]:
     if found is None or found["step"] != step:
         return []
     return [
-        (str(score["name"]), Score(float(score["value"]), str(score["better"]), dict(score["protocol"])))
+        (
+            str(score["name"]),
+            # what was chosen, and any warning, is told with how it was measured
+            Score(float(score["value"]), str(score["better"]), {**score["protocol"], **score.get("chosen", {})}),
+        )
         for score in found["scores"]
     ]

@@ -86,7 +86,7 @@ def across_widths(name: str) -> bool:
 
 
 def _stated(protocol: Mapping[str, Any], field: str, *, strict: bool) -> Any:
-    if field == "subset" and any(named in protocol for named in _NAMED_IMAGES):
+    if field == "subset" and any(protocol.get(named, UNKNOWN) != UNKNOWN for named in _NAMED_IMAGES):
         return protocol.get(field, 1.0)  # all of the images, where no share is named
     return protocol.get(field, None if strict else UNKNOWN)
 

@@ -373,6 +373,8 @@ def _against(seen: Spectrum, init: Spectrum | None) -> tuple[str, ...]:
             )
         return ()
     was = f"AUC {start.auc:.3f} and {start.dead()} of {start.dim} dead before training"
+    if seen.auc < start.auc - AS_GOOD_AS_EQUAL and seen.dead() <= start.dead():
+        return (f"less so than with random weights ({was})",)
     if seen.auc <= start.auc + AS_GOOD_AS_EQUAL and seen.dead() <= start.dead() + DEAD_SHARE * start.dim:
         return (
             f"no more so than with random weights ({was}): look whether the weights were loaded, and training went on "

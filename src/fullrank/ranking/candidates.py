@@ -180,10 +180,21 @@ def _spectral(run: RunRecord) -> Mapping[str, Any]:
 
 def _evaluated(folder: Path, step: int, missing: list[str]) -> Iterable[dict[str, Any]]:
     """Return the scores of evaluation.json, where they are of this step."""
-    found = read_evaluation(folder)
+    try:
+        found = read_evaluation(folder)
+    except FullrankError as error:  # a ranking needs no labels
+        missing.append(str(error))
+        return []
     if found is None:
         return []
     if found["step"] != step:
         missing.append(f"{EVALUATION} is of step {found['step']:,}, not {step:,}, and was left out")
         return []
-    return [{**score, "value": float(score["value"])} for score in found["scores"] if score["name"] in ACCURACIES]
+    kept = []
+    for score in found["scores"]:
+        warning = score.get("chosen", {}).get("warning")
+        if score["name"] in ACCURACIES and warning:
+            missing.append(f"{score['name']} of {EVALUATION} was left out, for it comes with a warning ({warning})")
+        elif score["name"] in ACCURACIES:
+            kept.append({**score, "value": float(score["value"])})
+    return kept

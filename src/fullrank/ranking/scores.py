@@ -121,7 +121,7 @@ def _read(run: Path) -> list[dict[str, Any]]:
         return []
     try:
         found = json.loads(path.read_text(encoding="utf-8"))["inspections"]
-        kinds = {"fullrank": str, "step": int, "asked": dict, "width": int, "scores": dict}
+        kinds = {"fullrank": str, "step": int, "asked": dict, "width": int, "scores": list}
         if all(isinstance(one[key], kind) for one in found for key, kind in kinds.items()):
             return list(found)
     except (ValueError, KeyError, TypeError):

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fullrank.measure.forecast.agreement import Agreement, Interval
+from fullrank.measure.forecast.agreement import FEWEST_RESAMPLED, Agreement, Interval
 from fullrank.ranking.names import FEATURES, title
 from fullrank.ranking.result import Forecasted, Ranked, Ranking, Standing
 from fullrank.ranking.words import about, group_title, names_of, percent
@@ -156,11 +156,18 @@ def _runs(ranking: Ranking) -> Table:
 def _scores(ranking: Ranking) -> Table:
     table = Table(box=None, padding=(0, 1), header_style="bold")
     table.add_column(f"how well it ranks by {title(str(ranking.accuracy))}", overflow="fold")
-    for heading in ("better", "runs", "Kendall tau-b, 95 %", "Spearman rho, 95 %"):
+    for heading in ("better", "runs", *coefficient_headings(ranking)):
         table.add_column(heading, justify="left" if heading == "better" else "right")
     for row in by_agreement(ranking):
         table.add_row(Text(score_name(row)), direction(row), str(len(row.members)), *coefficients(row.agreement))
     return table
+
+
+def coefficient_headings(ranking: Ranking) -> tuple[str, str]:
+    """Name the two coefficients, and their intervals where some have them: few runs are not resampled."""
+    some = any(row.agreement and row.agreement.kendall_interval for row in ranking.scores)
+    suffix = ", 95 %" if some else f" (fewer than {FEWEST_RESAMPLED} runs: no intervals)"
+    return f"Kendall tau-b{suffix}", f"Spearman rho{suffix}"
 
 
 def coefficients(found: Agreement | None) -> Sequence[str]:

@@ -11,6 +11,7 @@ from fullrank.ranking.result import Group, Ranking, Standing
 from fullrank.ranking.table import (
     by_agreement,
     cells,
+    coefficient_headings,
     coefficients,
     direction,
     headings,
@@ -127,7 +128,7 @@ def _scores(ranking: Ranking) -> str:
         [name, direction(row), str(len(row.members)), *coefficients(row.agreement)]
         for name, row in zip(names, rows, strict=True)
     ]
-    headers = ["score", "better", "runs", "Kendall tau-b, 95 %", "Spearman rho, 95 %"]
+    headers = ["score", "better", "runs", *coefficient_headings(ranking)]
     picture = figure(
         scatter.correlations(rows, names, key="correlations"),
         "<b>Kendall tau-b</b> with the accuracy: 1 where each better score goes with a better accuracy. Bars: the "

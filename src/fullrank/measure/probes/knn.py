@@ -60,6 +60,9 @@ def knn_predictions(
     Reference:
         Li et al. 2022, section 5.1 (majority); Wu et al. 2018, arXiv 1805.01978, section 3.4 (weighted, k = 200).
     """
+    for name, given in (("bank", bank), ("bank_labels", bank_labels), ("queries", queries)):
+        if not isinstance(given, Tensor):
+            raise FullrankError(f"{name} must be a tensor, got {type(given).__name__}: use torch.as_tensor")
     if len(bank_labels) != len(bank) or bool((bank_labels < 0).any()):
         raise FullrankError(
             f"the bank needs one label of at least 0 a row, got {len(bank_labels)} labels for {len(bank)} rows"
@@ -194,5 +197,5 @@ def _largest(ks: list[int]) -> int:
 
 
 def _shares(predictions: Tensor, labels: Tensor, ks: list[int]) -> dict[int, float]:
-    right = (predictions == labels.to(predictions.device)[:, None]).double().mean(dim=0)
+    right = (predictions == torch.as_tensor(labels, device=predictions.device)[:, None]).double().mean(dim=0)
     return {k: float(right[k - 1]) for k in ks}

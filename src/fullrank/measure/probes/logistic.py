@@ -83,10 +83,10 @@ class LogisticProbe:
             found.append((standard @ self.weight.T + self.bias).argmax(dim=1))
         return self.classes[torch.cat(found)]
 
-    def accuracy(self, features: Tensor | np.ndarray, labels: Tensor) -> float:
+    def accuracy(self, features: Tensor | np.ndarray, labels: Tensor | np.ndarray) -> float:
         """Return the share of rows of `(Q, D)` whose label `(Q,)` is predicted, in [0, 1]."""
         predicted = self.predict(features)
-        return float((predicted == labels.to(predicted.device)).double().mean())
+        return float((predicted == torch.as_tensor(labels, device=predicted.device)).double().mean())
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def fit_logistic(
 def choose_logistic(
     features: Tensor | np.ndarray,
     labels: Tensor | np.ndarray,
-    held_out: Tensor,
+    held_out: Tensor | np.ndarray,
     *,
     grid: Sequence[float] = L2_GRID,
     tolerance: float = TOLERANCE,
@@ -161,7 +161,7 @@ def choose_logistic(
     if not strengths:
         raise FullrankError("the grid of l2 to choose from is empty: give one strength at least")
     x, y = _checked(features, labels, strengths, tolerance, max_iterations)
-    held_out = held_out.to(x.device)
+    held_out = torch.as_tensor(held_out, device=x.device)
     if held_out.shape != y.shape or bool(held_out.all()) or not bool(held_out.any()):
         raise FullrankError(
             f"some of {len(x)} rows must be held out to choose the regularisation, got {int(held_out.sum())}"

@@ -90,7 +90,7 @@ def _similarities(
     missing = -len(block) % g
     grouped = F.pad(_unit(block), (0, 0, 0, missing)).view(-1, g, block.shape[1]).transpose(0, 1)
     grouped = grouped.reshape(-1, block.shape[1])
-    memory = torch.empty(min(held, len(queries)), len(grouped), device=block.device)
+    memory = grouped.new_empty(min(held, len(queries)), len(grouped))
     for start in range(0, len(queries), held):
         q = _unit(queries[start : start + held])
         similarity = torch.mm(q, grouped.T, out=memory[: len(q)]).view(len(q), g, -1)
@@ -137,11 +137,11 @@ def _unit(x: Tensor) -> Tensor:
     if x.dtype == torch.float64:
         largest = x.abs().amax(dim=1, keepdim=True)
         x = x / torch.where(largest > 0, largest, 1.0)  # the square of 1e200 is no float64
-    x = x.float()
+    x = x.to(torch.float32)
     norm = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.float64)  # nor that of 1e30 a float32
     if not bool(torch.isfinite(norm).all()):
         check_finite(x)
-    return x / torch.where(norm > 0, norm, 1.0).float()
+    return x / torch.where(norm > 0, norm, 1.0).to(torch.float32)
 
 
 @contextmanager
