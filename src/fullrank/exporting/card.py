@@ -18,7 +18,8 @@ from fullrank.measure.verdict import judge
 from fullrank.models.backbones import CHANNELS, FULLRANK_RESNET, RESNETS, TIMMS_RESNETS, TimmModel
 from fullrank.models.exported import WEIGHTS
 from fullrank.models.fullrank_resnet import STEMS
-from fullrank.report.words import NAMES, number
+from fullrank.report.words import number
+from fullrank.score_names import title
 from fullrank.training.plan import describe_order
 from fullrank.training.setup import build_order
 
@@ -202,7 +203,7 @@ def _scores(facts: Facts) -> str:
     for name, score in facts.scores:
         protocol = _set(public(score.protocol), "; ") or "not known"
         place = protocols.setdefault(protocol, len(protocols) + 1)
-        rows.append((NAMES.get(name, name), number(name, score.value), score.better, str(place)))
+        rows.append((title(name, centered=True), number(name, score.value), score.better, str(place)))
     listed = "\n".join(f"{place}. {protocol}" for protocol, place in protocols.items())
     table = _table(("score", "value", "better", "protocol"), rows)
     return f"{heading}{remark}Of these weights, after step {facts.step:,}.\n\n{table}\n\nProtocols:\n\n{listed}"
