@@ -204,7 +204,7 @@ def test_an_image_too_long_for_the_ratio_gets_the_largest_centre_crop(height, wi
     assert {tuple(row) for row in torch.stack([p.top, p.left, p.height, p.width], 1).tolist()} == {tuple(expected)}
 
 
-@pytest.mark.parametrize(("height", "width"), [(300, 400), (400, 300), (256, 256), (225, 500)])
+@pytest.mark.parametrize(("height", "width"), [(300, 400), (400, 300), (256, 256), (225, 500), (224, 224), (90, 100)])
 def test_eval_view_is_resize_and_centre_crop(height, width):
     x = pictures(2, height, width)
     expected = F.center_crop(F.resize(x, [256], antialias=True), [224, 224])

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 import fullrank
@@ -18,7 +20,11 @@ from fullrank.cli import main
 from fullrank.config import BackboneConfig, HeadsConfig, TargetConfig, to_dict
 from fullrank.errors import FullrankError
 from fullrank.exporting import export as exporting
+from fullrank.exporting.card import card
 from fullrank.exporting.export import export
+from fullrank.exporting.facts import Facts
+from fullrank.models import backbones
+from fullrank.report.side import Score
 from fullrank.training import setup
 from fullrank.training.checkpoint import save_checkpoint
 from fullrank.training.loop import train
@@ -264,6 +270,47 @@ def test_no_folder_of_this_machine_is_in_what_is_published(tmp_path):
     assert "set.parquet" in card_of(tmp_path / "out")
 
 
+def test_no_folder_of_this_machine_is_in_what_is_published_of_a_measured_run(byol, tmp_path):
+    run = tmp_path / "whole"
+    shutil.copytree(byol / "whole", run)
+    for file in ("metrics.jsonl", "summary.json"):
+        text = (run / file).read_text()
+        text = text.replace('"digits / digits"', '"digits / /home/me/secret/val"')
+        (run / file).write_text(text.replace('"images": "digits"', '"images": "private/clients/acme"'))
+    labels = ["cifar10 / /home/me/secret/val", "/home/me/secret/a/train / /home/me/secret/a/val", ". / ./secret/val"]
+    protocol = {"objective": "l2 / 2 |W|^2", "base_lr": 0.5, "images": ["~/secret/a.parquet", "secret/b.parquet"]}
+    scores = [
+        {"name": "knn", "value": 0.5, "better": "higher", "protocol": {"labels": each, **protocol}} for each in labels
+    ]
+    (run / "evaluation.json").write_text(json.dumps({"fullrank": "0", "step": 8, "scores": scores}))
+    export(run, tmp_path / "out")
+    for path in (tmp_path / "out").iterdir():
+        for word in (b"secret", b"/home", b"private", b"clients"):
+            assert word not in path.read_bytes(), (word, path.name)
+    card = card_of(tmp_path / "out")
+    rest = "; objective l2 / 2 |W|^2; base_lr 0.5; images (a.parquet, b.parquet)"
+    for words in ("labels cifar10 / val", "labels train / val", "labels . / val"):
+        assert f". {words}{rest}\n" in f"{card}\n"
+    assert "images acme;" in card
+    assert "labels digits / val;" in card
+    with safe_open(tmp_path / "out" / "spectrum.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["protocol"])["images"] == "acme"
+
+
+@pytest.mark.parametrize("images", [".", "private/clients/acme", "/home/me/private/acme/"])
+def test_the_set_of_images_is_named_without_harm_to_the_rest_of_the_card(tmp_path, images):
+    teacher = "private/runs/teacher"
+    config = tiny(image_size=16, images=images, method="byol", target=TargetConfig(momentum=0.5, teacher=teacher))
+    made = backbones.backbone("resnet18_w16", image_size=16)
+    score = Score(0.25, "higher", {"labels": f"{images} / digits", "temperature": 0.5})
+    facts = Facts("run", config, 3, "online", 128, 1, None, {"torch": "2.1"}, [("knn", score)], None, None, "")
+    text = card(facts, backbones.made_by(made), made.pretrained_cfg)
+    assert "private" not in text
+    name = "." if images == "." else "acme"
+    for words in (f"| images | {name}, without", f"labels {name} / digits; temperature 0.5", "teacher teacher", "2.1"):
+        assert words in text
+
+
 def test_a_taken_folder_is_refused_and_left_as_it_is(tmp_path):
     checkpoint = untrained(tmp_path / "run", tiny(image_size=16))
     taken = tmp_path / "taken"
@@ -303,6 +350,17 @@ def test_an_encoder_that_timm_would_build_otherwise_is_not_written(tmp_path, mon
     with pytest.raises(FullrankError, match=r"builds another network .* \(features differ by \d"):
         export(checkpoint, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_said_to_be_so(tmp_path, value):
+    checkpoint = untrained(tmp_path / "run", tiny(image_size=16))
+    state = torch.load(checkpoint, weights_only=True)
+    state["model"]["backbone.conv1.weight"][0, 0, 0, 0] = value
+    torch.save(state, checkpoint)
+    with pytest.raises(FullrankError, match=r"weights that are not finite \(conv1\.weight\): its training diverged"):
+        export(checkpoint, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_damaged_folders_are_one_line(tmp_path):

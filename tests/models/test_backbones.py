@@ -122,7 +122,14 @@ def test_the_data_configuration_says_how_images_were_preprocessed():
     assert found["crop_pct"] == 1.0
 
 
-@pytest.mark.parametrize(("size", "height", "width"), [(32, 32, 32), (224, 300, 400)])
+@pytest.mark.parametrize(
+    ("size", "height", "width"),
+    [
+        *((32, *shape) for shape in ((20, 30), (32, 32), (40, 32), (33, 35), (60, 50))),
+        *((96, *shape) for shape in ((32, 48), (96, 96), (96, 120), (100, 100), (150, 120))),
+        *((224, *shape) for shape in ((224, 224), (300, 400))),
+    ],
+)
 def test_timms_transform_is_the_eval_view(size, height, width):
     pixels = F.resize(torch.rand(3, 6, 7, generator=torch.Generator().manual_seed(0)), [height, width], antialias=True)
     image = F.to_pil_image(pixels)

@@ -9,7 +9,8 @@ Recipes:
 * `simsiam`: Chen & He 2021 (https://arxiv.org/abs/2011.10566), the MoCo-v2 set; also [Li22]'s.
 * `byol`: Grill et al. 2020 (https://arxiv.org/abs/2006.07733), asymmetric: blur and solarise differ between the views.
 * `cifar`: `simsiam` without blur, as is usual for images of about 32 x 32.
-* `eval`: no augmentation: resize the shorter side to 8/7 of the size, crop the centre (256 / 224 on ImageNet).
+* `eval`: no augmentation: resize the shorter side, crop the centre (256, then 224, on ImageNet; 32 on CIFAR): see
+  `eval_view`.
 
 Images are `(B, 3, H, W)`, float in [0, 1] unless said otherwise.
 """
@@ -32,6 +33,9 @@ Interpolation = Literal["bilinear", "bicubic"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+SMALL_IMAGE = 64
+"""Views of at most this many pixels show whole images in `eval`, and get the `cifar` stem where the stem is `auto`."""
 
 SOLARISE_THRESHOLD = 128 / 255
 """Pixels at or above it are inverted (PIL's default of 128)."""
@@ -443,11 +447,21 @@ def solarise(images: Tensor) -> Tensor:
     return torch.where(images >= SOLARISE_THRESHOLD, 1 - images, images)
 
 
-def eval_view(images: Tensor, size: int) -> Tensor:
-    """Resize and crop the centre, without augmentation.
+def eval_share(size: int) -> float:
+    """Return which share of the shorter side an `eval` view of `size` pixels shows, timm's `crop_pct`.
 
-    Larger images have their shorter side resized to `round(8/7 size)` before the crop (256 for 224); images of exactly
-    `size` x `size` stay as they are; smaller ones have their shorter side resized to `size`.
+    >>> eval_share(32), eval_share(224)
+    (1.0, 0.875)
+    """
+    return 1.0 if size <= SMALL_IMAGE else 7 / 8
+
+
+def eval_view(images: Tensor, size: int) -> Tensor:
+    """Resize and crop the centre, without augmentation, as timm's transform does.
+
+    The shorter side, of whatever length, is resized to `size / eval_share(size)`, rounded down, before the crop: 256
+    for 224 pixels, as [Li22] do, and 32 for 32. So images of exactly `size` x `size` stay as they are where all is
+    shown.
 
     Args:
         images: `(B, C, H, W)`, uint8 or float, one size for all.
@@ -458,9 +472,9 @@ def eval_view(images: Tensor, size: int) -> Tensor:
     """
     h, w = images.shape[-2:]
     x = as_float(images)
-    if (h, w) == (size, size):
+    short = math.floor(size / eval_share(size))
+    if h == w == short == size:
         return x
-    short = round(size * 8 / 7) if min(h, w) > size else size
     # torchvision's Resize(short): the longer side keeps the ratio, rounded down; then CenterCrop
     new_h, new_w = (short, int(short * w / h)) if h <= w else (int(short * h / w), short)
     top, left = round((new_h - size) / 2), round((new_w - size) / 2)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import PurePath
 from typing import Any
 
 import timm
@@ -14,11 +13,13 @@ import yaml
 from fullrank._version import __version__
 from fullrank.config import TrainConfig
 from fullrank.exporting.facts import Facts
+from fullrank.exporting.public import public
 from fullrank.measure.verdict import judge
 from fullrank.models.backbones import CHANNELS, FULLRANK_RESNET, RESNETS, TIMMS_RESNETS, TimmModel
 from fullrank.models.exported import WEIGHTS
 from fullrank.models.fullrank_resnet import STEMS
-from fullrank.report.words import NAMES, number
+from fullrank.report.words import number
+from fullrank.score_names import title
 from fullrank.training.plan import describe_order
 from fullrank.training.setup import build_order
 
@@ -170,7 +171,7 @@ def _resnet(config: TrainConfig, made: TimmModel) -> dict[str, Any] | None:
 
 def _training(facts: Facts) -> str:
     config = facts.config
-    order, images = str(config.order), _named(config.images)
+    order, images = str(config.order), public(config.images)
     if facts.images is not None:
         order = describe_order(build_order(config, facts.images))
         images = f"{facts.images:,} of {images}"
@@ -184,7 +185,7 @@ def _training(facts: Facts) -> str:
         "backbone": _set(vars(config.backbone)),
         "heads": _set(vars(config.heads)) or "none",
         "loss": _set(vars(config.loss)) or "no coefficients",
-        "target": _set(vars(config.target), config) or "none of its own",
+        "target": _set(public(vars(config.target))) or "none of its own",
         "optimiser": f"{optim.optimizer}, base learning rate {optim.base_lr:g} at a batch of 256, momentum "
         f"{optim.momentum:g}, weight decay {optim.weight_decay:g}, {optim.warmup_steps:,} steps of warm-up",
         "seed": str(config.seed),
@@ -200,9 +201,9 @@ def _scores(facts: Facts) -> str:
     protocols: dict[str, int] = {}
     rows = []
     for name, score in facts.scores:
-        protocol = _set(score.protocol, facts.config, "; ") or "not known"
+        protocol = _set(public(score.protocol), "; ") or "not known"
         place = protocols.setdefault(protocol, len(protocols) + 1)
-        rows.append((NAMES.get(name, name), number(name, score.value), score.better, str(place)))
+        rows.append((title(name, centered=True), number(name, score.value), score.better, str(place)))
     listed = "\n".join(f"{place}. {protocol}" for protocol, place in protocols.items())
     table = _table(("score", "value", "better", "protocol"), rows)
     return f"{heading}{remark}Of these weights, after step {facts.step:,}.\n\n{table}\n\nProtocols:\n\n{listed}"
@@ -259,22 +260,9 @@ def _versions(facts: Facts) -> str:
     )
 
 
-def _set(values: Mapping[str, Any], config: TrainConfig | None = None, between: str = ", ") -> str:
-    """List what is set, as `name value, name value`; paths that the configuration has are cut to their names."""
-    paths = (config.images, config.eval_images, config.target.teacher) if config is not None else ()
-
-    def public(value: Any) -> str:
-        text = _brief(value)
-        for path in sorted(filter(None, paths), key=len, reverse=True):
-            text = text.replace(path, _named(path))
-        return _named(text)
-
-    return between.join(f"{name} {public(value)}" for name, value in values.items() if value is not None)
-
-
-def _named(path: str) -> str:
-    """Call a file or folder by its name, without the folders that it lies in here."""
-    return PurePath(path).name if path.startswith(("/", "~", ".")) else path
+def _set(values: Mapping[str, Any], between: str = ", ") -> str:
+    """List what is set, as `name value, name value`."""
+    return between.join(f"{name} {_brief(value)}" for name, value in values.items() if value is not None)
 
 
 def _brief(value: Any) -> str:

@@ -29,6 +29,7 @@ from fullrank.config import TrainConfig, from_dict
 from fullrank.errors import FullrankError
 from fullrank.exporting.card import card
 from fullrank.exporting.facts import Facts, collect
+from fullrank.exporting.public import public
 from fullrank.models import fullrank_resnet
 from fullrank.models.backbones import FULLRANK_RESNET, TimmModel, made_by, width_of
 from fullrank.models.exported import TIMM_CONFIG, WEIGHTS, open_export
@@ -63,8 +64,9 @@ def export(run_or_checkpoint: Path | str, out: Path | str, *, branch: Branch = "
         branch: `online`, which gradients train, or `target`, the moving average that BYOL and MoCo-v3 have.
 
     Raises:
-        FullrankError: `out` is taken; there is no checkpoint, it is damaged, or its method has no such branch; or this
-            timm builds another network from what would be written. Nothing is left in any of these cases.
+        FullrankError: `out` is taken; there is no checkpoint, it is damaged, or its method has no such branch; its
+            weights or features are not finite; or this timm builds another network from what would be written.
+            Nothing is left in any of these cases.
         OSError: The folder cannot be written.
     """
     out = Path(out).expanduser().absolute()
@@ -82,6 +84,7 @@ def export(run_or_checkpoint: Path | str, out: Path | str, *, branch: Branch = "
         width=width_of(encoder),
         parameters=sum(parameter.numel() for parameter in encoder.parameters()),
     )
+    _check_finite(encoder, str(file))
     with _new_folder(out) as folder:
         _write_weights(folder / WEIGHTS, encoder)
         described = _timm_config(encoder, made, facts)
@@ -129,7 +132,7 @@ def _write_spectrum(path: Path, facts: Facts) -> None:
     from safetensors.torch import save
 
     assert facts.spectrum is not None
-    protocol = json.dumps({"step": facts.step, **facts.spectrum.protocol})
+    protocol = json.dumps({"step": facts.step, **public(facts.spectrum.protocol)})
     path.write_bytes(save({"singular_values": facts.spectrum.singular_values}, metadata={"protocol": protocol}))
 
 
@@ -153,12 +156,29 @@ def _timm_config(encoder: Any, made: TimmModel, facts: Facts) -> dict[str, Any]:
     }
 
 
+def _features(encoder: Any) -> torch.Tensor:
+    images = torch.randn(2, *encoder.pretrained_cfg["input_size"], generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        return torch.as_tensor(encoder(images))
+
+
+def _check_finite(encoder: Any, where: str) -> None:
+    """Raise `FullrankError` where the encoder gives no numbers: NaN is not even equal to itself."""
+    if bool(_features(encoder).isfinite().all()):
+        return
+    broken = [name for name, value in encoder.state_dict().items() if not bool(value.isfinite().all())]
+    what = f"weights that are not finite ({_some(broken)})" if broken else "features that are not finite"
+    raise FullrankError(f"{where} has {what}: its training diverged; export a checkpoint from before that")
+
+
+def _some(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1:,} more"
+
+
 def _check(folder: Path, encoder: Any) -> None:
     """Build the encoder from the folder, as timm does, and compare."""
     again, _ = open_export(folder)
-    images = torch.randn(2, *encoder.pretrained_cfg["input_size"], generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        here, there = encoder(images), again(images)
+    here, there = _features(encoder), _features(again)
     if not torch.equal(here, there):
         apart = float((here - there).abs().max()) if here.shape == there.shape else "of another shape"
         raise FullrankError(

@@ -28,7 +28,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from fullrank.data.views import IMAGENET_MEAN, IMAGENET_STD
+from fullrank.data.views import IMAGENET_MEAN, IMAGENET_STD, SMALL_IMAGE, eval_share
 from fullrank.errors import FullrankError, nearest
 from fullrank.models.fullrank_resnet import fullrank_resnet
 
@@ -38,9 +38,6 @@ FULLRANK_RESNET = fullrank_resnet.__name__
 Block = Literal["basic", "bottleneck"]
 Stem = Literal["auto", "imagenet", "cifar", "cifar-stride2"]
 Positions = Literal["learned", "sincos"]
-
-SMALL_IMAGE = 64
-"""Views of at most this many pixels get the `cifar` stem where the stem is `auto`."""
 
 
 @dataclass(frozen=True)
@@ -161,9 +158,10 @@ def backbone(
         "input_size": (3, image_size, image_size),
         "mean": IMAGENET_MEAN,
         "std": IMAGENET_STD,
-        # as `fullrank.data.views.eval_view`: small images are taken as they are
+        # as `fullrank.data.views.eval_view`
         "interpolation": "bilinear",
-        "crop_pct": 1.0 if image_size <= SMALL_IMAGE else 7 / 8,
+        "crop_pct": eval_share(image_size),
+        "crop_mode": "center",
         "num_classes": 0,
     }
     model.made_by = made

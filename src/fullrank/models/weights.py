@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fullrank.data.views import SMALL_IMAGE
 from fullrank.errors import FullrankError, nearest
 
 PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".tar")
@@ -353,7 +354,7 @@ def _advice(weights: Mapping[str, Tensor], prefix: str | None) -> str:
     """Try the models that most weights are of; on the meta device that takes no memory and little time."""
     import timm
 
-    from fullrank.models.backbones import RESNETS, SMALL_IMAGE, backbone
+    from fullrank.models.backbones import RESNETS, backbone
 
     for name in (*RESNETS, *_COMMON):
         ours = name in RESNETS

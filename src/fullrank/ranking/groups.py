@@ -9,7 +9,8 @@ import numpy as np
 
 from fullrank.measure.protocols import FINGERPRINT, WIDTH, differences, split
 from fullrank.ranking.candidates import Candidate
-from fullrank.ranking.names import FEATURES, title
+from fullrank.ranking.names import FEATURES
+from fullrank.score_names import title
 
 
 def groups_of(candidates: Sequence[Candidate]) -> tuple[list[list[int]], list[dict[str, Any]]]:

@@ -10,9 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from fullrank.measure.forecast.agreement import FEWEST_RESAMPLED, Agreement, Interval
-from fullrank.ranking.names import FEATURES, title
+from fullrank.ranking.names import FEATURES
 from fullrank.ranking.result import Forecasted, Ranked, Ranking, Standing
 from fullrank.ranking.words import about, group_title, names_of, percent
+from fullrank.score_names import title
 from fullrank.text import capital
 
 NONE = "–"

@@ -10,8 +10,9 @@ from fullrank.measure.forecast.linear import MUCH_INFLATION, fewest
 from fullrank.measure.protocols import COUNT, WIDTH, differences
 from fullrank.measure.verdict import MARGIN
 from fullrank.ranking.candidates import Candidate
-from fullrank.ranking.names import FEATURES, title
+from fullrank.ranking.names import FEATURES
 from fullrank.ranking.saved import Forecast
+from fullrank.score_names import title
 from fullrank.text import listing
 
 if TYPE_CHECKING:

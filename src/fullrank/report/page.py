@@ -9,11 +9,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from fullrank import score_names
 from fullrank.errors import FullrankError
 from fullrank.report import figures
 from fullrank.report.html import document, figure, legend, named, row, scalar, table
 from fullrank.report.side import Score, Side, flatten, sides
-from fullrank.report.words import NAMES, comparison, duration, number, verdict
+from fullrank.report.words import comparison, duration, number, verdict
 from fullrank.text import capital
 from fullrank.training.runs import RunRecord, read_run, write_text
 
@@ -97,7 +98,7 @@ def _summary(shown: Sequence[Side]) -> str:
         word, comma, condition = better.partition(",")
         hint = f"{word} is better{comma}{condition}" if word in ("lower", "higher") else ""
         cells = [_value(name, side, score) for side, score in zip(shown, scores, strict=True)]
-        rows.append(row(NAMES.get(name, name), cells, hint))
+        rows.append(row(score_names.title(name, centered=True), cells, hint))
     seconds = [(side.run.summary or {}).get("seconds") for side in shown]
     rows.append(row("time", [duration(each) if each is not None else "–" for each in seconds]))
     rows.append(row("images per second", [_throughput(side) for side in shown], "median"))
@@ -121,7 +122,7 @@ def _protocols(shown: Sequence[Side]) -> str:
     by_protocol: dict[str, tuple[dict[str, Any], dict[str, list[str]]]] = {}
     for side, name, protocol in scores:
         _, names = by_protocol.setdefault(repr(sorted(protocol.items())), (protocol, {}))
-        names.setdefault(side.label, []).append(NAMES.get(name, name))
+        names.setdefault(side.label, []).append(score_names.title(name, centered=True))
     if not by_protocol:
         return ""
     parts = []

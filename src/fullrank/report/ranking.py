@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from fullrank.ranking.names import title
 from fullrank.ranking.result import Group, Ranking, Standing
 from fullrank.ranking.table import (
     by_agreement,
@@ -21,6 +20,7 @@ from fullrank.ranking.table import (
 from fullrank.ranking.words import group_title
 from fullrank.report import scatter
 from fullrank.report.html import check_page, document, figure, scalar
+from fullrank.score_names import title
 from fullrank.text import capital
 from fullrank.training.runs import write_text
 

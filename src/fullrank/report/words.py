@@ -7,6 +7,7 @@ from typing import Any
 
 from fullrank.measure.verdict import judge
 from fullrank.report.side import SPECTRUM_SCORES, Side, flatten
+from fullrank.score_names import is_share, title
 from fullrank.text import capital, listing
 
 # These change where and how often a run is looked at or kept, not what is trained.
@@ -20,26 +21,6 @@ NOT_A_SETTING = (
     "machine.",
     "monitor.",
 )
-NAMES = {
-    "train_loss": "training loss",
-    "heldout_loss": "held-out loss",
-    "knn": "k-NN accuracy",
-    "linear": "linear probe accuracy",
-    "online_probe": "online probe accuracy",
-    "online_probe_train": "online probe on training views",
-    "logistic": "logistic regression accuracy",
-    "auc": "AUC",
-    "rankme": "RankMe (centred)",
-    "participation_ratio": "participation ratio",
-    "stable_rank": "stable rank",
-    "alpha": "alpha",
-    "dead": "dead directions",
-    "rankme_centered": "RankMe (centred)",
-    "nesum": "NESum",
-    "alpha_req": "alpha-ReQ",
-    "forecast": "leave-one-out forecast",
-}
-SHARES = ("knn", "logistic", "linear", "online_probe", "online_probe_train", "forecast")
 POINT = 0.01  # a fall of k-NN accuracy from its peak that is worth a word
 
 
@@ -49,7 +30,7 @@ def number(name: str, value: float) -> str:
     >>> number("knn", 0.4107), number("auc", 0.78512), number("dead", 3), number("heldout_loss", -0.8)
     ('41.1\xa0%', '0.785', '3', '−0.800')
     """
-    if name in SHARES:
+    if is_share(name):
         return f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
     if name == "dead":
         return f"{value:,.0f}"
@@ -106,25 +87,25 @@ def comparison(sides: Sequence[Side]) -> list[str]:
             continue
         obstacle = incomparable(sides, name)
         if obstacle:
-            refused.setdefault(obstacle, []).append(NAMES[name])
+            refused.setdefault(obstacle, []).append(title(name))
             continue
         compared = True
         ranked = sorted(sides, key=lambda side: side.scores[name].value, reverse=better == "higher")
         shown = [number(name, side.scores[name].value) for side in ranked]
         if shown[0] == shown[-1]:
-            said.append(f"{capital(NAMES[name])} is equal to the digits shown, {shown[0]}.")
+            said.append(f"{capital(title(name))} is equal to the digits shown, {shown[0]}.")
             continue
         if shown[0] != shown[1]:
             best[name] = ranked[0]
         if len(sides) == 2:
-            said.append(f"{ranked[0].label} has the {better} {NAMES[name]}: {shown[0]}, against {shown[1]}.")
+            said.append(f"{ranked[0].label} has the {better} {title(name)}: {shown[0]}, against {shown[1]}.")
             continue
         first, last = ("Lowest", "highest") if better == "lower" else ("Highest", "lowest")
         ends = [
             f"{value} ({_names([side for side, own in zip(ranked, shown, strict=True) if own == value])})"
             for value in (shown[0], shown[-1])
         ]
-        said.append(f"{first} {NAMES[name]}: {ends[0]}; {last}: {ends[1]}.")
+        said.append(f"{first} {title(name)}: {ends[0]}; {last}: {ends[1]}.")
     if "auc" in best and best["auc"] is best.get("heldout_loss"):
         agree = best["auc"] is best.get("knn")
         also = ", and by k-NN" if agree else ", though not by k-NN" if "knn" in best else ""
@@ -191,8 +172,8 @@ def _seeds(sides: Sequence[Side]) -> str:
             and not incomparable(group, name)
         ]
         if spans:
-            spread = f"{100 * max(spans):.1f} points" if name in SHARES else number(name, max(spans))
-            spreads.append(f"{spread} in {NAMES[name]}")
+            spread = f"{100 * max(spans):.1f} points" if is_share(name) else number(name, max(spans))
+            spreads.append(f"{spread} in {title(name)}")
     only = "These runs differ in the seed alone" if len(groups) == 1 else "Runs that differ in the seed alone lie"
     verb = " and lie" if len(groups) == 1 else ""
     if not spreads:

@@ -127,7 +127,7 @@ def load(run_or_checkpoint: Path | str, *, branch: Branch | None = None) -> nn.M
     Returns:
         The backbone, a plain timm module in eval mode: normalised images `(B, 3, S, S)` -> representation `(B, D)`.
         `timm.data.create_transform(**timm.data.resolve_model_data_config(encoder))` prepares an image for it as the
-        run's measurements do.
+        run's measurements do, to within the rounding of pixels to 8 bits.
 
     Raises:
         FullrankError: There is no run or checkpoint, the file is damaged or foreign, or the method has no such branch.

@@ -17,7 +17,7 @@ from fullrank.data import batches, holding, views
 from fullrank.data.images import NAMES, Images, UnreadableImageError, match_labels, open_images
 from fullrank.data.order import ORDERS, Order, subset
 from fullrank.errors import FullrankError
-from fullrank.models.backbones import SMALL_IMAGE, backbone, pretrained_backbone, width_of
+from fullrank.models.backbones import backbone, pretrained_backbone, width_of
 from fullrank.models.methods import METHODS, Distillation, Method
 from fullrank.training.checkpoint import load
 from fullrank.training.distributed import ALONE, World
@@ -123,7 +123,7 @@ def _view_size(images: Images) -> int:
             raise FullrankError(
                 f"none of the {len(images)} images of {images.name} can be decoded: {images.key(0)} is the first"
             )
-    return max(size) if max(size) <= SMALL_IMAGE else LARGE_VIEW
+    return max(size) if max(size) <= views.SMALL_IMAGE else LARGE_VIEW
 
 
 def build_order(config: TrainConfig, size: int) -> Order:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fullrank.report.words import NAMES, SHARES
+from fullrank.score_names import SCORE_NAMES, is_share, title
 from fullrank.studies.parts import Protocols
 from fullrank.studies.protocols import Taken, differing, protocol
 from fullrank.studies.study import Result
@@ -36,7 +36,7 @@ def unit(score: str) -> Unit:
     >>> unit("knn"), unit("heldout_loss").label, unit("auc").digits
     (Unit(label='k-NN accuracy (%)', scale=100.0, digits=1), 'held-out loss', 3)
     """
-    if score in SHARES:
+    if is_share(score):
         return Unit(f"{name(score)} (%)", 100.0, 1)
     digits = 3 if score == "auc" or is_loss(score) else 0 if score == "dead" else 1
     return Unit(name(score), 1.0, digits)
@@ -49,7 +49,7 @@ def is_loss(score: str) -> bool:
 
 def name(score: str) -> str:
     """Return what a score is called."""
-    return "training loss" if score == "loss" else NAMES.get(score, score.replace("_", " "))
+    return title(score, centered=True) if score in SCORE_NAMES else score.replace("_", " ")
 
 
 def better(results: Sequence[Result], score: str) -> str:
