@@ -15,7 +15,7 @@ from fullrank.data.images import open_images
 from fullrank.data.still import load_for_eval, spread
 from fullrank.errors import FullrankError
 from fullrank.evaluation.evaluate import evaluate
-from fullrank.evaluation.options import KnnOptions, Options
+from fullrank.evaluation.options import KnnOptions, LogisticOptions, Options
 from fullrank.measure.probes import knn_accuracies, knn_accuracy, leave_one_out
 from fullrank.training.checkpoint import list_checkpoints
 from fullrank.training.loop import train
@@ -211,6 +211,20 @@ def test_what_is_wrong_is_one_line(run, arguments, message, capsys):
 def test_settings_that_contradict(settings, message):
     with pytest.raises(FullrankError, match=message):
         KnnOptions(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"l2": -1.0}, "logistic.l2 must be a finite number above 0, got -1.0"),
+        ({"tolerance": -1.0}, "logistic.tolerance must be a finite number above 0, got -1.0"),
+        ({"tolerance": float("nan")}, "logistic.tolerance must be a finite number above 0, got nan"),
+        ({"max_iterations": 0}, "logistic.max_iterations must be at least 1, got 0"),
+    ],
+)
+def test_settings_of_the_logistic_regression(settings, message):
+    with pytest.raises(FullrankError, match=message):
+        LogisticOptions(**settings)
 
 
 def test_a_limit_leaves_several_images():

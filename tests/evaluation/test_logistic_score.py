@@ -102,7 +102,7 @@ def test_an_encoder_that_a_probe_changes_is_refused_and_no_score_is_kept(run, tm
     ("arguments", "message"),
     [
         (["--logistic", "--limit", "9"], "9 training images are too few to hold a tenth of them out: give 10 at least"),
-        (["--logistic", "--logistic.l2", "0"], "l2 must be above 0, got 0.0"),
+        (["--logistic", "--logistic.l2", "0"], "logistic.l2 must be a finite number above 0, got 0.0"),
         (["--logistic", "--linear.epochs", "3"], "--linear.* are settings of a probe that is not asked for"),
         (["--linear", "--limit", "50"], "--linear.batch-size 1024 is more than the 50 training images: lower it"),
     ],

@@ -46,7 +46,7 @@ from fullrank.data.views import ViewRecipe
 from fullrank.errors import FullrankError
 from fullrank.evaluation.frozen import Frozen
 from fullrank.evaluation.options import LinearOptions, Options
-from fullrank.evaluation.result import Score
+from fullrank.evaluation.result import WARNING, Score
 from fullrank.evaluation.unchanged import fingerprint
 from fullrank.inspection.features import to_device
 from fullrank.measure.checks import check_finite
@@ -154,7 +154,7 @@ def linear(frozen: Frozen, options: Options) -> Score:
     chosen: dict[str, Any] = {"best_over_epochs": best, "best_epoch": 1 + accuracies.index(best)}
     way = reach(state["bank"], asked)
     if way < FAR_ENOUGH:
-        chosen["warning"] = (
+        chosen[WARNING] = (
             f"trained too little, LARS let weights grow e^{way:.2g}-fold at most: raise --linear.base-lr to "
             f"{asked.base_lr * FAR_ENOUGH / way:.2g}"
         )

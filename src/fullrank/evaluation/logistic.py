@@ -11,7 +11,7 @@ from fullrank.data.randomness import Purpose, permutation
 from fullrank.errors import FullrankError
 from fullrank.evaluation.frozen import Frozen
 from fullrank.evaluation.options import Options
-from fullrank.evaluation.result import Score
+from fullrank.evaluation.result import WARNING, Score
 from fullrank.measure.probes import choose_logistic, fit_logistic
 from fullrank.measure.probes.logistic import L2_GRID
 
@@ -53,7 +53,7 @@ def logistic(frozen: Frozen, options: Options) -> Score:
     chosen: dict[str, Any] = {"l2": probe.l2} if asked.l2 is None else {}
     chosen["gradient_norm"] = float(f"{probe.gradient_norm:.2g}")
     if not probe.converged:
-        chosen["warning"] = f"not the minimum, given up after {probe.iterations} iterations"
+        chosen[WARNING] = f"not the minimum, given up after {probe.iterations} iterations"
     return Score("logistic", probe.accuracy(features.queries, features.query_labels), protocol, chosen=chosen)
 
 
