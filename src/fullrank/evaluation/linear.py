@@ -113,6 +113,11 @@ class Classifier:
         self.step, self.accuracies = state["step"], state["accuracies"]
 
 
+def check_linear(frozen: Frozen, options: Options) -> None:
+    """Refuse a batch of more images than there are."""
+    _check_batch(options.linear_options, len(frozen.train))
+
+
 def linear(frozen: Frozen, options: Options) -> Score:
     """Score a frozen encoder by [Li22]'s linear classifier.
 
@@ -126,7 +131,7 @@ def linear(frozen: Frozen, options: Options) -> Score:
         https://arxiv.org/abs/1708.03888 (LARS)
     """
     asked = options.linear_options
-    _check_batch(asked, len(frozen.train))
+    check_linear(frozen, options)
     precision = choose_precision(MachineConfig(precision=asked.precision), frozen.device)
     settings = _settings(frozen, asked, precision)
     path = None if frozen.run is None else frozen.run / FOLDER / f"linear-{_digest(settings)}.pt"

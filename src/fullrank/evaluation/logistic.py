@@ -20,12 +20,19 @@ SPLIT_SEED = 0
 _FEWEST = 10
 
 
+def check_logistic(frozen: Frozen, options: Options) -> None:
+    """Refuse training images that are too few to choose the regularisation on."""
+    if options.logistic_options.l2 is None:
+        _check_count(len(frozen.train))
+
+
 def logistic(frozen: Frozen, options: Options) -> Score:
     """Score a frozen encoder by a logistic regression on its representations of training images.
 
     Raises:
         FullrankError: A representation is not finite, there are too few images, or all are of one class.
     """
+    check_logistic(frozen, options)
     asked = options.logistic_options
     tolerance, most = asked.tolerance, asked.max_iterations
     features = frozen.features
@@ -59,11 +66,15 @@ def logistic(frozen: Frozen, options: Options) -> Score:
 
 def _held_out(count: int) -> Tensor:
     """Choose the training images that choose: a tenth of them."""
-    if count < _FEWEST:
-        raise FullrankError(
-            f"{count} training images are too few to hold a tenth of them out: give {_FEWEST} at least, or "
-            f"--logistic.l2"
-        )
+    _check_count(count)
     held_out = torch.zeros(count, dtype=torch.bool)
     held_out[torch.from_numpy(permutation(SPLIT_SEED, Purpose.PROBE, 0, 0, count)[: count // _FEWEST])] = True
     return held_out
+
+
+def _check_count(count: int) -> None:
+    if count < _FEWEST:
+        raise FullrankError(
+            f"{count} training images are too few to hold a tenth of them out: give {_FEWEST} at least, or "
+            "--logistic.l2"
+        )
