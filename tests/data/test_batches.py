@@ -7,7 +7,7 @@ from PIL import Image
 
 from fullrank.data import views
 from fullrank.data.batches import ViewLoader, crop_each
-from fullrank.data.holding import choose_hold, decode, hold_whole
+from fullrank.data.holding import Decoded, as_array, choose_hold, decode, find_unreadable, hold_whole
 from fullrank.data.images import ArrayImages, UnreadableImageError, open_images
 from fullrank.data.order import Hybrid, MultiplePass, SinglePass
 from fullrank.data.still import load_for_eval, load_view_pairs
@@ -116,6 +116,22 @@ def test_unreadable_images_found_before_training_are_left_out_and_named(folder):
     assert good.tolist() == [i for i in range(20) if i != 7]
     with pytest.raises(UnreadableImageError, match="07.png cannot be decoded"):
         hold_whole(images, strict=True)
+
+
+def test_a_set_that_was_decoded_is_the_same_set(folder):
+    images = open_images(str(folder))
+    decoded = Decoded(images)
+    assert len(decoded) == len(images) == 20
+    assert decoded.fingerprint() == images.fingerprint()
+    assert decoded.select(torch.tensor([3, 8])).fingerprint() == images.select(torch.tensor([3, 8])).fingerprint()
+    assert decoded.key(7) == images.key(7)
+    assert all(torch.equal(decoded.read(i), images.read(i)) for i in range(20) if i != 7)
+    with pytest.raises(UnreadableImageError, match="07.png cannot be decoded"):
+        decoded.read(7)
+    assert as_array(decoded) is None
+    assert find_unreadable(images).tolist() == find_unreadable(decoded).tolist() == [7]
+    some = Decoded(images.select(torch.tensor([3, 8])))
+    assert torch.equal(as_array(some), torch.stack([images.read(3), images.read(8)]))
 
 
 @pytest.mark.parametrize("hold", ["stream", "memory"])

@@ -1,6 +1,7 @@
 """`evaluate` on runs: what it scores is what is scored by hand, what it keeps, and what it says is missing."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,8 +16,9 @@ from fullrank.data.images import open_images
 from fullrank.data.still import load_for_eval, spread
 from fullrank.errors import FullrankError
 from fullrank.evaluation.evaluate import evaluate
-from fullrank.evaluation.options import KnnOptions, Options
+from fullrank.evaluation.options import KnnOptions, LinearOptions, LogisticOptions, Options
 from fullrank.measure.probes import knn_accuracies, knn_accuracy, leave_one_out
+from fullrank.ranking.candidates import open_candidates
 from fullrank.training.checkpoint import list_checkpoints
 from fullrank.training.loop import train
 
@@ -57,6 +59,7 @@ def test_a_run_is_scored_as_by_hand_over_all_training_images(run, name):
         "branch": "online",
         "dtype": "float32",
         "labels": "digits / digits",
+        "fingerprint": " / ".join(open_images("digits", split=split).fingerprint() for split in ("train", "eval")),
         "bank": 1438,  # the run was trained on 15 % of them
         "queries": 359,
         "similarity": "cosine",
@@ -87,7 +90,12 @@ def test_the_monitor_takes_the_same_score_and_says_so(tmp_path):
     train(tiny(steps=2, out=path, subset=1.0, monitor=TINY.monitor.__class__(images=400, knn_k=5)), console=quiet())
     recorded = {score["name"]: score for score in json.loads((path / "summary.json").read_text())["scores"]}["knn"]
     (score,) = evaluate([str(path)], Options(knn=True, limit=400, knn_options=KnnOptions(k=5)))[0].scores
-    assert (score.value, score.protocol, score.better) == (recorded["value"], recorded["protocol"], recorded["better"])
+    assert (score.value, score.better) == (recorded["value"], recorded["better"])
+    # the run names its images, and keeps their fingerprints beside its scores: `rank` puts them together
+    assert {**recorded["protocol"], "fingerprint": score.protocol["fingerprint"]} == score.protocol
+    (candidate,) = open_candidates([path])
+    evaluated, monitored = candidate.labelled["knn"]
+    assert evaluated == monitored
 
 
 def test_limit_and_other_images(run, name):
@@ -137,6 +145,33 @@ def test_images_that_cannot_be_read_take_their_labels_with_them(run, name, tmp_p
         assert found.scores[0].value == 1.0
         assert found.scores[0].protocol["bank"] == 29
         assert [key.endswith("03.png") for key in found.skipped] == [True]
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_held_out_images_of_classes_without_training_images_are_never_right(run, name, tmp_path, several):
+    bank = pictures(tmp_path / "bank", 30, labelled=True)
+    known = pictures(tmp_path / "known", 10, labelled=True)
+    pictures(tmp_path / "more", 10, labelled=True)
+    more = pictures(tmp_path / "more", 10, labelled=True, names=("green", "yellow"))
+    options = Options(
+        knn=True,
+        logistic=True,
+        linear=True,
+        images=bank,
+        eval_images=known,
+        knn_options=KnnOptions(k=1),
+        logistic_options=LogisticOptions(l2=1e-3),
+        linear_options=LinearOptions(epochs=2, batch_size=10, precision="float32"),
+    )
+    names = [name, str(list_checkpoints(run / "checkpoints")[-1])][: 1 + several]
+    without, found = (evaluate(names, replace(options, eval_images=images))[-1].scores for images in (known, more))
+    assert [score.name for score in found] == ["knn", "logistic", "linear"]
+    assert without[0].value == 1.0
+    for before, score in zip(without, found, strict=True):
+        assert score.value == before.value / 2 > 0
+        assert (before.protocol["queries"], score.protocol["queries"]) == (10, 20)
+        assert "never right" not in before.protocol
+        assert score.protocol["never right"] == "10 of 20 held-out images, of classes without training images"
 
 
 def test_without_labels_it_says_which_are_missing(run, name, tmp_path, capsys):
@@ -211,6 +246,20 @@ def test_what_is_wrong_is_one_line(run, arguments, message, capsys):
 def test_settings_that_contradict(settings, message):
     with pytest.raises(FullrankError, match=message):
         KnnOptions(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"l2": -1.0}, "logistic.l2 must be a finite number above 0, got -1.0"),
+        ({"tolerance": -1.0}, "logistic.tolerance must be a finite number above 0, got -1.0"),
+        ({"tolerance": float("nan")}, "logistic.tolerance must be a finite number above 0, got nan"),
+        ({"max_iterations": 0}, "logistic.max_iterations must be at least 1, got 0"),
+    ],
+)
+def test_settings_of_the_logistic_regression(settings, message):
+    with pytest.raises(FullrankError, match=message):
+        LogisticOptions(**settings)
 
 
 def test_a_limit_leaves_several_images():

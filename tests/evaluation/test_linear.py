@@ -12,6 +12,7 @@ from torch import nn
 from torchvision.transforms.v2 import functional as TF
 
 from fullrank.data import views
+from fullrank.data.holding import Decoded
 from fullrank.data.images import ArrayImages, open_images
 from fullrank.data.order import MultiplePass
 from fullrank.data.views import ViewRecipe
@@ -234,13 +235,74 @@ def test_streamed_and_damaged_images_keep_their_labels(tmp_path):
         Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(folder / f"{number:02d}.png")
     for path in sorted(tmp_path.rglob("*.png"))[::4]:
         path.write_bytes(b"damaged")
-    judged = frozen(open_images(str(tmp_path)), held_out=images)
-    score = linear(judged, options(epochs=30, base_lr=200.0, hold="stream", workers=0))
-    assert score.value == 1.0
-    assert len(judged.skipped) == 15
-    held = frozen(open_images(str(tmp_path)), held_out=images)
-    assert linear(held, options(epochs=30, base_lr=200.0, batch_size=15, hold="memory")).value == 1.0
-    assert len(held.skipped) == 15
+    asked = {"epochs": 30, "base_lr": 200.0, "batch_size": 15}
+    found = []
+    for hold in ("stream", "memory"):
+        judged = frozen(open_images(str(tmp_path)), held_out=images)
+        found.append(linear(judged, options(**asked, hold=hold, workers=0)))
+        assert len(judged.skipped) == 15
+    assert found[0].value == 1.0
+    assert found[0].protocol["bank"] == 45
+    assert found[0] == found[1]
+
+
+def test_it_goes_on_however_images_are_held_then(tmp_path, monkeypatch):
+    """Neither what can be held in memory nor that an image cannot be decoded makes it another probe."""
+    images = coloured(60)
+    (tmp_path / "images").mkdir()
+    for number, pixels in enumerate(images.pixels):
+        Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(tmp_path / "images" / f"{number:02d}.png")
+
+    def found(*, decoded):
+        opened = open_images(str(tmp_path / "images"))
+        opened.labels = images.labels
+        return Decoded(opened) if decoded else opened
+
+    damaged = tmp_path / "images" / "07.png"
+    whole = damaged.read_bytes()
+    damaged.write_bytes(b"damaged")
+    run = tmp_path / "run"
+    run.mkdir()
+    with pytest.raises(StoppedError):
+        linear(frozen(found(decoded=True), run=run, progress=stopping(4, signal.SIGTERM)), options(hold="memory"))
+    damaged.write_bytes(whole)  # it began without this one, and goes on without it
+    with monkeypatch.context() as patch:
+        patch.setattr(module.holding, "find_unreadable", None)
+        score = linear(frozen(found(decoded=False), run=run), options(hold="stream", workers=0))
+    assert saved(run)[1]["classifier"]["step"] == 10
+    assert score.protocol["bank"] == 59
+    assert len(list((run / "probe").iterdir())) == 1
+
+
+def test_an_image_that_is_lost_while_a_probe_is_stopped_is_named(tmp_path):
+    for number, pixels in enumerate(coloured(60).pixels):
+        Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(tmp_path / f"{number:02d}.png")
+
+    def opened():
+        images = open_images(str(tmp_path))
+        images.labels = coloured(60).labels
+        return images
+
+    run = tmp_path / "run"
+    run.mkdir()
+    with pytest.raises(StoppedError):
+        linear(frozen(opened(), run=run, progress=stopping(4, signal.SIGTERM)), options())
+    (tmp_path / "08.png").write_bytes(b"damaged")
+    with pytest.raises(FullrankError, match=r"08.png could be read when the linear probe began: .* to start anew"):
+        linear(frozen(opened(), run=run), options())
+
+
+def test_a_probe_of_another_format_is_trained_anew(tmp_path, monkeypatch):
+    linear(frozen(run=tmp_path), options())
+    monkeypatch.setattr(module, "FORMAT", module.FORMAT + 1)
+    linear(frozen(run=tmp_path), options())
+    assert len(list((tmp_path / "probe").iterdir())) == 2
+
+
+def test_a_batch_of_more_images_than_there_are_is_found_before_features_are_taken():
+    judged = frozen(coloured(12), encoder=Broken())
+    with pytest.raises(FullrankError, match="--linear.batch-size 20 is more than the 12 training images"):
+        linear(judged, options())
 
 
 def test_a_class_that_no_training_image_has_is_never_right():

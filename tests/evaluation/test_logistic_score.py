@@ -18,6 +18,7 @@ from fullrank.errors import FullrankError
 from fullrank.evaluation import evaluate as evaluating
 from fullrank.evaluation import linear as training
 from fullrank.evaluation.evaluate import evaluate
+from fullrank.evaluation.frozen import Frozen
 from fullrank.evaluation.options import LogisticOptions, Options
 from fullrank.training.loop import train
 
@@ -101,8 +102,21 @@ def test_an_encoder_that_a_probe_changes_is_refused_and_no_score_is_kept(run, tm
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--linear", "--limit", "200"], "--linear.batch-size 1024 is more than the 200 training images: lower it"),
+        (["--logistic", "--limit", "9"], "9 training images are too few to hold a tenth of them out"),
+        (["--knn.k", "300", "--limit", "200"], "knn.k=300 neighbours are more than the 200 labelled training images"),
+    ],
+)
+def test_what_one_probe_cannot_do_is_found_before_any_takes_features(run, arguments, message, capsys, monkeypatch):
+    monkeypatch.setattr(Frozen, "_represent", None)
+    assert main(["evaluate", str(run), "--knn", *arguments]) == 1
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
         (["--logistic", "--limit", "9"], "9 training images are too few to hold a tenth of them out: give 10 at least"),
-        (["--logistic", "--logistic.l2", "0"], "l2 must be above 0, got 0.0"),
         (["--logistic", "--linear.epochs", "3"], "--linear.* are settings of a probe that is not asked for"),
         (["--linear", "--limit", "50"], "--linear.batch-size 1024 is more than the 50 training images: lower it"),
     ],

@@ -251,6 +251,16 @@ def test_an_evaluation_wins_over_the_monitor(tmp_path):
     assert rank(paths[:5]).accuracy == "linear"  # of equally many, what says most
 
 
+def test_labelled_images_are_known_by_their_fingerprints(tmp_path):
+    paths = []
+    for i, (root, prints) in enumerate((("/here", "f0 / 1a"), ("/there", "f0 / 1a"), ("/here", "f0 / 2b"))):
+        taken = ("knn", 0.5, {"k": 5, "labels": f"{root}/train / {root}/test", "fingerprint": prints})
+        paths.append(ranked_run(tmp_path / f"r{i}", -0.8 - 0.01 * i, 0.7, evaluated=[taken]))
+    found = rank(paths)
+    assert [each.candidate.name for each in found.standings if each.accuracy is None] == ["r2"]
+    assert "the k-NN accuracy of r2 was measured otherwise" in text(found)
+
+
 def test_accuracies_that_were_measured_otherwise_are_left_out(tmp_path):
     paths = sweep(tmp_path, 7)
     other = ranked_run(tmp_path / "other", -0.8, 0.7, knn=0.9, protocols={"knn": {"k": 200}})

@@ -20,6 +20,45 @@ class MixedSizesError(FullrankError):
     """Report images of different sizes where one size was asked for."""
 
 
+class Decoded(Images):
+    """Another set, decoded once into memory: as long as it, and what could not be decoded stays unreadable.
+
+    Its fingerprint is the other set's: how images are held is no part of which images they are.
+
+    Raises:
+        FullrankError: None of the images can be decoded, or they have different sizes.
+    """
+
+    def __init__(self, base: Images) -> None:
+        self.base = base
+        self.pixels, good = decode(base)
+        self._row = torch.full((len(base),), -1)
+        self._row[good] = torch.arange(len(good))
+        self.name = base.name
+        self.labels = base.labels
+        self.classes = base.classes
+        self.size = (self.pixels.shape[2], self.pixels.shape[3])
+        self.preferred_size = base.preferred_size
+
+    def __len__(self) -> int:
+        return len(self.base)
+
+    def read(self, index: int) -> Tensor:
+        """Return one image."""
+        row = int(self._row[index])
+        if row < 0:
+            raise UnreadableImageError(f"{self.key(index)} cannot be decoded")
+        return self.pixels[row]
+
+    def key(self, index: int) -> str:
+        """Return the name that the image has in the other set."""
+        return self.base.key(index)
+
+    def fingerprint(self) -> str:
+        """Return the other set's."""
+        return self.base.fingerprint()
+
+
 def decode(images: Images, *, strict: bool = False) -> tuple[Tensor, Tensor]:
     """Decode images of one size into memory.
 
@@ -67,6 +106,8 @@ def as_array(images: Images) -> Tensor | None:
     """Return the pixels of images that lie in memory already."""
     if isinstance(images, ArrayImages):
         return images.pixels
+    if isinstance(images, Decoded):
+        return images.pixels if len(images.pixels) == len(images) else None
     if isinstance(images, Selection):
         base = as_array(images.base)
         return None if base is None else base[images.indices]
@@ -120,3 +161,23 @@ def hold_whole(images: Images, *, strict: bool = False) -> tuple[Images, list[st
     held = ArrayImages(images.name, pixels, labels, images.preferred_size)
     held.classes = images.classes
     return held, names
+
+
+def find_unreadable(images: Images) -> Tensor:
+    """Decode every image once, keep none, and return the `(n,)` indices of those that cannot be decoded."""
+    if as_array(images) is not None:
+        return torch.empty(0, dtype=torch.int64)
+    good = torch.ones(len(images), dtype=torch.bool)
+
+    def read(index: int) -> None:
+        try:
+            images.read(index)
+        except UnreadableImageError:
+            good[index] = False
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        for _ in pool.map(read, range(len(images)), chunksize=256):
+            pass
+    if not bool(good.any()):
+        _first_readable(images, strict=False)
+    return (~good).nonzero().squeeze(1)

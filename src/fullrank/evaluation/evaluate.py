@@ -10,9 +10,9 @@ import torch
 
 from fullrank.errors import FullrankError
 from fullrank.evaluation.frozen import Frozen, ImageSets, Progress, UnlabelledError, freeze
-from fullrank.evaluation.knn import knn
-from fullrank.evaluation.linear import linear
-from fullrank.evaluation.logistic import logistic
+from fullrank.evaluation.knn import check_knn, knn
+from fullrank.evaluation.linear import check_linear, linear
+from fullrank.evaluation.logistic import check_logistic, logistic
 from fullrank.evaluation.options import Options
 from fullrank.evaluation.result import Evaluation, Score, keep
 from fullrank.evaluation.unchanged import unchanged
@@ -28,16 +28,18 @@ class Probe(NamedTuple):
     Attributes:
         take: Takes the score.
         quick: Whether it is taken where no probe is named.
+        check: Raises where the images and the settings do not fit each other; called before any probe's work.
     """
 
     take: Callable[[Frozen, Options], Score]
     quick: bool
+    check: Callable[[Frozen, Options], None] = lambda frozen, options: None
 
 
 PROBES = {
-    "knn": Probe(knn, quick=True),
-    "logistic": Probe(logistic, quick=False),
-    "linear": Probe(linear, quick=False),
+    "knn": Probe(knn, quick=True, check=check_knn),
+    "logistic": Probe(logistic, quick=False, check=check_logistic),
+    "linear": Probe(linear, quick=False, check=check_linear),
 }
 """By the name of the flag, the section of settings and the score."""
 
@@ -99,6 +101,8 @@ def _evaluate(
         frozen = freeze(label, encoder, run, options, device, sets, progress)
     except UnlabelledError as error:
         return Evaluation(label, run, step, (), missing=str(error))
+    for probe in asked:
+        PROBES[probe].check(frozen, options)
     scores: list[Score] = []
     forgotten = 0
     for probe in asked:

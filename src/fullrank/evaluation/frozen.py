@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from fullrank.data.holding import MixedSizesError, choose_hold, hold_whole
+from fullrank.data.holding import Decoded, MixedSizesError, choose_hold
 from fullrank.data.images import NAMES, Images, Split, match_labels, open_images
 from fullrank.data.still import spread
 from fullrank.errors import FullrankError
 from fullrank.evaluation.options import Options
 from fullrank.inspection.encoders import Encoder
 from fullrank.inspection.features import features_of, to_device
+from fullrank.measure.protocols import FINGERPRINT
 from fullrank.training.machine import float32_on
 
 Progress = Callable[[str, int, int], None]
@@ -37,7 +38,7 @@ class Features(NamedTuple):
         bank: `(N, D)` float32, of training images, on the CPU.
         bank_labels: `(N,)` int64, at least 0.
         queries: `(Q, D)` float32, of held-out images.
-        query_labels: `(Q,)` int64, at least 0, in the bank's numbers.
+        query_labels: `(Q,)` int64, at least 0, in the bank's numbers; another one for a class that the bank lacks.
     """
 
     bank: Tensor
@@ -54,7 +55,8 @@ class Frozen:
         name: What the run was given as.
         encoder: With its configuration and the step that it is from.
         train: Training images whose labels are shown, every one labelled.
-        held_out: Images to classify, every one labelled in the numbers of `train`.
+        held_out: Images to classify, every one labelled in the numbers of `train`; where it is of a class that `train`
+            does not have, in one of its own.
         device: Where to compute.
         run: The run's folder, where a probe may keep what it has to go on with; None where there is none.
         protocol: What the protocol of every probe's score begins with.
@@ -117,18 +119,18 @@ class ImageSets:
 
     def __init__(self, *, several: bool) -> None:
         self._several = several
-        self._opened: dict[tuple[str, str, str], tuple[Images, list[str]]] = {}
+        self._opened: dict[tuple[str, str, str], tuple[Images, str]] = {}
 
-    def open(self, name: str, split: Split, root: str) -> tuple[Images, list[str]]:
-        """Return a set, and the names of images that could not be decoded and are left out of it already."""
+    def open(self, name: str, split: Split, root: str) -> tuple[Images, str]:
+        """Return a set and its fingerprint."""
         key = (name, split, root)
         if key not in self._opened:
             images = open_images(name, split=split, root=root)
-            left_out: list[str] = []
+            fingerprint = images.fingerprint()
             if self._several and choose_hold(images, len(images)) == "memory":
                 with suppress(MixedSizesError):  # the few that were looked at have one size, and not all have
-                    images, left_out = hold_whole(images)
-            self._opened[key] = images, left_out
+                    images = Decoded(images)
+            self._opened[key] = images, fingerprint
         return self._opened[key]
 
 
@@ -143,6 +145,9 @@ def freeze(
 ) -> Frozen:
     """Open the labelled images of a run's encoder, its own or those that the options name.
 
+    A held-out image of a class without training images stays, and is never classified right: an accuracy is a share of
+    all held-out images. Were it left out, the accuracy would rise as training images lose classes.
+
     Raises:
         UnlabelledError: Training or held-out images have no labels, or there are no held-out images.
         FullrankError: The images cannot be read.
@@ -154,21 +159,24 @@ def freeze(
     if held_out_name is None:
         own = None if options.images is not None else config.eval_images
         held_out_name = own or (train_name if train_name in NAMES else None)
-    found, skipped = sets.open(train_name, "train", config.data_dir)
+    found, train_print = sets.open(train_name, "train", config.data_dir)
     train, held_out, missing = _labelled(found, found.labels, options.limit), None, []
     if train is None:
         missing.append(f"the training images {train_name} have no labels: name others with --images")
     if held_out_name is None:
         missing.append("there are no held-out images to classify: give some with --eval-images")
     else:
-        asked, also_skipped = sets.open(held_out_name, "eval", config.data_dir)
-        held_out = _labelled(asked, match_labels(asked, found))
-        skipped = [*skipped, *also_skipped]
-        if held_out is None:
-            labelled = asked.labels is not None and bool((asked.labels >= 0).any())
-            lack = "share no class with the training images" if labelled else "have no labels"
+        asked, held_out_print = sets.open(held_out_name, "eval", config.data_dir)
+        held_out = _labelled(asked, _match(asked, found))
+        lack = "have no labels" if held_out is None else ""
+        if train is not None and held_out is not None:
+            assert train.labels is not None
+            assert held_out.labels is not None
+            strange = ~torch.isin(held_out.labels, train.labels)
+            lack = "share no class with the training images" if bool(strange.all()) else ""
+        if lack:
             missing.append(f"the held-out images {held_out_name} {lack}: name others with --eval-images")
-    if train is None or held_out is None:
+    if train is None or held_out is None or missing:
         raise UnlabelledError("; ".join(missing))
     protocol = {
         "mode": "eval",
@@ -178,8 +186,21 @@ def freeze(
         "branch": "online",
         "dtype": float32_on(device),
         "labels": f"{train_name} / {held_out_name}",
+        FINGERPRINT: f"{train_print} / {held_out_print}",
     }
-    return Frozen(name, encoder, train, held_out, device, run, protocol, progress, dict.fromkeys(skipped))
+    if bool(strange.any()):
+        protocol["never right"] = (
+            f"{int(strange.sum())} of {len(strange)} held-out images, of classes without training images"
+        )
+    return Frozen(name, encoder, train, held_out, device, run, protocol, progress)
+
+
+def _match(images: Images, reference: Images) -> Tensor | None:
+    """Return the labels of held-out images in the numbers of the training images, or one that these do not have."""
+    labels = match_labels(images, reference)
+    if labels is None or images.labels is None or reference.classes is None:
+        return labels
+    return torch.where((labels < 0) & (images.labels >= 0), len(reference.classes), labels)
 
 
 def _labelled(images: Images, labels: Tensor | None, limit: int | None = None) -> Images | None:

@@ -9,19 +9,24 @@ from fullrank.evaluation.result import Score
 from fullrank.measure.probes.knn import LEFT_OUT, best_k, knn_accuracies, knn_protocol, leave_one_out
 
 
+def check_knn(frozen: Frozen, options: Options) -> None:
+    """Refuse more neighbours than there are training images."""
+    count, k = len(frozen.train), options.knn_options.k
+    if k is not None and k > count:
+        raise FullrankError(f"knn.k={k} neighbours are more than the {count} labelled training images")
+    if k is None and count < 2:
+        raise FullrankError("one labelled training image leaves no k to choose: give more, or --knn.k 1")
+
+
 def knn(frozen: Frozen, options: Options) -> Score:
     """Score a frozen encoder by k-NN.
 
     Raises:
         FullrankError: There are fewer training images than neighbours asked for.
     """
+    check_knn(frozen, options)
     how = options.knn_options
-    count = len(frozen.train)
-    most = min(how.most, count - 1) if how.k is None else how.k
-    if most > count:
-        raise FullrankError(f"knn.k={most} neighbours are more than the {count} labelled training images")
-    if most < 1:
-        raise FullrankError("one labelled training image leaves no k to choose: give more, or --knn.k 1")
+    most = min(how.most, len(frozen.train) - 1) if how.k is None else how.k
     features = Features(*(tensor.to(frozen.device) for tensor in frozen.features))
     bank, labels = features.bank, features.bank_labels
     k: int | str

@@ -46,7 +46,7 @@ from fullrank.data.views import ViewRecipe
 from fullrank.errors import FullrankError
 from fullrank.evaluation.frozen import Frozen
 from fullrank.evaluation.options import LinearOptions, Options
-from fullrank.evaluation.result import Score
+from fullrank.evaluation.result import WARNING, Score
 from fullrank.evaluation.unchanged import fingerprint
 from fullrank.inspection.features import to_device
 from fullrank.measure.checks import check_finite
@@ -61,6 +61,8 @@ FAR_ENOUGH = 50
 SAVE_EVERY = 100
 """Steps between saves."""
 FOLDER = "probe"
+FORMAT = 1
+"""Raise this where a change of code changes what a probe comes to: finished ones are then trained anew."""
 _MOMENTUM = 0.9
 _FIRST_STD = 0.01
 _BLOCK = 4096
@@ -111,6 +113,11 @@ class Classifier:
         self.step, self.accuracies = state["step"], state["accuracies"]
 
 
+def check_linear(frozen: Frozen, options: Options) -> None:
+    """Refuse a batch of more images than there are."""
+    _check_batch(options.linear_options, len(frozen.train))
+
+
 def linear(frozen: Frozen, options: Options) -> Score:
     """Score a frozen encoder by [Li22]'s linear classifier.
 
@@ -124,6 +131,7 @@ def linear(frozen: Frozen, options: Options) -> Score:
         https://arxiv.org/abs/1708.03888 (LARS)
     """
     asked = options.linear_options
+    check_linear(frozen, options)
     precision = choose_precision(MachineConfig(precision=asked.precision), frozen.device)
     settings = _settings(frozen, asked, precision)
     path = None if frozen.run is None else frozen.run / FOLDER / f"linear-{_digest(settings)}.pt"
@@ -154,7 +162,7 @@ def linear(frozen: Frozen, options: Options) -> Score:
     chosen: dict[str, Any] = {"best_over_epochs": best, "best_epoch": 1 + accuracies.index(best)}
     way = reach(state["bank"], asked)
     if way < FAR_ENOUGH:
-        chosen["warning"] = (
+        chosen[WARNING] = (
             f"trained too little, LARS let weights grow e^{way:.2g}-fold at most: raise --linear.base-lr to "
             f"{asked.base_lr * FAR_ENOUGH / way:.2g}"
         )
@@ -203,17 +211,14 @@ def _train(
     queries, query_labels = frozen.queries
     check_finite(queries)
     queries = queries.to(device)
-    images, hold = _hold(frozen, asked)
+    images, hold, left_out = _hold(frozen, asked, path, state)
     assert images.labels is not None
     classes, targets = images.labels.unique(return_inverse=True)
     if len(classes) < 2:
         raise FullrankError(f"all {len(images)} training images have the label {int(classes[0])}: a probe needs two")
     query_targets = torch.searchsorted(classes, query_labels).clamp(max=len(classes) - 1)
     query_targets[classes[query_targets] != query_labels] = -1  # of a class that no training image has
-    if asked.batch_size > len(images):
-        raise FullrankError(
-            f"--linear.batch-size {asked.batch_size} is more than the {len(images)} training images: lower it"
-        )
+    _check_batch(asked, len(images))
     epoch = len(images) // asked.batch_size
     order = MultiplePass(len(images), asked.batch_size, asked.epochs * epoch, seed=asked.seed)
     recipe = ViewRecipe(crop_scale=(asked.crop_min, 1.0), jitter=0.0, grayscale=0.0, blur=0.0)
@@ -235,6 +240,7 @@ def _train(
             "complete": classifier.step == len(order),
             "classifier": classifier.state_dict(),
             "skipped": sorted({*frozen.skipped, *loader.skipped}),
+            "left_out": left_out,
             "bank": len(images),
             "queries": len(queries),
         }
@@ -272,20 +278,47 @@ def _train(
     return state
 
 
-def _hold(frozen: Frozen, asked: LinearOptions) -> tuple[Images, holding.Hold]:
-    """Decode the training images into memory where they are to be held there and can be."""
-    images = frozen.train
+def _check_batch(asked: LinearOptions, images: int) -> None:
+    if asked.batch_size > images:
+        raise FullrankError(
+            f"--linear.batch-size {asked.batch_size} is more than the {images} training images: lower it"
+        )
+
+
+def _hold(
+    frozen: Frozen, asked: LinearOptions, path: Path | None, state: dict[str, Any] | None
+) -> tuple[Images, holding.Hold, list[str]]:
+    """Return the readable training images, decoded into memory where they are to be and can be, and who is left out.
+
+    Those that cannot be read are found before the first step, streamed too: the order is over the others, however they
+    are held. A classifier that goes on leaves out those that it began without.
+    """
+    images, left_out = frozen.train, [] if state is None else list(state["left_out"])
+    if left_out:
+        known = set(left_out)
+        images = images.select(torch.tensor([i for i in range(len(images)) if images.key(i) not in known]))
     hold = holding.choose_hold(images, len(images)) if asked.hold == "auto" else asked.hold
-    if hold == "stream":
-        return images, "stream"
-    try:
-        images, left_out = holding.hold_whole(images)
-    except holding.MixedSizesError:
-        if asked.hold == "memory":
-            raise
-        return images, "stream"
-    frozen.skipped.update(dict.fromkeys(left_out))
-    return images, "memory"
+    gone: list[str] = []
+    if hold == "memory":
+        try:
+            images, gone = holding.hold_whole(images)
+        except holding.MixedSizesError:
+            if asked.hold == "memory":
+                raise
+            hold = "stream"
+    if hold == "stream" and state is None:
+        unreadable = holding.find_unreadable(images)
+        gone = [images.key(index) for index in unreadable.tolist()]
+        if gone:
+            readable = torch.ones(len(images), dtype=torch.bool)
+            readable[unreadable] = False
+            images = images.select(readable.nonzero().squeeze(1))
+    if gone and state is not None:
+        raise FullrankError(
+            f"{gone[0]} could be read when the linear probe began: put it back, or delete {path} to start anew"
+        )
+    frozen.skipped.update(dict.fromkeys([*left_out, *gone]))
+    return images, hold, [*left_out, *gone]
 
 
 @torch.no_grad()
@@ -307,6 +340,7 @@ def _settings(frozen: Frozen, asked: LinearOptions, precision: str) -> dict[str,
     assert frozen.train.labels is not None
     assert frozen.held_out.labels is not None
     return {
+        "format": FORMAT,
         **{name: value for name, value in asdict(asked).items() if name not in _OF_THE_MACHINE},
         "precision": precision,
         "encoder": fingerprint(frozen.encoder.module),
@@ -333,7 +367,7 @@ def _write(path: Path, state: dict[str, Any]) -> None:
 def _read(path: Path) -> dict[str, Any]:
     try:
         state = read_pickle(path)
-        if isinstance(state, dict) and {"complete", "classifier"} <= state.keys():
+        if isinstance(state, dict) and {"complete", "classifier", "left_out"} <= state.keys():
             return state
     except (DamagedError, ForeignError):
         pass

@@ -11,7 +11,7 @@ from fullrank.data.randomness import Purpose, permutation
 from fullrank.errors import FullrankError
 from fullrank.evaluation.frozen import Frozen
 from fullrank.evaluation.options import Options
-from fullrank.evaluation.result import Score
+from fullrank.evaluation.result import WARNING, Score
 from fullrank.measure.probes import choose_logistic, fit_logistic
 from fullrank.measure.probes.logistic import L2_GRID
 
@@ -20,12 +20,19 @@ SPLIT_SEED = 0
 _FEWEST = 10
 
 
+def check_logistic(frozen: Frozen, options: Options) -> None:
+    """Refuse training images that are too few to choose the regularisation on."""
+    if options.logistic_options.l2 is None:
+        _check_count(len(frozen.train))
+
+
 def logistic(frozen: Frozen, options: Options) -> Score:
     """Score a frozen encoder by a logistic regression on its representations of training images.
 
     Raises:
         FullrankError: A representation is not finite, there are too few images, or all are of one class.
     """
+    check_logistic(frozen, options)
     asked = options.logistic_options
     tolerance, most = asked.tolerance, asked.max_iterations
     features = frozen.features
@@ -53,17 +60,21 @@ def logistic(frozen: Frozen, options: Options) -> Score:
     chosen: dict[str, Any] = {"l2": probe.l2} if asked.l2 is None else {}
     chosen["gradient_norm"] = float(f"{probe.gradient_norm:.2g}")
     if not probe.converged:
-        chosen["warning"] = f"not the minimum, given up after {probe.iterations} iterations"
+        chosen[WARNING] = f"not the minimum, given up after {probe.iterations} iterations"
     return Score("logistic", probe.accuracy(features.queries, features.query_labels), protocol, chosen=chosen)
 
 
 def _held_out(count: int) -> Tensor:
     """Choose the training images that choose: a tenth of them."""
-    if count < _FEWEST:
-        raise FullrankError(
-            f"{count} training images are too few to hold a tenth of them out: give {_FEWEST} at least, or "
-            f"--logistic.l2"
-        )
+    _check_count(count)
     held_out = torch.zeros(count, dtype=torch.bool)
     held_out[torch.from_numpy(permutation(SPLIT_SEED, Purpose.PROBE, 0, 0, count)[: count // _FEWEST])] = True
     return held_out
+
+
+def _check_count(count: int) -> None:
+    if count < _FEWEST:
+        raise FullrankError(
+            f"{count} training images are too few to hold a tenth of them out: give {_FEWEST} at least, or "
+            "--logistic.l2"
+        )

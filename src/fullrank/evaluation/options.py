@@ -52,6 +52,13 @@ class LogisticOptions:
     max_iterations: int = 1000
     """Iterations after which a fit is given up; its score then comes with a warning."""
 
+    def __post_init__(self) -> None:
+        for name, value in (("l2", self.l2), ("tolerance", self.tolerance)):
+            if value is not None and not 0 < value < math.inf:
+                raise FullrankError(f"logistic.{name} must be a finite number above 0, got {value}")
+        if self.max_iterations < 1:
+            raise FullrankError(f"logistic.max_iterations must be at least 1, got {self.max_iterations}")
+
 
 @dataclass(frozen=True)
 class LinearOptions:

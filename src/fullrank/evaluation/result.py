@@ -14,6 +14,8 @@ from fullrank.errors import FullrankError
 from fullrank.training.runs import write_text
 
 EVALUATION = "evaluation.json"
+WARNING = "warning"
+"""What a score that is not to be trusted has among what was `chosen`: a sentence that says why."""
 
 
 @dataclass(frozen=True)

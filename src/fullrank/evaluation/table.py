@@ -9,9 +9,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fullrank.evaluation.result import EVALUATION, Evaluation
+from fullrank.evaluation.result import EVALUATION, WARNING, Evaluation, Score
 
 _MOST_LINES = 3
+_LONG_NAME = 24
+_SHARES = ("best_over_epochs",)
 
 
 def show(found: Sequence[Evaluation], console: Console) -> None:
@@ -19,23 +21,30 @@ def show(found: Sequence[Evaluation], console: Console) -> None:
     scored = [each for each in found if each.scores]
     protocols: list[tuple[str, Mapping[str, Any]]] = []
     if scored:
-        table = Table(box=None, padding=(0, 2), header_style="bold")
-        table.add_column("run", overflow="fold")
-        for heading in ("steps", "score", "value", "chosen", "protocol"):
-            table.add_column(heading, justify="right" if heading in ("steps", "value") else "left", no_wrap=True)
+        # Only what is chosen, and names too long for any table, give way where the terminal is narrow.
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+        table.add_column("run", overflow="fold", no_wrap=all(len(each.name) <= _LONG_NAME for each in scored))
+        for heading in ("steps", "score", "value"):
+            table.add_column(heading, justify="left" if heading == "score" else "right", no_wrap=True)
+        table.add_column("chosen", overflow="fold")
+        table.add_column("protocol", no_wrap=True)
         for each in scored:
             for score in each.scores:
                 taken = (score.name, score.protocol)
                 if taken not in protocols:
                     protocols.append(taken)
                 note = Text(f"[{protocols.index(taken) + 1}]")
-                chosen = ", ".join(f"{key} {value}" for key, value in score.chosen.items())
-                table.add_row(Text(each.name), f"{each.step:,}", score.name, f"{score.value:.2%}", chosen, note)
+                table.add_row(
+                    Text(each.name), f"{each.step:,}", score.name, f"{score.value:.2%}", Text(_chosen(score)), note
+                )
         console.print(table)
     for number, (name, protocol) in enumerate(protocols, start=1):
         words = ", ".join(f"{key} {value}" for key, value in protocol.items())
         console.print(Text(f"[{number}] {name}: {words}", style="dim"))
     for each in found:
+        for score in each.scores:
+            if warning := score.chosen.get(WARNING):
+                console.print(Text(f"{each.name}: {score.name}: {warning}"))
         for key in each.skipped[:_MOST_LINES]:
             console.print(Text(f"{each.name}: left out, it could not be read: {key}"))
         if len(each.skipped) > _MOST_LINES:
@@ -47,3 +56,11 @@ def show(found: Sequence[Evaluation], console: Console) -> None:
             console.print(Text(f"{each.name}: {gone} gone from {EVALUATION}"))
         if each.missing:
             console.print(Text(f"{each.name}: not scored: {each.missing}"))
+
+
+def _chosen(score: Score) -> str:
+    return ", ".join(
+        f"{key} {format(value, '.2%') if key in _SHARES else value}"
+        for key, value in score.chosen.items()
+        if key != WARNING
+    )

@@ -190,3 +190,24 @@ def test_errors_of_choosing_and_predicting():
         probe.predict(x[:, :5])
     with pytest.raises(FullrankError, match="NaN or infinity"):
         probe.predict(with_nan())
+
+
+def test_products_are_float32_whatever_the_program_around_allows(monkeypatch):
+    x, labels = blobs(60, dtype=torch.float32)
+    seen = []
+    objective = _Problem.objective
+
+    def watched(*arguments):
+        seen.append(torch.get_float32_matmul_precision())
+        return objective(*arguments)
+
+    monkeypatch.setattr(_Problem, "objective", watched)
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        fit_logistic(x, labels, l2=0.1)
+        choose_logistic(x, labels, torch.arange(60) % 3 == 0, grid=[0.1])
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert set(seen) == {"highest"}

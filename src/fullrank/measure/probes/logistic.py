@@ -25,6 +25,7 @@ from torch import Tensor
 
 from fullrank.errors import FullrankError
 from fullrank.measure.checks import as_matrix, as_tensor, check_finite
+from fullrank.measure.products import float32_products
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,6 +103,7 @@ class Chosen:
     accuracies: dict[float, float]
 
 
+@float32_products()
 def fit_logistic(
     features: Tensor | np.ndarray,
     labels: Tensor | np.ndarray,
@@ -133,6 +135,7 @@ def fit_logistic(
     return _Problem(x, y, torch.arange(len(x))).fit(l2, tolerance, max_iterations, start=None)
 
 
+@float32_products()
 def choose_logistic(
     features: Tensor | np.ndarray,
     labels: Tensor | np.ndarray,

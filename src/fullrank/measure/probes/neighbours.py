@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from fullrank.errors import FullrankError
 from fullrank.measure.checks import check_finite
+from fullrank.measure.products import float32_products
 
 _BANK_ROWS, _BANK_ENTRIES = 2**16, 2**26  # of a block of the bank; its normalised copy takes 256 MiB at most
 _SIMILARITIES = {"cpu": 2**24, "cuda": 2**27}  # of a block of queries to one of the bank: 64 MiB, 512 MiB
@@ -66,7 +66,7 @@ def neighbours(
     rows = bank_block or max(1, min(_BANK_ROWS, _BANK_ENTRIES // bank.shape[1]))
     held = query_block or max(1, _SIMILARITIES.get(bank.device.type, 2**24) // min(rows, len(bank)))
     best = torch.empty(len(queries), 0, dtype=torch.int64, device=bank.device)
-    with _float32_products():
+    with float32_products():
         for first in range(0, len(bank), rows):
             block = bank[first : first + rows]
             keys = [
@@ -142,14 +142,3 @@ def _unit(x: Tensor) -> Tensor:
     if not bool(torch.isfinite(norm).all()):
         check_finite(x)
     return x / torch.where(norm > 0, norm, 1.0).to(torch.float32)
-
-
-@contextmanager
-def _float32_products() -> Iterator[None]:
-    """Multiply float32 matrices in float32, where the program around allows TF32 or bfloat16 in their place."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
