@@ -123,7 +123,7 @@ def test_timm_and_torch_build_the_same_encoder_as_the_card_says(exported, name):
     for key, features in theirs.items():
         if key != "data":
             assert torch.equal(features, ours["features"]), key
-    for key in ("input_size", "mean", "std", "interpolation", "crop_pct"):
+    for key in ("input_size", "mean", "std", "interpolation", "crop_pct", "crop_mode"):
         assert json.loads(json.dumps(ours["config"][key])) == json.loads(json.dumps(theirs["data"][key])), key
     with torch.no_grad():
         again = fullrank.load(folder)(torch.load(folder / "images.pt"))
