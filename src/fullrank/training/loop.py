@@ -261,7 +261,7 @@ def _run(parts: Parts, folder: RunFolder, state: dict[str, Any] | None, console:
         taken = probe.taken() if probe is not None else None
         others = {} if taken is None else {"online_probe_train": taken}
         loss, speed = record.logged(step, lr, embedding, config.batch_size, others)
-        progress.log(step, loss, speed, record.latest_scores())
+        progress.log(step, loss, speed, record.latest_scores(step))
 
     def measure() -> None:
         assert measurer is not None
@@ -346,7 +346,7 @@ def _run(parts: Parts, folder: RunFolder, state: dict[str, Any] | None, console:
 
     world.on_main(finish)
     console.print(
-        f"{folder.path}: {step} steps in {clock(record.seconds)}{record.latest_scores()}",
+        f"{folder.path}: {step} steps in {clock(record.seconds)}{record.latest_scores(step)}",
         soft_wrap=True,
         highlight=False,
     )

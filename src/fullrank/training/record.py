@@ -43,6 +43,7 @@ class Record:
         self._began = self._last_log = time.perf_counter()
         self._steps_since_log = 0
         self._latest: dict[str, float] = {}
+        self._measured_at = 0
         self._tensorboard = _tensorboard(folder.path, state["step"] + 1 if state else 0) if tensorboard else None
 
     @property
@@ -93,7 +94,7 @@ class Record:
 
     def measured(self, step: int, scores: dict[str, float], measured: Spectrum) -> None:
         """Write a measurement."""
-        self._latest = scores
+        self._latest, self._measured_at = scores, step
         self._write({"kind": "measure", "step": step, **scores})
         self.folder.append_spectrum(step, measured.singular_values.numpy())
         self._last_log, self._steps_since_log = time.perf_counter(), 0  # images/s are of training alone
@@ -105,12 +106,13 @@ class Record:
                 if name not in ("kind", "step"):
                     self._tensorboard.add_scalar(f"{record['kind']}/{name}", value, record["step"])
 
-    def latest_scores(self) -> str:
-        """Return the last measured scores in words, for a log."""
+    def latest_scores(self, step: int) -> str:
+        """Return the last measured scores in words, for a log of a step, and at which other step they were."""
         if not self._latest:
             return ""
         words = f"  AUC {self._latest['auc']:.3f}"
-        return words + (f"  k-NN {self._latest['knn']:.1%}" if "knn" in self._latest else "")
+        words += f"  k-NN {self._latest['knn']:.1%}" if "knn" in self._latest else ""
+        return words if self._measured_at == step else f"{words} at {self._measured_at}"
 
     def close(self) -> None:
         """Finish what is still being written."""
