@@ -111,8 +111,9 @@ def exported(tmp_path_factory):
 
 
 def _environment():
-    """Without this package on the path."""
-    return {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    """Without this package on the path, and with the threads of this process: their number decides the last bit."""
+    kept = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    return {**kept, "OMP_NUM_THREADS": str(torch.get_num_threads())}
 
 
 @pytest.mark.parametrize("name", BACKBONES)

@@ -158,6 +158,8 @@ def test_config_yaml_holds_the_methods_own_settings(tmp_path, teacher):
         "lambd": None,
         "mu": None,
         "eps": 1e-4,
+        "toward": None,
+        "center": None,
     }
     held_out = read_run(tmp_path / "vicreg").protocols["heldout_loss"]
     assert (held_out["loss"], held_out["covariance"], held_out["batch"]) == ("vicreg", 3.0, 40)

@@ -164,7 +164,7 @@ def test_its_accuracy_is_recorded_with_its_protocol_and_shown(tmp_path):
     scores = {score["name"]: score for score in run.summary["scores"]}
     assert scores["online_probe"]["value"] == run.of_kind("measure")[-1]["online_probe"]
     assert scores["online_probe_train"]["value"] == run.of_kind("train")[-1]["online_probe_train"]
-    assert scores["online_probe"]["protocol"]["queries"] == "80 held-out images"
+    assert scores["online_probe"]["protocol"]["queries"] == 80
     assert scores["online_probe"]["protocol"]["mode"] == "eval"
     assert scores["online_probe_train"]["protocol"]["mode"] == "train"
     for name in NAMES:
