@@ -300,3 +300,24 @@ def test_numbers_are_shades_from_light_to_dark():
 def test_constant_features_can_be_drawn():
     figure = spectra([finished(cell(), spectrum=np.zeros(4))], colour="order").draw()
     assert "singular value / the largest" in inline_svg(figure, "x", "x")
+
+
+def test_every_column_of_panels_has_its_steps_below():
+    cells = [Cell({"width": f"{width}", "order": "hybrid"}, TrainConfig(order="hybrid")) for width in range(1, 6)]
+    results = [finished(each, curves={"auc": [0.9, 0.8]}) for each in cells]
+    axes = through_training(results, "auc", colour="order", panel="width").draw().axes
+    assert [ax.get_title(loc="left") for ax in axes] == [f"width {width}" for width in range(1, 6)]
+    assert [bool(ax.get_xlabel()) for ax in axes] == [False, False, True, True, True]
+    assert [bool(ax.get_ylabel()) for ax in axes] == [True, False, False, True, False]
+    assert [ax.xaxis.get_tick_params()["labelbottom"] for ax in axes] == [False, False, True, True, True]
+
+
+def test_a_switch_is_drawn_once_where_several_orders_turn():
+    cells = [Cell({"chunks": name}, TrainConfig(order="hybrid", steps=600, switch=0.5)) for name in ("few", "many")]
+    later = Cell({"chunks": "late"}, TrainConfig(order="hybrid", steps=600, switch=0.75))
+    results = [finished(each, curves={"auc": [0.9, 0.8, 0.7]}) for each in (*cells, later)]
+    (ax,) = through_training(results, "auc", colour="chunks").draw().axes
+    switches = {
+        line.get_xdata()[0]: to_hex(line.get_color()).upper() for line in ax.lines if len(line.get_xdata()) == 2
+    }
+    assert switches == {300: "#666666", 450: COLOURS[2]}

@@ -5,7 +5,7 @@ Reference: [Li22] Fig. 3 (singular values), 5 and 6 (accuracy and AUC through tr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from fullrank.report.svg import style
 from fullrank.studies.parts import Picture, Words
 from fullrank.studies.study import Result
 from fullrank.studies.views.groups import grouped, levels
-from fullrank.studies.views.panels import band, legend, looks, outer_labels, panels
+from fullrank.studies.views.panels import band, legend, looks, outer_labels, panels, titled
 from fullrank.studies.views.scores import better, caveats, is_loss, monitored, name, protocols, sentences, unit
 from fullrank.text import capital
 
@@ -47,18 +47,19 @@ def through_training(
         return Words(f"{capital(name(score))} was not measured while these runs were trained.")
     shown = looks(levels(results, colour), {level for _, level in groups})
     titles = [title for title in levels(results, panel) if any(title == own for own, _ in groups)]
-
     limits = _late_limits([each.series(score) for each in having]) if is_loss(score) else None
 
     def draw() -> Figure:
         with style():
-            figure, axes = panels(titles)
+            figure, axes = panels([titled(panel, title) for title in titles])
             for ax, title in zip(axes, titles, strict=True):
+                first = {}
                 for place, (level, look) in enumerate(shown.items()):
                     if group := groups.get((title, level)):
+                        first[look.colour] = group[0]
                         steps, values = _common([result.series(score) for result in group])
                         band(ax, steps, how.scale * values, look, place / len(shown))
-                        _mark_switch(ax, group, look)
+                _mark_switches(ax, first)
                 _step_axis(ax)
             if limits is not None:
                 for ax in axes:
@@ -103,7 +104,9 @@ def spectra(results: Sequence[Result], *, colour: str, panel: str | None = None)
 
     def draw() -> Figure:
         with style():
-            titles = [f"{row}: {what}" if len(rows) > 1 else capital(what) for row in rows for what in _SPECTRA]
+            titles = [
+                f"{titled(panel, row)}: {what}" if len(rows) > 1 else capital(what) for row in rows for what in _SPECTRA
+            ]
             figure, axes = panels(titles, across=2, share=False)
             for row, (relative, summed) in zip(rows, zip(axes[::2], axes[1::2], strict=True), strict=True):
                 all_equal(summed)
@@ -140,9 +143,8 @@ def _spectra(relative: Axes, summed: Axes, group: Sequence[Result], look: Look, 
     top = np.maximum(values[:, :1], np.finfo(values.dtype).tiny)  # constant features have no direction at all
     place = np.arange(1, values.shape[1] + 1)
     band(relative, place, np.maximum(values / top, LOWEST), look, phase)
-    band(
-        summed, 100 * place / place[-1], 100 * np.stack([spectrum.explained.numpy() for spectrum in found]), look, phase
-    )
+    explained = np.stack([spectrum.explained.numpy() for spectrum in found])
+    band(summed, 100 * place / place[-1], 100 * explained, look, phase)
 
 
 def _relative_axes(ax: Axes) -> None:
@@ -180,10 +182,15 @@ def _switch(result: Result) -> int | None:
     return round(config.switch * config.steps) if config.order == "hybrid" else None
 
 
-def _mark_switch(ax: Axes, group: Sequence[Result], look: Look) -> None:
-    step = _switch(group[0])
-    if step is not None:
-        ax.axvline(step, color=look.colour, linewidth=0.8, alpha=0.8)
+def _mark_switches(ax: Axes, shown: Mapping[str, Result]) -> None:
+    """Draw a line where a hybrid order turns, in the colour of its runs, grey where several turn there."""
+    found: dict[int, list[str]] = {}
+    for colour, result in shown.items():
+        step = _switch(result)
+        if step is not None:
+            found.setdefault(step, []).append(colour)
+    for step, colours in found.items():
+        ax.axvline(step, color=colours[0] if len(colours) == 1 else "#666666", linewidth=0.8, alpha=0.8)
 
 
 def _step_axis(ax: Axes) -> None:

@@ -19,10 +19,12 @@ from fullrank.report.look import DASHES, Look
 
 WIDE = 12.4  # inches of a figure with panels beside each other: the page shows it over both its columns
 EDGE: dict[str, Any] = {"markeredgecolor": "white", "markeredgewidth": 0.5}
+_NUMBER = re.compile(r"[-−+]?[\d.,]+(e[-+]?\d+)?(\s|$)")
 _ACROSS = 3  # panels
 _MARKERS = 8  # of a line
 _LETTER = 0.085  # inches at most of a letter in a legend
 _HANDLE = 0.62  # inches of its line and the room around it
+_LINE = 0.22  # inches of its lines
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def looks(levels: Sequence[str], shown: Collection[str]) -> dict[str, Look]:
         levels: All its values: how one looks does not depend on which of the others are finished.
         shown: Those to return.
     """
-    ordered = len(levels) > 2 and all(re.match(r"[-−+]?[\d.,]+(\s|$)", level) for level in levels)
+    ordered = len(levels) > 2 and all(_NUMBER.match(level) for level in levels)
     count = len(levels)
     return {
         level: Shade(level, index, count) if ordered else Look(level, index)
@@ -86,7 +88,7 @@ def panels(titles: Sequence[str], *, across: int = _ACROSS, share: bool = True) 
 
 
 def legend(figure: Figure, factor: str, shown: Mapping[str, Look], *, lines: bool = True) -> None:
-    """Name colours and markers above the panels, where they cannot cover anything; nothing for a single one."""
+    """Name colours and markers above the panels, in room of their own; nothing for a single one."""
     if len(shown) < 2:
         return
     handles = [
@@ -94,11 +96,13 @@ def legend(figure: Figure, factor: str, shown: Mapping[str, Look], *, lines: boo
         for look in shown.values()
     ]
     room = _HANDLE + _LETTER * max(len(label) for label in shown)
+    columns = max(1, int(figure.get_figwidth() / room))
+    figure.set_figheight(figure.get_figheight() + _LINE * (1 + math.ceil(len(shown) / columns)))
     box = figure.legend(
         handles,
         list(shown),
         loc="outside upper left",
-        ncols=max(1, int(figure.get_figwidth() / room)),
+        ncols=columns,
         title=factor,
         alignment="left",
         frameon=False,
@@ -110,13 +114,27 @@ def legend(figure: Figure, factor: str, shown: Mapping[str, Look], *, lines: boo
     box.get_title().set(fontsize=10.5, color="#555555")
 
 
+def titled(factor: str | None, level: str) -> str:
+    """Name a panel: by the factor too where its value is a number.
+
+    >>> titled("width", "16"), titled("encoder", "ResNet-18"), titled(None, "")
+    ('width 16', 'ResNet-18', '')
+    """
+    return f"{factor} {level}" if factor is not None and _NUMBER.match(level) else level
+
+
 def outer_labels(axes: Sequence[Axes], x: str, y: str) -> None:
     """Name the axes, once a row and column where panels share them."""
-    for ax in axes:
+    grid = axes[0].get_gridspec()
+    columns = grid.ncols if grid is not None else 1
+    for place, ax in enumerate(axes):
         ax.set_xlabel(x)
         ax.set_ylabel(y)
         if len(axes) > 1:
             ax.label_outer()
+        if place + columns >= len(axes):  # none below it, even where the grid goes on
+            ax.xaxis.set_tick_params(labelbottom=True)
+            ax.set_xlabel(x)
 
 
 def band(ax: Axes, x: np.ndarray, seeds: np.ndarray, look: Look, phase: float) -> None:

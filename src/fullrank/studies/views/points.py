@@ -15,7 +15,7 @@ from fullrank.report.svg import style
 from fullrank.studies.parts import Picture, Words
 from fullrank.studies.study import Cell, Result
 from fullrank.studies.views.groups import levels
-from fullrank.studies.views.panels import EDGE, legend, looks, outer_labels, panels
+from fullrank.studies.views.panels import EDGE, legend, looks, outer_labels, panels, titled
 from fullrank.studies.views.scores import better, caveats, final, name, protocols, sentences, unit
 from fullrank.text import capital
 
@@ -44,7 +44,7 @@ def against(results: Sequence[Result], x: str, y: str, *, colour: str, panel: st
 
     def draw() -> Figure:
         with style():
-            figure, axes = panels(titles)
+            figure, axes = panels([titled(panel, title) for title in titles])
             for ax, title in zip(axes, titles, strict=True):
                 for level, look in shown.items():
                     points = [
@@ -105,7 +105,7 @@ def against_number(
 
     def draw() -> Figure:
         with style():
-            figure, axes = panels(titles)
+            figure, axes = panels([titled(panel, title) for title in titles])
             for ax, title in zip(axes, titles, strict=True):
                 for level, look in shown.items():
                     found: dict[float, list[float]] = {}
