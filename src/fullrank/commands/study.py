@@ -182,12 +182,11 @@ class ShowStudy:
     def run(self) -> int:
         """Print the tables and write the page."""
         from fullrank.studies.registry import find
-        from fullrank.studies.run import Place, missing
         from fullrank.studies.show import write
-        from fullrank.studies.store import Store
+        from fullrank.studies.store import Store, planned
 
         study = find(self.name)
-        runs, _ = missing(study, self.scale, range(self.seeds), Place(results=self.results))
+        runs = planned(study, self.scale, range(self.seeds))
         results = Store(self.results, self.scale).results(runs)
         page = write(study, self.scale, results, runs, self.out or self.results, figures=self.figures)
         print(page.with_suffix(".md").read_text("utf-8"))

@@ -72,4 +72,8 @@ def byol(z1: Tensor, z2: Tensor, p1: Tensor, p2: Tensor) -> Tensor:
 
 
 def _cosines(z1: Tensor, z2: Tensor, p1: Tensor, p2: Tensor) -> Tensor:
-    return sum((unit(p) * unit(z.detach())).sum(dim=1).mean() for p, z in ((p1, z2), (p2, z1)))  # type: ignore[return-value]
+    return _cosine(p1, z2.detach()) + _cosine(p2, z1.detach())
+
+
+def _cosine(p: Tensor, z: Tensor) -> Tensor:
+    return (unit(p) * unit(z)).sum(dim=1).mean()

@@ -271,8 +271,8 @@ def tcr(z1: Tensor, z2: Tensor, *, eps: float = 0.2, invariance: float = 200.0, 
     n, m = z1.shape
     u1, u2 = unit(z1), unit(z2)
     rate = (log_det_identity_plus(u1, m / (n * eps)) + log_det_identity_plus(u2, m / (n * eps))) / 4
-    similarity = (u1 * u2 if toward == "view" else (u1 + u2) * unit(u1 + u2) / 2).sum(dim=1).mean()
-    return -rate - invariance * similarity
+    cosines = u1 * u2 if toward == "view" else (u1 + u2) / 2 * unit(u1 + u2)
+    return -rate - invariance * cosines.sum(dim=1).mean()
 
 
 def _hinge(x: Tensor, eps: float) -> Tensor:
