@@ -1,6 +1,9 @@
 """Execution of a study: what is finished stays, what failed is named, what was interrupted goes on."""
 
 import io
+import subprocess
+import sys
+import time
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 
@@ -182,3 +185,19 @@ def test_submitit_takes_the_same_jobs(place):
     assert failed == 1
     assert "failed (1), see" in text
     assert [each.cell.factors["name"] for each in missing(toy, "lab", [0], place)[1]] == ["bad"]
+
+
+def test_sigterm_stops_a_study_as_ctrl_c_does(tmp_path):
+    """A scheduler's signal reaches the study alone: its runs, in sessions of their own, would train on."""
+    command = [sys.executable, "-m", "fullrank", "study", "run", "warmup", "--seeds", "1", "--work", tmp_path / "work"]
+    command += ["--results", tmp_path / "results", "--images", "digits", "--eval-images", "digits", "--threads", "1"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    while process.poll() is None and not any(
+        '"kind": "train"' in metrics.read_text() for metrics in (tmp_path / "work").glob("lab/*/metrics.jsonl")
+    ):
+        time.sleep(0.1)
+    process.terminate()
+    text, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, text
+    assert "stopped, and saved; give the same command again" in text
+    assert list((tmp_path / "work").glob("lab/*/checkpoints/step_*.pt"))

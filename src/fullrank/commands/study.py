@@ -97,13 +97,15 @@ class RunStudy:
 
         from fullrank.studies.registry import find
         from fullrank.studies.run import run_study
+        from fullrank.training.signals import sigterm_interrupts
 
         self._check()
         study, console = find(self.name), Console()
         if self.dry_run:
             return self._plan(console)
         try:
-            failed = run_study(study, self.scale, range(self.seeds), self._place(), self._launcher(), console)
+            with sigterm_interrupts():
+                failed = run_study(study, self.scale, range(self.seeds), self._place(), self._launcher(), console)
         except KeyboardInterrupt:
             console.print("stopped, and saved; give the same command again to go on", highlight=False)
             return 130

@@ -16,27 +16,37 @@ from fullrank.training import setup
 from fullrank.training.optim import build_optimizer
 
 _TIMED_STEPS = 3
-_IMAGES_ON_CPU = 16  # enough to time an image; a published batch would not fit
+_IMAGES_ON_CPU = 16
+"""Of a step that is timed on a CPU where a whole batch takes long: a published one would take minutes."""
+_LONG_SECONDS = 2.0
 
 
 def seconds_per_step(config: TrainConfig) -> float:
     """Time a gradient step of a run on this machine: the model and the optimiser, on random views.
 
-    On a CPU a step of few images is timed and taken times the batch, which leaves out that large batches are more
-    efficient. Decoding, views, measurements and evaluations are not counted.
+    Where a step is long on a CPU, one of few images is timed and taken times the batch, which leaves out that large
+    batches are more efficient. Decoding, views, measurements and evaluations are not counted.
     """
     config, device = setup.resolve_machine(replace(config, machine=MachineConfig(threads=config.machine.threads)))
+    few = config.batch_size if device.type == "cuda" else min(config.batch_size, _IMAGES_ON_CPU)
+    seconds = _timed(config, few, device) * config.batch_size / few
+    if few == config.batch_size or seconds > _LONG_SECONDS:
+        return seconds
+    return _timed(config, config.batch_size, device)
+
+
+def _timed(config: TrainConfig, images: int, device: torch.device) -> float:
+    """Return the seconds of a step of so many images."""
     size = config.image_size or (224 if config.images not in NAMES else 32)
-    batch = config.batch_size if device.type == "cuda" else min(config.batch_size, _IMAGES_ON_CPU)
-    shrunk = replace(config, batch_size=batch, image_size=size)
+    shrunk = replace(config, batch_size=images, image_size=size)
     if config.method == "distill":  # whose teacher need not be trained yet: SimSiam's second branch costs about as much
         shrunk = replace(shrunk, method="simsiam", target=TargetConfig(), heads=HeadsConfig())
     elif config.method == "nnsiam":
-        shrunk = replace(shrunk, target=TargetConfig(queue=100 * batch))
+        shrunk = replace(shrunk, target=TargetConfig(queue=100 * images))
     method = setup.build_method(shrunk).to(device)
     method.to(memory_format=torch.channels_last)
-    optimizer = build_optimizer(method, config.optim, batch)
-    views = torch.randn(2, batch, 3, size, size, device=device)
+    optimizer = build_optimizer(method, config.optim, images)
+    views = torch.randn(2, images, 3, size, size, device=device)
 
     def step() -> float:
         began = time.perf_counter()
@@ -45,11 +55,11 @@ def seconds_per_step(config: TrainConfig) -> float:
         output.loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        float(output.loss)  # waits for the device
+        output.loss.item()  # waits for the device
         return time.perf_counter() - began
 
     step()
-    return statistics.median(step() for _ in range(_TIMED_STEPS)) * config.batch_size / batch
+    return statistics.median(step() for _ in range(_TIMED_STEPS))
 
 
 def hours(runs: Sequence[Planned], threads: int | None) -> dict[str, float]:

@@ -84,6 +84,17 @@ def test_float32_ends_within_its_tolerance_of_the_same_minimum():
     assert abs(single.objective - double.objective) < 1e-4**2 / (2 * 1e-3)  # by the curvature of at least l2
 
 
+def test_where_float32_gets_no_further_float64_goes_on():
+    x, labels = blobs(2000, width=16, classes=10, spread=2.0)
+    alone = _Problem(x.float(), labels, torch.arange(2000))._descend(1e-5, 1e-8, 1000, None, torch.float32)
+    assert not alone.converged  # else this would show nothing
+    probe = fit_logistic(x.float(), labels, l2=1e-5, tolerance=1e-8)
+    assert probe.converged
+    assert alone.iterations < probe.iterations < 1000
+    double = fit_logistic(x.float().double(), labels, l2=1e-5, tolerance=1e-8)
+    assert probe.objective == pytest.approx(double.objective, abs=1e-6)
+
+
 def test_two_classes_and_labels_with_gaps():
     x, labels = blobs(200, classes=2)
     probe = fit_logistic(x, labels * 5 + 2, l2=1e-3)

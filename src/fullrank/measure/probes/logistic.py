@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -41,7 +41,7 @@ _BLOCK_ENTRIES = {"cpu": 2**19, "cuda": 2**25}
 _HISTORY = 20
 _AXES_ROWS = 2**14
 _PATIENCE = 100
-"""Give up after so many iterations without a smaller gradient: rounding allows none."""
+"""Iterations without a smaller gradient after which rounding is taken to allow none."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,8 @@ def fit_logistic(
     """Fit a logistic regression to standardised features.
 
     Each feature is standardised by its own mean and standard deviation over the rows; one that is constant is left out.
-    Products are computed in the dtype of the features, float32 at least, on their device; sums over rows are float64.
+    Products are computed in the dtype of the features, float32 at least, on their device, and in float64 from where
+    float32's rounding leaves no smaller gradient; sums over rows are float64.
 
     Args:
         features: `(N, D)`.
@@ -238,7 +239,18 @@ class _Problem:
         return ((x.double() - self.mean) * self.scale).to(x.dtype)
 
     def fit(self, l2: float, tolerance: float, max_iterations: int, start: LogisticProbe | None) -> LogisticProbe:
-        """Minimise f from a start, or from 0."""
+        """Minimise f from a start, or from 0; in float64 from where rounding leaves no smaller gradient."""
+        found = self._descend(l2, tolerance, max_iterations, start, self.x.dtype)
+        left = max_iterations - found.iterations
+        if found.converged or left < 1 or self.x.dtype == torch.float64:
+            return found
+        finer = self._descend(l2, tolerance, left, found, torch.float64)
+        return replace(finer, iterations=found.iterations + finer.iterations)
+
+    def _descend(
+        self, l2: float, tolerance: float, max_iterations: int, start: LogisticProbe | None, dtype: torch.dtype
+    ) -> LogisticProbe:
+        """Minimise f with products in a dtype."""
         count = len(self.classes)
         stretch = (self.variances / count + l2).rsqrt()
         bias_stretch = count**0.5
@@ -255,7 +267,7 @@ class _Problem:
             nonlocal iterations, best, best_at
             iterations += 1
             weight, bias = u * stretch, c * bias_stretch
-            value, by_weight, by_bias = self.objective(weight, bias, l2)
+            value, by_weight, by_bias = self.objective(weight, bias, l2, dtype)
             u.grad, c.grad = by_weight * stretch, by_bias * bias_stretch
             norm = float(torch.cat([by_weight, by_bias[:, None]], dim=1).norm())
             if norm < best[-1]:
@@ -289,12 +301,15 @@ class _Problem:
             converged=norm <= tolerance,
         )
 
-    def objective(self, weight: Tensor, bias: Tensor, l2: float) -> tuple[Tensor, Tensor, Tensor]:
+    def objective(
+        self, weight: Tensor, bias: Tensor, l2: float, dtype: torch.dtype = torch.float64
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return f and its gradients, all float64, of W along the axes and b; their norm is that of any axes."""
         value = weight.new_zeros(())
         by_weight, by_bias = torch.zeros_like(weight), torch.zeros_like(bias)
-        w, b = weight.to(self.x.dtype), bias.to(self.x.dtype)
-        for x, y in zip(self.x.split(self.rows), self.y.split(self.rows), strict=True):
+        w, b = weight.to(dtype), bias.to(dtype)
+        for rows, y in zip(self.x.split(self.rows), self.y.split(self.rows), strict=True):
+            x = rows.to(dtype)
             logits = torch.addmm(b, x, w.T)
             logits = logits.sub_(logits.gather(1, y[:, None]))
             total = logits.logsumexp(dim=1)
