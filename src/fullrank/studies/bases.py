@@ -27,8 +27,8 @@ ENCODERS: dict[str, tuple[str, int]] = {
     "Basic-50": ("basic50", 512),
 }
 """[Li22] Table 1: the backbone and the width D of its representation."""
-LAB_WIDTH = 0.25
-"""Of all encoders at lab scale: 16 channels at first instead of 64."""
+LAB_WIDTH = 0.125
+"""Of all encoders at lab scale: 8 channels at first instead of 64."""
 ACCURACY: dict[Scale, str] = {"lab": "logistic", "paper": "linear"}
 """The linear evaluation: quick at lab scale, and [Li22]'s own at the paper's."""
 PROBES: dict[Scale, tuple[str, ...]] = {scale: ("knn", name) for scale, name in ACCURACY.items()}
@@ -45,10 +45,17 @@ def simsiam(scale: Scale, encoder: str = SMALL) -> TrainConfig:
         backbone = replace(config.backbone, name=name)
     else:
         width = int(LAB_WIDTH * width)
+        recipe = preset("simsiam-lab")
+        # Chosen by the AUC of multiple passes, seeds 0 and 1: partial collapse, and not complete. At this rate, steps x
+        # decay, AUC (.91, .90 before training): 3,000 x 2e-3 .84; 3,000 x 3e-3 .90; 3,000 x 4e-3 .98, .98 (complete);
+        # 2,500 x 3.3e-3 .87, .89. Chunks of 5,000 images give an encoder 250 steps on each.
         config = replace(
-            preset("simsiam-lab"),
-            monitor=MonitorConfig(log_every=100, measure_every=1000, images=10_000, whole=True),
-            checkpoint_every=2000,
+            recipe,
+            steps=2500,
+            chunks=10,
+            optim=replace(recipe.optim, weight_decay=3.6e-3),
+            monitor=MonitorConfig(log_every=100, measure_every=625, images=10_000, whole=True),
+            checkpoint_every=1000,
             keep_checkpoints=1,
         )
         backbone = BackboneConfig(name=name, width=LAB_WIDTH, stem="cifar-stride2")
@@ -97,7 +104,7 @@ def clock(config: TrainConfig) -> float:
     The mean of a cosine that falls to 0, and of a linear warm-up, is half its peak.
 
     >>> round(clock(simsiam("paper")), 2), round(clock(simsiam("lab")), 2)
-    (1.25, 0.45)
+    (1.25, 0.34)
     """
     optim = config.optim
     return config.steps * optim.base_lr * config.batch_size / 256 * optim.weight_decay / 2

@@ -11,8 +11,8 @@ from fullrank.studies.parts import Part, Words
 from fullrank.studies.study import Cell, Result, Scale, Study
 from fullrank.studies.views import against_number, overview, through_training
 
-CHUNKS: dict[Scale, tuple[int, ...]] = {"lab": (10, 50, 250), "paper": (10, 100, 1000)}
-BASE: dict[Scale, int] = {"lab": 50, "paper": 100}
+CHUNKS: dict[Scale, tuple[int, ...]] = {"lab": (5, 10, 50), "paper": (10, 100, 1000)}
+BASE: dict[Scale, int] = {"lab": 10, "paper": 100}
 ROUNDS = (2, 5)
 RESETS: dict[str, dict[str, Any]] = {
     "momentum": {"reset_momentum": True},

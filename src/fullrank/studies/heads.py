@@ -10,9 +10,9 @@ from fullrank.studies.parts import Part, Words
 from fullrank.studies.study import Cell, Result, Scale, Study
 from fullrank.studies.views import against_number, overview, pivot, through_training
 
-REPRESENTATION: dict[Scale, tuple[int, ...]] = {"lab": (64, 128, 256), "paper": (256, 512, 1024)}
+REPRESENTATION: dict[Scale, tuple[int, ...]] = {"lab": (32, 64, 128), "paper": (256, 512, 1024)}
 """Widths D: ResNet-18 with half, once and twice the channels it has in the other studies."""
-HIDDEN: dict[Scale, tuple[int, int]] = {"lab": (128, 512), "paper": (512, 2048)}
+HIDDEN: dict[Scale, tuple[int, int]] = {"lab": (64, 256), "paper": (512, 2048)}
 """Hidden widths of the projector; the first is that of the other studies."""
 EMBEDDING: dict[Scale, tuple[int, int, int]] = {"lab": (128, 512, 2048), "paper": (512, 2048, 8192)}
 """Widths M; the second is that of the other studies."""
