@@ -172,8 +172,8 @@ class ShowStudy:
     """A study; `fullrank study list` names them."""
     scale: Literal["lab", "paper"] = "lab"
     """Which of its runs."""
-    seeds: int = 3
-    """Seeds of each setting."""
+    seeds: int | None = None
+    """Seeds of each setting, from 0; as many as have results when left out."""
     results: Path = Path("results")
     """Folder of the results."""
     out: Path | None = None
@@ -185,11 +185,14 @@ class ShowStudy:
         """Print the tables and write the page."""
         from fullrank.studies.registry import find
         from fullrank.studies.show import write
-        from fullrank.studies.store import Store, planned
+        from fullrank.studies.store import Store, planned, seeds_with_results
 
-        study = find(self.name)
-        runs = planned(study, self.scale, range(self.seeds))
-        results = Store(self.results, self.scale).results(runs)
+        if self.seeds is not None and self.seeds < 1:
+            raise FullrankError(f"--seeds must be at least 1, got {self.seeds}")
+        study, store = find(self.name), Store(self.results, self.scale)
+        seeds = self.seeds or seeds_with_results(study, store)
+        runs = planned(study, self.scale, range(seeds))
+        results = store.results(runs)
         page = write(study, self.scale, results, runs, self.out or self.results, figures=self.figures)
         print(page.with_suffix(".md").read_text("utf-8"))
         print(f"page: {page}")

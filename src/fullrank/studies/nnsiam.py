@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from fullrank.studies.bases import ACCURACY, PROBES, other, published, simsiam
 from fullrank.studies.parts import Part, Words
@@ -18,7 +19,10 @@ PUBLISHED = Published(
 
 def cells(scale: Scale) -> list[Cell]:
     """Return SimSiam with and without nearest neighbours."""
-    neighbours = other("nnsiam") if scale == "lab" else published("nnsiam-resnet18-imagenet")
+    if scale == "lab":
+        neighbours = replace(other("nnsiam"), heads=simsiam("lab").heads)
+    else:
+        neighbours = published("nnsiam-resnet18-imagenet")
     return [
         Cell({"method": "SimSiam"}, simsiam(scale), PROBES[scale]),
         Cell({"method": "NNSiam"}, neighbours, PROBES[scale]),

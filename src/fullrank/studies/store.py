@@ -76,6 +76,7 @@ class Store:
     """
 
     def __init__(self, root: Path, scale: Scale) -> None:
+        self.scale: Scale = scale
         self.path = root / scale
 
     def find(self, run: Planned) -> Result | None:
@@ -117,6 +118,14 @@ class Store:
             write_text(target / file, _renamed((folder / file).read_text("utf-8"), file, names))
         with atomic_path(target / SPECTRA) as temporary:
             shutil.copyfile(folder / SPECTRA, temporary)
+
+
+def seeds_with_results(study: Study, store: Store) -> int:
+    """Return how many seeds, from 0, some run of a study is finished with; 1 where there are none."""
+    seeds = 1
+    while store.results(planned(study, store.scale, [seeds])):
+        seeds += 1
+    return seeds
 
 
 def _renamed(text: str, file: str, names: Mapping[str, str]) -> str:

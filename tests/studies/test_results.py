@@ -1,0 +1,37 @@
+"""The results that are committed: whole, small, and what the committed tables say."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fullrank.studies.registry import STUDIES
+from fullrank.studies.show import markdown
+from fullrank.studies.store import Store, planned, seeds_with_results
+
+RESULTS = Path(__file__).parents[2] / "results"
+TABLES = sorted(RESULTS.glob("*-lab.md"))
+STORE = Store(RESULTS, "lab")
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda path: path.stem)
+def test_tables_are_rebuilt_from_results(table):
+    study = STUDIES[table.stem.removesuffix("-lab")]
+    runs = planned(study, "lab", range(seeds_with_results(study, STORE)))
+    assert markdown(study, "lab", STORE.results(runs), runs) == table.read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", [path.stem.removesuffix("-lab") for path in TABLES])
+def test_every_setting_has_a_run(name):
+    study = STUDIES[name]
+    seeds = {"orders": 3, "subsets": 3}.get(name, 1)
+    assert not [run.name for run in planned(study, "lab", range(seeds)) if STORE.find(run) is None]
+
+
+def test_results_are_small_files_of_runs_that_a_study_has():
+    known = {run.name for study in STUDIES.values() for run in planned(study, "lab", range(3))}
+    kept = list((RESULTS / "lab").iterdir())
+    assert {path.name for path in kept} <= known
+    assert max(file.stat().st_size for path in kept for file in path.iterdir()) < 50_000
+    configs = [yaml.safe_load((path / "config.yaml").read_text("utf-8")) for path in kept]
+    assert {(config["images"], config["eval_images"]) for config in configs} == {("cifar10", "held out")}
