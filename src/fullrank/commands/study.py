@@ -140,7 +140,7 @@ class RunStudy:
         return Submitit("slurm", self.work / "submitit", self.jobs, parameters)
 
     def _plan(self, console: Console) -> int:
-        from rich.table import Table
+        from rich.table import Column, Table
 
         from fullrank.studies.estimate import hours
         from fullrank.studies.registry import find
@@ -148,15 +148,15 @@ class RunStudy:
 
         runs, waiting = missing(find(self.name), self.scale, range(self.seeds), self._place())
         expected = hours(waiting, self._place().threads)
-        table = Table("run", "setting", "seed", "steps", "hours")
+        table = Table(Column("run", overflow="fold"), "setting", "seed", "steps", "hours")
         for run in runs:
             words = ", ".join(run.cell.factors.values())
-            left = f"{expected[run.name]:.2f}" if run.name in expected else "finished"
+            left = f"{expected[run.name]:,.2f}" if run.name in expected else "finished"
             table.add_row(run.name, words, str(run.seed), f"{run.config.steps:,}", left)
         console.print(table, markup=False)
         total = sum(expected.values())
         console.print(
-            f"{len(waiting)} of {len(runs)} runs to make: about {total:.1f} hours of training, {total / self.jobs:.1f} "
+            f"{len(waiting)} of {len(runs)} runs to make: about {total:,.1f} hours of training, {total / self.jobs:,.1f} "
             f"with {self.jobs} at a time, from a few steps of each kind timed on this machine with random views. "
             "Decoding, measurements and evaluations come on top",
             highlight=False,
