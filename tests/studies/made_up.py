@@ -61,6 +61,8 @@ def finished(
     steps = np.linspace(0, cell.config.steps, count).round().astype(int)
     spectrum = np.ones(width) if spectrum is None else np.asarray(spectrum, dtype=float)
     taken = {"images": cell.config.images, "split": "train", "n": n, "center": True, "normalize": False}
+    if cell.config.subset < 1:  # as the monitor says it
+        taken["subset"] = 1.0 if cell.config.monitor.whole else cell.config.subset
     protocols = {
         "spectrum": {**COMMON, **taken},
         "heldout_loss": {"mode": "eval", "loss": cell.config.method, "split": "held out", "n": 10_000, "pairs": 1},

@@ -206,4 +206,5 @@ def test_studies_have_pages(study):
     assert f"{len(runs)} of {len(runs)} finished; 1 seed (0)" in shown.text
     assert "published" in shown.text
     assert "was not measured" not in shown.text
+    assert "in different ways" not in shown.text  # runs on a share of the images are measured on all of them
     assert shown.tags.count("figure") >= 4

@@ -78,7 +78,7 @@ class Result:
 
     def protocol(self, name: str) -> Mapping[str, Any]:
         """Return how `score` was measured; the width D is part of it where the score depends on it."""
-        return self._with_width(name, self.scores[name]["protocol"]) if name in self.scores else {}
+        return self._completed(name, self.scores[name]["protocol"]) if name in self.scores else {}
 
     def initial(self, name: str) -> float | None:
         """Return a monitored score of the untrained encoder."""
@@ -92,15 +92,17 @@ class Result:
     def monitor_protocol(self, name: str) -> Mapping[str, Any]:
         """Return how `initial` and `series` were measured."""
         taken = self.run.protocols.get("spectrum" if name in SPECTRUM_SCORES else name, {})
-        return self._with_width(name, taken)
+        return self._completed(name, taken)
 
     @property
     def width(self) -> int:
         """The width D of the representation."""
         return self.run.singular_values.shape[1]
 
-    def _with_width(self, name: str, protocol: Mapping[str, Any]) -> Mapping[str, Any]:
-        return {**protocol, "D": self.width} if name in SPECTRUM_SCORES else protocol
+    def _completed(self, name: str, protocol: Mapping[str, Any]) -> Mapping[str, Any]:
+        # runs on a share of the images that are measured on all of them say so; runs on all of them need not
+        said = {field: value for field, value in protocol.items() if (field, value) != ("subset", 1.0)}
+        return {**said, "D": self.width} if name in SPECTRUM_SCORES else said
 
 
 class Results(Sequence[Result]):
