@@ -36,8 +36,6 @@ from fullrank.studies.store import Planned
 from fullrank.training.runs import read_run
 
 CLASSES = 100
-CHUNKS = 100
-"""Of the published orders; so many images are made that each has a batch."""
 
 
 def photograph(number: int) -> Image.Image:
@@ -106,9 +104,11 @@ def main() -> int:
             machine=replace(cell.config.machine, device=asked.device, workers=asked.workers),
             monitor=replace(cell.config.monitor, log_every=1, images=asked.distinct),
         )
-        make_images(asked.out, {"train": CHUNKS * config.batch_size, "val": 2 * CLASSES}, asked.distinct)
+        make_images(asked.out, {"train": config.chunks * config.batch_size, "val": 2 * CLASSES}, asked.distinct)
         place = Place(str(asked.out / "train"), str(asked.out / "val"), asked.out / "work", asked.out / "results")
         made = job(Planned(cell, 0, config), "paper", place)
+        if made.folder.exists():
+            raise FullrankError(f"{made.folder} has taken its steps already: remove it, or give another --out")
         made.work.mkdir(parents=True, exist_ok=True)
         take_steps(made, asked.steps)
         first = made.done_steps()

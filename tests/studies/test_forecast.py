@@ -48,8 +48,8 @@ def test_fits_are_ordinary_least_squares_and_leave_one_out():
     # in one pool those of one width and one width of the embedding; made-up runs are all of one
     table = forecast.parts(results, "lab")[0]
     own = [each for each in results if each.cell.factors["study"] in ("orders", "subsets")]
-    assert [row[:3] for row in table.rows] == [
-        [pool, names, str(len(runs))]
+    assert [row[:4] for row in table.rows] == [
+        [pool, names, str(len(runs)), str(len(runs) // 2)]
         for pool, runs in (("orders and subsets", own), ("all", results))
         for names in ("held-out loss and AUC", "held-out loss", "AUC")
     ]
@@ -62,13 +62,16 @@ def test_fits_are_ordinary_least_squares_and_leave_one_out():
         y = 100 * columns(runs, "logistic")[:, 0]
         total = ((y - y.mean()) ** 2).sum()
         slopes = np.linalg.lstsq(x, y, rcond=None)[0]
-        missed = []
-        for i in range(len(runs)):
-            rest = np.arange(len(runs)) != i
-            missed.append(y[i] - x[i] @ np.linalg.lstsq(x[rest], y[rest], rcond=None)[0])
-        r2, left_out = 1 - ((y - x @ slopes) ** 2).sum() / total, 1 - (np.array(missed) ** 2).sum() / total
-        assert table.rows[row][3:5] == [f"{r2:.2f}", f"{left_out:.2f}".replace("-", "−")]
-        shown = [cell for cell in table.rows[row][5:] if cell != "–"]
+        place = np.arange(len(runs))
+        expected = [1 - ((y - x @ slopes) ** 2).sum() / total]
+        for without in (place, place // 2):  # each run, and both seeds of each setting
+            missed = []
+            for i in place:
+                rest = without != without[i]
+                missed.append(y[i] - x[i] @ np.linalg.lstsq(x[rest], y[rest], rcond=None)[0])
+            expected.append(1 - (np.array(missed) ** 2).sum() / total)
+        assert table.rows[row][4:7] == [f"{share:.2f}".replace("-", "−") for share in expected]
+        shown = [cell for cell in table.rows[row][7:] if cell != "–"]
         for cell, slope in zip(shown, slopes[1:], strict=True):
             assert cell.split(" ")[0] == f"{slope:.0f}".replace("-", "−")
 
@@ -86,12 +89,50 @@ def test_every_score_of_spectra_ranks_the_same_runs():
     assert rows["dead directions"][2] == "–"  # none is dead in any run: nothing to rank
 
 
-def test_runs_that_do_not_compare_are_left_out_and_counted():
+def with_protocol(result, name, **changes):
+    scores = [*result.run.summary["scores"], *result.evaluation]
+    changed = [
+        {**score, "protocol": {**score["protocol"], **changes}} if score["name"] == name else score for score in scores
+    ]
+    return replace(result, evaluation=changed)
+
+
+def test_runs_that_do_not_compare_are_left_out_and_it_says_why():
     results = made_up()
-    odd = [replace(each, run=replace(each.run, singular_values=np.ones((1, 9)))) for each in results[:3]]
-    parts = forecast.parts(Results(CELLS, [*odd, *results[3:]]), "lab")
-    assert parts[0].rows[3][2] == str(len(results) - 3)
-    assert "Left out: 3 runs whose representation or embedding has another width" in parts[1].text
+    results = [with_protocol(each, "heldout_loss", dimensions=512) for each in results]
+    wide = [replace(each, run=replace(each.run, singular_values=np.ones((1, 9)))) for each in results[:3]]
+    embedding = [with_protocol(each, "heldout_loss", dimensions=2048) for each in results[3:5]]
+    probed = with_protocol(results[-1], "logistic", layer="embedding")
+    parts = forecast.parts(Results(CELLS, [*wide, *embedding, *results[5:-1], probed]), "lab")
+    assert parts[0].rows[3][2] == str(len(results) - 6)
+    said = parts[1].text
+    assert "Left out, for their scores do not compare: 3 runs for another AUC (D: 16, 9)" in said
+    assert "2 runs for another held-out loss (dimensions: 512, 2048)" in said
+    assert "1 run for another logistic regression accuracy (layer: backbone, embedding)" in said
+
+
+def test_scores_of_features_and_views_rank_where_every_run_has_them():
+    results = made_up()
+    protocol = {"n": 5000}
+    taken = [
+        replace(
+            each,
+            label_free=[
+                {"name": "auc", "value": each.score("auc"), "better": "lower", "protocol": protocol},
+                {"name": "lidar", "value": 1 - each.score("auc"), "better": "higher", "protocol": protocol},
+                {"name": "rankme", "value": None, "better": "higher", "protocol": protocol},
+            ],
+        )
+        for each in results
+    ]
+    table = forecast.parts(Results(CELLS, taken), "lab")[-1]
+    rows = {row[0]: row for row in table.rows}
+    assert set(rows) == {"held-out loss", "AUC", "lidar"}
+    assert rows["AUC"][2:] == rows["lidar"][2:]
+    assert "of 5,000 training images" in table.note
+    assert f"bootstrap over {len(CELLS)} settings" in table.note
+    some = [*taken[:-1], results[-1]]
+    assert len(forecast.parts(Results(CELLS, some), "lab")[-1].rows) >= 7
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
@@ -102,15 +143,15 @@ def test_too_few_runs_say_so(count):
         assert parts[0].text == "No run has an accuracy, a held-out loss and an AUC yet."
     else:
         assert "too few" in parts[0].note
-        assert parts[0].rows[0][3] == "–"
+        assert parts[0].rows[0][4:7] == ["–", "–", "–"]
 
 
-def test_the_figure_has_each_runs_forecast_from_the_others():
+def test_the_figure_has_each_runs_forecast_from_other_settings():
     results = made_up()
     runs = forecast._forecast(results, "logistic")
     x, y = columns(results, "heldout_loss", "auc"), 100 * columns(results, "logistic")[:, 0]
     x = np.column_stack([np.ones(len(y)), x])
-    rest = np.arange(len(y)) != 4
+    rest = np.arange(len(y)) // 2 != 2  # without both seeds of its setting
     expected = x[4] @ np.linalg.lstsq(x[rest], y[rest], rcond=None)[0]
     assert runs[4].score("forecast") == pytest.approx(expected / 100)
     assert against(runs, "forecast", "logistic", colour="study").key == "forecast-against-logistic"

@@ -114,6 +114,13 @@ def test_clocks_of_the_study_of_decay():
         assert len([1 for value in clocks.values() if value == pytest.approx(usual)]) == 7
 
 
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_larger_set_has_as_many_more_steps_as_in_the_paper(scale):
+    steps = {cell.config.steps for cell in STUDIES["places"].cells(scale)}
+    assert len(steps) == 1
+    assert steps.pop() / simsiam(scale).steps == pytest.approx(704_400 / 500_400, rel=0.01)
+
+
 def test_results_are_chosen_by_factors():
     cells = STUDIES["orders"].cells("lab")
     results = Results(cells, [finished(cell, seed) for cell in cells[::2] for seed in (0, 1)])

@@ -1,6 +1,8 @@
 """Execution of a study: what is finished stays, what failed is named, what was interrupted goes on."""
 
 import io
+import json
+import shutil
 import subprocess
 import sys
 import time
@@ -15,7 +17,7 @@ from tests.training.tiny import tiny
 from fullrank.cli import main
 from fullrank.config import HeadsConfig, TargetConfig
 from fullrank.errors import FullrankError
-from fullrank.studies import jobs
+from fullrank.studies import jobs, store
 from fullrank.studies.identity import run_name, settings
 from fullrank.studies.launchers import Local, Submitit
 from fullrank.studies.run import Place, missing, run_study
@@ -201,3 +203,112 @@ def test_sigterm_stops_a_study_as_ctrl_c_does(tmp_path):
     assert process.returncode == 130, text
     assert "stopped, and saved; give the same command again" in text
     assert list((tmp_path / "work").glob("lab/*/checkpoints/step_*.pt"))
+
+
+def test_a_folder_of_other_settings_is_not_gone_on_with(here, place):
+    toy = study(cell())
+    run = planned(toy, "lab", [0])[0]
+    folder = place.work / "lab" / run.name
+    make(toy, place)
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["optim"]["momentum"] = 0.5
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    shutil.rmtree(place.results)
+    failed, text = make(toy, place)
+    assert failed == 1
+    assert f"{run.name}: failed (1)" in text
+    log = (place.work / "lab" / f"{run.name}.log").read_text()
+    assert f"{folder} is a run with optim.momentum=0.5, not 0.9: a default has changed since; move it away" in log
+    assert not list(place.results.glob("lab/*/summary.json"))
+
+
+def test_scores_of_an_earlier_step_are_not_the_final_ones(here, place):
+    toy = study(replace(cell(image_size=16), probes=("knn",)))
+    run = planned(toy, "lab", [0])[0]
+    assert make(toy, place)[0] == 0
+    for folder in (place.work / "lab" / run.name, place.results / "lab" / run.name):
+        found = json.loads((folder / "evaluation.json").read_text())
+        (folder / "evaluation.json").write_text(json.dumps({**found, "step": STEPS - 2}))
+    assert missing(toy, "lab", [0], place)[1]
+    assert make(toy, place)[0] == 0
+    kept = json.loads((place.results / "lab" / run.name / "evaluation.json").read_text())
+    assert (kept["step"], len(kept["scores"])) == (STEPS, 1)
+
+
+@pytest.mark.parametrize("file", ["spectra.safetensors", "metrics.jsonl", "summary.json"])
+def test_a_result_that_is_not_whole_is_made_again(here, place, file):
+    toy = study(cell())
+    make(toy, place)
+    (kept,) = (place.results / "lab").iterdir()
+    before = (kept / file).read_bytes()
+    (kept / file).unlink()
+    assert missing(toy, "lab", [0], place)[1]
+    assert make(toy, place)[0] == 0
+    assert (kept / file).read_bytes() == before
+
+
+def test_an_interrupted_copy_does_not_count_as_finished(here, place, monkeypatch):
+    toy = study(cell())
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(store.shutil, "copyfile", full)
+        failed, _ = make(toy, place)  # and is a failed job, not the end of the study
+    assert failed == 1
+    assert missing(toy, "lab", [0], place)[1]
+    assert make(toy, place)[0] == 0
+
+
+@pytest.mark.parametrize(("file", "text"), [("summary.json", "{}"), ("evaluation.json", "[]"), ("summary.json", "{")])
+def test_a_damaged_result_is_named(here, place, file, text):
+    toy = study(replace(cell(image_size=16), probes=("knn",)))
+    make(toy, place)
+    (kept,) = (place.results / "lab").iterdir()
+    (kept / file).write_text(text)
+    with pytest.raises(FullrankError, match=f"{kept}.* is damaged"):
+        missing(toy, "lab", [0], place)
+
+
+def test_a_finished_teacher_whose_weights_are_gone_is_trained_again(here, place):
+    teacher = cell("teacher", image_size=16)
+    student = cell("student", {"name": "teacher"}, method="distill", image_size=16, heads=HeadsConfig())
+    make(study(teacher), place)
+    shutil.rmtree(place.work)
+    failed, text = make(study(student, teacher), place)
+    assert failed == 0
+    assert text.count(": done") == 2
+
+
+def test_label_free_scores_are_taken_where_a_setting_asks_for_them(here, place):
+    plain = cell(image_size=16)
+    assert make(study(plain), place)[0] == 0
+    asking = study(replace(plain, label_free=True))
+    runs, waiting = missing(asking, "lab", [0], place)
+    assert runs == waiting
+    assert make(asking, place)[0] == 0
+    (result,) = Store(place.results, "lab").results(runs)
+    scores = {score["name"]: score["value"] for score in result.label_free}
+    assert {"auc", "lidar", "rankme"} <= set(scores)
+    assert not missing(study(plain), "lab", [0], place)[1]
+
+
+def test_paths_within_a_folder_of_this_machine_are_renamed_too():
+    names = {"/data/train": "imagenet/train", "/data/train.parquet": "cifar10"}
+    text = json.dumps(
+        {"skipped": ["/data/train/n01/x.JPEG"], "said": "none at /data/train.", "other": "/data/trains/x"}
+    )
+    assert json.loads(store._renamed(text, "summary.json", names)) == {
+        "skipped": ["imagenet/train/n01/x.JPEG"],
+        "said": "none at imagenet/train.",
+        "other": "/data/trains/x",
+    }
+    assert json.loads(store._renamed('["/data/train.parquet"]', "summary.json", names)) == ["cifar10"]
+
+
+def test_a_job_that_a_signal_stopped_is_not_done(place, monkeypatch):
+    monkeypatch.setattr(jobs, "_run", lambda *_: jobs.STOPPED)
+    failed, text = make(study(cell()), place)
+    assert failed == 1
+    assert "was stopped by a signal, see" in text

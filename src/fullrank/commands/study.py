@@ -107,7 +107,10 @@ class RunStudy:
             with sigterm_interrupts():
                 failed = run_study(study, self.scale, range(self.seeds), self._place(), self._launcher(), console)
         except KeyboardInterrupt:
-            console.print("stopped, and saved; give the same command again to go on", highlight=False)
+            what = "stopped, and saved; give the same command again to go on"
+            if self.launcher == "slurm":
+                what = "no longer waiting; what was submitted goes on: give the same command again when it has ended"
+            console.print(what, highlight=False)
             return 130
         return 1 if failed else ShowStudy(self.name, self.scale, self.seeds, self.results).run()
 
@@ -146,8 +149,9 @@ class RunStudy:
         from fullrank.studies.registry import find
         from fullrank.studies.run import missing
 
-        runs, waiting = missing(find(self.name), self.scale, range(self.seeds), self._place())
-        expected = hours(waiting, self._place().threads)
+        place = self._place()
+        runs, waiting = missing(find(self.name), self.scale, range(self.seeds), place)
+        expected = hours(waiting, place.threads, place.processes)
         table = Table(Column("run", overflow="fold"), "setting", "seed", "steps", "hours")
         for run in runs:
             words = ", ".join(run.cell.factors.values())
@@ -155,10 +159,11 @@ class RunStudy:
             table.add_row(run.name, words, str(run.seed), f"{run.config.steps:,}", left)
         console.print(table, markup=False)
         total = sum(expected.values())
+        together = f" ({place.processes} processes a run, taken to be as many times as fast)" * (place.processes > 1)
         console.print(
-            f"{len(waiting)} of {len(runs)} runs to make: about {total:,.1f} hours of training, {total / self.jobs:,.1f} "
-            f"with {self.jobs} at a time, from a few steps of each kind timed on this machine with random views. "
-            "Decoding, measurements and evaluations come on top",
+            f"{len(waiting)} of {len(runs)} runs to make: about {total:,.1f} hours of training, "
+            f"{total / self.jobs:,.1f} with {self.jobs} at a time{together}, from a few steps of each kind timed on "
+            "this machine with random views. Decoding, measurements and evaluations come on top",
             highlight=False,
         )
         return 0

@@ -60,7 +60,7 @@ def with_scores(candidates: Sequence[Candidate], options: Options, progress: Pro
             gone = f"the weights of step {each.step:,} were not kept, so --scores could not be measured"
             found.append(replace(each, missing=(*each.missing, gone)))
             continue
-        kept = _read(each.run)
+        kept = read_inspections(each.run)
         own = next((one for one in kept if _answers(one, each.step, asked)), None)
         missing = each.missing
         if own is None:
@@ -115,7 +115,12 @@ def _replaces(new: dict[str, Any], old: dict[str, Any]) -> bool:
     return same and new["step"] == old["step"]
 
 
-def _read(run: Path) -> list[dict[str, Any]]:
+def read_inspections(run: Path) -> list[dict[str, Any]]:
+    """Return the measurements that a run's inspection.json holds; none where there is none.
+
+    Raises:
+        FullrankError: It is damaged.
+    """
     path = run / INSPECTION
     if not path.is_file():
         return []

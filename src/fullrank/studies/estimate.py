@@ -62,8 +62,11 @@ def _timed(config: TrainConfig, images: int, device: torch.device) -> float:
     return statistics.median(step() for _ in range(_TIMED_STEPS))
 
 
-def hours(runs: Sequence[Planned], threads: int | None) -> dict[str, float]:
-    """Return the hours that each run is expected to train, by its name; runs of one kind are timed once."""
+def hours(runs: Sequence[Planned], threads: int | None, processes: int = 1) -> dict[str, float]:
+    """Return the hours that each run is expected to train, by its name; runs of one kind are timed once.
+
+    Many processes are taken to be as many times as fast as one.
+    """
     timed: dict[tuple[object, ...], float] = {}
     found = {}
     for run in runs:
@@ -71,5 +74,5 @@ def hours(runs: Sequence[Planned], threads: int | None) -> dict[str, float]:
         kind = (config.method, config.backbone, config.heads, config.image_size, config.images, config.batch_size)
         if kind not in timed:
             timed[kind] = seconds_per_step(config)
-        found[run.name] = timed[kind] * config.steps / 3600
+        found[run.name] = timed[kind] * config.steps / 3600 / processes
     return found

@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 
 from fullrank.errors import FullrankError
-from fullrank.measure.forecast import LinearFit, agreement, fit_linear
-from fullrank.measure.protocols import split
+from fullrank.measure.forecast import LinearFit, agreement, fit_linear, leave_groups_out
+from fullrank.measure.protocols import differences, split
 from fullrank.measure.quality import SCORES
 from fullrank.measure.spectrum import Spectrum
+from fullrank.score_names import title
 from fullrank.studies import decay, heads, orders, subsets
 from fullrank.studies.bases import ACCURACY, WIDE
 from fullrank.studies.identity import run_name
@@ -39,7 +40,7 @@ def cells(scale: Scale) -> list[Cell]:
         for cell in study.cells(scale):
             if cell.factors.get("encoder") != WIDE:
                 factors = {"study": study.name, **cell.factors}
-                found.setdefault(run_name(cell.config), replace(cell, factors=factors))
+                found.setdefault(run_name(cell.config), replace(cell, factors=factors, label_free=True))
     return list(found.values())
 
 
@@ -47,7 +48,7 @@ def parts(results: Sequence[Result], scale: Scale) -> list[Part]:
     """Return Figure 4: fits of accuracy, each alone too, and how other label-free scores rank the same runs."""
     accuracy = ACCURACY[scale]
     known = [each for each in results if {accuracy, *FEATURES} <= set(each.scores)]
-    pools = _comparable(known)
+    pools = _comparable(known, accuracy)
     if not pools:
         return [Words("No run has an accuracy, a held-out loss and an AUC yet.")]
     runs, *left_out = pools
@@ -58,7 +59,7 @@ def parts(results: Sequence[Result], scale: Scale) -> list[Part]:
             "[Li22] fit the linear probe's accuracy of 22 models, ResNet-18 and -34 on shares of ImageNet and in "
             "several orders, on held-out loss and AUC: R² = .950, both coefficients strongly negative, either alone "
             "poor. They print neither coefficients nor points, and no R² of models that were not fitted."
-            + _left_out(left_out)
+            + _left_out(runs, left_out, accuracy)
         ),
     ]
     with_forecast = _forecast(runs, accuracy)
@@ -68,11 +69,19 @@ def parts(results: Sequence[Result], scale: Scale) -> list[Part]:
     return [*said, _ranks(runs, accuracy)]
 
 
-def _comparable(results: Sequence[Result]) -> list[list[Result]]:
-    """Split runs into pools within which held-out loss and AUC compare, the largest first."""
+def _setting(result: Result) -> tuple[str, ...]:
+    return tuple(result.cell.factors.values())
+
+
+def _settings(runs: Sequence[Result]) -> int:
+    return len(set(map(_setting, runs)))
+
+
+def _comparable(results: Sequence[Result], accuracy: str) -> list[list[Result]]:
+    """Split runs into pools within which accuracy, held-out loss and AUC compare, the largest first."""
     widths = [each.width for each in results]
     keys: list[tuple[int, ...]] = [() for _ in results]
-    for feature in FEATURES:
+    for feature in (accuracy, *FEATURES):
         for number, group in enumerate(split(feature, [each.protocol(feature) for each in results], widths)):
             for place in group:
                 keys[place] = (*keys[place], number)
@@ -82,14 +91,16 @@ def _comparable(results: Sequence[Result]) -> list[list[Result]]:
     return sorted(pools.values(), key=len, reverse=True)
 
 
-def _left_out(pools: Sequence[Sequence[Result]]) -> str:
-    count = sum(map(len, pools))
-    return (
-        f" Left out: {count} runs whose representation or embedding has another width, so that their AUC or loss does "
-        "not compare."
-        if count
-        else ""
-    )
+def _left_out(runs: Sequence[Result], pools: Sequence[Sequence[Result]], accuracy: str) -> str:
+    said = []
+    for pool in pools:
+        found = []
+        for name in (accuracy, *FEATURES):
+            two = runs[0], pool[0]
+            fields = differences(name, [each.protocol(name) for each in two], [each.width for each in two])
+            found += [f"{called(name)} ({field}: {', '.join(map(str, values))})" for field, values in fields.items()]
+        said.append(f"{len(pool)} run{'s' * (len(pool) > 1)} for another {', '.join(found)}")
+    return f" Left out, for their scores do not compare: {'; '.join(said)}." if said else ""
 
 
 def _fit(runs: Sequence[Result], accuracy: str, features: Sequence[str]) -> LinearFit:
@@ -109,25 +120,33 @@ def _fits(pools: dict[str, Sequence[Result]], accuracy: str) -> Table:
     rows, refused = [], []
     for pool, runs in pools.items():
         for features in (FEATURES, *((name,) for name in FEATURES)):
-            row = [pool, " and ".join(map(called, features)), str(len(runs))]
+            row = [pool, " and ".join(map(called, features)), str(len(runs)), str(_settings(runs))]
             coefficients = dict.fromkeys(FEATURES, MISSING)
             try:
                 fit = _fit(runs, accuracy, features)
             except FullrankError as error:
                 refused.append(f"{pool}, {row[1]}: {error}.")
-                rows.append([*row, MISSING, MISSING, *coefficients.values()])
+                rows.append([*row, *3 * [MISSING], *coefficients.values()])
                 continue
             for place, name in enumerate(features, start=1):
                 ends = f"{_number(fit.lower[place], 0)} to {_number(fit.upper[place], 0)}"
                 coefficients[name] = f"{_number(fit.coefficients[place], 0)} ({ends})"
-            rows.append([*row, _number(fit.r2), _number(fit.leave_one_out_r2), *coefficients.values()])
+            without = leave_groups_out(fit, list(map(_setting, runs)))
+            unseen = float(
+                1 - ((fit.accuracy - without) ** 2).sum() / ((fit.accuracy - fit.accuracy.mean()) ** 2).sum()
+            )
+            shares = [_number(share) for share in (fit.r2, fit.leave_one_out_r2, unseen)]
+            rows.append([*row, *shares, *coefficients.values()])
     return Table(
         f"{capital(unit(accuracy).label)} from held-out loss and AUC",
-        ["runs of", "fitted on", "runs", "R²", "leave-one-out R²", *(f"points per 1 of {called(f)}" for f in FEATURES)],
+        [
+            *("runs of", "fitted on", "runs", "settings", "R²", "leave-one-out R²", "leave-one-setting-out R²"),
+            *(f"points per 1 of {called(f)}" for f in FEATURES),
+        ],
         rows,
         "Ordinary least squares; in brackets 95 % intervals, too narrow where runs are seeds of one setting. "
-        "Leave-one-out: each run forecast from the others; below 0 it is worse than their mean. "
-        + " ".join(dict.fromkeys(refused)),
+        "Leave-one-out: each run forecast from the others, below 0 worse than by their mean; "
+        "leave-one-setting-out: without the other seeds of its setting either. " + " ".join(dict.fromkeys(refused)),
         names=2,
     )
 
@@ -135,10 +154,10 @@ def _fits(pools: dict[str, Sequence[Result]], accuracy: str) -> Table:
 def _forecast(runs: Sequence[Result], accuracy: str) -> list[Result]:
     """Return the runs with a score more, what a fit to the others forecasts; none where nothing can be fitted."""
     try:
-        values = _fit(runs, accuracy, FEATURES).left_out.value
+        values = leave_groups_out(_fit(runs, accuracy, FEATURES), list(map(_setting, runs)))
     except FullrankError:
         return []
-    protocol = {"fitted to": "all other runs", "on": "held-out loss and AUC"}
+    protocol = {"fitted to": "the runs of all other settings", "on": "held-out loss and AUC"}
     return [
         replace(
             each, evaluation=[*each.evaluation, {"name": "forecast", "value": float(v) / 100, "protocol": protocol}]
@@ -148,35 +167,58 @@ def _forecast(runs: Sequence[Result], accuracy: str) -> list[Result]:
 
 
 def _ranks(runs: Sequence[Result], accuracy: str) -> Table:
-    """Return how each label-free score ranks the runs; what takes features or views cannot be had from results."""
+    """Return how each label-free score ranks the runs."""
     wanted = [each.scores[accuracy]["value"] for each in runs]
-    spectra = [Spectrum(each.run.singular_values[-1], each.run.protocols.get("spectrum") or {}) for each in runs]
-    columns = {"heldout_loss": ([each.scores["heldout_loss"]["value"] for each in runs], "lower")}
-    for name, score in SCORES.items():
-        if score.spectrum == "centered":
-            columns[name] = ([score.function(spectrum) for spectrum in spectra], score.better)
-    columns["dead"] = ([spectrum.dead() for spectrum in spectra], "lower")
+    columns = {called("heldout_loss"): ([each.scores["heldout_loss"]["value"] for each in runs], "lower")}
+    columns |= _inspected(runs) or _of_spectra(runs)
     rows = []
     for name, (values, better) in columns.items():
         try:
-            found = agreement(values, wanted, better=better)
+            found = agreement(values, wanted, better=better, groups=list(map(_setting, runs)))
         except FullrankError:
-            rows.append([called(name), better, *3 * [MISSING]])
+            rows.append([name, better, *3 * [MISSING]])
             continue
         cells = []
         for value, interval in ((found.kendall, found.kendall_interval), (found.spearman, found.spearman_interval)):
             ends = "" if interval is None else f" ({_number(interval[0])} to {_number(interval[1])})"
             cells.append(f"{_number(value)}{ends}")
         straight = np.corrcoef(values, wanted)[0, 1] ** 2
-        rows.append([called(name), better, *cells, _number(float(straight))])
+        rows.append([name, better, *cells, _number(float(straight))])
     return Table(
         f"Label-free scores, and how they rank {len(runs)} runs by {called(accuracy)}",
         ["score", "better", "Kendall's tau", "Spearman's rho", "R² alone"],
         rows,
         "1: each better score goes with a better accuracy; where neither way is better, each higher one does. In "
-        "brackets 95 % intervals by bootstrap over runs. Scores are of the centred representations of training images; "
-        "those that need features or views, such as LiDAR, are not among the results that are kept: `fullrank rank` "
-        "takes them of runs with checkpoints.",
+        f"brackets 95 % intervals by bootstrap over {_settings(runs)} settings. " + _taken(runs),
+    )
+
+
+def _inspected(runs: Sequence[Result]) -> dict[str, tuple[list[float], str]]:
+    """Return the label-free scores that were taken of every run, and which of their values are better."""
+    taken = [{score["name"]: score for score in each.label_free if score["value"] is not None} for each in runs]
+    shared = [name for name in taken[0] if all(name in scores for scores in taken)]
+    return {title(name): ([scores[name]["value"] for scores in taken], taken[0][name]["better"]) for name in shared}
+
+
+def _of_spectra(runs: Sequence[Result]) -> dict[str, tuple[list[float], str]]:
+    """Return the scores of the spectra that every run records while it trains."""
+    spectra = [Spectrum(each.run.singular_values[-1], each.run.protocols.get("spectrum") or {}) for each in runs]
+    found = {
+        called(name): ([score.function(spectrum) for spectrum in spectra], score.better)
+        for name, score in SCORES.items()
+        if score.spectrum == "centered"
+    }
+    return {**found, called("dead"): ([float(spectrum.dead()) for spectrum in spectra], "lower")}
+
+
+def _taken(runs: Sequence[Result]) -> str:
+    if _inspected(runs):
+        images = {score["protocol"]["n"] for each in runs for score in each.label_free if score["name"] == "auc"}
+        counts = ", ".join(f"{count:,}" for count in sorted(images))
+        return f"Scores of the representations of {counts} training images, those that need views of their views."
+    return (
+        "Scores are of the centred representations of training images; those that need features or views, such as "
+        "LiDAR, were not taken of all these runs."
     )
 
 

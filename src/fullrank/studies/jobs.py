@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,9 +18,11 @@ from typing import Any
 import yaml
 
 from fullrank.config import TrainConfig, to_dict
-from fullrank.studies.store import EVALUATION, Store
+from fullrank.errors import FullrankError
+from fullrank.studies.identity import mismatch
+from fullrank.studies.store import Store, evaluations, inspections
 from fullrank.studies.study import Scale
-from fullrank.training.runs import CONFIG, METRICS, SUMMARY, write_text
+from fullrank.training.runs import CONFIG, METRICS, SUMMARY, read_run, write_text
 
 STOPPED = 128 + signal.SIGTERM
 
@@ -38,6 +41,7 @@ class Job:
         names: What to call this machine's paths in the results.
         processes: Processes that train it, by torchrun.
         arguments: More flags of `fullrank evaluate`.
+        label_free: Whether to take every label-free score too.
     """
 
     name: str
@@ -49,6 +53,7 @@ class Job:
     names: Mapping[str, str]
     processes: int = 1
     arguments: tuple[str, ...] = ()
+    label_free: bool = False
 
     @property
     def folder(self) -> Path:
@@ -80,11 +85,30 @@ class Job:
 
     def evaluation(self) -> list[str] | None:
         """Return the command that makes the evaluations it still lacks, or None."""
-        path = self.folder / EVALUATION
-        made = {each["name"] for each in json.loads(path.read_text("utf-8"))["scores"]} if path.is_file() else set()
+        made = {each["name"] for each in evaluations(self.folder, self.config.steps)}
         probes = [f"--{probe}" for probe in self.probes if probe not in made]
         command = [sys.executable, "-m", "fullrank", "evaluate", str(self.folder), *probes, *self.arguments]
         return command if probes else None
+
+    def inspection(self) -> list[str] | None:
+        """Return the command that takes the label-free scores, on the same images for all runs, or None."""
+        if not self.label_free or inspections(self.folder, self.config.steps):
+            return None
+        command = [sys.executable, "-m", "fullrank", "rank", str(self.folder), "--scores", "all", "--json"]
+        return [*command, "--images", self.config.images]
+
+    def check(self) -> None:
+        """Refuse to go on with a run of other settings.
+
+        Raises:
+            FullrankError: That is what its folder holds.
+        """
+        if (self.folder / CONFIG).is_file():
+            other = mismatch(self.config, read_run(self.folder).config)
+            if other is not None:
+                raise FullrankError(
+                    f"{self.folder} is a run with {other}: a default has changed since; move it away to train it again"
+                )
 
 
 class Stopper:
@@ -120,17 +144,27 @@ def perform(job: Job, stopper: Stopper | None = None) -> int:
     Returns:
         The exit code of what failed, `STOPPED` when it was stopped, or 0.
     """
-    stopper = stopper or Stopper()
     job.work.mkdir(parents=True, exist_ok=True)
+    try:
+        return _perform(job, stopper or Stopper())
+    except Exception as error:  # whatever it is, the other jobs go on
+        with open(job.log, "a", encoding="utf-8") as log:
+            text = f"fullrank: error: {error}\n" if isinstance(error, FullrankError) else traceback.format_exc()
+            log.write(text)
+        return 1
+
+
+def _perform(job: Job, stopper: Stopper) -> int:
+    job.check()
     if not (job.folder / SUMMARY).is_file():
         code = _run(job, job.training(), stopper)
         if code:
             return code
-    evaluation = job.evaluation()
-    if evaluation is not None:
-        code = _run(job, evaluation, stopper)
-        if code:
-            return code
+    for command in (job.evaluation(), job.inspection()):
+        if command is not None:
+            code = _run(job, command, stopper)
+            if code:
+                return code
     Store(job.results, job.scale).keep(job.folder, job.name, {str(job.folder): job.name, **job.names})
     return 0
 

@@ -14,6 +14,7 @@ from fullrank.studies.jobs import STOPPED, Job
 from fullrank.studies.launchers import Launcher
 from fullrank.studies.store import Planned, Store, planned
 from fullrank.studies.study import Scale, Study
+from fullrank.training.checkpoint import list_checkpoints
 from fullrank.training.progress import clock
 
 
@@ -64,7 +65,15 @@ def job(run: Planned, scale: Scale, place: Place) -> Job:
         names[teacher] = config.target.teacher
         config = replace(config, target=replace(config.target, teacher=teacher))
     return Job(
-        run.name, config, run.cell.probes, place.work / scale, place.results, scale, names, processes=place.processes
+        run.name,
+        config,
+        run.cell.probes,
+        place.work / scale,
+        place.results,
+        scale,
+        names,
+        processes=place.processes,
+        label_free=run.cell.label_free,
     )
 
 
@@ -78,17 +87,21 @@ def run_study(
     """
     runs, waiting = missing(study, scale, seeds, place)
     console.print(f"{study.name}: {len(runs)} runs, {len(runs) - len(waiting)} finished", highlight=False)
-    jobs = {run.name: job(run, scale, place) for run in waiting}
     teachers = {run.config.target.teacher for run in waiting if run.cell.teacher is not None}
+    jobs = {run.name: job(run, scale, place) for run in waiting}
+    for run in runs:  # results hold no weights: a finished teacher whose own folder is gone is trained again
+        if run.name in teachers and not list_checkpoints(place.work / scale / run.name / "checkpoints"):
+            jobs.setdefault(run.name, job(run, scale, place))
     first = [each for name, each in jobs.items() if name in teachers]
     rest = [each for name, each in jobs.items() if name not in teachers]
     failed: list[str] = []
     with _Progress(list(jobs.values()), console) as progress:
 
         def done(ended: Job, code: int) -> None:
-            if code and code != STOPPED:
+            if code:
                 failed.append(ended.name)
-                progress.say(f"{ended.name}: failed ({code}), see {ended.log}")
+                what = "was stopped by a signal" if code == STOPPED else f"failed ({code})"
+                progress.say(f"{ended.name}: {what}, see {ended.log}")
             elif not code:
                 progress.say(f"{ended.name}: done")
 

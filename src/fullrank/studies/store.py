@@ -1,7 +1,7 @@
 """Results of finished runs: small files, apart from the runs' own folders, so that they can be kept in a repository.
 
     results/lab/simsiam-resnet18-hybrid-s0-1a2b3c4d/
-        config.yaml  metrics.jsonl  spectra.safetensors  summary.json  evaluation.json
+        config.yaml  metrics.jsonl  timing.jsonl  spectra.safetensors  summary.json  evaluation.json  inspection.json
 
 No weights, and no path of the machine: images are called what the study calls them.
 """
@@ -20,12 +20,14 @@ import yaml
 
 from fullrank.config import TrainConfig
 from fullrank.errors import FullrankError
+from fullrank.evaluation.result import EVALUATION, read_evaluation
+from fullrank.ranking.scores import INSPECTION, read_inspections
 from fullrank.studies.identity import mismatch, run_name
 from fullrank.studies.study import Cell, Result, Scale, Study
 from fullrank.training.runs import CONFIG, METRICS, SPECTRA, SUMMARY, TIMING, atomic_path, read_run, write_text
 
-EVALUATION = "evaluation.json"
-_KEPT = (CONFIG, METRICS, TIMING, SUMMARY, EVALUATION)
+_KEPT = (CONFIG, METRICS, TIMING, EVALUATION, INSPECTION, SUMMARY)
+_WHOLE = (CONFIG, METRICS, SPECTRA, SUMMARY)
 
 
 @dataclass(frozen=True)
@@ -86,17 +88,21 @@ class Store:
             FullrankError: What is there under its name is of other settings, or damaged.
         """
         path = self.path / run.name
-        if not (path / SUMMARY).is_file():
+        if not all((path / file).is_file() for file in _WHOLE):
             return None
         record = read_run(path)
+        if not {"steps", "scores"} <= set(record.summary or {}) or not record.of_kind("measure"):
+            raise FullrankError(f"the result {path} is damaged: delete the folder to have it made again")
         other = mismatch(run.config, record.config)
         if other is not None:
             raise FullrankError(
                 f"{path} is of a run with {other}: a default has changed since; move it away to make the run again"
             )
-        scores = json.loads((path / EVALUATION).read_text("utf-8"))["scores"] if (path / EVALUATION).is_file() else []
-        missing = [probe for probe in run.cell.probes if probe not in {score["name"] for score in scores}]
-        return None if missing else Result(run.cell, run.seed, record, scores)
+        scores = evaluations(path, run.config.steps)
+        label_free = inspections(path, run.config.steps) if run.cell.label_free else []
+        if not set(run.cell.probes) <= {score["name"] for score in scores} or run.cell.label_free > bool(label_free):
+            return None
+        return Result(run.cell, run.seed, record, scores, label_free)
 
     def results(self, runs: Sequence[Planned]) -> list[Result]:
         """Return what is finished of some runs."""
@@ -112,12 +118,30 @@ class Store:
         """
         target = self.path / name
         target.mkdir(parents=True, exist_ok=True)
-        for file in (*(each for each in _KEPT if each != SUMMARY), SUMMARY):
-            if not (folder / file).is_file():
-                continue
-            write_text(target / file, _renamed((folder / file).read_text("utf-8"), file, names))
         with atomic_path(target / SPECTRA) as temporary:
             shutil.copyfile(folder / SPECTRA, temporary)
+        for file in _KEPT:
+            if (folder / file).is_file():
+                write_text(target / file, _renamed((folder / file).read_text("utf-8"), file, names))
+
+
+def evaluations(folder: Path, steps: int) -> list[dict[str, Any]]:
+    """Return the scores of `fullrank evaluate` in a run's folder; none of a run that was not trained to its end.
+
+    Raises:
+        FullrankError: The file is damaged.
+    """
+    found = read_evaluation(folder)
+    return found["scores"] if found is not None and found["step"] == steps else []
+
+
+def inspections(folder: Path, steps: int) -> list[dict[str, Any]]:
+    """Return the label-free scores that were taken of a run at its end; none where they were not.
+
+    Raises:
+        FullrankError: The file is damaged.
+    """
+    return next((each["scores"] for each in read_inspections(folder) if each["step"] == steps), [])
 
 
 def seeds_with_results(study: Study, store: Store) -> int:
@@ -131,8 +155,8 @@ def seeds_with_results(study: Study, store: Store) -> int:
 def _renamed(text: str, file: str, names: Mapping[str, str]) -> str:
     """Return the contents of a YAML file, or of JSON lines, with paths called by their names."""
     paths = sorted(names, key=len, reverse=True)
-    # a path that stands alone in its text, and not as a part of a longer path or a word
-    pattern = re.compile(rf"(?<![\w./-])({'|'.join(map(re.escape, paths))})(?![\w./-])") if paths else None
+    # a path and what lies in it, but not a part of a longer name or path
+    pattern = re.compile(rf"(?<![\w./-])({'|'.join(map(re.escape, paths))})(?!\.?[\w-])") if paths else None
 
     def rename(value: Any) -> Any:
         if isinstance(value, dict):

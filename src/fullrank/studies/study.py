@@ -26,12 +26,14 @@ class Cell:
         config: The run, with the seed left at 0; images are named, and found where the user says.
         probes: Evaluations of `fullrank evaluate` once it is trained.
         teacher: The factors of the cell whose run, of the same seed, it distils.
+        label_free: Whether every label-free score is taken of it, as `fullrank inspect` does.
     """
 
     factors: Factors
     config: TrainConfig
     probes: tuple[str, ...] = ("knn", "logistic")
     teacher: Factors | None = None
+    label_free: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,12 +60,14 @@ class Result:
         seed: Its seed.
         run: Its records.
         evaluation: Scores of `fullrank evaluate`, as in evaluation.json.
+        label_free: Scores of `fullrank inspect`, as in inspection.json; none where its cell does not ask for them.
     """
 
     cell: Cell
     seed: int
     run: RunRecord
     evaluation: Sequence[Mapping[str, Any]] = field(default=())
+    label_free: Sequence[Mapping[str, Any]] = field(default=())
 
     @property
     def scores(self) -> dict[str, Mapping[str, Any]]:

@@ -14,7 +14,8 @@ SHARES = (0.01, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 PUBLISHED = Published(
     source="computed from the spectra that [Li22] published (Figure 3)",
-    protocol="AUC of the cumulative singular values, ResNet-18, centred, all ImageNet training images, one seed",
+    protocol="AUC of the cumulative singular values, ResNet-18, centred, all ImageNet training images, one seed; "
+    "D = 512, so that it does not compare with an AUC of another D",
     values={
         ("1 %", SMALL): (0.6098, None),
         ("5 %", SMALL): (0.7480, None),
@@ -48,8 +49,8 @@ def parts(results: Sequence[Result], scale: Scale) -> list[Part]:
         Words(
             "[Li22] print no table of Figure 2: its k-NN accuracy is highest at 5 % of ImageNet for ResNet-18 and at "
             "10 % for ResNet-34, while the held-out loss goes on falling with more images. Their AUC is taken on all "
-            "training images; on 10,000 it would come out .006 higher at 1 %, and about .001 elsewhere (Gaussian draws "
-            "from the published spectra)."
+            "training images; on 10,000 it would come out .006 higher at 1 %, .002 at 5 %, and .001 elsewhere "
+            "(Gaussian draws from the published spectra)."
         ),
         *(
             against_number(

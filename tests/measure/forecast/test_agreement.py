@@ -79,3 +79,17 @@ def test_few_runs_have_no_interval():
 def test_what_cannot_be_ranked(score, accuracy, message):
     with pytest.raises(FullrankError, match=message):
         agreement(score, accuracy, better="higher")
+
+
+def test_whole_groups_are_drawn():
+    """Copies of a run say nothing new: an interval over groups is about as wide as one without the copies."""
+    generator = np.random.default_rng(3)
+    x, y = generator.standard_normal((2, 8))
+    names = [n for n in range(8) for _ in range(3)]
+    single = agreement(x, y, better="higher")
+    tripled = agreement(np.repeat(x, 3), np.repeat(y, 3), better="higher", groups=names)
+    independent = agreement(np.repeat(x, 3), np.repeat(y, 3), better="higher")
+    assert tripled.spearman_interval == pytest.approx(single.spearman_interval)  # the same draws of eight
+    assert np.ptp(independent.spearman_interval) < 0.8 * np.ptp(tripled.spearman_interval)
+    few = agreement(np.repeat(x[:4], 3), np.repeat(y[:4], 3), better="higher", groups=names[:12])
+    assert few.spearman_interval is None

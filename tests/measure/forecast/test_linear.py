@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from fullrank.errors import FullrankError
-from fullrank.measure.forecast import fit_linear
+from fullrank.measure.forecast import fit_linear, leave_groups_out
 
 NAMES = ("loss", "auc")
 
@@ -83,6 +83,19 @@ def test_leaving_one_out_is_n_refits():
     press = ((y - refit[:, 0]) ** 2).sum()
     assert fit.leave_one_out_r2 == pytest.approx(1 - press / ((y - y.mean()) ** 2).sum())
     assert fit.leave_one_out_r2 < fit.r2
+
+
+def test_leaving_a_group_out_is_a_refit_without_it():
+    x, y = runs(14, seed=5)
+    groups = ["a", "b", "a", "c", "c", "c", "d", "e", "b", "f", "g", "h", "i", "a"]
+    fit = fit_linear(x, y, NAMES)
+    found = leave_groups_out(fit, groups)
+    for i, group in enumerate(groups):
+        rest = np.array([other != group for other in groups])
+        assert found[i] == pytest.approx(naive(x[rest], y[rest])[0] @ [1, *x[i]], rel=1e-9)
+    np.testing.assert_allclose(leave_groups_out(fit, range(14)), fit.left_out.value, rtol=1e-10)
+    # the two runs beside the large group fit no plane
+    assert np.isnan(leave_groups_out(fit, ["all"] * 12 + ["b", "c"])[:12]).all()
 
 
 def test_intervals_cover_what_they_say():

@@ -17,6 +17,6 @@ from __future__ import annotations
 
 from fullrank.measure.forecast.agreement import Agreement, agreement
 from fullrank.measure.forecast.dominance import fronts, undecided
-from fullrank.measure.forecast.linear import LinearFit, Prediction, fit_linear
+from fullrank.measure.forecast.linear import LinearFit, Prediction, fit_linear, leave_groups_out
 
-__all__ = ["Agreement", "LinearFit", "Prediction", "agreement", "fit_linear", "fronts", "undecided"]
+__all__ = ["Agreement", "LinearFit", "Prediction", "agreement", "fit_linear", "fronts", "leave_groups_out", "undecided"]

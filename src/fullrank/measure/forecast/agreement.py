@@ -14,6 +14,7 @@ Reference: Kendall 1945, https://doi.org/10.1093/biomet/33.3.239. Efron, Tibshir
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,7 +38,7 @@ class Agreement:
         n: The runs.
         kendall: Tau-b, in [-1, 1]: 1 where each better score goes with a better accuracy. For a score without a
             direction, where each higher score does.
-        kendall_interval: 95 %, by bootstrap over runs; None for fewer than `FEWEST_RESAMPLED` runs.
+        kendall_interval: 95 %, by bootstrap over runs or groups; None for fewer than `FEWEST_RESAMPLED` of them.
         spearman: Rho, in [-1, 1].
         spearman_interval: 95 %.
         directed: Whether it is known which of the score's values are better.
@@ -52,7 +53,13 @@ class Agreement:
 
 
 def agreement(
-    score: npt.ArrayLike, accuracy: npt.ArrayLike, *, better: str, resamples: int = RESAMPLES, seed: int = 0
+    score: npt.ArrayLike,
+    accuracy: npt.ArrayLike,
+    *,
+    better: str,
+    groups: Sequence[Hashable] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> Agreement:
     """Correlate the ranks of a score with those of the accuracy, with intervals.
 
@@ -63,6 +70,8 @@ def agreement(
         score: `(n,)`.
         accuracy: `(n,)`, higher is better.
         better: "lower" or "higher", alone or before a comma; anything else for a score without a direction.
+        groups: The group of each run, such as its setting: whole groups are drawn, for their runs are not independent.
+            Each run is a group of its own when left out.
         resamples: Samples of the bootstrap.
         seed: Of the samples.
 
@@ -88,8 +97,13 @@ def agreement(
     once = np.ones((1, n))
     kendall, spearman = float(_kendall(x, y, once)[0]), float(_spearman(x, y, once)[0])
     intervals: list[Interval | None] = [None, None]
-    if n >= FEWEST_RESAMPLED:
-        drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
+    names = list(range(n)) if groups is None else list(groups)
+    number = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    member = [number[name] for name in names]
+    count = len(number)
+    if count >= FEWEST_RESAMPLED:
+        times = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
+        drawn = times[:, member].astype(np.float64)
         intervals = [_middle(_kendall(x, y, drawn)), _middle(_spearman(x, y, drawn))]
     return Agreement(n, kendall, intervals[0], spearman, intervals[1], direction in ("lower", "higher"))
 

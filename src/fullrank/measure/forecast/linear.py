@@ -8,6 +8,7 @@ leverages; s^2 = sum e_i^2 / (n - p - 1); t: Student's 97.5 % quantile with as m
 | coefficient b_j             | b = S^-1 X^T y; b_j +/- t s sqrt(S^-1_jj)                     |
 | leave-one-out prediction i  | y_i - e_i / (1 - h_i), what a fit without run i says of it    |
 | leave-one-out R^2           | 1 - sum (e_i / (1 - h_i))^2 / sum (y_i - mean y)^2 (PRESS)    |
+| without a group G           | y_G - (I - H_GG)^-1 e_G, H the projection on X and 1          |
 | prediction at x             | mean y + b^T (x - mean x) +/- t s sqrt(1 + h(x))              |
 | variance inflation (VIF) j  | 1 / (1 - R^2 of feature j on the others)                      |
 
@@ -21,7 +22,7 @@ Reference: Li, Efros, Pathak, ECCV 2022 (https://arxiv.org/abs/2209.15007), sect
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,6 +110,30 @@ class LinearFit:
             beyond = [name for j, name in enumerate(self.names) if not low[j] <= row[j] <= high[j]]
             outside.append(tuple(beyond or (["their combination"] if far else [])))
         return Prediction(value, value - reach, value + reach, tuple(outside))
+
+
+def leave_groups_out(fit: LinearFit, groups: Sequence[Hashable]) -> np.ndarray:
+    """Return what a fit without a run's whole group says of it.
+
+    Seeds of one setting are near each other: a fit that has seen one of them has nearly seen the others.
+
+    Args:
+        fit: Of n runs.
+        groups: The group of each run, as many as runs.
+
+    Returns:
+        `(n,)`; NaN where the runs outside a group cannot be fitted.
+    """
+    x = fit.features - fit.features.mean(axis=0)
+    basis = np.linalg.svd(np.column_stack([np.ones(len(x)), x]), full_matrices=False)[0]
+    errors = fit.accuracy - fit.coefficients[0] - fit.features @ fit.coefficients[1:]
+    found = np.full(len(x), np.nan)
+    for group in dict.fromkeys(groups):
+        own = [place for place, name in enumerate(groups) if name == group]
+        unseen = np.eye(len(own)) - basis[own] @ basis[own].T
+        if np.linalg.eigvalsh(unseen)[0] > _CONSTANT:
+            found[own] = fit.accuracy[own] - np.linalg.solve(unseen, errors[own])
+    return found
 
 
 def fewest(features: int) -> int:
