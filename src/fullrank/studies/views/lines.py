@@ -154,7 +154,7 @@ def _relative_axes(ax: Axes) -> None:
     ax.set_ylim(min(lowest, DEAD / 2), 1.5)
     ax.set_xlim(left=0)
     place: dict[str, Any] = {"xycoords": ax.get_yaxis_transform(), "textcoords": "offset points"}
-    ax.annotate("dead below 10⁻³", (0, DEAD), (4, 3), **place).set(fontsize=9, color="#444444")
+    ax.annotate("dead below 10⁻³", (0, DEAD), (4, -11), **place).set(fontsize=9, color="#444444")
     ax.set_xlabel("direction, largest first")
     ax.set_ylabel("singular value / the largest")
 

@@ -121,7 +121,7 @@ def against_number(
                     ax.set_xscale("log")
                 if len(numbers) <= _TICKS:
                     ax.xaxis.set_major_locator(FixedLocator(numbers))
-                    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+                    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.3g}"))
                     ax.xaxis.set_minor_locator(NullLocator())
                 ax.margins(0.05, 0.08)
             outer_labels(axes, label, how.label)
