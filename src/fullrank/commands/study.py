@@ -154,9 +154,8 @@ class RunStudy:
         expected = hours(waiting, place.threads, place.processes)
         table = Table(Column("run", overflow="fold"), "setting", "seed", "steps", "hours")
         for run in runs:
-            words = ", ".join(run.cell.factors.values())
             left = f"{expected[run.name]:,.2f}" if run.name in expected else "finished"
-            table.add_row(run.name, words, str(run.seed), f"{run.config.steps:,}", left)
+            table.add_row(run.name, run.cell.words, str(run.seed), f"{run.config.steps:,}", left)
         console.print(table, markup=False)
         total = sum(expected.values())
         together = f" ({place.processes} processes a run, taken to be as many times as fast)" * (place.processes > 1)

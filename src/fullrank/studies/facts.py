@@ -68,12 +68,12 @@ def warnings(results: Sequence[Result]) -> list[str]:
 def missing(results: Sequence[Result], planned: Sequence[Planned]) -> list[str]:
     """Name what is not finished, by setting and seed."""
     done = {(*result.cell.factors.items(), result.seed) for result in results}
-    seeds: dict[tuple[str, ...], list[int]] = {}
+    seeds: dict[str, list[int]] = {}
     for run in planned:
         if (*run.cell.factors.items(), run.seed) not in done:
-            seeds.setdefault(tuple(run.cell.factors.values()), []).append(run.seed)
+            seeds.setdefault(run.cell.words, []).append(run.seed)
     return [
-        f"{', '.join(setting)} (seed{'s' * (len(own) > 1)} {listing([str(seed) for seed in own])})"
+        f"{setting} (seed{'s' * (len(own) > 1)} {listing([str(seed) for seed in own])})"
         for setting, own in seeds.items()
     ]
 

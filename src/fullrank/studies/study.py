@@ -35,6 +35,16 @@ class Cell:
     teacher: Factors | None = None
     label_free: bool = False
 
+    @property
+    def words(self) -> str:
+        """Name the setting in a line: its factors' values, a bare number with what it is a number of.
+
+        >>> Cell({"rate": "0.3", "order": "hybrid"}, TrainConfig()).words
+        'rate 0.3, hybrid'
+        """
+        said = (value if any(map(str.isalpha, value)) else f"{name} {value}" for name, value in self.factors.items())
+        return ", ".join(said)
+
 
 @dataclass(frozen=True)
 class Published:
