@@ -57,11 +57,14 @@ def warnings(results: Sequence[Result]) -> list[str]:
     precisions = [str((result.run.config.get("machine") or {}).get("precision", "not recorded")) for result in results]
     if len(set(precisions)) > 1:
         said.append(f"Runs were trained in different precisions: {counted(precisions)}.")
+    differing: dict[str, list[str]] = {}
     for score in dict.fromkeys(score for result in results for score in result.scores):
         taken = [(result, result.protocol(score)) for result in results if score in result.scores]
         if fields := unexplained(taken):
             ways = [", ".join(f"{field} {own.get(field, 'not stated')}" for field in fields) for _, own in taken]
-            said.append(f"{name(score)} was not measured the same way in all runs: {counted(ways)}.")
+            differing.setdefault(counted(ways), []).append(name(score))
+    for how, names in differing.items():
+        said.append(f"{listing(names)} {'were' if names[1:] else 'was'} not measured the same way in all runs: {how}.")
     return [f"{text[0].upper()}{text[1:]}" for text in said]
 
 
