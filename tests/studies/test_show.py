@@ -13,7 +13,7 @@ from fullrank.studies.facts import facts, missing, warnings
 from fullrank.studies.parts import Words
 from fullrank.studies.protocols import protocol, unexplained
 from fullrank.studies.show import markdown, page, write
-from fullrank.studies.store import planned
+from fullrank.studies.store import Store, planned, seeds_with_results
 from fullrank.studies.study import Cell, Published, Study
 from fullrank.studies.views import pivot, through_training
 
@@ -208,3 +208,12 @@ def test_studies_have_pages(study):
     assert "was not measured" not in shown.text
     assert "in different ways" not in shown.text  # runs on a share of the images are measured on all of them
     assert shown.tags.count("figure") >= 4
+
+
+def test_as_many_seeds_are_shown_as_most_settings_have(tmp_path, monkeypatch):
+    store = Store(tmp_path, "lab")
+    has = {0: 2, 1: 2, 2: 1}
+    monkeypatch.setattr(store, "results", lambda runs: runs[: has.get(runs[0].seed, 0)])
+    assert seeds_with_results(TOY, store) == 2
+    has.clear()
+    assert seeds_with_results(TOY, store) == 1

@@ -177,7 +177,7 @@ class ShowStudy:
     scale: Literal["lab", "paper"] = "lab"
     """Which of its runs."""
     seeds: int | None = None
-    """Seeds of each setting, from 0; as many as have results when left out."""
+    """Seeds of each setting, from 0; as many as most settings have results of when left out."""
     results: Path = Path("results")
     """Folder of the results."""
     out: Path | None = None

@@ -145,9 +145,12 @@ def inspections(folder: Path, steps: int) -> list[dict[str, Any]]:
 
 
 def seeds_with_results(study: Study, store: Store) -> int:
-    """Return how many seeds, from 0, some run of a study is finished with; 1 where there are none."""
+    """Return how many seeds, from 0, most settings of a study are finished with; 1 at least.
+
+    Some settings belong to other studies too, which may have more seeds.
+    """
     seeds = 1
-    while store.results(planned(study, store.scale, [seeds])):
+    while 2 * len(store.results(runs := planned(study, store.scale, [seeds]))) > len(runs):
         seeds += 1
     return seeds
 
