@@ -14,7 +14,7 @@ def shrink(cell):
     config = cell.config
     shape, heads, target = config.backbone, config.heads, config.target
     if shape.name in RESNETS:
-        shape = replace(shape, width=shape.width / 4, depths=(1, 1, 1, 1))
+        shape = replace(shape, width=max(1 / 32, shape.width / 4), depths=(1, 1, 1, 1))
     else:
         shape = replace(shape, blocks=1)
     small = {name: 16 for name, value in vars(heads).items() if value is not None and name != "projector_layers"}

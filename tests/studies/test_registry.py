@@ -1,13 +1,9 @@
 """Every study at both scales: settings that can be trained, each once, and a page from what is finished of them."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 from tests.studies.made_up import decaying, finished
-from tests.studies.shrinking import shrink
-from tests.training.tiny import quiet
 
 from fullrank.errors import FullrankError
 from fullrank.models.backbones import backbone, width_of
@@ -17,9 +13,7 @@ from fullrank.studies.registry import STUDIES, find
 from fullrank.studies.store import planned
 from fullrank.studies.study import Results
 from fullrank.training import setup
-from fullrank.training.loop import train
 from fullrank.training.optim import learning_rate
-from fullrank.training.runs import read_run
 
 SIZES = {
     "cifar10": 50_000,
@@ -191,17 +185,3 @@ def test_published_numbers_stand_beside_ours(name, counts):
     shown = STUDIES[name].parts(some_results(STUDIES[name], "paper", 1.0), "paper")
     tables = [part for part in shown if isinstance(part, Table) and part.beside]
     assert [sum(row[at] != "–" for row in table.rows for at in table.beside) for table in tables] == counts
-
-
-@pytest.mark.parametrize("name", [name for name in STUDIES if name != "forecast"])
-def test_a_run_of_every_study_can_be_trained(name, tmp_path):
-    cell = STUDIES[name].cells("lab")[-1]
-    small = shrink(cell).config
-    if cell.teacher is not None:
-        teacher = next(other for other in STUDIES[name].cells("lab") if other.factors == cell.teacher)
-        train(replace(shrink(teacher).config, out=str(tmp_path / "teacher")), console=quiet())
-        small = replace(small, target=replace(small.target, teacher=str(tmp_path / "teacher")))
-    train(replace(small, out=str(tmp_path / "run")), console=quiet())
-    run = read_run(tmp_path / "run")
-    assert run.summary["steps"] == small.steps
-    assert {"knn", "auc"} <= {score["name"] for score in run.summary["scores"]}

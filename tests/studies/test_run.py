@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import time
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 
 import pytest
@@ -14,13 +13,12 @@ import yaml
 from rich.console import Console
 from tests.training.tiny import tiny
 
-from fullrank.cli import main
 from fullrank.config import HeadsConfig, TargetConfig
 from fullrank.errors import FullrankError
 from fullrank.studies import jobs, store
 from fullrank.studies.identity import run_name, settings
 from fullrank.studies.launchers import Local, Submitit
-from fullrank.studies.run import Place, missing, run_study
+from fullrank.studies.run import missing, run_study
 from fullrank.studies.store import Store, planned
 from fullrank.studies.study import Cell, Study
 
@@ -34,23 +32,6 @@ def study(*cells):
 def cell(name="a", teacher=None, **changes):
     changes = {"steps": STEPS, "checkpoint_every": 2, **changes}
     return Cell({"name": name}, tiny(**changes), probes=(), teacher=teacher)
-
-
-@pytest.fixture
-def here(monkeypatch):
-    """Run the jobs' commands in this process, which spares each the start of Python."""
-
-    def command_line(job, command, stopper):
-        job.log.touch()
-        with open(job.log, "a") as log, redirect_stdout(log), redirect_stderr(log):
-            return main(list(command[3:]))
-
-    monkeypatch.setattr(jobs, "_run", command_line)
-
-
-@pytest.fixture
-def place(tmp_path):
-    return Place(work=tmp_path / "work", results=tmp_path / "results", threads=1)
 
 
 def make(toy, place, seeds=(0,), launcher=None):

@@ -1,0 +1,26 @@
+"""Running a study's jobs in a test."""
+
+from contextlib import redirect_stderr, redirect_stdout
+
+import pytest
+
+from fullrank.cli import main
+from fullrank.studies import jobs
+from fullrank.studies.run import Place
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Run the jobs' commands in this process, which spares each the start of Python."""
+
+    def command_line(job, command, stopper):
+        job.log.touch()
+        with open(job.log, "a") as log, redirect_stdout(log), redirect_stderr(log):
+            return main(list(command[3:]))
+
+    monkeypatch.setattr(jobs, "_run", command_line)
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Place(work=tmp_path / "work", results=tmp_path / "results", threads=1)
