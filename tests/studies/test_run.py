@@ -18,7 +18,7 @@ from fullrank.errors import FullrankError
 from fullrank.studies import jobs, store
 from fullrank.studies.identity import run_name, settings
 from fullrank.studies.launchers import Local, Submitit
-from fullrank.studies.run import missing, run_study
+from fullrank.studies.run import check_images, missing, run_study
 from fullrank.studies.store import Store, planned
 from fullrank.studies.study import Cell, Study
 
@@ -182,7 +182,7 @@ def test_sigterm_stops_a_study_as_ctrl_c_does(tmp_path):
     process.terminate()
     text, _ = process.communicate(timeout=60)
     assert process.returncode == 130, text
-    assert "stopped, and saved; give the same command again" in text
+    assert "stopped; what had begun is saved: give the same command again" in text
     assert list((tmp_path / "work").glob("lab/*/checkpoints/step_*.pt"))
 
 
@@ -293,3 +293,22 @@ def test_a_job_that_a_signal_stopped_is_not_done(place, monkeypatch):
     failed, text = make(study(cell()), place)
     assert failed == 1
     assert "was stopped by a signal, see" in text
+
+
+def test_other_images_than_those_of_finished_runs_are_refused(here, place, tmp_path):
+    from tests.data.test_images import write_parquet
+
+    for name, numbers in (("one", range(64)), ("other", range(65))):
+        write_parquet(tmp_path / f"{name}.parquet", numbers, labels=[n % 4 for n in numbers])
+    one, other = (replace(place, images=str(tmp_path / f"{name}.parquet")) for name in ("one", "other"))
+    toy = study(cell(images="cifar10", eval_images=None, subset=1.0, image_size=16))
+    one = replace(one, eval_images=one.images)
+    make(toy, one)
+    check_images(toy, "lab", [0], one)
+    check_images(toy, "lab", [0], place)  # none given: nothing to compare
+    with pytest.raises(FullrankError, match="made on other train images than .*other.parquet .*another --results"):
+        check_images(toy, "lab", [0], other)
+    with pytest.raises(FullrankError, match="made on other held-out images than .*other.parquet"):
+        check_images(toy, "lab", [0], replace(one, eval_images=other.images))
+    with pytest.raises(FullrankError, match="nowhere"):
+        check_images(toy, "lab", [0], replace(place, images="nowhere/at/all"))

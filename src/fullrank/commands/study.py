@@ -30,6 +30,7 @@ class ListStudies:
 
     def run(self) -> int:
         """Print a table."""
+        _check_seeds(self.seeds)
         from rich.console import Console
         from rich.table import Table
 
@@ -41,7 +42,10 @@ class ListStudies:
             runs, waiting = missing(study, self.scale, range(self.seeds), Place(results=self.results))
             own = ["–", "–"] if not runs else [str(len(runs)), str(len(runs) - len(waiting))]
             table.add_row(study.name, study.source, study.question, *own)
-        Console().print(table, markup=False)
+        console = Console()
+        console.print(table, markup=False)
+        seeds = f"{self.seeds} seed{'s' * (self.seeds > 1)}"
+        console.print(f"{self.scale} scale, {seeds}; studies share runs of equal settings", highlight=False)
         return 0
 
 
@@ -96,18 +100,19 @@ class RunStudy:
         from rich.console import Console
 
         from fullrank.studies.registry import find
-        from fullrank.studies.run import run_study
+        from fullrank.studies.run import check_images, run_study
         from fullrank.training.signals import sigterm_interrupts
 
         self._check()
         study, console = find(self.name), Console()
+        check_images(study, self.scale, range(self.seeds), self._place())
         if self.dry_run:
             return self._plan(console)
         try:
             with sigterm_interrupts():
                 failed = run_study(study, self.scale, range(self.seeds), self._place(), self._launcher(), console)
         except KeyboardInterrupt:
-            what = "stopped, and saved; give the same command again to go on"
+            what = "stopped; what had begun is saved: give the same command again to go on"
             if self.launcher == "slurm":
                 what = "no longer waiting; what was submitted goes on: give the same command again when it has ended"
             console.print(what, highlight=False)
@@ -115,7 +120,8 @@ class RunStudy:
         return 1 if failed else ShowStudy(self.name, self.scale, self.seeds, self.results).run()
 
     def _check(self) -> None:
-        for flag, value in (("seeds", self.seeds), ("jobs", self.jobs), ("processes", self.processes)):
+        _check_seeds(self.seeds)
+        for flag, value in (("jobs", self.jobs), ("processes", self.processes)):
             if value < 1:
                 raise FullrankError(f"--{flag} must be at least 1, got {value}")
 
@@ -157,6 +163,9 @@ class RunStudy:
             left = f"{expected[run.name]:,.2f}" if run.name in expected else "finished"
             table.add_row(run.name, run.cell.words, str(run.seed), f"{run.config.steps:,}", left)
         console.print(table, markup=False)
+        if not waiting:
+            console.print(f"all {len(runs)} runs are finished", highlight=False)
+            return 0
         total = sum(expected.values())
         together = f" ({place.processes} processes a run, taken to be as many times as fast)" * (place.processes > 1)
         console.print(
@@ -191,16 +200,26 @@ class ShowStudy:
         from fullrank.studies.show import write
         from fullrank.studies.store import Store, planned, seeds_with_results
 
-        if self.seeds is not None and self.seeds < 1:
-            raise FullrankError(f"--seeds must be at least 1, got {self.seeds}")
+        if self.seeds is not None:
+            _check_seeds(self.seeds)
         study, store = find(self.name), Store(self.results, self.scale)
         seeds = self.seeds or seeds_with_results(study, store)
         runs = planned(study, self.scale, range(seeds))
         results = store.results(runs)
+        if not results:
+            raise FullrankError(
+                f"no run of {self.name} at {self.scale} scale is finished in {self.results}: `fullrank study run "
+                f"{self.name} --scale {self.scale}` makes them, --results names another folder"
+            )
         page = write(study, self.scale, results, runs, self.out or self.results, figures=self.figures)
         print(page.with_suffix(".md").read_text("utf-8"))
         print(f"page: {page}")
         return 0
+
+
+def _check_seeds(seeds: int) -> None:
+    if seeds < 1:
+        raise FullrankError(f"--seeds must be at least 1, got {seeds}")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from fullrank.data.images import open_images
+from fullrank.errors import FullrankError
 from fullrank.studies.jobs import STOPPED, Job
 from fullrank.studies.launchers import Launcher
 from fullrank.studies.store import Planned, Store, planned
@@ -44,6 +46,31 @@ def missing(study: Study, scale: Scale, seeds: Sequence[int], place: Place) -> t
     runs = planned(study, scale, seeds)
     store = Store(place.results, scale)
     return runs, [run for run in runs if store.find(run) is None]
+
+
+def check_images(study: Study, scale: Scale, seeds: Sequence[int], place: Place) -> None:
+    """Refuse images other than those that finished runs of the study were made on.
+
+    Raises:
+        FullrankError: They are, or there are none.
+    """
+    if place.images is None and place.eval_images is None:
+        return
+    given = {}
+    for split, path in (("train", place.images), ("held_out", place.eval_images)):
+        if path is not None:
+            given[split] = open_images(path, split="train" if split == "train" else "eval").fingerprint()
+    for result in Store(place.results, scale).results(planned(study, scale, seeds)):
+        has = result.run.environment.get("data") or {}
+        for split, own in given.items():
+            theirs = (has.get(split) or {}).get("fingerprint", own)
+            # a share of the images has a fingerprint of its own
+            if theirs != own and (split == "held_out" or result.cell.config.subset == 1):
+                path = place.images if split == "train" else place.eval_images
+                raise FullrankError(
+                    f"{result.run.path} was made on other {split.replace('_', '-')} images than {path} "
+                    f"(fingerprint {theirs}, not {own}): give another --results folder"
+                )
 
 
 def job(run: Planned, scale: Scale, place: Place) -> Job:
