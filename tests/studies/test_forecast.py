@@ -48,8 +48,8 @@ def test_fits_are_ordinary_least_squares_and_leave_one_out():
     # in one pool those of one width and one width of the embedding; made-up runs are all of one
     table = forecast.parts(results, "lab")[0]
     own = [each for each in results if each.cell.factors["study"] in ("orders", "subsets")]
-    assert [row[:4] for row in table.rows] == [
-        [pool, names, str(len(runs)), str(len(runs) // 2)]
+    assert [row[:3] for row in table.rows] == [
+        [pool, names, f"{len(runs)} ({len(runs) // 2})"]
         for pool, runs in (("orders and subsets", own), ("all", results))
         for names in ("held-out loss and AUC", "held-out loss", "AUC")
     ]
@@ -70,8 +70,8 @@ def test_fits_are_ordinary_least_squares_and_leave_one_out():
                 rest = without != without[i]
                 missed.append(y[i] - x[i] @ np.linalg.lstsq(x[rest], y[rest], rcond=None)[0])
             expected.append(1 - (np.array(missed) ** 2).sum() / total)
-        assert table.rows[row][4:7] == [f"{share:.2f}".replace("-", "−") for share in expected]
-        shown = [cell for cell in table.rows[row][7:] if cell != "–"]
+        assert table.rows[row][3:6] == [f"{share:.2f}".replace("-", "−") for share in expected]
+        shown = [cell for cell in table.rows[row][6:] if cell != "–"]
         for cell, slope in zip(shown, slopes[1:], strict=True):
             assert cell.split(" ")[0] == f"{slope:.0f}".replace("-", "−")
 
@@ -104,7 +104,7 @@ def test_runs_that_do_not_compare_are_left_out_and_it_says_why():
     embedding = [with_protocol(each, "heldout_loss", dimensions=2048) for each in results[3:5]]
     probed = with_protocol(results[-1], "logistic", layer="embedding")
     parts = forecast.parts(Results(CELLS, [*wide, *embedding, *results[5:-1], probed]), "lab")
-    assert parts[0].rows[3][2] == str(len(results) - 6)
+    assert parts[0].rows[3][2].startswith(f"{len(results) - 6} (")
     said = parts[1].text
     assert "Left out, for their scores do not compare: 3 runs for another AUC (D: 16, 9)" in said
     assert "2 runs for another held-out loss (dimensions: 512, 2048)" in said
@@ -143,7 +143,7 @@ def test_too_few_runs_say_so(count):
         assert parts[0].text == "No run has an accuracy, a held-out loss and an AUC yet."
     else:
         assert "too few" in parts[0].note
-        assert parts[0].rows[0][4:7] == ["–", "–", "–"]
+        assert parts[0].rows[0][3:6] == ["–", "–", "–"]
 
 
 def test_the_figure_has_each_runs_forecast_from_other_settings():

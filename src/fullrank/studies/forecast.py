@@ -120,7 +120,7 @@ def _fits(pools: dict[str, Sequence[Result]], accuracy: str) -> Table:
     rows, refused = [], []
     for pool, runs in pools.items():
         for features in (FEATURES, *((name,) for name in FEATURES)):
-            row = [pool, " and ".join(map(called, features)), str(len(runs)), str(_settings(runs))]
+            row = [pool, " and ".join(map(called, features)), f"{len(runs)} ({_settings(runs)})"]
             coefficients = dict.fromkeys(FEATURES, MISSING)
             try:
                 fit = _fit(runs, accuracy, features)
@@ -140,11 +140,12 @@ def _fits(pools: dict[str, Sequence[Result]], accuracy: str) -> Table:
     return Table(
         f"{capital(unit(accuracy).label)} from held-out loss and AUC",
         [
-            *("runs of", "fitted on", "runs", "settings", "R²", "leave-one-out R²", "leave-one-setting-out R²"),
-            *(f"points per 1 of {called(f)}" for f in FEATURES),
+            *("runs of", "fitted on", "runs (settings)", "R²", "leave-one-out R²", "leave-one-setting-out R²"),
+            *(f"per 1 of {called(f)}" for f in FEATURES),
         ],
         rows,
-        "Ordinary least squares; in brackets 95 % intervals, too narrow where runs are seeds of one setting. "
+        "Ordinary least squares, in percentage points; in brackets 95 % intervals, too narrow where runs are seeds of "
+        "one setting. "
         "Leave-one-out: each run forecast from the others, below 0 worse than by their mean; "
         "leave-one-setting-out: without the other seeds of its setting either. " + " ".join(dict.fromkeys(refused)),
         names=2,

@@ -173,7 +173,8 @@ def _table(part: Table) -> str:
         )
         rows.append(f"<tr>{heads}{''.join(numbers)}</tr>\n")
     head = "".join(
-        f'<th scope="col" class="{"beside" if place in part.beside else "own"}">{escape(cell)}</th>'
+        f'<th scope="col" class="{"name" if place < part.names else "beside" if place in part.beside else "own"}">'
+        f"{escape(cell)}</th>"
         for place, cell in enumerate(part.header)
     )
     note = f'<p class="hint">{escape(part.note)}</p>\n' if part.note else ""
