@@ -5,7 +5,7 @@
 
 It makes OUT/train/CLASS/*.JPEG and OUT/val/CLASS/*.JPEG: JPEG files of some 500 x 375 pixels, of which --distinct are
 different and the others links to them, so that decoding costs what it costs on ImageNet and the disk does not. Then it
-starts the command that a study's job starts, with the published settings (less images are measured, more is logged),
+starts the command that a study's job starts, with the published settings (fewer images are measured, more is logged),
 lets it take the steps, stops it as a cluster does (SIGTERM), and takes one step more from the checkpoint. It prints the
 losses and the images/s. The images are noise: nothing is learnt from them.
 """
@@ -13,7 +13,6 @@ losses and the images/s. The images are noise: nothing is learnt from them.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import subprocess
@@ -39,7 +38,7 @@ CLASSES = 100
 
 
 def photograph(number: int) -> Image.Image:
-    """Return noise of a photograph's size and smoothness: about 60 kB as a JPEG file, as in ImageNet's validation."""
+    """Return noise of a photograph's size and smoothness: about 100 kB as a JPEG file, as in ImageNet."""
     generator = np.random.default_rng(number)
     width, height = (int(side) for side in generator.integers((400, 300), (600, 450)))
     coarse = generator.integers(0, 256, (height // 16, width // 16, 3), dtype=np.uint8)
@@ -116,12 +115,12 @@ def main() -> int:
         record = read_run(made.folder)
     except FullrankError as error:
         parser.error(str(error))
-    timing = [json.loads(line) for line in (made.folder / "timing.jsonl").read_text("utf-8").splitlines()]
-    speeds = {each["step"]: each.get("images_per_second") for each in timing}
+    speeds = {each["step"]: each["images_per_second"] for each in record.timing if "images_per_second" in each}
     for each in record.of_kind("train"):
-        speed = speeds.get(each["step"])
         note = " (from the checkpoint)" if each["step"] > first else ""
-        console.print(f"step {each['step']}: loss {each['loss']:.4f}, {speed or 0:.1f} images/s{note}", highlight=False)
+        console.print(
+            f"step {each['step']}: loss {each['loss']:.4f}, {speeds[each['step']]:.1f} images/s{note}", highlight=False
+        )
     machine = record.environment
     console.print(
         f"{asked.study}, {', '.join(wanted)}: batch {config.batch_size}, {config.steps:,} steps in all; "

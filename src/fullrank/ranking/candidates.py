@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fullrank.errors import FullrankError
-from fullrank.evaluation.result import EVALUATION, read_evaluation
+from fullrank.evaluation.result import EVALUATION, WARNING, read_evaluation
 from fullrank.measure.protocols import ACCURACIES
 from fullrank.text import listing, tails
 from fullrank.training.checkpoint import list_checkpoints
@@ -192,7 +192,7 @@ def _evaluated(folder: Path, step: int, missing: list[str]) -> Iterable[dict[str
         return []
     kept = []
     for score in found["scores"]:
-        warning = score.get("chosen", {}).get("warning")
+        warning = score.get("chosen", {}).get(WARNING)
         if score["name"] in ACCURACIES and warning:
             missing.append(f"{score['name']} of {EVALUATION} was left out, for it comes with a warning ({warning})")
         elif score["name"] in ACCURACIES:

@@ -32,7 +32,7 @@ EVERYTHING = "everything"
 
 
 def cells(scale: Scale) -> list[Cell]:
-    """Return clocks at one rate, rates at one clock, decay on parts, and two orders at two clocks."""
+    """Return clocks at one rate, rates at one clock, decay on parts, and the hybrid order at some clocks."""
     return [
         *(_cell(scale, weight_decay=decay) for decay in DECAYS[scale]),
         *(_cell(scale, "hybrid", weight_decay=decay) for decay in WITH_HYBRID[scale]),

@@ -100,7 +100,8 @@ class Store:
             )
         scores = evaluations(path, run.config.steps)
         label_free = inspections(path, run.config.steps) if run.cell.label_free else []
-        if not set(run.cell.probes) <= {score["name"] for score in scores} or run.cell.label_free > bool(label_free):
+        evaluated = set(run.cell.probes) <= {score["name"] for score in scores}
+        if not evaluated or (run.cell.label_free and not label_free):
             return None
         return Result(run.cell, run.seed, record, scores, label_free)
 

@@ -93,3 +93,5 @@ def test_whole_groups_are_drawn():
     assert np.ptp(independent.spearman_interval) < 0.8 * np.ptp(tripled.spearman_interval)
     few = agreement(np.repeat(x[:4], 3), np.repeat(y[:4], 3), better="higher", groups=names[:12])
     assert few.spearman_interval is None
+    with pytest.raises(FullrankError, match="group of each of 8 runs, got 7"):
+        agreement(x, y, better="higher", groups=names[:7])

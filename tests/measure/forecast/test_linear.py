@@ -94,6 +94,8 @@ def test_leaving_a_group_out_is_a_refit_without_it():
         rest = np.array([other != group for other in groups])
         assert found[i] == pytest.approx(naive(x[rest], y[rest])[0] @ [1, *x[i]], rel=1e-9)
     np.testing.assert_allclose(leave_groups_out(fit, range(14)), fit.left_out.value, rtol=1e-10)
+    with pytest.raises(FullrankError, match="group of each of 14 runs, got 2"):
+        leave_groups_out(fit, ["a", "b"])
     # the two runs beside the large group fit no plane
     assert np.isnan(leave_groups_out(fit, ["all"] * 12 + ["b", "c"])[:12]).all()
 

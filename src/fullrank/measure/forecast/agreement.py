@@ -76,7 +76,8 @@ def agreement(
         seed: Of the samples.
 
     Raises:
-        FullrankError: There are fewer than three runs, or the score or the accuracy is the same for all.
+        FullrankError: There are fewer than three runs, the score or the accuracy is the same for all, or there are not
+            as many groups' names as runs.
 
     >>> agreement([3.0, 2.0, 1.0], [0.1, 0.2, 0.3], better="lower").kendall
     1.0
@@ -98,6 +99,8 @@ def agreement(
     kendall, spearman = float(_kendall(x, y, once)[0]), float(_spearman(x, y, once)[0])
     intervals: list[Interval | None] = [None, None]
     names = list(range(n)) if groups is None else list(groups)
+    if len(names) != n:
+        raise FullrankError(f"groups must name the group of each of {n} runs, got {len(names)}")
     number = {name: place for place, name in enumerate(dict.fromkeys(names))}
     member = [number[name] for name in names]
     count = len(number)

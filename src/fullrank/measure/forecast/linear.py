@@ -119,11 +119,19 @@ def leave_groups_out(fit: LinearFit, groups: Sequence[Hashable]) -> np.ndarray:
 
     Args:
         fit: Of n runs.
-        groups: The group of each run, as many as runs.
+        groups: The group of each run, such as its setting.
 
     Returns:
-        `(n,)`; NaN where the runs outside a group cannot be fitted.
+        `(n,)` forecasts, in the accuracy's unit; NaN where the runs outside a group cannot be fitted.
+
+    Raises:
+        FullrankError: There are not as many groups' names as runs.
+
+    Reference:
+        The formula in this module's table, of which leave-one-out is the case of groups of one (Allen 1974, PRESS).
     """
+    if len(groups) != len(fit.accuracy):
+        raise FullrankError(f"groups must name the group of each of {len(fit.accuracy)} runs, got {len(groups)}")
     x = fit.features - fit.features.mean(axis=0)
     basis = np.linalg.svd(np.column_stack([np.ones(len(x)), x]), full_matrices=False)[0]
     errors = fit.accuracy - fit.coefficients[0] - fit.features @ fit.coefficients[1:]
