@@ -14,8 +14,10 @@ from rich.console import Console
 from tests.training.tiny import tiny
 
 from fullrank.config import HeadsConfig, TargetConfig
+from fullrank.data.images import open_images
 from fullrank.errors import FullrankError
-from fullrank.studies import jobs, store
+from fullrank.studies import jobs, launchers, store
+from fullrank.studies import run as studies_run
 from fullrank.studies.identity import run_name, settings
 from fullrank.studies.launchers import Local, Submitit
 from fullrank.studies.run import check_images, missing, run_study
@@ -51,7 +53,7 @@ def test_finished_runs_are_found_by_their_settings_and_not_repeated(here, place,
     assert results[0].score("auc") == results[0].run.of_kind("measure")[-1]["auc"]
     assert results[0].series("auc")[0].tolist() == [0, 4, 6]
 
-    monkeypatch.setattr(jobs, "perform", None)  # would raise
+    monkeypatch.setattr(launchers, "perform", None)  # would raise
     # another study, with the same settings under other names, and a difference that decides nothing
     other = study(cell("the same", checkpoint_every=3, keep_checkpoints=1))
     assert make(other, place) == (0, "toy: 1 runs, 1 finished\n")
@@ -188,8 +190,8 @@ def test_sigterm_stops_a_study_as_ctrl_c_does(tmp_path):
 
 def test_a_folder_of_other_settings_is_not_gone_on_with(here, place):
     toy = study(cell())
-    run = planned(toy, "lab", [0])[0]
-    folder = place.work / "lab" / run.name
+    first = planned(toy, "lab", [0])[0]
+    folder = place.work / "lab" / first.name
     make(toy, place)
     config = yaml.safe_load((folder / "config.yaml").read_text())
     config["optim"]["momentum"] = 0.5
@@ -197,8 +199,8 @@ def test_a_folder_of_other_settings_is_not_gone_on_with(here, place):
     shutil.rmtree(place.results)
     failed, text = make(toy, place)
     assert failed == 1
-    assert f"{run.name}: failed (1)" in text
-    log = (place.work / "lab" / f"{run.name}.log").read_text()
+    assert f"{first.name}: failed (1)" in text
+    log = (place.work / "lab" / f"{first.name}.log").read_text()
     assert f"{folder} is a run with optim.momentum=0.5, not 0.9: a default has changed since; move it away" in log
     assert not list(place.results.glob("lab/*/summary.json"))
 
@@ -295,7 +297,7 @@ def test_a_job_that_a_signal_stopped_is_not_done(place, monkeypatch):
     assert "was stopped by a signal, see" in text
 
 
-def test_other_images_than_those_of_finished_runs_are_refused(here, place, tmp_path):
+def test_other_images_than_those_of_finished_runs_are_refused(here, place, tmp_path, monkeypatch):
     from tests.data.test_images import write_parquet
 
     for name, numbers in (("one", range(64)), ("other", range(65))):
@@ -305,7 +307,12 @@ def test_other_images_than_those_of_finished_runs_are_refused(here, place, tmp_p
     one = replace(one, eval_images=one.images)
     make(toy, one)
     check_images(toy, "lab", [0], one)
-    check_images(toy, "lab", [0], place)  # none given: nothing to compare
+    with monkeypatch.context() as machine:  # none given: those that the study's name stands for here
+        machine.setattr(studies_run, "open_images", lambda path, **how: open_images(other.images, **how))
+        with pytest.raises(FullrankError, match="made on other train images than cifar10"):
+            check_images(toy, "lab", [0], place)
+        with pytest.raises(FullrankError, match="made on other train images than cifar10"):
+            make(study(*toy.cells("lab"), cell(image_size=16)), place)
     with pytest.raises(FullrankError, match="made on other train images than .*other.parquet .*another --results"):
         check_images(toy, "lab", [0], other)
     with pytest.raises(FullrankError, match="made on other held-out images than .*other.parquet"):

@@ -100,12 +100,12 @@ class RunStudy:
         from rich.console import Console
 
         from fullrank.studies.registry import find
-        from fullrank.studies.run import check_images, run_study
+        from fullrank.studies.run import run_study
+        from fullrank.studies.store import Store, planned
         from fullrank.training.signals import sigterm_interrupts
 
         self._check()
         study, console = find(self.name), Console()
-        check_images(study, self.scale, range(self.seeds), self._place())
         if self.dry_run:
             return self._plan(console)
         try:
@@ -117,7 +117,10 @@ class RunStudy:
                 what = "no longer waiting; what was submitted goes on: give the same command again when it has ended"
             console.print(what, highlight=False)
             return 130
-        return 1 if failed else ShowStudy(self.name, self.scale, self.seeds, self.results).run()
+        if failed and not Store(self.results, self.scale).results(planned(study, self.scale, range(self.seeds))):
+            return 1
+        ShowStudy(self.name, self.scale, self.seeds, self.results).run()
+        return 1 if failed else 0
 
     def _check(self) -> None:
         _check_seeds(self.seeds)
@@ -153,23 +156,26 @@ class RunStudy:
 
         from fullrank.studies.estimate import hours
         from fullrank.studies.registry import find
-        from fullrank.studies.run import missing
+        from fullrank.studies.run import job, to_make, trained_again
 
         place = self._place()
-        runs, waiting = missing(find(self.name), self.scale, range(self.seeds), place)
-        expected = hours(waiting, place.threads, place.processes)
+        found = to_make(find(self.name), self.scale, range(self.seeds), place)
+        done = {run.name: job(run, self.scale, place).done_steps() for run in found.needed}
+        expected = hours(found.needed, done, place.threads, place.processes)
         table = Table(Column("run", overflow="fold"), "setting", "seed", "steps", "hours")
-        for run in runs:
+        for run in found.runs:
             left = f"{expected[run.name]:,.2f}" if run.name in expected else "finished"
             table.add_row(run.name, run.cell.words, str(run.seed), f"{run.config.steps:,}", left)
         console.print(table, markup=False)
-        if not waiting:
-            console.print(f"all {len(runs)} runs are finished", highlight=False)
+        if not found.needed:
+            console.print(f"all {len(found.runs)} runs are finished", highlight=False)
             return 0
+        if found.again:
+            console.print(trained_again(found.again, place.work / self.scale), highlight=False)
         total = sum(expected.values())
         together = f" ({place.processes} processes a run, taken to be as many times as fast)" * (place.processes > 1)
         console.print(
-            f"{len(waiting)} of {len(runs)} runs to make: about {total:,.1f} hours of training, "
+            f"{len(found.needed)} of {len(found.runs)} runs to make: about {total:,.1f} hours of training, "
             f"{total / self.jobs:,.1f} with {self.jobs} at a time{together}, from a few steps of each kind timed on "
             "this machine with random views. Decoding, measurements and evaluations come on top",
             highlight=False,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -62,10 +62,18 @@ def _timed(config: TrainConfig, images: int, device: torch.device) -> float:
     return statistics.median(step() for _ in range(_TIMED_STEPS))
 
 
-def hours(runs: Sequence[Planned], threads: int | None, processes: int = 1) -> dict[str, float]:
-    """Return the hours that each run is expected to train, by its name; runs of one kind are timed once.
+def hours(
+    runs: Sequence[Planned], done: Mapping[str, int], threads: int | None, processes: int = 1
+) -> dict[str, float]:
+    """Return the hours that each run is expected to train on, by its name; runs of one kind are timed once.
 
     Many processes are taken to be as many times as fast as one.
+
+    Args:
+        runs: The runs.
+        done: Steps that each has made already, by its name.
+        threads: CPU threads of a run.
+        processes: Processes that train one run.
     """
     timed: dict[tuple[object, ...], float] = {}
     found = {}
@@ -74,5 +82,5 @@ def hours(runs: Sequence[Planned], threads: int | None, processes: int = 1) -> d
         kind = (config.method, config.backbone, config.heads, config.image_size, config.images, config.batch_size)
         if kind not in timed:
             timed[kind] = seconds_per_step(config)
-        found[run.name] = timed[kind] * config.steps / 3600 / processes
+        found[run.name] = timed[kind] * max(0, config.steps - done[run.name]) / 3600 / processes
     return found

@@ -22,6 +22,7 @@ from fullrank.errors import FullrankError
 from fullrank.studies.identity import mismatch
 from fullrank.studies.store import Store, evaluations, inspections
 from fullrank.studies.study import Scale
+from fullrank.training.checkpoint import checkpoint_path
 from fullrank.training.runs import CONFIG, METRICS, SUMMARY, read_run, write_text
 
 STOPPED = 128 + signal.SIGTERM
@@ -33,15 +34,15 @@ class Job:
 
     Attributes:
         name: The run's.
-        config: Its configuration, with the images and the teacher where they are on this machine.
+        config: Its configuration, with the images and the teacher's folder where they are on this machine.
         probes: Evaluations to make.
         work: The folder of runs being made.
         results: The folder of all results.
         scale: Which of them.
         names: What to call this machine's paths in the results.
         processes: Processes that train it, by torchrun.
-        arguments: More flags of `fullrank evaluate`.
         label_free: Whether to take every label-free score too.
+        weights: Whether others wait for its weights.
     """
 
     name: str
@@ -52,8 +53,8 @@ class Job:
     scale: Scale
     names: Mapping[str, str]
     processes: int = 1
-    arguments: tuple[str, ...] = ()
     label_free: bool = False
+    weights: bool = False
 
     @property
     def folder(self) -> Path:
@@ -78,7 +79,7 @@ class Job:
         if self.processes > 1:
             python += ["torch.distributed.run", "--standalone", f"--nproc-per-node={self.processes}", "-m"]
         if (self.folder / CONFIG).is_file():
-            return [*python, "fullrank", "train", "--resume", str(self.folder)]
+            return [*python, "fullrank", "train", "--resume", str(self.folder), *self._moved()]
         settings = self.work / f"{self.name}.yaml"
         write_text(settings, yaml.safe_dump(to_dict(self.config), sort_keys=False))
         return [*python, "fullrank", "train", "--config", str(settings), "--out", str(self.folder)]
@@ -87,35 +88,79 @@ class Job:
         """Return the command that makes the evaluations it still lacks, or None."""
         made = {each["name"] for each in evaluations(self.folder, self.config.steps)}
         probes = [f"--{probe}" for probe in self.probes if probe not in made]
-        command = [sys.executable, "-m", "fullrank", "evaluate", str(self.folder), *probes, *self.arguments]
-        return command if probes else None
+        return [sys.executable, "-m", "fullrank", "evaluate", str(self.folder), *probes] if probes else None
 
     def inspection(self) -> list[str] | None:
         """Return the command that takes the label-free scores, on the same images for all runs, or None."""
-        if not self.label_free or inspections(self.folder, self.config.steps):
+        if not self.label_free or inspections(self.folder, self.config.steps, self.config.images):
             return None
         command = [sys.executable, "-m", "fullrank", "rank", str(self.folder), "--scores", "all", "--json"]
         return [*command, "--images", self.config.images]
 
+    def lacks_training(self) -> bool:
+        """Whether it is to be trained, or gone on with; again where weights are needed that are gone."""
+        if self.weights or self.evaluation() or self.inspection():
+            return not is_trained(self.folder)
+        return not (self.folder / SUMMARY).is_file()
+
+    def names_of_paths(self) -> dict[str, str]:
+        """Return what to call this machine's paths in the results, those of an earlier call too."""
+        found = {str(self.folder): self.name, **self.names}
+        has = read_run(self.folder).config
+        for field in ("images", "eval_images"):
+            asked = getattr(self.config, field)
+            if has.get(field) is not None and asked is not None:
+                found.setdefault(has[field], self.names.get(asked, asked))
+        return found
+
     def check(self) -> None:
-        """Refuse to go on with a run of other settings.
+        """Refuse to go on with a run of other settings or images, or from a teacher that is not trained.
 
         Raises:
-            FullrankError: That is what its folder holds.
+            FullrankError: So it is.
         """
-        if (self.folder / CONFIG).is_file():
-            other = mismatch(self.config, read_run(self.folder).config)
-            if other is not None:
+        teacher = self.config.target.teacher
+        if teacher is not None and teacher in self.names and not is_trained(Path(teacher)):
+            raise FullrankError(f"not begun: its teacher {teacher} is not trained to its end, see {teacher}.log")
+        if not (self.folder / CONFIG).is_file():
+            return
+        has = read_run(self.folder).config
+        other = mismatch(self.config, has)
+        if other is not None:
+            raise FullrankError(
+                f"{self.folder} is a run with {other}: a default has changed since; move it away to train it again"
+            )
+        if not (self.folder / SUMMARY).is_file():
+            return  # when it goes on, training compares the images
+        for field in ("images", "eval_images"):
+            asked = getattr(self.config, field)
+            if asked in self.names and os.path.abspath(asked) != os.path.abspath(str(has.get(field))):
                 raise FullrankError(
-                    f"{self.folder} is a run with {other}: a default has changed since; move it away to train it again"
+                    f"{self.folder} was trained with --{field.replace('_', '-')} {has.get(field)}, not {asked}: give "
+                    "that, or move the folder away to train it again"
                 )
+
+    def _moved(self) -> list[str]:
+        """Return the flags of images that this call gave, which may have moved since the run began."""
+        found = []
+        for flag, asked in (("--images", self.config.images), ("--eval-images", self.config.eval_images)):
+            if asked is not None and asked in self.names:
+                found += [flag, asked]
+        return found
+
+
+def is_trained(folder: Path) -> bool:
+    """Whether a run has been trained to its end, and its last weights are in its folder."""
+    if not (folder / SUMMARY).is_file():
+        return False
+    return checkpoint_path(folder / "checkpoints", read_run(folder).config["steps"]).is_file()
 
 
 class Stopper:
     """Ends the process that a job runs at the moment, and lets it start no other."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may stop what the same thread is starting
         self._stopped = False
         self._process: subprocess.Popen | None = None
 
@@ -132,6 +177,12 @@ class Stopper:
             self._stopped = True
             if self._process is not None and self._process.poll() is None:
                 self._process.send_signal(signal.SIGTERM)
+
+    def wait(self) -> None:
+        """Wait until the process has ended, and leave its exit code to who started it."""
+        if self._process is not None:
+            with suppress(ChildProcessError):  # it has been waited for already
+                os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
 
 
 def perform(job: Job, stopper: Stopper | None = None) -> int:
@@ -156,7 +207,7 @@ def perform(job: Job, stopper: Stopper | None = None) -> int:
 
 def _perform(job: Job, stopper: Stopper) -> int:
     job.check()
-    if not (job.folder / SUMMARY).is_file():
+    if job.lacks_training():
         code = _run(job, job.training(), stopper)
         if code:
             return code
@@ -165,7 +216,7 @@ def _perform(job: Job, stopper: Stopper) -> int:
             code = _run(job, command, stopper)
             if code:
                 return code
-    Store(job.results, job.scale).keep(job.folder, job.name, {str(job.folder): job.name, **job.names})
+    Store(job.results, job.scale).keep(job.folder, job.name, job.names_of_paths())
     return 0
 
 
@@ -176,4 +227,10 @@ def _run(job: Job, command: Sequence[str], stopper: Stopper) -> int:
     with open(job.log, "a", encoding="utf-8") as log:
         # a session of its own: Ctrl-C reaches the study alone, which tells its jobs
         process = stopper.start(command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
-        return STOPPED if process is None else process.wait()
+        if process is None:
+            return STOPPED
+        try:
+            return process.wait()
+        except BaseException:  # whatever ends the waiting must not leave the process behind
+            stopper.stop()
+            raise

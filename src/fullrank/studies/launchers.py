@@ -62,6 +62,27 @@ class Local:
                     raise
 
 
+class Requeued:
+    """A job as submitit performs it: where its time is up or its place is taken, it is saved and queued again."""
+
+    def __init__(self) -> None:
+        self._stopper: Stopper | None = None
+
+    def __call__(self, job: Job) -> int:
+        """Perform the job."""
+        self._stopper = Stopper()
+        return perform(job, self._stopper)
+
+    def checkpoint(self, job: Job) -> Any:
+        """Let what runs save itself; submitit calls this on Slurm's signal, and queues what it returns."""
+        from submitit.helpers import DelayedSubmission
+
+        if self._stopper is not None:
+            self._stopper.stop()
+            self._stopper.wait()
+        return DelayedSubmission(Requeued(), job)
+
+
 @dataclass(frozen=True)
 class Submitit:
     """Jobs through submitit: Slurm, or its local executor, which takes the same way.
@@ -92,7 +113,7 @@ class Submitit:
             parameters["slurm_array_parallelism"] = self.jobs
         executor.update_parameters(**parameters)
         for stage in stages:
-            waiting = dict(zip(executor.map_array(perform, list(stage)), stage, strict=True))
+            waiting = dict(zip(executor.map_array(Requeued(), list(stage)), stage, strict=True))
             while waiting:
                 for submitted in [each for each in waiting if each.done()]:
                     job = waiting.pop(submitted)

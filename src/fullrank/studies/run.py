@@ -10,14 +10,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from fullrank.data.images import open_images
+from fullrank.data.images import NAMES, Split, open_images
 from fullrank.errors import FullrankError
-from fullrank.studies.jobs import STOPPED, Job
+from fullrank.studies.jobs import STOPPED, Job, is_trained
 from fullrank.studies.launchers import Launcher
 from fullrank.studies.store import Planned, Store, planned
 from fullrank.studies.study import Scale, Study
-from fullrank.training.checkpoint import list_checkpoints
+from fullrank.text import listing
 from fullrank.training.progress import clock
+
+NAMED = 3  # finished runs to be trained again, that are named
 
 
 @dataclass(frozen=True)
@@ -49,41 +51,53 @@ def missing(study: Study, scale: Scale, seeds: Sequence[int], place: Place) -> t
 
 
 def check_images(study: Study, scale: Scale, seeds: Sequence[int], place: Place) -> None:
-    """Refuse images other than those that finished runs of the study were made on.
+    """Refuse images other than those that finished runs of the study were made on, and held-out images left out.
 
     Raises:
-        FullrankError: They are, or there are none.
+        FullrankError: So it is, or there are no images where they should be.
     """
-    if place.images is None and place.eval_images is None:
-        return
-    given = {}
-    for split, path in (("train", place.images), ("held_out", place.eval_images)):
-        if path is not None:
-            given[split] = open_images(path, split="train" if split == "train" else "eval").fingerprint()
-    for result in Store(place.results, scale).results(planned(study, scale, seeds)):
-        has = result.run.environment.get("data") or {}
-        for split, own in given.items():
-            theirs = (has.get(split) or {}).get("fingerprint", own)
-            # a share of the images has a fingerprint of its own
-            if theirs != own and (split == "held_out" or result.cell.config.subset == 1):
-                path = place.images if split == "train" else place.eval_images
+    runs = planned(study, scale, seeds)
+    for config in (run.config for run in runs):
+        comes_with_its_own = config.eval_images is None and config.images in NAMES
+        if comes_with_its_own and place.images not in (None, *NAMES) and place.eval_images is None:
+            raise FullrankError(
+                f"{study.name} is evaluated on the held-out images that come with {config.images}: say where they are "
+                f"beside {place.images} too, with --eval-images"
+            )
+    fingerprints: dict[tuple[str, Split], str] = {}
+    for result in Store(place.results, scale).results(runs):
+        config, has = result.cell.config, result.run.environment.get("data") or {}
+        train, held_out = place.images or config.images, place.eval_images or config.eval_images
+        compared: tuple[tuple[str | None, Split, str], ...] = (
+            (train if config.subset == 1 else None, "train", "train"),  # a share has a fingerprint of its own
+            (held_out or (train if train in NAMES else None), "eval", "held_out"),
+        )
+        for path, split, field in compared:
+            theirs = (has.get(field) or {}).get("fingerprint")
+            if path is None or theirs is None:
+                continue
+            if (path, split) not in fingerprints:
+                fingerprints[path, split] = open_images(path, split=split, root=config.data_dir).fingerprint()
+            own = fingerprints[path, split]
+            if theirs != own:
                 raise FullrankError(
-                    f"{result.run.path} was made on other {split.replace('_', '-')} images than {path} "
+                    f"{result.run.path} was made on other {field.replace('_', '-')} images than {path} "
                     f"(fingerprint {theirs}, not {own}): give another --results folder"
                 )
 
 
-def job(run: Planned, scale: Scale, place: Place) -> Job:
-    """Return the job of a run on this machine."""
+def job(run: Planned, scale: Scale, place: Place, *, weights: bool = False) -> Job:
+    """Return the job of a run on this machine, trained again if need be where its weights are asked for."""
     config = run.config
+    images, eval_images = _absolute(place.images), _absolute(place.eval_images)
     names: dict[str, str] = {}
-    for given, name in ((place.images, config.images), (place.eval_images, config.eval_images or "held out")):
+    for given, name in ((images, config.images), (eval_images, config.eval_images or "held out")):
         if given is not None:
             names.setdefault(given, name)
     config = replace(
         config,
-        images=place.images or config.images,
-        eval_images=place.eval_images or config.eval_images,
+        images=images or config.images,
+        eval_images=eval_images or config.eval_images,
         machine=replace(config.machine, threads=place.threads or config.machine.threads),
     )
     if run.cell.teacher is not None:
@@ -101,7 +115,47 @@ def job(run: Planned, scale: Scale, place: Place) -> Job:
         names,
         processes=place.processes,
         label_free=run.cell.label_free,
+        weights=weights,
     )
+
+
+def _absolute(images: str | None) -> str | None:
+    """Return images as a path that is no bare word, which might mean something else in a run's records."""
+    return images if images is None or images in NAMES else str(Path(images).expanduser().absolute())
+
+
+@dataclass(frozen=True)
+class ToMake:
+    """What a study still needs on this machine.
+
+    Results hold no weights: students need those of their finished teacher, and evaluations that another study asks for
+    those of a finished run.
+
+    Attributes:
+        runs: All runs of the study.
+        finished: How many of them are.
+        needed: Those that are to be made, or gone on with.
+        again: Those of `needed` whose training is among the results, and that are trained again for their weights.
+        teachers: The names of those of `needed` that others wait for.
+    """
+
+    runs: list[Planned]
+    finished: int
+    needed: list[Planned]
+    again: list[Planned]
+    teachers: set[str]
+
+
+def to_make(study: Study, scale: Scale, seeds: Sequence[int], place: Place) -> ToMake:
+    """Return what a study still needs on this machine."""
+    runs, missed = missing(study, scale, seeds, place)
+    names = {run.name for run in missed}
+    asked = {str(run.config.target.teacher) for run in missed if run.cell.teacher is not None}
+    gone = {run.name for run in runs if not is_trained(place.work / scale / run.name)}
+    needed = [run for run in runs if run.name in names | (asked & gone)]
+    store = Store(place.results, scale)
+    again = [run for run in needed if run.name in gone and store.holds(run)]
+    return ToMake(runs, len(runs) - len(missed), needed, again, asked & {run.name for run in needed})
 
 
 def run_study(
@@ -112,15 +166,15 @@ def run_study(
     Returns:
         How many failed. Their logs are named; what is finished stays, and the same call makes the rest.
     """
-    runs, waiting = missing(study, scale, seeds, place)
-    console.print(f"{study.name}: {len(runs)} runs, {len(runs) - len(waiting)} finished", highlight=False)
-    teachers = {run.config.target.teacher for run in waiting if run.cell.teacher is not None}
-    jobs = {run.name: job(run, scale, place) for run in waiting}
-    for run in runs:  # results hold no weights: a finished teacher whose own folder is gone is trained again
-        if run.name in teachers and not list_checkpoints(place.work / scale / run.name / "checkpoints"):
-            jobs.setdefault(run.name, job(run, scale, place))
-    first = [each for name, each in jobs.items() if name in teachers]
-    rest = [each for name, each in jobs.items() if name not in teachers]
+    found = to_make(study, scale, seeds, place)
+    console.print(f"{study.name}: {len(found.runs)} runs, {found.finished} finished", highlight=False)
+    if found.needed:
+        check_images(study, scale, seeds, place)
+    if found.again:
+        console.print(trained_again(found.again, place.work / scale), highlight=False)
+    jobs = {run.name: job(run, scale, place, weights=run.name in found.teachers) for run in found.needed}
+    first = [each for name, each in jobs.items() if name in found.teachers]
+    rest = [each for name, each in jobs.items() if name not in found.teachers]
     failed: list[str] = []
     with _Progress(list(jobs.values()), console) as progress:
 
@@ -134,6 +188,15 @@ def run_study(
 
         launcher.run([stage for stage in (first, rest) if stage], done, progress.tick)
     return len(failed)
+
+
+def trained_again(runs: Sequence[Planned], work: Path) -> str:
+    """Say which finished runs are trained again, and why."""
+    named = listing([run.name for run in runs[:NAMED]]) if len(runs) <= NAMED else f"{runs[0].name} and others"
+    return (
+        f"{len(runs)} finished run{'s' * (len(runs) > 1)} must be trained again, and replaced in the results, for "
+        f"weights that are not in {work}: {named}"
+    )
 
 
 class _Progress:

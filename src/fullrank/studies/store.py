@@ -87,9 +87,9 @@ class Store:
         Raises:
             FullrankError: What is there under its name is of other settings, or damaged.
         """
-        path = self.path / run.name
-        if not all((path / file).is_file() for file in _WHOLE):
+        if not self.holds(run):
             return None
+        path = self.path / run.name
         record = read_run(path)
         if not {"steps", "scores"} <= set(record.summary or {}) or not record.of_kind("measure"):
             raise FullrankError(f"the result {path} is damaged: delete the folder to have it made again")
@@ -99,11 +99,15 @@ class Store:
                 f"{path} is of a run with {other}: a default has changed since; move it away to make the run again"
             )
         scores = evaluations(path, run.config.steps)
-        label_free = inspections(path, run.config.steps) if run.cell.label_free else []
+        label_free = inspections(path, run.config.steps, run.config.images) if run.cell.label_free else []
         evaluated = set(run.cell.probes) <= {score["name"] for score in scores}
         if not evaluated or (run.cell.label_free and not label_free):
             return None
         return Result(run.cell, run.seed, record, scores, label_free)
+
+    def holds(self, run: Planned) -> bool:
+        """Whether a trained run's files are there, whatever its evaluations."""
+        return all((self.path / run.name / file).is_file() for file in _WHOLE)
 
     def results(self, runs: Sequence[Planned]) -> list[Result]:
         """Return what is finished of some runs."""
@@ -112,6 +116,8 @@ class Store:
     def keep(self, folder: Path, name: str, names: Mapping[str, str]) -> None:
         """Copy the small files of a finished run; the summary, by which it counts as finished, comes last.
 
+        An older result of that name is replaced whole.
+
         Args:
             folder: The run's own folder.
             name: What to keep it as.
@@ -119,6 +125,7 @@ class Store:
         """
         target = self.path / name
         target.mkdir(parents=True, exist_ok=True)
+        (target / SUMMARY).unlink(missing_ok=True)
         with atomic_path(target / SPECTRA) as temporary:
             shutil.copyfile(folder / SPECTRA, temporary)
         for file in _KEPT:
@@ -136,13 +143,21 @@ def evaluations(folder: Path, steps: int) -> list[dict[str, Any]]:
     return found["scores"] if found is not None and found["step"] == steps else []
 
 
-def inspections(folder: Path, steps: int) -> list[dict[str, Any]]:
-    """Return the label-free scores that were taken of a run at its end; none where they were not.
+def inspections(folder: Path, steps: int, images: str) -> list[dict[str, Any]]:
+    """Return the label-free scores that were taken of a run at its end, those of views too; none where they were not.
+
+    Args:
+        folder: The run's.
+        steps: The last one.
+        images: What they must be of: the same for all runs of a study, those on shares of the images too.
 
     Raises:
         FullrankError: The file is damaged.
     """
-    return next((each["scores"] for each in read_inspections(folder) if each["step"] == steps), [])
+    for each in read_inspections(folder):
+        if each["step"] == steps and each["asked"].get("views") and each["asked"].get("images") == images:
+            return list(each["scores"])
+    return []
 
 
 def seeds_with_results(study: Study, store: Store) -> int:

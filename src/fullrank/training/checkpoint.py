@@ -40,13 +40,18 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], *, keep: int
     # Serialised in memory first: a full disk then gives a plain OSError, not one of the serialiser's many.
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, "version": VERSION, "step": step, **state}, buffer)
-    path = folder / f"step_{step:08d}.pt"
+    path = checkpoint_path(folder, step)
     with atomic_path(path) as temporary:
         temporary.write_bytes(buffer.getbuffer())
     if keep:
         for old in list_checkpoints(folder)[:-keep]:
             old.unlink()
     return path
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Return where the checkpoint of a step lies."""
+    return folder / f"step_{step:08d}.pt"
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
