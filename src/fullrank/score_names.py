@@ -35,6 +35,14 @@ SCORE_NAMES = {
     "alpha": Called("alpha"),
     "alpha_req": Called("alpha-ReQ"),
     "dead": Called("dead directions"),
+    "pseudo_condition_number": Called("pseudo-condition number"),
+    "feature_std": Called("feature deviation"),
+    "self_cluster": Called("self-clustering"),
+    "two_nn": Called("two-NN dimension"),
+    "idest": Called("IdEst"),
+    "cluster_learnability": Called("cluster learnability"),
+    "clid": Called("CLID"),
+    "lidar": Called("LiDAR"),
     "front": Called("Pareto front of loss and AUC"),
     "forecast": Called("forecast from loss and AUC", share=True),
 }
@@ -49,7 +57,7 @@ def title(name: str, *, centered: bool = False) -> str:
         centered: Whether it is of a centred spectrum, as all that a run records are; RankMe as published is not.
 
     >>> title("auc"), title("lidar"), title("rankme"), title("rankme", centered=True)
-    ('AUC', 'lidar', 'RankMe', 'RankMe (centred)')
+    ('AUC', 'LiDAR', 'RankMe', 'RankMe (centred)')
     """
     name = _CENTERED.get(name, name) if centered else name
     return SCORE_NAMES[name].title if name in SCORE_NAMES else name

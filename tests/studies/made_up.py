@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from fullrank.config import to_dict
+from fullrank.measure.quality import SCORES
 from fullrank.measure.spectrum import Spectrum
 from fullrank.studies.study import Result
 from fullrank.training.record import BETTER
@@ -94,7 +95,20 @@ def finished(
         singular_values=spectrum[None],
         summary={"steps": cell.config.steps, "scores": summary, "skipped": [], "seconds": seconds},
     )
-    return Result(cell, seed, run, evaluation)
+    return Result(cell, seed, run, evaluation, _inspected(spectrum, taken) if cell.label_free else [])
+
+
+def _inspected(singular_values, taken):
+    """Return the scores of a spectrum, as `fullrank inspect` gives them."""
+    values = {"dead": (float(Spectrum(singular_values).dead()), "lower")}
+    for name, score in SCORES.items():
+        if score.spectrum:
+            spectrum = Spectrum(singular_values, {"n": taken["n"], "center": score.spectrum == "centered"})
+            values[name] = score.function(spectrum), score.better
+    return [
+        {"name": name, "value": value, "better": better, "protocol": {**COMMON, **taken}}
+        for name, (value, better) in values.items()
+    ]
 
 
 def decaying(width, steepness):

@@ -1,5 +1,8 @@
 """Every study at both scales: settings that can be trained, each once, and a page from what is finished of them."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -34,6 +37,14 @@ def test_the_studies_are_those_of_the_issue():
         assert find(name) is study
         assert study.name == name
         assert study.question.endswith("?")
+
+
+def test_the_documentation_counts_their_runs():
+    text = (Path(__file__).parents[2] / "docs" / "studies.md").read_text("utf-8")
+    found = re.findall(r"^\| `([\w-]+)` \|.*\| (\d+), (\d+)(?: \(of others\))? \|$", text, re.MULTILINE)
+    assert {name: (int(lab), int(paper)) for name, lab, paper in found} == {
+        name: tuple(len(planned(study, scale, [0])) for scale in SCALES) for name, study in STUDIES.items()
+    }
 
 
 def test_an_unknown_study_names_the_nearest():

@@ -7,16 +7,11 @@ from collections.abc import Sequence
 from fullrank.inspection.result import Inspection
 from fullrank.measure.protocols import COUNT, UNKNOWN, WIDTH, differences
 from fullrank.measure.verdict import MARGIN
+from fullrank.score_names import title
 from fullrank.text import listing
 
-RANKED = {
-    "auc": "AUC",
-    "rankme": "RankMe",
-    "participation_ratio": "participation ratio",
-    "lidar": "LiDAR",
-    "cluster_learnability": "cluster learnability",
-}
-"""Scores whose best is said, and how they are called in a sentence."""
+RANKED = ("auc", "rankme", "participation_ratio", "lidar", "cluster_learnability")
+"""Scores whose best is said."""
 
 
 def obstacle(found: Sequence[Inspection], name: str) -> str:
@@ -48,11 +43,11 @@ def comparison(found: Sequence[Inspection]) -> list[str]:
         return []
     said: list[str] = []
     refused: dict[str, list[str]] = {}
-    for name, title in RANKED.items():
+    for name in RANKED:
         if not any(name in each.scores for each in found):
             continue
         if why := obstacle(found, name):
-            refused.setdefault(why, []).append(title)
+            refused.setdefault(why, []).append(title(name))
             continue
         lower = found[0].scores[name].better == "lower"
         ranked = sorted(found, key=lambda each: _value(each, name), reverse=not lower)
@@ -62,7 +57,7 @@ def comparison(found: Sequence[Inspection]) -> list[str]:
             said.append(f"AUC: {values}, no further apart than seeds of one recipe ({MARGIN})")
         elif _value(best, name) != _value(worst, name):
             said.append(
-                f"{title}: {'lowest' if lower else 'highest'} for {best.name} ({_value(best, name):.4g}), "
+                f"{title(name)}: {'lowest' if lower else 'highest'} for {best.name} ({_value(best, name):.4g}), "
                 f"{'highest' if lower else 'lowest'} for {worst.name} ({_value(worst, name):.4g})"
             )
     for why, names in refused.items():

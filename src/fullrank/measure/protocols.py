@@ -80,6 +80,27 @@ def split(name: str, protocols: Sequence[Mapping[str, Any]], widths: Sequence[in
     return groups
 
 
+def comparable(protocols: Mapping[str, Sequence[Mapping[str, Any]]], widths: Sequence[int | None]) -> list[list[int]]:
+    """Split models into groups within which each of several scores can be compared.
+
+    Args:
+        protocols: For each score, by its name, how it was taken of each model.
+        widths: The width D of each representation; None where it is not known.
+
+    Returns:
+        As `split` does.
+    """
+    labels: list[tuple[int, ...]] = [() for _ in widths]
+    for name, own in protocols.items():
+        for number, group in enumerate(split(name, own, widths)):
+            for place in group:
+                labels[place] += (number,)
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for place, label in enumerate(labels):
+        groups.setdefault(label, []).append(place)
+    return list(groups.values())
+
+
 def across_widths(name: str) -> bool:
     """Whether a score's values at different D can be compared."""
     return name in _NO_WIDTH or (name in SCORES and SCORES[name].across_widths)

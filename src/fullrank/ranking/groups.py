@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fullrank.measure.protocols import FINGERPRINT, WIDTH, differences, split
+from fullrank.measure.protocols import FINGERPRINT, WIDTH, comparable, differences
 from fullrank.ranking.candidates import Candidate
 from fullrank.ranking.names import FEATURES
 from fullrank.score_names import title
@@ -16,17 +16,9 @@ from fullrank.score_names import title
 def groups_of(candidates: Sequence[Candidate]) -> tuple[list[list[int]], list[dict[str, Any]]]:
     """Return groups whose held-out losses and AUCs can be compared, lone ones last, and what sets them apart."""
     able = [i for i, each in enumerate(candidates) if all(name in each.scores for name in FEATURES)]
-    widths = [candidates[i].width for i in able]
-    label: dict[int, tuple[int, ...]] = dict.fromkeys(able, ())
-    for name in FEATURES:
-        protocols = [candidates[i].scores[name].protocol for i in able]
-        for number, group in enumerate(split(name, protocols, widths)):
-            for place in group:
-                label[able[place]] += (number,)
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for i in able:
-        groups.setdefault(label[i], []).append(i)
-    members = sorted(groups.values(), key=lambda group: len(group) == 1)
+    protocols = {name: [candidates[i].scores[name].protocol for i in able] for name in FEATURES}
+    groups = comparable(protocols, [candidates[i].width for i in able])
+    members = sorted(([able[place] for place in group] for group in groups), key=lambda group: len(group) == 1)
     return members, abouts(FEATURES, members, candidates)
 
 

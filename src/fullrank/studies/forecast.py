@@ -9,9 +9,7 @@ import numpy as np
 
 from fullrank.errors import FullrankError
 from fullrank.measure.forecast import LinearFit, agreement, fit_linear, leave_groups_out
-from fullrank.measure.protocols import differences, split
-from fullrank.measure.quality import SCORES
-from fullrank.measure.spectrum import Spectrum
+from fullrank.measure.protocols import comparable, differences, split
 from fullrank.score_names import title
 from fullrank.studies import decay, heads, orders, subsets
 from fullrank.studies.bases import ACCURACY, WIDE
@@ -22,7 +20,7 @@ from fullrank.studies.views import against
 from fullrank.studies.views.scores import name as called
 from fullrank.studies.views.scores import unit
 from fullrank.studies.views.tables import MISSING
-from fullrank.text import capital
+from fullrank.text import capital, listing
 
 RUNS_OF: dict[Scale, tuple[Study, ...]] = {
     "lab": (orders.STUDY, subsets.STUDY, decay.STUDY, heads.STUDY),
@@ -48,7 +46,7 @@ def parts(results: Sequence[Result], scale: Scale) -> list[Part]:
     """Return Figure 4: fits of accuracy, each alone too, and how other label-free scores rank the same runs."""
     accuracy = ACCURACY[scale]
     known = [each for each in results if {accuracy, *FEATURES} <= set(each.scores)]
-    pools = _comparable(known, accuracy)
+    pools = _pools(known, accuracy)
     if not pools:
         return [Words("No run has an accuracy, a held-out loss and an AUC yet.")]
     runs, *left_out = pools
@@ -77,18 +75,11 @@ def _settings(runs: Sequence[Result]) -> int:
     return len(set(map(_setting, runs)))
 
 
-def _comparable(results: Sequence[Result], accuracy: str) -> list[list[Result]]:
+def _pools(results: Sequence[Result], accuracy: str) -> list[list[Result]]:
     """Split runs into pools within which accuracy, held-out loss and AUC compare, the largest first."""
-    widths = [each.width for each in results]
-    keys: list[tuple[int, ...]] = [() for _ in results]
-    for feature in (accuracy, *FEATURES):
-        for number, group in enumerate(split(feature, [each.protocol(feature) for each in results], widths)):
-            for place in group:
-                keys[place] = (*keys[place], number)
-    pools: dict[tuple[int, ...], list[Result]] = {}
-    for key, each in zip(keys, results, strict=True):
-        pools.setdefault(key, []).append(each)
-    return sorted(pools.values(), key=len, reverse=True)
+    protocols = {name: [each.protocol(name) for each in results] for name in (accuracy, *FEATURES)}
+    pools = comparable(protocols, [each.width for each in results])
+    return sorted(([results[place] for place in pool] for pool in pools), key=len, reverse=True)
 
 
 def _left_out(runs: Sequence[Result], pools: Sequence[Sequence[Result]], accuracy: str) -> str:
@@ -171,7 +162,8 @@ def _ranks(runs: Sequence[Result], accuracy: str) -> Table:
     """Return how each label-free score ranks the runs."""
     wanted = [each.scores[accuracy]["value"] for each in runs]
     columns = {called("heldout_loss"): ([each.scores["heldout_loss"]["value"] for each in runs], "lower")}
-    columns |= _inspected(runs) or _of_spectra(runs)
+    inspected, unlike = _inspected(runs)
+    columns |= inspected
     rows = []
     for name, (values, better) in columns.items():
         try:
@@ -190,37 +182,32 @@ def _ranks(runs: Sequence[Result], accuracy: str) -> Table:
         ["score", "better", "Kendall's tau", "Spearman's rho", "R² alone"],
         rows,
         "1: each better score goes with a better accuracy; where neither way is better, each higher one does. In "
-        f"brackets 95 % intervals by bootstrap over {_settings(runs)} settings. " + _taken(runs),
+        f"brackets 95 % intervals by bootstrap over {_settings(runs)} settings. " + _taken(runs, unlike),
     )
 
 
-def _inspected(runs: Sequence[Result]) -> dict[str, tuple[list[float], str]]:
-    """Return the label-free scores that were taken of every run, and which of their values are better."""
+def _inspected(runs: Sequence[Result]) -> tuple[dict[str, tuple[list[float], str]], list[str]]:
+    """Return the label-free scores that were taken of every run alike, and the names of those that were not.
+
+    Of each score its values, and which of them are better.
+    """
     taken = [{score["name"]: score for score in each.label_free if score["value"] is not None} for each in runs]
-    shared = [name for name in taken[0] if all(name in scores for scores in taken)]
-    return {title(name): ([scores[name]["value"] for scores in taken], taken[0][name]["better"]) for name in shared}
+    widths = [each.width for each in runs]
+    alike, unlike = {}, []
+    for name in dict.fromkeys(score["name"] for each in runs for score in each.label_free):
+        having = [scores[name] for scores in taken if name in scores]
+        if len(having) == len(runs) and len(split(name, [score["protocol"] for score in having], widths)) == 1:
+            alike[title(name)] = [score["value"] for score in having], having[0]["better"]
+        else:
+            unlike.append(title(name))
+    return alike, unlike
 
 
-def _of_spectra(runs: Sequence[Result]) -> dict[str, tuple[list[float], str]]:
-    """Return the scores of the spectra that every run records while it trains."""
-    spectra = [Spectrum(each.run.singular_values[-1], each.run.protocols.get("spectrum") or {}) for each in runs]
-    found = {
-        called(name): ([score.function(spectrum) for spectrum in spectra], score.better)
-        for name, score in SCORES.items()
-        if score.spectrum == "centered"
-    }
-    return {**found, called("dead"): ([float(spectrum.dead()) for spectrum in spectra], "lower")}
-
-
-def _taken(runs: Sequence[Result]) -> str:
-    if _inspected(runs):
-        images = {score["protocol"]["n"] for each in runs for score in each.label_free if score["name"] == "auc"}
-        counts = ", ".join(f"{count:,}" for count in sorted(images))
-        return f"Scores of the representations of {counts} training images, those that need views of their views."
-    return (
-        "Scores are of the centred representations of training images; those that need features or views, such as "
-        "LiDAR, were not taken of all these runs."
-    )
+def _taken(runs: Sequence[Result], unlike: Sequence[str]) -> str:
+    images = {score["protocol"]["n"] for each in runs for score in each.label_free if score["name"] == "auc"}
+    counts = ", ".join(f"{count:,}" for count in sorted(images))
+    said = f"Scores of the representations of {counts} training images, those that need views of their views."
+    return f"{said} Not taken of all runs alike, and left out: {listing(unlike)}." if unlike else said
 
 
 def _number(value: float, digits: int = 2) -> str:

@@ -65,24 +65,28 @@ def _text(values: Sequence[tuple[Result, Any]]) -> str:
         return counted(texts)
     whose: dict[str, dict[Hashable, None]] = {}
     for (result, _), text in zip(values, texts, strict=True):
-        whose.setdefault(text, {})[result.cell.factors[factor]] = None
+        whose.setdefault(text, {})[_level(result, factor)] = None
     return ", ".join(f"{text} ({', '.join(map(str, who))})" for text, who in whose.items())
 
 
 def _deciding(values: Sequence[tuple[Result, Any]]) -> str | None:
-    """Return the first factor that a field's values follow from; None where there is no such factor."""
-    shared = [
-        name
-        for name in (values[0][0].cell.factors if values else ())
-        if all(name in result.cell.factors for result, _ in values)
-    ]
-    for name in shared:
+    """Return the first factor that a field's values follow from; None where there is no such factor.
+
+    Settings that do not have it, such as those of other studies, count as one level of it.
+    """
+    cells = [result.cell for result, _ in values]
+    names = dict.fromkeys(name for cell in cells for name in cell.factors)
+    for name in sorted(names, key=lambda name: any(name not in cell.factors for cell in cells)):
         by_level: dict[str, set[str]] = {}
         for result, value in values:
-            by_level.setdefault(result.cell.factors[name], set()).add(repr(value))
+            by_level.setdefault(_level(result, name), set()).add(repr(value))
         if all(len(found) == 1 for found in by_level.values()):
             return name
     return None
+
+
+def _level(result: Result, factor: str) -> str:
+    return result.cell.factors.get(factor, "the others")
 
 
 def _value(value: Any) -> str:

@@ -47,7 +47,7 @@ def write(
     shown = {}
     if figures is not None:
         figures.mkdir(parents=True, exist_ok=True)
-        for key, picture in _pictures(_parts(study, scale, _in_order(study, scale, results, planned))):
+        for key, picture in _pictures(_parts(study, scale, Results(study.cells(scale), results))):
             file = figures / f"{stem}-{key}.svg"
             write_text(file, svg_file(picture.draw(), key, f"{picture.title}. {picture.caption}"))
             shown[key] = Path(os.path.relpath(file, folder)).as_posix()
@@ -73,7 +73,7 @@ def markdown(
         planned: All of them.
         figures: Where figures are, by key; those that are not named are left out.
     """
-    results = _in_order(study, scale, results, planned)
+    results = Results(study.cells(scale), results)
     parts = _parts(study, scale, results)
     keys = {id(picture): key for key, picture in _pictures(parts)}
     blocks = [f"# {study.title}", study.question]
@@ -95,19 +95,12 @@ def markdown(
 
 def page(study: Study, scale: Scale, results: Sequence[Result], planned: Sequence[Planned]) -> str:
     """Return a study as one self-contained HTML page; the same results give the same text."""
-    results = _in_order(study, scale, results, planned)
+    results = Results(study.cells(scale), results)
     parts = _parts(study, scale, results)
     header = [f'<p class="lead">{escape(study.question)}</p>', _facts_list(facts(study, scale, results, planned))]
     header += [f'<p class="warning"><b>Warning.</b> {escape(warning)}</p>' for warning in warnings(results)]
     header.append(_missing_html(study, scale, results, planned))
     return html.document("study", study.title, "\n".join(header), [_body(parts)])
-
-
-def _in_order(study: Study, scale: Scale, results: Sequence[Result], planned: Sequence[Planned]) -> Results:
-    cells = list(study.cells(scale))
-    for run in planned:  # those of other studies that this one reads
-        cells += [run.cell] if all(run.cell.factors != cell.factors for cell in cells) else []
-    return Results(cells, results)
 
 
 def _parts(study: Study, scale: Scale, results: Results) -> list[Part]:

@@ -93,6 +93,9 @@ def against_number(
         logarithmic: Whether its axis is.
         colour: The factor whose values are told apart by colour and marker.
         panel: The factor whose values have a panel each.
+
+    Raises:
+        ValueError: Two settings share a number, a colour and a panel, so that a mean would mix them.
     """
     factors = {factor for factor in (colour, panel) if factor is not None}
     having = [result for result in results if score in result.scores and factors <= set(result.cell.factors)]
@@ -102,6 +105,12 @@ def against_number(
     shown = looks(levels(results, colour), {result.cell.factors[colour] if colour else "" for result in having})
     titles = _titles(results, having, panel)
     numbers = sorted({of(result.cell) for result in having})
+    lines: dict[tuple[str, str], list[Result]] = {}
+    for result in having:
+        own = result.cell.factors
+        lines.setdefault((own[colour] if colour else "", own[panel] if panel else ""), []).append(result)
+    for line in lines.values():
+        _refuse_mixed(line, of)
 
     def draw() -> Figure:
         with style():
@@ -109,10 +118,8 @@ def against_number(
             for ax, title in zip(axes, titles, strict=True):
                 for level, look in shown.items():
                     found: dict[float, list[float]] = {}
-                    for result in having:
-                        factors = result.cell.factors
-                        if (not colour or factors[colour] == level) and (not panel or factors[panel] == title):
-                            found.setdefault(of(result.cell), []).append(how.scale * result.scores[score]["value"])
+                    for result in lines.get((level, title), ()):
+                        found.setdefault(of(result.cell), []).append(how.scale * result.scores[score]["value"])
                     at = sorted(found)
                     ax.plot(at, [np.mean(found[x]) for x in at], color=look.colour, linestyle=look.dashes)
                     points = [(x, value) for x in at for value in found[x]]
@@ -141,6 +148,14 @@ def against_number(
         draw,
         protocols(measured),
     )
+
+
+def _refuse_mixed(line: Sequence[Result], of: Callable[[Cell], float]) -> None:
+    settings: dict[float, Cell] = {}
+    for result in line:
+        first = settings.setdefault(of(result.cell), result.cell)
+        if first.factors != result.cell.factors:
+            raise ValueError(f"a mean would mix settings: {dict(first.factors)} and {dict(result.cell.factors)}")
 
 
 def _corner(across: str, upwards: str) -> str:
