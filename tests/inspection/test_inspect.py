@@ -1,6 +1,7 @@
 """`inspect` on everything that it takes: what it measures is what is measured by hand, and what is wrong is said."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -134,6 +135,29 @@ def test_untrained_twin_of_a_run_has_its_initial_weights(run):
     again = inspect([str(run)], Options(limit=80, views="none"))[0]
     assert whole.untrained.singular_values.equal(again.untrained.singular_values)
     assert not whole.spectrum.singular_values.equal(again.spectrum.singular_values)
+
+
+def test_embeddings_in_one_point_are_found_behind_a_run(tmp_path):
+    """What a SimSiam loss of -1 means, which the representations need not show."""
+    train(tiny(steps=100, out=tmp_path / "run"), console=quiet())
+    shutil.copytree(tmp_path / "run", tmp_path / "point")
+    file = list_checkpoints(tmp_path / "point" / "checkpoints")[-1]
+    state = torch.load(file, weights_only=False)
+    last = [name for name in state["model"] if name.startswith("projector.") and state["model"][name].ndim == 2][-1]
+    state["model"][last].zero_()
+    torch.save(state, file)
+    options = Options(images="digits", limit=400, views="none")
+    before, after = (inspect([str(tmp_path / name)], options)[0] for name in ("run", "point"))
+    assert before.verdict.level != "collapsed"
+    assert (after.verdict.level, after.verdict.layer) == ("collapsed", "projector")
+    assert "embeddings lie near one point: their standard deviation is 0 of 1/sqrt(M)" in after.verdict.text
+    assert torch.equal(before.spectrum.singular_values, after.spectrum.singular_values)
+
+
+def test_embeddings_are_not_judged_before_their_statistics_have_settled(run):
+    found = inspect([str(run)], Options(images="digits", limit=400, views="none"))[0]  # 8 steps
+    assert found.verdict.layer == "backbone"
+    assert "embeddings" not in found.verdict.text
 
 
 def test_embedding_of_a_run(run):
@@ -344,5 +368,6 @@ def test_constant_but_for_rounding(tmp_path):
         assert "constant but for rounding" in found.verdict.text
     np.save(tmp_path / "c.npy", (constant + 3e-3 * rng.standard_normal((2000, 64))).astype(np.float32))
     found = inspect([str(tmp_path / "c.npy")])[0]
-    assert found.verdict.level == "healthy"
-    assert "nearly constant" in found.verdict.text
+    assert (found.verdict.level, found.verdict.confidence) == ("collapsed", "medium")
+    assert "nearly constant: they vary by 0.003 of their size" in found.verdict.text
+    assert "without gradient" in found.verdict.remedies[0].text

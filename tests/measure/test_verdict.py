@@ -35,10 +35,10 @@ def test_one_large_direction_over_a_healthy_rest_is_not_rank_one():
     assert judge(Spectrum(values)).level != "collapsed"
 
 
-@pytest.mark.parametrize("rank", [4, 32, 57])
-def test_rank_deficient_features_are_partial(rank):
+@pytest.mark.parametrize(("rank", "level"), [(4, "collapsed"), (32, "partial"), (57, "partial")])
+def test_rank_deficient_features_are_partial_or_worse(rank, level):
     verdict = judge(fullrank.spectrum(gaussian(1000, rank) @ gaussian(rank, 64, seed=1)))
-    assert verdict.level == "partial"
+    assert verdict.level == level
     assert f"{64 - rank} of 64 directions are dead" in verdict.text
 
 
@@ -185,7 +185,7 @@ def test_what_is_no_centred_spectrum_is_refused():
         judge(fullrank.spectrum(gaussian(100, 4), center=False))
 
 
-@pytest.mark.parametrize(("offset", "level"), [(0, "healthy"), (300, "healthy"), (3e6, "collapsed")])
+@pytest.mark.parametrize(("offset", "level"), [(0, "healthy"), (30, "healthy"), (300, "collapsed"), (3e6, "collapsed")])
 def test_variation_beside_the_mean(offset, level):
     """Isotropic noise around a point: seen from the origin, ever more of a single direction."""
     x = gaussian(6400, 64) + offset
@@ -193,3 +193,26 @@ def test_variation_beside_the_mean(offset, level):
     assert verdict.level == level
     assert verdict.confidence == ("medium" if offset == 300 else "high")
     assert ("nearly constant" in verdict.text) == (offset == 300)
+    assert ("in a narrow cone" in verdict.text) == (offset == 30)
+
+
+def test_embeddings_in_one_point():
+    """SimSiam without stop-gradient: the loss is -1, and representations may look as they did before training."""
+    spectrum = fullrank.spectrum(gaussian(6400, 64))
+    assert judge(spectrum, embedding_spread=0.95).level == "healthy"
+    verdict = judge(spectrum, embedding_spread=0.02)
+    assert (verdict.level, verdict.confidence, verdict.layer) == ("collapsed", "high", "projector")
+    assert verdict.text.startswith("Collapsed: embeddings lie near one point: their standard deviation is 0.02 of 1/sq")
+    assert "the backbone's output by itself: AUC 0.5" in verdict.text
+    assert "without gradient" in verdict.remedies[0].text
+    assert judge(spectrum, embedding_spread=0.02, untrained=True).level == "untrained"
+
+
+@pytest.mark.parametrize(("alive", "level"), [(4, "collapsed"), (12, "partial"), (40, "partial")])
+def test_hardly_a_direction_left(alive, level):
+    """Equal directions, and the others dead: 4 of 128 have an AUC of .988, 12 one of .957."""
+    values = torch.zeros(128, dtype=torch.float64)
+    values[:alive] = 1
+    verdict = judge(Spectrum(values))
+    assert verdict.level == level
+    assert f"{128 - alive} of 128 directions are dead" in verdict.text

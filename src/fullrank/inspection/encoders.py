@@ -34,6 +34,8 @@ from fullrank.training.setup import build_backbone, build_method
 
 UNTRAINED_SEED = 0
 """Seed of the random weights of an encoder whose own initial weights nobody knows."""
+SETTLED_STEPS = 100
+"""From which the running statistics of batch norm say how embeddings vary; before, all of them look alike."""
 OTHERS = "other prefixes that fit"
 _COMMON_SIZE = 224
 _STEMS = {
@@ -57,6 +59,8 @@ class Encoder:
         source: Where it came from, for people to read.
         protocol: What its features' protocol says of it.
         config: How it was trained, where that is known.
+        projector: What turns its features `(B, D)` into embeddings `(B, M)`, of methods whose embeddings can fall to a
+            point unseen by the loss; else None.
         untrained: Builds the same network as it was, or may have been, before training; None for one that is untrained.
     """
 
@@ -69,6 +73,7 @@ class Encoder:
     source: Mapping[str, Any]
     protocol: Mapping[str, Any]
     config: TrainConfig | None = None
+    projector: nn.Module | None = None
     untrained: Callable[[], nn.Module] | None = field(default=None, repr=False)
 
     def show(
@@ -107,12 +112,11 @@ def from_run(path: Path, layer: Layer) -> Encoder:
                 return build_backbone(config).eval()
         return _with_projector(build_method(config), config)
 
-    if layer == "representation":
-        module = load(file)
-    else:
-        method = build_method(config)
-        method.load_state_dict(state["model"])
-        module = _with_projector(method, config)
+    method = build_method(config)
+    method.load_state_dict(state["model"])
+    module = load(file) if layer == "representation" else _with_projector(method, config)
+    fit = layer == "representation" and method.has_predictor and state["step"] >= SETTLED_STEPS
+    projector = getattr(method, "projector", None) if fit else None
     with torch.no_grad():
         width = module(torch.zeros(1, 3, config.image_size, config.image_size)).shape[1]
     step = int(state["step"])
@@ -138,6 +142,7 @@ def from_run(path: Path, layer: Layer) -> Encoder:
             **_eval_protocol(config.image_size),
         },
         config=config,
+        projector=projector.eval() if isinstance(projector, nn.Module) else None,
         untrained=untrained if step else None,
     )
 

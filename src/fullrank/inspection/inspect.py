@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fullrank.config import TrainConfig
 from fullrank.data import views
@@ -25,7 +26,7 @@ from fullrank.inspection.kinds import kinds_of
 from fullrank.inspection.options import Options
 from fullrank.inspection.result import Inspection, Kind, Scored
 from fullrank.inspection.scores import absorb, score
-from fullrank.measure.quality import clid
+from fullrank.measure.quality import clid, feature_std
 from fullrank.measure.spectrum import Spectrum
 from fullrank.measure.verdict import ENOUGH, judge
 from fullrank.text import tails
@@ -169,9 +170,17 @@ def _inspect_encoder(
         of_views=(view_features, view_protocol),
         untrained=untrained,
         random=encoder.untrained is None,
+        embedding_spread=None if encoder.projector is None else _spread(encoder.projector, own),
         skipped=tuple(skipped),
         progress=progress,
     )
+
+
+@torch.no_grad()
+def _spread(projector: nn.Module, features: Tensor) -> float:
+    """Return the deviation of embeddings, of what it is when they point everywhere: 1/sqrt(M)."""
+    embeddings = projector(features)
+    return feature_std(embeddings) * math.sqrt(embeddings.shape[1])
 
 
 def _open_images(encoder: Encoder, asked: Images | None, options: Options) -> tuple[Images, dict[str, Any]]:
@@ -216,6 +225,7 @@ def _result(
     of_views: tuple[Tensor | None, Mapping[str, Any]] = (None, {}),
     untrained: Spectrum | None = None,
     random: bool = False,
+    embedding_spread: float | None = None,
     skipped: tuple[str, ...] = (),
     progress: Progress,
 ) -> Inspection:
@@ -231,7 +241,7 @@ def _result(
         of_views[1],
         lambda done, total: progress(f"{name}: scores", done, total),
     )
-    verdict = judge(centred, uncentered=uncentred, init=untrained, untrained=random)
+    verdict = judge(centred, uncentered=uncentred, init=untrained, embedding_spread=embedding_spread, untrained=random)
     return Inspection(name, kind, source, centred, untrained, scores, verdict, skipped)
 
 

@@ -39,12 +39,18 @@ Confidence = Literal["high", "medium", "low"]
 
 # Our choice. Untrained ResNets come near the first (1.3 was seen), not the second (.92 at most).
 RANK_ONE_PARTICIPATION, RANK_ONE_AUC = 1.5, 0.97
+# Beside so high an AUC. Seven lab runs with both had 10 to 32 % by logistic regression, random weights 26 %.
+MOSTLY_DEAD = 0.5
 CONCENTRATED = 0.6  # of the way: AUC .80 at D = 512, midway between the 5 % and 10 % spectra
 DEAD_SHARE = 0.05  # between the 1 % spectrum's 0.6 % and the 5 % spectrum's 13.5 %
 BORDERLINE_SHARE = 0.15  # just above the 5 % spectrum's 13.5 %
 UNTRAINED_PARTICIPATION = 3.0  # between the untrained ResNets' 2.8 and the published 4.2
 ENOUGH = 5  # N / D from which the finite sample raises AUC by about .067 (`isotropic_auc`)
-NEARLY_CONSTANT = 1e-2  # of their size; untrained ResNets vary by .2 to .45 of it
+# Of their size; untrained ResNets vary by .2 to .45 of it.
+NEARLY_CONSTANT, NARROW = 1e-2, 0.1
+# Of 1/sqrt(M). Of 57 SimSiam runs at lab scale 53 had .96 to .995, one .45, and the three whose loss went to -.97 or
+# -.98, or whose features died, .14 at most.
+POINT = 0.2
 # Constant features vary by a few units in the last place; a network's own arithmetic adds up many of them.
 ROUNDING = {"float32": 1e-5, "float64": 1e-5, "float16": 4e-3, "bfloat16": 3e-2}
 MARGIN = 0.03  # AUC between two seeds of one recipe: 46 of 50 pairs of the runs in docs/findings.md lie within it
@@ -126,7 +132,7 @@ class Verdict:
     """What a spectrum says about collapse.
 
     Attributes:
-        level: "collapsed" (constant, or a single direction), "partial" (directions dead, or variation
+        level: "collapsed" (constant, or hardly a direction left), "partial" (directions dead, or variation
             concentrated in few), "healthy" (neither), "unclear" (neither in the directions that so few images span),
             or "untrained" (random weights, whatever the spectrum).
         reasons: What led there, then what to be careful about; each a clause without a full stop.
@@ -155,12 +161,18 @@ class Verdict:
 
 
 def judge(
-    spectrum: Spectrum, *, uncentered: Spectrum | None = None, init: Spectrum | None = None, untrained: bool = False
+    spectrum: Spectrum,
+    *,
+    uncentered: Spectrum | None = None,
+    init: Spectrum | None = None,
+    embedding_spread: float | None = None,
+    untrained: bool = False,
 ) -> Verdict:
     """Judge a spectrum of representations; a pure function of what it is given.
 
-    - **collapsed**: no variation at all, or none beyond rounding beside the mean (`uncentered` tells), or effectively
-      rank one: participation ratio below 1.5 and AUC above .97, or all directions but one dead.
+    - **collapsed**: no variation at all, or less than a hundredth of the features' size (`uncentered` tells), or hardly
+      any direction left: AUC above .97 with a participation ratio below 1.5 or half of the directions dead, or all
+      directions but one dead. Or the embeddings lie near one point (`embedding_spread` tells), whatever the spectrum.
     - **partial**: 5 % or more of the directions are dead (singular value below 1e-3 of the largest), or AUC
       lies more than .6 of the way from its floor (D+1)/(2D) to 1, which is .80 at D = 512.
     - **healthy**: neither.
@@ -182,6 +194,9 @@ def judge(
         spectrum: Of the backbone's output, centred and not normalised, over N images, N several times D.
         uncentered: The spectrum of the same features, not centred.
         init: The spectrum of the same encoder before training, taken with the same protocol.
+        embedding_spread: `feature_std` of the projector's output times sqrt(M), in [0, 1]: 0 where all embeddings are
+            one, about 1 where they point everywhere (Chen, He 2021, Fig. 2). For methods whose loss does not see such
+            a collapse, as SimSiam's; representations before the projector may still look as they did before training.
         untrained: Whether its weights are known to be random: then that is the level, and there is no remedy.
 
     Raises:
@@ -213,18 +228,31 @@ def judge(
         confidence, certainty = _confidence(spectrum, seen, level)
         if level != "healthy" and seen.singular_values[0] > 0 and not untrained:
             reasons = (*reasons, *_against(seen, init))
-        if share is not None and share < NEARLY_CONSTANT and level != "collapsed":
-            cautions = (*cautions, f"nearly constant beside that: they vary by {share:.1g} of their size, in one cone")
-            if confidence == "high":
+        if share is not None and share < NARROW and level != "collapsed":
+            beside = f"they vary by {share:.1g} of their size, untrained ResNets by .2 to .45"
+            if share < NEARLY_CONSTANT:
+                level, reasons = "collapsed", (f"features are nearly constant: {beside}", *reasons)
                 confidence, certainty = "medium", "whether so small a variation is of use a spectrum does not show"
+            else:
+                cautions = (*cautions, f"in a narrow cone: {beside}")
         if level == "healthy" and (seen.dim < spectrum.dim or spectrum.dim == 1):
             level = "unclear"
         if spectrum.protocol.get("layer") == "projector":
             cautions = (*cautions, "the bands are of backbones' outputs, and this is a projector's")
         reasons = (*reasons, *cautions)
+    layer = spectrum.protocol.get("layer")
+    if embedding_spread is not None and embedding_spread < POINT:
+        level, layer = "collapsed", "projector"
+        confidence, certainty = "high", "the loss of such embeddings is near its minimum whatever the images"
+        reasons = (
+            f"embeddings lie near one point: their standard deviation is {embedding_spread:.2g} of 1/sqrt(M), which is "
+            "what it is when they point everywhere",
+            f"the backbone's output by itself: {reasons[0]}",
+            *reasons[1:],
+        )
     if untrained:
         level, reasons = "untrained", ("its weights are random, which says nothing about any training", *reasons)
-    return Verdict(level, reasons, confidence, certainty, REMEDIES[level], spectrum.protocol.get("layer"))
+    return Verdict(level, reasons, confidence, certainty, REMEDIES[level], layer)
 
 
 def way(auc: float, dim: int) -> float:
@@ -288,6 +316,10 @@ def _level(seen: Spectrum, tol: float = 1e-3) -> tuple[Level, tuple[str, ...]]:
         return "collapsed", (
             "nearly all variation lies in one direction (participation ratio "
             f"{seen.participation_ratio:.2f}, AUC {auc:.3f}; both are 1 at rank one)",
+        )
+    if dead >= MOSTLY_DEAD * dim and auc > RANK_ONE_AUC:
+        return "collapsed", (
+            f"{dead} of {dim} directions are dead, and few of the others hold the rest: AUC {auc:.3f}",
         )
     concentrated = dim > 1 and way(auc, dim) > CONCENTRATED
     reasons = []

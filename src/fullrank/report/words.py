@@ -21,6 +21,9 @@ NOT_A_SETTING = (
     "machine.",
     "monitor.",
 )
+COSINE_METHODS = ("simsiam", "nnsiam")
+"""Whose loss is the negative cosine similarity of embeddings, and has its minimum where all are one."""
+NEAR_THE_MINIMUM = -0.95
 POINT = 0.01  # a fall of k-NN accuracy from its peak that is worth a word
 
 
@@ -70,8 +73,21 @@ def verdict(side: Side) -> tuple[str, str]:
         best, at = max(knn)
         peak = f", at best {number('knn', best)} at step {at:,}" if best - max(first, last) > POINT else ""
         origin = "before training" if start == 0 else f"at step {start:,}"
-        said.append(f"k-NN accuracy {number('knn', last)}; {number('knn', first)} {origin}{peak}.")
+        worse = ", and so worse than untrained" if start == 0 and last < first else ""
+        said.append(f"k-NN accuracy {number('knn', last)}; {number('knn', first)} {origin}{worse}{peak}.")
+    said += _near_the_minimum(side)
     return ("" if side.finished else "unfinished · ") + judged.headline.lower(), " ".join(said)
+
+
+def _near_the_minimum(side: Side) -> list[str]:
+    """Say where the loss is about as low as it gets, which is no good sign: embeddings in one point have that loss."""
+    losses = [record["heldout_loss"] for record in side.run.of_kind("measure") if "heldout_loss" in record]
+    if side.run.config.get("method") not in COSINE_METHODS or not losses or losses[-1] > NEAR_THE_MINIMUM:
+        return []
+    return [
+        f"Held-out loss {number('heldout_loss', losses[-1])}, near its minimum of −1, which embeddings in one point "
+        "have: `fullrank inspect` with this run's folder looks whether they are."
+    ]
 
 
 def comparison(sides: Sequence[Side]) -> list[str]:
