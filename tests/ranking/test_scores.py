@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from fullrank.cli import main
 from fullrank.inspection.inspect import inspect
 from fullrank.inspection.options import Options as InspectionOptions
 from fullrank.ranking import scores
@@ -49,6 +50,25 @@ def test_they_are_what_inspect_measures_and_are_kept(runs, monkeypatch):
     assert rank(runs, options).as_dict() == found.as_dict()
     others = rank(runs, replace(options, scores="uniformity"))
     assert values(others, "uniformity") == {each.name: each.scores["uniformity"].value for each in own}
+
+
+def test_scores_that_were_asked_for_have_columns_without_labels_too(runs, capsys, tmp_path):
+    names = [str(run) for run in runs]
+    assert (
+        main(
+            ["rank", *names, "--scores", "auc,rankme,self_cluster", "--limit", "64", "--out", str(tmp_path / "r.html")]
+        )
+        == 0
+    )
+    said = capsys.readouterr().out
+    head = next(line for line in said.splitlines() if "AUC" in line)
+    assert head.count("AUC") == head.count("RankMe") == head.count("self-clustering") == 1
+    ranking = rank(runs, Options(scores="rankme", limit=64))
+    value = f"{ranking.standings[0].candidate.scores['rankme'].value:.4g}"
+    assert value in said
+    assert f"<td>{value}</td>" in (tmp_path / "r.html").read_text()
+    assert main(["rank", *names, "--scores", "all", "--limit", "64"]) == 0
+    assert "more scores are in the page (--out) and in --json." in capsys.readouterr().out
 
 
 def test_other_images_views_or_limits_are_measured_and_kept_beside(runs):

@@ -63,9 +63,11 @@ def rank(
             f"{options.forecast} forecasts {applied.accuracy} accuracy, not {options.accuracy}: leave out --accuracy"
         )
     candidates = open_candidates(paths)
+    asked: tuple[str, ...] = ()
     if options.scores is not None:
-        from fullrank.ranking.scores import with_scores  # needs timm, which takes seconds to import
+        from fullrank.ranking.scores import score_names, with_scores  # needs timm, which takes seconds to import
 
+        asked = tuple(name for name in score_names(options.scores) if name not in FEATURES)
         candidates = with_scores(candidates, options, progress)
     labels = choose_labels(candidates, applied.accuracy if applied is not None else options.accuracy)
     forecasts = {} if applied is None else _apply(applied, candidates, str(options.forecast))
@@ -94,6 +96,7 @@ def rank(
         applied=applied,
         scores=agreements(standings),
         said=(),
+        asked=asked,
     )
     if options.fit is not None:
         _write(ranking, options)

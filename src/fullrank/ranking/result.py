@@ -111,6 +111,7 @@ class Ranking:
         applied: The forecast that was read from a file.
         scores: How well each score ranks the labelled candidates.
         said: What follows, what does not, and what is missing, in clauses.
+        asked: The scores that were asked for beside held-out loss and AUC.
     """
 
     standings: tuple[Standing, ...]
@@ -120,6 +121,7 @@ class Ranking:
     applied: Forecast | None
     scores: tuple[Ranked, ...]
     said: tuple[str, ...]
+    asked: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as JSON has it."""

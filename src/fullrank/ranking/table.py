@@ -17,6 +17,7 @@ from fullrank.score_names import title
 from fullrank.text import capital
 
 NONE = "–"
+_MOST_SCORES = 5  # asked for, that have a column beside the others in a terminal; the page has all
 
 
 def show(ranking: Ranking, console: Console) -> None:
@@ -26,6 +27,8 @@ def show(ranking: Ranking, console: Console) -> None:
         console.print()
         console.print(_scores(ranking))
     console.print()
+    if len(ranking.asked) > _MOST_SCORES:
+        console.print(f"{len(ranking.asked) - _MOST_SCORES} more scores are in the page (--out) and in --json.")
     for clause in ranking.said:
         console.print(Text(f"{capital(clause)}."))
     for names, protocol in protocols(ranking):
@@ -58,12 +61,18 @@ def protocols(ranking: Ranking) -> list[tuple[str, Mapping[str, Any]]]:
     return found
 
 
-def headings(ranking: Ranking) -> dict[str, str]:
-    """Return the columns there are something for: a key of `cells`, and the heading."""
+def headings(ranking: Ranking, most: int | None = None) -> dict[str, str]:
+    """Return the columns there are something for: a key of `cells`, and the heading.
+
+    Args:
+        ranking: What they are of.
+        most: How many scores that were asked for have a column; all of them where None.
+    """
     found = {"rank": "rank", "number": "no.", "name": "run", "step": "step", "width": "D"}
     if len({each.candidate.run for each in ranking.standings}) == 1:
         found.pop("step")  # its name says it
     found |= {"heldout_loss": "loss", "auc": "AUC", "front": "front"}
+    found |= {_key(name): title(name) for name in ranking.asked[:most]}
     if any(each.forecast for each in ranking.standings):
         found["forecast"] = "forecast, 95 %"
     if ranking.accuracy is not None:
@@ -89,7 +98,12 @@ def cells(each: Standing) -> dict[str, str]:
         "forecast": forecast(each.forecast),
         "accuracy": NONE if each.accuracy is None else percent(each.accuracy.value),
         "weights": NONE if candidate.checkpoint is None else "kept",
+        **{_key(name): f"{score.value:.4g}" for name, score in candidate.scores.items()},
     }
+
+
+def _key(score: str) -> str:
+    return f"score {score}"
 
 
 def forecast(found: Forecasted | None) -> str:
@@ -137,7 +151,7 @@ def score_name(row: Ranked) -> str:
 
 def _runs(ranking: Ranking) -> Table:
     table = Table(box=None, padding=(0, 1), header_style="bold")
-    columns = headings(ranking)
+    columns = headings(ranking, _MOST_SCORES)
     columns.pop("number")
     for key, heading in columns.items():
         table.add_column(heading, justify="left" if key in ("name", "weights") else "right", overflow="fold")
@@ -147,7 +161,7 @@ def _runs(ranking: Ranking) -> Table:
             table.add_row("", Text(group_title(ranking.groups[each.group]), style="italic"))
         last = each.group
         row = cells(each)
-        table.add_row(*(Text(row[key]) for key in columns))
+        table.add_row(*(Text(row.get(key, NONE)) for key in columns))
     if any(each.forecast and each.forecast.left_out for each in ranking.standings):
         table.caption = "* forecast by a fit without this run"
         table.caption_justify = "left"

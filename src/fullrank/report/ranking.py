@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fullrank.ranking.result import Group, Ranking, Standing
 from fullrank.ranking.table import (
+    NONE,
     by_agreement,
     cells,
     coefficient_headings,
@@ -79,7 +80,7 @@ def _runs(ranking: Ranking) -> str:
 
 
 def _table(columns: dict[str, str], standings: Sequence[Standing], label: str) -> str:
-    rows = [[cells(each)[key] for key in columns] for each in standings]
+    rows = [[cells(each).get(key, NONE) for key in columns] for each in standings]
     return _grid(list(columns.values()), rows, label)
 
 

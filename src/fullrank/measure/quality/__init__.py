@@ -4,9 +4,11 @@
 
     uniformity(features)                             # (N, D), a tensor or a NumPy array
     SCORES["uniformity"].better                      # "lower"
-    spectra = {"centered": fullrank.spectrum(features), "uncentered": fullrank.spectrum(features,
-    center=False)} for score in SCORES.values():                    # all that need one view, with two
-    decompositions in all
+    spectra = {
+        "centered": fullrank.spectrum(features),
+        "uncentered": fullrank.spectrum(features, center=False),
+    }
+    for score in SCORES.values():                    # all that need one view, with two decompositions in all
         if score.needs == "features":
             score.function(spectra[score.spectrum] if score.spectrum else features)
 
