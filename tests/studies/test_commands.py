@@ -37,7 +37,7 @@ def test_list_counts_runs_and_the_finished_ones(toy, here, place, capsys, monkey
     assert main(["study", "list", "--results", str(place.results), "--seeds", "2"]) == 0
     said = words(capsys.readouterr().out)
     assert "toy ours Does it run? 4 2 " in said
-    assert "lab scale, 2 seeds; studies share runs of equal settings" in said
+    assert f"lab scale, 2 seeds, results of {place.results}; studies share runs of equal settings" in said
 
 
 def test_a_dry_run_gives_runs_steps_and_hours_and_trains_nothing(toy, place, capsys, monkeypatch):

@@ -6,7 +6,7 @@ import torch
 
 import fullrank
 from fullrank.errors import FullrankError
-from fullrank.training.checkpoint import list_checkpoints, read_checkpoint, save_checkpoint
+from fullrank.training.checkpoint import find_checkpoint, list_checkpoints, read_checkpoint, save_checkpoint
 from fullrank.training.loop import train
 from fullrank.training.runs import atomic_path
 from tests.training.tiny import quiet, tiny
@@ -122,3 +122,12 @@ def test_load_names_what_is_missing(tmp_path):
         fullrank.load(tmp_path)
     with pytest.raises(FullrankError, match="there is no checkpoint"):
         fullrank.load(tmp_path / "none")
+
+
+def test_a_finished_run_without_weights_is_told_from_one_that_has_none_yet(tmp_path):
+    (tmp_path / "config.yaml").touch()
+    with pytest.raises(FullrankError, match="has no checkpoint yet"):
+        find_checkpoint(tmp_path)
+    (tmp_path / "summary.json").touch()
+    with pytest.raises(FullrankError, match="is finished and has no checkpoint: its weights were left out or deleted"):
+        find_checkpoint(tmp_path)

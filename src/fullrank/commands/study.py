@@ -45,7 +45,12 @@ class ListStudies:
         console = Console()
         console.print(table, markup=False)
         seeds = f"{self.seeds} seed{'s' * (self.seeds > 1)}"
-        console.print(f"{self.scale} scale, {seeds}; studies share runs of equal settings", highlight=False)
+        console.print(
+            f"{self.scale} scale, {seeds}, results of {self.results}; studies share runs of equal settings, so that "
+            "some are finished of studies that were never run",
+            soft_wrap=True,
+            highlight=False,
+        )
         return 0
 
 

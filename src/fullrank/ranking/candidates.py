@@ -106,7 +106,7 @@ def _run_of(path: Path) -> tuple[Path, int | None]:
     if path not in list_checkpoints(path.parent) or not (folder / CONFIG).is_file():
         raise FullrankError(
             f"{path} is neither a run's folder nor a checkpoint in one (RUN/checkpoints/step_*.pt): what was measured "
-            "is kept with the run"
+            "is kept with the run. `fullrank inspect` sets the scores of other checkpoints side by side"
         )
     return folder, _step_of(path)
 

@@ -19,7 +19,7 @@ from fullrank.config import TrainConfig, from_dict
 from fullrank.errors import FullrankError, nearest
 from fullrank.models.exported import is_export, open_export
 from fullrank.models.weights import DamagedError, ForeignError, read_pickle
-from fullrank.training.runs import CONFIG, atomic_path
+from fullrank.training.runs import CONFIG, SUMMARY, atomic_path
 
 Branch = Literal["online", "target"]
 
@@ -115,6 +115,11 @@ def find_checkpoint(run_or_checkpoint: Path | str) -> Path:
             )
         found = list_checkpoints(path / "checkpoints")
         if not found:
+            if (path / SUMMARY).is_file():
+                raise FullrankError(
+                    f"{path} is finished and has no checkpoint: its weights were left out or deleted; `fullrank "
+                    "report` and `fullrank rank` need none"
+                )
             raise FullrankError(f"{path} has no checkpoint yet")
         return found[-1]
     return path
