@@ -77,8 +77,8 @@ def parts(results: Sequence[Result], scale: Scale) -> list[Part]:
             against_number(
                 clocks,
                 name,
-                of=lambda cell: clock(cell.config),
-                label="sum of rate x decay",
+                of=lambda cell: float(cell.factors["clock"]),
+                label="clock (sum over steps of rate x decay)",
                 logarithmic=True,
                 colour="order",
             )
