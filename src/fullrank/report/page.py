@@ -51,7 +51,7 @@ def render(runs: Sequence[RunRecord]) -> str:
     """Return the page about some runs as HTML; the same runs give the same text."""
     shown = sides(runs)
     title = " and ".join(side.label for side in shown) if len(shown) < 3 else f"{len(shown)} runs side by side"
-    sections = [_summary(shown), _trained(shown), _figures(shown), _samples(shown)]
+    sections = [_summary(shown), _figures(shown), _samples(shown), _trained(shown)]
     return document("report", title, _verdicts(shown), sections)
 
 
