@@ -50,7 +50,7 @@ def test_fits_are_ordinary_least_squares_and_leave_one_out():
     own = [each for each in results if each.cell.factors["study"] in ("orders", "subsets")]
     assert [row[:3] for row in table.rows] == [
         [pool, names, f"{len(runs)} ({len(runs) // 2})"]
-        for pool, runs in (("orders and subsets", own), ("all", results))
+        for pool, runs in (("orders and subsets", own), ("all", results), ("all that did not collapse", results))
         for names in ("held-out loss and AUC", "held-out loss", "AUC")
     ]
     for row, runs, names in (
@@ -74,6 +74,17 @@ def test_fits_are_ordinary_least_squares_and_leave_one_out():
         shown = [cell for cell in table.rows[row][6:] if cell != "–"]
         for cell, slope in zip(shown, slopes[1:], strict=True):
             assert cell.split(" ")[0] == f"{slope:.0f}".replace("-", "−")
+
+
+def test_collapsed_runs_are_told_by_auc_and_loss_and_fitted_without():
+    results = made_up()
+    score = {"better": "lower", "protocol": results[0].protocol("auc")}
+    dead = replace(results[0], evaluation=[*results[0].evaluation, {"name": "auc", "value": 0.96, **score}])
+    point = with_protocol(results[1], "heldout_loss")
+    point.evaluation[0]["value"] = -0.97
+    table = forecast.parts(Results(CELLS, [dead, point, *results[2:]]), "lab")[0]
+    assert [row[2].split(" ")[0] for row in table.rows[3::3]] == [str(len(results)), str(len(results) - 2)]
+    assert "Collapsed: an AUC of 0.95 or more, or a held-out loss of −0.95 or less." in table.note
 
 
 def test_every_score_of_spectra_ranks_the_same_runs():

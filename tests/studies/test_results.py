@@ -11,7 +11,7 @@ from fullrank.studies.store import Store, planned, seeds_with_results
 
 RESULTS = Path(__file__).parents[2] / "results"
 STORE = Store(RESULTS, "lab")
-SEEDS = {"orders": 2, "subsets": 2, "decay": 1, "heads": 1, "forecast": 1}
+SEEDS = {"orders": 3, "subsets": 3, "decay": 3, "heads": 2, "forecast": 2}
 """Of each setting that has been run at lab scale."""
 
 

@@ -39,7 +39,7 @@ Confidence = Literal["high", "medium", "low"]
 
 # Our choice. Untrained ResNets come near the first (1.3 was seen), not the second (.92 at most).
 RANK_ONE_PARTICIPATION, RANK_ONE_AUC = 1.5, 0.97
-# Beside so high an AUC. The 14 lab runs with both had 10 to 34.5 % by logistic regression, most others 39 to 41 %.
+# Beside so high an AUC. The 15 lab runs with both had 10 to 34.5 % by logistic regression, most others 39 to 41 %.
 MOSTLY_DEAD = 0.5
 CONCENTRATED = 0.6  # of the way: AUC .80 at D = 512, midway between the 5 % and 10 % spectra
 DEAD_SHARE = 0.05  # between the 1 % spectrum's 0.6 % and the 5 % spectrum's 13.5 %
