@@ -71,7 +71,7 @@ def parts(results: Sequence[Result], scale: Scale) -> list[Part]:
             + _left_out(runs, left_out, accuracy)
         ),
     ]
-    with_forecast = _forecast(runs, accuracy)
+    with_forecast = _forecast(alive, accuracy)
     if with_forecast:
         said.append(against(with_forecast, "forecast", accuracy, colour="study"))
     said += [against(runs, name, accuracy, colour="study") for name in FEATURES]
@@ -157,12 +157,12 @@ def _fits(pools: dict[str, Sequence[Result]], accuracy: str) -> Table:
 
 
 def _forecast(runs: Sequence[Result], accuracy: str) -> list[Result]:
-    """Return the runs with a score more, what a fit to the others forecasts; none where nothing can be fitted."""
+    """Return runs with a score more, what a fit to the others forecasts; none where nothing can be fitted."""
     try:
         values = leave_groups_out(_fit(runs, accuracy, FEATURES), list(map(_setting, runs)))
     except FullrankError:
         return []
-    protocol = {"fitted to": "the runs of all other settings", "on": "held-out loss and AUC"}
+    protocol = {"fitted to": "the runs of all other settings, but for the collapsed", "on": "held-out loss and AUC"}
     return [
         replace(
             each, evaluation=[*each.evaluation, {"name": "forecast", "value": float(v) / 100, "protocol": protocol}]
