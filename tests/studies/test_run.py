@@ -314,8 +314,8 @@ def test_other_images_than_those_of_finished_runs_are_refused(here, place, tmp_p
         with pytest.raises(FullrankError, match="made on other train images than cifar10"):
             make(study(*toy.cells("lab"), cell(image_size=16)), place)
     with pytest.raises(FullrankError, match="made on other train images than .*other.parquet .*another --results"):
-        check_images(toy, "lab", [0], other)
+        check_images(toy, "lab", [0], replace(other, eval_images=one.images))
     with pytest.raises(FullrankError, match="made on other held-out images than .*other.parquet"):
         check_images(toy, "lab", [0], replace(one, eval_images=other.images))
     with pytest.raises(FullrankError, match="nowhere"):
-        check_images(toy, "lab", [0], replace(place, images="nowhere/at/all"))
+        check_images(toy, "lab", [0], replace(place, images="nowhere/at/all", eval_images=one.images))
