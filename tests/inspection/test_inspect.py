@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from tests.training.tiny import quiet, tiny
 
 import fullrank
+from fullrank.config import HeadsConfig, TargetConfig
 from fullrank.data import views
 from fullrank.data.images import open_images
 from fullrank.data.order import subset
@@ -152,6 +153,17 @@ def test_embeddings_in_one_point_are_found_behind_a_run(tmp_path):
     assert (after.verdict.level, after.verdict.layer) == ("collapsed", "projector")
     assert "embeddings lie near one point: their standard deviation is 0 of 1/sqrt(M)" in after.verdict.text
     assert torch.equal(before.spectrum.singular_values, after.spectrum.singular_values)
+
+
+def test_a_student_is_inspected_without_its_teacher(run, tmp_path):
+    shutil.copytree(run, tmp_path / "teacher")
+    target = TargetConfig(teacher=str(tmp_path / "teacher"))
+    train(
+        tiny(steps=4, out=tmp_path / "student", method="distill", target=target, heads=HeadsConfig()), console=quiet()
+    )
+    shutil.rmtree(tmp_path / "teacher")
+    (found,) = inspect([str(tmp_path / "student")], Options(images="digits", limit=100, views="none", untrained=False))
+    assert found.source["method"] == "distill"
 
 
 def test_embeddings_are_not_judged_before_their_statistics_have_settled(run):

@@ -1,3 +1,4 @@
+import json
 import re
 import shutil
 import subprocess
@@ -128,6 +129,20 @@ def test_constant_features(tmp_path):
     save_file({"steps": np.array([0, 100]), "singular_values": np.zeros((2, 32))}, run / "spectra.safetensors")
     page = report(tmp_path, run)
     assert "Features are constant, the same for every image." in page.text
+
+
+@pytest.mark.parametrize(
+    ("method", "loss", "said"), [("simsiam", -0.97, True), ("simsiam", -0.9, False), ("byol", -0.97, False)]
+)
+def test_a_loss_near_its_minimum_and_worse_than_untrained_are_said(tmp_path, method, loss, said):
+    run = make_run(tmp_path / "point", method=method)
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    last = [record for record in records if record["kind"] == "measure"][-1]
+    last |= {"heldout_loss": loss, "knn": 0.01}
+    (run / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    text = report(tmp_path, run).text
+    assert ("Held-out loss −0.970, near its minimum of −1, which embeddings in one point have" in text) == said
+    assert "before training, and so worse than untrained" in text
 
 
 def test_names_are_escaped_everywhere(tmp_path):

@@ -27,7 +27,7 @@ from fullrank.data.still import eval_blocks, transformed_blocks
 from fullrank.errors import FullrankError, nearest
 from fullrank.inspection.options import Layer, Pretrained
 from fullrank.models.backbones import RESNETS, Stem, backbone, width_of
-from fullrank.models.methods import Method
+from fullrank.models.methods import METHODS, Method
 from fullrank.models.weights import load_weights, read_weights
 from fullrank.training.checkpoint import find_checkpoint, load, read_checkpoint
 from fullrank.training.setup import build_backbone, build_method
@@ -112,14 +112,19 @@ def from_run(path: Path, layer: Layer) -> Encoder:
                 return build_backbone(config).eval()
         return _with_projector(build_method(config), config)
 
-    method = build_method(config)
-    method.load_state_dict(state["model"])
-    module = load(file) if layer == "representation" else _with_projector(method, config)
-    fit = layer == "representation" and method.has_predictor and state["step"] >= SETTLED_STEPS
-    projector = getattr(method, "projector", None) if fit else None
+    step = int(state["step"])
+    falls = METHODS[config.method].has_predictor and step >= SETTLED_STEPS
+    projector = None
+    if layer == "embedding" or falls:  # not of a student, whose method cannot be built without its teacher
+        method = build_method(config)
+        method.load_state_dict(state["model"])
+    if layer == "representation":
+        module = load(file)
+        projector = method.get_submodule("projector").eval() if falls else None
+    else:
+        module = _with_projector(method, config)
     with torch.no_grad():
         width = module(torch.zeros(1, 3, config.image_size, config.image_size)).shape[1]
-    step = int(state["step"])
     return Encoder(
         module=module,
         width=width,
@@ -142,7 +147,7 @@ def from_run(path: Path, layer: Layer) -> Encoder:
             **_eval_protocol(config.image_size),
         },
         config=config,
-        projector=projector.eval() if isinstance(projector, nn.Module) else None,
+        projector=projector,
         untrained=untrained if step else None,
     )
 

@@ -161,16 +161,20 @@ def _inspect_encoder(
         )
         shown = {key: value for key, value in protocol.items() if key not in ("view", "interpolation", "crop_pct")}
         view_protocol = {**shown, "recipe": recipe[0], "crop_scale": pair[0].crop_scale, "seed": VIEW_SEED}
+    source, spread_of_embeddings = dict(encoder.source), None
+    if encoder.projector is not None:
+        spread_of_embeddings = _spread(encoder.projector, own)
+        source["embeddings' deviation"] = f"{spread_of_embeddings:.3f} of 1/sqrt(M)"
     return _result(
         name,
         kind,
-        encoder.source,
+        source,
         protocol,
         absorb([own], *own.shape),
         of_views=(view_features, view_protocol),
         untrained=untrained,
         random=encoder.untrained is None,
-        embedding_spread=None if encoder.projector is None else _spread(encoder.projector, own),
+        embedding_spread=spread_of_embeddings,
         skipped=tuple(skipped),
         progress=progress,
     )

@@ -10,6 +10,7 @@ import numpy as np
 from fullrank.errors import FullrankError
 from fullrank.measure.forecast import LinearFit, agreement, fit_linear, leave_groups_out
 from fullrank.measure.protocols import comparable, differences, split
+from fullrank.report.words import NEAR_THE_MINIMUM
 from fullrank.score_names import title
 from fullrank.studies import decay, heads, orders, subsets
 from fullrank.studies.bases import ACCURACY, WIDE
@@ -29,8 +30,8 @@ RUNS_OF: dict[Scale, tuple[Study, ...]] = {
 AS_PUBLISHED = (orders.STUDY.name, subsets.STUDY.name)
 """Whose runs [Li22] forecast: shares of the data and orders, of ResNet-18 and -34."""
 FEATURES = ("heldout_loss", "auc")
-COLLAPSED = {"auc": 0.95, "heldout_loss": -0.95}
-"""From which AUC upwards, and which loss of SimSiam downwards, a run is taken to have collapsed, without its labels.
+COLLAPSED_AUC = 0.95
+"""From which AUC upwards a run is taken to have collapsed, or with a loss `NEAR_THE_MINIMUM`, without its labels.
 
 Chosen after the runs of the lab scale had been seen: `docs/findings.md` has what other values give.
 """
@@ -59,8 +60,7 @@ def parts(results: Sequence[Result], scale: Scale) -> list[Part]:
     alive = [
         each
         for each in runs
-        if each.scores["auc"]["value"] < COLLAPSED["auc"]
-        and each.scores["heldout_loss"]["value"] > COLLAPSED["heldout_loss"]
+        if each.scores["auc"]["value"] < COLLAPSED_AUC and each.scores["heldout_loss"]["value"] > NEAR_THE_MINIMUM
     ]
     said: list[Part] = [
         _fits({"orders and subsets": as_published, "all": runs, "all that did not collapse": alive}, accuracy),
@@ -150,7 +150,7 @@ def _fits(pools: dict[str, Sequence[Result]], accuracy: str) -> Table:
         "one setting. "
         "Leave-one-out: each run forecast from the others, below 0 worse than by their mean; "
         "leave-one-setting-out: without the other seeds of its setting either. Collapsed: an AUC of "
-        f"{COLLAPSED['auc']:g} or more, or a held-out loss of {_number(COLLAPSED['heldout_loss'])} or less. "
+        f"{COLLAPSED_AUC:g} or more, or a held-out loss of {_number(NEAR_THE_MINIMUM)} or less. "
         + " ".join(dict.fromkeys(refused)),
         names=2,
     )

@@ -109,7 +109,7 @@ class Job:
         has = read_run(self.folder).config
         for field in ("images", "eval_images"):
             asked = getattr(self.config, field)
-            if has.get(field) is not None and asked is not None:
+            if asked is not None and os.sep in (has.get(field) or ""):  # a path, and no word of the records
                 found.setdefault(has[field], self.names.get(asked, asked))
         return found
 
