@@ -1,0 +1,38 @@
+"""How one of several things that are shown beside each other looks, the same in every figure and table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# Okabe and Ito's color-blind safe palette, without its yellow, which is too faint for lines on white.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+DASHES = ("-", "--", ":")
+
+
+@dataclass(frozen=True)
+class Look:
+    """A label, and what tells it from the others.
+
+    Attributes:
+        label: Its name, unlike any other's on the page.
+        index: Its place, from 0; decides color, marker and dashes.
+    """
+
+    label: str
+    index: int
+
+    @property
+    def color(self) -> str:
+        """A hexadecimal color."""
+        return COLORS[self.index % len(COLORS)]
+
+    @property
+    def marker(self) -> str:
+        """A matplotlib marker: color is never the only difference."""
+        return MARKERS[self.index % len(MARKERS)]
+
+    @property
+    def dashes(self) -> str:
+        """A matplotlib line style, which tells things apart whose colors come round again."""
+        return DASHES[self.index // len(COLORS) % len(DASHES)]

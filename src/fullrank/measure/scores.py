@@ -1,0 +1,441 @@
+"""Scores: what each is called, which way is better, how it is written, and one value of it with its protocol.
+
+`SCORES` is the only table of them. Commands, monitors, pages, rankings and docs are driven by it, so a new score is one
+call of `register`:
+
+    from fullrank.measure.scores import ScoreKind, register
+
+    register(ScoreKind("entropy", "entropy", "higher", function=my_entropy, needs="features"))
+
+It then shows in `fullrank inspect` and `fullrank rank --scores`; with `monitored=True` also in a run's records.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from fullrank.errors import FullrankError
+from fullrank.measure.quality import manifold, spectral, spread, views
+
+Direction = Literal["lower", "higher", "none"]
+Needs = Literal["features", "views", "labels", "training"]
+
+
+@dataclass(frozen=True)
+class ScoreKind:
+    """What is known of a score before it is taken.
+
+    Attributes:
+        name: Its key in `SCORES`, in files and in JSON.
+        title: What people call it.
+        direction: Which values are better; "none" where neither is by itself.
+        function: Takes features `(N, D)`, or `(N, q, D)` where it needs views, or a `Spectrum` where `spectrum` says
+            so, and returns a float; further arguments are keyword-only, with the published values as defaults. None
+            where training or a probe takes it.
+        needs: What it is a function of: features, views of each image, labels, or the training itself.
+        spectrum: Whether it is a function of singular values alone, and of centered features or not.
+        monitored: Whether a run takes it while it trains.
+        across_widths: Whether values at different D compare: neither its floor nor its ceiling depends on D.
+        share: Whether values are shares in [0, 1], written in percent.
+        digits: Decimals that it is written with; None for three significant digits.
+        noise: What two seeds of one recipe differ by; 0 where nobody has measured it.
+        range: The values it can take, for N images and D dimensions.
+        source: Where it was published.
+        sees: What it responds to, in one line.
+    """
+
+    name: str
+    title: str
+    direction: Direction
+    function: Callable[..., float] | None = None
+    needs: Needs = "features"
+    spectrum: Literal["centered", "uncentered"] | None = None
+    monitored: bool = False
+    across_widths: bool = False
+    share: bool = False
+    digits: int | None = None
+    noise: float = 0.0
+    range: str = ""
+    source: str = ""
+    sees: str = ""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that `function` is called with, but for centering, which the protocol of a spectrum has."""
+        if self.function is None:
+            return {}
+        parameters = inspect.signature(self.function).parameters.values()
+        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "center"}
+
+    def write(self, value: float | None) -> str:
+        r"""Write a value with its unit and the digits that mean something.
+
+        >>> SCORES["knn"].write(0.4107), SCORES["auc"].write(0.78512), SCORES["dead"].write(3.0)
+        ('41.1\xa0%', '0.785', '3')
+        >>> SCORES["heldout_loss"].write(-0.8), SCORES["rankme"].write(24.97), SCORES["rankme"].write(None)
+        ('−0.800', '25.0', '–')
+        """
+        if value is None:
+            return "–"
+        if self.share:
+            return f"{100 * value:.1f}\N{NO-BREAK SPACE}%".replace("-", "−")
+        digits = self.digits
+        if digits is None:
+            digits = 1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 3
+        return f"{value:,.{digits}f}".replace("-", "−")
+
+
+@dataclass(frozen=True)
+class Score:
+    """One value of a score, and how it was taken.
+
+    Attributes:
+        name: As in `SCORES`; that of another library's score is its own title.
+        value: The value, shares in [0, 1]; None where it could not be taken.
+        protocol: How it was taken; values of equal protocols compare.
+        why: Why there is no value; empty where there is one.
+        chosen: What the protocol chose for this encoder from its images, such as k, and what came beside the value.
+    """
+
+    name: str
+    value: float | None
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+    why: str = ""
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> ScoreKind:
+        """What is known of it."""
+        return kind_of(self.name)
+
+    @property
+    def text(self) -> str:
+        """The value in words."""
+        return self.kind.write(self.value)
+
+    @property
+    def taken(self) -> float:
+        """The value of a score that was taken.
+
+        Raises:
+            FullrankError: It was not.
+        """
+        if self.value is None:
+            raise FullrankError(f"there is no {self.kind.title}: {self.why or 'it was not taken'}")
+        return self.value
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON has it; what is empty is left out."""
+        return {
+            "name": self.name,
+            "value": self.value,
+            "direction": self.kind.direction,
+            "protocol": dict(self.protocol),
+            **({"why": self.why} if self.why else {}),
+            **({"chosen": dict(self.chosen)} if self.chosen else {}),
+        }
+
+
+def register(kind: ScoreKind) -> ScoreKind:
+    """Add a score to `SCORES`, for every command, page and monitor.
+
+    Raises:
+        FullrankError: There is one of that name.
+    """
+    if kind.name in SCORES:
+        raise FullrankError(f"there is a score {kind.name!r} already: give yours another name")
+    SCORES[kind.name] = kind
+    return kind
+
+
+def kind_of(name: str) -> ScoreKind:
+    """Return what is known of a score; of one that is not in the table, its name.
+
+    >>> kind_of("auc").title, kind_of("of_another_library").title
+    ('AUC', 'of another library')
+    """
+    return SCORES.get(name) or ScoreKind(name, name.replace("_", " "), "none", needs="training")
+
+
+def take(kind: ScoreKind, of: Any, protocol: Mapping[str, Any]) -> Score:
+    """Take a score; one that cannot be taken, for whatever reason, says why instead of a value.
+
+    A score is never worth the run that it is taken of, so that faults in the code of others' scores are caught too.
+
+    Args:
+        kind: Which.
+        of: What its function takes.
+        protocol: How that was made.
+    """
+    assert kind.function is not None
+    protocol = {**protocol, **kind.settings}
+    try:
+        value = float(kind.function(of))
+    except FullrankError as error:
+        return Score(kind.name, None, protocol, str(error))
+    except Exception as error:
+        return Score(kind.name, None, protocol, f"it failed: {type(error).__name__}: {error}")
+    if not math.isfinite(value):
+        return Score(kind.name, None, protocol, "too few directions that vary")
+    return Score(kind.name, value, protocol)
+
+
+_LI = "Li et al. 2022, https://arxiv.org/abs/2209.15007"
+_RANKME = "Garrido et al. 2023, https://arxiv.org/abs/2210.02885"
+_TSITSULIN = "Tsitsulin et al. 2023, https://arxiv.org/abs/2305.16562"
+_WANG = "Wang, Isola 2020, https://arxiv.org/abs/2005.10242"
+
+SCORES: dict[str, ScoreKind] = {}
+
+for _kind in (
+    ScoreKind(
+        "loss",
+        "training loss",
+        "none",
+        needs="training",
+        monitored=True,
+        across_widths=True,
+        digits=3,
+        sees="the method's own objective; what is lower with one method is not comparable with another's",
+    ),
+    ScoreKind(
+        "heldout_loss",
+        "held-out loss",
+        "lower",
+        needs="training",
+        monitored=True,
+        across_widths=True,
+        digits=3,
+        source=_LI,
+        sees="the loss on images that were not trained on; lower is better only with a lower AUC",
+    ),
+    ScoreKind("knn", "k-NN accuracy", "higher", needs="labels", monitored=True, across_widths=True, share=True),
+    ScoreKind("logistic", "logistic regression accuracy", "higher", needs="labels", across_widths=True, share=True),
+    ScoreKind("linear", "linear probe accuracy", "higher", needs="labels", across_widths=True, share=True),
+    ScoreKind(
+        "online_probe",
+        "online probe accuracy",
+        "higher",
+        needs="labels",
+        monitored=True,
+        across_widths=True,
+        share=True,
+    ),
+    ScoreKind(
+        "online_probe_train",
+        "online probe on training views",
+        "higher",
+        needs="labels",
+        monitored=True,
+        across_widths=True,
+        share=True,
+    ),
+    ScoreKind(
+        "auc",
+        "AUC",
+        "lower",
+        spectral.auc,
+        spectrum="centered",
+        monitored=True,
+        digits=3,
+        noise=0.03,  # between seeds of one recipe: 48 of 51 pairs in docs/findings.md lie within it
+        range="[(D+1)/(2D), 1]",
+        source=_LI,
+        sees="how early the cumulative singular values rise: dead directions and fast decay alike",
+    ),
+    ScoreKind(
+        "rankme",
+        "RankMe",
+        "higher",
+        spectral.rankme,
+        spectrum="uncentered",
+        range="[1, min(N, D)]",
+        source=_RANKME,
+        sees="how many directions share the singular values, the mean's among them",
+    ),
+    ScoreKind(
+        "rankme_centered",
+        "RankMe (centered)",
+        "higher",
+        spectral.rankme_centered,
+        spectrum="centered",
+        monitored=True,
+        range="[1, min(N-1, D)]",
+        source=_RANKME,
+        sees="how many directions share the singular values of the variation",
+    ),
+    ScoreKind(
+        "participation_ratio",
+        "participation ratio",
+        "higher",
+        spectral.participation_ratio,
+        spectrum="centered",
+        monitored=True,
+        range="[1, min(N-1, D)]",
+        source="Gao et al. 2017, https://doi.org/10.1101/214262",
+        sees="how many directions share the variance; the top of the spectrum, hardly the tail",
+    ),
+    ScoreKind(
+        "stable_rank",
+        "stable rank",
+        "higher",
+        spectral.stable_rank,
+        spectrum="uncentered",
+        range="[1, min(N, D)]",
+        source=_TSITSULIN,
+        sees="how far the first direction, mostly the mean, stands out",
+    ),
+    ScoreKind(
+        "nesum",
+        "NESum",
+        "higher",
+        spectral.nesum,
+        spectrum="centered",
+        monitored=True,
+        range="[1, min(N-1, D)]",
+        source="He, Ozay 2022, https://proceedings.mlr.press/v162/he22c.html",
+        sees="how far the first direction of variation stands out",
+    ),
+    ScoreKind(
+        "dead",
+        "dead directions",
+        "lower",
+        spectral.dead,
+        spectrum="centered",
+        monitored=True,
+        digits=0,
+        range="[0, D]",
+        source=_LI,
+        sees="directions whose singular value is below 1e-3 of the largest",
+    ),
+    ScoreKind(
+        "alpha_req",
+        "alpha-ReQ",
+        "none",
+        spectral.alpha_req,
+        spectrum="centered",
+        across_widths=True,
+        range="(0, inf), near 1 is best",
+        source="Agrawal et al. 2022, https://openreview.net/forum?id=ii9X4vtZGTZ",
+        sees="how fast the variances of directions 10 to 100 decay",
+    ),
+    ScoreKind(
+        "pseudo_condition_number",
+        "pseudo-condition number",
+        "higher",
+        spectral.pseudo_condition_number,
+        spectrum="uncentered",
+        range="[0, 1]",
+        source=_TSITSULIN,
+        sees="the weakest direction against the strongest: one dead direction gives 0",
+    ),
+    ScoreKind(
+        "feature_std",
+        "feature deviation",
+        "higher",
+        spread.feature_std,
+        range="[0, 1/sqrt(D)]",
+        source="Chen, He 2021, https://arxiv.org/abs/2011.10566",
+        sees="complete collapse to a point; not dimensional collapse",
+    ),
+    ScoreKind(
+        "self_cluster",
+        "self-clustering",
+        "lower",
+        spread.self_cluster,
+        across_widths=True,
+        range="[-1/(max(N, D)-1), 1]",
+        source=_TSITSULIN,
+        sees="squared cosines between images: a few shared directions, the mean's among them",
+    ),
+    ScoreKind(
+        "coherence",
+        "coherence",
+        "lower",
+        spread.coherence,
+        range="[1, N/rank]",
+        source=_TSITSULIN,
+        sees="the one image that most owns a direction: outliers",
+    ),
+    ScoreKind(
+        "uniformity",
+        "uniformity",
+        "lower",
+        spread.uniformity,
+        across_widths=True,
+        range="[-4N/(N-1), 0]",
+        source=_WANG,
+        sees="close pairs of images on the sphere: clumps, and collapse to a point",
+    ),
+    ScoreKind(
+        "alignment",
+        "alignment",
+        "lower",
+        views.alignment,
+        needs="views",
+        across_widths=True,
+        range="[0, 4] for two views",
+        source=_WANG,
+        sees="how far views of one image lie apart; perfect at complete collapse",
+    ),
+    ScoreKind(
+        "lidar",
+        "LiDAR",
+        "higher",
+        views.lidar,
+        needs="views",
+        range="[1, min(N-1, D)]",
+        source="Thilak et al. 2023, https://arxiv.org/abs/2312.04000",
+        sees="how many directions tell images apart beyond what augmentation moves",
+    ),
+    ScoreKind(
+        "two_nn",
+        "two-NN dimension",
+        "none",
+        manifold.two_nn,
+        across_widths=True,
+        range="(0, inf)",
+        source="Facco et al. 2017, https://doi.org/10.1038/s41598-017-11873-y",
+        sees="the dimension of the manifold near each image",
+    ),
+    ScoreKind(
+        "idest",
+        "IdEst",
+        "lower",
+        manifold.idest,
+        across_widths=True,
+        range="(0, inf)",
+        source="Mordacq et al. 2026, https://arxiv.org/abs/2606.03338",
+        sees="the dimension of the manifold, by the growth of its spanning tree",
+    ),
+    ScoreKind(
+        "cluster_learnability",
+        "cluster learnability",
+        "higher",
+        manifold.cluster_learnability,
+        across_widths=True,
+        range="[0, 1]",
+        source="Lu et al. 2023, https://arxiv.org/abs/2206.01251",
+        sees="whether clusters of the features are told apart by a nearest neighbor; a part of CLID",
+    ),
+    ScoreKind(
+        "clid",
+        "CLID",
+        "higher",
+        needs="training",
+        across_widths=True,
+        range="relative to the pool",
+        source="Lu et al. 2023, https://arxiv.org/abs/2206.01251",
+        sees="cluster learnability and intrinsic dimension, standardized over the encoders compared",
+    ),
+    ScoreKind("front", "Pareto front of loss and AUC", "lower", needs="training", digits=0, source=_LI),
+    ScoreKind("forecast", "forecast from loss and AUC", "higher", needs="training", share=True, source=_LI),
+):
+    register(_kind)
+
+LABEL_FREE = tuple(name for name, kind in SCORES.items() if kind.function is not None)
+"""Scores that features alone, or views of images, give: what `inspect` takes and `rank --scores` may ask for."""
