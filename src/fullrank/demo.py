@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
-from rich.table import Table
 
 from fullrank.config import TrainConfig
+from fullrank.documents import Table
+from fullrank.documents.terminal import grid
 from fullrank.errors import FullrankError
-from fullrank.report.page import write_report
+from fullrank.measure.scores import title
+from fullrank.report.document import write_report
 from fullrank.training.loop import train
 from fullrank.training.presets import preset
 from fullrank.training.runs import RunRecord, read_run
+from fullrank.training.scores import latest, recorded
 
 ORDERS: tuple[Literal["multiple-pass", "hybrid"], ...] = ("multiple-pass", "hybrid")
 
@@ -43,7 +46,7 @@ def demo(out: Path | None, *, config: TrainConfig | None = None, console: Consol
             return 128 + (finished.signal or 0)
     paths = [folder / order for order in ORDERS]
     runs = [read_run(path) for path in paths]
-    console.print(_table(runs))
+    console.print(grid(_table(runs)))
     console.print(
         "AUC is of the cumulative singular values of the representation: lower is less collapsed. One seed: "
         "differences of a point or "
@@ -68,19 +71,10 @@ def _free_folder(out: Path | None) -> Path:
 
 
 def _table(runs: list[RunRecord]) -> Table:
-    table = Table(title="after training, and before it", title_justify="left")
-    for heading in ("order", "held-out loss", "k-NN", "AUC", "RankMe"):
-        table.add_column(heading, justify="left" if heading == "order" else "right")
-    last = [run.of_kind("measure")[-1] for run in runs]
-    for name, record in [
-        *((run.config["order"], record) for run, record in zip(runs, last, strict=True)),
-        ("(random weights)", runs[0].of_kind("measure")[0]),
-    ]:
-        table.add_row(
-            name,
-            f"{record['heldout_loss']:+.4f}",
-            f"{record['knn']:.1%}",
-            f"{record['auc']:.3f}",
-            f"{record['rankme']:.1f}",
-        )
-    return table
+    """Return the scores of each order after training, and of random weights."""
+    shown = ("heldout_loss", "knn", "auc", "rankme_centered")
+    first, *_ = runs
+    scores = {str(run.config["order"]): latest(run) for run in runs}
+    scores["random weights"] = recorded(first, 0) or {}
+    rows = [[name, *(own[score].text for score in shown)] for name, own in scores.items()]
+    return Table("After training, and before it", ["order", *(title(name) for name in shown)], rows)

@@ -90,7 +90,7 @@ def test_the_monitor_takes_the_same_score_and_says_so(tmp_path):
     train(tiny(steps=2, out=path, subset=1.0, monitor=TINY.monitor.__class__(images=400, knn_k=5)), console=quiet())
     recorded = {score["name"]: score for score in json.loads((path / "summary.json").read_text())["scores"]}["knn"]
     (score,) = evaluate([str(path)], Options(knn=True, limit=400, knn_options=KnnOptions(k=5)))[0].scores
-    assert (score.value, score.better) == (recorded["value"], recorded["better"])
+    assert (score.value, score.kind.direction) == (recorded["value"], recorded["better"])
     # the run names its images, and keeps their fingerprints beside its scores: `rank` puts them together
     assert {**recorded["protocol"], "fingerprint": score.protocol["fingerprint"]} == score.protocol
     (candidate,) = open_candidates([path])

@@ -139,7 +139,7 @@ def test_the_score_is_the_last_epochs_and_the_best_stands_beside_it(tmp_path, mo
     accuracies = iter([0.2, 0.7, 0.7, 0.4, 0.6])
     monkeypatch.setattr(module, "_accuracy", lambda *arguments: next(accuracies))
     score = linear(frozen(), options(epochs=5))
-    assert (score.name, score.value, score.better) == ("linear", 0.6, "higher")
+    assert (score.name, score.value, score.kind.direction) == ("linear", 0.6, "higher")
     assert score.chosen["best_over_epochs"] == 0.7
     assert score.chosen["best_epoch"] == 2
     protocol = score.protocol

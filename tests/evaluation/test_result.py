@@ -4,11 +4,12 @@ import pytest
 
 from fullrank import __version__
 from fullrank.errors import FullrankError
-from fullrank.evaluation.result import EVALUATION, Score, keep, read_evaluation
+from fullrank.evaluation.result import EVALUATION, keep, read_evaluation
+from fullrank.measure.scores import Score
 
 
 def kept(run):
-    return [(score["name"], score["protocol"]["k"], score["value"]) for score in read_evaluation(run)["scores"]]
+    return [(score.name, score.protocol["k"], score.value) for score in read_evaluation(run).scores]
 
 
 def test_a_score_replaces_that_of_its_name_and_protocol(tmp_path):
@@ -22,7 +23,7 @@ def test_a_score_replaces_that_of_its_name_and_protocol(tmp_path):
     assert document["scores"][2] == {
         "name": "knn",
         "value": 0.8,
-        "better": "higher",
+        "direction": "higher",
         "protocol": {"k": [1, 2]},
         "chosen": {"k": 2},
     }

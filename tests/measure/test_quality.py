@@ -12,7 +12,6 @@ from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from fullrank import FullrankError, Spectrum, spectrum
 from fullrank.measure import checks
 from fullrank.measure.quality import (
-    SCORES,
     alignment,
     alpha_req,
     auc,
@@ -33,6 +32,10 @@ from fullrank.measure.quality import (
     two_nn,
     uniformity,
 )
+from fullrank.measure.scores import LABEL_FREE
+from fullrank.measure.scores import SCORES as ALL
+
+SCORES = {name: ALL[name] for name in LABEL_FREE}
 
 
 def gaussian(n=300, d=16, seed=0, decay=0.5, mean=0.0):
@@ -471,7 +474,7 @@ def example(name):
 def test_registry(name):
     score = SCORES[name]
     assert score.name == name
-    assert score.better in ("lower", "higher", "context")
+    assert score.direction in ("lower", "higher", "none")
     assert score.needs in ("features", "views")
     assert score.source.count("https://") == 1
     assert score.source.split()[-1] in score.function.__doc__  # the function cites it too
@@ -482,12 +485,12 @@ def test_registry(name):
     assert math.isfinite(value)
 
 
-@pytest.mark.parametrize("name", [n for n, s in SCORES.items() if s.better == "higher" and s.needs == "features"])
+@pytest.mark.parametrize("name", [n for n, s in SCORES.items() if s.direction == "higher" and s.needs == "features"])
 def test_higher_is_better_and_lower_is_not_when_directions_die(name):
     healthy = gaussian(1500, 16, decay=0, seed=2)
     collapsed = healthy.clone()
     collapsed[:, 2:] *= 1e-3
-    lower = [n for n, s in SCORES.items() if s.better == "lower" and s.needs == "features"]
+    lower = [n for n, s in SCORES.items() if s.direction == "lower" and s.needs == "features"]
     if name not in ("feature_std", "cluster_learnability"):  # fooled by it, as their docstrings say
         assert SCORES[name].function(collapsed) < SCORES[name].function(healthy)
     if name == "rankme":

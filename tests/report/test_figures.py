@@ -1,8 +1,8 @@
 import numpy as np
+from fullrank.report.look import COLOURS, DASHES
 from run_folders import make_run
 
 from fullrank.report import figures
-from fullrank.report.look import COLOURS, DASHES
 from fullrank.report.side import sides
 from fullrank.training.runs import read_run
 

@@ -1,14 +1,14 @@
 """Results of studies that nobody ran, as `Store.results` gives them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from fullrank.config import to_dict
-from fullrank.measure.quality import SCORES
+from fullrank.measure.scores import SCORES, Score, take
 from fullrank.measure.spectrum import Spectrum
 from fullrank.studies.study import Result
-from fullrank.training.record import BETTER
 from fullrank.training.runs import RunRecord
 
 COMMON = {"mode": "eval", "layer": "backbone", "view": "eval", "image_size": 32, "branch": "online", "dtype": "float32"}
@@ -73,16 +73,14 @@ def finished(
     for place, step in enumerate(steps):
         scores = {name: float(values[place]) for name, values in curves.items()}
         records.append({"kind": "measure", "step": int(step), **scores})
+    if final:
+        records[-1] |= final
+    if "loss" in (final or {}):
+        records.append({"kind": "train", "step": int(steps[-1]), "loss": records[-1].pop("loss")})
     last = {**{name: float(values[-1]) for name, values in curves.items()}, **(final or {})}
-    summary = [
-        {"name": name, "value": v, "better": BETTER[name], "protocol": protocols.get(name, protocols["spectrum"])}
-        for name, v in last.items()
-    ]
+    summary = [Score(name, value, protocols.get(name, protocols["spectrum"])).as_dict() for name, value in last.items()]
     protocol = {**COMMON, "k": k, "vote": "majority", "bank": 50_000}
-    evaluation = [
-        {"name": name, "value": value, "better": "higher", "protocol": protocol}
-        for name, value in (evaluated or {}).items()
-    ]
+    evaluation = [Score(name, value, protocol) for name, value in (evaluated or {}).items()]
     config = to_dict(cell.config) | {"seed": seed}
     config["machine"] = {**config["machine"], "precision": "bf16"}
     run = RunRecord(
@@ -100,15 +98,12 @@ def finished(
 
 def _inspected(singular_values, taken):
     """Return the scores of a spectrum, as `fullrank inspect` gives them."""
-    values = {"dead": (float(Spectrum(singular_values).dead()), "lower")}
-    for name, score in SCORES.items():
-        if score.spectrum:
-            spectrum = Spectrum(singular_values, {"n": taken["n"], "center": score.spectrum == "centered"})
-            values[name] = score.function(spectrum), score.better
-    return [
-        {"name": name, "value": value, "better": better, "protocol": {**COMMON, **taken}}
-        for name, (value, better) in values.items()
-    ]
+    found = []
+    for kind in SCORES.values():
+        if kind.spectrum:
+            spectrum = Spectrum(singular_values, {"n": taken["n"], "center": kind.spectrum == "centered"})
+            found.append(replace(take(kind, spectrum, {}), protocol={**COMMON, **taken}))
+    return found
 
 
 def decaying(width, steepness):

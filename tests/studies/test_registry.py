@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fullrank.studies.parts import Picture, Table, Words
 from tests.studies.made_up import decaying, finished
 
 from fullrank.errors import FullrankError
 from fullrank.models.backbones import backbone, width_of
 from fullrank.studies.bases import clock, simsiam, where
-from fullrank.studies.parts import Picture, Table, Words
 from fullrank.studies.registry import STUDIES, find
 from fullrank.studies.store import planned
 from fullrank.studies.study import Results

@@ -4,13 +4,13 @@ import xml.etree.ElementTree as ET
 from dataclasses import replace
 
 import pytest
-from tests.report.pages import check
+from fullrank.studies.parts import Words
+from tests.pages import check
 from tests.studies.made_up import ENVIRONMENT, decaying, finished
 
 from fullrank.config import TrainConfig
 from fullrank.studies import orders, subsets
 from fullrank.studies.facts import facts, missing, warnings
-from fullrank.studies.parts import Words
 from fullrank.studies.protocols import protocol, unexplained
 from fullrank.studies.show import markdown, page, write
 from fullrank.studies.store import Store, planned, seeds_with_results

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 from rich.console import Console
-from tests.report.pages import check
+from tests.pages import check
 from tests.studies.shrinking import shrink
 
 from fullrank.studies.launchers import Local

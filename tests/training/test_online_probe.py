@@ -10,7 +10,7 @@ import torch
 
 from fullrank.data.images import ArrayImages
 from fullrank.errors import FullrankError
-from fullrank.report.page import write_report
+from fullrank.report.document import write_report
 from fullrank.training import setup
 from fullrank.training.checkpoint import find_checkpoint, read_checkpoint
 from fullrank.training.loop import resume, train

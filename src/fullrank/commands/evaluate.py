@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass, field
 from typing import Annotated
 
 import tyro
 
-from fullrank._version import __version__
 from fullrank.errors import FullrankError
 from fullrank.evaluation.options import Options
 
@@ -31,9 +29,10 @@ class Evaluate:
         """Evaluate, print and keep."""
         from rich.console import Console
 
+        from fullrank.commands.present import present
+        from fullrank.evaluation.document import document
         from fullrank.evaluation.evaluate import evaluate
         from fullrank.evaluation.linear import StoppedError
-        from fullrank.evaluation.table import show
         from fullrank.training.progress import counting
 
         try:
@@ -44,9 +43,4 @@ class Evaluate:
             return 128 + stopped.signal
         if not any(each.scores for each in found):
             raise FullrankError("; ".join(f"{each.name}: {each.missing}" for each in found))
-        if self.json:
-            document = {"fullrank": __version__, "evaluated": [each.as_dict() for each in found]}
-            print(json.dumps(document, indent=2, allow_nan=False))
-        else:
-            show(found, Console())
-        return 0
+        return present(document(found), json=self.json)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from fullrank._version import __version__
 from fullrank.inspection.options import Options
 
 
@@ -34,10 +31,10 @@ class Inspect:
         """Inspect, print and write."""
         from rich.console import Console
 
-        from fullrank.inspection.compare import comparison
+        from fullrank.commands.present import present
+        from fullrank.documents.html import check_page
+        from fullrank.inspection.document import document
         from fullrank.inspection.inspect import inspect
-        from fullrank.inspection.table import show
-        from fullrank.report.inspection import check_page, write_inspection
         from fullrank.training.progress import counting
 
         out = Path("inspect.html") if self.out is None and not self.json else self.out
@@ -45,15 +42,4 @@ class Inspect:
             check_page(out)
         with counting(Console(stderr=True)) as progress:
             found = inspect(self.what, self.options, progress=progress)
-        if self.json:
-            document = {
-                "fullrank": __version__,
-                "inspected": [each.as_dict() for each in found],
-                "comparison": comparison(found),
-            }
-            print(json.dumps(document, indent=2, allow_nan=False))
-        else:
-            show(found, Console())
-        if out is not None:
-            print(f"page: {write_inspection(found, out)}", file=sys.stderr if self.json else sys.stdout)
-        return 0
+        return present(document(found), json=self.json, out=out)

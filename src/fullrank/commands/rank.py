@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from fullrank._version import __version__
 from fullrank.ranking.options import Options
 
 
@@ -33,23 +30,15 @@ class Rank:
         """Rank, print and write."""
         from rich.console import Console
 
+        from fullrank.commands.present import present
+        from fullrank.documents.html import check_page
+        from fullrank.ranking.document import document
         from fullrank.ranking.rank import rank
-        from fullrank.ranking.table import show
-        from fullrank.report.html import check_page
-        from fullrank.report.ranking import write_ranking
         from fullrank.training.progress import counting
 
         if self.out is not None:
             check_page(self.out)
         with counting(Console(stderr=True)) as progress:
             found = rank(self.runs, self.options, progress=progress)
-        if self.json:
-            print(json.dumps({"fullrank": __version__, **found.as_dict()}, indent=2, allow_nan=False))
-        else:
-            show(found, Console())
-        where = sys.stderr if self.json else sys.stdout
-        if self.options.fit is not None:
-            print(f"fit: {self.options.fit}", file=where)
-        if self.out is not None:
-            print(f"page: {write_ranking(found, self.out)}", file=where)
-        return 0
+        notes = () if self.options.fit is None else (f"fit: {self.options.fit}",)
+        return present(document(found), json=self.json, out=self.out, notes=notes)

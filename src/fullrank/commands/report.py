@@ -30,6 +30,6 @@ class Report:
 
 def write_report(runs: list[Path], out: Path) -> None:
     """Write the page about some runs, and say where."""
-    from fullrank.report import page
+    from fullrank.report import document
 
-    print(f"report: {page.write_report(runs, out)}")
+    print(f"report: {document.write_report(runs, out)}")

@@ -32,6 +32,7 @@ from fullrank.documents.parts import (
 )
 from fullrank.documents.svg import SIZE, inline_svg
 from fullrank.errors import FullrankError
+from fullrank.training.runs import write_text
 
 _SHAPES = {
     "o": '<circle cx="15" cy="6" r="3.6"/>',
@@ -248,3 +249,14 @@ def check_page(out: Path) -> None:
         raise FullrankError(f"cannot make {out.parent} for the page ({error.strerror}): choose another --out") from None
     if not os.access(out.parent, os.W_OK):
         raise FullrankError(f"{out.parent} cannot be written to: choose another --out for the page")
+
+
+def write_page(document: Document, out: Path) -> Path:
+    """Write a document as a page, and return where.
+
+    Raises:
+        FullrankError: `out` is a folder, or cannot be written.
+    """
+    check_page(out)
+    write_text(out, page(document))
+    return out

@@ -78,8 +78,8 @@ def grid(part: Table) -> Grid:
         if place in words:
             made.add_column(Text(plain(heading)), overflow="fold", min_width=min(least, 24))
         else:
-            cells = max((len(plain(cells[place])) for cells in part.rows), default=0)
-            made.add_column(Text(plain(heading)), justify="right", min_width=max(least, cells))
+            widest = max((len(plain(row[place])) for row in part.rows), default=0)
+            made.add_column(Text(plain(heading)), justify="right", min_width=max(least, widest))
     for place, cells in enumerate(part.rows):
         made.add_row(*(Text(plain(cell)) for cell in cells), style="italic" if place in part.marked else None)
     return made

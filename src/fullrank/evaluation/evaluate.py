@@ -14,9 +14,10 @@ from fullrank.evaluation.knn import check_knn, knn
 from fullrank.evaluation.linear import check_linear, linear
 from fullrank.evaluation.logistic import check_logistic, logistic
 from fullrank.evaluation.options import Options
-from fullrank.evaluation.result import Evaluation, Score, keep
+from fullrank.evaluation.result import Evaluation, keep
 from fullrank.evaluation.unchanged import unchanged
 from fullrank.inspection.encoders import from_run
+from fullrank.measure.scores import Score
 from fullrank.text import tails
 from fullrank.training.checkpoint import find_checkpoint
 from fullrank.training.machine import choose_device

@@ -5,8 +5,8 @@ from __future__ import annotations
 from fullrank.errors import FullrankError
 from fullrank.evaluation.frozen import Features, Frozen
 from fullrank.evaluation.options import Options
-from fullrank.evaluation.result import Score
 from fullrank.measure.probes.knn import LEFT_OUT, best_k, knn_accuracies, knn_protocol, leave_one_out
+from fullrank.measure.scores import Score
 
 
 def check_knn(frozen: Frozen, options: Options) -> None:

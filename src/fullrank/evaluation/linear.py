@@ -46,10 +46,11 @@ from fullrank.data.views import ViewRecipe
 from fullrank.errors import FullrankError
 from fullrank.evaluation.frozen import Frozen
 from fullrank.evaluation.options import LinearOptions, Options
-from fullrank.evaluation.result import WARNING, Score
+from fullrank.evaluation.result import WARNING
 from fullrank.evaluation.unchanged import fingerprint
 from fullrank.inspection.features import to_device
 from fullrank.measure.checks import check_finite
+from fullrank.measure.scores import Score
 from fullrank.models.weights import DamagedError, ForeignError, read_pickle
 from fullrank.training.machine import choose_precision
 from fullrank.training.optim import LARS_TRUST, learning_rate

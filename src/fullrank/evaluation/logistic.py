@@ -11,9 +11,10 @@ from fullrank.data.randomness import Purpose, permutation
 from fullrank.errors import FullrankError
 from fullrank.evaluation.frozen import Frozen
 from fullrank.evaluation.options import Options
-from fullrank.evaluation.result import WARNING, Score
+from fullrank.evaluation.result import WARNING
 from fullrank.measure.probes import choose_logistic, fit_logistic
 from fullrank.measure.probes.logistic import L2_GRID
+from fullrank.measure.scores import Score
 
 SPLIT_SEED = 0
 """Which training images choose the regularisation is the same for every run."""

@@ -3,43 +3,19 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from fullrank._version import __version__
 from fullrank.errors import FullrankError
+from fullrank.measure.scores import Score, read_score
 from fullrank.training.runs import write_text
 
 EVALUATION = "evaluation.json"
 WARNING = "warning"
 """What a score that is not to be trusted has among what was `chosen`: a sentence that says why."""
-
-
-@dataclass(frozen=True)
-class Score:
-    """A score and how it was taken.
-
-    Attributes:
-        name: `knn`, `logistic` or `linear`.
-        value: A share in [0, 1].
-        protocol: How it was taken; equal for runs whose scores can be compared.
-        better: Which values are.
-        chosen: What the protocol chose for this run from its images, such as k, and what else it gives beside the
-            value.
-    """
-
-    name: str
-    value: float
-    protocol: Mapping[str, Any]
-    better: str = "higher"
-    chosen: Mapping[str, Any] = field(default_factory=dict)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return what evaluation.json keeps."""
-        return {**vars(self), "protocol": dict(self.protocol), "chosen": dict(self.chosen)}
 
 
 @dataclass(frozen=True)
@@ -74,7 +50,20 @@ class Evaluation:
         }
 
 
-def read_evaluation(run: Path) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class Kept:
+    """What a run's evaluation.json says.
+
+    Attributes:
+        step: Gradient steps of the checkpoint that was evaluated.
+        scores: Its scores; a name may come twice, with two protocols.
+    """
+
+    step: int
+    scores: tuple[Score, ...]
+
+
+def read_evaluation(run: Path) -> Kept | None:
     """Return what a run's evaluation.json says; None where there is none.
 
     Raises:
@@ -85,19 +74,12 @@ def read_evaluation(run: Path) -> dict[str, Any] | None:
         return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        whole = all(
-            isinstance(score["name"], str)
-            and isinstance(score["value"], (int, float))
-            and math.isfinite(score["value"])
-            and isinstance(score["better"], str)
-            and isinstance(score["protocol"], dict)
-            for score in found["scores"]
-        )
-        if whole and isinstance(found["step"], int):
-            return found
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
-        pass
-    raise FullrankError(f"{path} is damaged or was not written by fullrank: delete it and evaluate again")
+        step, scores = found["step"], tuple(map(read_score, found["scores"]))
+        if not isinstance(step, int) or any(score.value is None for score in scores):
+            raise ValueError
+        return Kept(step, scores)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise FullrankError(f"{path} is damaged or was not written by fullrank: delete it and evaluate again") from None
 
 
 def keep(run: Path, step: int, scores: Sequence[Score]) -> int:
@@ -109,12 +91,12 @@ def keep(run: Path, step: int, scores: Sequence[Score]) -> int:
         How many were forgotten.
     """
     # As they will be read back: what JSON turns into something else, such as a tuple, would never be equal.
-    new = json.loads(json.dumps([score.as_dict() for score in scores], allow_nan=False))
+    new = [read_score(json.loads(json.dumps(score.as_dict(), allow_nan=False))) for score in scores]
     found = read_evaluation(run)
-    old = found["scores"] if found is not None else []
-    forgotten = len(old) if found is not None and found["step"] != step else 0
-    replaced = [(score["name"], score["protocol"]) for score in new]
-    stay = [] if forgotten else [score for score in old if (score["name"], score["protocol"]) not in replaced]
-    document = {"fullrank": __version__, "step": step, "scores": [*stay, *new]}
+    old = found.scores if found is not None else ()
+    forgotten = len(old) if found is not None and found.step != step else 0
+    replaced = [(score.name, score.protocol) for score in new]
+    stay = [] if forgotten else [score for score in old if (score.name, score.protocol) not in replaced]
+    document = {"fullrank": __version__, "step": step, "scores": [score.as_dict() for score in (*stay, *new)]}
     write_text(run / EVALUATION, json.dumps(document, indent=2) + "\n")
     return forgotten

@@ -12,14 +12,15 @@ import yaml
 
 from fullrank._version import __version__
 from fullrank.config import TrainConfig
+from fullrank.documents import Table
+from fullrank.documents.markdown import table
 from fullrank.exporting.facts import Facts
 from fullrank.exporting.public import public
+from fullrank.measure.protocols import FINGERPRINT
 from fullrank.measure.verdict import judge
 from fullrank.models.backbones import CHANNELS, FULLRANK_RESNET, RESNETS, TIMMS_RESNETS, TimmModel
 from fullrank.models.exported import WEIGHTS
 from fullrank.models.fullrank_resnet import STEMS
-from fullrank.report.words import number
-from fullrank.score_names import title
 from fullrank.training.plan import describe_order
 from fullrank.training.setup import build_order
 
@@ -200,10 +201,11 @@ def _scores(facts: Facts) -> str:
         return f"{heading}{remark}".rstrip()
     protocols: dict[str, int] = {}
     rows = []
-    for name, score in facts.scores:
-        protocol = _set(public(score.protocol), "; ") or "not known"
+    for score in facts.scores:
+        shown = {key: value for key, value in score.protocol.items() if key != FINGERPRINT}
+        protocol = _set(public(shown), "; ") or "not known"
         place = protocols.setdefault(protocol, len(protocols) + 1)
-        rows.append((title(name, centered=True), number(name, score.value), score.better, str(place)))
+        rows.append((score.kind.title, score.text, score.kind.direction, str(place)))
     listed = "\n".join(f"{place}. {protocol}" for protocol, place in protocols.items())
     table = _table(("score", "value", "better", "protocol"), rows)
     return f"{heading}{remark}Of these weights, after step {facts.step:,}.\n\n{table}\n\nProtocols:\n\n{listed}"
@@ -274,7 +276,4 @@ def _brief(value: Any) -> str:
 
 
 def _table(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    def line(cells: tuple[str, ...]) -> str:
-        return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
-
-    return "\n".join((line(headings), line(("---",) * len(headings)), *(line(row) for row in rows)))
+    return table(Table("", headings, rows, text=range(len(headings)), captioned=False))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fullrank.config import TrainConfig
 from fullrank.evaluation.result import read_evaluation
+from fullrank.measure.scores import Score
 from fullrank.measure.spectrum import Spectrum
-from fullrank.report.side import Score, sides
+from fullrank.report.side import sides
 from fullrank.training.checkpoint import Branch
 from fullrank.training.runs import CONFIG, RunRecord, read_run
 
@@ -43,7 +44,7 @@ class Facts:
     parameters: int
     images: int | None
     environment: Mapping[str, Any]
-    scores: Sequence[tuple[str, Score]]
+    scores: Sequence[Score]
     spectrum: Spectrum | None
     init: Spectrum | None
     remark: str
@@ -65,7 +66,7 @@ def collect(file: Path, config: TrainConfig, step: int, branch: Branch, *, width
     """
     folder = file.resolve().parent.parent
     run = read_run(folder) if (folder / CONFIG).is_file() else None
-    scores: list[tuple[str, Score]] = []
+    scores: list[Score] = []
     spectrum = init = None
     remark = "Its run was not at hand when it was exported, so no score of it is known."
     if run is not None:
@@ -76,7 +77,7 @@ def collect(file: Path, config: TrainConfig, step: int, branch: Branch, *, width
             last = f": the last measurement before it, of step {before[-1]:,}, is of other weights" if before else ""
             remark = f"Nothing was measured at step {step:,}{last}."
     if branch != "online":
-        own = [(name, score) for name, score in scores if score.protocol.get("branch", branch) == branch]
+        own = [score for score in scores if score.protocol.get("branch", branch) == branch]
         if len(own) < len(scores):
             remark = "Scores of the online branch, which the run measured, are not of this encoder and are left out."
         scores, spectrum, init = own, None, None
@@ -96,35 +97,24 @@ def collect(file: Path, config: TrainConfig, step: int, branch: Branch, *, width
     )
 
 
-def _measured(run: RunRecord, step: int) -> tuple[list[tuple[str, Score]], Spectrum | None, Spectrum | None]:
+def _measured(run: RunRecord, step: int) -> tuple[list[Score], Spectrum | None, Spectrum | None]:
     """Return what was measured of a run at one step: its scores, the spectrum, and the one before training."""
-    whole = run.summary is not None and run.summary.get("steps") == step
-    at = RunRecord(
-        path=run.path,
-        config=run.config,
-        environment=run.environment,
+    at = replace(
+        run,
         records=[record for record in run.records if record["kind"] == "protocols" or record["step"] == step],
         timing=[],
-        spectrum_steps=run.spectrum_steps,
-        singular_values=run.singular_values,
-        summary=run.summary if whole else None,
+        summary=run.summary if run.summary is not None and run.summary.get("steps") == step else None,
     )
     (side,) = sides([at])
-    scores = [*side.scores.items(), *_evaluated(run.path, step)]
+    scores = [*side.scores.values(), *_evaluated(run.path, step)]
     rows = [row for row, measured in enumerate(run.spectrum_steps.tolist()) if measured == step]
     return scores, side.spectrum(rows[-1]) if rows else None, side.init if step else None
 
 
-def _evaluated(run: Path, step: int) -> list[tuple[str, Score]]:
+def _evaluated(run: Path, step: int) -> list[Score]:
     """Return what `fullrank evaluate` measured at one step."""
     found = read_evaluation(run)
-    if found is None or found["step"] != step:
+    if found is None or found.step != step:
         return []
-    return [
-        (
-            str(score["name"]),
-            # what was chosen, and any warning, is told with how it was measured
-            Score(float(score["value"]), str(score["better"]), {**score["protocol"], **score.get("chosen", {})}),
-        )
-        for score in found["scores"]
-    ]
+    # what was chosen, and any warning, is told with how it was measured
+    return [replace(score, protocol={**score.protocol, **score.chosen}) for score in found.scores]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fullrank.inspection.result import Inspection
-from fullrank.measure.protocols import COUNT, UNKNOWN, WIDTH, differences
-from fullrank.measure.verdict import MARGIN
-from fullrank.score_names import title
+from fullrank.measure.protocols import UNKNOWN, ends
+from fullrank.measure.protocols import obstacle as differ
+from fullrank.measure.scores import title
 from fullrank.text import listing
 
 RANKED = ("auc", "rankme", "participation_ratio", "lidar", "cluster_learnability")
@@ -25,16 +25,7 @@ def obstacle(found: Sequence[Inspection], name: str) -> str:
     missing = [each.name for each, score in zip(found, scores, strict=True) if score is None or score.value is None]
     if missing:
         return f"not measured for {listing(missing)}"
-    protocols = [score.protocol for score in scores if score is not None]
-    different = differences(name, protocols, [each.spectrum.dim for each in found])
-    if widths := different.pop(WIDTH, None):
-        return f"it depends on the width D, and that is {listing([f'{width:,}' for width in sorted(widths)])} here"
-    counts = different.pop(COUNT, None)
-    if different:
-        return f"measured in different ways ({listing(list(different))})"
-    if counts:
-        return f"it depends on N, and that is {listing([f'{n:,}' for n in sorted(counts)])} here"
-    return ""
+    return differ(name, [score.protocol for score in scores if score], [each.spectrum.dim for each in found])
 
 
 def comparison(found: Sequence[Inspection]) -> list[str]:
@@ -49,17 +40,7 @@ def comparison(found: Sequence[Inspection]) -> list[str]:
         if why := obstacle(found, name):
             refused.setdefault(why, []).append(title(name))
             continue
-        lower = found[0].scores[name].better == "lower"
-        ranked = sorted(found, key=lambda each: _value(each, name), reverse=not lower)
-        best, worst = ranked[0], ranked[-1]
-        if name == "auc" and _value(worst, name) - _value(best, name) < MARGIN:
-            values = f"{_value(best, name):.3f} to {_value(worst, name):.3f}"
-            said.append(f"AUC: {values}, no further apart than seeds of one recipe ({MARGIN})")
-        elif _value(best, name) != _value(worst, name):
-            said.append(
-                f"{title(name)}: {'lowest' if lower else 'highest'} for {best.name} ({_value(best, name):.4g}), "
-                f"{'highest' if lower else 'lowest'} for {worst.name} ({_value(worst, name):.4g})"
-            )
+        said.append(ends(name, {each.name: each.scores[name].taken for each in found}))
     for why, names in refused.items():
         said.append(f"{listing(names)} cannot be compared: {why}")
     if len({each.spectrum.dim for each in found}) > 1:
@@ -72,9 +53,3 @@ def comparison(found: Sequence[Inspection]) -> list[str]:
             f"({listing(unknown)})"
         )
     return said
-
-
-def _value(each: Inspection, name: str) -> float:
-    value = each.scores[name].value
-    assert value is not None
-    return value

@@ -24,9 +24,10 @@ from fullrank.inspection.encoders import Encoder
 from fullrank.inspection.features import VIEW_SEED, features_of, features_of_views, to_device
 from fullrank.inspection.kinds import kinds_of
 from fullrank.inspection.options import Options
-from fullrank.inspection.result import Inspection, Kind, Scored
-from fullrank.inspection.scores import absorb, score
+from fullrank.inspection.result import Inspection, Kind
+from fullrank.inspection.scores import absorb, take_all
 from fullrank.measure.quality import clid, feature_std
+from fullrank.measure.scores import Score
 from fullrank.measure.spectrum import Spectrum
 from fullrank.measure.verdict import ENOUGH, judge
 from fullrank.text import tails
@@ -236,9 +237,8 @@ def _result(
     """Score and judge what `absorb` returned."""
     *both, sample = absorbed
     centred, uncentred = (replace(each, protocol={**protocol, **each.protocol}) for each in both)
-    scores = score(
-        centred,
-        uncentred,
+    scores = take_all(
+        {"centered": centred, "uncentered": uncentred},
         sample,
         of_views[0],
         protocol,
@@ -258,7 +258,7 @@ def _with_clid(found: list[Inspection]) -> list[Inspection]:
     return [
         replace(
             each,
-            scores={**each.scores, "clid": Scored("clid", value, "higher", "relative to the others here", pool)},
+            scores={**each.scores, "clid": Score("clid", value, pool)},
         )
         for each, value in zip(found, clid(*parts), strict=True)  # type: ignore[arg-type]
     ]

@@ -6,31 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from fullrank.measure.scores import Score
 from fullrank.measure.spectrum import Spectrum
 from fullrank.measure.verdict import Verdict
 
 Kind = Literal["run", "checkpoint", "timm model", "weights", "features"]
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A score that was taken, or why it was not.
-
-    Attributes:
-        name: As in `fullrank.measure.quality.SCORES`, or `dead`.
-        value: The score; None where it could not be taken.
-        better: "lower", "higher" or "context".
-        range: The values it can take.
-        protocol: How it was taken.
-        why: Why there is no value; empty where there is one.
-    """
-
-    name: str
-    value: float | None
-    better: str
-    range: str
-    protocol: Mapping[str, Any]
-    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,7 +33,7 @@ class Inspection:
     source: Mapping[str, Any]
     spectrum: Spectrum
     untrained: Spectrum | None
-    scores: Mapping[str, Scored]
+    scores: Mapping[str, Score]
     verdict: Verdict
     skipped: tuple[str, ...] = ()
 
@@ -65,7 +45,7 @@ class Inspection:
             "source": dict(self.source),
             "protocol": dict(self.spectrum.protocol),
             "verdict": asdict(self.verdict),
-            "scores": [{**vars(score), "protocol": dict(score.protocol)} for score in self.scores.values()],
+            "scores": [score.as_dict() for score in self.scores.values()],
             "singular_values": self.spectrum.singular_values.tolist(),
             "untrained_singular_values": None if self.untrained is None else self.untrained.singular_values.tolist(),
             "skipped": list(self.skipped),

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from fullrank.measure.quality import SCORES
+from fullrank.measure.scores import kind_of
 from fullrank.measure.verdict import AS_GOOD_AS_EQUAL, isotropic_auc
+from fullrank.text import listing
 
 UNKNOWN = "not stated"
 ACCURACIES = ("linear", "logistic", "knn")
@@ -22,7 +23,6 @@ _NOT_COMPARED = (
     FINGERPRINT,
 )
 _NAMED_IMAGES = ("images", "labels")
-_NO_WIDTH = (*ACCURACIES, "heldout_loss", "clid")
 
 
 def differences(
@@ -43,7 +43,7 @@ def differences(
     """
     found: dict[str, list[Any]] = {}
     known = list(dict.fromkeys(width for width in widths if width is not None))
-    if len(known) > 1 and not across_widths(name):
+    if len(known) > 1 and not kind_of(name).across_widths:
         found[WIDTH] = known
     for field in dict.fromkeys(field for protocol in protocols for field in protocol):
         if field in _NOT_COMPARED or (field == "view" and name != "heldout_loss"):
@@ -60,6 +60,36 @@ def differences(
     if len(counts) > 1 and not (known and _as_good_as_equal(name, counts, max(known))):
         found[COUNT] = counts
     return found
+
+
+def obstacle(name: str, protocols: Sequence[Mapping[str, Any]], widths: Sequence[int | None]) -> str:
+    """Say why values of one score cannot be compared; an empty string when they can. Arguments as of `differences`."""
+    different = differences(name, protocols, widths)
+    if of_width := different.pop(WIDTH, None):
+        return f"it depends on the width D, and that is {listing([f'{width:,}' for width in sorted(of_width)])} here"
+    counts = different.pop(COUNT, None)
+    if different:
+        return f"measured in different ways ({listing(list(different))})"
+    return f"it depends on N, and that is {listing([f'{n:,}' for n in sorted(counts)])} here" if counts else ""
+
+
+def ends(name: str, values: Mapping[str, float]) -> str:
+    """Say who has the best and the worst value of a score, unless they lie no further apart than two seeds.
+
+    >>> ends("auc", {"a": 0.61, "b": 0.86}), ends("auc", {"a": 0.85, "b": 0.86})
+    ('AUC: lowest for a (0.610), highest for b (0.860)', 'AUC: 0.850 to 0.860, no further apart than two seeds (0.03)')
+    """
+    kind = kind_of(name)
+    ranked = sorted(values, key=lambda who: values[who], reverse=kind.direction == "higher")
+    first, last = values[ranked[0]], values[ranked[-1]]
+    if kind.write(first) == kind.write(last):
+        return f"{kind.title}: equal to the digits shown, {kind.write(first)}"
+    if abs(last - first) < kind.noise:
+        shown = [kind.write(value) for value in sorted((first, last))]
+        return f"{kind.title}: {shown[0]} to {shown[1]}, no further apart than two seeds ({kind.noise:g})"
+    words = ("highest", "lowest") if kind.direction == "higher" else ("lowest", "highest")
+    who = [listing([one for one in ranked if kind.write(values[one]) == kind.write(value)]) for value in (first, last)]
+    return f"{kind.title}: {words[0]} for {who[0]} ({kind.write(first)}), {words[1]} for {who[1]} ({kind.write(last)})"
 
 
 def split(name: str, protocols: Sequence[Mapping[str, Any]], widths: Sequence[int | None]) -> list[list[int]]:
@@ -101,11 +131,6 @@ def comparable(protocols: Mapping[str, Sequence[Mapping[str, Any]]], widths: Seq
     return list(groups.values())
 
 
-def across_widths(name: str) -> bool:
-    """Whether a score's values at different D can be compared."""
-    return name in _NO_WIDTH or (name in SCORES and SCORES[name].across_widths)
-
-
 def _stated(protocol: Mapping[str, Any], field: str, *, strict: bool) -> Any:
     if field == "subset" and any(protocol.get(named, UNKNOWN) != UNKNOWN for named in _NAMED_IMAGES):
         return protocol.get(field, 1.0)  # all of the images, where no share is named
@@ -114,7 +139,7 @@ def _stated(protocol: Mapping[str, Any], field: str, *, strict: bool) -> Any:
 
 def _as_good_as_equal(name: str, counts: Collection[int], dim: int) -> bool:
     """Whether different numbers of images bend a spectrum of D directions alike; other scores want equal ones."""
-    if name != "dead" and (name not in SCORES or SCORES[name].spectrum is None):
+    if kind_of(name).spectrum is None:
         return False
     bent = [isotropic_auc(n, dim) for n in counts]
     return min(counts) > dim and max(bent) - min(bent) < AS_GOOD_AS_EQUAL

@@ -140,6 +140,30 @@ class Score:
         }
 
 
+def read_score(found: Any) -> Score:
+    """Read what `Score.as_dict` wrote, or a version before 0.2 did.
+
+    Raises:
+        ValueError: It is no score: what is wrong, without a full stop.
+    """
+    if not isinstance(found, Mapping):
+        raise ValueError(f"a score is a mapping, not {found!r:.40}")
+    name, value = found.get("name"), found.get("value")
+    if not isinstance(name, str):
+        raise ValueError(f"a score's name is text, not {name!r:.40}")
+    if value is not None and (
+        isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value)
+    ):
+        raise ValueError(f"the value of {name} is a finite number or null, not {value!r:.40}")
+    parts = {key: found.get(key) or {} for key in ("protocol", "chosen")}
+    for key, part in parts.items():
+        if not isinstance(part, Mapping):
+            raise ValueError(f"the {key} of {name} is a mapping, not {part!r:.40}")
+    return Score(
+        name, None if value is None else float(value), parts["protocol"], str(found.get("why") or ""), parts["chosen"]
+    )
+
+
 def register(kind: ScoreKind) -> ScoreKind:
     """Add a score to `SCORES`, for every command, page and monitor.
 
@@ -159,6 +183,15 @@ def kind_of(name: str) -> ScoreKind:
     ('AUC', 'of another library')
     """
     return SCORES.get(name) or ScoreKind(name, name.replace("_", " "), "none", needs="training")
+
+
+def title(name: str) -> str:
+    """Return what people call a score.
+
+    >>> title("auc"), title("rankme"), title("rankme_centered")
+    ('AUC', 'RankMe', 'RankMe (centered)')
+    """
+    return kind_of(name).title
 
 
 def take(kind: ScoreKind, of: Any, protocol: Mapping[str, Any]) -> Score:

@@ -9,6 +9,7 @@ from fullrank.errors import FullrankError
 from fullrank.measure.forecast import agreement
 from fullrank.measure.forecast.agreement import FEWEST
 from fullrank.measure.protocols import split
+from fullrank.measure.scores import kind_of
 from fullrank.ranking.groups import abouts
 from fullrank.ranking.names import FEATURES, FORECAST, FRONT
 from fullrank.ranking.result import Forecasted, Ranked, Standing
@@ -19,7 +20,7 @@ def agreements(standings: Sequence[Standing]) -> tuple[Ranked, ...]:
     candidates = [each.candidate for each in standings]
     labelled = [i for i, each in enumerate(standings) if each.accuracy is not None]
     rows: list[Ranked] = []
-    for name, better in ((FORECAST, "higher"), (FRONT, "lower")):
+    for name in (FORECAST, FRONT):
         groups: dict[int | None, list[int]] = {}
         for i in labelled:
             if getattr(standings[i], name) is not None and standings[i].group is not None:
@@ -29,7 +30,7 @@ def agreements(standings: Sequence[Standing]) -> tuple[Ranked, ...]:
             values = [
                 one.value if isinstance(one := getattr(standings[i], name), Forecasted) else float(one) for i in group
             ]
-            rows.append(_ranked(name, better, group, values, standings, about))
+            rows.append(_ranked(name, group, values, standings, about))
     for name in dict.fromkeys(name for i in labelled for name in candidates[i].scores):
         having = [i for i in labelled if name in candidates[i].scores]
         protocols = [candidates[i].scores[name].protocol for i in having]
@@ -40,23 +41,21 @@ def agreements(standings: Sequence[Standing]) -> tuple[Ranked, ...]:
         several = [group for group in found if len(group) >= FEWEST]
         for about, group in zip(abouts((name,), found, candidates), found, strict=True):
             if group in several:
-                scores = [candidates[i].scores[name] for i in group]
-                values = [score.value for score in scores]
-                rows.append(_ranked(name, scores[0].better, group, values, standings, about))
+                values = [candidates[i].scores[name].taken for i in group]
+                rows.append(_ranked(name, group, values, standings, about))
     return tuple(rows)
 
 
 def _ranked(
     name: str,
-    better: str,
     group: Sequence[int],
     values: Sequence[float],
     standings: Sequence[Standing],
     about: Mapping[str, Any],
 ) -> Ranked:
-    accuracy = [each.value for i in group if (each := standings[i].accuracy) is not None]
+    accuracy = [each.taken for i in group if (each := standings[i].accuracy) is not None]
     try:
-        found, why = agreement(values, accuracy, better=better), ""
+        found, why = agreement(values, accuracy, better=kind_of(name).direction), ""
     except FullrankError as error:
         found, why = None, str(error)
-    return Ranked(name, better, tuple(group), found, why, about)
+    return Ranked(name, tuple(group), found, why, about)

@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from fullrank.errors import FullrankError
 from fullrank.evaluation.result import EVALUATION, WARNING, read_evaluation
 from fullrank.measure.protocols import ACCURACIES
+from fullrank.measure.scores import Score
 from fullrank.text import listing, tails
 from fullrank.training.checkpoint import list_checkpoints
-from fullrank.training.record import BETTER
 from fullrank.training.runs import CONFIG, RunRecord, read_run
+from fullrank.training.scores import recorded
 
-# The monitor's spectrum is centred; these are its scores' names in the table of all scores.
-_CENTRED = {"rankme": "rankme_centered", "stable_rank": "nesum"}
 _FIRST = ("heldout_loss", "auc")
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A score of one candidate.
-
-    Attributes:
-        value: As measured; shares are in [0, 1].
-        better: "lower" or "higher", alone or before a comma, or "context".
-        protocol: How it was measured.
-    """
-
-    value: float
-    better: str
-    protocol: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -56,8 +38,8 @@ class Candidate:
     step: int
     width: int | None
     checkpoint: Path | None
-    scores: Mapping[str, Measured]
-    labelled: Mapping[str, Sequence[Measured]] = field(default_factory=dict)
+    scores: Mapping[str, Score]
+    labelled: Mapping[str, Sequence[Score]] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
 
 
@@ -121,64 +103,28 @@ def _measured_steps(run: RunRecord) -> list[int]:
 
 def _at(run: RunRecord, step: int) -> Candidate:
     """Return a run at one step, nameless."""
-    scores: dict[str, Measured] = {}
-    labelled: dict[str, list[Measured]] = {}
     missing: list[str] = []
+    labeled: dict[str, list[Score]] = {}
     kept = {_step_of(path): path for path in list_checkpoints(run.path / "checkpoints")}
-    for score in _evaluated(run.path, step, missing):
-        labelled.setdefault(score["name"], []).append(Measured(score["value"], score["better"], score["protocol"]))
-    for name, value in _recorded(run, step, missing).items():
-        if not isinstance(value, (int, float)) or not math.isfinite(value):
-            continue
-        protocol = _protocol(run, name)
-        if name in ACCURACIES:
-            labelled.setdefault(name, []).append(Measured(value, "higher", protocol))
-        else:
-            better = BETTER.get(name, "higher")
-            if protocol.get("center"):
-                name = _CENTRED.get(name, name)
-            scores[name] = Measured(value, better, protocol)
+    scores = recorded(run, step) if step > 0 else None
+    if scores is None:
+        measured = [f"{step:,}" for step in _measured_steps(run) if step > 0]
+        missing.append(
+            f"nothing was measured at step {step:,} while it trained, but at {listing(measured)}"
+            if measured
+            else "nothing was measured after the untrained encoder"
+        )
+        scores = {}
+    for score in (*_evaluated(run.path, step, missing), *scores.values()):
+        if score.name in ACCURACIES:
+            labeled.setdefault(score.name, []).append(score)
+    own = {name: score for name, score in scores.items() if name not in ACCURACIES}
     width = run.singular_values.shape[1] if len(run.singular_values) else None
-    first = {name: scores[name] for name in _FIRST if name in scores}
-    return Candidate("", run.path, step, width, kept.get(step), first | scores, labelled, tuple(missing))
+    first = {name: own[name] for name in _FIRST if name in own}
+    return Candidate("", run.path, step, width, kept.get(step), first | own, labeled, tuple(missing))
 
 
-def _recorded(run: RunRecord, step: int, missing: list[str]) -> dict[str, Any]:
-    for record in reversed(run.of_kind("measure")):
-        if record["step"] == step and step > 0:
-            return {name: value for name, value in record.items() if name not in ("kind", "step")}
-    measured = [f"{step:,}" for step in _measured_steps(run) if step > 0]
-    missing.append(
-        f"nothing was measured at step {step:,} while it trained, but at {listing(measured)}"
-        if measured
-        else "nothing was measured after the untrained encoder"
-    )
-    return {}
-
-
-def _protocol(run: RunRecord, name: str) -> dict[str, Any]:
-    """Return how the monitor takes a score, with the share of the training images that it was taken on as its set."""
-    own = name in (*ACCURACIES, "heldout_loss")
-    protocol = dict(run.protocols.get(name) or {} if own else _spectral(run))
-    share = run.config.get("subset")
-    if name != "heldout_loss" and share is not None and share < 1:
-        if protocol.get("subset", share) < 1:  # runs of before did not say it
-            return {**protocol, "subset": share}  # other seeds draw other images, of the same kind
-        del protocol["subset"]  # measured on all images, as runs that were trained on them
-    data = run.environment.get("data") or {}
-    train = "measured" if "measured" in data else "train"
-    parts = ("held_out",) if name == "heldout_loss" else (train, "held_out") if name in ACCURACIES else (train,)
-    prints = [(data.get(part) or {}).get("fingerprint") for part in parts]
-    if protocol and all(prints):
-        protocol["fingerprint"] = " / ".join(map(str, prints))
-    return protocol
-
-
-def _spectral(run: RunRecord) -> Mapping[str, Any]:
-    return run.protocols.get("spectrum") or {}
-
-
-def _evaluated(folder: Path, step: int, missing: list[str]) -> Iterable[dict[str, Any]]:
+def _evaluated(folder: Path, step: int, missing: list[str]) -> list[Score]:
     """Return the scores of evaluation.json, where they are of this step."""
     try:
         found = read_evaluation(folder)
@@ -187,14 +133,14 @@ def _evaluated(folder: Path, step: int, missing: list[str]) -> Iterable[dict[str
         return []
     if found is None:
         return []
-    if found["step"] != step:
-        missing.append(f"{EVALUATION} is of step {found['step']:,}, not {step:,}, and was left out")
+    if found.step != step:
+        missing.append(f"{EVALUATION} is of step {found.step:,}, not {step:,}, and was left out")
         return []
     kept = []
-    for score in found["scores"]:
-        warning = score.get("chosen", {}).get(WARNING)
-        if score["name"] in ACCURACIES and warning:
-            missing.append(f"{score['name']} of {EVALUATION} was left out, for it comes with a warning ({warning})")
-        elif score["name"] in ACCURACIES:
-            kept.append({**score, "value": float(score["value"])})
+    for score in found.scores:
+        warning = score.chosen.get(WARNING)
+        if score.name in ACCURACIES and warning:
+            missing.append(f"{score.name} of {EVALUATION} was left out, for it comes with a warning ({warning})")
+        elif score.name in ACCURACIES:
+            kept.append(score)
     return kept

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from fullrank.measure.protocols import FINGERPRINT, WIDTH, comparable, differences
+from fullrank.measure.scores import title
 from fullrank.ranking.candidates import Candidate
 from fullrank.ranking.names import FEATURES
-from fullrank.score_names import title
 
 
 def groups_of(candidates: Sequence[Candidate]) -> tuple[list[list[int]], list[dict[str, Any]]]:
@@ -59,4 +59,4 @@ def abouts(
 
 def features_of(candidates: Sequence[Candidate], places: Sequence[int]) -> np.ndarray:
     """Return the held-out loss and AUC of some candidates, `(n, 2)`."""
-    return np.array([[candidates[i].scores[name].value for name in FEATURES] for i in places])
+    return np.array([[candidates[i].scores[name].taken for name in FEATURES] for i in places])

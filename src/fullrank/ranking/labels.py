@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fullrank.measure.protocols import ACCURACIES, split
-from fullrank.ranking.candidates import Candidate, Measured
+from fullrank.measure.scores import Score
+from fullrank.ranking.candidates import Candidate
 
 
 class Labels(NamedTuple):
@@ -21,7 +22,7 @@ class Labels(NamedTuple):
 
     name: str | None
     protocol: Mapping[str, Any]
-    values: list[Measured | None]
+    values: list[Score | None]
     left_out: list[int]
 
 
@@ -37,7 +38,7 @@ def choose_labels(candidates: Sequence[Candidate], asked: str | None) -> Labels:
     for name in ACCURACIES if asked is None else (asked,):
         taken = [(i, one) for i, each in enumerate(candidates) for one in each.labelled.get(name, ())]
         for group in split(name, [one.protocol for _, one in taken], [None] * len(taken)):
-            values: list[Measured | None] = [None] * len(candidates)
+            values: list[Score | None] = [None] * len(candidates)
             for i, one in reversed([taken[place] for place in group]):
                 values[i] = one
             found = [one for one in values if one is not None]

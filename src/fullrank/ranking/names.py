@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fullrank.score_names import title
+from fullrank.measure.scores import title
 
 FEATURES = ("heldout_loss", "auc")
 """Scores that decide dominance, and that the accuracy is forecast from ([Li22] section 3.5)."""

@@ -164,7 +164,7 @@ def _fit(candidates: Sequence[Candidate], places: Sequence[int], labels: Labels)
     labelled = [i for i in places if labels.values[i] is not None]
     if not labelled:
         return _Fit(None, {}, "none has labels")
-    x, y = features_of(candidates, labelled), [one.value for i in labelled if (one := labels.values[i]) is not None]
+    x, y = features_of(candidates, labelled), [one.taken for i in labelled if (one := labels.values[i]) is not None]
     try:
         fit = fit_linear(x, y, TITLES)
     except FullrankError as error:

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from fullrank.measure.forecast import Agreement, LinearFit
-from fullrank.ranking.candidates import Candidate, Measured
+from fullrank.measure.scores import Score, kind_of
+from fullrank.ranking.candidates import Candidate
 from fullrank.ranking.saved import Forecast, as_dict
 
 
@@ -50,7 +51,7 @@ class Standing:
     front: int | None
     rank: int | None
     forecast: Forecasted | None
-    accuracy: Measured | None
+    accuracy: Score | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +85,6 @@ class Ranked:
 
     Attributes:
         name: The score; "front" and "forecast" for what `fullrank rank` itself says, the forecast being leave-one-out.
-        better: "lower", "higher" or "context".
         members: Places among the standings.
         agreement: None where it could not be taken.
         why: Why not.
@@ -92,7 +92,6 @@ class Ranked:
     """
 
     name: str
-    better: str
     members: tuple[int, ...]
     agreement: Agreement | None
     why: str = ""
@@ -155,7 +154,7 @@ class Ranking:
             "scores": [
                 {
                     "name": row.name,
-                    "better": row.better,
+                    "direction": kind_of(row.name).direction,
                     "members": of(row.members),
                     "about": dict(row.about),
                     "agreement": None if row.agreement is None else asdict(row.agreement),
@@ -180,6 +179,6 @@ def _standing(each: Standing) -> dict[str, Any]:
         "rank": each.rank,
         "forecast": None if each.forecast is None else asdict(each.forecast),
         "accuracy": None if each.accuracy is None else each.accuracy.value,
-        "scores": [{"name": name, **vars(score)} for name, score in candidate.scores.items()],
+        "scores": [score.as_dict() for score in candidate.scores.values()],
         "missing": list(candidate.missing),
     }

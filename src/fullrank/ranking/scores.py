@@ -12,14 +12,13 @@ from fullrank._version import __version__
 from fullrank.errors import FullrankError, nearest
 from fullrank.inspection.inspect import FEWEST_IMAGES, Progress, inspect
 from fullrank.inspection.options import Options as InspectionOptions
-from fullrank.measure.quality import SCORES
+from fullrank.measure.scores import SCORES, read_score
 from fullrank.measure.verdict import ENOUGH
-from fullrank.ranking.candidates import Candidate, Measured
+from fullrank.ranking.candidates import Candidate
 from fullrank.ranking.options import Options
 from fullrank.training.runs import write_text
 
 INSPECTION = "inspection.json"
-DEAD = "dead"
 
 
 def score_names(asked: str) -> list[str]:
@@ -28,7 +27,7 @@ def score_names(asked: str) -> list[str]:
     Raises:
         FullrankError: One is no label-free score.
     """
-    known = [DEAD, *SCORES]
+    known = [name for name, kind in SCORES.items() if kind.function is not None]
     if asked.strip() == "all":
         return known
     names = [name.strip() for name in asked.split(",") if name.strip()]
@@ -52,7 +51,7 @@ def with_scores(candidates: Sequence[Candidate], options: Options, progress: Pro
     asked = {
         "images": options.images,
         "limit": options.limit or max(FEWEST_IMAGES, ENOUGH * widest),
-        "views": any(name != DEAD and SCORES[name].needs == "views" for name in names),
+        "views": any(SCORES[name].needs == "views" for name in names),
     }
     found = []
     for each in candidates:
@@ -66,14 +65,14 @@ def with_scores(candidates: Sequence[Candidate], options: Options, progress: Pro
         if own is None:
             own = _measure(each, asked, options.device, progress)
             missing += _keep(each.run, [one for one in kept if not _replaces(own, one)], own)
-        taken = {score["name"]: score for score in own["scores"]}
+        taken = {score.name: score for score in map(read_score, own["scores"])}
         new = {}
         for name in names:
             score = taken.get(name)
-            if score is not None and score["value"] is not None:
-                new[name] = Measured(score["value"], score["better"], score["protocol"])
+            if score is not None and score.value is not None:
+                new[name] = score
             elif score is not None:
-                missing += (f"{name} could not be taken: {score['why']}",)
+                missing += (f"{name} could not be taken: {score.why}",)
         found.append(replace(each, width=own["width"], scores={**each.scores, **new}, missing=missing))
     return found
 

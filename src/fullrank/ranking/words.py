@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from fullrank.measure.forecast.linear import MUCH_INFLATION, fewest
 from fullrank.measure.protocols import COUNT, WIDTH, differences
-from fullrank.measure.verdict import MARGIN
+from fullrank.measure.scores import SCORES, title
 from fullrank.ranking.candidates import Candidate
 from fullrank.ranking.names import FEATURES
 from fullrank.ranking.saved import Forecast
-from fullrank.score_names import title
 from fullrank.text import listing
 
 if TYPE_CHECKING:
@@ -21,15 +20,6 @@ if TYPE_CHECKING:
 _EVALUATE = {"knn": "--knn", "linear": "--linear", "logistic": "--logistic"}
 _PUBLISHED_RUNS = 22
 _MOST_NAMED = 4
-
-
-def percent(value: float) -> str:
-    """Write a share.
-
-    >>> percent(0.4107)
-    '41.1 %'
-    """
-    return f"{100 * value:.1f} %"
 
 
 def names_of(names: Sequence[str]) -> str:
@@ -150,14 +140,16 @@ def _of_group(group: Group, ranking: Ranking) -> list[str]:
             f"{'other' if len(group.undecided) == 1 else f'other {len(group.undecided)}'} loss and AUC do not agree"
             + (f": {_pairs(group, names)}" if len(group.undecided) <= _MOST_NAMED else "")
         )
-    auc = {i: ranking.standings[i].candidate.scores["auc"].value for i in group.members}
-    close = [(i, j) for i, j in combinations(group.members, 2) if abs(auc[i] - auc[j]) < MARGIN]
+    auc = {i: ranking.standings[i].candidate.scores["auc"].taken for i in group.members}
+    close = [(i, j) for i, j in combinations(group.members, 2) if abs(auc[i] - auc[j]) < SCORES["auc"].noise]
     if len(close) == pairs:
         apart = max(auc.values()) - min(auc.values())
-        found.append(f"all AUCs lie within {apart:.3f}, no further apart than seeds of one recipe ({MARGIN})")
+        found.append(
+            f"all AUCs lie within {apart:.3f}, no further apart than seeds of one recipe ({SCORES['auc'].noise})"
+        )
     elif near := len(set(close) - set(group.undecided)):
         of = f"the AUCs of {near} of the {decided} decided pairs"
-        found.append(f"{of} lie no further apart than seeds of one recipe ({MARGIN})")
+        found.append(f"{of} lie no further apart than two seeds ({SCORES['auc'].noise})")
     if group.ranked_by == "forecast":
         found.append("ranks follow the forecast, and dominance is what can be said without it")
     if group.forecast is not None:

@@ -1,7 +1,7 @@
-"""The report's figures, each an inline SVG element.
+"""The report's figures.
 
 No run's name is drawn: the page's key and captions carry them, so that long names cost no room and none is
-read as a formula. Lines are told apart by colour and marker, the same in every figure.
+read as a formula. Lines are told apart by color and marker, the same in every figure.
 
 Reference: [Li22] Fig. 3 (singular values) and Fig. 6 (cumulative explained variance).
 """
@@ -20,54 +20,45 @@ from matplotlib.colors import Colormap, ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from fullrank.documents import Look
+from fullrank.documents.svg import SIZE, style
+from fullrank.measure.scores import kind_of
 from fullrank.measure.spectrum import Spectrum
-from fullrank.report.look import Look
 from fullrank.report.side import Side
-from fullrank.report.svg import inline_svg, style
-from fullrank.report.words import number
+from fullrank.training.scores import series
 
-SIZE = (6.0, 3.7)  # inches of 72 SVG units; the page scales it to its column
 POINTS = 300  # of a line over steps; more cannot be seen and make the page heavy
 MEASUREMENTS = 40  # lines in a figure through training
 DIRECTIONS = 256  # points of a line in a figure through training
 LOWEST = 1e-7  # of the largest singular value: float32's noise lies there, and smaller values say nothing more
 DEAD = 1e-3
+Shown = tuple[Look, Spectrum]
 REFERENCE: dict[str, Any] = {"color": "#444444", "linewidth": 1.0, "linestyle": (0, (1, 2))}
 
 
 def over_steps(
     sides: Sequence[Side],
-    *,
-    key: str,
-    kind: str,
     name: str,
+    *,
     title: str,
     scale: float = 1.0,
     references: Callable[[Side], tuple[float, str] | None] = lambda side: None,
-) -> str:
-    """Draw one quantity of the records over gradient steps, a line for each run; empty if no run has it.
+) -> Figure:
+    """Draw one quantity of the records over gradient steps, a line for each run.
 
     Args:
         sides: The runs.
-        key: Prefix of the figure's ids.
-        kind: "train" or "measure".
         name: The quantity's name in the records.
         title: The label of the vertical axis, with its unit.
         scale: Factor from the record's unit to the axis'.
         references: Gives a run's reference value, on the axis' scale, and its name.
     """
-    lines = {side.index: _series(side, kind, name) for side in sides}
-    if not any(len(steps) for steps, _ in lines.values()):
-        return ""
+    lines = {side.index: _series(side, name) for side in sides}
     with style():
         figure, ax = _axes()
         for side in sides:
             steps, values = _thin(*lines[side.index])
-            ax.plot(
-                steps,
-                values * scale,
-                **_line(side, len(steps), max(1, len(sides))),
-            )
+            ax.plot(steps, values * scale, **_line(side, len(steps), max(1, len(sides))))
         drawn = [reference for side in sides if len(lines[side.index][0]) and (reference := references(side))]
         for place, (value, text) in enumerate(dict.fromkeys(drawn)):
             ax.axhline(value, **REFERENCE)
@@ -81,20 +72,27 @@ def over_steps(
             ).set(fontsize=9, color="#444444")
         _step_axis(ax, sides)
         ax.set_ylabel(title)
-        return inline_svg(figure, key, f"{title} over gradient steps. {_ends(sides, lines, name)}")
+        return figure
 
 
-def spectra_through_training(side: Side, beside: Sequence[Side], *, key: str) -> str:
+def say_ends(sides: Sequence[Side], name: str, title: str) -> str:
+    """Say in words what `over_steps` draws; empty where no run has it."""
+    said = []
+    for side in sides:
+        steps, values = _series(side, name)
+        if len(steps):
+            first, last = (kind_of(name).write(v) if np.isfinite(v) else "no number" for v in values[[0, -1]])
+            said.append(f"{side.label}: {first} at step {steps[0]:,.0f}, {last} at step {steps[-1]:,.0f}.")
+    return f"{title} over gradient steps. {' '.join(said)}" if said else ""
+
+
+def spectra_through_training(side: Side, beside: Sequence[Side]) -> Figure:
     """Draw a run's singular values at each measured step, on axes that hold those of all runs beside it."""
     top = max(float(other.run.singular_values.max()) for other in beside if other.width)
     low = min(_lowest(other) for other in beside if other.width)
     low = max(low, LOWEST * top) if top > 0 else LOWEST
     shown = np.maximum(side.run.singular_values, low)
     k = np.arange(1, shown.shape[1] + 1)
-    label = (
-        f"Singular values of {side.label} at {len(shown)} measured steps, log scale. At the last step the "
-        f"largest is {shown[-1, 0]:.3g} and the smallest {side.run.singular_values[-1, -1]:.2g}."
-    )
     with style():
         figure, ax = _axes()
         _through_training(figure, ax, side, beside, k, shown)
@@ -103,31 +101,24 @@ def spectra_through_training(side: Side, beside: Sequence[Side], *, key: str) ->
         ax.set_xlim(0, max(other.width or 0 for other in beside) * 1.01 + 1)
         ax.set_xlabel("direction, largest first")
         ax.set_ylabel("singular value")
-        return inline_svg(figure, key, label)
+        return figure
 
 
-def explained_through_training(side: Side, beside: Sequence[Side], *, key: str) -> str:
+def explained_through_training(side: Side, beside: Sequence[Side]) -> Figure:
     """Draw a run's cumulative explained variance at each measured step; the area under a line is its AUC."""
     spectra = [side.spectrum(row) for row in range(len(side.run.singular_values))]
     shown = np.stack([spectrum.explained.numpy() for spectrum in spectra])
     share = np.arange(1, shown.shape[1] + 1) / shown.shape[1]
-    label = (
-        f"Cumulative explained variance of {side.label} at {len(shown)} measured steps. The area under the "
-        f"line is {spectra[0].auc:.3f} at step {side.run.spectrum_steps[0]:,} and {spectra[-1].auc:.3f} at the last."
-    )
     with style():
         figure, ax = _axes()
         all_equal(ax)
         _through_training(figure, ax, side, beside, 100 * share, 100 * shown)
         explained_axes(ax)
-        return inline_svg(figure, key, label)
+        return figure
 
 
-def relative_spectra(
-    shown: Sequence[tuple[Look, Spectrum]], *, key: str, beside: Sequence[tuple[Look, Spectrum]] = ()
-) -> str:
+def relative_spectra(shown: Sequence[Shown], beside: Sequence[Shown] = ()) -> Figure:
     """Draw spectra, each relative to its largest singular value; thin and dotted those `beside` them."""
-    dead = [f"{look.label}: {spectrum.dead()} of {spectrum.dim} below 1e-3." for look, spectrum in shown]
     with style():
         figure, ax = _axes()
         lowest = 1.0
@@ -150,12 +141,17 @@ def relative_spectra(
         ax.set_xlim(0, max(spectrum.dim for _, spectrum in shown) * 1.01 + 1)
         ax.set_xlabel("direction, largest first")
         ax.set_ylabel("singular value / the largest")
-        return inline_svg(figure, key, f"Singular values, relative to the largest. {' '.join(dead)}")
+        return figure
 
 
-def explained(shown: Sequence[tuple[Look, Spectrum]], *, key: str, beside: Sequence[tuple[Look, Spectrum]] = ()) -> str:
+def say_dead(shown: Sequence[Shown]) -> str:
+    """Say in words what `relative_spectra` draws."""
+    dead = [f"{look.label}: {spectrum.dead()} of {spectrum.dim} below 1e-3." for look, spectrum in shown]
+    return f"Singular values, relative to the largest. {' '.join(dead)}"
+
+
+def explained(shown: Sequence[Shown], beside: Sequence[Shown] = ()) -> Figure:
     """Draw cumulative explained variances over the share of directions; thin and dotted those `beside` them."""
-    areas = [f"{look.label}: {spectrum.auc:.3f}." for look, spectrum in shown]
     with style():
         figure, ax = _axes()
         all_equal(ax)
@@ -164,7 +160,13 @@ def explained(shown: Sequence[tuple[Look, Spectrum]], *, key: str, beside: Seque
         for look, spectrum in beside:
             ax.plot(*_cumulative(spectrum), **_thin_line(look))
         explained_axes(ax)
-        return inline_svg(figure, key, f"Cumulative explained variance. The area under each line: {' '.join(areas)}")
+        return figure
+
+
+def say_areas(shown: Sequence[Shown]) -> str:
+    """Say in words what `explained` draws."""
+    areas = [f"{look.label}: {spectrum.auc:.3f}." for look, spectrum in shown]
+    return f"Cumulative explained variance. The area under each line: {' '.join(areas)}"
 
 
 def _relative(spectrum: Spectrum) -> np.ndarray:
@@ -178,14 +180,14 @@ def _cumulative(spectrum: Spectrum) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _thin_line(look: Look) -> dict[str, Any]:
-    return {"color": look.colour, "linewidth": 1.0, "linestyle": (0, (1, 2)), "alpha": 0.9}
+    return {"color": look.color, "linewidth": 1.0, "linestyle": (0, (1, 2)), "alpha": 0.9}
 
 
 def _line(look: Look, points: int, lines: int) -> dict[str, Any]:
-    """Tell a line from others beside it by colour, dashes and markers that do not hide one another."""
+    """Tell a line from others beside it by color, dashes and markers that do not hide one another."""
     every = max(1, points // 8)
     return {
-        "color": look.colour,
+        "color": look.color,
         "linestyle": look.dashes,
         "marker": look.marker,
         "markevery": (look.index * every // lines, every),
@@ -217,15 +219,15 @@ def _through_training(
     figure: Figure, ax: Axes, side: Side, beside: Sequence[Side], x: np.ndarray, lines: np.ndarray
 ) -> None:
     """Draw one line a measured step, early ones light, late ones dark, on a scale common to all runs."""
-    colours, norm = late_is_dark(), Normalize(0, max(1, *(other.planned for other in beside)))
+    colors, norm = late_is_dark(), Normalize(0, max(1, *(other.planned for other in beside)))
     points = np.unique(np.linspace(0, len(x) - 1, DIRECTIONS).round().astype(int))
     for row in np.unique(np.linspace(0, len(lines) - 1, MEASUREMENTS).round().astype(int)):
         step = int(side.run.spectrum_steps[row])
-        look: dict[str, Any] = {"color": colours(norm(step)), "linewidth": 1.1}
+        look: dict[str, Any] = {"color": colors(norm(step)), "linewidth": 1.1}
         if step == 0:
             look = {"color": "#D55E00", "linewidth": 1.3, "linestyle": "--", "zorder": 3}
         ax.plot(x[points], lines[row][points], **look)
-    bar = figure.colorbar(ScalarMappable(norm, colours), ax=ax, aspect=28, pad=0.02, format=FuncFormatter(short))
+    bar = figure.colorbar(ScalarMappable(norm, colors), ax=ax, aspect=28, pad=0.02, format=FuncFormatter(short))
     bar.set_label("gradient step")
     bar.locator = MaxNLocator(4, integer=True)
     bar.outline.set_visible(False)
@@ -233,7 +235,7 @@ def _through_training(
 
 
 def late_is_dark() -> Colormap:
-    """Viridis reversed, without the yellow that white swallows; few colours keep the scale's SVG small."""
+    """Viridis reversed, without the yellow that white swallows; few colors keep the scale's SVG small."""
     return ListedColormap(matplotlib.colormaps["viridis_r"](np.linspace(0.12, 1.0, 32)))
 
 
@@ -246,9 +248,9 @@ def _step_axis(ax: Axes, sides: Sequence[Side]) -> None:
     switches: dict[int, list[str]] = {}
     for side in sides:
         if side.switch is not None:
-            switches.setdefault(side.switch, []).append(side.colour)
-    for step, colours in switches.items():
-        ax.axvline(step, color=colours[0] if len(colours) == 1 else "#666666", linewidth=0.8, alpha=0.8)
+            switches.setdefault(side.switch, []).append(side.color)
+    for step, colors in switches.items():
+        ax.axvline(step, color=colors[0] if len(colors) == 1 else "#666666", linewidth=0.8, alpha=0.8)
 
 
 def short(step: float, _: Any = None) -> str:
@@ -262,10 +264,9 @@ def short(step: float, _: Any = None) -> str:
     return f"{step / 1e3:g}k" if abs(step) >= 1e4 else f"{step:g}"
 
 
-def _series(side: Side, kind: str, name: str) -> tuple[np.ndarray, np.ndarray]:
+def _series(side: Side, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Return steps and values, with a gap where a value is not a number."""
-    found = [(record["step"], record[name]) for record in side.run.of_kind(kind) if record.get(name) is not None]
-    steps, values = np.array(found, dtype=np.float64).reshape(-1, 2).T
+    steps, values = (np.array(each, dtype=np.float64) for each in series(side.run, name))
     return steps, np.where(np.isfinite(values), values, np.nan)
 
 
@@ -284,13 +285,3 @@ def _thin(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray
 def _lowest(side: Side) -> float:
     values = side.run.singular_values
     return float(values[values > 0].min()) if (values > 0).any() else math.inf
-
-
-def _ends(sides: Sequence[Side], lines: dict[int, tuple[np.ndarray, np.ndarray]], name: str) -> str:
-    said = []
-    for side in sides:
-        steps, values = lines[side.index]
-        if len(steps):
-            first, last = (number(name, value) if np.isfinite(value) else "no number" for value in values[[0, -1]])
-            said.append(f"{side.label}: {first} at step {steps[0]:,.0f}, {last} at step {steps[-1]:,.0f}.")
-    return " ".join(said)

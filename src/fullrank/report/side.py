@@ -1,34 +1,20 @@
-"""One run as a report shows it beside others: its label, its colour, how far it is, and its latest scores."""
+"""One run as a report shows it beside others: its label, its color, how far it is, and its latest scores."""
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from fullrank.documents import Look
+from fullrank.measure.scores import Score
 from fullrank.measure.spectrum import Spectrum
-from fullrank.report.look import Look
 from fullrank.text import tails
 from fullrank.training.runs import RunRecord
-
-SPECTRUM_SCORES = ("auc", "rankme", "participation_ratio", "stable_rank", "alpha", "dead")
-LOWER_IS_BETTER = ("heldout_loss", "auc", "dead")
-
-
-@dataclass(frozen=True)
-class Score:
-    """A score of a run.
-
-    Attributes:
-        value: As measured; shares are in [0, 1].
-        better: "lower" or "higher", with or without a condition after a comma, or something else, such as "context".
-        protocol: How it was measured.
-    """
-
-    value: float
-    better: str
-    protocol: Mapping[str, Any] = field(default_factory=dict)
+from fullrank.training.scores import latest
 
 
 @dataclass(frozen=True)
@@ -81,7 +67,13 @@ class Side(Look):
     @property
     def skipped(self) -> list[str]:
         """The images that could not be read."""
-        return list((self.run.summary or {}).get("skipped") or [])
+        return [str(name) for name in (self.run.summary or {}).get("skipped") or []]
+
+    @property
+    def throughput(self) -> float | None:
+        """The median of images per second; None where none was recorded."""
+        rates = [record["images_per_second"] for record in self.run.timing if "images_per_second" in record]
+        return statistics.median(rates) if rates else None
 
     def spectrum(self, row: int) -> Spectrum:
         """Return a measured spectrum with its protocol; row -1 is the last."""
@@ -93,26 +85,10 @@ class Side(Look):
         steps = self.run.spectrum_steps
         return self.spectrum(0) if len(steps) and steps[0] == 0 else None
 
-    @property
+    @cached_property
     def scores(self) -> dict[str, Score]:
-        """The latest scores by name: those of the summary, else of the last measurement."""
-        found = {}
-        train, measures, protocols = (
-            self.run.of_kind("train"),
-            self.run.of_kind("measure"),
-            self.run.protocols,
-        )
-        if train and "loss" in train[-1]:
-            found["train_loss"] = Score(train[-1]["loss"], "context", {"steps": "mean since the last record"})
-        for name, value in (measures[-1] if measures else {}).items():
-            if name not in ("kind", "step") and isinstance(value, (int, float)):
-                protocol = protocols.get("spectrum" if name in SPECTRUM_SCORES else name) or {}
-                found[name] = Score(value, "lower" if name in LOWER_IS_BETTER else "higher", protocol)
-        for score in (self.run.summary or {}).get("scores") or []:
-            better = score.get("better") or ("lower" if score["name"] in LOWER_IS_BETTER else "higher")
-            name = "train_loss" if score["name"] == "loss" else score["name"]
-            found[name] = Score(score["value"], better, score.get("protocol") or {})
-        return found
+        """The latest scores by name."""
+        return latest(self.run)
 
 
 def sides(runs: Sequence[RunRecord]) -> list[Side]:

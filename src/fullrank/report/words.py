@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from fullrank.measure.protocols import ends, obstacle
+from fullrank.measure.scores import SCORES
 from fullrank.measure.verdict import judge
-from fullrank.report.side import SPECTRUM_SCORES, Side, flatten
-from fullrank.score_names import is_share, title
+from fullrank.report.side import Side, flatten
 from fullrank.text import capital, listing
 
 # These change where and how often a run is looked at or kept, not what is trained.
@@ -25,20 +26,6 @@ COSINE_METHODS = ("simsiam", "nnsiam")
 """Whose loss is the negative cosine similarity of embeddings, and has its minimum where all are one."""
 NEAR_THE_MINIMUM = -0.95
 POINT = 0.01  # a fall of k-NN accuracy from its peak that is worth a word
-
-
-def number(name: str, value: float) -> str:
-    r"""Write a score's value with its unit and the digits that mean something.
-
-    >>> number("knn", 0.4107), number("auc", 0.78512), number("dead", 3), number("heldout_loss", -0.8)
-    ('41.1\xa0%', '0.785', '3', '−0.800')
-    """
-    if is_share(name):
-        return f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
-    if name == "dead":
-        return f"{value:,.0f}"
-    digits = 3 if name in ("auc", "train_loss", "heldout_loss") else 1 if abs(value) >= 10 else 2
-    return f"{value:.{digits}f}".replace("-", "−")
 
 
 def duration(seconds: float) -> str:
@@ -71,10 +58,10 @@ def verdict(side: Side) -> tuple[str, str]:
     if len(knn) > 1:
         (first, start), (last, _) = knn[0], knn[-1]
         best, at = max(knn)
-        peak = f", at best {number('knn', best)} at step {at:,}" if best - max(first, last) > POINT else ""
+        peak = f", at best {SCORES['knn'].write(best)} at step {at:,}" if best - max(first, last) > POINT else ""
         origin = "before training" if start == 0 else f"at step {start:,}"
         worse = ", and so worse than untrained" if start == 0 and last < first else ""
-        said.append(f"k-NN accuracy {number('knn', last)}; {number('knn', first)} {origin}{worse}{peak}.")
+        said.append(f"k-NN accuracy {SCORES['knn'].write(last)}; {SCORES['knn'].write(first)} {origin}{worse}{peak}.")
     said += _near_the_minimum(side)
     return ("" if side.finished else "unfinished · ") + judged.headline.lower(), " ".join(said)
 
@@ -85,8 +72,8 @@ def _near_the_minimum(side: Side) -> list[str]:
     if side.run.config.get("method") not in COSINE_METHODS or not losses or losses[-1] > NEAR_THE_MINIMUM:
         return []
     return [
-        f"Held-out loss {number('heldout_loss', losses[-1])}, near its minimum of −1, which embeddings in one point "
-        "have: `fullrank inspect` with this run's folder looks whether they are."
+        f"Held-out loss {SCORES['heldout_loss'].write(losses[-1])}, near its minimum of −1, which embeddings in one "
+        "point have: `fullrank inspect` with this run's folder looks whether they are."
     ]
 
 
@@ -97,62 +84,42 @@ def comparison(sides: Sequence[Side]) -> list[str]:
     said: list[str] = []
     best: dict[str, Side] = {}
     refused: dict[str, list[str]] = {}
-    compared = False
-    for name, better in (("auc", "lower"), ("knn", "higher"), ("heldout_loss", "lower")):
+    for name in ("auc", "knn", "heldout_loss"):
+        kind = SCORES[name]
         if not any(name in side.scores for side in sides):
             continue
-        obstacle = incomparable(sides, name)
-        if obstacle:
-            refused.setdefault(obstacle, []).append(title(name))
+        if why := incomparable(sides, name):
+            refused.setdefault(why, []).append(kind.title)
             continue
-        compared = True
-        ranked = sorted(sides, key=lambda side: side.scores[name].value, reverse=better == "higher")
-        shown = [number(name, side.scores[name].value) for side in ranked]
-        if shown[0] == shown[-1]:
-            said.append(f"{capital(title(name))} is equal to the digits shown, {shown[0]}.")
-            continue
-        if shown[0] != shown[1]:
-            best[name] = ranked[0]
-        if len(sides) == 2:
-            said.append(f"{ranked[0].label} has the {better} {title(name)}: {shown[0]}, against {shown[1]}.")
-            continue
-        first, last = ("Lowest", "highest") if better == "lower" else ("Highest", "lowest")
-        ends = [
-            f"{value} ({_names([side for side, own in zip(ranked, shown, strict=True) if own == value])})"
-            for value in (shown[0], shown[-1])
-        ]
-        said.append(f"{first} {title(name)}: {ends[0]}; {last}: {ends[1]}.")
+        values = {side.label: side.scores[name].taken for side in sides}
+        said.append(f"{capital(ends(name, values))}.")
+        first, second, *_ = sorted(sides, key=lambda side: values[side.label], reverse=kind.direction == "higher")
+        if kind.write(values[first.label]) != kind.write(values[second.label]):
+            best[name] = first
+    compared = bool(said)
     if "auc" in best and best["auc"] is best.get("heldout_loss"):
         agree = best["auc"] is best.get("knn")
         also = ", and by k-NN" if agree else ", though not by k-NN" if "knn" in best else ""
         said.append(f"{best['auc'].label} is ahead by both label-free scores of [Li22], loss and AUC{also}.")
-    for obstacle, names in refused.items():
-        said.append(f"{capital(listing(names))} cannot be compared: {obstacle}.")
+    for why, names in refused.items():
+        said.append(f"{capital(listing(names))} cannot be compared: {why}.")
     if compared:
         said += [_steps(sides), _seeds(sides)]
     return said
 
 
 def incomparable(sides: Sequence[Side], name: str) -> str:
-    """Say why a score cannot be compared between runs; an empty string when it can."""
+    """Say why a score cannot be compared between runs; an empty string when it can.
+
+    The rule is that of `fullrank rank`, `fullrank.measure.protocols`.
+    """
     missing = [side.label for side in sides if name not in side.scores]
     if missing:
         return f"not measured in {listing(missing)}"
     untrained = [side.label for side in sides if not side.measured]
     if untrained:
         return f"only the untrained encoder is measured in {listing(untrained)}"
-    widths = sorted({side.width for side in sides if side.width is not None})
-    if name in SPECTRUM_SCORES and len(widths) > 1:
-        return f"representations have different widths, {listing([str(width) for width in widths])}"
-    if name.endswith("loss") and (methods := _differing(sides, "method")):
-        return f"each method has a loss of its own ({methods})"
-    for key in ("images", "eval_images"):
-        if images := _differing(sides, key):
-            return f"{key} differ ({images})"
-    protocols = [dict(side.scores[name].protocol) for side in sides]
-    keys = dict.fromkeys(key for protocol in protocols for key in protocol)
-    different = [key for key in keys if key != "step" and len({repr(protocol.get(key)) for protocol in protocols}) > 1]
-    return f"it was measured in different ways (see the protocols: {listing(different)})" if different else ""
+    return obstacle(name, [side.scores[name].protocol for side in sides], [side.width for side in sides])
 
 
 def settings(side: Side) -> dict[str, Any]:
@@ -184,12 +151,13 @@ def _seeds(sides: Sequence[Side]) -> str:
         spans = [
             max(values) - min(values)
             for group in repeated
-            if len(values := [side.scores[name].value for side in group if name in side.scores]) > 1
+            if len(values := [side.scores[name].taken for side in group if name in side.scores]) > 1
             and not incomparable(group, name)
         ]
         if spans:
-            spread = f"{100 * max(spans):.1f} points" if is_share(name) else number(name, max(spans))
-            spreads.append(f"{spread} in {title(name)}")
+            kind = SCORES[name]
+            spread = f"{100 * max(spans):.1f} points" if kind.share else kind.write(max(spans))
+            spreads.append(f"{spread} in {kind.title}")
     only = "These runs differ in the seed alone" if len(groups) == 1 else "Runs that differ in the seed alone lie"
     verb = " and lie" if len(groups) == 1 else ""
     if not spreads:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from fullrank.documents import Part, Words
 from fullrank.studies.bases import ACCURACY, MULTIPLE, PROBES, simsiam, where
-from fullrank.studies.parts import Part, Words
 from fullrank.studies.study import Cell, Result, Scale, Study
 from fullrank.studies.views import against_number, overview, through_training
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fullrank.config import TrainConfig
+from fullrank.documents import Part, Words
 from fullrank.studies.bases import ACCURACY, DEEPER, PROBES, SMALL, WIDE, other, published, simsiam
-from fullrank.studies.parts import Part, Words
 from fullrank.studies.study import Cell, Published, Result, Scale, Study
 from fullrank.studies.views import overview, pivot
 

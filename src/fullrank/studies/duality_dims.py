@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fullrank.config import HeadsConfig, TrainConfig
+from fullrank.documents import Part, Words
 from fullrank.studies.bases import ACCURACY, PROBES, published, where
-from fullrank.studies.parts import Part, Words
 from fullrank.studies.study import Cell, Published, Result, Scale, Study
 from fullrank.studies.views import against_number, pivot
 from fullrank.training.presets import LAB, preset

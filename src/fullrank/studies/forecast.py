@@ -7,15 +7,15 @@ from dataclasses import replace
 
 import numpy as np
 
+from fullrank.documents import Part, Table, Words
 from fullrank.errors import FullrankError
 from fullrank.measure.forecast import LinearFit, agreement, fit_linear, leave_groups_out
 from fullrank.measure.protocols import comparable, differences, split
+from fullrank.measure.scores import Direction, Score, kind_of, title
 from fullrank.report.words import NEAR_THE_MINIMUM
-from fullrank.score_names import title
 from fullrank.studies import decay, heads, orders, subsets
 from fullrank.studies.bases import ACCURACY, WIDE
 from fullrank.studies.identity import run_name
-from fullrank.studies.parts import Part, Table, Words
 from fullrank.studies.study import Cell, Result, Scale, Study
 from fullrank.studies.views import against
 from fullrank.studies.views.scores import name as called
@@ -60,7 +60,7 @@ def parts(results: Sequence[Result], scale: Scale) -> list[Part]:
     alive = [
         each
         for each in runs
-        if each.scores["auc"]["value"] < COLLAPSED_AUC and each.scores["heldout_loss"]["value"] > NEAR_THE_MINIMUM
+        if each.scores["auc"].taken < COLLAPSED_AUC and each.scores["heldout_loss"].taken > NEAR_THE_MINIMUM
     ]
     said: list[Part] = [
         _fits({"orders and subsets": as_published, "all": runs, "all that did not collapse": alive}, accuracy),
@@ -112,8 +112,8 @@ def _fit(runs: Sequence[Result], accuracy: str, features: Sequence[str]) -> Line
         FullrankError: There are too few runs, or they do not differ.
     """
     return fit_linear(
-        [[each.scores[name]["value"] for name in features] for each in runs],
-        [100 * each.scores[accuracy]["value"] for each in runs],
+        [[each.scores[name].taken for name in features] for each in runs],
+        [100 * each.scores[accuracy].taken for each in runs],
         [called(name) for name in features],
     )
 
@@ -164,17 +164,16 @@ def _forecast(runs: Sequence[Result], accuracy: str) -> list[Result]:
         return []
     protocol = {"fitted to": "the runs of all other settings, but for the collapsed", "on": "held-out loss and AUC"}
     return [
-        replace(
-            each, evaluation=[*each.evaluation, {"name": "forecast", "value": float(v) / 100, "protocol": protocol}]
-        )
+        replace(each, evaluation=[*each.evaluation, Score("forecast", float(v) / 100, protocol)])
         for each, v in zip(runs, values, strict=True)
     ]
 
 
 def _ranks(runs: Sequence[Result], accuracy: str) -> Table:
     """Return how each label-free score ranks the runs."""
-    wanted = [each.scores[accuracy]["value"] for each in runs]
-    columns = {called("heldout_loss"): ([each.scores["heldout_loss"]["value"] for each in runs], "lower")}
+    wanted = [each.scores[accuracy].taken for each in runs]
+    losses = [each.scores["heldout_loss"].taken for each in runs]
+    columns: dict[str, tuple[list[float], Direction]] = {called("heldout_loss"): (losses, "lower")}
     inspected, unlike = _inspected(runs)
     columns |= inspected
     rows = []
@@ -199,25 +198,25 @@ def _ranks(runs: Sequence[Result], accuracy: str) -> Table:
     )
 
 
-def _inspected(runs: Sequence[Result]) -> tuple[dict[str, tuple[list[float], str]], list[str]]:
+def _inspected(runs: Sequence[Result]) -> tuple[dict[str, tuple[list[float], Direction]], list[str]]:
     """Return the label-free scores that were taken of every run alike, and the names of those that were not.
 
     Of each score its values, and which of them are better.
     """
-    taken = [{score["name"]: score for score in each.label_free if score["value"] is not None} for each in runs]
+    taken = [{score.name: score for score in each.label_free if score.value is not None} for each in runs]
     widths = [each.width for each in runs]
     alike, unlike = {}, []
-    for name in dict.fromkeys(score["name"] for each in runs for score in each.label_free):
+    for name in dict.fromkeys(score.name for each in runs for score in each.label_free):
         having = [scores[name] for scores in taken if name in scores]
-        if len(having) == len(runs) and len(split(name, [score["protocol"] for score in having], widths)) == 1:
-            alike[title(name)] = [score["value"] for score in having], having[0]["better"]
+        if len(having) == len(runs) and len(split(name, [score.protocol for score in having], widths)) == 1:
+            alike[title(name)] = [score.taken for score in having], kind_of(name).direction
         else:
             unlike.append(title(name))
     return alike, unlike
 
 
 def _taken(runs: Sequence[Result], unlike: Sequence[str]) -> str:
-    images = {score["protocol"]["n"] for each in runs for score in each.label_free if score["name"] == "auc"}
+    images = {score.protocol["n"] for each in runs for score in each.label_free if score.name == "auc"}
     counts = ", ".join(f"{count:,}" for count in sorted(images))
     said = f"Scores of the representations of {counts} training images, those that need views of their views."
     return f"{said} Not taken of all runs alike, and left out: {listing(unlike)}." if unlike else said

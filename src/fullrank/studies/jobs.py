@@ -86,7 +86,7 @@ class Job:
 
     def evaluation(self) -> list[str] | None:
         """Return the command that makes the evaluations it still lacks, or None."""
-        made = {each["name"] for each in evaluations(self.folder, self.config.steps)}
+        made = {each.name for each in evaluations(self.folder, self.config.steps)}
         probes = [f"--{probe}" for probe in self.probes if probe not in made]
         return [sys.executable, "-m", "fullrank", "evaluate", str(self.folder), *probes] if probes else None
 

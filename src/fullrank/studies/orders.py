@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fullrank.documents import Part
 from fullrank.studies.bases import ACCURACY, DEEPER, ORDERS, PROBES, SMALL, WIDE, simsiam, with_order
-from fullrank.studies.parts import Part
 from fullrank.studies.study import Cell, Published, Result, Scale, Study
 from fullrank.studies.views import against, pivot, through_training
 

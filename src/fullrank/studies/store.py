@@ -21,6 +21,7 @@ import yaml
 from fullrank.config import TrainConfig
 from fullrank.errors import FullrankError
 from fullrank.evaluation.result import EVALUATION, read_evaluation
+from fullrank.measure.scores import Score, read_score
 from fullrank.ranking.scores import INSPECTION, read_inspections
 from fullrank.studies.identity import mismatch, run_name
 from fullrank.studies.study import Cell, Result, Scale, Study
@@ -100,7 +101,7 @@ class Store:
             )
         scores = evaluations(path, run.config.steps)
         label_free = inspections(path, run.config.steps, run.config.images) if run.cell.label_free else []
-        evaluated = set(run.cell.probes) <= {score["name"] for score in scores}
+        evaluated = set(run.cell.probes) <= {score.name for score in scores}
         if not evaluated or (run.cell.label_free and not label_free):
             return None
         return Result(run.cell, run.seed, record, scores, label_free)
@@ -133,17 +134,17 @@ class Store:
                 write_text(target / file, _renamed((folder / file).read_text("utf-8"), file, names))
 
 
-def evaluations(folder: Path, steps: int) -> list[dict[str, Any]]:
+def evaluations(folder: Path, steps: int) -> list[Score]:
     """Return the scores of `fullrank evaluate` in a run's folder; none of a run that was not trained to its end.
 
     Raises:
         FullrankError: The file is damaged.
     """
     found = read_evaluation(folder)
-    return found["scores"] if found is not None and found["step"] == steps else []
+    return list(found.scores) if found is not None and found.step == steps else []
 
 
-def inspections(folder: Path, steps: int, images: str) -> list[dict[str, Any]]:
+def inspections(folder: Path, steps: int, images: str) -> list[Score]:
     """Return the label-free scores that were taken of a run at its end, those of views too; none where they were not.
 
     Args:
@@ -156,7 +157,7 @@ def inspections(folder: Path, steps: int, images: str) -> list[dict[str, Any]]:
     """
     for each in read_inspections(folder):
         if each["step"] == steps and each["asked"].get("views") and each["asked"].get("images") == images:
-            return list(each["scores"])
+            return [read_score(score) for score in each["scores"]]
     return []
 
 

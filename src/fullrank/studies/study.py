@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, overload
 
 import numpy as np
 
 from fullrank.config import TrainConfig
-from fullrank.report.side import SPECTRUM_SCORES
-from fullrank.studies.parts import Part
+from fullrank.documents import Part
+from fullrank.measure.protocols import FINGERPRINT
+from fullrank.measure.scores import Score, kind_of
 from fullrank.training.runs import RunRecord
+from fullrank.training.scores import latest, protocol_of, series
 
 Scale = Literal["lab", "paper"]
 Factors = Mapping[str, str]
@@ -69,44 +72,43 @@ class Result:
         cell: Its setting.
         seed: Its seed.
         run: Its records.
-        evaluation: Scores of `fullrank evaluate`, as in evaluation.json.
-        label_free: Scores of `fullrank inspect`, as in inspection.json; none where its cell does not ask for them.
+        evaluation: Scores of `fullrank evaluate`.
+        label_free: Scores of `fullrank inspect`; none where its cell does not ask for them.
     """
 
     cell: Cell
     seed: int
     run: RunRecord
-    evaluation: Sequence[Mapping[str, Any]] = field(default=())
-    label_free: Sequence[Mapping[str, Any]] = field(default=())
+    evaluation: Sequence[Score] = field(default=())
+    label_free: Sequence[Score] = field(default=())
 
-    @property
-    def scores(self) -> dict[str, Mapping[str, Any]]:
-        """Final scores with their protocols, by name: an evaluation's where there is one, else the monitor's."""
-        found = [*((self.run.summary or {}).get("scores", ())), *self.evaluation]
-        return {score["name"]: score for score in found}
+    @cached_property
+    def scores(self) -> dict[str, Score]:
+        """Final scores by name: an evaluation's where there is one, else the monitor's."""
+        return {**latest(self.run), **{score.name: score for score in self.evaluation}}
 
     def score(self, name: str) -> float | None:
         """Return a final score's value; None where it was not taken."""
         score = self.scores.get(name)
-        return None if score is None else float(score["value"])
+        return None if score is None else score.value
 
     def protocol(self, name: str) -> Mapping[str, Any]:
         """Return how `score` was measured; the width D is part of it where the score depends on it."""
-        return self._completed(name, self.scores[name]["protocol"]) if name in self.scores else {}
+        return self._completed(name, self.scores[name].protocol) if name in self.scores else {}
 
     def initial(self, name: str) -> float | None:
         """Return a monitored score of the untrained encoder."""
-        return next((record.get(name) for record in self.run.of_kind("measure") if record["step"] == 0), None)
+        steps, values = series(self.run, name)
+        return values[0] if steps and steps[0] == 0 else None
 
     def series(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Return a score through training, as it was monitored: steps and values."""
-        records = [record for record in self.run.of_kind("measure") if name in record]
-        return np.array([record["step"] for record in records]), np.array([record[name] for record in records])
+        steps, values = series(self.run, name)
+        return np.array(steps), np.array(values)
 
     def monitor_protocol(self, name: str) -> Mapping[str, Any]:
         """Return how `initial` and `series` were measured."""
-        taken = self.run.protocols.get("spectrum" if name in SPECTRUM_SCORES else name, {})
-        return self._completed(name, taken)
+        return self._completed(name, protocol_of(self.run, name))
 
     @property
     def width(self) -> int:
@@ -115,8 +117,8 @@ class Result:
 
     def _completed(self, name: str, protocol: Mapping[str, Any]) -> Mapping[str, Any]:
         # runs on a share of the images that are measured on all of them say so; runs on all of them need not
-        said = {field: value for field, value in protocol.items() if (field, value) != ("subset", 1.0)}
-        return {**said, "D": self.width} if name in SPECTRUM_SCORES else said
+        said = {k: value for k, value in protocol.items() if (k, value) != ("subset", 1.0) and k != FINGERPRINT}
+        return {**said, "D": self.width} if kind_of(name).spectrum is not None else said
 
 
 class Results(Sequence[Result]):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from fullrank.documents import Part, Words
 from fullrank.studies.bases import ACCURACY, DEEPER, PROBES, SMALL, percent, simsiam
-from fullrank.studies.parts import Part, Words
 from fullrank.studies.study import Cell, Published, Result, Scale, Study
 from fullrank.studies.views import against_number, overview, pivot, spectra
 

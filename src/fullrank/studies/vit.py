@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fullrank.config import BackboneConfig, OptimConfig, TrainConfig
+from fullrank.documents import Part, Words
 from fullrank.studies.bases import ACCURACY, PROBES, published, simsiam
-from fullrank.studies.parts import Part, Words
 from fullrank.studies.study import Cell, Result, Scale, Study
 from fullrank.studies.views import pivot, spectra, through_training
 

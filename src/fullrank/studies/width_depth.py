@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fullrank.documents import Part, Words
 from fullrank.studies.bases import ACCURACY, ENCODERS, PROBES, simsiam
-from fullrank.studies.parts import Part, Words
 from fullrank.studies.study import Cell, Published, Result, Scale, Study
 from fullrank.studies.views import overview, pivot, through_training
 

@@ -17,6 +17,7 @@ from fullrank.data.images import Images, UnreadableImageError
 from fullrank.data.still import load_for_eval, load_view_pairs, spread
 from fullrank.errors import FullrankError
 from fullrank.measure.probes import knn_accuracy, knn_protocol
+from fullrank.measure.scores import SCORES, take
 from fullrank.measure.spectrum import Spectrum, spectrum
 from fullrank.models.methods import METHODS, Method
 from fullrank.training.machine import float32_on
@@ -158,20 +159,19 @@ class Measurer:
         """Measure a method as it is now, and leave it in train mode.
 
         Returns:
-            The scores by name (`auc`, `rankme`, `participation_ratio`, `stable_rank`, `dead`, and where there are
-            held-out images `heldout_loss`, and the shares `knn` and `online_probe`), and the spectrum.
+            The scores by name (the monitored ones of `fullrank.measure.scores`, and where there are held-out images
+            `heldout_loss`, and the shares `knn` and `online_probe`), and the spectrum.
         """
         method.eval()
         try:
             features = self.features(method, self.train)
             measured = spectrum(features.cpu())
-            scores: dict[str, float] = {
-                "auc": measured.auc,
-                "rankme": measured.rankme,
-                "participation_ratio": measured.participation_ratio,
-                "stable_rank": measured.stable_rank,
-                "dead": measured.dead(),
-            }
+            scores: dict[str, float] = {}
+            for kind in SCORES.values():
+                if kind.monitored and kind.function is not None:
+                    score = take(kind, measured if kind.spectrum == "centered" else features.cpu(), {})
+                    if score.value is not None:
+                        scores[kind.name] = score.value
             if self.pairs is not None:
                 scores["heldout_loss"] = self.heldout_loss(method)
             if self.queries is not None and self.query_labels is not None and self.train_labels is not None:

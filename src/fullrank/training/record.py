@@ -11,21 +11,9 @@ import torch
 from torch import Tensor
 
 from fullrank.errors import FullrankError
+from fullrank.measure.scores import SCORES, Score
 from fullrank.measure.spectrum import Spectrum
 from fullrank.training.runs import METRICS, TIMING, RunFolder, read_lines
-
-BETTER = {
-    "loss": "context",
-    "heldout_loss": "lower, with a lower AUC",
-    "knn": "higher",
-    "online_probe": "higher",
-    "online_probe_train": "higher",
-    "auc": "lower",
-    "rankme": "higher",
-    "participation_ratio": "higher",
-    "stable_rank": "higher",
-    "dead": "lower",
-}
 
 
 class Record:
@@ -110,8 +98,10 @@ class Record:
         """Return the last measured scores in words, for a log of a step, and at which other step they were."""
         if not self._latest:
             return ""
-        words = f"  AUC {self._latest['auc']:.3f}"
-        words += f"  k-NN {self._latest['knn']:.1%}" if "knn" in self._latest else ""
+        shown = {name: SCORES[name] for name in ("auc", "knn") if name in self._latest}
+        words = "".join(
+            f"  {kind.title.removesuffix(' accuracy')} {kind.write(self._latest[name])}" for name, kind in shown.items()
+        )
         return words if self._measured_at == step else f"{words} at {self._measured_at}"
 
     def close(self) -> None:
@@ -129,12 +119,7 @@ class Record:
             **{k: v for k, v in measured.items() if k not in ("kind", "step")},
         }
         return [
-            {
-                "name": name,
-                "value": value,
-                "better": BETTER[name],
-                "protocol": training if name == "loss" else protocols.get(name, protocols["spectrum"]),
-            }
+            Score(name, value, training if name == "loss" else protocols.get(name, protocols["spectrum"])).as_dict()
             for name, value in values.items()
         ]
 

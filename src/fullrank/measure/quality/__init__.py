@@ -1,16 +1,10 @@
-"""Label-free scores of a representation: pure functions of features, and `SCORES`, the table of them.
+"""Label-free scores of a representation: pure functions of features.
 
-    from fullrank.measure.quality import SCORES, uniformity
+    from fullrank.measure.quality import uniformity
 
     uniformity(features)                             # (N, D), a tensor or a NumPy array
-    SCORES["uniformity"].better                      # "lower"
-    spectra = {
-        "centered": fullrank.spectrum(features),
-        "uncentered": fullrank.spectrum(features, center=False),
-    }
-    for score in SCORES.values():                    # all that need one view, with two decompositions in all
-        if score.needs == "features":
-            score.function(spectra[score.spectrum] if score.spectrum else features)
+
+`fullrank.measure.scores` has the table of them: which way is better, what they take, how they are written.
 
 No score is a verdict: none sees labels, each is fooled by something (its docstring says by what), and values
 compare only under one protocol: layer, images, N, D, preprocessing. `docs/measures.md` sets them side by
@@ -20,10 +14,10 @@ side.
 from __future__ import annotations
 
 from fullrank.measure.quality.manifold import clid, cluster_learnability, idest, two_nn
-from fullrank.measure.quality.registry import SCORES, Score
 from fullrank.measure.quality.spectral import (
     alpha_req,
     auc,
+    dead,
     nesum,
     participation_ratio,
     pseudo_condition_number,
@@ -35,14 +29,13 @@ from fullrank.measure.quality.spread import coherence, feature_std, self_cluster
 from fullrank.measure.quality.views import alignment, lidar
 
 __all__ = [
-    "SCORES",
-    "Score",
     "alignment",
     "alpha_req",
     "auc",
     "clid",
     "cluster_learnability",
     "coherence",
+    "dead",
     "feature_std",
     "idest",
     "lidar",

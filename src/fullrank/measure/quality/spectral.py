@@ -233,6 +233,28 @@ def pseudo_condition_number(features: Spectrum | Tensor | np.ndarray, *, center:
     return float(values[-1] / values[0]) if values[0] > 0 else 0.0
 
 
+def dead(features: Spectrum | Tensor | np.ndarray, *, tol: float = 1e-3) -> float:
+    """Return the number of directions with s_k < tol s_1, of centered features.
+
+    Lower is better. Range [0, D]; D for constant features. Directions that N <= D images cannot span count as dead.
+
+    Args:
+        features: `(N, D)`, or a spectrum of them.
+        tol: Relative to the largest singular value.
+
+    Raises:
+        FullrankError: The features cannot be measured, or the spectrum was not centered.
+
+    Reference:
+        Li, Efros, Pathak 2022, Fig. 3, https://arxiv.org/abs/2209.15007
+
+    >>> import torch
+    >>> dead(Spectrum(torch.tensor([1.0, 0.5, 1e-4])))
+    1.0
+    """
+    return float(_spectrum_of(features, True, "dead").dead(tol))
+
+
 def _spectrum_of(features: Spectrum | Tensor | np.ndarray, center: bool, score: str) -> Spectrum:
     if not isinstance(features, Spectrum):
         return spectrum(features, center=center)

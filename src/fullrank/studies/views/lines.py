@@ -13,11 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from fullrank.documents import Look, Picture, Words
+from fullrank.documents.svg import style
 from fullrank.measure.spectrum import Spectrum
 from fullrank.report.figures import DEAD, LOWEST, REFERENCE, all_equal, explained_axes, short
-from fullrank.report.look import Look
-from fullrank.report.svg import style
-from fullrank.studies.parts import Picture, Words
 from fullrank.studies.study import Result
 from fullrank.studies.views.groups import grouped, levels
 from fullrank.studies.views.panels import band, legend, looks, outer_labels, panels, titled
@@ -56,7 +55,7 @@ def through_training(
                 first = {}
                 for place, (level, look) in enumerate(shown.items()):
                     if group := groups.get((title, level)):
-                        first[look.colour] = group[0]
+                        first[look.color] = group[0]
                         steps, values = _common([result.series(score) for result in group])
                         band(ax, steps, how.scale * values, look, place / len(shown))
                 _mark_switches(ax, first)
@@ -74,7 +73,7 @@ def through_training(
         f"{score.replace('_', '-')}-through-training",
         f"{capital(name(score))} through training",
         sentences(
-            capital(f"{said}.") if (said := better(having, score)) else "",
+            capital(f"{said}.") if (said := better(score)) else "",
             _BANDED if any(len(group) > 1 for group in groups.values()) else "One seed.",
             "Step 0 is before training."
             if limits is None

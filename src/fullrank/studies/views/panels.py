@@ -14,8 +14,9 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from fullrank.documents import Look
+from fullrank.documents.looks import DASHES
 from fullrank.report.figures import SIZE, late_is_dark
-from fullrank.report.look import DASHES, Look
 
 WIDE = 12.4  # inches of a figure with panels beside each other: the page shows it over both its columns
 EDGE: dict[str, Any] = {"markeredgecolor": "white", "markeredgewidth": 0.5}
@@ -38,7 +39,7 @@ class Shade(Look):
     count: int
 
     @property
-    def colour(self) -> str:
+    def color(self) -> str:
         """A hexadecimal colour."""
         return to_hex(late_is_dark()(self.index / max(1, self.count - 1)))
 
@@ -92,7 +93,7 @@ def legend(figure: Figure, factor: str, shown: Mapping[str, Look], *, lines: boo
     if len(shown) < 2:
         return
     handles = [
-        Line2D([], [], color=look.colour, marker=look.marker, linestyle=look.dashes if lines else "none", **EDGE)
+        Line2D([], [], color=look.color, marker=look.marker, linestyle=look.dashes if lines else "none", **EDGE)
         for look in shown.values()
     ]
     room = _HANDLE + _LETTER * max(len(label) for label in shown)
@@ -148,12 +149,12 @@ def band(ax: Axes, x: np.ndarray, seeds: np.ndarray, look: Look, phase: float) -
         phase: In [0, 1), where between two markers the first one is: those of lines beside each other are apart.
     """
     if len(seeds) > 1:
-        ax.fill_between(x, seeds.min(axis=0), seeds.max(axis=0), color=look.colour, alpha=0.16, linewidth=0)
+        ax.fill_between(x, seeds.min(axis=0), seeds.max(axis=0), color=look.color, alpha=0.16, linewidth=0)
     every = max(1, len(x) // _MARKERS)
     ax.plot(
         x,
         seeds.mean(axis=0),
-        color=look.colour,
+        color=look.color,
         linestyle=look.dashes,
         marker=look.marker,
         markevery=(int(phase * every), every),

@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from fullrank.report.svg import style
-from fullrank.studies.parts import Picture, Words
+from fullrank.documents import Picture, Words
+from fullrank.documents.svg import style
 from fullrank.studies.study import Cell, Result
 from fullrank.studies.views.groups import levels
 from fullrank.studies.views.panels import EDGE, legend, looks, outer_labels, panels, titled
@@ -48,11 +48,11 @@ def against(results: Sequence[Result], x: str, y: str, *, colour: str, panel: st
             for ax, title in zip(axes, titles, strict=True):
                 for level, look in shown.items():
                     points = [
-                        (unit(x).scale * result.scores[x]["value"], unit(y).scale * result.scores[y]["value"])
+                        (unit(x).scale * result.scores[x].taken, unit(y).scale * result.scores[y].taken)
                         for result in having
                         if result.cell.factors[colour] == level and (not panel or result.cell.factors[panel] == title)
                     ]
-                    ax.plot(*np.array(points).reshape(-1, 2).T, color=look.colour, marker=look.marker, **_DOTS)
+                    ax.plot(*np.array(points).reshape(-1, 2).T, color=look.color, marker=look.marker, **_DOTS)
                 ax.margins(0.08)
                 ax.xaxis.set_major_locator(MaxNLocator(4))
             outer_labels(axes, unit(x).label, unit(y).label)
@@ -65,7 +65,7 @@ def against(results: Sequence[Result], x: str, y: str, *, colour: str, panel: st
         capital(f"{name(y)} against {name(x)}"),
         sentences(
             "A point is a run after training.",
-            _corner(better(having, x), better(having, y)),
+            _corner(better(x), better(y)),
             caveats(measured),
         ),
         draw,
@@ -119,11 +119,11 @@ def against_number(
                 for level, look in shown.items():
                     found: dict[float, list[float]] = {}
                     for result in lines.get((level, title), ()):
-                        found.setdefault(of(result.cell), []).append(how.scale * result.scores[score]["value"])
+                        found.setdefault(of(result.cell), []).append(how.scale * result.scores[score].taken)
                     at = sorted(found)
-                    ax.plot(at, [np.mean(found[x]) for x in at], color=look.colour, linestyle=look.dashes)
+                    ax.plot(at, [np.mean(found[x]) for x in at], color=look.color, linestyle=look.dashes)
                     points = [(x, value) for x in at for value in found[x]]
-                    ax.plot(*np.array(points).reshape(-1, 2).T, color=look.colour, marker=look.marker, **_DOTS)
+                    ax.plot(*np.array(points).reshape(-1, 2).T, color=look.color, marker=look.marker, **_DOTS)
                 if logarithmic:
                     ax.set_xscale("log")
                 if len(numbers) <= _TICKS:
@@ -141,7 +141,7 @@ def against_number(
         f"{score}-against-{what}".replace("_", "-").replace(" ", "-"),
         capital(f"{name(score)} against {what}"),
         sentences(
-            capital(f"{said}.") if (said := better(having, score)) else "",
+            capital(f"{said}.") if (said := better(score)) else "",
             "Points are runs, the line joins their means.",
             caveats(measured),
         ),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from fullrank.score_names import SCORE_NAMES, is_share, title
-from fullrank.studies.parts import Protocols
+from fullrank.documents import Protocols
+from fullrank.measure.scores import kind_of, title
 from fullrank.studies.protocols import Taken, differing, protocol
 from fullrank.studies.study import Result
 from fullrank.text import capital, listing
@@ -36,10 +37,10 @@ def unit(score: str) -> Unit:
     >>> unit("knn"), unit("heldout_loss").label, unit("auc").digits
     (Unit(label='k-NN accuracy (%)', scale=100.0, digits=1), 'held-out loss', 3)
     """
-    if is_share(score):
-        return Unit(f"{name(score)} (%)", 100.0, 1)
-    digits = 3 if score == "auc" or is_loss(score) else 0 if score == "dead" else 1
-    return Unit(name(score), 1.0, digits)
+    kind = kind_of(score)
+    if kind.share:
+        return Unit(f"{kind.title} (%)", 100.0, 1)
+    return Unit(kind.title, 1.0, 1 if kind.digits is None else kind.digits)
 
 
 def is_loss(score: str) -> bool:
@@ -49,14 +50,28 @@ def is_loss(score: str) -> bool:
 
 def name(score: str) -> str:
     """Return what a score is called."""
-    return title(score, centered=True) if score in SCORE_NAMES else score.replace("_", " ")
+    return title(score)
 
 
-def better(results: Sequence[Result], score: str) -> str:
+def better(score: str) -> str:
     """Say which values of a score are better; an empty string where neither are."""
-    said = next((str(result.scores[score].get("better", "")) for result in results if score in result.scores), "")
-    word, comma, condition = said.partition(",")
-    return f"{word} is better{comma}{condition}" if word in ("lower", "higher") else ""
+    direction = kind_of(score).direction
+    if direction == "none":
+        return ""
+    return f"{direction} is better{', with a lower AUC' if score == 'heldout_loss' else ''}"
+
+
+def mean_and_deviation(values: Iterable[float | None], digits: int = 1, scale: float = 1.0) -> str:
+    """Write a mean over seeds, with the sample standard deviation where there are two or more.
+
+    >>> mean_and_deviation([0.5, 0.52], scale=100), mean_and_deviation([0.5]), mean_and_deviation([None])
+    ('51.0 ± 1.4', '0.5', '–')
+    """
+    known = [scale * value for value in values if value is not None]
+    if not known:
+        return "–"
+    mean = f"{statistics.mean(known):.{digits}f}".replace("-", "−")
+    return mean if len(known) == 1 else f"{mean} ± {statistics.stdev(known):.{digits}f}"
 
 
 def final(results: Sequence[Result], *scores: str) -> Measured:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fullrank.studies.parts import Protocols, Table, mean_and_deviation
+from fullrank.documents import Protocols, Table
 from fullrank.studies.study import Published, Result
 from fullrank.studies.views.groups import grouped, levels, settings
 from fullrank.studies.views.scores import (
@@ -12,6 +12,7 @@ from fullrank.studies.views.scores import (
     better,
     caveats,
     final,
+    mean_and_deviation,
     monitored,
     name,
     protocols,
@@ -104,7 +105,7 @@ def overview(results: Sequence[Result], scores: Sequence[str], *, rows: Sequence
         for key in _keys(results, shown)
     ]
     measured = final(results, *taken)
-    lower, higher = ([name(score) for score in taken if better(results, score).startswith(way)] for way in _WAYS)
+    lower, higher = ([name(score) for score in taken if better(score).startswith(way)] for way in _WAYS)
     return Table(
         f"Final scores by {listing(shown)}",
         [*shown, *(unit(score).label for score in taken)],
@@ -173,7 +174,7 @@ def _of_untrained(results: Sequence[Result], score: str, trained: Protocols) -> 
 
 
 def _title(results: Sequence[Result], score: str) -> str:
-    label, said = unit(score).label, better(results, score)
+    label, said = unit(score).label, better(score)
     return capital(f"{label}: {said}" if said else label)
 
 

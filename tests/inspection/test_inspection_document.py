@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import timm
 import torch
-from pages import Page
+from tests.pages import Page
 
+from fullrank.documents.html import write_page
 from fullrank.errors import FullrankError
+from fullrank.inspection.document import document
 from fullrank.inspection.inspect import inspect
 from fullrank.inspection.options import Options
-from fullrank.report.inspection import render, write_inspection
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def pair(tmp_path):
 
 
 def test_page(tmp_path, pair):
-    page = Page(write_inspection(pair, tmp_path / "new" / "inspect.html").read_text(encoding="utf-8"))
+    page = Page(write_page(document(pair), tmp_path / "new" / "inspect.html").read_text(encoding="utf-8"))
     assert len(page.ids) == len(set(page.ids))
     assert "script" not in page.tags
     assert all(link.startswith(("data:", "#")) for link in page.links)
@@ -36,29 +37,29 @@ def test_page(tmp_path, pair):
     assert "auc *" not in page.text
     assert "cannot be compared: it depends on the width D" in page.text
     assert any("wide <&>.npy: 0 of 16 below 1e-3" in alt for alt in page.alts)
-    assert render(pair) == render(pair)
+    assert document(pair).html() == document(pair).html()
 
 
 def test_an_untrained_twin_is_drawn(tmp_path):
     torch.save(timm.create_model("resnet10t").state_dict(), tmp_path / "w.pt")
     options = Options(backbone="resnet10t", images="digits", image_size=32, limit=12)
-    text = Page(render(inspect([str(tmp_path / "w.pt")], options))).text
+    text = Page(document(inspect([str(tmp_path / "w.pt")], options)).html()).text
     assert "Thin and dotted: the same network with random weights" in text
     assert "12 features span at most 11 of 512 directions" in text
-    text = render(inspect(["resnet10t"], replace(options, backbone=None, pretrained="no")))
+    text = document(inspect(["resnet10t"], replace(options, backbone=None, pretrained="no"))).html()
     assert "Thin and dotted" not in text
     assert "its weights are random" in text.lower()
 
 
 def test_scores_that_are_missing_say_why(tmp_path):
     np.save(tmp_path / "constant.npy", np.ones((200, 4)))
-    text = Page(render(inspect([str(tmp_path / "constant.npy")]))).text
+    text = Page(document(inspect([str(tmp_path / "constant.npy")])).html()).text
     assert "Scores that could not be taken" in text
     assert "two_nn" in text
 
 
 def test_a_folder_is_no_page(tmp_path, pair):
     with pytest.raises(FullrankError, match="is a folder: name the page to write"):
-        write_inspection(pair, tmp_path)
+        write_page(document(pair), tmp_path)
     with pytest.raises(FullrankError, match="cannot make /proc/none for the page"):
-        write_inspection(pair, Path("/proc/none/page.html"))
+        write_page(document(pair), Path("/proc/none/page.html"))

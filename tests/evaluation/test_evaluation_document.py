@@ -5,8 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
-from fullrank.evaluation.result import Evaluation, Score
-from fullrank.evaluation.table import show
+from fullrank.evaluation.document import document
+from fullrank.evaluation.result import Evaluation
+from fullrank.measure.scores import Score
 
 WARNING = "trained too little, LARS let weights grow e^0.37-fold at most: raise --linear.base-lr to 14"
 
@@ -23,30 +24,29 @@ def shown(width, name):
         ),
     )
     console = Console(file=io.StringIO(), width=width)
-    show([Evaluation(name, None, 12_500, scores)], console)
-    return console.file.getvalue()
+    document([Evaluation(name, None, 12_500, scores)]).print(console)
+    return console.file.getvalue().replace("\N{NO-BREAK SPACE}", " ")
 
 
 @pytest.mark.parametrize("width", [72, 80, 120])
 def test_names_and_values_keep_their_width_beside_a_warning(width):
     lines = [line.split() for line in shown(width, "sweep/hybrid-s0").splitlines()]
     assert lines[0] == ["run", "steps", "score", "value", "chosen", "protocol"]
-    for score, value, number in (("knn", "43.21%", 1), ("logistic", "50.00%", 2), ("linear", "60.00%", 3)):
+    for score, value, number in (("knn", "43.2", 1), ("logistic", "50.0", 2), ("linear", "60.0", 3)):
         (row,) = [line for line in lines if line[2:3] == [score]]
-        assert row[:4] == ["sweep/hybrid-s0", "12,500", score, value]
+        assert row[:5] == ["sweep/hybrid-s0", "12,500", score, value, "%"]
         assert row[-1] == f"[{number}]"
 
 
 def test_at_80_columns_what_was_chosen_is_whole_and_the_warning_stands_below():
     text = shown(80, "sweep/hybrid-s0")
     assert all(len(line) <= 80 for line in text.splitlines())
-    table, _, below = (" ".join(part.split()) for part in text.partition("[1] knn"))
-    assert "60.00% best_over_epochs 61.23%, [3] best_epoch 87" in table
-    assert "50.00% l2 0.001, gradient_norm [2] 9.2e-05" in table
+    below = " ".join(text.partition("[1] k-NN")[2].split())
+    assert all(word in text for word in ("best_over_epochs", "61.2", "best_epoch 87", "l2 0.001", "9.2e-05"))
     assert "warning" not in text
     assert below.endswith(f"sweep/hybrid-s0: linear: {WARNING}")
 
 
 def test_a_name_too_long_for_any_table_is_folded_and_all_else_is_kept():
     text = shown(80, "a-long-name-of-a-run-" * 5)
-    assert all(word in text for word in ("43.21%", "50.00%", "60.00%", "12,500", "logistic", "[3]"))
+    assert all(word in text for word in ("43.2", "50.0", "60.0", "12,500", "logistic", "[3]"))

@@ -5,12 +5,12 @@ import subprocess
 
 import numpy as np
 import pytest
-from pages import check
 from run_folders import make_run
 from safetensors.numpy import save_file
+from tests.pages import check
 
 from fullrank.errors import FullrankError
-from fullrank.report.page import write_report
+from fullrank.report.document import write_report
 
 
 def report(tmp_path, *runs):

@@ -1,0 +1,164 @@
+"""What `fullrank inspect` has to say: verdicts, scores side by side, spectra, and what can be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from fullrank.documents import (
+    Document,
+    Fields,
+    Fold,
+    Heading,
+    Hinted,
+    Look,
+    Only,
+    Part,
+    Picture,
+    Points,
+    Statement,
+    Table,
+    Words,
+)
+from fullrank.inspection.compare import comparison, obstacle
+from fullrank.inspection.encoders import OTHERS
+from fullrank.inspection.result import Inspection
+from fullrank.measure.scores import kind_of, title
+from fullrank.report import figures
+from fullrank.text import capital
+
+TRY = "If it was trained without negatives, as SimSiam is, try to"
+KEY_SCORES = ("auc", "rankme", "participation_ratio", "alpha_req", "dead")
+"""Columns in a terminal where there are too many X for a column each; the page has all scores."""
+_MOST_COLUMNS = 3
+_MOST_LINES = 3
+
+
+def document(found: Sequence[Inspection]) -> Document:
+    """Say what was found; the same inspections make the same document."""
+    looks = [Look(each.name, index) for index, each in enumerate(found)]
+    name = " and ".join(each.name for each in found) if len(found) < 3 else f"{len(found)} side by side"
+    data = {"inspected": [each.as_dict() for each in found], "comparison": comparison(found)}
+    return Document("inspection", name, list(_parts(found, looks)), data, looks)
+
+
+def _parts(found: Sequence[Inspection], looks: Sequence[Look]) -> Iterator[Part]:
+    few = len(found) <= _MOST_COLUMNS
+    if few:
+        for each, look in zip(found, looks, strict=True):
+            about = ", ".join(f"{key} {value}" for key, value in each.source.items())
+            yield Only("terminal", [Words(f"{each.kind}, {about}", subject=look)])
+            yield Only("terminal", [Fields(each.spectrum.protocol)])
+    yield Only("terminal", [_down(found, looks) if few else _across(found)])
+    for each, look in zip(found, looks, strict=True):
+        yield _verdict(each, look, tries=few)
+        yield from _left_out(each, look)
+    if said := comparison(found):
+        yield Only("page", [Heading("Side by side", 3)])
+        yield Points([f"{capital(sentence)}." for sentence in said])
+    yield Only("page", list(_page(found, looks)))
+
+
+def _verdict(each: Inspection, look: Look, *, tries: bool) -> Statement:
+    verdict = each.verdict
+    layer = f" of the {verdict.layer}" if verdict.layer not in (None, "not stated") else ""
+    remedies = verdict.remedies if tries and verdict.confidence != "low" else ()
+    return Statement(
+        look,
+        f"{verdict.headline}{layer}",
+        [f"{capital('; '.join(verdict.reasons))}.", f"Confidence {verdict.confidence}: {verdict.certainty}."],
+        [(capital(remedy.text), remedy.source) for remedy in remedies],
+        TRY,
+    )
+
+
+def _left_out(each: Inspection, look: Look) -> Iterator[Part]:
+    if others := each.source.get(OTHERS):
+        yield Words(f"other networks in the file fit as well: {others}; --prefix takes one of them", "hint", look)
+    for name in each.skipped[:_MOST_LINES]:
+        yield Only("terminal", [Words(f"left out, it could not be read: {name}", "hint", look)])
+    if len(each.skipped) > _MOST_LINES:
+        yield Only("terminal", [Words(f"... and {len(each.skipped) - _MOST_LINES} more", "hint", look)])
+
+
+def _page(found: Sequence[Inspection], looks: Sequence[Look]) -> Iterator[Part]:
+    yield Heading("Scores")
+    widths = len({each.spectrum.dim for each in found}) > 1
+    if widths:
+        yield Words("* can be compared here, between different widths D; the others cannot.")
+    yield _down(found, looks)
+    missing: dict[str, dict[str, list[str]]] = {}
+    for each in found:
+        for name, score in each.scores.items():
+            if score.value is None:
+                missing.setdefault(score.why, {}).setdefault(each.name, []).append(name)
+    if missing:
+        items = [f"{', '.join(names)} of {who}: {why}" for why, of in missing.items() for who, names in of.items()]
+        yield Fold("Scores that could not be taken", [Points(items)])
+    yield Heading("Spectra")
+    yield from _spectra(found, looks)
+    yield Heading("What was inspected")
+    for each, look in zip(found, looks, strict=True):
+        yield Fields(each.source, subject=look)
+        if each.skipped:
+            yield Fold("Images that could not be read", [Points(each.skipped)])
+        shared: dict[str, tuple[list[str], dict]] = {}
+        for score in each.scores.values():
+            names, _ = shared.setdefault(repr(sorted(score.protocol.items(), key=repr)), ([], dict(score.protocol)))
+            names.append(score.name)
+        how = [Fields(protocol, ", ".join(names)) for names, protocol in shared.values()]
+        yield Fold("How each score was measured", how)
+
+
+def _down(found: Sequence[Inspection], looks: Sequence[Look]) -> Table:
+    """Return all scores, a row each."""
+    widths = len({each.spectrum.dim for each in found}) > 1
+    rows: list[list] = [
+        ["images N", *(f"{each.spectrum.protocol['n']:,}" for each in found), ""],
+        ["width D", *(f"{each.spectrum.dim:,}" for each in found), ""],
+    ]
+    for name in dict.fromkeys(name for each in found for name in each.scores):
+        kind = kind_of(name)
+        scores = [each.scores.get(name) for each in found]
+        hint = f"{kind.direction} is better" if kind.direction != "none" else "neither is better by itself"
+        mark = " *" if widths and not obstacle(found, name) else ""
+        hinted = Hinted(f"{name}{mark}", f"{hint}; range {kind.range}" if kind.range else hint)
+        rows.append([hinted, *(score.text if score else "–" for score in scores), kind.direction])
+    return Table("Scores", ["score", *looks, "better"], rows, text=[len(found) + 1], captioned=False)
+
+
+def _across(found: Sequence[Inspection]) -> Table:
+    """Return the scores that matter most, a column each."""
+    header = ["", "N", "D", *(title(name) for name in KEY_SCORES), "verdict"]
+    rows = [
+        [
+            each.name,
+            f"{each.spectrum.protocol['n']:,}",
+            f"{each.spectrum.dim:,}",
+            *(each.scores[name].text if name in each.scores else "–" for name in KEY_SCORES),
+            each.verdict.level,
+        ]
+        for each in found
+    ]
+    return Table("Scores", header, rows, text=[len(header) - 1], captioned=False)
+
+
+def _spectra(found: Sequence[Inspection], looks: Sequence[Look]) -> Iterator[Picture]:
+    shown = [(look, each.spectrum) for look, each in zip(looks, found, strict=True)]
+    twins = [(look, each.untrained) for look, each in zip(looks, found, strict=True) if each.untrained is not None]
+    dotted = " Thin and dotted: the same network with random weights." if twins else ""
+    yield Picture(
+        "spectra",
+        "Singular values",
+        "Relative to the largest. Directions below the dotted line count as dead; values below 10⁻⁷ are drawn at that "
+        f"height. As [Li22] Fig. 3.{dotted}",
+        lambda: figures.relative_spectra(shown, twins),
+        label=figures.say_dead(shown),
+    )
+    yield Picture(
+        "explained",
+        "Cumulative explained variance",
+        "The share of the sum of singular values in the leading directions. The area under a line is its AUC. As "
+        f"[Li22] Fig. 6.{dotted}",
+        lambda: figures.explained(shown, twins),
+        label=figures.say_areas(shown),
+    )

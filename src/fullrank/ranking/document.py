@@ -1,0 +1,261 @@
+"""What `fullrank rank` has to say: the runs, best first, what follows, loss against AUC, and each score's worth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from fullrank.documents import Document, Fields, Fold, Heading, Only, Part, Picture, Points, Table, Words
+from fullrank.measure.forecast.agreement import FEWEST_RESAMPLED, Agreement, Interval
+from fullrank.measure.scores import kind_of, title
+from fullrank.ranking import figures
+from fullrank.ranking.names import FEATURES
+from fullrank.ranking.result import Forecasted, Group, Ranked, Ranking, Standing
+from fullrank.ranking.words import about, group_title, names_of
+from fullrank.text import capital
+
+NONE = "–"
+_MOST_SCORES = 5  # asked for, that have a column beside the others in a terminal; the page has all
+
+
+def document(ranking: Ranking) -> Document:
+    """Say what was found; the same ranking makes the same document."""
+    runs = {each.candidate.run for each in ranking.standings}
+    count = len(ranking.standings)
+    name = f"{count} runs {'ranked' if any(each.rank for each in ranking.standings) else 'side by side'}"
+    if len(runs) == 1:
+        (folder,) = runs
+        name = f"{count} steps of {folder.name}" if count > 1 else folder.name
+    return Document("ranking", name, list(_parts(ranking)), ranking.as_dict())
+
+
+def _parts(ranking: Ranking) -> Iterator[Part]:
+    said = Points([f"{capital(clause)}." for clause in ranking.said])
+    yield Only("page", [said, Heading("Ranking")])
+    yield from _runs(ranking)
+    if ranking.scores:
+        yield Only("terminal", [_scores(ranking)])
+    if len(ranking.asked) > _MOST_SCORES:
+        more = f"{len(ranking.asked) - _MOST_SCORES} more scores are in the page (--out) and in --json."
+        yield Only("terminal", [Words(more, "hint")])
+    how = _protocols(ranking)
+    yield Only("terminal", [said, *(Fields(protocol, capital(name)) for name, protocol in how)])
+    yield Only("page", list(_page(ranking, how)))
+
+
+def _runs(ranking: Ranking) -> Iterator[Part]:
+    """Give a table for each group, and one of what is not ranked."""
+    several = len(ranking.groups) > 1
+    ranked = [group for group in ranking.groups if len(group.members) > 1]
+    for group in ranked:
+        if several:
+            yield Words(f"{group_title(group)}:") if group.letter else Words("")
+        yield from _table(ranking, [ranking.standings[i] for i in group.members], "Runs, best first")
+    others = [each for each in ranking.standings if each.rank is None]
+    if others:
+        if ranked:
+            yield Words("Not ranked against any other:")
+        yield from _table(ranking, others, "Runs that are not ranked")
+
+
+def _table(ranking: Ranking, standings: Sequence[Standing], name: str) -> Iterator[Part]:
+    notes = []
+    if any(each.forecast and each.forecast.left_out for each in standings):
+        notes.append("* forecast by a fit without this run")
+    if any(each.forecast and each.forecast.outside and not each.forecast.left_out for each in standings):
+        notes.append("~ beyond the fitted runs' range")
+    wide = len(ranking.asked) > _MOST_SCORES
+    for where, most in (("terminal", _MOST_SCORES), ("page", None)):
+        columns = headings(ranking, most)
+        rows = [[cells(each).get(key, NONE) for key in columns] for each in standings]
+        text = [place for place, key in enumerate(columns) if key in ("name", "weights")]
+        made = Table(name, list(columns.values()), rows, "; ".join(notes), text=text, names=0, captioned=False)
+        if not wide:
+            yield made
+            return
+        yield Only(where, [made])  # type: ignore[arg-type]
+
+
+def headings(ranking: Ranking, most: int | None = None) -> dict[str, str]:
+    """Return the columns there are something for: a key of `cells`, and the heading.
+
+    Args:
+        ranking: What they are of.
+        most: How many scores that were asked for have a column; all of them where None.
+    """
+    standings = ranking.standings
+    runs = len({each.candidate.run for each in standings})
+    found = {"rank": "rank", "number": "no.", "name": "run", "step": "step", "width": "D"}
+    if runs == 1:
+        found.pop("step")  # its name says it
+    found |= {"heldout_loss": "loss", "auc": "AUC", "front": "front"}
+    found |= {f"score {name}": title(name) for name in ranking.asked[:most]}
+    if any(each.forecast for each in standings):
+        found["forecast"] = "forecast, 95 %"
+    if ranking.accuracy is not None:
+        found["accuracy"] = title(ranking.accuracy).removesuffix(" accuracy")
+    if runs < len(standings):
+        found["weights"] = "weights"
+    return found
+
+
+def cells(each: Standing) -> dict[str, str]:
+    """Return a run's row."""
+    candidate = each.candidate
+    return {
+        "rank": NONE if each.rank is None else str(each.rank),
+        "number": str(each.number),
+        "name": candidate.name,
+        "step": f"{candidate.step:,}",
+        "width": NONE if candidate.width is None else f"{candidate.width:,}",
+        **{name: candidate.scores[name].text for name in FEATURES if name in candidate.scores},
+        "front": NONE if each.front is None else str(each.front),
+        "forecast": forecast(each.forecast),
+        "accuracy": NONE if each.accuracy is None else each.accuracy.text,
+        "weights": NONE if candidate.checkpoint is None else "kept",
+        **{f"score {name}": score.text for name, score in candidate.scores.items()},
+    }
+
+
+def forecast(found: Forecasted | None) -> str:
+    r"""Write a forecast with its interval; `~` where it extrapolates, `*` where the run has labels and was left out.
+
+    >>> forecast(Forecasted(0.412, 0.38, 0.444, left_out=False, outside=("auc",)))
+    '~41.2\xa0% [38.0, 44.4]'
+    """
+    if found is None:
+        return NONE
+    mark = "*" if found.left_out else "~" if found.outside else ""
+    return f"{mark}{kind_of('forecast').write(found.value)} [{100 * found.lower:.1f}, {100 * found.upper:.1f}]"
+
+
+def _page(ranking: Ranking, how: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[Part]:
+    for index, group in enumerate(ranking.groups):
+        if len(group.members) > 1:
+            yield Heading(group_title(group) if group.letter else "Loss, AUC and accuracy")
+            yield from _pictures(ranking, index, group)
+    if ranking.scores:
+        yield Heading(f"How well each score ranks by {title(str(ranking.accuracy))}")
+        yield _scores(ranking)
+        rows = by_agreement(ranking)
+        if why := [f"{score_name(row)}: {row.why}" for row in rows if row.why]:
+            yield Fold("Scores that do not rank these runs", [Points(why)])
+        if any(row.agreement is not None for row in rows):
+            yield Picture(
+                "correlations",
+                "Kendall tau-b with the accuracy",
+                "1 where each better score goes with a better accuracy. Bars: the middle 95 % of 2,000 bootstrap "
+                "samples of the runs. Gray: scores of which neither lower nor higher is better.",
+                partial(figures.correlations, rows, [score_name(row) for row in rows]),
+            )
+    yield Heading("What was compared")
+    yield Fold("How each score was measured", [Fields(protocol, capital(name)) for name, protocol in how])
+    places = {each.candidate.name: str(each.candidate.checkpoint or each.candidate.run) for each in ranking.standings}
+    yield Fold("Where each run is", [Fields(places)])
+
+
+def _pictures(ranking: Ranking, index: int, group: Group) -> Iterator[Picture]:
+    standings = [ranking.standings[i] for i in group.members]
+    accuracy = None if ranking.accuracy is None else title(ranking.accuracy)
+    color = f" The color is the {accuracy}; hollow points have no labels." if accuracy else ""
+    said = [
+        f"{each.number}: {', '.join(each.candidate.scores[name].text for name in FEATURES)}, front {each.front}."
+        for each in standings
+    ]
+    yield Picture(
+        f"loss-auc-{index}",
+        "Held-out loss against AUC",
+        "Numbered as in the table. Lower left is better; the dotted staircase is the first front: nothing lies below "
+        f"and left of it.{color}",
+        partial(figures.loss_against_auc, standings, accuracy),
+        label=f"Held-out loss and AUC of each run, by its number. {' '.join(said)}",
+    )
+    both = figures.with_both(standings)
+    if accuracy is not None and both:
+        by = "a fit without the run itself" if group.forecast is not None else "a fit on other runs"
+        yield Picture(
+            f"forecast-{index}",
+            f"Forecast against measured {accuracy}",
+            f"Each forecast is by {by}, with its 95 % interval; on the dotted line it is right. As [Li22] Fig. 4.",
+            partial(figures.forecast_against_measured, both, accuracy),
+        )
+
+
+def _scores(ranking: Ranking) -> Table:
+    """Return how well each score ranks the labeled runs."""
+    some = any(row.agreement and row.agreement.kendall_interval for row in ranking.scores)
+    suffix = ", 95 %" if some else f" (fewer than {FEWEST_RESAMPLED} runs: no intervals)"
+    rows = [
+        [score_name(row), direction(row), str(len(row.members)), *_coefficients(row.agreement)]
+        for row in by_agreement(ranking)
+    ]
+    header = ["score", "better", "runs", f"Kendall tau-b{suffix}", f"Spearman rho{suffix}"]
+    called = f"How well each score ranks by {title(str(ranking.accuracy))}"
+    return Table(called, header, rows, text=[1], captioned=False)
+
+
+def _coefficients(found: Agreement | None) -> tuple[str, str]:
+    if found is None:
+        return NONE, NONE
+    return (
+        coefficient(found.kendall, found.kendall_interval),
+        coefficient(found.spearman, found.spearman_interval),
+    )
+
+
+def coefficient(value: float, interval: Interval | None) -> str:
+    """Write a rank correlation.
+
+    >>> coefficient(0.5, (-0.25, 1.0)), coefficient(-1, None)
+    ('+0.50 [-0.25, +1.00]', '-1.00')
+    """
+    return f"{value:+.2f}" + (f" [{interval[0]:+.2f}, {interval[1]:+.2f}]" if interval else "")
+
+
+def by_agreement(ranking: Ranking) -> list[Ranked]:
+    """Return the scores, those first that rank best; then those without a direction, or without an answer."""
+
+    def key(row: Ranked) -> tuple[int, float]:
+        found = row.agreement
+        return (2, 0.0) if found is None else (0 if found.directed else 1, -found.kendall)
+
+    return sorted(ranking.scores, key=key)
+
+
+def direction(row: Ranked) -> str:
+    """Say which of a score's values are better."""
+    word = kind_of(row.name).direction
+    return "neither" if word == "none" else word
+
+
+def score_name(row: Ranked) -> str:
+    """Name a score, and which runs it ranks where they are not all that have it."""
+    apart = about(row)
+    return title(row.name) + (f" ({apart})" if apart else "")
+
+
+def _protocols(ranking: Ranking) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return how the loss, AUC and the accuracy were measured: what all runs share, then what is some runs' own."""
+    found: list[tuple[str, Mapping[str, Any]]] = []
+    for name in FEATURES:
+        called = title(name)
+        taken = [
+            (each.candidate.name, score.protocol)
+            for each in ranking.standings
+            if (score := each.candidate.scores.get(name))
+        ]
+        if not taken:
+            continue
+        first = taken[0][1]
+        shared = {key: value for key, value in first.items() if all(own.get(key, NONE) == value for _, own in taken)}
+        found.append((called, shared))
+        own_parts: dict[str, tuple[list[str], dict[str, Any]]] = {}
+        for who, protocol in taken:
+            own = {key: value for key, value in protocol.items() if key not in shared}
+            if own:
+                own_parts.setdefault(repr(own), ([], own))[0].append(who)
+        found += [(f"{called} of {names_of(names)}", own) for names, own in own_parts.values()]
+    if ranking.accuracy is not None:
+        found.append((title(ranking.accuracy), ranking.accuracy_protocol))
+    return found
