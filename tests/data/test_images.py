@@ -129,12 +129,13 @@ def test_labels_of_two_sets_are_matched_by_name(folder, tmp_path):
         picture(1).save(other / name / "1.png")
     train, held_out = open_images(str(folder)), open_images(str(other))
     assert held_out.labels.tolist() == [0, 1]
-    assert match_labels(held_out, train).tolist() == [-1, 1]
-    assert match_labels(open_images("digits"), train) is not None
+    assert match_labels(held_out, train).tolist() == [3, 1]  # the bird is of no class that is trained on
+    with pytest.raises(FullrankError, match="labels of .* are names .cat, dog, other. and those of digits numbers"):
+        match_labels(open_images("digits"), train)
 
 
 def test_a_failing_disk_is_not_an_unreadable_image(folder, monkeypatch):
-    def fail(file):
+    def fail(*arguments):
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr("PIL.Image.open", fail)

@@ -26,7 +26,7 @@ class Options:
     """Images to take features of: digits, cifar10, ..., a folder, parquet files; a run's own training images when
     left out."""
     limit: int | None = None
-    """How many images, spread evenly over the set; the larger of 5,000 and five times the widest D when left out."""
+    """How many images, at random; the larger of 5,000 and five times the widest D when left out."""
     image_size: int | None = None
     """Rows and columns that a timm model or a weights file's network is shown; the model's own when left out."""
     pretrained: Pretrained = "auto"
