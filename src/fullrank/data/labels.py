@@ -67,7 +67,7 @@ def match_labels(images: Images, reference: Images) -> Tensor | None:
     both_numbers = images.numbered and reference.numbered
     if images.classes is not None and reference.classes is not None:
         ours: Sequence[Any] = [_plain(name) for name in images.classes]
-        theirs = {_plain(name): index for index, name in enumerate(reference.classes)}
+        theirs: dict[Any, int] = {_plain(name): index for index, name in enumerate(reference.classes)}
     else:
         named, other = (images, reference) if images.classes is not None else (reference, images)
         assert named.classes is not None
@@ -124,9 +124,11 @@ def read_labels(column: Any, names: Sequence[str] | None, where: str) -> Labels 
         return _named([value or "" for value in column.to_pylist()])
     values, fault = _whole(column, kind)
     if values is None:
-        return _left_out(where, fault)
+        _left_out(where, fault)
+        return None
     if (values < -1).any():
-        return _left_out(where, f"holds {values.min()}, and numbers of classes are at least 0, or -1 for none")
+        _left_out(where, f"holds {values.min()}, and numbers of classes are at least 0, or -1 for none")
+        return None
     if (values == -1).any() and not (values == -1).all():
         print(
             f"{where}: {int((values == -1).sum())} of {len(values)} images have no label (null or -1)", file=sys.stderr
