@@ -120,6 +120,11 @@ class Images(ABC):
     def key(self, index: int) -> str:
         """Return the name of one image, for messages."""
 
+    @property
+    def encoded_bytes(self) -> int:
+        """What encoded images take in memory."""
+        return 0
+
     @abstractmethod
     def listing(self) -> str:
         """Return a short hash that changes when images are added, removed or reordered."""
@@ -160,6 +165,11 @@ class Selection(Images):
     def key(self, index: int) -> str:
         """Return the name that the image has in the whole set."""
         return self.base.key(int(self.indices[index]))
+
+    @property
+    def encoded_bytes(self) -> int:
+        """What encoded images of the whole set take in memory."""
+        return self.base.encoded_bytes
 
     def listing(self) -> str:
         """Hash the base's listing together with the chosen indices."""
@@ -280,6 +290,11 @@ class ParquetImages(Images):
     def key(self, index: int) -> str:
         """Return the set's name and the row."""
         return f"{self.name}, row {index}"
+
+    @property
+    def encoded_bytes(self) -> int:
+        """What encoded images take in memory."""
+        return int(self.encoded.nbytes)
 
     def listing(self) -> str:
         """Hash the encoded sizes of all images."""
