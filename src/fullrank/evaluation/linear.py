@@ -135,10 +135,6 @@ def linear(frozen: Frozen, options: Options) -> Score:
     precision = choose_precision(MachineConfig(precision=asked.precision), frozen.device)
     settings = _settings(frozen, asked, precision)
     path = None if frozen.run is None else frozen.run / FOLDER / f"linear-{_digest(settings)}.pt"
-    if path is not None and not path.is_file():  # one of before, when images were recognised by their names alone
-        older = {**settings, "train": frozen.train.listing(), "held_out": frozen.held_out.listing()}
-        if (former := path.with_name(f"linear-{_digest(older)}.pt")).is_file():
-            settings, path = older, former
     state = _read(path) if path is not None and path.is_file() else None
     if state is None or not state["complete"]:
         state = _train(frozen, asked, precision, settings, path, state)
@@ -349,9 +345,9 @@ def _settings(frozen: Frozen, asked: LinearOptions, precision: str) -> dict[str,
         "precision": precision,
         "encoder": fingerprint(frozen.encoder.module),
         "image_size": frozen.encoder.size,
-        "train": frozen.train.fingerprint(),
+        "train": frozen.train.listing(),
         "train_labels": _digest(frozen.train.labels.tolist()),
-        "held_out": frozen.held_out.fingerprint(),
+        "held_out": frozen.held_out.listing(),
         "held_out_labels": _digest(frozen.held_out.labels.tolist()),
     }
 
