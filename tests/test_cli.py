@@ -1,6 +1,7 @@
 """The command line as a person meets it: texts, exit codes, and nothing lost."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -13,8 +14,9 @@ import yaml
 import fullrank
 from fullrank.cli import main
 from fullrank.config import MachineConfig, TrainConfig, to_dict
+from fullrank.errors import FullrankError, count
 from fullrank.training.plan import plan
-from fullrank.training.runs import read_run
+from fullrank.training.runs import read_run, write_text
 from tests.training.tiny import tiny
 
 

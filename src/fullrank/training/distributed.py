@@ -27,7 +27,7 @@ import torch.distributed as dist
 import torch.distributed.nn  # imported while there is a default group, it would keep that group: see `_leave`
 from torch import Tensor, nn
 
-from fullrank.errors import FullrankError, count, OtherProcessError
+from fullrank.errors import FullrankError, OtherProcessError, count
 
 T = TypeVar("T")
 

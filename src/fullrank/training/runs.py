@@ -45,12 +45,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
     The bytes are on the disk (fsync) before the name changes, so a reader sees the old file or the whole new one. A link
     is followed and stays a link. A device or a pipe cannot be replaced: it is given itself, to be written into.
     """
-    path = Path(os.path.realpath(path))
     if path.is_dir():
         raise FullrankError(f"{path} is a folder, and a file is to be written: give a file's name")
-    if path.exists() and not path.is_file():
+    if path.exists() and not path.is_file():  # asked before links are followed: /dev/stdout may lead to a nameless pipe
         yield path
         return
+    path = Path(os.path.realpath(path))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
