@@ -368,12 +368,14 @@ def read_config(path: Path, base: TrainConfig | None = None) -> TrainConfig:
         FullrankError: The file is missing or no YAML mapping, a key is unknown, or a value does not fit its field.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise FullrankError(f"{path} is not UTF-8 text ({error}): save it as UTF-8") from None
     except OSError as error:
         raise FullrankError(f"cannot read the configuration {path}: {error.strerror}") from None
     try:
         values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise FullrankError(f"{path} is not YAML: {error}") from None
     if not isinstance(values, dict):
         raise FullrankError(f"{path} must hold `key: value` lines, got {type(values).__name__}")

@@ -37,7 +37,7 @@ class Evaluate:
         from fullrank.training.progress import counting
 
         try:
-            with counting(Console(stderr=True)) as progress:
+            with counting(Console(stderr=True, markup=False, highlight=False)) as progress:
                 found = evaluate(self.runs, self.options, progress=progress)
         except StoppedError as stopped:
             print(stopped, file=sys.stderr)
@@ -48,5 +48,5 @@ class Evaluate:
             document = {"fullrank": __version__, "evaluated": [each.as_dict() for each in found]}
             print(json.dumps(document, indent=2, allow_nan=False))
         else:
-            show(found, Console())
+            show(found, Console(markup=False, highlight=False))
         return 0

@@ -43,7 +43,7 @@ class Inspect:
         out = Path("inspect.html") if self.out is None and not self.json else self.out
         if out is not None:
             check_page(out)
-        with counting(Console(stderr=True)) as progress:
+        with counting(Console(stderr=True, markup=False, highlight=False)) as progress:
             found = inspect(self.what, self.options, progress=progress)
         if self.json:
             document = {
@@ -53,7 +53,7 @@ class Inspect:
             }
             print(json.dumps(document, indent=2, allow_nan=False))
         else:
-            show(found, Console())
+            show(found, Console(markup=False, highlight=False))
         if out is not None:
             print(f"page: {write_inspection(found, out)}", file=sys.stderr if self.json else sys.stdout)
         return 0

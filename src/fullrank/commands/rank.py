@@ -41,12 +41,12 @@ class Rank:
 
         if self.out is not None:
             check_page(self.out)
-        with counting(Console(stderr=True)) as progress:
+        with counting(Console(stderr=True, markup=False, highlight=False)) as progress:
             found = rank(self.runs, self.options, progress=progress)
         if self.json:
             print(json.dumps({"fullrank": __version__, **found.as_dict()}, indent=2, allow_nan=False))
         else:
-            show(found, Console())
+            show(found, Console(markup=False, highlight=False))
         where = sys.stderr if self.json else sys.stdout
         if self.options.fit is not None:
             print(f"fit: {self.options.fit}", file=where)

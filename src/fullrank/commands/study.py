@@ -42,7 +42,7 @@ class ListStudies:
             runs, waiting = missing(study, self.scale, range(self.seeds), Place(results=self.results))
             own = ["–", "–"] if not runs else [str(len(runs)), str(len(runs) - len(waiting))]
             table.add_row(study.name, study.source, study.question, *own)
-        console = Console()
+        console = Console(markup=False, highlight=False)
         console.print(table, markup=False)
         seeds = f"{self.seeds} seed{'s' * (self.seeds > 1)}"
         console.print(
@@ -110,7 +110,7 @@ class RunStudy:
         from fullrank.training.signals import sigterm_interrupts
 
         self._check()
-        study, console = find(self.name), Console()
+        study, console = find(self.name), Console(markup=False, highlight=False)
         if self.dry_run:
             return self._plan(console)
         try:

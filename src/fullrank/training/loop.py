@@ -143,7 +143,9 @@ def resume(path: Path, asked: TrainConfig | None = None, *, console: Console | N
 
 
 def _console(console: Console | None, world: World) -> Console:
-    return console or Console() if world.main else Console(quiet=True, force_terminal=False)
+    return (
+        console or Console(markup=False, highlight=False) if world.main else Console(quiet=True, force_terminal=False)
+    )
 
 
 @contextmanager
