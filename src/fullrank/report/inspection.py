@@ -99,7 +99,11 @@ def _figures(found: Sequence[Inspection], looks: Sequence[Look]) -> str:
         for look, each in zip(looks, found, strict=True)
         if each.untrained is not None
     ]
-    dotted = " Thin and dotted: the same network with random weights." if twins else ""
+    dotted = (
+        " Thin and dotted: the same network with random weights (a ResNet's residual branches start off)."
+        if twins
+        else ""
+    )
     pictures = [
         figure(
             figures.relative_spectra(shown, key="spectra", beside=twins),
