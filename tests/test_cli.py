@@ -1,6 +1,7 @@
 """The command line as a person meets it: texts, exit codes, and nothing lost."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -13,8 +14,9 @@ import yaml
 import fullrank
 from fullrank.cli import main
 from fullrank.config import MachineConfig, TrainConfig, to_dict
+from fullrank.errors import FullrankError, count
 from fullrank.training.plan import plan
-from fullrank.training.runs import read_run
+from fullrank.training.runs import read_run, write_text
 from tests.training.tiny import tiny
 
 
@@ -280,3 +282,44 @@ def test_what_cannot_be_inspected_is_one_line(arguments, message, tmp_path, monk
     assert message in error
     assert error.count("\n") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["nan.npy", "notes.txt"]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "out of memory: lower --batch-size"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory"), "out of memory: lower --batch-size"),
+        (KeyError("x"), "KeyError: 'x'; this is a fault of fullrank"),
+    ],
+)
+def test_any_error_is_one_line_and_debug_shows_where(error, words, monkeypatch, capsys):
+    def fail(arguments):
+        raise error
+
+    monkeypatch.setattr("fullrank.cli._parse", fail)
+    printed = fails(["demo"], capsys)
+    assert words in printed
+    assert printed.count("\n") == 1
+    assert "Traceback" in fails(["--debug", "demo"], capsys)
+
+
+def test_world_size_empty_is_unset_and_a_word_is_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "")
+    assert count("WORLD_SIZE", 1) == 1
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    with pytest.raises(FullrankError, match="WORLD_SIZE='two' is not a whole number"):
+        count("WORLD_SIZE", 1)
+
+
+def test_a_link_is_followed_and_a_pipe_stays_a_pipe(tmp_path):
+    (tmp_path / "target").write_text("old")
+    (tmp_path / "link").symlink_to("target")
+    write_text(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_text() == "new"
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write_text(tmp_path / "pipe", "through")
+    assert os.read(reader, 99) == b"through"
+    os.close(reader)
+    assert (tmp_path / "pipe").is_fifo()

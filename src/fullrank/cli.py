@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import sys
+import traceback
 from typing import Annotated, Protocol
 
 import tyro
@@ -20,7 +22,7 @@ from fullrank.commands.report import Report
 from fullrank.commands.study import StudyCommand
 from fullrank.commands.train import Train, base_config
 from fullrank.config import TrainConfig
-from fullrank.errors import FullrankError, OtherProcessError
+from fullrank.errors import FullrankError, OtherProcessError, count
 
 PROGRAM = "fullrank"
 
@@ -43,26 +45,39 @@ def main(arguments: list[str]) -> int:
     Returns:
         0, or 1 for an error that is printed in one line, or 128 + N when signal N stopped it. Wrong flags leave with 2.
     """
+    for stream in (sys.stdout, sys.stderr):  # a terminal that is not UTF-8 shows ? for what it has no character for
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    debug = "--debug" in arguments
+    arguments = [each for each in arguments if each != "--debug"]
     if arguments == ["--version"]:
         print(f"{PROGRAM} {__version__}")
         return 0
     try:
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if count("WORLD_SIZE", 1) > 1:
             return _run_with_others(arguments)
         return _parse(arguments).run()
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - else Python complains when it flushes at its end
         return 128 + signal.SIGPIPE
-    except (FullrankError, OSError) as error:
-        return _report(error, training=arguments[:1] == ["train"])
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        return _report(error, training=arguments[:1] == ["train"])
 
 
-def _report(error: FullrankError | OSError, *, training: bool) -> int:
+def _report(error: Exception, *, training: bool) -> int:
     if isinstance(error, OtherProcessError):
         return 1
     message = str(error)
+    if _out_of_memory(error):
+        message = "out of memory: lower --batch-size, the view size or --backbone.width, or close other programs"
+    elif not isinstance(error, (FullrankError, OSError)):
+        first = (message.splitlines() or [""])[0]
+        message = f"{type(error).__name__}: {first}; this is a fault of {PROGRAM}: please report it"
+        message += " with what --debug shows"
     if isinstance(error, OSError):  # a full disk, a folder that cannot be written
         message = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
         if error.errno == errno.ENOSPC:
@@ -70,6 +85,14 @@ def _report(error: FullrankError | OSError, *, training: bool) -> int:
             message += ", to train with --resume RUN" if training else ""
     print(f"{PROGRAM}: error: {message}", file=sys.stderr, flush=True)
     return 1
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Tell whether Python, torch (a RuntimeError on CPU and GPU) or Arrow had no memory left."""
+    words = ("not enough memory", "out of memory")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(each in str(error) for each in words)
+    )
 
 
 def _run_with_others(arguments: list[str]) -> int:

@@ -144,7 +144,8 @@ class MonitorConfig:
     measure_every: int = 500
     """Steps between measurements: spectrum, held-out loss, k-NN. The first is before training, the last after it."""
     images: int = 5000
-    """Images for a measurement: so many training images (spectrum, k-NN bank) and held-out ones (loss, queries)."""
+    """Images for a measurement: so many training images (spectrum, k-NN bank) and held-out ones (loss, queries), at
+    random; the same in every run."""
     whole: bool = False
     """Take them from all training images, as [Li22], where the run is trained on a subset; else from the subset."""
     knn_k: int = 20
@@ -178,9 +179,11 @@ class TrainConfig:
     """Everything that decides what a run computes."""
 
     images: str = "digits"
-    """Training images: digits, cifar10, cifar100, stl10, places365, a folder, a .parquet file or a pattern of them."""
+    """Training images: digits, cifar10, cifar100, stl10, places365, a folder, a .parquet file or a pattern of them; as
+    torchvision loads them, without alpha and not turned by EXIF, and 16-bit greys scaled to 8."""
     eval_images: str | None = None
-    """Held-out images; a named set's own test split when left out."""
+    """Held-out images; a named set's own test split when left out. Their labels are matched with those of the training
+    images by name, or by number where both are numbers."""
     data_dir: str = "~/.cache/fullrank"
     """Where named sets are downloaded to."""
     subset: float = 1.0
@@ -365,12 +368,14 @@ def read_config(path: Path, base: TrainConfig | None = None) -> TrainConfig:
         FullrankError: The file is missing or no YAML mapping, a key is unknown, or a value does not fit its field.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise FullrankError(f"{path} is not UTF-8 text ({error}): save it as UTF-8") from None
     except OSError as error:
         raise FullrankError(f"cannot read the configuration {path}: {error.strerror}") from None
     try:
         values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise FullrankError(f"{path} is not YAML: {error}") from None
     if not isinstance(values, dict):
         raise FullrankError(f"{path} must hold `key: value` lines, got {type(values).__name__}")

@@ -33,7 +33,7 @@ def demo(out: Path | None, *, config: TrainConfig | None = None, console: Consol
     Returns:
         The exit code: 0, or 128 + N when signal N stopped it.
     """
-    console = console or Console()
+    console = console or Console(markup=False, highlight=False)
     config = config or preset("simsiam-digits")
     folder = _free_folder(out)
     console.print(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
 
 
@@ -15,6 +16,16 @@ class FullrankError(ValueError):
 
 class OtherProcessError(FullrankError):
     """Stop a process because of an error that the main process of its run reports."""
+
+
+def count(variable: str, default: int) -> int:
+    """Read a whole number from an environment variable; one that is unset or empty has the default."""
+    text = os.environ.get(variable, "").strip()
+    if not text:
+        return default
+    if not text.isdecimal():
+        raise FullrankError(f"{variable}={text!r} is not a whole number: unset it, or start with torchrun")
+    return int(text)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -1,4 +1,5 @@
 import io
+import os
 import urllib.error
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fullrank.data.images import ArrayImages, UnreadableImageError, match_labels, open_images
+from fullrank.data.images import ArrayImages, UnreadableImageError, match_labels, open_images, same_images, sample
 from fullrank.errors import FullrankError
 
 
@@ -81,6 +82,7 @@ def test_parquet_file_folder_and_pattern(tmp_path):
         assert both.labels.tolist() == [5, 0, 7]
         assert int(both.read(2)[0, 0, 0]) == 3
     assert "row 2" in both.key(2)
+    assert both.select(torch.tensor([0])).encoded_bytes == both.encoded_bytes >= 3 * len(encoded(1))
 
 
 def test_parquet_without_labels_and_with_names_for_labels(tmp_path):
@@ -129,12 +131,13 @@ def test_labels_of_two_sets_are_matched_by_name(folder, tmp_path):
         picture(1).save(other / name / "1.png")
     train, held_out = open_images(str(folder)), open_images(str(other))
     assert held_out.labels.tolist() == [0, 1]
-    assert match_labels(held_out, train).tolist() == [-1, 1]
-    assert match_labels(open_images("digits"), train) is not None
+    assert match_labels(held_out, train).tolist() == [3, 1]  # the bird is of no class that is trained on
+    with pytest.raises(FullrankError, match="labels of .* are names .cat, dog, other. and those of digits numbers"):
+        match_labels(open_images("digits"), train)
 
 
 def test_a_failing_disk_is_not_an_unreadable_image(folder, monkeypatch):
-    def fail(file):
+    def fail(*arguments):
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr("PIL.Image.open", fail)
@@ -195,3 +198,237 @@ def test_cifar_from_disk_through_torchvision(tmp_path, monkeypatch):
     assert images.read(0).shape == (3, 4, 5)
     assert images.read(0)[:, 0, 1].tolist() == [3, 4, 5]
     assert images.labels.tolist() == [3, 1]
+
+
+DEEP = np.arange(20, 236, dtype=np.uint8).reshape(12, 18)
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "mode"),
+    [
+        ("a.png", DEEP.astype(np.uint16) * 257, None),
+        ("a.tif", DEEP.astype(np.uint16) * 257, None),
+        ("big.tif", (DEEP.astype(np.uint16) * 257).astype(">u2"), "I;16B"),
+        ("a.pgm", DEEP.astype(np.uint16) * 257, None),
+        ("float.tif", (DEEP / 255).astype(np.float32), None),
+    ],
+)
+def test_deep_greys_are_scaled_not_clipped(tmp_path, name, array, mode):
+    image = Image.fromarray(array) if mode is None else Image.frombytes(mode, DEEP.shape[::-1], array.tobytes())
+    image.save(tmp_path / name)
+    pixels = open_images(str(tmp_path)).read(0)
+    assert (pixels == torch.from_numpy(DEEP)).all()
+    assert pixels.shape == (3, 12, 18)
+
+
+@pytest.mark.parametrize(
+    ("array", "fault"),
+    [
+        (DEEP.astype(np.int32) * 257, "integers that are signed or of 32 bits: save it in 8 or 16 bits"),
+        (DEEP.astype(np.float32), "floats from 20 to 235: save it in 8 or 16 bits, or from 0 to 1"),
+        (np.full((3, 3), np.nan, np.float32), "floats from nan"),
+    ],
+)
+def test_values_that_nobody_knows_the_white_of_are_refused_by_name(tmp_path, array, fault):
+    Image.fromarray(array).save(tmp_path / "x.tif")
+    with pytest.raises(UnreadableImageError, match=f"x.tif cannot be decoded: it holds {fault}"):
+        open_images(str(tmp_path)).read(0)
+
+
+def test_alpha_and_exif_are_as_torchvision_loads_them(tmp_path):
+    from torchvision.datasets.folder import default_loader
+
+    clear = np.random.default_rng(0).integers(0, 255, (4, 6, 4), dtype=np.uint8)
+    Image.fromarray(clear).save(tmp_path / "rgba.png")
+    Image.fromarray(clear).convert("LA").save(tmp_path / "la.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    Image.fromarray(clear[..., :3]).save(tmp_path / "turned.jpg", exif=exif)
+    palette = Image.fromarray(clear[..., 0]).convert("P")
+    palette.save(tmp_path / "palette.png", transparency=bytes(range(256)))
+    images = open_images(str(tmp_path))
+    for index in range(len(images)):
+        pixels = images.read(index).permute(1, 2, 0).numpy()
+        assert pixels.shape == (4, 6, 3)
+        if "palette" not in images.key(index):  # of which torchvision's loader warns
+            assert (pixels == np.asarray(default_loader(images.key(index)))).all()
+
+
+def test_what_is_hidden_is_no_image_at_any_depth(folder):
+    for hidden in (".ipynb_checkpoints", "cat/.thumbs", "__MACOSX/cat", "cat/@eaDir/1.png"):
+        (folder / hidden).mkdir(parents=True)
+        picture(9).save(folder / hidden / "copy.png")
+    picture(9).save(folder / "cat" / "._1.png", format="PNG")
+    images = open_images(str(folder))
+    assert (len(images), images.classes) == (3, ("cat", "dog"))
+    hidden_root = folder.rename(folder.parent / f".{folder.name}")
+    assert len(open_images(str(hidden_root))) == 3  # what is asked for by name is not hidden
+    assert len(open_images(str(hidden_root), former=True)) == 6  # runs of before go on with what they saw
+
+
+@pytest.mark.parametrize(
+    ("folders", "given"),
+    [
+        (("train/a", "test/a", "val/a", "other/a"), "train"),
+        (("Training/a", "Validation/a"), "Training"),
+        (("train2017", "val2017", "annotations"), "train2017"),
+        (("seg_train/a", "seg_test/a", "seg_pred"), "seg_train"),
+        (("images/train", "images/val"), "images/train"),
+        (("bottle/train/good", "bottle/test/good", "cable/train/good"), "bottle/train"),
+        (("train/a", "train/b", "leftovers"), "train"),
+        (("train",), "train"),
+    ],
+)
+def test_what_looks_like_splits_is_refused_with_the_line_that_picks_one(tmp_path, folders, given):
+    for name in folders:
+        (tmp_path / name).mkdir(parents=True)
+        picture(1).save(tmp_path / name / "1.png")
+    with pytest.raises(FullrankError, match=f"the splits .*such as --images {tmp_path}/{given}$"):
+        open_images(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "folders", [("train", "bus", "car"), ("valid", "invalid"), ("train_station", "test_tube"), ("a/train", "b/train")]
+)
+def test_classes_that_are_called_like_splits_are_classes(tmp_path, folders):
+    for name in folders:
+        (tmp_path / name).mkdir(parents=True)
+        picture(1).save(tmp_path / name / "1.png")
+    assert open_images(str(tmp_path)).classes == tuple(sorted({name.split("/")[0] for name in folders}))
+
+
+@pytest.mark.parametrize(
+    ("files", "given"),
+    [
+        (("train-00000-of-00002", "train-00001-of-00002", "test-00000-of-00001"), "train-0000*.parquet"),
+        (("set-train", "set-validation"), "set-train.parquet"),
+        (("part-0", "test"), "test.parquet"),
+    ],
+)
+def test_parquet_files_of_several_splits_are_refused(tmp_path, files, given):
+    for name in files:
+        write_parquet(tmp_path / f"{name}.parquet", (1,), [0])
+    for spec in (tmp_path, tmp_path / "*.parquet"):
+        with pytest.raises(FullrankError, match="files of several splits") as error:
+            open_images(str(spec))
+        assert str(error.value).endswith(f"--images {tmp_path}/{given}") or f"'{tmp_path}/{given}'" in str(error.value)
+    assert len(open_images(f"{tmp_path}/{given}")) == max(1, sum(name.startswith("train-") for name in files))
+
+
+def test_a_path_that_exists_is_that_path_brackets_and_all(tmp_path):
+    (tmp_path / "a[1]*").mkdir()
+    write_parquet(tmp_path / "a[1]*" / "x.parquet", (1, 2))
+    for spec in ("a[1]*", "a[1]*/x.parquet", "a[1]*/*.parquet"):
+        assert len(open_images(str(tmp_path / spec))) == 2
+
+
+def test_a_single_class_is_labelled_where_it_is_held_out(folder, tmp_path):
+    (tmp_path / "few" / "dog").mkdir(parents=True)
+    picture(3).save(tmp_path / "few" / "dog" / "x.png")
+    assert open_images(str(tmp_path / "few")).labels is None
+    held_out = open_images(str(tmp_path / "few"), split="eval")
+    assert match_labels(held_out, open_images(str(folder / ".." / folder.name))).tolist() == [1]
+
+
+def test_names_that_are_not_utf8_can_be_printed(tmp_path):
+    root = os.fsencode(tmp_path) + b"/c\xe9"
+    os.makedirs(root)
+    with open(root + b"/caf\xe9.png", "wb") as file:
+        file.write(b"damaged")
+    images = open_images(os.fsdecode(root))
+    assert images.key(0).endswith(r"c\xe9/caf\xe9.png")
+    assert images.name.encode().endswith(rb"c\xe9")
+    with pytest.raises(UnreadableImageError, match=r"caf\\xe9.png cannot be decoded"):
+        images.read(0)
+
+
+def test_a_pipe_among_images_is_named_and_waits_for_nobody(folder):
+    os.mkfifo(folder / "dog" / "0.png")
+    images = open_images(str(folder))
+    images.fingerprint()
+    with pytest.raises(UnreadableImageError, match=r"0.png cannot be decoded: it is no regular file"):
+        images.read(2)
+
+
+def test_a_fingerprint_tells_other_pictures_of_the_same_names(folder, tmp_path):
+    before = open_images(str(folder))
+    was = before.fingerprint()
+    other = Image.fromarray(np.full((6, 5, 3), 77, np.uint8))
+    size = (folder / "cat" / "1.png").stat().st_size
+    other.save(folder / "cat" / "1.png")
+    data = (folder / "cat" / "1.png").read_bytes()
+    (folder / "cat" / "1.png").write_bytes(data.ljust(size, b"\0"))
+    after = open_images(str(folder))
+    assert before.listing() == after.listing()
+    assert (folder / "cat" / "1.png").stat().st_size == size
+    assert not same_images(was, after.fingerprint())
+    assert same_images(before.listing(), after.fingerprint())  # of a run of before: names are all that it knows
+    write_parquet(tmp_path / "a.parquet", (1, 2), [0, 1])
+    write_parquet(tmp_path / "b.parquet", (1, 2), [1, 1])
+    write_parquet(tmp_path / "c.parquet", (1, 3), [0, 1])
+    a, b, c = (open_images(str(tmp_path / f"{name}.parquet")) for name in "abc")
+    assert a.listing() == b.listing()
+    assert len({a.fingerprint(), b.fingerprint(), c.fingerprint()}) == 3
+    assert a.select(torch.tensor([0])).fingerprint() != c.select(torch.tensor([0])).fingerprint()
+
+
+def test_fingerprints_compare_as_far_as_all_of_them_say():
+    assert same_images("a-1 / b-2", "a / b-2")
+    assert not same_images("a-1 / b-2", "a / b-3")
+    assert not same_images("a-1", "a-1 / b-2")
+    assert not same_images("a", "b-1")
+
+
+def test_a_sample_is_random_nested_and_ascending():
+    alternating = torch.arange(240)
+    some, more = sample(alternating, 20), sample(alternating, 60)
+    assert len(set((some % 12).tolist())) > 7  # a stride of 12 would see one class
+    assert set(some.tolist()) < set(more.tolist())
+    assert some.tolist() == sorted(some.tolist())
+    assert sample(alternating, 240).tolist() == sample(alternating, 1000).tolist() == list(range(240))
+
+
+def struct(values, kind):
+    return pa.array(
+        [{"bytes": value, "path": None} for value in values], pa.struct([("bytes", kind), ("path", pa.string())])
+    )
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (
+            pa.table({"image": struct([5], pa.int64())}),
+            "holds int64 in the column 'image' where encoded images should be",
+        ),
+        (
+            pa.table({"image": struct([[5]], pa.list_(pa.uint8()))}),
+            "holds list<.*> in the column 'image' where encoded",
+        ),
+        (pa.table([struct([b""], pa.binary())] * 2, ["image", "image"]), "image, image: 'image' more than once"),
+        (
+            pa.table([struct([b""], pa.binary()), pa.array([0]), pa.array([1])], ["image", "label", "label"]),
+            "'label' more than once",
+        ),
+        (pa.table({"image": pa.array([{"path": "a.png"}])}), "expected Hugging Face's image schema"),
+    ],
+)
+def test_parquet_that_is_well_formed_and_no_images_is_refused(tmp_path, table, message):
+    pq.write_table(table, tmp_path / "x.parquet")
+    with pytest.raises(FullrankError, match=message):
+        open_images(str(tmp_path / "x.parquet"))
+
+
+def test_encoded_images_that_do_not_fit_are_refused(tmp_path, monkeypatch):
+    write_parquet(tmp_path / "x.parquet", (1, 2))
+    monkeypatch.setattr("fullrank.data.parquet.available_memory", lambda: 100)
+    with pytest.raises(FullrankError, match=r"the encoded images in .*x.parquet need over .* MB of memory, and 0.0 MB"):
+        open_images(str(tmp_path / "x.parquet"))
+    monkeypatch.undo()
+
+    def fail(*arguments, **options):
+        raise pa.ArrowMemoryError("malloc of size 9999 failed")
+
+    monkeypatch.setattr("pyarrow.parquet.ParquetFile", fail)
+    with pytest.raises(FullrankError, match="does not fit into memory, or is damaged: unpack it"):
+        open_images(str(tmp_path / "x.parquet"))

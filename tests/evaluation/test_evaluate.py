@@ -12,8 +12,8 @@ from tests.training.tiny import TINY, quiet, tiny
 import fullrank
 from fullrank.cli import main
 from fullrank.data import views
-from fullrank.data.images import open_images
-from fullrank.data.still import load_for_eval, spread
+from fullrank.data.images import open_images, sample
+from fullrank.data.still import load_for_eval
 from fullrank.errors import FullrankError
 from fullrank.evaluation.evaluate import evaluate
 from fullrank.evaluation.options import KnnOptions, LinearOptions, LogisticOptions, Options
@@ -102,7 +102,8 @@ def test_limit_and_other_images(run, name):
     bank, (queries, answers) = by_hand(run, "train"), by_hand(run, "eval")
     options = Options(knn=True, limit=100, images="digits", eval_images="digits", knn_options=KnnOptions(k=3))
     (score,) = evaluate([name], options)[0].scores
-    some = spread(torch.arange(1438), 100)
+    some = sample(torch.arange(1438), 100)
+    assert score.protocol["sample"] == "at random, seed 0"
     assert score.value == knn_accuracy(bank[0][some], bank[1][some], queries, answers, k=3)
     assert (score.protocol["bank"], score.protocol["queries"]) == (100, 359)
 

@@ -201,21 +201,26 @@ def test_a_timm_model_sees_images_by_timms_transform():
     assert found.verdict.confidence == "low"  # 12 images
 
 
-def test_pretrained_weights_that_cannot_be_had(monkeypatch, capsys):
-    real = timm.create_model
+@pytest.mark.parametrize("offline", [True, False])
+def test_without_a_network_pretrained_weights_are_an_error_at_once(monkeypatch, offline):
+    constants = pytest.importorskip("huggingface_hub.constants")
+    asked = []
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://localhost:9")  # where nothing listens
+    monkeypatch.setattr(timm, "create_model", lambda *args, **rest: asked.append(constants.HF_HUB_OFFLINE) or _absent())
+    with pytest.raises(FullrankError, match=r"weights of resnet18 cannot be had .*--pretrained no for random weights"):
+        inspect(["resnet18"], Options(images="digits", image_size=32, limit=12))
+    assert asked == [True]  # the cache alone was asked
+    assert constants.HF_HUB_OFFLINE is offline
 
-    def offline(name, *args, pretrained=False, **rest):
-        if pretrained:
-            raise OSError("no network here. And more")
-        return real(name, *args, **rest)
 
-    monkeypatch.setattr(timm, "create_model", offline)
-    options = Options(images="digits", image_size=32, limit=12)
-    found = inspect(["resnet18"], options)[0]
-    assert found.source["weights"].startswith("random, for the pretrained ones cannot be had: no network here")
-    assert "UNTRAINED" in capsys.readouterr().err
-    with pytest.raises(FullrankError, match="the pretrained weights of resnet18 cannot be had: no network here"):
-        inspect(["resnet18"], Options(images="digits", image_size=32, limit=12, pretrained="yes"))
+def _absent():
+    raise OSError("nothing in the cache. And more")
+
+
+def test_a_model_without_pretrained_weights():
+    with pytest.raises(FullrankError, match=r"timm has no pretrained weights of nf_resnet26: .*--pretrained no"):
+        inspect(["nf_resnet26"], Options(images="digits", image_size=32, limit=12))
 
 
 def test_somebody_elses_weights(resnet):

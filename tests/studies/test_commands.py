@@ -101,3 +101,11 @@ def test_runs_beside_each_other_have_one_thread_each():
     assert RunStudy("orders", jobs=2, threads=3)._place().threads == 3
     assert RunStudy("orders")._place().threads is None
     assert RunStudy("orders", jobs=2)._launcher() == Local(2)
+
+
+def test_published_results_are_found_away_from_a_checkout(tmp_path, monkeypatch):
+    from fullrank.commands.study import ShowStudy
+
+    monkeypatch.chdir(tmp_path)
+    assert ShowStudy("orders").run() == 0
+    assert "| hybrid | 39.6 ± 0.0 | 48.3 ± 0.7 |" in (tmp_path / "orders-lab.md").read_text("utf-8")

@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -228,6 +229,89 @@ def test_resuming_with_other_images_is_refused(tmp_path, monkeypatch):
     for change, part in (({"images": str(other)}, "train"), ({"eval_images": str(other)}, "held-out")):
         with pytest.raises(FullrankError, match=f"the {part} images at .* are not those that .* was started with"):
             resume(tmp_path / "run", replace(config, **change), console=quiet())
+
+
+def classes_folder(path, counts):
+    from PIL import Image
+
+    generator = np.random.default_rng(0)
+    for name, count in counts.items():
+        (path / name).mkdir(parents=True)
+        for number in range(count):
+            pixels = generator.integers(0, 256, (18, 18, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(path / name / f"{number:02d}.png")
+    return str(path)
+
+
+def test_a_run_of_before_goes_on_with_the_images_it_saw(tmp_path, monkeypatch):
+    images = classes_folder(tmp_path / "images", {"a": 30, "b": 30, "b/.hidden": 4})
+    held_out = classes_folder(tmp_path / "held_out", {"b": 12, "c": 12})
+    config = tiny(images=images, eval_images=held_out, subset=1.0, image_size=16, steps=8, order="multiple-pass")
+    config = replace(config, monitor=replace(config.monitor, images=20, online_probe=True))
+
+    def before(config, world, **options):
+        return opened(config, world, as_before=True)
+
+    opened = loop.setup.open_data
+    with monkeypatch.context() as patched:
+        patched.setattr(loop.setup, "open_data", before)
+        train(replace(config, out=str(tmp_path / "whole")), console=quiet())
+        stop_after(6, patched)
+        with pytest.raises(KeyboardInterrupt):
+            train(replace(config, out=str(tmp_path / "run")), console=quiet())
+    written = (tmp_path / "run" / "config.yaml").read_text()
+    (tmp_path / "run" / "config.yaml").write_text(re.sub("(fingerprint: [0-9a-f]+)-[0-9a-f]+", r"\1", written))
+    resume(tmp_path / "run", console=quiet())
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+    then, now = read_run(tmp_path / "run"), tmp_path / "now"
+    assert then.protocols["knn"]["sample"] == "at a fixed stride"
+    assert "version" not in then.environment["data"]
+    assert then.environment["data"]["train"]["count"] == 64
+
+    train(replace(config, out=str(now)), console=quiet())
+    protocols = read_run(now).protocols
+    assert protocols["spectrum"]["sample"] == protocols["knn"]["sample"] == "at random, seed 0"
+    assert read_run(now).environment["data"]["version"] == 2
+    assert read_run(now).environment["data"]["train"]["count"] == 60
+
+
+def test_held_out_images_of_one_class_are_scored_and_strangers_are_never_right(tmp_path):
+    images = classes_folder(tmp_path / "images", {"a": 30, "b": 30})
+    for counts, says in (
+        ({"b": 8}, None),
+        ({"b": 6, "c": 2}, "2 of 8 held-out images, of classes without training images"),
+    ):
+        run = tmp_path / f"run{len(counts)}"
+        held_out = classes_folder(tmp_path / f"held_out{len(counts)}", counts)
+        train(
+            tiny(
+                images=images, eval_images=held_out, subset=1.0, image_size=16, steps=2, order="multiple-pass", out=run
+            ),
+            console=quiet(),
+        )
+        protocol = read_run(run).protocols["knn"]
+        assert (protocol["queries"], protocol.get("never right")) == (8, says)
+        assert "knn" in read_run(run).of_kind("measure")[-1]
+
+
+def test_other_pictures_of_the_same_names_are_refused(tmp_path, monkeypatch):
+    images = classes_folder(tmp_path / "images", {"a": 30, "b": 30})
+    stop_after(6, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny(images=images, subset=1.0, image_size=16, out=tmp_path / "run"), console=quiet())
+    (tmp_path / "images" / "a" / "00.png").write_bytes((tmp_path / "images" / "b" / "00.png").read_bytes())
+    with pytest.raises(FullrankError, match="60 readable and 0 not now, or other names, sizes or contents; put them"):
+        resume(tmp_path / "run", console=quiet())
+
+
+def test_an_icon_does_not_decide_the_size_of_views(tmp_path):
+    from PIL import Image
+
+    for number in range(30):
+        size = (16, 16) if number == 0 else (300, 200)
+        Image.new("RGB", size, (number, 0, 0)).save(tmp_path / f"{number:02d}.png")
+    config, _ = loop.setup.open_data(tiny(images=str(tmp_path), subset=1.0))
+    assert config.image_size == 224
 
 
 def damaged_folder(path, damaged=(3, 17, 30)):

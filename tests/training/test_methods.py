@@ -295,8 +295,9 @@ def test_published_weights_that_cannot_be_had_are_named(monkeypatch):
         return real(name, **options)
 
     monkeypatch.setattr(timm, "create_model", offline)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     config = tiny(method="distill", heads=HeadsConfig(), target=TargetConfig(teacher="resnet18"), image_size=32)
-    with pytest.raises(FullrankError, match=r"timm's weights of resnet18 cannot be had \(no network\)"):
+    with pytest.raises(FullrankError, match=r"pretrained weights of resnet18 cannot be had \(no network\)"):
         setup.build_method(config)
 
 

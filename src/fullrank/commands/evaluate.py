@@ -36,7 +36,7 @@ class Evaluate:
         from fullrank.training.progress import counting
 
         try:
-            with counting(Console(stderr=True)) as progress:
+            with counting(Console(stderr=True, markup=False, highlight=False)) as progress:
                 found = evaluate(self.runs, self.options, progress=progress)
         except StoppedError as stopped:
             print(stopped, file=sys.stderr)

@@ -40,6 +40,6 @@ class Inspect:
         out = Path("inspect.html") if self.out is None and not self.json else self.out
         if out is not None:
             check_page(out)
-        with counting(Console(stderr=True)) as progress:
+        with counting(Console(stderr=True, markup=False, highlight=False)) as progress:
             found = inspect(self.what, self.options, progress=progress)
         return present(document(found), json=self.json, out=out)

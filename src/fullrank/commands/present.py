@@ -24,7 +24,7 @@ def present(document: Document, *, json: bool, out: Path | None = None, notes: t
     if json:
         print(document.json())
     else:
-        document.print(Console())
+        document.print(Console(markup=False, highlight=False))
     if out is not None:
         notes = (*notes, f"page: {write_page(document, out)}")
     for note in notes:

@@ -38,7 +38,7 @@ class Rank:
 
         if self.out is not None:
             check_page(self.out)
-        with counting(Console(stderr=True)) as progress:
+        with counting(Console(stderr=True, markup=False, highlight=False)) as progress:
             found = rank(self.runs, self.options, progress=progress)
         notes = () if self.options.fit is None else (f"fit: {self.options.fit}",)
         return present(document(found), json=self.json, out=self.out, notes=notes)

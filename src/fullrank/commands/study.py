@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from fullrank.studies.launchers import Launcher
     from fullrank.studies.run import Place
 
+_RESULTS = Path("results")
+
 
 @dataclass(frozen=True)
 class ListStudies:
@@ -25,7 +27,7 @@ class ListStudies:
     """Which runs to count."""
     seeds: int = 3
     """Seeds of each setting."""
-    results: Path = Path("results")
+    results: Path = _RESULTS
     """The folder of results."""
 
     def run(self) -> int:
@@ -42,7 +44,7 @@ class ListStudies:
             runs, waiting = missing(study, self.scale, range(self.seeds), Place(results=self.results))
             own = ["–", "–"] if not runs else [str(len(runs)), str(len(runs) - len(waiting))]
             table.add_row(study.name, study.source, study.question, *own)
-        console = Console()
+        console = Console(markup=False, highlight=False)
         console.print(table, markup=False)
         seeds = f"{self.seeds} seed{'s' * (self.seeds > 1)}"
         console.print(
@@ -94,7 +96,7 @@ class RunStudy:
     """Processes that train one run on this machine, by torchrun: as many as it has GPUs."""
     work: Path = Path("runs/studies")
     """Folder of the runs, with their checkpoints."""
-    results: Path = Path("results")
+    results: Path = _RESULTS
     """Folder of the results: small files, that can be committed."""
     dry_run: bool = False
     """Print the runs, their steps, and an estimate of hours from a few timed steps; train nothing."""
@@ -110,7 +112,7 @@ class RunStudy:
         from fullrank.training.signals import sigterm_interrupts
 
         self._check()
-        study, console = find(self.name), Console()
+        study, console = find(self.name), Console(markup=False, highlight=False)
         if self.dry_run:
             return self._plan(console)
         try:
@@ -198,10 +200,10 @@ class ShowStudy:
     """Which of its runs."""
     seeds: int | None = None
     """Seeds of each setting, from 0; as many as most settings have results of when left out."""
-    results: Path = Path("results")
-    """Folder of the results."""
+    results: Path | None = None
+    """Folder of the results; ./results where it is, else those that came with the package when left out."""
     out: Path | None = None
-    """Folder to write NAME-SCALE.html and .md to; the results' own when left out."""
+    """Folder to write NAME-SCALE.html and .md to; the results' own when left out, or here for the package's."""
     figures: Path | None = None
     """Folder to write each figure to as well, as NAME-SCALE-FIGURE.svg, which the .md then shows."""
 
@@ -209,20 +211,22 @@ class ShowStudy:
         """Print the tables and write the page."""
         from fullrank.studies.registry import find
         from fullrank.studies.show import write
-        from fullrank.studies.store import Store, planned, seeds_with_results
+        from fullrank.studies.store import Store, planned, published, seeds_with_results
 
         if self.seeds is not None:
             _check_seeds(self.seeds)
-        study, store = find(self.name), Store(self.results, self.scale)
+        folder = self.results or (_RESULTS if _RESULTS.is_dir() else published())
+        study, store = find(self.name), Store(folder, self.scale)
         seeds = self.seeds or seeds_with_results(study, store)
         runs = planned(study, self.scale, range(seeds))
         results = store.results(runs)
         if not results:
             raise FullrankError(
-                f"no run of {self.name} at {self.scale} scale is finished in {self.results}: `fullrank study run "
+                f"no run of {self.name} at {self.scale} scale is finished in {folder}: `fullrank study run "
                 f"{self.name} --scale {self.scale}` makes them, --results names another folder"
             )
-        page = write(study, self.scale, results, runs, self.out or self.results, figures=self.figures)
+        out = self.out or (Path() if folder == published() else folder)
+        page = write(study, self.scale, results, runs, out, figures=self.figures)
         print(page.with_suffix(".md").read_text("utf-8"))
         print(f"page: {page}")
         return 0

@@ -72,7 +72,7 @@ class Train:
         table = Table(show_header=False, box=None, padding=(0, 2))
         for heading, text in plan(self.run_config):
             table.add_row(heading, text)
-        Console().print(table, highlight=False, markup=False)
+        Console(markup=False, highlight=False).print(table, highlight=False, markup=False)
         return 0
 
 

@@ -9,11 +9,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fullrank.data.images import ArrayImages, Images, Selection, UnreadableImageError
-from fullrank.data.memory import available_memory
+from fullrank.data.images import ArrayImages, Images, Selection, UnreadableImageError, sample
+from fullrank.data.memory import available_memory, gigabytes
 from fullrank.errors import FullrankError
 
 Hold = Literal["memory", "stream"]
+
+_LOOKED_AT = 64
 
 
 class MixedSizesError(FullrankError):
@@ -37,6 +39,7 @@ class Decoded(Images):
         self.name = base.name
         self.labels = base.labels
         self.classes = base.classes
+        self.numbered = base.numbered
         self.size = (self.pixels.shape[2], self.pixels.shape[3])
         self.preferred_size = base.preferred_size
 
@@ -54,9 +57,13 @@ class Decoded(Images):
         """Return the name that the image has in the other set."""
         return self.base.key(index)
 
-    def fingerprint(self) -> str:
+    def listing(self) -> str:
         """Return the other set's."""
-        return self.base.fingerprint()
+        return self.base.listing()
+
+    def contents(self) -> str:
+        """Return the other set's."""
+        return self.base.contents()
 
 
 def decode(images: Images, *, strict: bool = False) -> tuple[Tensor, Tensor]:
@@ -77,7 +84,14 @@ def decode(images: Images, *, strict: bool = False) -> tuple[Tensor, Tensor]:
     if whole is not None:
         return whole, torch.arange(len(images))
     size = tuple(_first_readable(images, strict).shape)
-    pixels = torch.empty((len(images), *size), dtype=torch.uint8)
+    try:
+        pixels = torch.empty((len(images), *size), dtype=torch.uint8)
+    except RuntimeError:
+        needed = gigabytes(len(images) * size[0] * size[1] * size[2])
+        raise FullrankError(
+            f"{len(images)} decoded images of {size[2]} x {size[1]} need {needed} of memory, which cannot be had: "
+            "hold=stream decodes them as they are needed (--hold stream)"
+        ) from None
     good = torch.zeros(len(images), dtype=torch.bool)
 
     def read(index: int) -> None:
@@ -115,36 +129,48 @@ def as_array(images: Images) -> Tensor | None:
 
 
 def _first_readable(images: Images, strict: bool) -> Tensor:
+    first: UnreadableImageError | None = None
     for index in range(len(images)):
         try:
             return images.read(index)
-        except UnreadableImageError:
+        except UnreadableImageError as error:
             if strict:
                 raise
-    raise FullrankError(
-        f"none of the {len(images)} images of {images.name} can be decoded: {images.key(0)} is the first"
-    )
+            first = first or error
+    raise FullrankError(f"none of the {len(images)} images of {images.name} can be decoded; the first: {first}")
+
+
+def look_at_sizes(images: Images) -> list[tuple[int, int]]:
+    """Return rows and columns of up to 64 images at random, of those that can be decoded.
+
+    Raises:
+        FullrankError: No image of the set can be.
+    """
+    if images.size is not None:
+        return [images.size]
+    sizes = []
+    for index in sample(torch.arange(len(images)), _LOOKED_AT).tolist():
+        try:
+            _, height, width = images.read(index).shape
+            sizes.append((height, width))
+        except UnreadableImageError:
+            continue
+    if not sizes:
+        _, height, width = _first_readable(images, strict=False).shape
+        sizes.append((height, width))
+    return sizes
 
 
 def choose_hold(images: Images, order_pool: int, *, memory: float | None = None) -> Hold:
     """Decide how to hold images: `memory` where they have one size and a pool of them fits, else `stream`.
 
     Args:
-        images: The set; up to 64 images are read, evenly spread, to see whether they have one size.
+        images: The set; up to 64 images are read, at random, to see whether they have one size.
         order_pool: The most images that one step's pool holds, twice over where the pool changes.
         memory: Bytes that images may take; half of what is available when None.
     """
     budget = available_memory() / 2 if memory is None else memory
-    if images.size is not None:
-        sizes = {images.size}
-    else:
-        sizes = set()
-        for index in range(0, len(images), max(1, len(images) // 64)):
-            try:
-                _, height, width = images.read(index).shape
-                sizes.add((height, width))
-            except UnreadableImageError:
-                continue
+    sizes = set(look_at_sizes(images))
     if len(sizes) != 1:
         return "stream"
     (size,) = sizes
@@ -159,7 +185,7 @@ def hold_whole(images: Images, *, strict: bool = False) -> tuple[Images, list[st
     names = [images.key(index) for index in left_out.nonzero().squeeze(1).tolist()]
     labels = None if images.labels is None else images.labels[good]
     held = ArrayImages(images.name, pixels, labels, images.preferred_size)
-    held.classes = images.classes
+    held.classes, held.numbered = images.classes, images.numbered
     return held, names
 
 

@@ -7,27 +7,34 @@
 * a folder of class folders (torchvision's `ImageFolder` layout), or a folder of images without labels.
 * a parquet file, a folder of them or a pattern such as `data/train-*.parquet`, with Hugging Face's image schema.
 
-Images are uint8 `(3, h, w)`. Labels are optional everywhere; a label of -1 means that this image has none.
+Images are uint8 `(3, h, w)`; `decoding` says how others become so. Labels are optional everywhere; a label of -1 means
+that this image has none, and `labels` says how those of two sets are matched.
+
+Hidden files and folders, at any depth, are no images; what looks like several splits is refused (`splits`). A literal
+path that exists is that path, whatever brackets and stars are in it.
 """
 
 from __future__ import annotations
 
-import errno
-import glob
 import hashlib
 import io
 import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
+from fullrank.data.decoding import UnreadableImageError as UnreadableImageError
+from fullrank.data.decoding import decode_file, printable
+from fullrank.data.labels import match_labels as match_labels
+from fullrank.data.randomness import Purpose, permutation
+from fullrank.data.splits import check_files, check_folders, glob_files, hidden
 from fullrank.errors import FullrankError, nearest
 
 Split = Literal["train", "eval"]
@@ -37,11 +44,46 @@ NAMES = ("digits", "cifar10", "cifar100", "stl10", "places365")
 DEFAULT_ROOT = "~/.cache/fullrank"
 """Where downloaded sets are kept."""
 
-_SPLIT_FOLDERS = {"train", "val", "valid", "validation", "test"}
+SAMPLE_SEED = 0
+"""Of every sample of images that is measured or looked at: the same in every run, whatever its seed."""
+SAMPLED = f"at random, seed {SAMPLE_SEED}"
+"""What a protocol says of such a sample."""
+
+_HASHED = 256
+"""Files whose bytes a fingerprint looks at; of the others it takes names and sizes."""
 
 
-class UnreadableImageError(FullrankError):
-    """Report an image that cannot be decoded, by name."""
+def sample(indices: Tensor, wanted: int) -> Tensor:
+    """Return `wanted` of the indices at random, ascending, or all of them.
+
+    Samples are nested: a larger one of the same indices contains a smaller one.
+    """
+    if wanted >= len(indices):
+        return indices
+    chosen = permutation(SAMPLE_SEED, Purpose.SAMPLE, 0, 0, len(indices))[:wanted]
+    return indices[torch.from_numpy(np.sort(chosen))]
+
+
+def in_common(fingerprints: Sequence[str]) -> list[str]:
+    """Cut fingerprints to what all of them state, so that those of before, which say nothing of contents, compare.
+
+    Those of two sets, joined by " / ", are cut one by one.
+
+    >>> in_common(["38422ec901b53ebf", "38422ec901b53ebf-09edb0590630c4e0"])
+    ['38422ec901b53ebf', '38422ec901b53ebf']
+    """
+    sets = [fingerprint.split(" / ") for fingerprint in fingerprints]
+    if len({len(each) for each in sets}) > 1:
+        return list(fingerprints)
+    cut = [any("-" not in own for own in column) for column in zip(*sets, strict=True)]
+    return [
+        " / ".join(own.split("-")[0] if short else own for own, short in zip(each, cut, strict=True)) for each in sets
+    ]
+
+
+def same_images(one: str, other: str) -> bool:
+    """Whether two fingerprints are of the same images, as far as both say."""
+    return len(set(in_common([one, other]))) == 1
 
 
 class Images(ABC):
@@ -51,6 +93,7 @@ class Images(ABC):
         name: What the user called the set.
         labels: `(N,)` int64, or None.
         classes: The names of labels 0, 1, ..., where the set has names; two sets may number them differently.
+        numbered: Whether the labels are the set's own numbers; else they were made here from names.
         size: Rows and columns of every image where that is known without reading them, else None.
         preferred_size: The view size that suits the set, else None.
     """
@@ -58,6 +101,7 @@ class Images(ABC):
     name: str
     labels: Tensor | None = None
     classes: tuple[str, ...] | None = None
+    numbered: bool = True
     size: tuple[int, int] | None = None
     preferred_size: int | None = None
 
@@ -76,9 +120,22 @@ class Images(ABC):
     def key(self, index: int) -> str:
         """Return the name of one image, for messages."""
 
+    @property
+    def encoded_bytes(self) -> int:
+        """What encoded images take in memory."""
+        return 0
+
     @abstractmethod
-    def fingerprint(self) -> str:
+    def listing(self) -> str:
         """Return a short hash that changes when images are added, removed or reordered."""
+
+    def contents(self) -> str:
+        """Return a short hash of what the images show, where `listing` does not say it; else an empty string."""
+        return ""
+
+    def fingerprint(self) -> str:
+        """Return what images are recognised by: `listing`, and after a dash `contents`, which runs of before lack."""
+        return "-".join(part for part in (self.listing(), self.contents()) if part)
 
     def select(self, indices: Tensor) -> Images:
         """Return the images at `indices`, `(n,)` int64, in that order."""
@@ -94,6 +151,7 @@ class Selection(Images):
         self.name = base.name
         self.labels = None if base.labels is None else base.labels[indices]
         self.classes = base.classes
+        self.numbered = base.numbered
         self.size = base.size
         self.preferred_size = base.preferred_size
 
@@ -108,9 +166,18 @@ class Selection(Images):
         """Return the name that the image has in the whole set."""
         return self.base.key(int(self.indices[index]))
 
-    def fingerprint(self) -> str:
-        """Hash the base's fingerprint together with the chosen indices."""
-        return _digest(self.base.fingerprint().encode(), self.indices.numpy().tobytes())
+    @property
+    def encoded_bytes(self) -> int:
+        """What encoded images of the whole set take in memory."""
+        return self.base.encoded_bytes
+
+    def listing(self) -> str:
+        """Hash the base's listing together with the chosen indices."""
+        return _digest(self.base.listing().encode(), self.indices.numpy().tobytes())
+
+    def contents(self) -> str:
+        """Return the base's."""
+        return self.base.contents()
 
 
 class ArrayImages(Images):
@@ -134,7 +201,7 @@ class ArrayImages(Images):
         """Return the set's name and the index."""
         return f"{self.name}[{index}]"
 
-    def fingerprint(self) -> str:
+    def listing(self) -> str:
         """Hash the pixels."""
         return _digest(str(tuple(self.pixels.shape)).encode(), self.pixels.contiguous().numpy())
 
@@ -149,10 +216,14 @@ class FileImages(Images):
         paths: Sequence[str],
         labels: Sequence[int] | None,
         classes: tuple[str, ...] | None = None,
+        *,
+        numbered: bool = False,
     ) -> None:
         self.name = name
         self.root = root
         self.classes = classes
+        self.numbered = numbered
+        self._contents = ""
         # one array rather than a million strings: forked workers share it without copying
         prefix = f"{root}{os.sep}"
         self.paths = np.array([os.fsencode(path.removeprefix(prefix)) for path in paths])
@@ -164,15 +235,26 @@ class FileImages(Images):
     def read(self, index: int) -> Tensor:
         """Open and decode one file."""
         path = self.root / os.fsdecode(self.paths[index])
-        return _decode(path, self.key(index))
+        return decode_file(path, self.key(index))
 
     def key(self, index: int) -> str:
-        """Return the path."""
-        return str(self.root / os.fsdecode(self.paths[index]))
+        """Return the path, printable."""
+        return printable(self.root / os.fsdecode(self.paths[index]))
 
-    def fingerprint(self) -> str:
+    def listing(self) -> str:
         """Hash the names, relative to the folder, so that a moved folder keeps its fingerprint."""
         return _digest(b"\n".join(self.paths.tolist()))
+
+    def contents(self) -> str:
+        """Hash the sizes of all files, and the bytes of 256 at random."""
+        if not self._contents:
+            root = os.fsencode(self.root)
+            chosen = sample(torch.arange(len(self)), _HASHED).numpy()
+            with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+                sizes = pool.map(_size_of, (os.path.join(root, path) for path in self.paths), chunksize=1024)
+                hashes = pool.map(_hash_of, (os.path.join(root, path) for path in self.paths[chosen]))
+                self._contents = _digest(np.array(list(sizes), dtype=np.int64), b"".join(hashes))
+        return self._contents
 
 
 class ParquetImages(Images):
@@ -185,9 +267,12 @@ class ParquetImages(Images):
         encoded: Any,
         labels: Tensor | None,
         classes: tuple[str, ...] | None = None,
+        *,
+        numbered: bool = True,
     ) -> None:
         self.name = name
         self.classes = classes
+        self.numbered = numbered
         self.files = files
         self.encoded = encoded  # a pyarrow ChunkedArray of binary: one buffer, shared by forked workers
         self.labels = labels
@@ -200,53 +285,76 @@ class ParquetImages(Images):
         encoded = self.encoded[index].as_py()
         if encoded is None:
             raise UnreadableImageError(f"{self.key(index)} holds no bytes")
-        return _decode(io.BytesIO(encoded), self.key(index))
+        return decode_file(io.BytesIO(encoded), self.key(index))
 
     def key(self, index: int) -> str:
         """Return the set's name and the row."""
         return f"{self.name}, row {index}"
 
-    def fingerprint(self) -> str:
+    @property
+    def encoded_bytes(self) -> int:
+        """What encoded images take in memory."""
+        return int(self.encoded.nbytes)
+
+    def listing(self) -> str:
         """Hash the encoded sizes of all images."""
         import pyarrow.compute as pc
 
         return _digest(np.asarray(pc.binary_length(self.encoded).fill_null(-1)).tobytes())
 
+    def contents(self) -> str:
+        """Hash the bytes of 256 images at random, and the labels of all."""
+        chosen = sample(torch.arange(len(self)), _HASHED).tolist()
+        images = [self.encoded[index].as_py() or b"" for index in chosen]
+        labels = b"" if self.labels is None else self.labels.numpy().tobytes()
+        return _digest(b"".join(hashlib.sha256(image).digest() for image in images), labels)
 
-def open_images(spec: str, *, split: Split = "train", root: str = DEFAULT_ROOT) -> Images:
+
+def open_images(spec: str, *, split: Split = "train", root: str = DEFAULT_ROOT, former: bool = False) -> Images:
     """Open an image set.
 
     Args:
         spec: A name of `NAMES`, a folder, a parquet file, or a pattern of parquet files.
-        split: Which part of a named set; a path means all that lies there.
+        split: Which part of a named set; a path means all that lies there. What is trained on in a single class folder
+            has no labels, what is held out has.
         root: Where downloaded sets are kept.
+        former: See it as runs did that were started before hidden folders and splits were told.
 
     Raises:
-        FullrankError: There is no such set, nothing in it, it cannot be had without a network, or it is too large to
-            hold.
+        FullrankError: There is no such set, nothing in it, it cannot be had without a network, it is too large to
+            hold, or it looks like several splits.
     """
     if spec == "digits":
         return _digits(split)
     if spec in NAMES:
         return _from_torchvision(spec, split, Path(root).expanduser())
-    path = Path(spec).expanduser()
-    if any(character in spec for character in "*?[") and not path.exists():
-        matches = sorted(Path(match) for match in glob.glob(str(path)))
-        if not matches:
-            raise FullrankError(
-                f"no file matches {spec!r}: check the pattern, and quote it so that the shell leaves it alone"
-            )
-        return _from_parquet(spec, matches)
-    if path.is_file():
-        if path.suffix != ".parquet":
-            raise FullrankError(
-                f"{spec} is one file, and not a parquet file: give a folder of images, or .parquet files"
-            )
-        return _from_parquet(spec, [path])
-    if path.is_dir():
-        return _from_folder(spec, path)
+    path, shown = Path(spec).expanduser(), printable(spec)
+    flag = "--images" if split == "train" else "--eval-images"
+    try:
+        if path.is_file():
+            if path.suffix != ".parquet":
+                raise FullrankError(
+                    f"{shown} is one file, and not a parquet file: give a folder of images, or .parquet files"
+                )
+            return _from_parquet(shown, [path])
+        if path.is_dir():
+            return _from_folder(shown, path, flag, former=former)
+        if any(character in spec for character in "*?["):
+            matches = glob_files(str(path))
+            if not matches:
+                raise FullrankError(
+                    f"no file matches {shown!r}: check the pattern, and quote it so that the shell leaves it alone"
+                )
+            if not former:
+                check_files(shown, matches, flag)
+            return _from_parquet(shown, matches)
+    except (PermissionError, NotADirectoryError) as error:
+        raise FullrankError(f"cannot read the images at {shown}: {error.strerror}") from None
+    except (ValueError, OSError) as error:  # a NUL in the path, or a path that is too long
+        if isinstance(error, FullrankError) or (isinstance(error, OSError) and path.exists()):
+            raise
     raise FullrankError(
-        f"no images at {spec!r}: it is neither a path that exists nor a known set{nearest(spec, NAMES)} "
+        f"no images at {shown!r}: it is neither a path that exists nor a known set{nearest(spec, NAMES)} "
         f"(known: {', '.join(NAMES)}; or a folder of images, or .parquet files)"
     )
 
@@ -292,147 +400,108 @@ def _from_torchvision(name: str, split: Split, root: Path) -> Images:
                 "machine with a network, or give a folder or .parquet files to --images"
             ) from None
     if name == "places365":
-        return FileImages(name, root, [path for path, _ in found.imgs], [label for _, label in found.imgs])
+        paths, labels = zip(*found.imgs, strict=True)
+        return FileImages(name, root, paths, labels, _names_of(found), numbered=True)
     pixels = torch.from_numpy(np.asarray(found.data))
     if pixels.shape[-1] == 3:  # CIFAR keeps channels last, STL-10 first
         pixels = pixels.permute(0, 3, 1, 2).contiguous()
-    labels = torch.as_tensor(np.asarray(found.labels if name == "stl10" else found.targets), dtype=torch.int64)
-    return ArrayImages(name, pixels, labels)
+    numbers = torch.as_tensor(np.asarray(found.labels if name == "stl10" else found.targets), dtype=torch.int64)
+    images = ArrayImages(name, pixels, numbers)
+    images.classes = _names_of(found)
+    return images
 
 
-def _from_folder(name: str, root: Path) -> Images:
+def _names_of(found: Any) -> tuple[str, ...] | None:
+    """Return the class names of a set of torchvision's, which has them."""
+    return tuple(getattr(found, "classes", ())) or None
+
+
+def _from_folder(name: str, root: Path, flag: str, *, former: bool) -> Images:
     from torchvision.datasets.folder import IMG_EXTENSIONS
 
-    parquet = sorted(root.glob("*.parquet"))
+    parquet = sorted(path for path in root.glob("*.parquet") if former or not hidden(path.name))
     if parquet:
+        if not former:
+            check_files(name, parquet, flag)
         return _from_parquet(name, parquet)
-    folders = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    splits = [folder for folder in folders if folder.lower() in _SPLIT_FOLDERS]
-    if splits and len(splits) == len(folders):
-        raise FullrankError(
-            f"{name} holds the splits {', '.join(splits)}, not images: give one of them, such as --images "
-            f"{root / splits[0]}"
-        )
     found: dict[str, list[str]] = {}
-    seen = {os.path.realpath(root)}
-    for folder in ["", *folders]:
-        top = root / folder
-        walk = _walk(top, seen) if folder else [(str(top), [], [e.name for e in top.iterdir() if e.is_file()])]
-        paths = [
-            os.path.join(where, file)
-            for where, _, files in walk
-            for file in files
-            if file.lower().endswith(IMG_EXTENSIONS) and not file.startswith(".")
-        ]
-        if paths:
-            found[folder] = sorted(paths)
+    tree: dict[str, list[str]] = {}
+    holding = set()
+    for where, folders, files in _walk(root, former=former):
+        below = os.path.relpath(where, root) if where != str(root) else ""
+        tree[below] = folders
+        pictures = [file for file in files if file.lower().endswith(IMG_EXTENSIONS) and not file.startswith(".")]
+        if pictures:
+            holding.add(below)
+            top = below.split(os.sep)[0]
+            found.setdefault(top, []).extend(os.path.join(where, file) for file in pictures)
+    if not former:
+        check_folders(name, root, tree, holding, flag)
     if not found:
         raise FullrankError(
             f"no images in {name}: expected files ending in {' '.join(IMG_EXTENSIONS)}, in class folders or all in one"
         )
+    found = {folder: sorted(found[folder]) for folder in sorted(found)}
     paths = [path for group in found.values() for path in group]
-    # Files beside the class folders belong to no class, and one class says nothing: then the folders are not labels.
-    labelled = "" not in found and len(found) > 1
+    # Files beside the class folders belong to no class, and one class says nothing, but of images that are held out:
+    # then the folders are not labels.
+    labelled = "" not in found and (len(found) > 1 or (flag == "--eval-images" and not former))
     if "" in found and len(found) > 1:
         print(
             f"{name}: {len(found[''])} images lie beside its folders, so these are not taken for labels",
             file=sys.stderr,
         )
     labels = [label for label, group in enumerate(found.values()) for _ in group] if labelled else None
-    return FileImages(name, root, paths, labels, tuple(found) if labelled else None)
+    return FileImages(name, root, paths, labels, tuple(found) if labelled else None, numbered=not labelled)
 
 
-def _walk(top: Path, seen: set[str]) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Walk a folder through symbolic links, but into none that was seen before: a link may lead back up."""
-    for where, folders, files in os.walk(top, followlinks=True):
-        real = os.path.realpath(where)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        yield where, folders, files
+def _walk(root: Path, *, former: bool) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Walk a folder and what lies below, without what is hidden, class folders in their order.
+
+    Symbolic links are followed, but into no folder that was seen before: a link may lead back up.
+    """
+
+    def visible(folder: str, depth: int) -> bool:
+        return (depth > 0 or not folder.startswith(".")) if former else not hidden(folder)
+
+    own = [entry for entry in os.scandir(root) if not entry.is_dir()]
+    tops = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and visible(entry.name, 0))
+    yield str(root), tops, [entry.name for entry in own if entry.is_file()]
+    seen = {os.path.realpath(root)}
+    for top in tops:
+        for where, folders, files in os.walk(os.path.join(root, top), followlinks=True):
+            real = os.path.realpath(where)
+            if real in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            folders[:] = [folder for folder in folders if visible(folder, 1)]
+            yield where, folders, files
 
 
 def _from_parquet(name: str, files: Sequence[Path]) -> Images:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
+    from fullrank.data.parquet import read_parquet
 
-    from fullrank.data.memory import available_memory, gigabytes
+    encoded, labels = read_parquet(name, files)
+    if labels is None:
+        return ParquetImages(name, files, encoded, None)
+    return ParquetImages(
+        name, files, encoded, torch.from_numpy(labels.values), labels.classes, numbered=labels.numbered
+    )
 
-    encoded, labels = [], []
-    total = 0
+
+def _size_of(path: bytes) -> int:
     try:
-        for file in files:
-            parquet = pq.ParquetFile(file)
-            schema = parquet.schema_arrow
-            image = next((column for column in ("image", "img") if column in schema.names), None)
-            if image is None or not pa.types.is_struct(schema.field(image).type):
-                raise FullrankError(
-                    f"{file} has the columns {', '.join(schema.names)}: expected Hugging Face's image schema, a "
-                    f"column 'image' "
-                    "that holds 'bytes' and 'path'"
-                )
-            total += sum(parquet.metadata.row_group(i).total_byte_size for i in range(parquet.num_row_groups))
-            if total > 0.8 * available_memory():
-                raise FullrankError(
-                    f"the encoded images in {name} need over {gigabytes(total)} of memory, and "
-                    f"{gigabytes(available_memory())} "
-                    "are free: unpack them to a folder of image files, which is read as it is needed, or give fewer "
-                    "files"
-                )
-            label = next((column for column in ("label", "fine_label") if column in schema.names), None)
-            table = parquet.read([image, *([label] if label else [])])
-            encoded.append(pc.struct_field(table[image], "bytes"))
-            labels.append(_labels(table[label]) if label else None)
-    except (pa.ArrowInvalid, pa.ArrowKeyError, pa.ArrowNotImplementedError, OSError) as error:
-        raise FullrankError(f"{file} cannot be read as parquet: {str(error).splitlines()[0]}") from None
-    chunks = [chunk.cast(pa.large_binary()) for column in encoded for chunk in column.chunks]
-    if not sum(len(chunk) for chunk in chunks):
-        raise FullrankError(f"no images in {name}: its {len(files)} parquet file(s) have no rows")
-    found, classes = None, None
-    if all(column is not None for column in labels):
-        values = np.concatenate([column for column in labels if column is not None])
-        if values.dtype.kind != "i":  # names: numbered in alphabetical order, as ImageFolder does
-            named = values != ""
-            numbers = np.full(len(values), -1)
-            names, numbers[named] = np.unique(values[named], return_inverse=True)
-            classes, values = tuple(names.tolist()), numbers
-        found = torch.from_numpy(values.astype(np.int64))
-    return ParquetImages(name, files, pa.chunked_array(chunks), found, classes)
+        return os.stat(path).st_size
+    except OSError:  # it will be named when it is read
+        return -1
 
 
-def match_labels(images: Images, reference: Images) -> Tensor | None:
-    """Return the labels of one set in the numbers of another, by the classes' names; -1 for a class it does not have.
-
-    Sets without names, or with the same ones, keep their numbers.
-    """
-    if images.labels is None or images.classes is None or reference.classes is None:
-        return images.labels
-    number = {name: index for index, name in enumerate(reference.classes)}
-    table = torch.tensor([*(number.get(name, -1) for name in images.classes), -1])  # the last row is for -1
-    return table[images.labels]
-
-
-def _labels(column: Any) -> np.ndarray:
-    """Return a column of labels as int64, missing ones -1, or as text, missing ones empty."""
-    import pyarrow as pa
-
-    if pa.types.is_integer(column.type):
-        return np.asarray(column.fill_null(-1)).astype(np.int64)
-    return np.array(["" if value is None else str(value) for value in column.to_pylist()])
-
-
-def _decode(file: Path | io.BytesIO, key: str) -> Tensor:
+def _hash_of(path: bytes) -> bytes:
     try:
-        with Image.open(file) as image:
-            pixels = np.array(image.convert("RGB"))
-    # PIL raises these, depending on format and damage; anything else is a fault of ours and should be seen
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT):
-            raise  # the disk or the network failed, not the image: leaving it out would silently change the run
-        raise UnreadableImageError(f"{key} cannot be decoded: {error}") from None
-    return torch.from_numpy(pixels).permute(2, 0, 1)
+        return hashlib.sha256(Path(os.fsdecode(path)).read_bytes()).digest() if os.path.isfile(path) else b""
+    except OSError:
+        return b""
 
 
 def _digest(*parts: bytes | np.ndarray) -> str:

@@ -29,6 +29,8 @@ class Purpose(IntEnum):
     """Randomness inside the model (dropout, stochastic depth) at one step."""
     PROBE = 5
     """What judges a trained encoder: a probe's first weights, and which training images choose its settings."""
+    SAMPLE = 6
+    """Which images of a set are measured or looked at in place of all."""
 
 
 def random_bits(seed: int, purpose: Purpose, a: int, b: int, count: int) -> npt.NDArray[np.uint64]:

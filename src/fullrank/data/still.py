@@ -58,12 +58,6 @@ def load_view_pairs(
     return torch.cat([first for first, _ in blocks]), torch.cat([second for _, second in blocks])
 
 
-def spread(indices: Tensor, wanted: int) -> Tensor:
-    """Return `wanted` of the indices, spread evenly, or all."""
-    count = min(len(indices), wanted)
-    return indices[torch.arange(count) * len(indices) // count]
-
-
 def eval_blocks(
     images: Images, indices: Tensor, size: int, unreadable: Callable[[str], None] = lambda name: None
 ) -> Iterator[tuple[Tensor, Tensor]]:

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from fullrank.data.holding import Decoded, MixedSizesError, choose_hold
-from fullrank.data.images import NAMES, Images, Split, match_labels, open_images
-from fullrank.data.still import spread
+from fullrank.data.images import NAMES, SAMPLED, Images, Split, match_labels, open_images, sample
 from fullrank.errors import FullrankError
 from fullrank.evaluation.options import Options
 from fullrank.inspection.encoders import Encoder
 from fullrank.inspection.features import features_of, to_device
 from fullrank.measure.protocols import FINGERPRINT
 from fullrank.training.machine import float32_on
+from fullrank.training.measuring import never_right
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -167,7 +167,7 @@ def freeze(
         missing.append("there are no held-out images to classify: give some with --eval-images")
     else:
         asked, held_out_print = sets.open(held_out_name, "eval", config.data_dir)
-        held_out = _labelled(asked, _match(asked, found))
+        held_out = _labelled(asked, match_labels(asked, found))
         lack = "have no labels" if held_out is None else ""
         if train is not None and held_out is not None:
             assert train.labels is not None
@@ -188,27 +188,18 @@ def freeze(
         "labels": f"{train_name} / {held_out_name}",
         FINGERPRINT: f"{train_print} / {held_out_print}",
     }
-    if bool(strange.any()):
-        protocol["never right"] = (
-            f"{int(strange.sum())} of {len(strange)} held-out images, of classes without training images"
-        )
+    if found.labels is not None and len(train) < int((found.labels >= 0).sum()):
+        protocol["sample"] = SAMPLED
+    protocol |= never_right(int(strange.sum()), len(strange))
     return Frozen(name, encoder, train, held_out, device, run, protocol, progress)
 
 
-def _match(images: Images, reference: Images) -> Tensor | None:
-    """Return the labels of held-out images in the numbers of the training images, or one that these do not have."""
-    labels = match_labels(images, reference)
-    if labels is None or images.labels is None or reference.classes is None:
-        return labels
-    return torch.where((labels < 0) & (images.labels >= 0), len(reference.classes), labels)
-
-
 def _labelled(images: Images, labels: Tensor | None, limit: int | None = None) -> Images | None:
-    """Return the images that have a label, or `limit` of them spread evenly; None where none has."""
+    """Return the images that have a label, or `limit` of them at random; None where none has."""
     if labels is None or not bool((labels >= 0).any()):
         return None
     found = (labels >= 0).nonzero().squeeze(1)
-    chosen = spread(found, limit or len(found))
+    chosen = sample(found, limit or len(found))
     # a selection of all would copy images that lie in memory
     selected = copy.copy(images) if len(chosen) == len(images) else images.select(chosen)
     selected.labels = labels[chosen]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fullrank.data.images import SAMPLED
 from fullrank.errors import FullrankError
 from fullrank.evaluation.frozen import Features, Frozen
 from fullrank.evaluation.options import Options
@@ -33,7 +34,8 @@ def knn(frozen: Frozen, options: Options) -> Score:
     if how.k is not None:
         k, ks = how.k, [how.k]
     elif how.choose == "leave-one-out":
-        k = f"1 to {most}, the best by leave-one-out over {min(LEFT_OUT, len(bank))} training images"
+        at_random = f" {SAMPLED}" if len(bank) > LEFT_OUT else ""
+        k = f"1 to {most}, the best by leave-one-out over {min(LEFT_OUT, len(bank))} training images{at_random}"
         ks = [best_k(leave_one_out(bank, labels, ks=range(1, most + 1), vote=how.vote, temperature=how.temperature))]
     else:
         k, ks = f"1 to {most}, the best on the held-out labels, which it has seen", list(range(1, most + 1))

@@ -346,9 +346,9 @@ def _settings(frozen: Frozen, asked: LinearOptions, precision: str) -> dict[str,
         "precision": precision,
         "encoder": fingerprint(frozen.encoder.module),
         "image_size": frozen.encoder.size,
-        "train": frozen.train.fingerprint(),
+        "train": frozen.train.listing(),
         "train_labels": _digest(frozen.train.labels.tolist()),
-        "held_out": frozen.held_out.fingerprint(),
+        "held_out": frozen.held_out.listing(),
         "held_out_labels": _digest(frozen.held_out.labels.tolist()),
     }
 

@@ -115,7 +115,7 @@ class Options:
     eval_images: str | None = None
     """Held-out images to classify; the run's own when left out, or those of the set that --images names."""
     limit: int | None = None
-    """So many training images, spread evenly over the labelled ones; all when left out. Held-out images are all
+    """So many training images, of the labelled ones at random; all when left out. Held-out images are all
     classified."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""

@@ -145,7 +145,11 @@ def _across(found: Sequence[Inspection]) -> Table:
 def _spectra(found: Sequence[Inspection], looks: Sequence[Look]) -> Iterator[Picture]:
     shown = [(look, each.spectrum) for look, each in zip(looks, found, strict=True)]
     twins = [(look, each.untrained) for look, each in zip(looks, found, strict=True) if each.untrained is not None]
-    dotted = " Thin and dotted: the same network with random weights." if twins else ""
+    dotted = (
+        " Thin and dotted: the same network with random weights (a ResNet's residual branches start off)."
+        if twins
+        else ""
+    )
     yield Picture(
         "spectra",
         "Singular values",

@@ -7,10 +7,8 @@ is shown images by timm's transform.
 
 from __future__ import annotations
 
-import logging
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,7 @@ from fullrank.data.images import Images
 from fullrank.data.still import eval_blocks, transformed_blocks
 from fullrank.errors import FullrankError, nearest
 from fullrank.inspection.options import Layer, Pretrained
-from fullrank.models.backbones import RESNETS, Stem, backbone, width_of
+from fullrank.models.backbones import RESNETS, Stem, backbone, fetching, width_of
 from fullrank.models.methods import METHODS, Method
 from fullrank.models.weights import load_weights, read_weights
 from fullrank.training.checkpoint import find_checkpoint, load, read_checkpoint
@@ -164,27 +162,16 @@ def from_timm(name: str, *, pretrained: Pretrained, image_size: int | None) -> E
 
     Args:
         name: As `timm.list_models()` or `timm.list_pretrained()` names it.
-        pretrained: Take trained weights, or random ones, or random ones only where the trained cannot be had.
+        pretrained: Take trained weights ("yes") or random ones ("no").
         image_size: Rows and columns; the model's own where None.
 
     Raises:
         FullrankError: timm has no such model, it takes no images of that size, or its weights cannot be had.
     """
-    module, weights = None, "random"
-    if pretrained != "no":
-        module, obstacle = _download(name, image_size)
-        weights = "timm's pretrained"
-        if module is None and pretrained == "yes":
-            raise FullrankError(f"the pretrained weights of {name} cannot be had: {obstacle}")
-        if module is None:
-            weights = f"random, for the pretrained ones cannot be had: {obstacle}"
-            print(
-                f"{name}: UNTRAINED, its pretrained weights cannot be had ({obstacle}); give a weights file with "
-                f"--backbone {name.split('.')[0]}, or --pretrained no to mean it",
-                file=sys.stderr,
-            )
-    trained = module is not None
-    module = _timm_model(name, image_size) if module is None else module
+    trained = pretrained == "yes"
+    with fetching(name) if trained else nullcontext():
+        module = _timm_model(name, image_size, pretrained=trained)
+    weights = "timm's pretrained" if trained else "random"
     return _timm_encoder(
         module,
         image_size,
@@ -307,23 +294,6 @@ def _timm_model(name: str, image_size: int | None, *, pretrained: bool = False) 
             except AssertionError as error:
                 raise FullrankError(f"{name} does not take images of {image_size} x {image_size}: {error}") from None
         return timm.create_model(name, **options).eval()
-
-
-def _download(name: str, image_size: int | None) -> tuple[nn.Module | None, str]:
-    """Return timm's pretrained model, or why there is none."""
-    from huggingface_hub.errors import HfHubHTTPError
-
-    if not timm.models.get_pretrained_cfg(name).has_weights:
-        return None, "timm has none for it"
-    print(f"{name}: fetching its pretrained weights, where they are not here yet", file=sys.stderr)
-    retries = logging.getLogger("huggingface_hub")
-    before, retries.level = retries.level, logging.ERROR  # each of its many retries is a warning
-    try:
-        return _timm_model(name, image_size, pretrained=True), ""
-    except (OSError, HfHubHTTPError) as error:  # no network, no cache, or a server that refuses
-        return None, str(error).split(". ")[0].splitlines()[0]
-    finally:
-        retries.level = before
 
 
 @contextmanager

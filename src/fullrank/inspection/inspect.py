@@ -13,10 +13,9 @@ from torch import Tensor, nn
 
 from fullrank.config import TrainConfig
 from fullrank.data import views
-from fullrank.data.images import NAMES, Images, open_images
+from fullrank.data.images import NAMES, SAMPLED, Images, open_images, sample
 from fullrank.data.matrices import open_matrix
 from fullrank.data.order import subset
-from fullrank.data.still import spread
 from fullrank.errors import FullrankError
 from fullrank.inspection import encoders
 from fullrank.inspection.compare import obstacle
@@ -126,7 +125,9 @@ def _inspect_encoder(
         raise FullrankError(
             f"{images.name} holds {len(images)} image: a spectrum needs several times D={encoder.width}"
         )
-    indices = spread(torch.arange(len(images)), wanted)
+    indices = sample(torch.arange(len(images)), wanted)
+    if len(indices) < len(images):
+        of_images = {**of_images, "sample": SAMPLED}
     skipped: dict[str, None] = {}
     protocol = {**encoder.protocol, "arithmetic": float32_on(device), **of_images}
     modules = [to_device(encoder.module, device)]
@@ -149,7 +150,7 @@ def _inspect_encoder(
     view_features, view_protocol = None, {}
     if recipe is not None:
         pair = views.recipe(recipe[0], crop_min=recipe[1])
-        chosen = spread(torch.arange(len(images)), min(VIEWED_IMAGES, wanted))
+        chosen = sample(torch.arange(len(images)), min(VIEWED_IMAGES, wanted))
         view_features = features_of_views(
             encoder,
             images,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from fullrank.data.images import in_common
 from fullrank.measure.scores import kind_of
 from fullrank.measure.verdict import AS_GOOD_AS_EQUAL, isotropic_auc
 from fullrank.text import listing
@@ -51,7 +52,7 @@ def differences(
         values = [_stated(protocol, field, strict=name == "heldout_loss") for protocol in protocols]
         different = list({repr(value): value for value in values if value != UNKNOWN}.values())
         if field in _NAMED_IMAGES and all(FINGERPRINT in protocol for protocol in protocols):
-            prints = list(dict.fromkeys(protocol[FINGERPRINT] for protocol in protocols))
+            prints = list(dict.fromkeys(in_common([str(protocol[FINGERPRINT]) for protocol in protocols])))
             if len(prints) == 1 or len(different) == 1:
                 different = prints  # one set under two names, or two sets under one
         if len(different) > 1:

@@ -17,6 +17,10 @@ Untrained ResNets (`resnet18`, `resnet34` and `resnet18_w16`, random weights, ev
 ImageNet) have a way of .75 to .85, 3 to 18 % dead, and a participation ratio of 1.3 to 2.8, below every published one;
 on digits, the ratio of 20 of them reached 5.2.
 
+"Random weights" are timm's: the last norm of each residual branch starts at zero, which turns the branches off. With
+these norms at one the same networks are far less concentrated: on 1,000 digits (`resnet18`, `resnet18_w16`, `resnet34`,
+three seeds each) AUC is .91 to .94 as initialized and .75 to .84 at one, with 11 to 250 directions dead and 0 to 63.
+
 So a level describes a spectrum and does not rank encoders: the best of the six is a borderline "partial", and
 the one with the healthiest spectrum is not the best. [Li22] read the spectrum beside the loss for this.
 

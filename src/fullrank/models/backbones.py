@@ -20,6 +20,10 @@ The authors' code has depths 5, 6, 9, 4 for `basic50`, which gives 30.8 M; the d
 
 from __future__ import annotations
 
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -88,6 +92,8 @@ TIMMS_RESNETS: dict[tuple[Block, tuple[int, ...]], str] = {
     ("bottleneck", (3, 4, 6, 3)): "resnet50",
 }
 """What timm calls the ResNets of these blocks and depths, at width 1 and with the stem for large images."""
+
+_PATIENCE = 5.0  # seconds to wait for the Hub's first answer
 
 
 def backbone(
@@ -212,7 +218,55 @@ def pretrained_backbone(name: str, *, image_size: int) -> nn.Module:
         FullrankError: There is no such model, it takes no images of this size, or its weights cannot be had.
     """
     _from_timm(name, image_size)  # what does not fit is said before anything is downloaded
-    return _from_timm(name, image_size, pretrained=True)[0].eval()
+    with fetching(name):
+        return _from_timm(name, image_size, pretrained=True)[0].eval()
+
+
+@contextmanager
+def fetching(name: str) -> Iterator[None]:
+    """Make a pretrained model of timm within: from the Hub's cache alone where the Hub does not answer at once.
+
+    Its client would ask again and again for a minute or more.
+
+    Raises:
+        FullrankError: timm has no weights of this name, or they are neither in the cache nor to be downloaded.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.errors import HfHubHTTPError
+
+    config = timm.models.get_pretrained_cfg(name)
+    if config is None or not config.has_weights:
+        raise FullrankError(
+            f"timm has no pretrained weights of {name}: name another model, or `fullrank inspect {name} --pretrained "
+            "no` for random ones"
+        )
+    print(f"{name}: fetching its pretrained weights, where they are not here yet", file=sys.stderr)
+    unreachable = "" if constants.HF_HUB_OFFLINE else _unreachable(constants.ENDPOINT)
+    retries = logging.getLogger("huggingface_hub")
+    level, offline = retries.level, constants.HF_HUB_OFFLINE
+    try:
+        retries.level, constants.HF_HUB_OFFLINE = logging.ERROR, offline or bool(unreachable)  # each retry is a warning
+        yield
+    except (RuntimeError, OSError, HfHubHTTPError) as error:  # nothing in the cache, or a server that refuses
+        reason = unreachable or (str(error) or type(error).__name__).splitlines()[0].split(". ")[0]
+        raise FullrankError(
+            f"the pretrained weights of {name} cannot be had ({reason}): they are downloaded from the Hugging Face Hub "
+            "once and lie in its cache afterwards; to inspect, give a weights file with --backbone "
+            f"{name.split('.')[0]}, or --pretrained no for random weights"
+        ) from None
+    finally:
+        retries.level, constants.HF_HUB_OFFLINE = level, offline
+
+
+def _unreachable(server: str) -> str:
+    """Say why a server cannot be reached, or nothing where it answers, with whatever status, within seconds."""
+    from huggingface_hub.utils import get_session
+
+    try:
+        get_session().head(server, timeout=_PATIENCE)
+    except Exception as error:  # of the client's library, which is another one in each of its major versions
+        return f"{server} cannot be reached: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+    return ""
 
 
 def width_of(model: nn.Module) -> int:
@@ -301,13 +355,6 @@ def _from_timm(
             model = timm.create_model(name, **options)
     except AssertionError as error:  # of timm's, about the shape of a vision transformer
         raise FullrankError(f"timm cannot build {name} so: {error} (got {vit})") from None
-    except (RuntimeError, OSError) as error:
-        if not pretrained:
-            raise
-        raise FullrankError(
-            f"timm's weights of {name} cannot be had ({str(error).splitlines()[0]}): they are downloaded from the "
-            "Hugging Face Hub once, and lie in its cache afterwards"
-        ) from None
     with torch.no_grad():
         try:
             features = model.eval()(torch.zeros(2, 3, image_size, image_size))

@@ -26,7 +26,7 @@ class Options:
     """Images to measure --scores on: digits, cifar10, ..., a folder, parquet files; each run's own training images
     when left out."""
     limit: int | None = None
-    """How many images for --scores, spread evenly over the set; the larger of 5,000 and five times the widest D when
+    """How many images for --scores, at random; the larger of 5,000 and five times the widest D when
     left out."""
     device: str = "auto"
     """Where to measure --scores: auto, cpu, cuda or cuda:N."""

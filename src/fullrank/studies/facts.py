@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from fullrank.data.images import in_common
 from fullrank.report.words import duration
 from fullrank.studies.protocols import counted, unexplained
 from fullrank.studies.store import Planned
@@ -47,7 +48,7 @@ def warnings(results: Sequence[Result]) -> list[str]:
             images = config.get("images"), config.get("eval_images"), config.get("subset"), drawn
             alike.setdefault(images, []).append(result)
         for (images, *_), group in alike.items():
-            found = [str(_fingerprint(result, split)) for result in group]
+            found = in_common([str(_fingerprint(result, split)) for result in group])
             if len(set(found)) > 1:
                 said.append(f"{what} images called {images} are not the same: fingerprints {counted(found)}.")
     for package in PACKAGES:

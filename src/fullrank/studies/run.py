@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from fullrank.data.images import NAMES, Split, open_images
+from fullrank.data.images import NAMES, Split, open_images, same_images
 from fullrank.errors import FullrankError
 from fullrank.studies.jobs import STOPPED, Job, is_trained
 from fullrank.studies.launchers import Launcher
@@ -79,7 +79,7 @@ def check_images(study: Study, scale: Scale, seeds: Sequence[int], place: Place)
             if (path, split) not in fingerprints:
                 fingerprints[path, split] = open_images(path, split=split, root=config.data_dir).fingerprint()
             own = fingerprints[path, split]
-            if theirs != own:
+            if not same_images(theirs, own):
                 raise FullrankError(
                     f"{result.run.path} was made on other {field.replace('_', '-')} images than {path} "
                     f"(fingerprint {theirs}, not {own}): give another --results folder"

@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+import fullrank
 from fullrank.config import TrainConfig
 from fullrank.errors import FullrankError
 from fullrank.evaluation.result import EVALUATION, read_evaluation
@@ -132,6 +133,13 @@ class Store:
         for file in _KEPT:
             if (folder / file).is_file():
                 write_text(target / file, _renamed((folder / file).read_text("utf-8"), file, names))
+
+
+def published() -> Path:
+    """Return the folder of the results that came with the package, or lie in the checkout that it is imported from."""
+    package = Path(fullrank.__file__).parent
+    packaged = package / "results"  # pyproject.toml puts them there
+    return packaged if packaged.is_dir() else package.parent.parent / "results"
 
 
 def evaluations(folder: Path, steps: int) -> list[Score]:

@@ -27,7 +27,7 @@ import torch.distributed as dist
 import torch.distributed.nn  # imported while there is a default group, it would keep that group: see `_leave`
 from torch import Tensor, nn
 
-from fullrank.errors import FullrankError, OtherProcessError
+from fullrank.errors import FullrankError, OtherProcessError, count
 
 T = TypeVar("T")
 
@@ -183,11 +183,11 @@ def processes() -> Iterator[World]:
         yield _current
         return
     joined = dist.is_available() and dist.is_initialized()
-    if not joined and int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if not joined and count("WORLD_SIZE", 1) <= 1:
         yield ALONE
         return
     if not joined:
-        missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+        missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
         if missing:
             raise FullrankError(
                 f"WORLD_SIZE={os.environ['WORLD_SIZE']} says that there are other processes, but {', '.join(missing)} "
@@ -199,8 +199,8 @@ def processes() -> Iterator[World]:
     _current = World(
         rank,
         size,
-        int(os.environ.get("LOCAL_RANK", rank)),
-        int(os.environ.get("LOCAL_WORLD_SIZE", size)),
+        count("LOCAL_RANK", rank),
+        count("LOCAL_WORLD_SIZE", size),
         dist.new_group(backend="gloo", timeout=PATIENCE) if size > 1 else None,
     )
     try:

@@ -24,7 +24,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from fullrank.config import TrainConfig, differences, read_config, to_dict
+from fullrank.data import former
 from fullrank.data.batches import ViewLoader
+from fullrank.data.images import same_images
 from fullrank.data.randomness import Purpose, random_bits
 from fullrank.errors import FullrankError
 from fullrank.models.batchnorm import synchronise
@@ -127,7 +129,8 @@ def resume(path: Path, asked: TrainConfig | None = None, *, console: Console | N
             console.print(f"{path} is finished: all {config.steps} steps are done", soft_wrap=True, highlight=False)
             return Finished(path, config.steps, complete=True)
         config, device = setup.resolve_machine(config, world)
-        config, data = setup.open_data(config, world)
+        before = started["data"].get("version", 1) < former.VERSION
+        config, data = setup.open_data(config, world, as_before=before)
         world.on_main(_check_images, path, started["data"], config, data)
         if world.size != started.get("processes", 1):
             console.print(
@@ -140,7 +143,9 @@ def resume(path: Path, asked: TrainConfig | None = None, *, console: Console | N
 
 
 def _console(console: Console | None, world: World) -> Console:
-    return console or Console() if world.main else Console(quiet=True, force_terminal=False)
+    return (
+        console or Console(markup=False, highlight=False) if world.main else Console(quiet=True, force_terminal=False)
+    )
 
 
 @contextmanager
@@ -193,6 +198,7 @@ def _build(config: TrainConfig, data: setup.Data, device: torch.device, world: W
 def _facts(data: setup.Data) -> dict[str, Any]:
     """Return what must be the same when a run is resumed, wherever its images lie then."""
     return {
+        **({} if data.former else {"version": former.VERSION}),
         "train": {"count": len(data.train), "fingerprint": data.fingerprint, "skipped": len(data.skipped)},
         "held_out": data.held_out
         and {"count": len(data.held_out), "fingerprint": data.held_out.fingerprint(), "skipped": 0},
@@ -208,12 +214,20 @@ def _check_images(path: Path, before: dict[str, Any], config: TrainConfig, data:
     """Refuse images other than those the run was started with."""
     now = _facts(data)
     for part, where in (("train", config.images), ("held_out", config.eval_images or config.images)):
-        if before[part] != now[part]:
+        if not _same(before[part], now[part]):
             raise FullrankError(
                 f"the {part.replace('_', '-')} images at {where} are not those that {path} was started with: "
-                f"{_count(before[part])} then, {_count(now[part])} now, or other names or sizes; put them back, or "
-                "start a new run"
+                f"{_count(before[part])} then, {_count(now[part])} now, or other names, sizes or contents; put them "
+                "back, or start a new run"
             )
+
+
+def _same(before: dict[str, Any] | None, now: dict[str, Any] | None) -> bool:
+    if not before or not now:
+        return not before and not now
+    return {**before, "fingerprint": ""} == {**now, "fingerprint": ""} and same_images(
+        before["fingerprint"], now["fingerprint"]
+    )
 
 
 def _count(facts: dict[str, Any] | None) -> str:

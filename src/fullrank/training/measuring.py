@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from fullrank.config import TrainConfig
-from fullrank.data import views
-from fullrank.data.images import Images, UnreadableImageError
-from fullrank.data.still import load_for_eval, load_view_pairs, spread
+from fullrank.data import former, views
+from fullrank.data.images import SAMPLED, Images, UnreadableImageError, sample
+from fullrank.data.still import load_for_eval, load_view_pairs
 from fullrank.errors import FullrankError
 from fullrank.measure.probes import knn_accuracy, knn_protocol
 from fullrank.measure.scores import SCORES, take
@@ -50,14 +50,20 @@ class Measurer:
         self._dtype = float32_on(device)
         size = config.image_size
         self.skipped: set[str] = set()
-        chosen = spread(_labelled(data.measured), config.monitor.images)
+        take = former.spread if data.former else sample
+        self._sampled = "at a fixed stride" if data.former else SAMPLED
+        labelled = _labelled(data.measured)
+        chosen = take(labelled, config.monitor.images)
+        self._of_all = {"train": len(chosen) == len(labelled), "held out": True}
         self.train, chosen = load_for_eval(data.measured, chosen, size, self._skip)
         self.train_labels = None if data.measured.labels is None else data.measured.labels[chosen]
         self.pairs: tuple[Tensor, Tensor] | None = None
         self.queries: Tensor | None = None
         self.query_labels: Tensor | None = None
         if data.held_out is not None:
-            indices = spread(_labelled(data.held_out), config.monitor.images)
+            labelled = _labelled(data.held_out)
+            indices = take(labelled, config.monitor.images)
+            self._of_all["held out"] = len(indices) == len(labelled)
             recipes = views.recipe(config.views, crop_min=config.crop_min)
             self.pairs = load_view_pairs(
                 data.held_out, indices, recipes, size, seed=HELD_OUT_SEED, step=HELD_OUT_STEP, unreadable=self._skip
@@ -74,9 +80,14 @@ class Measurer:
             if data.held_out.labels is not None and self.train_labels is not None:
                 self.queries, chosen = load_for_eval(data.held_out, indices, size, self._skip)
                 self.query_labels = data.held_out.labels[chosen]
+        self._strange = 0
         if self.query_labels is not None and self.train_labels is not None:
+            assert data.measured.labels is not None
             voters = int((self.train_labels >= 0).sum())
-            if not voters or not bool((self.query_labels >= 0).any()):
+            # of a class that no training image has, which the sample of them need not show
+            strange = ~torch.isin(self.query_labels, data.measured.labels[data.measured.labels >= 0])
+            self._strange = int((strange & (self.query_labels >= 0)).sum())
+            if not voters or bool(strange.all()):
                 self.queries = self.query_labels = None  # no class that both sets know
             elif voters < config.monitor.knn_k:
                 raise FullrankError(
@@ -88,6 +99,10 @@ class Measurer:
         if self.config.strict:
             raise UnreadableImageError(f"{name} cannot be decoded")
         self.skipped.add(name)
+
+    def _sample(self, *splits: str) -> dict[str, Any]:
+        """Say how images were chosen, where some were."""
+        return {} if all(self._of_all[split] for split in splits) else {"sample": self._sampled}
 
     @property
     def protocols(self) -> dict[str, dict[str, Any]]:
@@ -109,6 +124,7 @@ class Measurer:
                 "images": config.images,
                 "split": "train",
                 "n": len(self.train),
+                **self._sample("train"),
                 **share,
                 "center": True,
                 "normalize": False,
@@ -123,6 +139,7 @@ class Measurer:
                 "images": config.eval_images or config.images,
                 "split": "held out",
                 "n": self._compared(),
+                **self._sample("held out"),
                 "pairs": 1,
                 "seed": HELD_OUT_SEED,
                 "dtype": self._dtype,
@@ -142,12 +159,16 @@ class Measurer:
         if self.queries is not None and self.query_labels is not None and self.train_labels is not None:
             asked = int((self.query_labels >= 0).sum())
             labels = f"{config.images} / {config.eval_images or config.images}"
+            strange = never_right(self._strange, asked)
             if self.probe is not None:
-                protocols["online_probe"] = {**common, **self.probe.protocol, "queries": asked, "labels": labels}
+                own = {**common, **self.probe.protocol, "queries": asked, "labels": labels}
+                protocols["online_probe"] = {**own, **self._sample("held out"), **strange}
             protocols["knn"] = {
                 **common,  # in the words of `fullrank evaluate`, so that scores of one protocol can be told
                 "labels": labels,
                 **share,
+                **self._sample("train", "held out"),
+                **strange,
                 "bank": int((self.train_labels >= 0).sum()),
                 "queries": asked,
                 **knn_protocol(config.monitor.knn_k),
@@ -213,6 +234,13 @@ class Measurer:
     def _batches(self, images: Tensor) -> Iterator[Tensor]:
         for batch in images.split(_BATCH):
             yield views.normalise(views.as_float(batch.to(self.device))).to(memory_format=torch.channels_last)
+
+
+def never_right(strange: int, asked: int) -> dict[str, Any]:
+    """Return what a protocol says where held-out images are of classes that no training image has."""
+    if not strange:
+        return {}
+    return {"never right": f"{strange} of {asked} held-out images, of classes without training images"}
 
 
 def loss_protocol(config: TrainConfig) -> dict[str, Any]:

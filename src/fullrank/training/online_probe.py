@@ -39,6 +39,7 @@ class OnlineProbe:
         device: Where the encoder is.
         dtype: Of the encoder's weights.
         world: The processes of the run.
+        as_before: Have an output for each number up to the largest label, as runs of before, not for each label.
 
     Attributes:
         learned: Whether it has made a step; before that it knows nothing.
@@ -56,22 +57,27 @@ class OnlineProbe:
         device: torch.device,
         dtype: torch.dtype = torch.float32,
         world: World = ALONE,
+        as_before: bool = False,
     ) -> None:
         if images.labels is None or not bool((images.labels >= 0).any()):
             raise FullrankError(
                 f"monitor.online_probe learns labels, and the training images {images.name} have none: leave it out"
             )
-        classes = int(images.labels.max()) + 1
-        if classes < 2:
+        known = images.labels >= 0
+        self.classes, places = images.labels[known].unique(return_inverse=True)
+        if as_before:
+            self.classes, places = torch.arange(int(images.labels.max()) + 1), images.labels[known]
+        if len(self.classes) < 2:
             raise FullrankError(
                 f"monitor.online_probe tells classes apart, and the training images {images.name} are all of one: "
                 "leave it out"
             )
-        self.labels = images.labels
+        self.labels = torch.full_like(images.labels, -1)
+        self.labels[known] = places
         self.steps = steps
         self.device = device
         self.world = world
-        linear = nn.utils.skip_init(nn.Linear, width, classes)  # which would draw random weights
+        linear = nn.utils.skip_init(nn.Linear, width, len(self.classes))  # which would draw random weights
         nn.init.zeros_(linear.weight)
         nn.init.zeros_(linear.bias)
         self.classifier = nn.Sequential(nn.BatchNorm1d(width, affine=False), linear).to(device, dtype)
@@ -134,8 +140,8 @@ class OnlineProbe:
         """Return the share of `(N, D)` representations, taken in eval mode, whose label `(N,)` it gets right."""
         self.classifier.eval()
         try:
-            found = self.classifier(representations.to(self._dtype)).argmax(dim=1)
-            return float((found == labels.to(found.device)).double().mean())
+            found = self.classes[self.classifier(representations.to(self._dtype)).argmax(dim=1).cpu()]
+            return float((found == labels.cpu()).double().mean())
         finally:
             self.classifier.train()
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fullrank.config import TrainConfig
-from fullrank.data import views
+from fullrank.data import holding, views
 from fullrank.data.memory import available_memory, gigabytes
 from fullrank.data.order import MultiplePass, Order
 from fullrank.models.methods import Method
@@ -77,9 +77,15 @@ def describe_order(order: Order) -> str:
 
 
 def _hold_words(config: TrainConfig, data: setup.Data, order: Order) -> str:
+    encoded = data.train.encoded_bytes
+    kept = f"; encoded, {gigabytes(encoded)} in memory" if encoded else ""
+    return _decoded_words(config, data, order) + kept
+
+
+def _decoded_words(config: TrainConfig, data: setup.Data, order: Order) -> str:
     if config.hold == "stream":
         return "decoded by workers as needed"
-    size = data.train.size or tuple(data.train.read(0).shape[1:])
+    size = holding.look_at_sizes(data.train)[0]
     if config.hold == "memory":
         return f"held in memory, {gigabytes(order.size * 3 * size[0] * size[1])}"
     return f"held in memory by chunks, {gigabytes(2 * len(order.pool(0)) * 3 * size[0] * size[1])}"

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from fullrank.config import TrainConfig
-from fullrank.data import batches, holding, views
-from fullrank.data.images import NAMES, Images, UnreadableImageError, match_labels, open_images
+from fullrank.data import batches, former, holding, views
+from fullrank.data.images import NAMES, Images, match_labels, open_images
 from fullrank.data.order import ORDERS, Order, subset
 from fullrank.errors import FullrankError
 from fullrank.models.backbones import backbone, pretrained_backbone, width_of
@@ -38,6 +38,7 @@ class Data:
         held_out: Held-out images, or None.
         skipped: The names of the images left out.
         fingerprint: Of the training images as they were found, before anything was left out.
+        former: Whether they are seen as runs of before saw them; see `fullrank.data.former`.
     """
 
     train: Images
@@ -45,23 +46,32 @@ class Data:
     held_out: Images | None
     skipped: list[str]
     fingerprint: str
+    former: bool = False
 
 
-def open_data(config: TrainConfig, world: World = ALONE) -> tuple[TrainConfig, Data]:
+def open_data(config: TrainConfig, world: World = ALONE, *, as_before: bool = False) -> tuple[TrainConfig, Data]:
     """Open the images, and hold them as configured; with many processes, each all of them.
+
+    Args:
+        config: The run's configuration.
+        world: Its processes.
+        as_before: See them as runs of before did, for one of them goes on.
 
     Returns:
         The configuration with `image_size` and `hold` resolved, and the images.
     """
     with world.together(), world.first_on_machine():
-        found = whole = open_images(config.images, split="train", root=config.data_dir)
+        found = whole = open_images(config.images, split="train", root=config.data_dir, former=as_before)
         if config.subset < 1:
             found = whole.select(subset(len(whole), config.subset, config.seed))
         fingerprint = found.fingerprint()
         held_out = None
         if config.eval_images is not None or config.images in NAMES:
             try:
-                held_out = open_images(config.eval_images or config.images, split="eval", root=config.data_dir)
+                held_out = open_images(
+                    config.eval_images or config.images, split="eval", root=config.data_dir, former=as_before
+                )
+                held_out.labels = (former.match_labels if as_before else match_labels)(held_out, whole)
             except FullrankError as error:
                 raise FullrankError(f"held-out images: {error}; or leave them out with --eval-images None") from None
 
@@ -76,10 +86,8 @@ def open_data(config: TrainConfig, world: World = ALONE) -> tuple[TrainConfig, D
                 if not chosen:
                     raise
                 config = replace(config, hold="stream")  # the few that were looked at had one size, and not all have
-        if held_out is not None:
-            held_out.labels = match_labels(held_out, found)
     measured = whole if config.subset < 1 and config.monitor.whole else found
-    return config, Data(found, measured, held_out, skipped, fingerprint)
+    return config, Data(found, measured, held_out, skipped, fingerprint, as_before)
 
 
 def _resolve_images(config: TrainConfig, images: Images, sharers: int) -> TrainConfig:
@@ -110,20 +118,10 @@ def resolve_hold(config: TrainConfig, images: Images, sharers: int = 1) -> Train
 def _view_size(images: Images) -> int:
     if images.preferred_size is not None:
         return images.preferred_size
-    size = images.size
-    if size is None:
-        for index in range(len(images)):
-            try:
-                _, height, width = images.read(index).shape
-            except UnreadableImageError:
-                continue
-            size = (height, width)
-            break
-        else:
-            raise FullrankError(
-                f"none of the {len(images)} images of {images.name} can be decoded: {images.key(0)} is the first"
-            )
-    return max(size) if max(size) <= views.SMALL_IMAGE else LARGE_VIEW
+    # the median of some at random: a set of photos may begin with an icon
+    longest = sorted(max(size) for size in holding.look_at_sizes(images))
+    size = longest[len(longest) // 2]
+    return size if size <= views.SMALL_IMAGE else LARGE_VIEW
 
 
 def build_order(config: TrainConfig, size: int) -> Order:
@@ -232,7 +230,7 @@ def build_probe(
         return None
     dtype = next(method.backbone.parameters()).dtype
     width = width_of(method.backbone)
-    return OnlineProbe(data.train, width, config.steps, device=device, dtype=dtype, world=world)
+    return OnlineProbe(data.train, width, config.steps, device=device, dtype=dtype, world=world, as_before=data.former)
 
 
 def build_loader(

@@ -4,6 +4,7 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier
 from tests.measure.probes.exact import naive, signs, told_apart
 
+from fullrank.data.images import sample
 from fullrank.errors import FullrankError
 from fullrank.measure.probes import (
     knn_accuracies,
@@ -70,7 +71,7 @@ def test_leave_one_out_is_that():
             right += int(knn_predict(bank[rest], labels[rest], bank[i : i + 1], k=k)) == int(labels[i])
         assert found[k] == pytest.approx(right / 60, abs=1e-12)
     assert list(found) == [1, 4, 9]
-    asked = torch.arange(7) * 60 // 7  # some, spread over all, are asked of the whole bank
+    asked = sample(torch.arange(60), 7)  # some, at random, are asked of the whole bank
     predictions = knn_predictions(bank, labels, bank[asked], k=4, leave_out=asked)[:, 3]
     assert leave_one_out(bank, labels, ks=[4], images=7)[4] == pytest.approx(
         float((predictions == labels[asked]).double().mean())

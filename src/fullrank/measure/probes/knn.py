@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from fullrank.data.images import sample
 from fullrank.errors import FullrankError
 from fullrank.measure.probes.neighbours import neighbours
 
@@ -159,10 +160,10 @@ def leave_one_out(
         ks: Numbers of neighbours, in [1, N - 1].
         vote: As in `knn_predictions`.
         temperature: As in `knn_predictions`.
-        images: So many of them are asked, spread evenly over the bank.
+        images: So many of them are asked, at random.
     """
     ks = sorted(ks)
-    asked = torch.arange(min(images, len(bank)), device=bank.device) * len(bank) // min(images, len(bank))
+    asked = sample(torch.arange(len(bank)), images).to(bank.device)
     predictions = knn_predictions(
         bank, bank_labels, bank[asked], k=_largest(ks), vote=vote, temperature=temperature, leave_out=asked
     )

@@ -1,0 +1,90 @@
+"""From an encoded image to `(3, h, w)` uint8, as torchvision's loader has it: Pillow's `convert("RGB")`.
+
+So alpha is left out (the colours that lie under transparency show), the turn that EXIF asks for is not made, and of
+several frames the first is taken. What Pillow would clip to white or black is scaled first, or refused by name:
+
+* 16-bit greys, whatever their byte order, from their whole range, 0 to 65535 (of 12-bit TIFF 0 to 4095);
+* floats, from 0 to 1; others are refused, for nobody says what is white;
+* integers of 32 bits, and signed ones, are refused for the same reason.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from fullrank.errors import FullrankError
+
+_TIFF_BITS, _TIFF_PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
+_IMAGES_FAULT = (None, errno.ENOENT, errno.ELOOP, errno.EINVAL, errno.EISDIR)
+"""Errors of opening a file that say something about it; any other is of the disk or the network."""
+
+
+class UnreadableImageError(FullrankError):
+    """Report an image that cannot be decoded, by name."""
+
+
+def printable(path: str | os.PathLike[str]) -> str:
+    r"""Return a path that can be printed: bytes of a file name that are not UTF-8 become \xNN."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def decode_file(file: Path | io.BytesIO, key: str) -> Tensor:
+    """Decode an image.
+
+    Args:
+        file: Where its bytes are.
+        key: What to call it.
+
+    Returns:
+        `(3, h, w)` uint8.
+
+    Raises:
+        UnreadableImageError: It cannot be decoded, or nobody knows what its values mean.
+        OSError: The disk or the network failed, not the image.
+    """
+    if isinstance(file, Path) and file.exists() and not file.is_file():  # opening a pipe would wait for ever
+        raise UnreadableImageError(f"{key} cannot be decoded: it is no regular file")
+    try:
+        with Image.open(file) as image:
+            pixels = _rgb(image)
+    except UnreadableImageError as error:
+        raise UnreadableImageError(f"{key} cannot be decoded: {error}") from None
+    except Exception as error:  # Pillow's decoders raise all kinds on damaged files
+        if isinstance(error, OSError) and error.errno not in _IMAGES_FAULT:
+            raise  # the disk or the network failed, not the image: leaving it out would silently change the run
+        lines = str(error).splitlines() or [type(error).__name__]
+        raise UnreadableImageError(f"{key} cannot be decoded: {lines[0]}") from None
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def _rgb(image: Image.Image) -> np.ndarray:
+    # Pillow opens 16-bit greys of PNG (before 11.3) and PNM as `I`, and scales the latter to 16 bits
+    sixteen = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+    if sixteen:
+        tags = getattr(image, "tag_v2", {})
+        bits = min((tags.get(_TIFF_BITS) or (16,))[0], 16)
+        grey = np.asarray(image).astype(np.float64) * (255 / (2**bits - 1))
+        grey = 255 - grey if tags.get(_TIFF_PHOTOMETRIC) == _WHITE_IS_ZERO else grey
+    elif image.mode == "I":
+        raise UnreadableImageError("it holds integers that are signed or of 32 bits: save it in 8 or 16 bits")
+    elif image.mode == "F":
+        values = np.asarray(image)
+        if not bool(np.isfinite(values).all()) or values.min() < 0 or values.max() > 1:
+            raise UnreadableImageError(
+                f"it holds floats from {values.min():.4g} to {values.max():.4g}: save it in 8 or 16 bits, or from 0 to "
+                "1"
+            )
+        grey = values.astype(np.float64) * 255
+    else:
+        if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
+            image = image.convert("RGBA")  # the same colours, without a warning that alpha is lost
+        return np.array(image.convert("RGB"))
+    return np.repeat(np.rint(grey).clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)

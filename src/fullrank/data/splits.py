@@ -1,0 +1,136 @@
+"""What looks like several splits of one set, and which files are hidden: neither is what a user means by a set.
+
+Folders named train and test (val, valid, dev, eval, ..., with numbers, or beside the same words: `train2017`,
+`seg_train` and `seg_test`) are splits; so is one such folder that holds folders of images itself, for a class of that
+name (CIFAR-100 has `train`) holds images. Of parquet files, any two that name different splits are.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import shlex
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from fullrank.data.decoding import printable
+from fullrank.errors import FullrankError
+
+_KINDS = {
+    "train": "train",
+    "training": "train",
+    "unlabeled": "unlabeled",
+    "unlabelled": "unlabeled",
+    "test": "test",
+    "testing": "test",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "dev",
+    "eval": "eval",
+    "evaluation": "eval",
+    "holdout": "held out",
+    "heldout": "held out",
+}
+_HELD_OUT = ("test", "val", "eval", "dev", "held out")
+_SYSTEM = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found"}
+
+
+def hidden(name: str) -> bool:
+    """Whether a file or folder is a system's own, not a user's: a leading dot, or what archives and servers leave."""
+    return name.startswith(".") or name.lower() in _SYSTEM
+
+
+def _kind(name: str) -> tuple[str, str] | None:
+    """Return which split a name names, and the other words of it; None where it names none."""
+    words = re.findall("[a-z]+", re.sub(r"held[-_ ]out", "heldout", name.lower()))
+    kinds = [word for word in words if word in _KINDS]
+    return (_KINDS[kinds[0]], " ".join(word for word in words if word != kinds[0])) if kinds else None
+
+
+def check_folders(
+    name: str, root: Path, tree: Mapping[str, Collection[str]], images: Collection[str], flag: str
+) -> None:
+    """Refuse a folder of images that looks like several splits, or like one among other folders.
+
+    Args:
+        name: What the user calls the set.
+        root: The folder.
+        tree: For each folder below and for itself, relative to it, the names of its folders.
+        images: The folders that hold images themselves, relative to it.
+        flag: What the set is given to.
+
+    Raises:
+        FullrankError: It does.
+    """
+    for folder, children in sorted(tree.items()):
+        kinds = {child: found for child in sorted(children) if (found := _kind(child))}
+        exact = [child for child, (_, rest) in kinds.items() if not rest]
+        splits = [
+            child
+            for child, (kind, rest) in kinds.items()
+            if any(other != kind and words == rest for other, words in kinds.values())
+        ]
+        if not splits and (folder == "" or len(children) > 1):
+            nested = [c for c in exact if tree.get(os.path.join(folder, c)) and os.path.join(folder, c) not in images]
+            splits = exact if folder == "" and len(exact) == len(children) else nested
+        if splits:
+            chosen = _choose({child: kinds[child][0] for child in splits}, flag)
+            where = printable(name) if folder == "" else f"{printable(name)}, in {printable(folder)},"
+            raise FullrankError(
+                f"{where} holds the splits {', '.join(map(printable, splits))}, not images: give one of them, such as "
+                f"{flag} {shlex.quote(printable(root / folder / chosen))}"
+            )
+
+
+def check_files(name: str, files: Sequence[Path], flag: str) -> None:
+    """Refuse parquet files of several splits.
+
+    Raises:
+        FullrankError: Two of them name different splits, or only some name one to be held out.
+    """
+    common = os.path.commonpath([str(file.parent) for file in files])
+    by_kind: dict[str, list[Path]] = {}
+    for file in files:
+        parts = [file.name.removesuffix(file.suffix), *reversed(file.parent.relative_to(common).parts)]
+        found = next((found for part in parts if (found := _kind(part))), ("", ""))
+        by_kind.setdefault(found[0], []).append(file)
+    if len(by_kind) < 2 or ("" in by_kind and len(by_kind) == 2 and not set(by_kind) & set(_HELD_OUT)):
+        return
+    named = {kind: group for kind, group in by_kind.items() if kind}
+    chosen = named[_choose({kind: kind for kind in named}, flag)]
+    shown = ", ".join(printable(group[0].name) for group in by_kind.values())
+    raise FullrankError(
+        f"{printable(name)} holds the files of several splits ({shown}): give one of them, such as {flag} "
+        f"{shlex.quote(printable(_pattern(chosen, files)))}"
+    )
+
+
+def _choose(kinds: Mapping[str, str], flag: str) -> str:
+    """Return the split that is most likely meant."""
+    wanted = ("train",) if flag == "--images" else _HELD_OUT
+    return next((child for kind in wanted for child, own in kinds.items() if own == kind), next(iter(kinds)))
+
+
+def _pattern(chosen: Sequence[Path], files: Sequence[Path]) -> str:
+    """Return a path or a pattern that means some files and no others; the first of them where there is none."""
+    if len(chosen) > 1:
+        start = str(chosen[0])
+        while not all(str(file).startswith(start) for file in chosen):
+            start = start[:-1]
+        if sum(str(file).startswith(start) for file in files) == len(chosen):
+            return f"{glob.escape(start)}*.parquet"
+        if len({file.parent for file in chosen}) == 1 and chosen[0].parent != files[0].parent:
+            return str(chosen[0].parent)
+    return str(chosen[0])
+
+
+def glob_files(pattern: str) -> list[Path]:
+    """Return the visible files that match a pattern, sorted; what exists of its path means itself, brackets and all."""
+    path, rest = Path(pattern), []
+    while not path.exists() and path != path.parent:
+        rest.append(path.name)
+        path = path.parent
+    found = glob.glob(os.path.join(glob.escape(str(path)), *reversed(rest)))
+    return sorted(Path(match) for match in found if not hidden(Path(match).name))
