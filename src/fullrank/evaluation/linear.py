@@ -51,6 +51,7 @@ from fullrank.evaluation.unchanged import fingerprint
 from fullrank.inspection.features import to_device
 from fullrank.measure.checks import check_finite
 from fullrank.measure.scores import Score
+from fullrank.models.memory_format import choose_memory_format
 from fullrank.models.weights import DamagedError, ForeignError, read_pickle
 from fullrank.training.machine import choose_precision
 from fullrank.training.optim import LARS_TRUST, learning_rate
@@ -254,7 +255,7 @@ def _train(
         for made in loader.walk(classifier.step):
             lr = learning_rate(made.step, len(order), schedule, asked.batch_size)
             with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-                h = module(made.views[0].to(memory_format=torch.channels_last)).float()
+                h = module(made.views[0].to(memory_format=choose_memory_format(module))).float()
             loss = F.cross_entropy(classifier.layer(h), targets[made.images].to(device))
             loss.backward()
             for group in classifier.optimizer.param_groups:

@@ -145,11 +145,9 @@ def _across(found: Sequence[Inspection]) -> Table:
 def _spectra(found: Sequence[Inspection], looks: Sequence[Look]) -> Iterator[Picture]:
     shown = [(look, each.spectrum) for look, each in zip(looks, found, strict=True)]
     twins = [(look, each.untrained) for look, each in zip(looks, found, strict=True) if each.untrained is not None]
-    dotted = (
-        " Thin and dotted: the same network with random weights (a ResNet's residual branches start off)."
-        if twins
-        else ""
-    )
+    dotted = ""
+    if twins:
+        dotted = " Thin and dotted: the same network with random weights (a ResNet's residual branches start off)."
     yield Picture(
         "spectra",
         "Singular values",

@@ -11,6 +11,7 @@ from fullrank.data.images import Images
 from fullrank.data.still import view_blocks
 from fullrank.data.views import ViewRecipe
 from fullrank.inspection.encoders import Encoder
+from fullrank.models.memory_format import choose_memory_format, to_memory_format
 
 VIEW_SEED = 0
 VIEW_STEP = 2**62 + 2**40
@@ -21,10 +22,8 @@ _BATCH = 128
 def to_device(module: nn.Module, device: torch.device) -> nn.Module:
     """Move a network where it will run, in the memory format that convolutions like."""
     module = module.to(device)
-    try:
-        return module.to(memory_format=torch.channels_last)
-    except RuntimeError:  # parameters of five dimensions have no such format
-        return module
+    to_memory_format(module)
+    return module
 
 
 @torch.no_grad()
@@ -95,5 +94,6 @@ def features_of_views(
 
 
 def _forward(module: nn.Module, shown: Tensor, device: torch.device) -> Tensor:
+    memory_format = choose_memory_format(module)
     batches = shown.split(_BATCH)
-    return torch.cat([module(x.to(device, memory_format=torch.channels_last)).float().cpu() for x in batches])
+    return torch.cat([module(x.to(device, memory_format=memory_format)).float().cpu() for x in batches])

@@ -259,7 +259,8 @@ def _spectra(shown: Sequence[Side]) -> Iterator[Part]:
         (
             "Singular values through training",
             "One line a measured step, light to dark; dashed, the untrained encoder (a ResNet's residual branches "
-            "start off). A line that drops early has dead directions. Values below 10⁻⁷ of the largest of all are drawn at that height. As [Li22] Fig. 3.",
+            "start off). A line that drops early has dead directions. "
+            "Values below 10⁻⁷ of the largest of all are drawn at that height. As [Li22] Fig. 3.",
             figures.spectra_through_training,
             "spectra",
         ),

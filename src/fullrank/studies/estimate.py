@@ -11,6 +11,7 @@ import torch
 
 from fullrank.config import HeadsConfig, MachineConfig, TargetConfig, TrainConfig
 from fullrank.data.images import NAMES
+from fullrank.models.memory_format import to_memory_format
 from fullrank.studies.store import Planned
 from fullrank.training import setup
 from fullrank.training.optim import build_optimizer
@@ -44,14 +45,14 @@ def _timed(config: TrainConfig, images: int, device: torch.device) -> float:
     elif config.method == "nnsiam":
         shrunk = replace(shrunk, target=TargetConfig(queue=100 * images))
     method = setup.build_method(shrunk).to(device)
-    method.to(memory_format=torch.channels_last)
+    memory_format = to_memory_format(method)
     optimizer = build_optimizer(method, config.optim, images)
     views = torch.randn(2, images, 3, size, size, device=device)
 
     def step() -> float:
         began = time.perf_counter()
         with torch.autocast(device.type, torch.bfloat16, enabled=config.machine.precision == "bf16"):
-            output = method(*(view.to(memory_format=torch.channels_last) for view in views))
+            output = method(*(view.to(memory_format=memory_format) for view in views))
         output.loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -30,6 +30,7 @@ from fullrank.data.images import same_images
 from fullrank.data.randomness import Purpose, random_bits
 from fullrank.errors import FullrankError
 from fullrank.models.batchnorm import synchronise
+from fullrank.models.memory_format import to_memory_format
 from fullrank.models.methods import Method
 from fullrank.training import setup
 from fullrank.training.checkpoint import list_checkpoints, read_checkpoint, save_checkpoint
@@ -241,7 +242,7 @@ def _run(parts: Parts, folder: RunFolder, state: dict[str, Any] | None, console:
         method.load_state_dict(world.on_main(method.state_dict))
         synchronise(method, device)
     method.to(device)
-    method.to(memory_format=torch.channels_last)
+    memory_format = to_memory_format(method)
     with world.together():
         optimizer = build_optimizer(method, config.optim, config.batch_size)
         record = Record(folder, state, tensorboard=config.monitor.tensorboard and world.main)
@@ -317,8 +318,8 @@ def _run(parts: Parts, folder: RunFolder, state: dict[str, Any] | None, console:
             lr = set_learning_rate(optimizer, step, config.steps, config.optim, config.batch_size)
             with torch.autocast(device.type, torch.bfloat16, enabled=config.machine.precision == "bf16"):
                 output = compute(
-                    batch.first.to(memory_format=torch.channels_last),
-                    batch.second.to(memory_format=torch.channels_last),
+                    batch.first.to(memory_format=memory_format),
+                    batch.second.to(memory_format=memory_format),
                 )
             output.loss.backward()
             world.average_gradients(method)

@@ -19,6 +19,7 @@ from fullrank.errors import FullrankError
 from fullrank.measure.probes import knn_accuracy, knn_protocol
 from fullrank.measure.scores import SCORES, take
 from fullrank.measure.spectrum import Spectrum, spectrum
+from fullrank.models.memory_format import choose_memory_format
 from fullrank.models.methods import METHODS, Method
 from fullrank.training.machine import float32_on
 from fullrank.training.online_probe import OnlineProbe
@@ -213,14 +214,14 @@ class Measurer:
 
     def features(self, method: Method, images: Tensor) -> Tensor:
         """Return the representations of `(n, 3, S, S)` uint8 images, `(n, D)` float32."""
-        return torch.cat([method.backbone(batch).float() for batch in self._batches(images)])
+        return torch.cat([method.backbone(batch).float() for batch in self._batches(images, method)])
 
     def heldout_loss(self, method: Method) -> float:
         """Return the method's loss on the fixed held-out views, a mean over images."""
         assert self.pairs is not None
         count = self._compared()
         total = 0.0
-        for first, second in zip(*(self._batches(view[:count]) for view in self.pairs), strict=True):
+        for first, second in zip(*(self._batches(view[:count], method) for view in self.pairs), strict=True):
             total += float(method(first, second).loss.double()) * len(first)
         return total / count
 
@@ -231,9 +232,10 @@ class Measurer:
         across = METHODS[self.config.method].across_images
         return count - count % _BATCH if across and count > _BATCH else count
 
-    def _batches(self, images: Tensor) -> Iterator[Tensor]:
+    def _batches(self, images: Tensor, method: Method) -> Iterator[Tensor]:
+        memory_format = choose_memory_format(method)
         for batch in images.split(_BATCH):
-            yield views.normalise(views.as_float(batch.to(self.device))).to(memory_format=torch.channels_last)
+            yield views.normalise(views.as_float(batch.to(self.device))).to(memory_format=memory_format)
 
 
 def never_right(strange: int, asked: int) -> dict[str, Any]:
