@@ -15,8 +15,9 @@ import fullrank
 from fullrank.cli import main
 from fullrank.config import MachineConfig, TrainConfig, to_dict
 from fullrank.errors import FullrankError, count
+from fullrank.files import write_text
 from fullrank.training.plan import plan
-from fullrank.training.runs import read_run, write_text
+from fullrank.training.runs import read_run
 from tests.training.tiny import tiny
 
 

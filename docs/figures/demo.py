@@ -9,11 +9,12 @@ import sys
 from pathlib import Path
 
 import matplotlib
+from fullrank.report.svg import style
 from matplotlib.figure import Figure
 
 from fullrank.demo import ORDERS
-from fullrank.report.svg import style
-from fullrank.training.runs import atomic_path, read_run
+from fullrank.files import atomic_path
+from fullrank.training.runs import read_run
 
 COLOURS = dict(zip(ORDERS, ("#0072b2", "#d55e00"), strict=True))  # told apart by the colour-blind
 

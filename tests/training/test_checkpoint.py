@@ -6,9 +6,9 @@ import torch
 
 import fullrank
 from fullrank.errors import FullrankError
+from fullrank.files import atomic_path
 from fullrank.training.checkpoint import find_checkpoint, list_checkpoints, read_checkpoint, save_checkpoint
 from fullrank.training.loop import train
-from fullrank.training.runs import atomic_path
 from tests.training.tiny import quiet, tiny
 
 

@@ -32,7 +32,7 @@ from fullrank.documents.parts import (
 )
 from fullrank.documents.svg import SIZE, inline_svg
 from fullrank.errors import FullrankError
-from fullrank.training.runs import write_text
+from fullrank.files import write_text
 
 _SHAPES = {
     "o": '<circle cx="15" cy="6" r="3.6"/>',

@@ -48,6 +48,7 @@ from fullrank.evaluation.frozen import Frozen
 from fullrank.evaluation.options import LinearOptions, Options
 from fullrank.evaluation.result import WARNING
 from fullrank.evaluation.unchanged import fingerprint
+from fullrank.files import write_bytes
 from fullrank.inspection.features import to_device
 from fullrank.measure.checks import check_finite
 from fullrank.measure.scores import Score
@@ -55,7 +56,6 @@ from fullrank.models.memory_format import choose_memory_format
 from fullrank.models.weights import DamagedError, ForeignError, read_pickle
 from fullrank.training.machine import choose_precision
 from fullrank.training.optim import LARS_TRUST, learning_rate
-from fullrank.training.runs import atomic_path
 from fullrank.training.signals import caught_signals
 
 FAR_ENOUGH = 50
@@ -362,8 +362,7 @@ def _write(path: Path, state: dict[str, Any]) -> None:
     path.parent.mkdir(exist_ok=True)
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(buffer.getbuffer())
+    write_bytes(path, buffer.getbuffer())
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from typing import Any
 
 from fullrank._version import __version__
 from fullrank.errors import FullrankError
+from fullrank.files import write_text
 from fullrank.measure.scores import Score, read_score
-from fullrank.training.runs import write_text
 
 EVALUATION = "evaluation.json"
 WARNING = "warning"

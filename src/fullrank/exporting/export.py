@@ -30,6 +30,7 @@ from fullrank.errors import FullrankError
 from fullrank.exporting.card import card
 from fullrank.exporting.facts import Facts, collect
 from fullrank.exporting.public import public
+from fullrank.files import write_bytes, write_text
 from fullrank.models import fullrank_resnet
 from fullrank.models.backbones import FULLRANK_RESNET, TimmModel, made_by, width_of
 from fullrank.models.exported import TIMM_CONFIG, WEIGHTS, open_export
@@ -88,12 +89,12 @@ def export(run_or_checkpoint: Path | str, out: Path | str, *, branch: Branch = "
     with _new_folder(out) as folder:
         _write_weights(folder / WEIGHTS, encoder)
         described = _timm_config(encoder, made, facts)
-        (folder / TIMM_CONFIG).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+        write_text(folder / TIMM_CONFIG, json.dumps(described, indent=2) + "\n")
         if made.architecture == FULLRANK_RESNET:
             shutil.copyfile(fullrank_resnet.__file__, folder / f"{FULLRANK_RESNET}.py")
         if facts.spectrum is not None:
             _write_spectrum(folder / SPECTRUM, facts)
-        (folder / CARD).write_text(card(facts, made, described["pretrained_cfg"]), encoding="utf-8")
+        write_text(folder / CARD, card(facts, made, described["pretrained_cfg"]))
         _check(folder, encoder)
     return Exported(out, made, facts)
 
@@ -125,7 +126,7 @@ def _write_weights(path: Path, encoder: nn.Module) -> None:
         name: value.detach().clone(memory_format=torch.contiguous_format)
         for name, value in encoder.state_dict().items()
     }
-    path.write_bytes(save(weights, metadata={"format": "pt"}))
+    write_bytes(path, save(weights, metadata={"format": "pt"}))
 
 
 def _write_spectrum(path: Path, facts: Facts) -> None:
@@ -133,7 +134,7 @@ def _write_spectrum(path: Path, facts: Facts) -> None:
 
     assert facts.spectrum is not None
     protocol = json.dumps({"step": facts.step, **public(facts.spectrum.protocol)})
-    path.write_bytes(save({"singular_values": facts.spectrum.singular_values}, metadata={"protocol": protocol}))
+    write_bytes(path, save({"singular_values": facts.spectrum.singular_values}, metadata={"protocol": protocol}))
 
 
 def _timm_config(encoder: Any, made: TimmModel, facts: Facts) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial, wraps
@@ -15,6 +14,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from fullrank.errors import FullrankError
+from fullrank.files import write_bytes
 from fullrank.measure import moments
 from fullrank.measure.checks import as_matrix
 from fullrank.measure.spectrum import Spectrum
@@ -207,13 +207,7 @@ class SpectrumMetric(Metric):
             "fast": str(self.fast),
         }
         metadata |= {key: str(value) for key, value in self._settings().items()}
-        path = Path(path)
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            beside.write_bytes(save({"state": self.state.detach().cpu()}, metadata))
-            os.replace(beside, path)
-        finally:
-            beside.unlink(missing_ok=True)
+        write_bytes(Path(path), save({"state": self.state.detach().cpu()}, metadata))
 
     @classmethod
     def load(cls, *paths: str | Path, **kwargs: Any) -> SpectrumMetric:

@@ -12,9 +12,9 @@ import numpy as np
 
 from fullrank._version import __version__
 from fullrank.errors import FullrankError
+from fullrank.files import write_text
 from fullrank.measure.forecast import LinearFit, fit_linear
 from fullrank.ranking.names import FEATURES, TITLES
-from fullrank.training.runs import write_text
 
 FORMAT, VERSION = "fullrank forecast", 1
 

@@ -10,13 +10,13 @@ from typing import Any
 
 from fullrank._version import __version__
 from fullrank.errors import FullrankError, nearest
+from fullrank.files import write_text
 from fullrank.inspection.inspect import FEWEST_IMAGES, Progress, inspect
 from fullrank.inspection.options import Options as InspectionOptions
 from fullrank.measure.scores import SCORES, read_score
 from fullrank.measure.verdict import ENOUGH
 from fullrank.ranking.candidates import Candidate
 from fullrank.ranking.options import Options
-from fullrank.training.runs import write_text
 
 INSPECTION = "inspection.json"
 

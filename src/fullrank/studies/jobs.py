@@ -19,11 +19,12 @@ import yaml
 
 from fullrank.config import TrainConfig, to_dict
 from fullrank.errors import FullrankError
+from fullrank.files import write_text
 from fullrank.studies.identity import mismatch
 from fullrank.studies.store import Store, evaluations, inspections
 from fullrank.studies.study import Scale
 from fullrank.training.checkpoint import checkpoint_path
-from fullrank.training.runs import CONFIG, METRICS, SUMMARY, read_run, write_text
+from fullrank.training.runs import CONFIG, METRICS, SUMMARY, read_run
 
 STOPPED = 128 + signal.SIGTERM
 

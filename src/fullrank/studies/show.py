@@ -11,10 +11,10 @@ from fullrank.documents import Document, Fields, Fold, Heading, Only, Part, Pict
 from fullrank.documents.html import write_page
 from fullrank.documents.markdown import render
 from fullrank.documents.svg import svg_file
+from fullrank.files import write_text
 from fullrank.studies.facts import facts, missing, warnings
 from fullrank.studies.store import Planned
 from fullrank.studies.study import Result, Results, Scale, Study
-from fullrank.training.runs import write_text
 
 NAMED = 8  # missing settings that are named without being asked
 

@@ -22,11 +22,12 @@ import fullrank
 from fullrank.config import TrainConfig
 from fullrank.errors import FullrankError
 from fullrank.evaluation.result import EVALUATION, read_evaluation
+from fullrank.files import atomic_path, write_text
 from fullrank.measure.scores import Score, read_score
 from fullrank.ranking.scores import INSPECTION, read_inspections
 from fullrank.studies.identity import mismatch, run_name
 from fullrank.studies.study import Cell, Result, Scale, Study
-from fullrank.training.runs import CONFIG, METRICS, SPECTRA, SUMMARY, TIMING, atomic_path, read_run, write_text
+from fullrank.training.runs import CONFIG, METRICS, SPECTRA, SUMMARY, TIMING, read_run
 
 _KEPT = (CONFIG, METRICS, TIMING, EVALUATION, INSPECTION, SUMMARY)
 _WHOLE = (CONFIG, METRICS, SPECTRA, SUMMARY)

@@ -17,9 +17,10 @@ from torch import nn
 
 from fullrank.config import TrainConfig, from_dict
 from fullrank.errors import FullrankError, nearest
+from fullrank.files import write_bytes
 from fullrank.models.exported import is_export, open_export
 from fullrank.models.weights import DamagedError, ForeignError, read_pickle
-from fullrank.training.runs import CONFIG, SUMMARY, atomic_path
+from fullrank.training.runs import CONFIG, SUMMARY
 
 Branch = Literal["online", "target"]
 
@@ -41,8 +42,7 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], *, keep: int
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, "version": VERSION, "step": step, **state}, buffer)
     path = checkpoint_path(folder, step)
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(buffer.getbuffer())
+    write_bytes(path, buffer.getbuffer())
     if keep:
         for old in list_checkpoints(folder)[:-keep]:
             old.unlink()

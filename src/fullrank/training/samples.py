@@ -12,7 +12,7 @@ from torch import Tensor
 from fullrank.data.batches import ViewLoader
 from fullrank.data.images import UnreadableImageError
 from fullrank.data.views import IMAGENET_MEAN, IMAGENET_STD, eval_view
-from fullrank.training.runs import atomic_path
+from fullrank.files import atomic_path
 
 _COLUMNS = 12
 _CELL = 96  # pixels of a cell; smaller views are enlarged without smoothing, so that what the encoder sees is seen
