@@ -48,7 +48,7 @@ def test_without_labels_there_is_no_column_for_them(tmp_path, capsys):
 def test_groups_have_headings(tmp_path, capsys):
     paths = [*sweep(tmp_path / "a", 3), *sweep(tmp_path / "b", 3, width=32)]
     out = output(capsys, *paths).out
-    assert re.search(r"\n +A: D 16 *\n +1 +a/run", out)
+    assert re.search(r"A: D 16:\n\nrank[^\n]*\n +1 +a/run", out)
     assert re.search(r"\n +B: D 32 *\n +1 +b/run", out)
 
 
