@@ -16,8 +16,9 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 
 from fullrank.errors import FullrankError
 from fullrank.measure import moments
-from fullrank.measure.checks import as_matrix
+from fullrank.measure.checks import as_matrix, check_flags, check_width
 from fullrank.measure.spectrum import Spectrum
+from fullrank.numerics import exact_arithmetic
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,6 +67,7 @@ class SpectrumMetric(Metric):
     higher_is_better = None
     full_state_update = True
     state: Tensor
+    settings: Tensor
 
     def __init__(
         self,
@@ -78,8 +80,8 @@ class SpectrumMetric(Metric):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if isinstance(dim, bool) or not isinstance(dim, int) or dim < 1:
-            raise FullrankError(f"dim must be the features' width, a positive integer, got {dim!r}")
+        check_width(dim)
+        check_flags(center=center, normalize=normalize, exact=exact, fast=fast)
         self.dim = dim
         self.center = center
         self.normalize = normalize
@@ -89,8 +91,11 @@ class SpectrumMetric(Metric):
         self.fast = fast
         # One packed state, not four: what processes' matrices mean depends on their counts and means.
         self.add_state("state", default=moments.pack(moments.empty(dim)), dist_reduce_fx=_only)
+        # A `MetricCollection` lets metrics of equal states share one: those of other settings must differ in it.
+        settings = torch.tensor([dim, center, normalize, exact, fast], dtype=torch.int64)
+        self.add_state("settings", default=settings, dist_reduce_fx=_only)
 
-    @torch.no_grad()
+    @exact_arithmetic()
     def update(self, features: Tensor | np.ndarray) -> None:
         """Absorb a batch.
 
@@ -108,8 +113,6 @@ class SpectrumMetric(Metric):
                 f"make it with SpectrumMetric({x.shape[1]}), or pass the layer it was made for"
             )
         dtype = str(x.dtype).removeprefix("torch.")
-        if dtype not in moments.DTYPES:
-            raise FullrankError(f"features are {dtype}: convert them to float32 first")
         state = self._writable()
         seen = moments.unpack(state)
         if seen.dtype and dtype != seen.dtype:
@@ -127,6 +130,7 @@ class SpectrumMetric(Metric):
         )
         self.state = moments.repack(seen, state)
 
+    @exact_arithmetic()
     def compute(self) -> Spectrum:
         """Return the spectrum of everything absorbed, by all processes.
 
@@ -138,6 +142,7 @@ class SpectrumMetric(Metric):
         """
         return self._spectrum(moments.unpack(self.state), self.center)
 
+    @exact_arithmetic()
     def compute_uncentered(self) -> Spectrum:
         """Return the spectrum about zero of everything absorbed, by all processes: RankMe as published is of it.
 
@@ -262,9 +267,10 @@ class SpectrumMetric(Metric):
         return wraps(compute)(lambda: wrapped().spectrum)
 
     def _gather_merged(self, gather: Callable, state: Tensor, group: Any | None = None) -> list[Tensor]:
-        return [self._merged(gather(state, group=group))]
+        states = gather(state, group=group)
+        return [states[0] if state is self.settings else self._merged(states)]
 
-    @torch.no_grad()
+    @exact_arithmetic()
     def _merged(self, states: list[Tensor]) -> Tensor:
         device = states[0].device
         merged = moments.unpack(states[0])
