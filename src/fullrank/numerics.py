@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 
@@ -41,7 +42,8 @@ def _multiply_in_float32(stack: ExitStack) -> None:
     try:
         before = torch.get_float32_matmul_precision()
     except RuntimeError:  # set for one backend alone, which PyTorch will not say in one word
-        for backend in (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul):
+        backends: tuple[Any, ...] = (torch.backends.cuda, torch.backends.mkldnn)
+        for backend in [each.matmul for each in backends]:
             stack.callback(setattr, backend, "fp32_precision", backend.fp32_precision)
             backend.fp32_precision = "ieee"
         return

@@ -19,7 +19,6 @@ number depends on how the features were made and preprocessed; `Spectrum.protoco
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -37,7 +36,6 @@ ALPHA_RANGE = (10, 100)
 """First and last rank k of the power-law fit, counted from 1; Agrawal et al. 2022 state none, and ports differ."""
 
 
-@dataclass(frozen=True, eq=False)
 class Spectrum:
     """Singular values and what follows from them.
 
@@ -55,17 +53,20 @@ class Spectrum:
     (0.625, 4.0, 0)
     """
 
+    # No dataclass: torchmetrics and Lightning write into those that a metric returns.
+
     singular_values: Tensor
-    protocol: Mapping[str, Any] = field(default_factory=dict)
+    protocol: Mapping[str, Any]
 
     @exact_arithmetic()
-    def __post_init__(self) -> None:
-        values = as_tensor(self.singular_values, "a vector of singular values").to("cpu", torch.float64)
+    def __init__(self, singular_values: Tensor | np.ndarray, protocol: Mapping[str, Any] | None = None) -> None:
+        values = as_tensor(singular_values, "a vector of singular values").to("cpu", torch.float64)
         if values.ndim != 1 or len(values) == 0:
             raise FullrankError(f"singular values must be a vector of at least one, got shape {tuple(values.shape)}")
         if not bool((torch.isfinite(values) & (values >= 0)).all()):
             raise FullrankError("singular values must be finite and not negative")
-        object.__setattr__(self, "singular_values", values.sort(descending=True).values)
+        self.singular_values = values.sort(descending=True).values
+        self.protocol = {} if protocol is None else protocol
 
     @property
     def dim(self) -> int:

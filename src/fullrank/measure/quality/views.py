@@ -103,7 +103,7 @@ def lidar(views: Views, *, delta: float = 1e-4) -> float:
 
 
 def _as_views(views: Views, score: str) -> Tensor:
-    if isinstance(views, (list, tuple)) and any(hasattr(view, "shape") for view in views):
+    if isinstance(views, (list, tuple)) and (not views or any(hasattr(view, "shape") for view in views)):
         parts = [as_tensor(view, "matrices of numbers (N, D), one for each view") for view in views]
         shapes = [tuple(part.shape) for part in parts]
         if len(set(shapes)) > 1:
