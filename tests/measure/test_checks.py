@@ -17,8 +17,7 @@ B = X + 3 * Y[:, None]
 
 @pytest.mark.parametrize(
     "dtype",
-    ["int64", "int32", "int16", "int8", "uint8", "uint16", "uint32", "uint64", "bool"]
-    + ["float64", "float32", "float16"],
+    ["int64", "int32", "int16", "int8", "uint8", "uint16", "uint32", "uint64", "bool", "float64", "float32", "float16"],
 )
 def test_labels_of_any_type(dtype):
     labels = Y.numpy().astype(dtype)

@@ -39,7 +39,9 @@ class SpectrumMetric(Metric):
     right to about 1e-14, at about four times the time.
 
     `compute` returns a `Spectrum`, which is drawn by `plot()` and is no scalar that Lightning's `self.log` could take:
-    log its scores, or a metric of `fullrank.metrics`. The state is one float64 vector of at most D^2 + 2 D + 4 numbers (twice D^2 when exact). Processes gather
+    log its scores, or a metric of `fullrank.metrics`.
+
+    The state is one float64 vector of at most D^2 + 2 D + 4 numbers (twice D^2 when exact). Processes gather
     and merge it in `compute`. Calling the metric (`forward`) also returns the batch's own spectrum, and
     absorbs the batch twice for it: call `update` where that is not wanted.
 
@@ -267,7 +269,7 @@ class SpectrumMetric(Metric):
         found = self.compute() if val is None else val
         import matplotlib.pyplot as plt
 
-        drawn = plt.subplots()[1] if ax is None else ax
+        drawn: Axes = plt.subplots()[1] if ax is None else ax
         for spectrum in [found] if isinstance(found, Spectrum) else found:
             spectrum.plot(drawn)
         return cast("Figure", drawn.figure), drawn
@@ -367,7 +369,7 @@ class SpectrumScore(SpectrumMetric):
 
     def plot(self, val: Any = None, ax: Axes | None = None) -> tuple[Figure, Axes]:
         """Draw the value, or several, as torchmetrics does."""
-        return self._plot(val, ax)
+        return self._plot(val, ax)  # type: ignore[return-value]  # of one value, one Axes
 
     @classmethod
     def _made(cls, settings: dict[str, Any], **kwargs: Any) -> SpectrumMetric:
