@@ -355,6 +355,7 @@ class OrderSampler(Sampler[list[int]]):
         if not 0 <= rank < world_size:
             raise FullrankError(f"rank must be in [0, {world_size}), got {rank}")
         self.order = order
+        self.start = self.step = 0
         self.rank = rank
         self.world_size = world_size
         self.load_state_dict({"step": start})
@@ -375,7 +376,7 @@ class OrderSampler(Sampler[list[int]]):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state that `state_dict` returned."""
         step = state.get("step")
-        if not isinstance(step, Integral) or isinstance(step, bool) or not 0 <= step <= len(self.order):
+        if not isinstance(step, (int, np.integer)) or isinstance(step, bool) or not 0 <= step <= len(self.order):
             raise FullrankError(f"step must be in [0, {len(self.order)}], got {step!r}")
         self.start = self.step = int(step)
 
