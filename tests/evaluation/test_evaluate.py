@@ -120,7 +120,7 @@ def test_scores_of_another_step_are_forgotten_and_that_is_said(name, run, capsys
     old = {"name": "knn", "value": 0.5, "better": "higher", "protocol": {}}
     (run / "evaluation.json").write_text(json.dumps({"step": 3, "scores": [old]}))
     assert main(["evaluate", name, "--limit", "50", "--knn", "--knn.k", "5"]) == 0
-    assert "run: removed from evaluation.json: 1 score of another step" in capsys.readouterr().out
+    assert "run: 1 score of another step is gone from evaluation.json" in capsys.readouterr().out
     assert len(json.loads((run / "evaluation.json").read_text())["scores"]) == 1
 
 

@@ -343,7 +343,7 @@ class SpectrumScore(SpectrumMetric):
     """
 
     score: str
-    """Its name in `fullrank.measure.quality.SCORES`."""
+    """Its name in `fullrank.measure.scores.SCORES`."""
 
     def __init__(
         self, dim: int, *, normalize: bool = False, exact: bool = False, fast: bool = False, **kwargs: Any
@@ -360,12 +360,13 @@ class SpectrumScore(SpectrumMetric):
             return torch.tensor(self._value(), dtype=torch.float64, device=self.state.device)
 
     def _value(self) -> float:
-        from fullrank.measure.quality import SCORES
+        from fullrank.measure.scores import SCORES
 
-        seen = moments.unpack(self.state)
-        if SCORES[self.score].spectrum == "centered" or not seen.count:
-            return SCORES[self.score].function(self._spectrum(seen, True))
-        return SCORES[self.score].function(self._spectrum(moments.about_zero(seen), False))
+        kind, seen = SCORES[self.score], moments.unpack(self.state)
+        assert kind.function is not None
+        if kind.spectrum == "centered" or not seen.count:
+            return kind.function(self._spectrum(seen, True))
+        return kind.function(self._spectrum(moments.about_zero(seen), False))
 
     def plot(self, val: Any = None, ax: Axes | None = None) -> tuple[Figure, Axes]:
         """Draw the value, or several, as torchmetrics does."""
