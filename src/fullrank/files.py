@@ -19,7 +19,6 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 import yaml
-from typing_extensions import NotRequired, is_typeddict
 
 from fullrank.errors import FullrankError
 
@@ -57,11 +56,9 @@ def check(value: Any, shape: Any, name: str = "") -> None:
     origin, arguments = typing.get_origin(shape), typing.get_args(shape)
     if shape is Any:
         return
-    if is_typeddict(shape):
+    if typing.is_typeddict(shape):
         _expect(isinstance(value, dict), value, name, "a record in braces")
         for key, inner in typing.get_type_hints(shape, include_extras=True).items():
-            if typing.get_origin(inner) in (typing.Required, NotRequired) if hasattr(typing, "Required") else False:
-                (inner,) = typing.get_args(inner)
             if key in value:
                 check(value[key], inner, _join(name, key))
             elif key in shape.__required_keys__:
@@ -77,7 +74,8 @@ def check(value: Any, shape: Any, name: str = "") -> None:
         wrong: list[ShapeError] = []
         for option in arguments:
             try:
-                return check(value, option, name)
+                check(value, option, name)
+                return
             except ShapeError as error:
                 wrong.append(error)
         raise wrong[0]
@@ -124,6 +122,7 @@ def said(path: Path, remedy: str) -> Iterator[None]:
     """
     try:
         yield
+        return
     except FullrankError:
         raise
     except OSError as error:
@@ -194,7 +193,7 @@ def read_json_lines(path: Path, check_one: Callable[[Any], None], remedy: str) -
     return records
 
 
-def read_arrays(path: Path, remedy: str, **arrays: tuple[type[np.generic], int]) -> tuple[np.ndarray, ...]:
+def read_arrays(path: Path, remedy: str, **arrays: tuple[Any, int]) -> tuple[np.ndarray, ...]:
     """Read arrays of a .safetensors file, of finite numbers.
 
     Args:

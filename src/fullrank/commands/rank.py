@@ -38,11 +38,12 @@ class Rank:
         from fullrank.report.html import check_page
         from fullrank.report.ranking import write_ranking
         from fullrank.training.progress import counting
+        from fullrank.training.runs import only_runs
 
         if self.out is not None:
             check_page(self.out)
         with counting(Console(stderr=True)) as progress:
-            found = rank(self.runs, self.options, progress=progress)
+            found = rank(only_runs(self.runs), self.options, progress=progress)
         if self.json:
             print(json.dumps({"fullrank": __version__, **found.as_dict()}, indent=2, allow_nan=False))
         else:

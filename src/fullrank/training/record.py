@@ -132,8 +132,8 @@ class Record:
             {
                 "name": name,
                 "value": value,
-                "better": BETTER[name],
-                "protocol": training if name == "loss" else protocols.get(name, protocols["spectrum"]),
+                "better": BETTER.get(name, "context"),
+                "protocol": training if name == "loss" else protocols.get(name) or protocols.get("spectrum", {}),
             }
             for name, value in values.items()
         ]
