@@ -23,8 +23,8 @@ from fullrank.exporting import export as exporting
 from fullrank.exporting.card import card
 from fullrank.exporting.export import export
 from fullrank.exporting.facts import Facts
-from fullrank.models import backbones
 from fullrank.measure.scores import Score
+from fullrank.models import backbones
 from fullrank.training import setup
 from fullrank.training.checkpoint import save_checkpoint
 from fullrank.training.loop import train
