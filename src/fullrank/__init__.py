@@ -4,6 +4,7 @@
 
     fullrank.spectrum(features)           # singular values and scores of an (N, D) feature matrix
     fullrank.SpectrumMetric(dim)          # the same from batches, in one pass, over any number of processes
+    fullrank.metrics.RankMe(dim)          # one score of it, a scalar for MetricCollection, self.log and plot
     fullrank.orders.Hybrid(...)           # which images each step sees, for any training loop
     fullrank.load("runs/my-run")          # the trained encoder, a plain nn.Module in eval mode
 
@@ -19,7 +20,7 @@ from fullrank._version import __version__
 from fullrank.errors import FullrankError
 
 if TYPE_CHECKING:
-    from fullrank import losses, orders
+    from fullrank import losses, metrics, orders
     from fullrank.measure.metrics import SpectrumMetric
     from fullrank.measure.spectrum import Spectrum, spectrum
     from fullrank.training.checkpoint import load
@@ -31,6 +32,7 @@ __all__ = [
     "__version__",
     "load",
     "losses",
+    "metrics",
     "orders",
     "spectrum",
 ]
@@ -41,7 +43,7 @@ _LAZY = {
     "spectrum": "fullrank.measure.spectrum",
     "load": "fullrank.training.checkpoint",
 }
-_LAZY_MODULES = ("losses", "orders")
+_LAZY_MODULES = ("losses", "metrics", "orders")
 
 
 def __getattr__(name: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterable
+from typing import Any
 
 
 class FullrankError(ValueError):
@@ -36,3 +37,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """
     matches = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {matches[0]!r}?" if matches else ""
+
+
+def shown(value: Any) -> str:
+    """Return a value as an error shows it: on one line, and not all of a long one."""
+    if isinstance(value, int) and value.bit_length() > 256:  # Python refuses to write very long ones in decimals
+        return f"a number of {value.bit_length()} bits"
+    text = type(value).__name__ if isinstance(value, (dict, list)) and value else repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."

@@ -1,13 +1,223 @@
-"""Writing files: a reader, or a command that was killed, finds the old file or the whole new one."""
+"""Where small files are read (YAML, JSON, arrays), checked against their record's shape, and where all are written.
+
+A shape is written as types: a `TypedDict` for a record, `list[...]`, `dict[str, ...]`, `Annotated[int, AtLeast(0)]` for
+a range. A number must be finite, unless its shape says `Number`. Fields that a shape does not name are kept: a newer
+fullrank may have written them.
+"""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+import types
+import typing
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
 
-from fullrank.errors import FullrankError
+import numpy as np
+import yaml
+
+from fullrank.errors import FullrankError, shown
+
+T = TypeVar("T")
+LARGEST = 2**53
+"""Of whole numbers; no count of steps or images comes near, and above it a float skips numbers."""
+
+
+@dataclass(frozen=True)
+class AtLeast:
+    """A range of whole numbers, from `low` to `LARGEST`."""
+
+    low: int
+
+
+Step = Annotated[int, AtLeast(0)]
+"""Finished gradient steps."""
+Number = Annotated[float, "any"]
+"""A measured value, which may be no number where it could not be measured."""
+
+
+class ShapeError(ValueError):
+    """Say which field of a record is not as it should be, and what it is."""
+
+
+def check(value: Any, shape: Any, name: str = "") -> None:
+    """Raise `ShapeError` where a value that was read is not of a shape.
+
+    >>> check({"step": 3}, dict[str, Step])
+    >>> check({"step": -3}, dict[str, Step])
+    Traceback (most recent call last):
+    ...
+    fullrank.files.ShapeError: step must be a whole number of at least 0, got -3
+    """
+    origin, arguments = typing.get_origin(shape), typing.get_args(shape)
+    if shape is Any:
+        return
+    if typing.is_typeddict(shape):
+        _expect(isinstance(value, dict), value, name, "a record in braces")
+        for key, inner in typing.get_type_hints(shape, include_extras=True).items():
+            if key in value:
+                check(value[key], inner, _join(name, key))
+            elif key in shape.__required_keys__:
+                raise ShapeError(f"{_join(name, key)} is missing")
+    elif origin is Annotated:
+        (limit,) = shape.__metadata__
+        if limit == "any":
+            _expect(isinstance(value, (int, float)) and not isinstance(value, bool), value, name, "a number")
+            return
+        whole = type(value) is int and limit.low <= value <= LARGEST
+        _expect(whole, value, name, f"a whole number of at least {limit.low}")
+    elif origin in (typing.Union, types.UnionType):
+        wrong: list[ShapeError] = []
+        for option in arguments:
+            try:
+                check(value, option, name)
+                return
+            except ShapeError as error:
+                wrong.append(error)
+        raise wrong[0]
+    elif origin is Literal:
+        _expect(value in arguments, value, name, f"one of {', '.join(map(str, arguments))}")
+    elif origin is list:
+        _expect(isinstance(value, list), value, name, "a list")
+        for place, inner in enumerate(value):
+            check(inner, arguments[0], f"{name}[{place}]")
+    elif origin is dict:
+        _expect(isinstance(value, dict), value, name, "a record in braces")
+        for key, inner in value.items():
+            _expect(isinstance(key, str), key, name, "a record whose keys are text")
+            check(inner, arguments[1], _join(name, key))
+    elif shape is float:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        _expect(number and abs(value) < 1e300 and isfinite(value), value, name, "a finite number")
+    else:
+        words = {str: "text", bool: "true or false", int: "a whole number", type(None): "null"}
+        _expect(type(value) is shape, value, name, words[shape])
+
+
+def _join(name: str, key: object) -> str:
+    return f"{name}.{key}" if name else str(key)
+
+
+def _expect(holds: bool, value: Any, name: str, what: str) -> None:
+    if not holds:
+        raise ShapeError(f"{name or 'it'} must be {what}, got {shown(value)}")
+
+
+@contextmanager
+def said(path: Path, remedy: str) -> Iterator[None]:
+    """Turn whatever is wrong with the contents of `path` into one line that names it and says what to do.
+
+    Raises:
+        FullrankError: It is no text, no YAML or JSON, nested too deep, or not of its shape; or it cannot be read.
+    """
+    try:
+        yield
+        return
+    except FullrankError:
+        raise
+    except OSError as error:
+        what = error.strerror or str(error)
+        raise FullrankError(f"cannot read {path}: {what}; {remedy}") from None
+    except UnicodeDecodeError as error:
+        reason = f"it is no UTF-8 text ({error.reason} at byte {error.start})"
+    except RecursionError:
+        reason = "it is nested too deep"
+    except ShapeError as error:
+        reason = str(error)
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, OverflowError, AttributeError, MemoryError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+    raise FullrankError(f"{path} is damaged: {reason}; {remedy}") from None
+
+
+def read_json(path: Path, shape: type[T], remedy: str) -> T:
+    """Read a JSON file of one record.
+
+    Args:
+        path: The file.
+        shape: What it holds.
+        remedy: What to do where it is damaged, for the error.
+
+    Raises:
+        FullrankError: It cannot be read, or is not of that shape.
+    """
+    with said(path, remedy):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        check(found, shape)
+    return found
+
+
+def read_yaml(path: Path, shape: type[T], remedy: str) -> T:
+    """Read a YAML file of one record, as `read_json` does a JSON file."""
+    with said(path, remedy):
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        check(found, shape)
+    return found
+
+
+def read_json_lines(path: Path, check_one: Callable[[Any], None], remedy: str) -> list[dict[str, Any]]:
+    """Read a file of one JSON record a line; a last line that a kill cut short is left out, and no other.
+
+    Raises:
+        FullrankError: A line cannot be read, or is no such record.
+    """
+    if not path.exists():
+        return []
+    records = []
+    with said(path, remedy):
+        lines = path.read_text(encoding="utf-8").split("\n")
+        for number, line in enumerate(lines, start=1):
+            try:
+                if not line:
+                    if number < len(lines):
+                        raise ShapeError("it is empty")
+                    continue
+                found = json.loads(line)
+                check_one(found)
+            except json.JSONDecodeError:
+                if number == len(lines):  # no newline after it: it was being written
+                    break
+                raise ShapeError(f"line {number} is not a record: {shown(line)}") from None
+            except ShapeError as error:
+                raise ShapeError(f"line {number}: {error}") from None
+            records.append(found)
+    return records
+
+
+def read_arrays(path: Path, remedy: str, **arrays: tuple[Any, int]) -> tuple[np.ndarray, ...]:
+    """Read arrays of a .safetensors file, of finite numbers.
+
+    Args:
+        path: The file.
+        remedy: What to do where it is damaged.
+        arrays: Names, and of each its kind of number and its dimensions.
+
+    Raises:
+        FullrankError: It is damaged, or lacks one.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    with said(path, remedy):
+        try:
+            path.open("rb").close()  # whose error is plain where it cannot be read
+            tensors = load_file(path)
+        except SafetensorError as error:
+            raise ShapeError(str(error)) from None
+        for name, (kind, dims) in arrays.items():
+            if name not in tensors:
+                raise ShapeError(f"{name} is missing")
+            array = tensors[name]
+            if array.ndim != dims or not np.issubdtype(array.dtype, kind):
+                raise ShapeError(f"{name} must be of {kind.__name__} in {dims} dimensions, got {array.dtype} "
+                                 f"{array.shape}")  # fmt: skip
+            if not np.isfinite(array).all():
+                raise ShapeError(f"{name} must be finite numbers, got {array[~np.isfinite(array)][0]}")
+    return tuple(tensors[name] for name in arrays)
 
 
 @contextmanager

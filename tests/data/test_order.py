@@ -266,14 +266,25 @@ def test_sampler_is_a_batch_sampler_and_resumes_anywhere():
     assert list(OrderSampler(order, start=7)) == [order[step].tolist() for step in range(7, 20)]
 
 
-def test_a_second_walk_over_a_finished_sampler_is_an_error_and_not_silence():
-    sampler = OrderSampler(MultiplePass(8, 4, 3))
-    assert len(list(sampler)) == 3 == len(sampler)
-    with pytest.raises(FullrankError, match="all 3 steps of the order were given: one walk .* is the whole run"):
-        list(sampler)
-    sampler.load_state_dict({"step": 0})
-    assert len(list(sampler)) == 3
-    assert list(OrderSampler(MultiplePass(8, 4, 3), start=3)) == []
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_look_at_a_batch_takes_no_step_out_of_the_run(workers):
+    order = MultiplePass(40, 4, 12, seed=3)
+    images = torch.utils.data.TensorDataset(torch.arange(40))
+    for start in (0, 5):
+        sampler = OrderSampler(order, start=start)
+        assert isinstance(sampler, torch.utils.data.Sampler)
+        loader = torch.utils.data.DataLoader(images, batch_sampler=sampler, num_workers=workers)
+        next(iter(loader))
+        for _ in range(2):
+            assert [batch.tolist() for (batch,) in loader] == [order[step].tolist() for step in range(start, 12)]
+        assert len(loader) == 12 - start
+    assert list(OrderSampler(order, start=12)) == []
+
+
+@pytest.mark.parametrize("step", [True, 1.0, None, "1", -1])
+def test_a_state_is_a_whole_step(step):
+    with pytest.raises(FullrankError, match=r"step must be in \[0, 3\], got"):
+        OrderSampler(MultiplePass(8, 4, 3)).load_state_dict({"step": step})
 
 
 def test_sampler_shares_a_batch_between_processes():

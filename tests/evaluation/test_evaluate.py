@@ -90,7 +90,7 @@ def test_the_monitor_takes_the_same_score_and_says_so(tmp_path):
     train(tiny(steps=2, out=path, subset=1.0, monitor=TINY.monitor.__class__(images=400, knn_k=5)), console=quiet())
     recorded = {score["name"]: score for score in json.loads((path / "summary.json").read_text())["scores"]}["knn"]
     (score,) = evaluate([str(path)], Options(knn=True, limit=400, knn_options=KnnOptions(k=5)))[0].scores
-    assert (score.value, score.kind.direction) == (recorded["value"], recorded["better"])
+    assert (score.value, score.kind.direction) == (recorded["value"], recorded["direction"])
     # the run names its images, and keeps their fingerprints beside its scores: `rank` puts them together
     assert {**recorded["protocol"], "fingerprint": score.protocol["fingerprint"]} == score.protocol
     (candidate,) = open_candidates([path])
@@ -199,7 +199,7 @@ def test_without_labels_it_says_which_are_missing(run, name, tmp_path, capsys):
     assert main(["evaluate", str(unlabelled), name, "--knn", "--limit", "50"]) == 0
     output = " ".join(capsys.readouterr().out.split())
     assert f"unlabelled: not scored: the training images {bare} have no labels" in output
-    assert "[1] knn: mode eval" in output
+    assert "[1] k-NN accuracy: mode eval" in output
     with_labels = Options(knn=True, images=named, eval_images=named, knn_options=KnnOptions(k=1))
     assert evaluate([str(unlabelled)], with_labels)[0].scores[0].value == 1.0
 
@@ -208,7 +208,7 @@ def test_the_command_prints_each_score_with_its_protocol(run, name, capsys):
     assert main(["evaluate", name, "--knn", "--knn.choose", "best-on-validation", "--knn.most", "9"]) == 0
     output = " ".join(capsys.readouterr().out.split())
     kept = json.loads((run / "evaluation.json").read_text())["scores"][0]
-    assert f"knn {kept['value']:.2%} k {kept['chosen']['k']} [1]" in output
+    assert f"knn {100 * kept['value']:.1f} % k {kept['chosen']['k']} [1]" in output
     assert "k 1 to 9, the best on the held-out labels, which it has seen, vote majority" in output
     assert main(["evaluate", name, "--knn", "--knn.k", "5", "--json"]) == 0
     (each,) = json.loads(capsys.readouterr().out)["evaluated"]

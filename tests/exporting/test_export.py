@@ -23,8 +23,8 @@ from fullrank.exporting import export as exporting
 from fullrank.exporting.card import card
 from fullrank.exporting.export import export
 from fullrank.exporting.facts import Facts
+from fullrank.measure.scores import Score
 from fullrank.models import backbones
-from fullrank.report.side import Score
 from fullrank.training import setup
 from fullrank.training.checkpoint import save_checkpoint
 from fullrank.training.loop import train
@@ -303,8 +303,8 @@ def test_the_set_of_images_is_named_without_harm_to_the_rest_of_the_card(tmp_pat
     teacher = "private/runs/teacher"
     config = tiny(image_size=16, images=images, method="byol", target=TargetConfig(momentum=0.5, teacher=teacher))
     made = backbones.backbone("resnet18_w16", image_size=16)
-    score = Score(0.25, "higher", {"labels": f"{images} / digits", "temperature": 0.5})
-    facts = Facts("run", config, 3, "online", 128, 1, None, {"torch": "2.1"}, [("knn", score)], None, None, "")
+    score = Score("knn", 0.25, {"labels": f"{images} / digits", "temperature": 0.5})
+    facts = Facts("run", config, 3, "online", 128, 1, None, {"torch": "2.1"}, [score], None, None, "")
     text = card(facts, backbones.made_by(made), made.pretrained_cfg)
     assert "private" not in text
     name = "." if images == "." else "acme"

@@ -31,7 +31,7 @@ def test_equal_widths_compare_by_all(found, tmp_path):
     steeper = tmp_path / "steep.npy"
     np.save(steeper, np.random.default_rng(0).standard_normal((200, 16)) * np.linspace(1, 0, 16) ** 3)
     assert said[0].startswith("AUC: ")
-    assert "no further apart than seeds of one recipe" in said[0]
+    assert "no further apart than two seeds" in said[0]
     assert "does not say how it was made" in said[-1]
     steep = [pair[0], *inspect([str(steeper)])]
     assert comparison(steep)[0].startswith(f"AUC: lowest for {pair[0].name} (")

@@ -14,7 +14,7 @@ from tests.training.tiny import quiet, tiny
 import fullrank
 from fullrank.config import HeadsConfig, TargetConfig
 from fullrank.data import views
-from fullrank.data.images import open_images
+from fullrank.data.images import open_images, sample
 from fullrank.data.order import subset
 from fullrank.data.still import load_for_eval, view_blocks
 from fullrank.errors import FullrankError
@@ -72,11 +72,11 @@ def test_a_matrix_is_measured_as_by_hand(tmp_path):
 
 def test_all_rows_make_the_spectrum_and_a_sample_the_rest():
     x = torch.from_numpy(normal(SAMPLE + 500, 4)).sort(dim=0).values
-    centred, uncentred, sample = absorb(x.split(777), len(x), 4)
-    assert (centred.protocol["n"], uncentred.protocol["n"], len(sample)) == (len(x), len(x), SAMPLE)
+    centred, uncentred, some = absorb(x.split(777), len(x), 4)
+    assert (centred.protocol["n"], uncentred.protocol["n"], len(some)) == (len(x), len(x), SAMPLE)
     rows = {tuple(row) for row in x.tolist()}
-    assert len({tuple(row) for row in sample.tolist()} & rows) == SAMPLE
-    assert float((sample.mean(dim=0) - x.mean(dim=0)).abs().max()) < 0.02  # of all of a sorted matrix, not of its head
+    assert len({tuple(row) for row in some.tolist()} & rows) == SAMPLE
+    assert float((some.mean(dim=0) - x.mean(dim=0)).abs().max()) < 0.02  # of all of a sorted matrix, not of its head
     torch.testing.assert_close(uncentred.singular_values, fullrank.spectrum(x, center=False).singular_values)
 
 
@@ -101,6 +101,7 @@ def test_a_run_is_measured_as_it_was_while_it_trained(run):
         "images": "digits",
         "split": "train",
         "subset": 0.15,
+        "sample": "at random, seed 0",
         "n": 80,
         "d": 32,
         "center": True,
@@ -121,7 +122,7 @@ def test_scores_of_views_are_of_the_recipe(run, tmp_path, recipe, crop):
     assert (protocol["recipe"], protocol["crop_scale"], protocol["views"], protocol["n"]) == (name, crop, 10, 30)
     assert "view" not in protocol
     images = open_images("digits").select(subset(1438, 0.15, 0))
-    chosen = torch.arange(30) * len(images) // 30
+    chosen = sample(torch.arange(len(images)), 30)
     pair = views.recipe(name, crop_min=0.6 if recipe == "auto" else None)
     (shown,) = view_blocks(images, chosen, pair, 16, seed=VIEW_SEED, step=VIEW_STEP, count=10)
     encoder = fullrank.load(path)
@@ -143,7 +144,7 @@ def test_untrained_twin_of_a_run_has_its_initial_weights(run):
 
 def test_embeddings_in_one_point_are_found_behind_a_run(tmp_path):
     """What a SimSiam loss of -1 means, which the representations need not show."""
-    train(tiny(steps=100, out=tmp_path / "run"), console=quiet())
+    train(tiny(steps=100, seed=2, out=tmp_path / "run"), console=quiet())
     shutil.copytree(tmp_path / "run", tmp_path / "point")
     file = list_checkpoints(tmp_path / "point" / "checkpoints")[-1]
     state = torch.load(file, weights_only=False)
@@ -190,7 +191,8 @@ def test_a_timm_model_sees_images_by_timms_transform():
     data = {**timm.data.resolve_model_data_config(model), "input_size": (3, 32, 32)}
     transform = timm.data.create_transform(**data, is_training=False)
     images = open_images("digits")
-    shown = [torchvision.transforms.functional.to_pil_image(images.read(i * 1438 // 12)) for i in range(12)]
+    chosen = sample(torch.arange(1438), 12).tolist()
+    shown = [torchvision.transforms.functional.to_pil_image(images.read(i)) for i in chosen]
     with torch.no_grad():
         features = model(torch.stack([transform(image) for image in shown]))
     expected = fullrank.spectrum(features).singular_values
@@ -226,7 +228,7 @@ def test_a_model_without_pretrained_weights():
 def test_somebody_elses_weights(resnet):
     path, model = resnet
     found = inspect([str(path)], Options(backbone="resnet18", images="digits", image_size=32, limit=40))[0]
-    images, _ = load_for_eval(open_images("digits"), torch.arange(40) * 1438 // 40, 32)
+    images, _ = load_for_eval(open_images("digits"), sample(torch.arange(1438), 40), 32)
     model.fc = torch.nn.Identity()
     with torch.no_grad():
         features = model.eval()(views.normalise(views.as_float(images)))

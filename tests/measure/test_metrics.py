@@ -115,7 +115,7 @@ def test_fast_mode_keeps_its_floor():
         SpectrumMetric(4, exact=True, fast=True)
     torch.set_float32_matmul_precision("medium")
     try:
-        assert measured(x, fast=True).compute().protocol["method"] == "moments"
+        assert torch.equal(measured(x, fast=True).state, metric.state)  # products are float32 all the same
     finally:
         torch.set_float32_matmul_precision("highest")
 

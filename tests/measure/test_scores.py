@@ -51,7 +51,7 @@ def test_a_score_is_read_as_it_was_written():
 
 @pytest.mark.parametrize(
     "found", [[], {}, {"name": 1}, {"name": "a", "value": "x"}, {"name": "a", "value": float("nan")},
-              {"name": "a", "value": True}, {"name": "a", "value": 1, "protocol": []}]
+              {"name": "a", "value": True}, {"name": "a", "value": 1, "protocol": [1]}]
 )  # fmt: skip
 def test_what_is_no_score_is_not_read(found):
     with pytest.raises(ValueError, match="score|value|name|protocol"):

@@ -24,8 +24,8 @@ def test_a_table_and_sentences(tmp_path, capsys):
     paths = sweep(tmp_path, 8, labelled=7)
     out = output(capsys, *paths).out
     assert re.search(r"rank +run +step +D +loss +AUC +front +forecast, 95 % +k-NN", out)
-    assert re.search(r"\d +run-07 +100 +16 +-0\.\d{4} +0\.\d{4} +\d +~?\d\d\.\d % \[\d\d\.\d, \d\d\.\d\] +–", out)
-    assert re.search(r"\d +run-00 .* \*\d\d\.\d % \[\d\d\.\d, \d\d\.\d\] +\d\d\.\d %", out)
+    assert re.search(r"\d +run-07 +100 +16 +−0\.\d{3} +0\.\d{3} +\d +~?\d\d\.\d.% \[\d\d\.\d, \d\d\.\d\] +–", out)
+    assert re.search(r"\d +run-00 .* \*\d\d\.\d.% \[\d\d\.\d, \d\d\.\d\] +\d\d\.\d.%", out)
     assert re.search(r"forecast from loss and AUC +higher +7 +\+\d\.\d\d \[[+-]\d\.\d\d, \+\d\.\d\d\]", out)
     words = " ".join(out.split())
     for said in (
@@ -48,8 +48,8 @@ def test_without_labels_there_is_no_column_for_them(tmp_path, capsys):
 def test_groups_have_headings(tmp_path, capsys):
     paths = [*sweep(tmp_path / "a", 3), *sweep(tmp_path / "b", 3, width=32)]
     out = output(capsys, *paths).out
-    assert re.search(r"\n +A: D 16 *\n +1 +a/run", out)
-    assert re.search(r"\n +B: D 32 *\n +1 +b/run", out)
+    assert re.search(r"A: D 16:\n\nrank[^\n]*\n +1 +a/run", out)
+    assert re.search(r"B: D 32:\n\nrank[^\n]*\n +1 +b/run", out)
 
 
 def test_one_run_names_its_steps(tmp_path, capsys):

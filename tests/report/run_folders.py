@@ -51,7 +51,13 @@ def make_run(
     (path / "config.yaml").write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
     last = steps if reached is None else reached
     protocols = {
-        "spectrum": {"layer": "backbone", "images": "digits", "n": 10 * width, "center": True, "normalize": False}
+        "spectrum": {
+            "layer": "backbone",
+            "images": document["images"],
+            "n": 10 * width,
+            "center": True,
+            "normalize": False,
+        }
     }
     if heldout:
         protocols["heldout_loss"] = {"batchnorm": "eval", "views": "training", "n": 500}

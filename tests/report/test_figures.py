@@ -1,7 +1,8 @@
 import numpy as np
-from fullrank.report.look import COLOURS, DASHES
 from run_folders import make_run
 
+from fullrank.documents.looks import COLORS, DASHES
+from fullrank.documents.svg import inline_svg
 from fullrank.report import figures
 from fullrank.report.side import sides
 from fullrank.training.runs import read_run
@@ -9,12 +10,13 @@ from fullrank.training.runs import read_run
 
 def test_a_quantity_no_run_has_gives_no_figure(tmp_path):
     shown = sides([read_run(make_run(tmp_path / "run", labels=False))])
-    assert figures.over_steps(shown, key="knn", kind="measure", name="knn", title="k-NN") == ""
+    assert figures.say_ends(shown, "knn", "k-NN") == ""
 
 
 def test_axes_are_named_as_text(tmp_path):
     shown = sides([read_run(make_run(tmp_path / "run"))])
-    svg = figures.over_steps(shown, key="loss", kind="train", name="loss", title="training loss")
+    label = figures.say_ends(shown, "loss", "training loss")
+    svg = inline_svg(figures.over_steps(shown, "loss", title="training loss"), "loss", label)
     assert svg.startswith("<svg viewBox=")
     assert ">gradient step</text>" in svg
     assert ">training loss</text>" in svg
@@ -33,13 +35,14 @@ def test_the_readers_matplotlib_settings_do_not_matter(tmp_path):
     import matplotlib
 
     shown = sides([read_run(make_run(tmp_path / "run"))])
-    expected = figures.relative_spectra([(side, side.spectrum(-1)) for side in shown], key="x")
+    pairs = [(side, side.spectrum(-1)) for side in shown]
+    expected = inline_svg(figures.relative_spectra(pairs), "x", "")
     with matplotlib.rc_context({"font.size": 30, "svg.fonttype": "path", "axes.grid": False}):
-        assert figures.relative_spectra([(side, side.spectrum(-1)) for side in shown], key="x") == expected
+        assert inline_svg(figures.relative_spectra(pairs), "x", "") == expected
         assert matplotlib.rcParams["font.size"] == 30
 
 
-def test_more_runs_than_colours_differ_in_dashes(tmp_path):
+def test_more_runs_than_colors_differ_in_dashes(tmp_path):
     record = read_run(make_run(tmp_path / "run"))
-    looks = {(side.colour, side.dashes) for side in sides([record] * len(COLOURS) * len(DASHES))}
-    assert len(looks) == len(COLOURS) * len(DASHES)
+    looks = {(side.color, side.dashes) for side in sides([record] * len(COLORS) * len(DASHES))}
+    assert len(looks) == len(COLORS) * len(DASHES)

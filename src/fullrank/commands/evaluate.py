@@ -34,10 +34,11 @@ class Evaluate:
         from fullrank.evaluation.evaluate import evaluate
         from fullrank.evaluation.linear import StoppedError
         from fullrank.training.progress import counting
+        from fullrank.training.runs import only_runs
 
         try:
             with counting(Console(stderr=True, markup=False, highlight=False)) as progress:
-                found = evaluate(self.runs, self.options, progress=progress)
+                found = evaluate([str(run) for run in only_runs(self.runs)], self.options, progress=progress)
         except StoppedError as stopped:
             print(stopped, file=sys.stderr)
             return 128 + stopped.signal

@@ -35,10 +35,11 @@ class Rank:
         from fullrank.ranking.document import document
         from fullrank.ranking.rank import rank
         from fullrank.training.progress import counting
+        from fullrank.training.runs import only_runs
 
         if self.out is not None:
             check_page(self.out)
         with counting(Console(stderr=True, markup=False, highlight=False)) as progress:
-            found = rank(self.runs, self.options, progress=progress)
+            found = rank(only_runs(self.runs), self.options, progress=progress)
         notes = () if self.options.fit is None else (f"fit: {self.options.fit}",)
         return present(document(found), json=self.json, out=self.out, notes=notes)

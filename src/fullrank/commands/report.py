@@ -23,8 +23,11 @@ class Report:
         """Write the page."""
         if not self.runs:
             raise FullrankError("give at least one run: fullrank report RUN [RUN ...]")
-        out = self.out or (self.runs[0] / "report.html" if len(self.runs) == 1 else Path("report.html"))
-        write_report(list(self.runs), out)
+        from fullrank.training.runs import only_runs
+
+        runs = only_runs(self.runs)
+        out = self.out or (runs[0] / "report.html" if len(runs) == 1 else Path("report.html"))
+        write_report(runs, out)
         return 0
 
 

@@ -23,8 +23,7 @@ import torch
 from torch import Tensor
 
 from fullrank.errors import FullrankError, nearest
-from fullrank.measure.checks import BLOCK_ENTRIES
-from fullrank.measure.moments import DTYPES
+from fullrank.measure.checks import BLOCK_ENTRIES, DTYPES
 
 if TYPE_CHECKING:
     import numpy as np

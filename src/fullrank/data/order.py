@@ -33,6 +33,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.utils.data import Sampler
 
 from fullrank.data.randomness import Purpose, check_seed, permutation
 from fullrank.errors import FullrankError
@@ -273,7 +274,7 @@ class Hybrid(_Chunked):
 
     def __post_init__(self) -> None:
         self._validate()
-        if not isinstance(self.switch, Real) or not 0 <= self.switch <= 1:
+        if not isinstance(self.switch, Real) or isinstance(self.switch, bool) or not 0 <= self.switch <= 1:
             raise FullrankError(f"switch must be a share of the steps, from 0 to 1, got {self.switch!r}")
 
     @property
@@ -309,23 +310,25 @@ def subset(size: int, fraction: float, seed: int = 0) -> Tensor:
     Raises:
         FullrankError: `fraction` is not in (0, 1], or `size` is below 1.
     """
-    if size < 1:
-        raise FullrankError(f"size must be at least 1, got {size!r}")
-    if not 0 < fraction <= 1:
+    if not isinstance(size, Integral) or isinstance(size, bool) or size < 1:
+        raise FullrankError(f"size must be a whole number of at least 1, got {size!r}")
+    if not isinstance(fraction, Real) or isinstance(fraction, bool) or not 0 < fraction <= 1:
         raise FullrankError(f"subset must be a share of the images in (0, 1], got {fraction!r} (5 % is 0.05)")
     check_seed(seed)
     kept = max(1, round(size * fraction))
     return torch.from_numpy(np.sort(_arrival(seed, size)[size - kept :]))
 
 
-class OrderSampler:
+class OrderSampler(Sampler[list[int]]):
     """Make an order the `batch_sampler` of anybody's `DataLoader`.
 
-    One pass over the sampler is one whole run of `len(order)` steps. With several processes, each gets its contiguous
-    piece of every global batch.
+    Each walk over the sampler is the whole run from `start` on, `len(sampler)` steps, however often it is walked and
+    whatever was looked at before: give Lightning `max_epochs=1` or `max_steps=len(order)`. With several processes,
+    each gets its contiguous piece of every global batch.
 
-    `state_dict()["step"]` counts the batches handed out. A `DataLoader` with workers asks ahead of what it has
-    returned, so after an interruption restart from your own step count: `OrderSampler(order, start=step)`.
+    A `DataLoader` with workers asks ahead of what it has returned, so the sampler cannot know what the loop has
+    consumed. To resume, count your own steps: `OrderSampler(order, start=step)`, or `load_state_dict({"step": step})`.
+    `state_dict()["step"]` counts what the newest walk handed out: exact without workers.
 
     Args:
         order: The order to follow.
@@ -342,6 +345,9 @@ class OrderSampler:
     """
 
     def __init__(self, order: Order, *, start: int = 0, rank: int = 0, world_size: int = 1) -> None:
+        for name, value in (("rank", rank), ("world_size", world_size)):
+            if not isinstance(value, Integral) or isinstance(value, bool):
+                raise FullrankError(f"{name} must be a whole number, got {value!r}")
         if world_size < 1 or order.batch_size % world_size:
             raise FullrankError(
                 f"batch_size={order.batch_size} does not divide over world_size={world_size} processes: use a multiple"
@@ -349,6 +355,7 @@ class OrderSampler:
         if not 0 <= rank < world_size:
             raise FullrankError(f"rank must be in [0, {world_size}), got {rank}")
         self.order = order
+        self.start = self.step = 0
         self.rank = rank
         self.world_size = world_size
         self.load_state_dict({"step": start})
@@ -357,16 +364,10 @@ class OrderSampler:
         return len(self.order) - self.start  # of the whole walk: it does not shrink while a loader reads ahead
 
     def __iter__(self) -> Iterator[list[int]]:
-        if self.start < self.step == len(self.order):
-            raise FullrankError(
-                f"all {len(self.order)} steps of the order were given: one walk over the sampler is the whole run, not "
-                "an epoch; make an order of more steps, or load_state_dict({'step': 0}) to begin again"
-            )
         share = self.order.batch_size // self.world_size
-        while self.step < len(self.order):
-            batch = self.order[self.step]
-            self.step += 1
-            yield batch[self.rank * share : (self.rank + 1) * share].tolist()
+        for step in range(self.start, len(self.order)):
+            self.step = step + 1
+            yield self.order[step][self.rank * share : (self.rank + 1) * share].tolist()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the next step to give, as plain numbers."""
@@ -374,10 +375,10 @@ class OrderSampler:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state that `state_dict` returned."""
-        step = state["step"]
-        if not 0 <= step <= len(self.order):
-            raise FullrankError(f"step must be in [0, {len(self.order)}], got {step}")
-        self.start = self.step = step
+        step = state.get("step")
+        if not isinstance(step, (int, np.integer)) or isinstance(step, bool) or not 0 <= step <= len(self.order):
+            raise FullrankError(f"step must be in [0, {len(self.order)}], got {step!r}")
+        self.start = self.step = int(step)
 
 
 # Kept across orders by value: a few passes cost 8 bytes an image each (10 MB for ImageNet).

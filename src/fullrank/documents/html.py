@@ -194,7 +194,8 @@ class _Writer:
                 f'<td class="{look(place)}">{self.cell(cell)}</td>'
                 for place, cell in enumerate(cells[part.names :], start=part.names)
             )
-            rows.append(f"<tr{' class=marked' if number in part.marked else ''}>{names}{others}</tr>\n")
+            marked = ' class="marked"' if number in part.marked else ""
+            rows.append(f"<tr{marked}>{names}{others}</tr>\n")
         above = f"<h3>{escape(part.title)}</h3>\n" if part.captioned else ""
         note = f'<p class="hint">{escape(part.note)}</p>\n' if part.note else ""
         return (

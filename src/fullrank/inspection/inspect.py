@@ -145,7 +145,7 @@ def _inspect_encoder(
     untrained = None
     for features in twins:
         untrained = absorb([features], *features.shape)[0]
-        untrained = replace(untrained, protocol={**protocol, **untrained.protocol})
+        untrained = Spectrum(untrained.singular_values, {**protocol, **untrained.protocol})
     recipe = _recipe(options, encoder.config)
     view_features, view_protocol = None, {}
     if recipe is not None:
@@ -237,7 +237,7 @@ def _result(
 ) -> Inspection:
     """Score and judge what `absorb` returned."""
     *both, sample = absorbed
-    centred, uncentred = (replace(each, protocol={**protocol, **each.protocol}) for each in both)
+    centred, uncentred = (Spectrum(each.singular_values, {**protocol, **each.protocol}) for each in both)
     scores = take_all(
         {"centered": centred, "uncentered": uncentred},
         sample,

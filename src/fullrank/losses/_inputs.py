@@ -13,6 +13,8 @@ from torch import Tensor
 
 from fullrank.errors import FullrankError
 
+REAL = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # of float8, nobody can tell the scale
+
 P = ParamSpec("P")
 
 
@@ -25,13 +27,13 @@ def full_precision(loss: Callable[P, Tensor]) -> Callable[P, Tensor]:
 
     @wraps(loss)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> Tensor:
-        floating = [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.is_floating_point()]
+        floating = [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.dtype in REAL]
         if not floating:
             return loss(*args, **kwargs)
         dtype = torch.float64 if any(x.dtype == torch.float64 for x in floating) else torch.float32
 
         def cast(x: object) -> object:
-            return x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() else x
+            return x.to(dtype) if isinstance(x, Tensor) and x.dtype in REAL else x
 
         with torch.autocast(floating[0].device.type, enabled=False):
             return loss(*map(cast, args), **{name: cast(x) for name, x in kwargs.items()})  # type: ignore[arg-type]
@@ -48,14 +50,16 @@ def check_matrices(loss: str, *, rows: int = 1, columns: int = 1, **matrices: Te
     *first, last = matrices
     names = f"{', '.join(first)} and {last}" if first else last
     for name, x in matrices.items():
-        if not isinstance(x, Tensor):
+        if not isinstance(x, Tensor) or type(x).__name__ == "MaskedTensor":
             raise FullrankError(f"{name} must be a tensor (N, M), got {type(x).__name__}: use torch.as_tensor")
     shapes = [tuple(x.shape) for x in matrices.values()]
     if len(set(shapes)) != 1 or len(shapes[0]) != 2:
         one = "must all have one shape" if len(shapes) > 2 else "must have one shape" if first else "must have shape"
         raise FullrankError(f"{names} {one} (N, M), got {', '.join(map(str, shapes))}")
     for name, x in matrices.items():
-        if not x.is_floating_point():
+        if x.layout != torch.strided:
+            raise FullrankError(f"{name} must be dense, got layout {x.layout}: call .to_dense() on it")
+        if not x.is_floating_point() or x.dtype not in REAL:
             raise FullrankError(f"{name} must hold real floating-point numbers, got {x.dtype}: call .float() on it")
     n, m = shapes[0]
     if n < rows:

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from fullrank.errors import FullrankError, nearest
-from fullrank.losses._gram import eye, off_diagonal_energy
+from fullrank.losses._gram import eye, off_diagonal_energy, product
 from fullrank.losses._inputs import check_matrices, check_positive, full_precision
 from fullrank.losses._rows import norms, unit
 
@@ -71,7 +71,7 @@ def info_nce(z1: Tensor, z2: Tensor, *, temperature: float = 0.1, negatives: Neg
         return _over_both_views("info_nce", z1, z2, temperature, _plain, decoupled=False)
     check_matrices("info_nce", rows=2, z1=z1, z2=z2)
     check_positive(temperature=temperature)
-    logits = unit(z1) @ unit(z2).T / temperature
+    logits = product(unit(z1), unit(z2).T) / temperature
     return (logits.logsumexp(dim=1) - logits.diagonal()).mean()
 
 
@@ -274,7 +274,7 @@ def _over_both_views(
     check_positive(temperature=temperature)
     n = len(z1)
     u = unit(torch.cat([z1, z2]))
-    cosine = u @ u.T
+    cosine = product(u, u.T)
     other_view = torch.arange(2 * n, device=u.device).roll(n)[:, None]
     positive = cosine.gather(1, other_view) / temperature
     logits = (repel(cosine) / temperature).masked_fill(eye(2 * n, u), -torch.inf)

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from fullrank.errors import FullrankError
+from fullrank.errors import FullrankError, nearest
 
 if TYPE_CHECKING:
     import numpy as np
+
+DTYPES = ("float64", "float32", "bfloat16", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
+"""Dtypes of features that are measured, and that a saved state can name; the position is what that stores."""
 
 BLOCK_ENTRIES = 2**22
 """Entries of a float64 block, 32 MiB; beside it, the features keep the memory and the dtype they came in."""
 
 
-def as_matrix(features: Tensor | np.ndarray) -> Tensor:
+def as_matrix(features: object) -> Tensor:
     """Return `features` as a detached matrix of the same numbers, without a copy where possible.
 
     Raises:
@@ -29,26 +33,141 @@ def as_matrix(features: Tensor | np.ndarray) -> Tensor:
         raise FullrankError(f"features must be a matrix (N, D), got shape {tuple(x.shape)}: flatten or pool them first")
     if x.numel() == 0:
         raise FullrankError(f"features are empty, shape {tuple(x.shape)}: give at least two rows and one column")
-    if x.is_complex():
-        raise FullrankError("features must be real, got complex numbers")
     return x
 
 
 def as_tensor(values: object, wanted: str) -> Tensor:
-    """Return anything array-like as a detached tensor; `wanted` completes "features must be ...".
+    """Return anything array-like as a detached, dense tensor of a dtype in `DTYPES`; `wanted` completes its error.
+
+    Tensors, NumPy arrays, data frames of numbers and nested lists are taken; Python's floats are float64.
 
     Raises:
-        FullrankError: PyTorch cannot read `values` as numbers.
+        FullrankError: `values` are no real numbers, or are sparse, quantised, nested, masked, or of a dtype that is not
+            computed with.
     """
-    if hasattr(values, "__array__") and any(step < 0 for step in getattr(values, "strides", ()) or ()):
-        values = values.copy()  # type: ignore[attr-defined]  # PyTorch has no negative strides.
+    x = _read(values, "features", wanted)
+    if x.is_complex():
+        raise FullrankError("features must be real, got complex numbers: give their real and imaginary part, or abs()")
+    dtype = str(x.dtype).removeprefix("torch.")
+    if dtype not in DTYPES:
+        raise FullrankError(f"features are {dtype}: convert them to float32 first")
+    return x
+
+
+def as_labels(labels: object, rows: int, what: str = "labels") -> Tensor:
+    """Return class labels, one for each of `rows` rows, as int64.
+
+    Integers of any type, booleans and whole floating-point numbers are classes; they need not follow one another.
+
+    Raises:
+        FullrankError: They are of another shape, negative, fractions, or no numbers.
+    """
+    y = _read(labels, what, "whole numbers (N,)")
+    if tuple(y.shape) != (rows,):
+        raise FullrankError(
+            f"{what} must be one whole number of at least 0 for each of {rows} rows, got shape {tuple(y.shape)}"
+            + (": flatten them first" if y.numel() == rows else "")
+        )
+    # a float64 of 2^63 is the first that no int64 holds
+    if y.is_complex() or (y.is_floating_point() and not bool(((y == y.floor()) & (y.double() < 2.0**63)).all())):
+        raise FullrankError(
+            f"{what} must be whole numbers, got {y.dtype} with fractions, NaN, infinity or an imaginary part"
+        )
+    whole = y.to(torch.int64)  # of a uint64 above the largest int64 this is negative
+    if bool((whole < 0).any()):
+        raise FullrankError(
+            f"{what} must be one whole number of at least 0 for each of {rows} rows, got {y.dtype}, the least "
+            f"{int(whole.min())}: leave out rows without a label"
+        )
+    return whole
+
+
+def _read(values: object, what: str, wanted: str) -> Tensor:
+    import numpy as np
+
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise FullrankError(
+            f"{what} must be {wanted}, got an array with {np.ma.count_masked(values)} masked entries: "
+            "leave out their rows, or fill them"
+        )
     try:
+        if isinstance(values, (list, tuple)) and values and all(isinstance(value, Tensor) for value in values):
+            values = torch.stack(tuple(values))
+        if not isinstance(values, Tensor) and not hasattr(values, "__cuda_array_interface__"):
+            values = np.asarray(values)
+            if not values.dtype.isnative:
+                values = values.astype(values.dtype.newbyteorder("="))
+            if any(step < 0 for step in values.strides):
+                values = values.copy()  # PyTorch has no negative strides.
         with warnings.catch_warnings():
             # A memory map opened for reading cannot be written, and nothing here writes to its input.
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-            return torch.as_tensor(values).detach()
+            x = torch.as_tensor(values).detach()
     except (TypeError, ValueError, RuntimeError) as error:
-        raise FullrankError(f"features must be {wanted}, got {type(values).__name__}: {error}") from None
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise FullrankError(f"{what} must be {wanted}, got {type(values).__name__}: {reason}") from None
+    kind = (
+        "nested"
+        if x.is_nested
+        else "sparse"
+        if x.layout != torch.strided
+        else "quantised"
+        if x.is_quantized
+        else "without numbers (on the meta device)"
+        if x.is_meta
+        else "masked"
+        if type(x).__name__ == "MaskedTensor"
+        else ""
+    )
+    if kind:
+        do = {"sparse": ": call .to_dense() on it", "quantised": ": call .dequantize() on it"}.get(kind, "")
+        raise FullrankError(f"{what} must be {wanted}, got a tensor that is {kind}{do or ': give an ordinary one'}")
+    return x
+
+
+def check_word(name: str, value: object, words: Sequence[str]) -> None:
+    """Refuse an option that is none of its words.
+
+    Raises:
+        FullrankError: It is none; the nearest is named.
+    """
+    if not isinstance(value, str) or value not in words:
+        hint = nearest(value, words) if isinstance(value, str) else ""
+        raise FullrankError(f"{name} must be {' or '.join(map(repr, words))}, got {value!r}{hint}")
+
+
+def check_flags(**flags: object) -> None:
+    """Refuse anything but True and False: a word such as "no" would count as True.
+
+    Raises:
+        FullrankError: A value is something else.
+    """
+    import numpy as np
+
+    for name, value in flags.items():
+        if not isinstance(value, (bool, np.bool_)):
+            raise FullrankError(f"{name} must be True or False, got {value!r}")
+
+
+def check_width(dim: object) -> None:
+    """Refuse a width of features that is no positive integer.
+
+    Raises:
+        FullrankError: It is none.
+    """
+    if isinstance(dim, bool) or not isinstance(dim, int) or dim < 1:
+        raise FullrankError(f"dim must be the features' width, a positive integer, got {dim!r}")
+
+
+def check_whole(least: int, **numbers: object) -> None:
+    """Refuse anything but integers of at least `least`.
+
+    Raises:
+        FullrankError: A value is something else.
+    """
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+            raise FullrankError(f"{name} must be a whole number of at least {least}, got {value!r}")
 
 
 def check_finite(x: Tensor) -> None:
@@ -116,10 +235,12 @@ def subsample(x: Tensor, max_samples: int | None, seed: int) -> Tensor:
     """
     import numpy as np
 
-    if max_samples is None or len(x) <= max_samples:
+    if max_samples is None:
         return x
-    if max_samples < 1:
-        raise FullrankError(f"max_samples must be positive, or None for all rows, got {max_samples}")
+    if isinstance(max_samples, bool) or not isinstance(max_samples, Integral) or max_samples < 1:
+        raise FullrankError(f"max_samples must be positive, or None for all rows, got {max_samples!r}")
+    if len(x) <= max_samples:
+        return x
     chosen = np.sort(np.random.default_rng(seed).permutation(len(x))[:max_samples])
     return x[torch.from_numpy(chosen).to(x.device)]
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial, wraps
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -16,11 +16,14 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 from fullrank.errors import FullrankError
 from fullrank.files import write_bytes
 from fullrank.measure import moments
-from fullrank.measure.checks import as_matrix
+from fullrank.measure.checks import as_matrix, check_flags, check_width
 from fullrank.measure.spectrum import Spectrum
+from fullrank.numerics import exact_arithmetic
 
 if TYPE_CHECKING:
     import numpy as np
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 FILE_FORMAT = "fullrank.SpectrumMetric/1"
 
@@ -34,6 +37,9 @@ class SpectrumMetric(Metric):
     are kept. Singular values are right to about sqrt(D eps) of the largest (3e-7 at D = 512), far below a
     dead direction's 1e-3. `exact=True` is for tails below that: a QR decomposition instead of a product,
     right to about 1e-14, at about four times the time.
+
+    `compute` returns a `Spectrum`, which is drawn by `plot()` and is no scalar that Lightning's `self.log` could take:
+    log its scores, or a metric of `fullrank.metrics`.
 
     The state is one float64 vector of at most D^2 + 2 D + 4 numbers (twice D^2 when exact). Processes gather
     and merge it in `compute`. Calling the metric (`forward`) also returns the batch's own spectrum, and
@@ -63,9 +69,10 @@ class SpectrumMetric(Metric):
     """
 
     is_differentiable = False
-    higher_is_better = None
+    higher_is_better: bool | None = None
     full_state_update = True
     state: Tensor
+    settings: Tensor
 
     def __init__(
         self,
@@ -78,8 +85,8 @@ class SpectrumMetric(Metric):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if isinstance(dim, bool) or not isinstance(dim, int) or dim < 1:
-            raise FullrankError(f"dim must be the features' width, a positive integer, got {dim!r}")
+        check_width(dim)
+        check_flags(center=center, normalize=normalize, exact=exact, fast=fast)
         self.dim = dim
         self.center = center
         self.normalize = normalize
@@ -89,8 +96,11 @@ class SpectrumMetric(Metric):
         self.fast = fast
         # One packed state, not four: what processes' matrices mean depends on their counts and means.
         self.add_state("state", default=moments.pack(moments.empty(dim)), dist_reduce_fx=_only)
+        # A `MetricCollection` lets metrics of equal states share one: those of other settings must differ in it.
+        settings = torch.tensor([dim, center, normalize, exact, fast], dtype=torch.int64)
+        self.add_state("settings", default=settings, dist_reduce_fx=_only)
 
-    @torch.no_grad()
+    @exact_arithmetic()
     def update(self, features: Tensor | np.ndarray) -> None:
         """Absorb a batch.
 
@@ -108,8 +118,6 @@ class SpectrumMetric(Metric):
                 f"make it with SpectrumMetric({x.shape[1]}), or pass the layer it was made for"
             )
         dtype = str(x.dtype).removeprefix("torch.")
-        if dtype not in moments.DTYPES:
-            raise FullrankError(f"features are {dtype}: convert them to float32 first")
         state = self._writable()
         seen = moments.unpack(state)
         if seen.dtype and dtype != seen.dtype:
@@ -127,6 +135,7 @@ class SpectrumMetric(Metric):
         )
         self.state = moments.repack(seen, state)
 
+    @exact_arithmetic()
     def compute(self) -> Spectrum:
         """Return the spectrum of everything absorbed, by all processes.
 
@@ -138,6 +147,7 @@ class SpectrumMetric(Metric):
         """
         return self._spectrum(moments.unpack(self.state), self.center)
 
+    @exact_arithmetic()
     def compute_uncentered(self) -> Spectrum:
         """Return the spectrum about zero of everything absorbed, by all processes: RankMe as published is of it.
 
@@ -231,11 +241,42 @@ class SpectrumMetric(Metric):
                 "normalize": metadata["normalize"] == "True",
             }
             if metric is None:
-                metric = cls(**settings, exact=metadata["exact"] == "True", fast=metadata["fast"] == "True", **kwargs)
+                metric = cls._made(
+                    settings, exact=metadata["exact"] == "True", fast=metadata["fast"] == "True", **kwargs
+                )
             metric._check_settings(settings, str(path))
             metric.merge_state({"state": state})
         assert metric is not None
         return metric
+
+    @classmethod
+    def _made(cls, settings: dict[str, Any], **kwargs: Any) -> SpectrumMetric:
+        return cls(**settings, **kwargs)
+
+    def plot(self, val: Spectrum | Sequence[Spectrum] | None = None, ax: Axes | None = None) -> tuple[Figure, Axes]:
+        """Draw the singular values on a log scale.
+
+        Args:
+            val: A spectrum, or several to draw into one; that of `compute()` when omitted.
+            ax: Where to draw; a new figure when omitted.
+        """
+        found = self.compute() if val is None else val
+        import matplotlib.pyplot as plt
+
+        drawn: Axes = plt.subplots()[1] if ax is None else ax
+        for spectrum in [found] if isinstance(found, Spectrum) else found:
+            spectrum.plot(drawn)
+        return cast("Figure", drawn.figure), drawn
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
+        theirs = state_dict.get(f"{prefix}settings", self.settings)  # those before 1.1 have none
+        if theirs.tolist() != self.settings.tolist():
+            names = ("dim", "center", "normalize", "exact", "fast")
+            raise FullrankError(
+                f"the saved metric has {dict(zip(names, theirs.tolist(), strict=True))}, this one "
+                f"{dict(zip(names, self.settings.tolist(), strict=True))}: make it with the same settings"
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def sync(
         self,
@@ -250,15 +291,11 @@ class SpectrumMetric(Metric):
         gather = partial(self._gather_merged, dist_sync_fn or gather_all_tensors)
         super().sync(gather, process_group, should_sync, distributed_available)
 
-    def _wrap_compute(self, compute: Callable) -> Callable:
-        # torchmetrics squeezes every tensor in a result, inside dataclasses too, which a frozen one refuses.
-        wrapped = super()._wrap_compute(wraps(compute)(lambda: _Sealed(compute())))
-        return wraps(compute)(lambda: wrapped().spectrum)
-
     def _gather_merged(self, gather: Callable, state: Tensor, group: Any | None = None) -> list[Tensor]:
-        return [self._merged(gather(state, group=group))]
+        states = gather(state, group=group)
+        return [states[0] if state is self.settings else self._merged(states)]
 
-    @torch.no_grad()
+    @exact_arithmetic()
     def _merged(self, states: list[Tensor]) -> Tensor:
         device = states[0].device
         merged = moments.unpack(states[0])
@@ -285,9 +322,55 @@ class SpectrumMetric(Metric):
                 )
 
 
-class _Sealed:
-    def __init__(self, spectrum: Spectrum) -> None:
-        self.spectrum = spectrum
+class SpectrumScore(SpectrumMetric):
+    """Measure one number of the spectrum: the base of the metrics in `fullrank.metrics`.
+
+    All keep moments about the mean, from which spectra about zero follow, so that in a `MetricCollection` they share
+    one state, with each other and with a `SpectrumMetric(dim)`. Lightning's `self.log`, and `plot`, take them.
+
+    Args:
+        dim: The features' width D.
+        normalize: As of `SpectrumMetric`.
+        exact: As of `SpectrumMetric`.
+        fast: As of `SpectrumMetric`.
+        **kwargs: Passed on to `torchmetrics.Metric`.
+    """
+
+    score: str
+    """Its name in `fullrank.measure.scores.SCORES`."""
+
+    def __init__(
+        self, dim: int, *, normalize: bool = False, exact: bool = False, fast: bool = False, **kwargs: Any
+    ) -> None:
+        super().__init__(dim, normalize=normalize, exact=exact, fast=fast, **kwargs)
+
+    def compute(self) -> Tensor:  # type: ignore[override]
+        """Return the score of everything absorbed, by all processes, float64 and without a dimension.
+
+        Raises:
+            FullrankError: Nothing was absorbed, or a single row is to be centred.
+        """
+        with exact_arithmetic():
+            return torch.tensor(self._value(), dtype=torch.float64, device=self.state.device)
+
+    def _value(self) -> float:
+        from fullrank.measure.scores import SCORES
+
+        kind, seen = SCORES[self.score], moments.unpack(self.state)
+        assert kind.function is not None
+        if kind.spectrum == "centered" or not seen.count:
+            return kind.function(self._spectrum(seen, True))
+        return kind.function(self._spectrum(moments.about_zero(seen), False))
+
+    def plot(self, val: Any = None, ax: Axes | None = None) -> tuple[Figure, Axes]:
+        """Draw the value, or several, as torchmetrics does."""
+        return self._plot(val, ax)  # type: ignore[return-value]  # of one value, one Axes
+
+    @classmethod
+    def _made(cls, settings: dict[str, Any], **kwargs: Any) -> SpectrumMetric:
+        if not settings["center"]:
+            raise FullrankError(f"{cls.__name__} is made of moments about the mean, and these are about zero")
+        return cls(settings["dim"], normalize=settings["normalize"], **kwargs)
 
 
 def _only(states: Tensor) -> Tensor:

@@ -34,10 +34,7 @@ import torch
 from torch import Tensor
 
 from fullrank.errors import FullrankError
-from fullrank.measure.checks import check_finite
-
-DTYPES = ("float64", "float32", "bfloat16", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
-"""Dtypes of features that a state can name; the position is what a packed state stores."""
+from fullrank.measure.checks import DTYPES, check_finite
 
 ROOT, GRAM, FAST = 0, 1, 2
 """Forms of the matrix; `FAST` is a `GRAM` of which some products were float32. The larger wins a merge."""
@@ -145,8 +142,7 @@ def _absorb_block(
     m = replace(m, shift=shift)
     matrix, form = m.matrix, m.form
     if form != ROOT:
-        # Not where the user lets PyTorch take bfloat16 for float32 products: that leaves nothing of a tail.
-        fast = fast and rows.device.type == "cpu" and torch.get_float32_matmul_precision() == "highest"
+        fast = fast and rows.device.type == "cpu"
         add_gram_(matrix, rows.to(torch.float32) if fast else rows)
         form = FAST if fast else form
     else:

@@ -26,7 +26,9 @@ from torch import Tensor
 
 from fullrank.errors import FullrankError
 from fullrank.measure import moments
+from fullrank.measure.checks import as_tensor, check_flags, check_width
 from fullrank.measure.spectrum import Spectrum
+from fullrank.numerics import exact_arithmetic
 
 HALF_LIFE_DIMS = 8
 """The default half-life in multiples of D: then some 23 D samples count, enough not to bend the spectrum."""
@@ -69,16 +71,17 @@ class MovingSpectrum:
     def __init__(
         self, dim: int, *, half_life: float | None = None, center: bool = True, normalize: bool = False
     ) -> None:
-        if dim < 1:
-            raise FullrankError(f"dim must be the features' width, a positive integer, got {dim}")
-        if half_life is not None and not half_life > 0:
-            raise FullrankError(f"half_life must be a positive number of samples, got {half_life}")
+        check_width(dim)
+        check_flags(center=center, normalize=normalize)
+        if half_life is not None and (isinstance(half_life, str) or not half_life > 0):
+            raise FullrankError(f"half_life must be a positive number of samples, got {half_life!r}")
         self.dim = dim
         self.half_life = float(HALF_LIFE_DIMS * dim if half_life is None else half_life)
         self.center = center
         self.normalize = normalize
         self.reset()
 
+    @exact_arithmetic()
     def reset(self) -> None:
         """Forget everything."""
         self._counts = torch.zeros(4, dtype=torch.float64)
@@ -86,7 +89,7 @@ class MovingSpectrum:
         self._gram = torch.zeros(self.dim, self.dim, dtype=torch.float64)
         self._dtype = ""
 
-    @torch.no_grad()
+    @exact_arithmetic()
     def update(self, features: Tensor) -> None:
         """Absorb a batch, detached, where it is; from a device without float64 (MPS) it comes to the CPU.
 
@@ -96,6 +99,7 @@ class MovingSpectrum:
         Raises:
             FullrankError: `features` is not `(N, dim)`, or is empty.
         """
+        features = as_tensor(features, f"numbers (N, {self.dim})")
         if features.ndim != 2 or features.shape[1] != self.dim or len(features) == 0:
             raise FullrankError(
                 f"features must be (N, {self.dim}) with N at least 1, got {tuple(features.shape)}: "
@@ -128,6 +132,7 @@ class MovingSpectrum:
         self._counts[:_SKIPPED] += good * n
         self._counts[_SKIPPED] += ~good
 
+    @exact_arithmetic()
     def compute(self, gather: Callable[[Tensor], Tensor] | None = None) -> Spectrum:
         """Return the spectrum now; this waits for the device.
 
@@ -197,6 +202,7 @@ class MovingSpectrum:
             "gram": self._gram.clone(),
         }
 
+    @exact_arithmetic()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from where `state_dict` was taken.
 

@@ -19,24 +19,23 @@ number depends on how the features were made and preprocessed; `Spectrum.protoco
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from fullrank.errors import FullrankError
-from fullrank.measure.checks import as_matrix, check_finite
+from fullrank.measure.checks import as_matrix, as_tensor, check_finite, check_flags, check_whole
+from fullrank.numerics import exact_arithmetic
 
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
 
 ALPHA_RANGE = (10, 100)
-"""First and last k of the power-law fit, as alpha-ReQ's authors fit it (Agrawal et al. 2022)."""
+"""First and last rank k of the power-law fit, counted from 1; Agrawal et al. 2022 state none, and ports differ."""
 
 
-@dataclass(frozen=True, eq=False)
 class Spectrum:
     """Singular values and what follows from them.
 
@@ -54,16 +53,20 @@ class Spectrum:
     (0.625, 4.0, 0)
     """
 
-    singular_values: Tensor
-    protocol: Mapping[str, Any] = field(default_factory=dict)
+    # No dataclass: torchmetrics and Lightning write into those that a metric returns.
 
-    def __post_init__(self) -> None:
-        values = torch.as_tensor(self.singular_values).detach().to("cpu", torch.float64)
+    singular_values: Tensor
+    protocol: Mapping[str, Any]
+
+    @exact_arithmetic()
+    def __init__(self, singular_values: Tensor | np.ndarray, protocol: Mapping[str, Any] | None = None) -> None:
+        values = as_tensor(singular_values, "a vector of singular values").to("cpu", torch.float64)
         if values.ndim != 1 or len(values) == 0:
             raise FullrankError(f"singular values must be a vector of at least one, got shape {tuple(values.shape)}")
         if not bool((torch.isfinite(values) & (values >= 0)).all()):
             raise FullrankError("singular values must be finite and not negative")
-        object.__setattr__(self, "singular_values", values.sort(descending=True).values)
+        self.singular_values = values.sort(descending=True).values
+        self.protocol = {} if protocol is None else protocol
 
     @property
     def dim(self) -> int:
@@ -120,12 +123,22 @@ class Spectrum:
 
     @property
     def alpha(self) -> float:
-        """Exponent of the power law s_k^2 ~ k^-alpha (alpha-ReQ), a least-squares fit of logs; near 1 is best.
+        """Exponent of the power law s_k^2 ~ k^-alpha (alpha-ReQ) over the ranks k = 10..100; near 1 is best."""
+        return self.power_law(*ALPHA_RANGE)
 
-        The fit runs over k = 10..100, or up to the last direction that is not exactly dead, with weights 1/k, in log
-        k. NaN when fewer than three directions lie in the range.
+    @exact_arithmetic()
+    def power_law(self, first: int, last: int) -> float:
+        """Fit the exponent of s_k^2 ~ k^-alpha by least squares of logs, with weights 1/k.
+
+        The fit runs over the ranks k = first..last, both in, counted from 1, or up to the last direction that is not
+        exactly dead. NaN when fewer than three directions lie in the range.
+
+        Raises:
+            FullrankError: The range is none of at least three ranks.
         """
-        first, last = ALPHA_RANGE
+        check_whole(1, first=first, last=last)
+        if last < first + 2:
+            raise FullrankError(f"a power law is fitted to at least three ranks, got {first} to {last}")
         values = self.singular_values[first - 1 : last]
         values = values[values > 0]
         if len(values) < 3:
@@ -165,6 +178,7 @@ class Spectrum:
         )
 
 
+@exact_arithmetic()
 def spectrum(features: Tensor | np.ndarray, *, center: bool = True, normalize: bool = False) -> Spectrum:
     """Measure the singular values of a feature matrix, in float64.
 
@@ -190,6 +204,7 @@ def spectrum(features: Tensor | np.ndarray, *, center: bool = True, normalize: b
     >>> fullrank.spectrum(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])).auc
     0.75
     """
+    check_flags(center=center, normalize=normalize)
     x = as_matrix(features)
     check_finite(x)
     n, d = x.shape

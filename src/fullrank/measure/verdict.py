@@ -37,6 +37,7 @@ import torch
 
 from fullrank.errors import FullrankError
 from fullrank.measure.spectrum import Spectrum
+from fullrank.numerics import exact_arithmetic
 
 Level = Literal["collapsed", "partial", "healthy", "unclear", "untrained"]
 Confidence = Literal["high", "medium", "low"]
@@ -164,6 +165,7 @@ class Verdict:
         return f"{self.headline}: {'; '.join(self.reasons)}."
 
 
+@exact_arithmetic()
 def judge(
     spectrum: Spectrum,
     *,
@@ -269,6 +271,7 @@ def way(auc: float, dim: int) -> float:
     return (auc - floor) / (1 - floor) if dim > 1 else 1.0
 
 
+@exact_arithmetic()
 def isotropic_auc(n: int, dim: int) -> float:
     """Return the AUC that N features in D equal directions are expected to show, above the floor (D+1)/(2D).
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from fullrank.documents import Document, Fields, Fold, Heading, Only, Part, Picture, Points, Table, Words
 from fullrank.measure.forecast.agreement import FEWEST_RESAMPLED, Agreement, Interval
@@ -65,16 +65,15 @@ def _table(ranking: Ranking, standings: Sequence[Standing], name: str) -> Iterat
         notes.append("* forecast by a fit without this run")
     if any(each.forecast and each.forecast.outside and not each.forecast.left_out for each in standings):
         notes.append("~ beyond the fitted runs' range")
-    wide = len(ranking.asked) > _MOST_SCORES
-    for where, most in (("terminal", _MOST_SCORES), ("page", None)):
+    shown: Sequence[tuple[Literal["terminal", "page"], int | None]] = (("terminal", _MOST_SCORES), ("page", None))
+    for where, most in shown:
         columns = headings(ranking, most)
+        if where == "terminal":
+            columns.pop("number")  # it names runs in figures
         rows = [[cells(each).get(key, NONE) for key in columns] for each in standings]
         text = [place for place, key in enumerate(columns) if key in ("name", "weights")]
         made = Table(name, list(columns.values()), rows, "; ".join(notes), text=text, names=0, captioned=False)
-        if not wide:
-            yield made
-            return
-        yield Only(where, [made])  # type: ignore[arg-type]
+        yield Only(where, [made])
 
 
 def headings(ranking: Ranking, most: int | None = None) -> dict[str, str]:
@@ -179,6 +178,8 @@ def _pictures(ranking: Ranking, index: int, group: Group) -> Iterator[Picture]:
             f"Forecast against measured {accuracy}",
             f"Each forecast is by {by}, with its 95 % interval; on the dotted line it is right. As [Li22] Fig. 4.",
             partial(figures.forecast_against_measured, both, accuracy),
+            label=f"Forecast and measured {accuracy} of each run. "
+            + " ".join(f"{one.number}: {forecast(one.forecast)}, {one.accuracy.text}." for one in both if one.accuracy),
         )
 
 

@@ -144,9 +144,7 @@ def _of_group(group: Group, ranking: Ranking) -> list[str]:
     close = [(i, j) for i, j in combinations(group.members, 2) if abs(auc[i] - auc[j]) < SCORES["auc"].noise]
     if len(close) == pairs:
         apart = max(auc.values()) - min(auc.values())
-        found.append(
-            f"all AUCs lie within {apart:.3f}, no further apart than seeds of one recipe ({SCORES['auc'].noise})"
-        )
+        found.append(f"all AUCs lie within {apart:.3f}, no further apart than two seeds ({SCORES['auc'].noise})")
     elif near := len(set(close) - set(group.undecided)):
         of = f"the AUCs of {near} of the {decided} decided pairs"
         found.append(f"{of} lie no further apart than two seeds ({SCORES['auc'].noise})")

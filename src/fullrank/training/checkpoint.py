@@ -78,6 +78,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise FullrankError(damaged) from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise FullrankError(f"{path} is not a checkpoint of fullrank: expected one written by `fullrank train`")
+    kinds = {"version": int, "step": int, "config": dict, "model": dict}
+    wrong = [name for name, kind in kinds.items() if name in state and type(state[name]) is not kind]
+    if "version" not in state or wrong or not 0 <= state.get("step", 0) < 2**53:
+        raise FullrankError(f"{path} is damaged ({', '.join(wrong) or 'its version or step'}): delete it to go on from "
+                            "the checkpoint before")  # fmt: skip
     if state["version"] > VERSION:
         raise FullrankError(
             f"{path} is of version {state['version']}, this fullrank reads up to {VERSION}: upgrade fullrank"
@@ -177,7 +182,13 @@ def encoder_of(state: dict[str, Any], branch: Branch = "online", *, where: str) 
     with torch.random.fork_rng(devices=[]):
         encoder = build_backbone(config)
     prefix = BRANCHES[branch]
-    encoder.load_state_dict(
-        {key.removeprefix(prefix): value for key, value in state["model"].items() if key.startswith(prefix)}
-    )
+    own = {key.removeprefix(prefix): value for key, value in state["model"].items() if key.startswith(prefix)}
+    try:
+        encoder.load_state_dict(own)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise FullrankError(
+            f"{where}: the checkpoint's weights are of another architecture than its configuration: {reason}; take "
+            "another checkpoint"
+        ) from None
     return encoder.eval()

@@ -23,7 +23,7 @@ from rich.console import Console
 from torch import Tensor
 from torch.optim import Optimizer
 
-from fullrank.config import TrainConfig, differences, read_config, to_dict
+from fullrank.config import TrainConfig, differences, from_dict, read_config, to_dict
 from fullrank.data import former
 from fullrank.data.batches import ViewLoader
 from fullrank.data.images import same_images
@@ -33,7 +33,7 @@ from fullrank.models.batchnorm import synchronise
 from fullrank.models.memory_format import to_memory_format
 from fullrank.models.methods import Method
 from fullrank.training import setup
-from fullrank.training.checkpoint import list_checkpoints, read_checkpoint, save_checkpoint
+from fullrank.training.checkpoint import checkpoint_path, list_checkpoints, read_checkpoint, save_checkpoint
 from fullrank.training.chunks import begin_chunk
 from fullrank.training.distributed import World, processes
 from fullrank.training.machine import environment
@@ -42,7 +42,7 @@ from fullrank.training.online_probe import OnlineProbe
 from fullrank.training.optim import build_optimizer, set_learning_rate
 from fullrank.training.progress import TrainingProgress, clock
 from fullrank.training.record import Record
-from fullrank.training.runs import CONFIG, SUMMARY, RunFolder, read_run
+from fullrank.training.runs import CONFIG, METRICS, SPECTRA, SUMMARY, RunFolder, read_run
 from fullrank.training.samples import write_samples
 from fullrank.training.signals import caught_signals
 
@@ -174,7 +174,56 @@ def _read(path: Path, asked: TrainConfig | None) -> tuple[TrainConfig, dict[str,
             )
         config = replace(asked, out=config.out)
     found = list_checkpoints(path / "checkpoints")
-    return config, read_checkpoint(found[-1]) if found else None, read_run(path).environment
+    state = read_checkpoint(found[-1]) if found else None
+    if state is not None:
+        _check_configuration(path, found[-1], state, config)
+    started = read_run(path).environment
+    if not isinstance(started.get("data"), dict):
+        raise FullrankError(
+            f"{path / CONFIG} is damaged: its environment.data, which says what images the run was started with, is "
+            "missing; put the file back as it was, or start a new run"
+        )
+    return config, state, started
+
+
+def _check_configuration(path: Path, file: Path, state: dict[str, Any], config: TrainConfig) -> None:
+    """Refuse a checkpoint of another configuration: config.yaml was edited, or it is another run's."""
+    before = from_dict(state["config"], TrainConfig(), str(file))
+    changed = differences(replace(before, out=config.out), config)
+    if changed:
+        raise FullrankError(
+            f"{path / CONFIG} is not what {file.name} was trained with: {'; '.join(changed)}. Put it back (the first "
+            f"of each), or start a new run with --config {path / CONFIG} and another --out"
+        )
+    if not state["step"] <= config.steps or file != checkpoint_path(file.parent, state["step"]):
+        raise FullrankError(
+            f"{file} is of step {state['step']:,}, not what its name says or within the run's {config.steps:,} steps: "
+            "it was copied or renamed; put it back, or delete it to go on from the checkpoint before"
+        )
+
+
+def _missing_records(path: Path, step: int, config: TrainConfig) -> str:
+    """Say which records up to a checkpoint's step are gone; empty where none is.
+
+    They are said, not refused: nothing but an earlier checkpoint gives them back, and the weights are whole.
+    """
+    every = {"train": config.monitor.log_every, "measure": config.monitor.measure_every}
+    run = read_run(path)
+    lacking = []
+    for kind, often in every.items():
+        has = {record["step"] for record in run.of_kind(kind)}
+        due = {*range(0 if kind == "measure" else often, step + 1, often), *([step] if step == config.steps else [])}
+        lacking += [(METRICS, at) for at in due - has]
+        if kind == "measure":
+            lacking += [(SPECTRA, at) for at in due - set(run.spectrum_steps.tolist())]
+    if not lacking:
+        return ""
+    names = " and ".join(sorted({name for name, _ in lacking}))
+    return (
+        f"{path}: {names} lack {len(lacking)} records up to step {step:,}, the first of step "
+        f"{min(at for _, at in lacking):,}: the run goes on without them, and its curves have gaps; put the files back "
+        "if you have them"
+    )
 
 
 def _build(config: TrainConfig, data: setup.Data, device: torch.device, world: World) -> Parts:
@@ -252,6 +301,8 @@ def _run(parts: Parts, folder: RunFolder, state: dict[str, Any] | None, console:
     world.on_main(folder.forget_after, state["step"] if state else None)
     if state is not None:
         step = state["step"]
+        if lost := world.on_main(_missing_records, folder.path, step, config):
+            console.print(lost, soft_wrap=True, highlight=False, markup=False)
         with world.together():
             _restore(method, optimizer, probe, state)
             del state["model"], state["optimizer"]  # a copy of both, for as long as the run lasts

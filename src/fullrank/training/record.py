@@ -119,7 +119,9 @@ class Record:
             **{k: v for k, v in measured.items() if k not in ("kind", "step")},
         }
         return [
-            Score(name, value, training if name == "loss" else protocols.get(name, protocols["spectrum"])).as_dict()
+            Score(
+                name, value, training if name == "loss" else protocols.get(name) or protocols.get("spectrum", {})
+            ).as_dict()
             for name, value in values.items()
         ]
 

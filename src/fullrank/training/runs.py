@@ -18,15 +18,28 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypedDict
 
 import numpy as np
 import yaml
 
 from fullrank.errors import FullrankError
-from fullrank.files import write_bytes, write_text
+from fullrank.files import (
+    Number,
+    Step,
+    check,
+    read_arrays,
+    read_json,
+    read_json_lines,
+    read_yaml,
+    said,
+    write_bytes,
+    write_text,
+)
 
 METRICS, TIMING, SPECTRA, SUMMARY, CONFIG = (
     "metrics.jsonl",
@@ -87,11 +100,10 @@ def read_run(path: Path | str) -> RunRecord:
     if not (path / CONFIG).is_file():
         what = "is not a run" if path.exists() else "does not exist"
         raise FullrankError(f"{path} {what}: expected a folder made by `fullrank train`, with a {CONFIG} in it")
-    try:
-        config = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
-        environment = config.pop("environment", {})
-    except (yaml.YAMLError, AttributeError) as error:
-        raise FullrankError(f"{path / CONFIG} is damaged: {error}") from None
+    config = read_yaml(path / CONFIG, dict[str, Any], "put it back as it was")
+    environment = config.pop("environment", None) or {}
+    with said(path / CONFIG, "put it back as it was"):
+        check(environment, dict[str, Any], "environment")
     steps, values = read_spectra(path / SPECTRA)
     return RunRecord(
         path=path,
@@ -105,16 +117,36 @@ def read_run(path: Path | str) -> RunRecord:
     )
 
 
+class FinalScore(TypedDict):
+    """A score of summary.json."""
+
+    name: str
+    value: Number
+
+
+class Summary(TypedDict, total=False):
+    """What summary.json holds."""
+
+    steps: Step
+    scores: list[FinalScore]
+    skipped: list[str]
+    seconds: float
+
+
+def _check_line(record: Any) -> None:
+    """Check a line of metrics.jsonl or timing.jsonl: it has a step, and the rest are numbers, text or protocols."""
+    check(record, dict[str, Any])
+    kind = record.get("kind", "timing")
+    values: Any = Any if kind == "protocols" else Number  # a diverged run has a loss that is none, which is shown
+    check(record, dict[str, values | str] if values is not Any else dict[str, Any])
+    check({"step": record.get("step")}, dict[str, Step])
+
+
 def _read_summary(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
+    if not path.exists():
         return None
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(found, dict):
-            return found
-    except ValueError:  # no JSON, or no text
-        pass
-    raise FullrankError(f"{path} is damaged: delete it, and `fullrank train --resume {path.parent}` writes it again")
+    remedy = f"delete it, and `fullrank train --resume {path.parent}` writes it again"
+    return dict(read_json(path, Summary, remedy))
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -123,36 +155,44 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     Raises:
         FullrankError: A line other than the last cannot be read.
     """
-    if not path.is_file():
-        return []
-    records = []
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise FullrankError(f"{path} is damaged: {error.reason} at byte {error.start}") from None
-    for number, line in enumerate(lines, start=1):
-        try:
-            if line:
-                records.append(json.loads(line))
-        except json.JSONDecodeError:
-            if number == len(lines):  # no newline after it: it was being written
-                break
-            raise FullrankError(f"{path}, line {number}, is not a record: {line[:80]!r}") from None
-    return records
+    return read_json_lines(path, _check_line, "put it back as it was, or delete that line")
 
 
 def read_spectra(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Read spectra.safetensors: steps `(K,)` and singular values `(K, D)`; no rows when there is no file yet."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    if not path.is_file():
+    if not path.exists():
         return np.zeros(0, dtype=np.int64), np.zeros((0, 0))
-    try:
-        tensors = load_file(path)
-        return tensors["steps"], tensors["singular_values"]
-    except (SafetensorError, KeyError) as error:
-        raise FullrankError(f"{path} is damaged or was not written by fullrank: {error}") from None
+    remedy = "put it back as it was"
+    steps, values = read_arrays(path, remedy, steps=(np.integer, 1), singular_values=(np.floating, 2))
+    with said(path, remedy):
+        if len(steps) != len(values) or (np.diff(steps) <= 0).any() or (values < 0).any():
+            raise ValueError("its steps do not rise, one for each row, or a singular value is negative")
+    return steps, values
+
+
+def only_runs(paths: Sequence[Path | str]) -> list[Path]:
+    """Return the runs and checkpoints among paths, as a shell pattern gives them, and name the others on stderr.
+
+    What is not there, and what has a checkpoint's name, stays and is an error where it is opened.
+
+    Raises:
+        FullrankError: Not one is a run.
+    """
+    given = [Path(path) for path in paths]
+    own = [path for path in given if not path.expanduser().exists() or path.suffix == ".pt" or _like_a_run(path)]
+    if given and not own:
+        raise FullrankError(f"{given[0]} is not a run, nor is any other: give folders made by `fullrank train`")
+    if any(path.expanduser().exists() for path in own):
+        for path in given:
+            if path not in own:
+                print(f"passed over, for it is not a run: {path}", file=sys.stderr)
+        return own
+    return given
+
+
+def _like_a_run(path: Path) -> bool:
+    path = path.expanduser()
+    return any((path / name).exists() for name in (CONFIG, METRICS, SUMMARY, "checkpoints"))
 
 
 class RunFolder:

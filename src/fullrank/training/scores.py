@@ -64,6 +64,8 @@ def protocol_of(run: RunRecord, name: str) -> dict[str, Any]:
     """Return how a run's monitor takes a score, the share of the training images that it is of included."""
     labeled, trained = (kind_of(name).needs == need for need in ("labels", "training"))
     protocol = dict(run.protocols.get(name) or ({} if labeled or trained else run.protocols.get("spectrum")) or {})
+    if name == "heldout_loss" and protocol:  # what old runs leave to their configuration
+        protocol = {"loss": run.config.get("method"), **protocol}
     share = run.config.get("subset")
     if name != "heldout_loss" and isinstance(share, (int, float)) and share < 1:
         if protocol.get("subset", share) < 1:  # runs of before did not say it

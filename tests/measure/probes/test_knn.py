@@ -114,9 +114,12 @@ def test_accuracy_is_a_share():
         ({"k": 0}, "k must be from 1 to the bank's 10 images, got 0"),
         ({"k": 11}, "k must be from 1 to the bank's 10 images, got 11"),
         ({"queries": features(3, 5)}, r"matrices of one width, got shapes \(10, 8\) and \(3, 5\)"),
-        ({"bank_labels": torch.full((10,), -1)}, "one label of at least 0 a row"),
+        (
+            {"bank_labels": torch.full((10,), -1)},
+            "bank's labels must be one whole number of at least 0 for each of 10 rows, got .* the least -1",
+        ),
         ({"temperature": 0.0, "vote": "weighted"}, "temperature of a weighted vote must be above 0, got 0.0"),
-        ({"bank_labels": torch.zeros(9, dtype=torch.int64)}, "got 9 labels for 10 rows"),
+        ({"bank_labels": torch.zeros(9, dtype=torch.int64)}, r"for each of 10 rows, got shape \(9,\)"),
     ],
 )
 def test_errors(change, message):

@@ -8,14 +8,19 @@ Legend: h: (N, D) representations.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from fullrank.data.images import sample
 from fullrank.errors import FullrankError
+from fullrank.measure.checks import as_labels, as_matrix, check_whole, check_word
 from fullrank.measure.probes.neighbours import neighbours
+from fullrank.numerics import exact_arithmetic
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Vote = Literal["majority", "weighted"]
 
@@ -27,10 +32,11 @@ LEFT_OUT = 10_000
 _QUERIES = 4096  # whose votes are counted at a time
 
 
+@exact_arithmetic()
 def knn_predictions(
-    bank: Tensor,
-    bank_labels: Tensor,
-    queries: Tensor,
+    bank: Tensor | np.ndarray,
+    bank_labels: Tensor | np.ndarray,
+    queries: Tensor | np.ndarray,
     *,
     k: int,
     vote: Vote = "majority",
@@ -44,7 +50,7 @@ def knn_predictions(
 
     Args:
         bank: `(N, D)` labelled representations.
-        bank_labels: `(N,)` int64, at least 0.
+        bank_labels: `(N,)`, a whole number of at least 0 each, of any type and size.
         queries: `(Q, D)` representations.
         k: The most neighbours that vote, in [1, N], or [1, N - 1] where a row is left out.
         vote: How they do.
@@ -55,52 +61,57 @@ def knn_predictions(
         `(Q, k)` int64, on the device of the queries: column j is the vote of j + 1 neighbours.
 
     Raises:
-        FullrankError: The shapes do not fit, a label is negative, features hold NaN or infinity, or k or T is out of
-            range.
+        FullrankError: The shapes do not fit, a label is negative or a fraction, features hold NaN or infinity, k or T
+            is out of range, or `vote` is unknown.
 
     Reference:
         Li et al. 2022, section 5.1 (majority); Wu et al. 2018, arXiv 1805.01978, section 3.4 (weighted, k = 200).
     """
-    for name, given in (("bank", bank), ("bank_labels", bank_labels), ("queries", queries)):
-        if not isinstance(given, Tensor):
-            raise FullrankError(f"{name} must be a tensor, got {type(given).__name__}: use torch.as_tensor")
-    if len(bank_labels) != len(bank) or bool((bank_labels < 0).any()):
-        raise FullrankError(
-            f"the bank needs one label of at least 0 a row, got {len(bank_labels)} labels for {len(bank)} rows"
-        )
-    if not temperature > 0:
-        raise FullrankError(f"the temperature of a weighted vote must be above 0, got {temperature}")
+    check_word("vote", vote, get_args(Vote))
+    if isinstance(temperature, str) or not temperature > 0:
+        raise FullrankError(f"the temperature of a weighted vote must be above 0, got {temperature!r}")
+    bank, queries = as_matrix(bank), as_matrix(queries)
+    known = as_labels(bank_labels, len(bank), "the bank's labels").cpu()
     similarity, nearest = (found.cpu() for found in neighbours(bank, queries, k=k, leave_out=leave_out))
-    labels = bank_labels.cpu()[nearest]  # counted on a CPU: sums on a GPU have no fixed order
+    labels = known[nearest]  # counted on a CPU: sums on a GPU have no fixed order
     if vote == "majority":
         weights = torch.ones_like(similarity, dtype=torch.float64)
     else:
         # of the nearest 1: a factor that all share decides nothing, and cannot overflow
         weights = ((similarity - similarity[:, :1]).double() / temperature).exp()
-    classes = int(bank_labels.max()) + 1
     blocks = zip(labels.split(_QUERIES), weights.split(_QUERIES), strict=True)
-    return torch.cat([_leaders(*block, classes) for block in blocks]).to(queries.device)
+    return torch.cat([_leaders(*block) for block in blocks]).to(queries.device)
 
 
-def _leaders(labels: Tensor, weights: Tensor, classes: int) -> Tensor:
+def _leaders(labels: Tensor, weights: Tensor) -> Tensor:
     """Return who leads after each vote, `(q, k)`: only the label that was just voted for can overtake."""
     everyone = torch.arange(len(labels))
-    votes = torch.zeros(len(labels), classes, dtype=torch.float64)
-    leader, most = torch.full_like(everyone, classes), torch.zeros(len(labels), dtype=torch.float64)
+    votes = torch.zeros(labels.shape, dtype=torch.float64)
+    leader, most = labels[:, 0], votes[:, 0].clone()
     leaders = torch.empty_like(labels)
+    places = _places(labels)
     for j, (label, weight) in enumerate(zip(labels.unbind(1), weights.unbind(1), strict=True)):
-        count = votes[everyone, label] + weight
-        votes[everyone, label] = count
+        count = votes[everyone, places[:, j]] + weight
+        votes[everyone, places[:, j]] = count
         leads = (count > most) | ((count == most) & (label < leader))
         leader, most = torch.where(leads, label, leader), torch.where(leads, count, most)
         leaders[:, j] = leader
     return leaders
 
 
+def _places(labels: Tensor) -> Tensor:
+    """Number the labels of each row, `(q, k)`, in [0, k): so that memory knows nothing of the size of a label."""
+    ordered, order = labels.sort(dim=1)
+    places = torch.zeros_like(labels)
+    places[:, 1:] = (ordered[:, 1:] != ordered[:, :-1]).cumsum(dim=1)
+    return torch.empty_like(places).scatter_(1, order, places)
+
+
+@exact_arithmetic()
 def knn_predict(
-    bank: Tensor,
-    bank_labels: Tensor,
-    queries: Tensor,
+    bank: Tensor | np.ndarray,
+    bank_labels: Tensor | np.ndarray,
+    queries: Tensor | np.ndarray,
     *,
     k: int = 20,
     vote: Vote = "majority",
@@ -110,39 +121,47 @@ def knn_predict(
     return knn_predictions(bank, bank_labels, queries, k=k, vote=vote, temperature=temperature)[:, -1]
 
 
+@exact_arithmetic()
 def knn_accuracy(
-    bank: Tensor,
-    bank_labels: Tensor,
-    queries: Tensor,
-    query_labels: Tensor,
+    bank: Tensor | np.ndarray,
+    bank_labels: Tensor | np.ndarray,
+    queries: Tensor | np.ndarray,
+    query_labels: Tensor | np.ndarray,
     *,
     k: int = 20,
     vote: Vote = "majority",
     temperature: float = TEMPERATURE,
 ) -> float:
-    """Return the share of queries whose label `knn_predict` gets right, in [0, 1]."""
+    """Return the share of queries whose label `knn_predict` gets right, in [0, 1].
+
+    Labels are those of `knn_predictions`. A query of a class that the bank lacks counts as wrong.
+    """
     return knn_accuracies(bank, bank_labels, queries, query_labels, ks=[k], vote=vote, temperature=temperature)[k]
 
 
+@exact_arithmetic()
 def knn_accuracies(
-    bank: Tensor,
-    bank_labels: Tensor,
-    queries: Tensor,
-    query_labels: Tensor,
+    bank: Tensor | np.ndarray,
+    bank_labels: Tensor | np.ndarray,
+    queries: Tensor | np.ndarray,
+    query_labels: Tensor | np.ndarray,
     *,
     ks: Iterable[int],
     vote: Vote = "majority",
     temperature: float = TEMPERATURE,
 ) -> dict[int, float]:
     """Return, for each k, the share of queries whose label is predicted right; the work is that of the largest k."""
-    ks = sorted(ks)
-    predictions = knn_predictions(bank, bank_labels, queries, k=_largest(ks), vote=vote, temperature=temperature)
-    return _shares(predictions, query_labels, ks)
+    ks = _numbers(ks)
+    queries = as_matrix(queries)
+    wanted = as_labels(query_labels, len(queries), "the queries' labels")
+    predictions = knn_predictions(bank, bank_labels, queries, k=ks[-1], vote=vote, temperature=temperature)
+    return _shares(predictions, wanted, ks)
 
 
+@exact_arithmetic()
 def leave_one_out(
-    bank: Tensor,
-    bank_labels: Tensor,
+    bank: Tensor | np.ndarray,
+    bank_labels: Tensor | np.ndarray,
     *,
     ks: Iterable[int],
     vote: Vote = "majority",
@@ -156,18 +175,21 @@ def leave_one_out(
 
     Args:
         bank: `(N, D)` labelled representations.
-        bank_labels: `(N,)` int64, at least 0.
+        bank_labels: `(N,)`, whole numbers of at least 0.
         ks: Numbers of neighbours, in [1, N - 1].
         vote: As in `knn_predictions`.
         temperature: As in `knn_predictions`.
         images: So many of them are asked, at random.
     """
-    ks = sorted(ks)
+    ks = _numbers(ks)
+    check_whole(1, images=images)
+    bank = as_matrix(bank)
+    known = as_labels(bank_labels, len(bank), "the bank's labels")
     asked = sample(torch.arange(len(bank)), images).to(bank.device)
     predictions = knn_predictions(
-        bank, bank_labels, bank[asked], k=_largest(ks), vote=vote, temperature=temperature, leave_out=asked
+        bank, known, bank[asked], k=ks[-1], vote=vote, temperature=temperature, leave_out=asked
     )
-    return _shares(predictions, bank_labels.to(asked.device)[asked], ks)
+    return _shares(predictions, known.to(asked.device)[asked], ks)
 
 
 def best_k(accuracies: Mapping[int, float]) -> int:
@@ -187,16 +209,20 @@ def knn_protocol(k: int | str, *, vote: Vote = "majority", temperature: float = 
         vote: As in `knn_predictions`.
         temperature: As in `knn_predictions`.
     """
+    check_word("vote", vote, get_args(Vote))
     weights = {"temperature": temperature} if vote == "weighted" else {}
     return {"similarity": "cosine", "k": k, "vote": vote, **weights, "ties": "smallest label"}
 
 
-def _largest(ks: list[int]) -> int:
-    if not ks or ks[0] < 1:
-        raise FullrankError(f"k must be at least 1, got {ks[0] if ks else 'none'}")
-    return ks[-1]
+def _numbers(ks: Iterable[int]) -> list[int]:
+    numbers = list(ks)
+    if not numbers:
+        raise FullrankError("k must be at least 1, got none")
+    for k in numbers:
+        check_whole(1, k=k)
+    return sorted(map(int, numbers))
 
 
 def _shares(predictions: Tensor, labels: Tensor, ks: list[int]) -> dict[int, float]:
-    right = (predictions == torch.as_tensor(labels, device=predictions.device)[:, None]).double().mean(dim=0)
+    right = (predictions == labels.to(predictions.device)[:, None]).double().mean(dim=0)
     return {k: float(right[k - 1]) for k in ks}

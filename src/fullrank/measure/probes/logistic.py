@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 
 from fullrank.errors import FullrankError
-from fullrank.measure.checks import as_matrix, as_tensor, check_finite
-from fullrank.measure.products import float32_products
+from fullrank.measure.checks import as_labels, as_matrix, check_finite
+from fullrank.numerics import exact_arithmetic
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,6 +72,7 @@ class LogisticProbe:
     iterations: int
     converged: bool
 
+    @exact_arithmetic()
     def predict(self, features: Tensor | np.ndarray) -> Tensor:
         """Return the likeliest label of each row of `(Q, D)` features, `(Q,)` int64."""
         x = as_matrix(features)
@@ -84,10 +85,14 @@ class LogisticProbe:
             found.append((standard @ self.weight.T + self.bias).argmax(dim=1))
         return self.classes[torch.cat(found)]
 
+    @exact_arithmetic()
     def accuracy(self, features: Tensor | np.ndarray, labels: Tensor | np.ndarray) -> float:
-        """Return the share of rows of `(Q, D)` whose label `(Q,)` is predicted, in [0, 1]."""
+        """Return the share of rows of `(Q, D)` whose label `(Q,)` is predicted, in [0, 1].
+
+        A row of a class that the probe was not fitted on counts as wrong.
+        """
         predicted = self.predict(features)
-        return float((predicted == torch.as_tensor(labels, device=predicted.device)).double().mean())
+        return float((predicted == as_labels(labels, len(predicted)).to(predicted.device)).double().mean())
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,7 @@ class Chosen:
     accuracies: dict[float, float]
 
 
-@float32_products()
+@exact_arithmetic()
 def fit_logistic(
     features: Tensor | np.ndarray,
     labels: Tensor | np.ndarray,
@@ -136,7 +141,7 @@ def fit_logistic(
     return _Problem(x, y, torch.arange(len(x))).fit(l2, tolerance, max_iterations, start=None)
 
 
-@float32_products()
+@exact_arithmetic()
 def choose_logistic(
     features: Tensor | np.ndarray,
     labels: Tensor | np.ndarray,
@@ -166,6 +171,8 @@ def choose_logistic(
         raise FullrankError("the grid of l2 to choose from is empty: give one strength at least")
     x, y = _checked(features, labels, strengths, tolerance, max_iterations)
     held_out = torch.as_tensor(held_out, device=x.device)
+    if held_out.dtype != torch.bool:
+        raise FullrankError(f"held_out must be True or False for each of {len(x)} rows, got {held_out.dtype}")
     if held_out.shape != y.shape or bool(held_out.all()) or not bool(held_out.any()):
         raise FullrankError(
             f"some of {len(x)} rows must be held out to choose the regularisation, got {int(held_out.sum())}"
@@ -190,20 +197,17 @@ def _checked(
     tolerance: float,
     max_iterations: int,
 ) -> tuple[Tensor, Tensor]:
-    x, y = as_matrix(features), as_tensor(labels, "labels (N,)")
+    x = as_matrix(features)
     check_finite(x)
-    if y.shape != x.shape[:1] or y.is_floating_point() or y.is_complex() or bool((y < 0).any()):
-        raise FullrankError(
-            f"labels must be one whole number of at least 0 for each of {len(x)} rows, got {y.dtype} of shape "
-            f"{tuple(y.shape)}{f', the least {y.min()}' if y.numel() else ''}"
-        )
+    y = as_labels(labels, len(x))
     for name, value in (*(("l2", l2) for l2 in strengths), ("tolerance", tolerance)):
-        if not 0 < value < float("inf"):
-            raise FullrankError(f"{name} must be above 0, got {value}")
-    if max_iterations < 1:
-        raise FullrankError(f"max_iterations must be at least 1, got {max_iterations}")
-    x = x if x.dtype in (torch.float32, torch.float64) else x.float()
-    return x, y.to(x.device, torch.int64)
+        if isinstance(value, str) or not 0 < value < float("inf"):
+            raise FullrankError(f"{name} must be above 0, got {value!r}")
+    if isinstance(max_iterations, str) or max_iterations < 1:
+        raise FullrankError(f"max_iterations must be at least 1, got {max_iterations!r}")
+    if x.dtype in (torch.int32, torch.int64):
+        x = x.double()  # more digits than a float32 has
+    return x if x.dtype == torch.float64 else x.float(), y.to(x.device)
 
 
 class _EndError(Exception):

@@ -11,21 +11,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from numbers import Integral
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from fullrank.errors import FullrankError
-from fullrank.measure.checks import check_finite
-from fullrank.measure.products import float32_products
+from fullrank.measure.checks import as_matrix, check_finite
+from fullrank.numerics import exact_arithmetic
 
 _BANK_ROWS, _BANK_ENTRIES = 2**16, 2**26  # of a block of the bank; its normalised copy takes 256 MiB at most
 _SIMILARITIES = {"cpu": 2**24, "cuda": 2**27}  # of a block of queries to one of the bank: 64 MiB, 512 MiB
 _LAST = 2**32 - 1  # a key has 32 bits for the row
 
 
-@torch.no_grad()
+@exact_arithmetic()
 def neighbours(
     bank: Tensor,
     queries: Tensor,
@@ -56,25 +57,25 @@ def neighbours(
     Raises:
         FullrankError: The shapes do not fit, features hold NaN or infinity, or k is out of range.
     """
-    if bank.ndim != 2 or queries.ndim != 2 or bank.shape[1] != queries.shape[1]:
+    bank, queries = as_matrix(bank), as_matrix(queries)
+    if bank.shape[1] != queries.shape[1]:
         raise FullrankError(
             f"bank and queries must be matrices of one width, got shapes {tuple(bank.shape)} and {tuple(queries.shape)}"
         )
     most = len(bank) - (leave_out is not None)
-    if not 1 <= k <= most:
-        raise FullrankError(f"k must be from 1 to the bank's {most} images, got {k}")
+    if isinstance(k, bool) or not isinstance(k, Integral) or not 1 <= k <= most:
+        raise FullrankError(f"k must be from 1 to the bank's {most} images, got {k!r}")
     rows = bank_block or max(1, min(_BANK_ROWS, _BANK_ENTRIES // bank.shape[1]))
     held = query_block or max(1, _SIMILARITIES.get(bank.device.type, 2**24) // min(rows, len(bank)))
     best = torch.empty(len(queries), 0, dtype=torch.int64, device=bank.device)
-    with float32_products():
-        for first in range(0, len(bank), rows):
-            block = bank[first : first + rows]
-            keys = [
-                _nearest_keys(similarity, first, len(block), k)
-                for similarity in _similarities(block, queries, leave_out, first, k, held)
-            ]
-            best = torch.cat([best, torch.cat(keys)], dim=1) if keys else best
-            best = best.topk(min(k, best.shape[1]), dim=1).values
+    for first in range(0, len(bank), rows):
+        block = bank[first : first + rows]
+        keys = [
+            _nearest_keys(similarity, first, len(block), k)
+            for similarity in _similarities(block, queries, leave_out, first, k, held)
+        ]
+        best = torch.cat([best, torch.cat(keys)], dim=1) if keys else best
+        best = best.topk(min(k, best.shape[1]), dim=1).values
     return _similarity_of(best), _row_of(best)
 
 

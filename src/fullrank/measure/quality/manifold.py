@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fullrank.errors import FullrankError
 from fullrank.measure.checks import BLOCK_ENTRIES, as_features, check_directions, subsample, unit
+from fullrank.numerics import exact_arithmetic
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,6 +26,7 @@ CANDIDATES = 8
 """Neighbours taken from the Gram matrix, whose rounding may swap near ties; their distances are exact."""
 
 
+@exact_arithmetic()
 def two_nn(
     features: Tensor | np.ndarray, *, discard: float = 0.1, max_samples: int | None = 10_000, seed: int = 0
 ) -> float:
@@ -68,6 +70,7 @@ def two_nn(
     return float((log_mu @ survival) / (log_mu @ log_mu)) if bool((log_mu > 0).any()) else float("inf")
 
 
+@exact_arithmetic()
 def idest(
     features: Tensor | np.ndarray,
     *,
@@ -125,6 +128,7 @@ def idest(
     return 1 / (1 - slope) if slope < 1 else float("inf")
 
 
+@exact_arithmetic()
 def cluster_learnability(
     features: Tensor | np.ndarray,
     *,
@@ -174,6 +178,7 @@ def cluster_learnability(
     return float((label[bank][nearest] == label[query]).double().mean())
 
 
+@exact_arithmetic()
 def clid(learnability: Sequence[float], dimension: Sequence[float]) -> list[float]:
     """Return CLID of each model of a pool: CL and ID, each standardised over the pool, added.
 

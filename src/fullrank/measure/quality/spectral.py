@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from fullrank.errors import FullrankError
-from fullrank.measure.spectrum import Spectrum, spectrum
+from fullrank.measure.checks import check_flags
+from fullrank.measure.spectrum import ALPHA_RANGE, Spectrum, spectrum
+from fullrank.numerics import exact_arithmetic
 
 if TYPE_CHECKING:
     import numpy as np
 
 
+@exact_arithmetic()
 def auc(features: Spectrum | Tensor | np.ndarray, *, center: bool = True) -> float:
     """Return the area under the cumulative explained variance, (1/D) sum_j sum_{i<=j} p_i.
 
@@ -51,6 +54,7 @@ def auc(features: Spectrum | Tensor | np.ndarray, *, center: bool = True) -> flo
     return _spectrum_of(features, center, "auc").auc
 
 
+@exact_arithmetic()
 def rankme(features: Spectrum | Tensor | np.ndarray, *, center: bool = False, eps: float = 0.0) -> float:
     """Return RankMe, exp(-sum_k p_k log p_k): the exponential entropy of the normalised singular values.
 
@@ -91,6 +95,7 @@ def rankme(features: Spectrum | Tensor | np.ndarray, *, center: bool = False, ep
     return float((-(p * p.log()).sum()).exp())
 
 
+@exact_arithmetic()
 def rankme_centered(features: Spectrum | Tensor | np.ndarray) -> float:
     """Return `rankme` of centred features: the rank of the variation, without the mean's direction.
 
@@ -109,6 +114,7 @@ def rankme_centered(features: Spectrum | Tensor | np.ndarray) -> float:
     return rankme(features, center=True)
 
 
+@exact_arithmetic()
 def participation_ratio(features: Spectrum | Tensor | np.ndarray, *, center: bool = True) -> float:
     """Return (sum_k l_k)^2 / sum_k l_k^2.
 
@@ -134,6 +140,7 @@ def participation_ratio(features: Spectrum | Tensor | np.ndarray, *, center: boo
     return _spectrum_of(features, center, "participation_ratio").participation_ratio
 
 
+@exact_arithmetic()
 def stable_rank(features: Spectrum | Tensor | np.ndarray, *, center: bool = False) -> float:
     """Return ||H||_F^2 / s_1^2 = sum_k s_k^2 / s_1^2.
 
@@ -158,6 +165,7 @@ def stable_rank(features: Spectrum | Tensor | np.ndarray, *, center: bool = Fals
     return _spectrum_of(features, center, "stable_rank").stable_rank
 
 
+@exact_arithmetic()
 def nesum(features: Spectrum | Tensor | np.ndarray) -> float:
     """Return NESum, sum_k l_k / l_1 over the covariance's eigenvalues: the stable rank of centred features.
 
@@ -177,10 +185,21 @@ def nesum(features: Spectrum | Tensor | np.ndarray) -> float:
     return _spectrum_of(features, True, "nesum").stable_rank
 
 
-def alpha_req(features: Spectrum | Tensor | np.ndarray, *, center: bool = True) -> float:
-    """Return alpha of the power law l_k ~ k^-alpha over k = 10..100.
+@exact_arithmetic()
+def alpha_req(
+    features: Spectrum | Tensor | np.ndarray,
+    *,
+    center: bool = True,
+    first_rank: int = ALPHA_RANGE[0],
+    last_rank: int = ALPHA_RANGE[1],
+) -> float:
+    """Return alpha of the power law l_k ~ k^-alpha over the ranks k = 10..100, both in, counted from 1.
 
     Least squares of log l_k on log k, with weights 1/k.
+
+    The range is a convention. The paper states none; its authors' training code fits ranks 4..100, and the later
+    library of their group (reptrix) 11..100: it says `np.arange(10, 100)` and counts places from 0. Give `first_rank`
+    to compare with a number from there.
 
     Near 1 is best: smaller is a long flat tail, larger a fast decay. Range all real numbers in principle,
     above 0 since l_k falls. NaN when fewer than three live directions lie in the range.
@@ -192,9 +211,12 @@ def alpha_req(features: Spectrum | Tensor | np.ndarray, *, center: bool = True) 
     Args:
         features: `(N, D)`, or a spectrum of them.
         center: Centred, as the covariance is.
+        first_rank: k of the first eigenvalue that is fitted, at least 1.
+        last_rank: k of the last one.
 
     Raises:
-        FullrankError: The features cannot be measured, or the spectrum was centred otherwise.
+        FullrankError: The features cannot be measured, the spectrum was centred otherwise, or the range holds fewer
+            than three ranks.
 
     Reference:
         Agrawal, Mondal, Ghosh, Richards 2022, https://openreview.net/forum?id=ii9X4vtZGTZ
@@ -203,9 +225,10 @@ def alpha_req(features: Spectrum | Tensor | np.ndarray, *, center: bool = True) 
     >>> round(alpha_req(Spectrum(torch.arange(1.0, 129.0).double() ** -0.5)), 9)
     1.0
     """
-    return _spectrum_of(features, center, "alpha_req").alpha
+    return _spectrum_of(features, center, "alpha_req").power_law(first_rank, last_rank)
 
 
+@exact_arithmetic()
 def pseudo_condition_number(features: Spectrum | Tensor | np.ndarray, *, center: bool = False) -> float:
     """Return s_D / s_1, the inverse of the condition number.
 
@@ -256,6 +279,7 @@ def dead(features: Spectrum | Tensor | np.ndarray, *, tol: float = 1e-3) -> floa
 
 
 def _spectrum_of(features: Spectrum | Tensor | np.ndarray, center: bool, score: str) -> Spectrum:
+    check_flags(center=center)
     if not isinstance(features, Spectrum):
         return spectrum(features, center=center)
     made = features.protocol.get("center")

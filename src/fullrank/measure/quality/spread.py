@@ -15,15 +15,18 @@ from fullrank.measure.checks import (
     BLOCK_ENTRIES,
     as_features,
     check_directions,
+    check_flags,
     double_blocks,
     subsample,
     unit,
 )
+from fullrank.numerics import exact_arithmetic
 
 if TYPE_CHECKING:
     import numpy as np
 
 
+@exact_arithmetic()
 def feature_std(features: Tensor | np.ndarray, *, normalize: bool = True) -> float:
     """Return the mean over dimensions of the standard deviation over images, of L2-normalised rows.
 
@@ -47,6 +50,7 @@ def feature_std(features: Tensor | np.ndarray, *, normalize: bool = True) -> flo
     >>> feature_std(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]))
     0.5
     """
+    check_flags(normalize=normalize)
     x = as_features(features, rows=2, score="feature_std")
     if normalize:
         check_directions(x)
@@ -62,6 +66,7 @@ def feature_std(features: Tensor | np.ndarray, *, normalize: bool = True) -> flo
     return float(variance.sqrt().mean())
 
 
+@exact_arithmetic()
 def self_cluster(features: Tensor | np.ndarray) -> float:
     """Return (Q - E) / (N^2 - E): Q = sum_ij cos(h_i, h_j)^2, and E = N + N(N-1)/D is its value by chance.
 
@@ -101,6 +106,7 @@ def self_cluster(features: Tensor | np.ndarray) -> float:
     return float(((gram**2).sum() - expected) / (n**2 - expected))
 
 
+@exact_arithmetic()
 def coherence(features: Tensor | np.ndarray, *, tol: float | None = None) -> float:
     """Return (N/r) max_i ||U_i||^2, where U, (N, r), are the left singular vectors of the r live directions.
 
@@ -146,6 +152,7 @@ def coherence(features: Tensor | np.ndarray, *, tol: float | None = None) -> flo
     return n / int(live.sum()) * leverage
 
 
+@exact_arithmetic()
 def uniformity(
     features: Tensor | np.ndarray, *, t: float = 2.0, max_samples: int | None = 10_000, seed: int = 0
 ) -> float:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fullrank.errors import FullrankError
 from fullrank.measure.checks import as_tensor, check_directions, check_finite, unit
+from fullrank.numerics import exact_arithmetic
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     Views = Tensor | np.ndarray | Sequence[Tensor | np.ndarray]
 
 
+@exact_arithmetic()
 def alignment(views: Views) -> float:
     """Return the mean of ||u_ia - u_ib||^2 over images i and pairs of their views a < b.
 
@@ -46,6 +48,7 @@ def alignment(views: Views) -> float:
     return float(2 / (q - 1) * ((u - u.mean(dim=1, keepdim=True)) ** 2).sum(dim=(1, 2)).mean())
 
 
+@exact_arithmetic()
 def lidar(views: Views, *, delta: float = 1e-4) -> float:
     """Return LiDAR, exp(-sum_k p_k log p_k), p = l / sum l, over the eigenvalues l of S_w^-1/2 S_b S_w^-1/2.
 
@@ -100,7 +103,7 @@ def lidar(views: Views, *, delta: float = 1e-4) -> float:
 
 
 def _as_views(views: Views, score: str) -> Tensor:
-    if isinstance(views, (list, tuple)):
+    if isinstance(views, (list, tuple)) and (not views or any(hasattr(view, "shape") for view in views)):
         parts = [as_tensor(view, "matrices of numbers (N, D), one for each view") for view in views]
         shapes = [tuple(part.shape) for part in parts]
         if len(set(shapes)) > 1:
@@ -121,7 +124,5 @@ def _as_views(views: Views, score: str) -> Tensor:
         raise FullrankError(
             f"{score} needs at least two views of one image, got shape {tuple(z.shape)} as (images, views, dimensions)"
         )
-    if z.is_complex():
-        raise FullrankError("features must be real, got complex numbers")
     check_finite(z.reshape(-1, z.shape[2]))
     return z.to(torch.float64)

@@ -1,0 +1,116 @@
+"""Metrics of torchmetrics that return a number: one class for each score of the spectrum.
+
+    from torchmetrics import MetricCollection
+    from fullrank.metrics import AUC, RankMe
+
+    metrics = MetricCollection([AUC(512), RankMe(512)])     # one pass over features for all of them
+    metrics.update(features)                                # (N, 512), as often as wanted
+    self.log("rankme", self.rankme)                         # in a LightningModule, after self.rankme.update(h)
+
+Their formulas, ranges and faults are those of the functions in `fullrank.measure.quality`. Centred or not is part of
+each: RankMe, the stable rank and the pseudo-condition number are of features as they are, the others of centred ones.
+`SpectrumMetric` returns the whole spectrum, which is no scalar to log; `plot()` draws it.
+
+>>> import torch
+>>> metric = ParticipationRatio(2)
+>>> metric.update(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]))
+>>> metric.compute()
+tensor(2., dtype=torch.float64)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fullrank.measure import moments
+from fullrank.measure.metrics import SpectrumMetric, SpectrumScore
+
+__all__ = [
+    "AUC",
+    "AlphaReQ",
+    "DeadDirections",
+    "NESum",
+    "ParticipationRatio",
+    "PseudoConditionNumber",
+    "RankMe",
+    "RankMeCentered",
+    "SpectrumMetric",
+    "SpectrumScore",
+    "StableRank",
+]
+
+
+class AUC(SpectrumScore):
+    """Measure the area under the cumulative explained variance ([Li22]), in [(D+1)/(2D), 1]; lower is better."""
+
+    score = "auc"
+    higher_is_better = False
+
+
+class RankMe(SpectrumScore):
+    """Measure RankMe as published, of features that are not centred, in [1, min(N, D)]."""
+
+    score = "rankme"
+    higher_is_better = True
+
+
+class RankMeCentered(SpectrumScore):
+    """Measure RankMe of centred features, in [1, min(N-1, D)]."""
+
+    score = "rankme_centered"
+    higher_is_better = True
+
+
+class ParticipationRatio(SpectrumScore):
+    """Measure how many directions share the variance, in [1, min(N-1, D)]."""
+
+    score = "participation_ratio"
+    higher_is_better = True
+
+
+class StableRank(SpectrumScore):
+    """Measure the stable rank, of features that are not centred, in [1, min(N, D)]."""
+
+    score = "stable_rank"
+    higher_is_better = True
+
+
+class NESum(SpectrumScore):
+    """Measure NESum, the stable rank of centred features, in [1, min(N-1, D)]."""
+
+    score = "nesum"
+    higher_is_better = True
+
+
+class AlphaReQ(SpectrumScore):
+    """Measure alpha of the power law over ranks 10 to 100; near 1 is best, NaN below 12 directions."""
+
+    score = "alpha_req"
+    higher_is_better = None
+
+
+class PseudoConditionNumber(SpectrumScore):
+    """Measure s_D / s_1, of features that are not centred, in [0, 1]."""
+
+    score = "pseudo_condition_number"
+    higher_is_better = True
+
+
+class DeadDirections(SpectrumScore):
+    """Count the directions whose singular value, centred, is below `tol` times the largest; in [0, D], lower is better.
+
+    Args:
+        dim: The features' width D.
+        tol: What a living direction has of the largest singular value.
+        **kwargs: As of `SpectrumScore`.
+    """
+
+    score = "dead"
+    higher_is_better = False
+
+    def __init__(self, dim: int, *, tol: float = 1e-3, **kwargs: Any) -> None:
+        super().__init__(dim, **kwargs)
+        self.tol = tol
+
+    def _value(self) -> float:
+        return float(self._spectrum(moments.unpack(self.state), True).dead(self.tol))

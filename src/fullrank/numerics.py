@@ -1,0 +1,52 @@
+"""The arithmetic of what is measured, whatever the program around it has set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+
+_DEVICES = ("cpu", "cuda", "mps", "xpu")
+
+
+@contextmanager
+def exact_arithmetic(*, gradients: bool = False) -> Iterator[None]:
+    """Compute as if the program had changed nothing; a decorator too, for every public entry that computes.
+
+    Within it there is no autocast, float32 matrices are multiplied in float32 (not in TF32 or bfloat16), new tensors
+    are float32 on the CPU where nothing else is said, and no gradient is recorded. What is made in it can be written to
+    later, outside `torch.inference_mode` too. All is as it was afterwards.
+
+    Args:
+        gradients: Leave `torch.no_grad` and `torch.inference_mode` as they are: for losses.
+    """
+    with ExitStack() as stack:
+        for device in _DEVICES:
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        if torch.get_default_dtype() != torch.float32:
+            stack.callback(torch.set_default_dtype, torch.get_default_dtype())
+            torch.set_default_dtype(torch.float32)
+        if not gradients:
+            stack.enter_context(torch.inference_mode(False))
+            stack.enter_context(torch.no_grad())
+        _multiply_in_float32(stack)
+        yield
+
+
+def _multiply_in_float32(stack: ExitStack) -> None:
+    try:
+        before = torch.get_float32_matmul_precision()
+    except RuntimeError:  # set for one backend alone, which PyTorch will not say in one word
+        backends: tuple[Any, ...] = (torch.backends.cuda, torch.backends.mkldnn)
+        for backend in [each.matmul for each in backends]:
+            stack.callback(setattr, backend, "fp32_precision", backend.fp32_precision)
+            backend.fp32_precision = "ieee"
+        return
+    if before != "highest":
+        stack.callback(torch.set_float32_matmul_precision, before)
+        torch.set_float32_matmul_precision("highest")
