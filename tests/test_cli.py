@@ -116,7 +116,7 @@ def test_a_plans_memory_grows_with_the_batch_but_for_what_has_the_size_of_the_em
     ("arguments", "message"),
     [
         (["train", "--images", "cifra10"], "no images at 'cifra10'.*did you mean 'cifar10'"),
-        (["train", "--steps", "0"], "steps must be at least 1, got 0"),
+        (["train", "--steps", "0"], "steps must be at least 1 and at most 1,000,000,000,000, got 0"),
         (
             ["train", "--order", "hybrid", "--chunks", "100"],
             "chunks=100 cuts 1438 images into chunks of 14, smaller than",
@@ -125,8 +125,8 @@ def test_a_plans_memory_grows_with_the_batch_but_for_what_has_the_size_of_the_em
         (["train", "--config", "none.yaml"], "cannot read the configuration none.yaml"),
         (["train", "--resume", "none"], "cannot resume: none does not exist"),
         (["train", "--resume", "none", "--dry-run"], "cannot resume: none does not exist"),
-        (["train", "--crop-min", "3"], "crop_min must be a share of the image's area"),
-        (["train", "--crop-min", "3", "--dry-run"], "crop_min must be a share of the image's area"),
+        (["train", "--crop-min", "3"], "crop_min must be above 0 and at most 1, got"),
+        (["train", "--crop-min", "3", "--dry-run"], "crop_min must be above 0 and at most 1, got"),
         (["train", "--monitor.images", "1"], "monitor.images must be at least 2"),
         (["train", "--monitor.knn-k", "9999"], "monitor.knn_k=9999 neighbours are more than the 1438 labelled images"),
         (["train", "--eval-images", "empty"], "held-out images: no images in empty: .*; or leave them out with"),

@@ -1,9 +1,12 @@
 import dataclasses
+import re
 
 import pytest
 import yaml
 
+from fullrank import config as config_module
 from fullrank.config import (
+    RANGES,
     BackboneConfig,
     LossConfig,
     MonitorConfig,
@@ -17,6 +20,7 @@ from fullrank.data.views import recipe
 from fullrank.errors import FullrankError
 from fullrank.models.methods import METHODS
 from fullrank.models.methods.base import coefficients, fill
+from fullrank.ranges import Range
 from fullrank.training.presets import LAB, PRESETS, preset
 from fullrank.training.setup import build_order
 
@@ -55,18 +59,83 @@ def test_yaml_replaces_what_it_names_and_nothing_else(tmp_path):
         ("strict: 1", "strict must be bool, got 1"),
         ("order: hybird", "order must be one of .*, got 'hybird'; did you mean 'hybrid'"),
         ("backbone: resnet18", "backbone must hold `key: value` lines, got 'resnet18'"),
-        ("backbone: {depths: [2, 2]}", r"backbone.depths must be .*, got \[2, 2\]"),
+        ("backbone: {depths: [2, 2]}", "backbone.depths must be .*, got list"),
         ("image_size: big", "image_size must be int or null, got 'big'"),
         ("- a list", "must hold `key: value` lines, got list"),
         ("a: [", "is not YAML"),
-        ("steps: 0", "steps must be at least 1, got 0"),
+        ("steps: 0", "steps must be at least 1 .*, got 0"),
+        ("steps: 2020-01-01", r"steps must be int, got datetime.date\(2020, 1, 1\)"),
+        ("images: 2020-13-45", "is not YAML: month must be in 1..12"),
+        ("steps: 5\nsteps: 7", "is not YAML: steps is there twice in .*, line 2, column 1"),
+        ("optim: {base_lr: 1, base_lr: 2}", "is not YAML: base_lr is there twice"),
+        ("a: &a {x: 1}\nb: {<<: *a}", "is not YAML: << is not taken"),
+        ("[" * 100_000, "is nested too deep"),
+        ("steps: &a [*a, *a]", "steps must be int, got list"),
+        (
+            "a: &a [x]\n"
+            + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}' if i else '*a'] * 20)}]\n" for i in range(20)),
+            "unknown key 'a'",
+        ),
+        ("steps: 0x" + "F" * 9999, "steps must be .*, got a number of 39996 bits"),
+        ("optim: {base_lr: 0x" + "F" * 9999 + "}", "optim.base_lr must be .*, got inf"),
+        ("images: [" + "x, " * 9999 + "]", "images must be str, got list"),
+        ("x" * 999 + ": 1", "unknown key 'x{79}"),
+        ("3: 1", "unknown key '3'"),
+        ("? [1]\n: 2", "is not YAML: while constructing a mapping"),
+        ("# " + "x" * 2**20, "is larger than 1 MB"),
+        ("!!python/object/apply:os.getcwd []", "is not YAML: could not determine a constructor"),
     ],
 )
 def test_what_does_not_fit_is_named(text, message, tmp_path):
     path = tmp_path / "run.yaml"
     path.write_text(text)
-    with pytest.raises(FullrankError, match=message):
+    with pytest.raises(FullrankError, match=message) as raised:
         read_config(path)
+    assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "content", ["steps: 7 # \u00fc".encode("latin-1"), "steps: 7".encode("utf-16"), bytes(range(256))]
+)
+def test_what_is_not_utf_8_is_said(content, tmp_path):
+    (tmp_path / "run.yaml").write_bytes(content)
+    with pytest.raises(FullrankError, match=r"run.yaml is not UTF-8 text \(.* at byte \d+\): save it as UTF-8"):
+        read_config(tmp_path / "run.yaml")
+
+
+def numbers():
+    """Name the fields that hold numbers, those of sections as `section.field`."""
+    return {name for name, hint in config_module._HINTS.items() if re.search(r"\b(int|float)\b", str(hint))}
+
+
+def test_every_number_has_a_range():
+    assert numbers() == set(RANGES)
+
+
+@pytest.mark.parametrize("name", RANGES)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), -1, 10**30, True, "7"])
+def test_no_field_takes_a_number_out_of_its_range(name, value):
+    section, _, key = name.rpartition(".")
+    value = (value,) * 4 if key == "depths" else value
+    changed = {key: value}
+    if section:
+        changed = {section: dataclasses.replace(getattr(TrainConfig(), section), **changed)}
+    with pytest.raises(FullrankError, match=rf"^{name} must be [^\n]*, got "):
+        TrainConfig(**changed)
+
+
+@pytest.mark.parametrize(
+    ("limits", "inside", "outside"),
+    [
+        (Range(0, 1), (0, 0.5, 1, 1.0), (-1e-9, 1 + 1e-9)),
+        (Range(0, 1, above=True), (1e-9, 1), (0, 0.0)),
+        (Range(0, 1, below=True), (0, 1 - 1e-9), (1, 1.0)),
+    ],
+)
+def test_a_range_knows_its_ends(limits, inside, outside):
+    assert all(value in limits for value in inside)
+    assert not any(value in limits for value in (*outside, float("nan"), float("inf"), -float("inf"), None, "0.5"))
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -77,20 +146,20 @@ def test_a_missing_file_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"image_size": 3}, "image_size must be at least 4, got 3"),
+        ({"image_size": 3}, "image_size must be at least 4 and at most 16,384, got 3"),
         ({"hold": "chunks"}, "hold=chunks is for order=single-pass, got order=multiple-pass"),
         ({"batch_size": 1}, "batch_size must be at least 2"),
-        ({"subset": 5.0}, r"subset must be .* got 5.0 \(5 % is 0.05\)"),
-        ({"optim": OptimConfig(base_lr=-1)}, "optim.base_lr must not be negative, got -1"),
-        ({"optim": OptimConfig(weight_decay=float("nan"))}, "optim.weight_decay must not be negative, got nan"),
+        ({"subset": 5.0}, r"subset must be above 0 and at most 1, got 5.0 \(a share: 5 % is 0.05\)"),
+        ({"optim": OptimConfig(base_lr=-1)}, "optim.base_lr must be at least 0 .*, got -1"),
+        ({"optim": OptimConfig(weight_decay=float("nan"))}, "optim.weight_decay must be at least 0 .*, got nan"),
         ({"optim": OptimConfig(warmup_steps=1500)}, "optim.warmup_steps=1500 leaves none of the 1500 steps"),
-        ({"optim": OptimConfig(base_lr=float("inf"))}, "optim.base_lr must be a finite number, got inf"),
+        ({"optim": OptimConfig(base_lr=float("inf"))}, "optim.base_lr must be at least 0 .*, got inf"),
         ({"optim": OptimConfig(momentum=1.0)}, "optim.momentum must be at least 0 and below 1, got 1.0"),
-        ({"optim": OptimConfig(momentum=float("nan"))}, "optim.momentum must be a finite number, got nan"),
+        ({"optim": OptimConfig(momentum=float("nan"))}, "optim.momentum must be at least 0 and below 1, got nan"),
         ({"optim": OptimConfig(cosine_every=5004)}, "would not fall once in 1500 steps; give the steps of an epoch"),
         ({"rounds": 2}, "rounds=2 is for order=single-pass, got order=multiple-pass: leave it at 1"),
         ({"rounds": 2, "order": "hybrid"}, "rounds=2 is for order=single-pass, got order=hybrid"),
-        ({"rounds": 0, "order": "single-pass"}, "rounds must be at least 1, got 0"),
+        ({"rounds": 0, "order": "single-pass"}, "rounds must be at least 1 .*, got 0"),
         ({"reset_momentum": True}, "reset_momentum is for orders in chunks, got order=multiple-pass: leave it out"),
         ({"reset_statistics": True}, "reset_statistics is for orders in chunks, got order=multiple-pass"),
         (
@@ -103,7 +172,7 @@ def test_a_missing_file_is_named(tmp_path):
         ),
         ({"loss": LossConfig(temperature=0.0)}, "loss.temperature must be above 0"),
         ({"loss": LossConfig(mu=0.0)}, "loss.mu must be above 0"),
-        ({"monitor": MonitorConfig(log_every=0)}, "monitor.log_every must be at least 1, got 0"),
+        ({"monitor": MonitorConfig(log_every=0)}, "monitor.log_every must be at least 1 .*, got 0"),
     ],
 )
 def test_impossible_values_are_refused(arguments, message):

@@ -5,6 +5,7 @@ This module imports nothing heavy: `fullrank --help` is made from it.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import types
@@ -15,7 +16,8 @@ from typing import Any, Literal
 
 import yaml
 
-from fullrank.errors import FullrankError, nearest
+from fullrank.errors import FullrankError, nearest, shown
+from fullrank.ranges import Range, check_ranges
 
 
 @dataclass(frozen=True)
@@ -256,50 +258,15 @@ class TrainConfig:
     machine: MachineConfig = field(default_factory=MachineConfig)
 
     def __post_init__(self) -> None:
-        positive: dict[str, float] = {
-            "steps": self.steps,
-            "batch_size": self.batch_size,
-            "checkpoint_every": self.checkpoint_every,
-            "optim.cosine_every": self.optim.cosine_every,
-            "monitor.log_every": self.monitor.log_every,
-            "monitor.measure_every": self.monitor.measure_every,
-            "monitor.images": self.monitor.images,
-            "monitor.knn_k": self.monitor.knn_k,
-            "chunks": self.chunks,
-            "rounds": self.rounds,
-        }
-        if self.image_size is not None:
-            positive["image_size"] = self.image_size
-        positive |= {f"heads.{name}": value for name, value in vars(self.heads).items() if isinstance(value, int)}
-        if self.machine.threads is not None:
-            positive["machine.threads"] = self.machine.threads
-        for name, value in positive.items():
-            if value < 1:
-                raise FullrankError(f"{name} must be at least 1, got {value}")
-        not_negative: dict[str, float] = {
-            "keep_checkpoints": self.keep_checkpoints,
-            "optim.base_lr": self.optim.base_lr,
-            "optim.weight_decay": self.optim.weight_decay,
-            "optim.warmup_steps": self.optim.warmup_steps,
-            "optim.bias_lr": self.optim.bias_lr or 0.0,
-            **{f"loss.{name}": value for name, value in vars(self.loss).items() if isinstance(value, (int, float))},
-            "machine.workers": self.machine.workers,
-            "seed": self.seed,
-        }
-        for name, value in not_negative.items():
-            if not value >= 0:  # also refuses NaN
-                raise FullrankError(f"{name} must not be negative, got {value}")
-        numbers = {
-            f"{section}.{name}": value
-            for section in ("optim", "loss", "target")
-            for name, value in vars(getattr(self, section)).items()
-            if isinstance(value, float)
-        }
-        for name, value in numbers.items():
-            if not math.isfinite(value):
-                raise FullrankError(f"{name} must be a finite number, got {value}")
-        if self.image_size is not None and self.image_size < 4:
-            raise FullrankError(f"image_size must be at least 4, got {self.image_size}")
+        values = _flat(self)
+        for name, value in values.items():
+            _fit(value, _HINTS[name], name)
+        check_ranges(values, RANGES)
+        self._check_together()
+
+    def _check_together(self) -> None:
+        """Raise `FullrankError` where fields contradict each other."""
+        optim = self.optim
         if self.hold == "chunks" and self.order != "single-pass":
             raise FullrankError(
                 f"hold=chunks is for order=single-pass, got order={self.order}: use hold=memory or stream"
@@ -309,40 +276,101 @@ class TrainConfig:
         if (self.reset_momentum or self.reset_statistics) and self.order == "multiple-pass":
             name = "reset_momentum" if self.reset_momentum else "reset_statistics"
             raise FullrankError(f"{name} is for orders in chunks, got order=multiple-pass: leave it out")
-        if self.reset_momentum and (self.optim.optimizer == "adamw" or not self.optim.momentum):
-            has = "optim.optimizer=adamw" if self.optim.optimizer == "adamw" else "optim.momentum=0"
+        if self.reset_momentum and (optim.optimizer == "adamw" or not optim.momentum):
+            has = "optim.optimizer=adamw" if optim.optimizer == "adamw" else "optim.momentum=0"
             raise FullrankError(f"reset_momentum is for SGD or LARS with momentum, got {has}: leave it out")
-        if self.monitor.images < 2:
-            raise FullrankError("monitor.images must be at least 2: a spectrum needs two images")
-        if self.batch_size < 2:
-            raise FullrankError("batch_size must be at least 2: batch normalisation has no variance over one image")
-        if self.optim.warmup_steps >= self.steps:
+        if optim.warmup_steps >= self.steps:
             raise FullrankError(
-                f"optim.warmup_steps={self.optim.warmup_steps} leaves none of the {self.steps} steps to train: "
+                f"optim.warmup_steps={optim.warmup_steps} leaves none of the {self.steps} steps to train: "
                 "lower it (--optim.warmup-steps), or take more steps"
             )
-        if not 0 <= self.optim.momentum < 1:
-            raise FullrankError(f"optim.momentum must be at least 0 and below 1, got {self.optim.momentum}")
-        if 1 < self.optim.cosine_every >= self.steps - self.optim.warmup_steps:
+        if 1 < optim.cosine_every >= self.steps - optim.warmup_steps:
             raise FullrankError(
-                f"optim.cosine_every={self.optim.cosine_every} steps is an epoch of another set, batch or length: the "
+                f"optim.cosine_every={optim.cosine_every} steps is an epoch of another set, batch or length: the "
                 f"learning rate would not fall once in {self.steps} steps; give the steps of an epoch, or 1"
             )
-        shares = {
-            "optim.final_lr": self.optim.final_lr,
-            "target.momentum": self.target.momentum,
-            "target.statistics_rate": self.target.statistics_rate,
-        }
-        for name, share in shares.items():
-            if share is not None and not 0 <= share <= 1:
-                raise FullrankError(f"{name} must be in [0, 1], got {share}")
-        for name in ("temperature", "mu", "eps"):
-            if getattr(self.loss, name, None) == 0:
-                raise FullrankError(f"loss.{name} must be above 0: see the loss's formula")
-        if self.optim.bias_lr is not None and self.optim.base_lr == 0:
+        if optim.bias_lr is not None and optim.base_lr == 0:
             raise FullrankError("optim.bias_lr is a share of optim.base_lr in every step, which is 0: raise it")
-        if not 0 < self.subset <= 1:
-            raise FullrankError(f"subset must be a share of the images in (0, 1], got {self.subset} (5 % is 0.05)")
+
+
+_COUNT, _NONE_OR_MORE = Range(1, 10**9), Range(0, 10**9)
+_SHARE, _PART = Range(0, 1), Range(0, 1, above=True)
+_WEIGHT, _ABOVE_0 = Range(0, 1e9), Range(0, 1e9, above=True)
+_WIDTH, _LAYERS, _CHANNELS = Range(0, 64, above=True), Range(1, 1000), Range(1, 2**20)
+
+RANGES = {
+    "subset": Range(0, 1, above=True, why="a share: 5 % is 0.05"),
+    "image_size": Range(4, 2**14),
+    "chunks": _COUNT,
+    "switch": _SHARE,
+    "rounds": _COUNT,
+    "crop_min": _PART,
+    "steps": Range(1, 10**12),
+    "batch_size": Range(2, 10**9, why="batch normalisation has no variance over one image"),
+    "seed": Range(0, 2**63 - 1),
+    "checkpoint_every": Range(1, 10**12),
+    "keep_checkpoints": _NONE_OR_MORE,
+    "backbone.depths": _LAYERS,
+    "backbone.width": _WIDTH,
+    "backbone.inner_width": _WIDTH,
+    "backbone.blocks": _LAYERS,
+    "backbone.attention_heads": _LAYERS,
+    "backbone.patch": Range(1, 2**14),
+    "heads.projector_hidden": _CHANNELS,
+    "heads.projector_out": _CHANNELS,
+    "heads.projector_layers": _LAYERS,
+    "heads.predictor_hidden": _CHANNELS,
+    "loss.temperature": _ABOVE_0,
+    "loss.invariance": _WEIGHT,
+    "loss.variance": _WEIGHT,
+    "loss.covariance": _WEIGHT,
+    "loss.lambd": _WEIGHT,
+    "loss.mu": _ABOVE_0,
+    "loss.eps": _ABOVE_0,
+    "target.momentum": _SHARE,
+    "target.queue": _COUNT,
+    "target.statistics_rate": _SHARE,
+    "optim.base_lr": _WEIGHT,
+    "optim.momentum": Range(0, 1, below=True),
+    "optim.weight_decay": _WEIGHT,
+    "optim.warmup_steps": Range(0, 10**12),
+    "optim.cosine_every": Range(1, 10**12),
+    "optim.final_lr": _SHARE,
+    "optim.bias_lr": _WEIGHT,
+    "monitor.log_every": Range(1, 10**12),
+    "monitor.measure_every": Range(1, 10**12),
+    "monitor.images": Range(2, 10**9, why="a spectrum needs two images"),
+    "monitor.knn_k": _COUNT,
+    "machine.threads": Range(1, 2**14),
+    "machine.workers": Range(0, 2**14),
+    "machine.memory_gb": Range(0, 10**6, above=True),
+}
+"""Which numbers each field takes. The upper ends are far above any use: they catch slips before memory runs out."""
+
+
+def _flat_hints(kind: type, prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, hint in typing.get_type_hints(kind).items():
+        inner = dataclasses.is_dataclass(hint)
+        found |= _flat_hints(typing.cast(type, hint), f"{prefix}{name}.") if inner else {f"{prefix}{name}": hint}
+    return found
+
+
+def _flat(config: TrainConfig) -> dict[str, Any]:
+    """Return all fields, those of sections as `section.field`."""
+    found: dict[str, Any] = {}
+    for name, hint in typing.get_type_hints(TrainConfig).items():
+        value = getattr(config, name)
+        if not dataclasses.is_dataclass(hint):
+            found[name] = value
+        elif isinstance(value, typing.cast(type, hint)):
+            found |= {f"{name}.{key}": inner for key, inner in vars(value).items()}
+        else:
+            raise FullrankError(f"{name} must be a {typing.cast(type, hint).__name__}, got {shown(value)}")
+    return found
+
+
+_HINTS = _flat_hints(TrainConfig)
 
 
 CHANGEABLE = ("images", "eval_images", "data_dir", "hold", "machine", "target.teacher")
@@ -361,6 +389,33 @@ def to_dict(config: TrainConfig) -> dict[str, Any]:
     return plain(dataclasses.asdict(config))
 
 
+_LARGEST = 2**20
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads YAML that says each thing once: the last of two equal keys would win in silence.
+
+    Merge keys (`<<`) are refused, with which a few lines can grow without bound.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(None, None, "<< is not taken", key.start_mark)
+            if not isinstance(key, yaml.ScalarNode):
+                continue  # no field is named by it
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{shown(key.value)} is there twice", key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Leave mappings as they are."""
+
+
 def read_config(path: Path, base: TrainConfig | None = None) -> TrainConfig:
     """Read a configuration from YAML: the fields it names replace those of `base`.
 
@@ -368,15 +423,21 @@ def read_config(path: Path, base: TrainConfig | None = None) -> TrainConfig:
         FullrankError: The file is missing or no YAML mapping, a key is unknown, or a value does not fit its field.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with path.open("rb") as file:
+            text = file.read(_LARGEST + 1).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise FullrankError(f"{path} is not UTF-8 text ({error}): save it as UTF-8") from None
+        what = f"{error.reason} at byte {error.start}"
+        raise FullrankError(f"{path} is not UTF-8 text ({what}): save it as UTF-8") from None
     except OSError as error:
         raise FullrankError(f"cannot read the configuration {path}: {error.strerror}") from None
+    if len(text) > _LARGEST:
+        raise FullrankError(f"{path} is larger than {_LARGEST >> 20} MB, which no configuration is")
     try:
-        values = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise FullrankError(f"{path} is not YAML: {error}") from None
+        values = yaml.load(text, _Loader)
+    except RecursionError:
+        raise FullrankError(f"{path} is not a configuration: it is nested too deep") from None
+    except (yaml.YAMLError, ValueError, TypeError, OverflowError) as error:
+        raise FullrankError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise FullrankError(f"{path} must hold `key: value` lines, got {type(values).__name__}")
     values.pop("environment", None)  # a run's config.yaml says there what it ran on
@@ -403,19 +464,22 @@ def from_dict(values: dict[str, Any], base: Any, where: str, prefix: str = "") -
     known = {f.name for f in dataclasses.fields(base)}
     replaced = {}
     for key, value in values.items():
-        name = f"{prefix}{key}"
+        name = f"{prefix}{key if isinstance(key, str) else shown(key)}"
         key = _RENAMED.get(name, key)
         if key not in known:
             raise FullrankError(
-                f"{where}: unknown key {name!r}{nearest(str(key), known)} (known: "
+                f"{where}: unknown key {shown(name)}{nearest(str(key)[:80], known)} (known: "
                 f"{', '.join(prefix + k for k in sorted(known))})"
             )
         current = getattr(base, key)
         if dataclasses.is_dataclass(current):
             if not isinstance(value, dict):
-                raise FullrankError(f"{where}: {name} must hold `key: value` lines, got {value!r}")
+                raise FullrankError(f"{where}: {name} must hold `key: value` lines, got {shown(value)}")
             replaced[key] = from_dict(value, current, where, f"{name}.")
         else:
+            if isinstance(value, str) and float in (hints[key], *typing.get_args(hints[key])):
+                with contextlib.suppress(ValueError):  # YAML 1.1 reads 1e-4, which has no dot, as text
+                    value = float(value)
             replaced[key] = _fit(value, hints[key], f"{where}: {name}")
     return dataclasses.replace(base, **replaced)
 
@@ -431,22 +495,16 @@ def _fit(value: Any, hint: Any, name: str) -> Any:
             return value
         if origin is tuple and isinstance(value, (list, tuple)) and len(value) == len(typing.get_args(option)):
             return tuple(_fit(v, o, name) for v, o in zip(value, typing.get_args(option), strict=True))
-        if option is float and isinstance(value, str):
-            try:  # YAML 1.1 reads 1e-4, which has no dot, as text
-                return float(value)
-            except ValueError:
-                continue
         if option is float and isinstance(value, int) and not isinstance(value, bool):
-            return float(value)
+            return float(value) if abs(value) < 1e300 else math.inf
         if isinstance(option, type) and isinstance(value, option) and (option is bool) == isinstance(value, bool):
             return value
     literals = [v for option in options if typing.get_origin(option) is Literal for v in typing.get_args(option)]
     expected = " or ".join(getattr(option, "__name__", str(option)) for option in options)
     if literals:
-        raise FullrankError(
-            f"{name} must be one of {', '.join(map(str, literals))}, got {value!r}{nearest(str(value), literals)}"
-        )
-    raise FullrankError(f"{name} must be {expected.replace('NoneType', 'null')}, got {value!r}")
+        hint = nearest(value, literals) if isinstance(value, str) else ""
+        raise FullrankError(f"{name} must be one of {', '.join(map(str, literals))}, got {shown(value)}{hint}")
+    raise FullrankError(f"{name} must be {expected.replace('NoneType', 'null')}, got {shown(value)}")
 
 
 def differences(old: TrainConfig, new: TrainConfig) -> list[str]:

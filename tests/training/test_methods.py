@@ -315,10 +315,10 @@ def test_what_the_configuration_sets_is_checked_before_a_folder_is_made(tmp_path
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"target": TargetConfig(momentum=1.5)}, r"target.momentum must be in \[0, 1\], got 1.5"),
-        ({"target": TargetConfig(statistics_rate=-0.1)}, "target.statistics_rate must be in"),
-        ({"loss": LossConfig(covariance=-1.0)}, "loss.covariance must not be negative, got -1.0"),
-        ({"optim": OptimConfig(final_lr=2.0)}, "optim.final_lr must be in"),
+        ({"target": TargetConfig(momentum=1.5)}, "target.momentum must be at least 0 and at most 1, got 1.5"),
+        ({"target": TargetConfig(statistics_rate=-0.1)}, "target.statistics_rate must be at least 0"),
+        ({"loss": LossConfig(covariance=-1.0)}, "loss.covariance must be at least 0 .*, got -1.0"),
+        ({"optim": OptimConfig(final_lr=2.0)}, "optim.final_lr must be at least 0"),
         ({"optim": OptimConfig(bias_lr=0.1, base_lr=0.0)}, "optim.bias_lr is a share of optim.base_lr"),
     ],
 )

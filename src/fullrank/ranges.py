@@ -1,0 +1,43 @@
+"""Ranges of settings: which numbers a field takes, and the one line that says so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from fullrank.errors import FullrankError, shown
+
+
+class Range(NamedTuple):
+    """The numbers from `low` to `high`, which NaN and infinity never are.
+
+    >>> print(Range(0, 1, above=True))
+    above 0 and at most 1
+    """
+
+    low: float
+    high: float
+    above: bool = False
+    """Leaves out `low` itself."""
+    below: bool = False
+    """Leaves out `high` itself."""
+    why: str = ""
+
+    def __contains__(self, value: object) -> bool:
+        if not isinstance(value, (int, float)) or not self.low <= value <= self.high:
+            return False
+        return not (self.above and value == self.low) and not (self.below and value == self.high)
+
+    def __str__(self) -> str:
+        low = f"{'above' if self.above else 'at least'} {self.low:,}"
+        return f"{low} and {'below' if self.below else 'at most'} {self.high:,}"
+
+
+def check_ranges(values: Mapping[str, Any], ranges: Mapping[str, Range]) -> None:
+    """Raise `FullrankError` where a number, or one of several, is out of its range; what was left out (None) is not."""
+    for name, limits in ranges.items():
+        value = values[name]
+        for each in value if isinstance(value, tuple) else (value,):
+            if each is not None and each not in limits:
+                why = f" ({limits.why})" if limits.why else ""
+                raise FullrankError(f"{name} must be {limits}, got {shown(each)}{why}")
