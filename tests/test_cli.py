@@ -97,7 +97,7 @@ def test_a_plan_counts_what_a_method_has(method, tmp_path, monkeypatch, capsys):
 def test_a_plans_memory_grows_with_the_batch_but_for_what_has_the_size_of_the_embedding(monkeypatch):
     def activations(method, batch):
         config = TrainConfig(method=method, batch_size=batch, machine=MachineConfig(device="cpu", precision="float32"))
-        text = dict(plan(config))["memory"]
+        text = dict(plan(config).rows)["memory"]
         return float(re.search(r"activations ([\d.]+) MB", text)[1])
 
     monkeypatch.setattr("fullrank.training.plan.gigabytes", lambda size: f"{size / 1e6} MB")
@@ -288,8 +288,8 @@ def test_what_cannot_be_inspected_is_one_line(arguments, message, tmp_path, monk
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (MemoryError(), "out of memory: lower --batch-size"),
-        (RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory"), "out of memory: lower --batch-size"),
+        (MemoryError(), "out of memory: look at fewer images with --limit, or close other programs"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory"), "out of memory: look at fewer"),
         (KeyError("x"), "KeyError: 'x'; this is a fault of fullrank"),
     ],
 )
@@ -298,10 +298,37 @@ def test_any_error_is_one_line_and_debug_shows_where(error, words, monkeypatch, 
         raise error
 
     monkeypatch.setattr("fullrank.cli._parse", fail)
-    printed = fails(["demo"], capsys)
+    printed = fails(["inspect"], capsys)
     assert words in printed
     assert printed.count("\n") == 1
-    assert "Traceback" in fails(["--debug", "demo"], capsys)
+    assert "Traceback" in fails(["--debug", "inspect"], capsys)
+
+
+def test_a_plan_without_its_images_says_the_rest(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--images", "imagenet/train", "--backbone.width", "0.25", "--dry-run"]) == 1
+    printed = capsys.readouterr()
+    for words in ("imagenet/train: not known", "224 x 224, assumed", "multiple-pass; how often", "1,500 of 64 images"):
+        assert words in printed.out
+    assert "fullrank: error: no images at 'imagenet/train'" in printed.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "--images", "none", "--out", "file/run"],
+        ["inspect", "none.npy", "--out", "file/page.html"],
+        ["rank", "none", "--fit", "file/fit.json"],
+        ["export", "none", "--out", "file/export"],
+        ["report", "run", "--out", "file/page.html"],
+    ],
+)
+def test_an_output_that_cannot_be_made_is_refused_before_anything_is_read(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.yaml").touch()
+    assert re.search(r"cannot write \S+: \S+/file is no folder; choose another --(out|fit)", fails(arguments, capsys))
 
 
 def test_world_size_empty_is_unset_and_a_word_is_refused(monkeypatch):

@@ -1,5 +1,6 @@
 """Every command line and every block of Python that the README and the documents show can be given as it stands."""
 
+import doctest
 import re
 import shlex
 from pathlib import Path
@@ -43,4 +44,5 @@ def test_every_command_line_can_be_given(name, line, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("name", "number", "block"), BLOCKS)
 def test_every_block_of_python_compiles(name, number, block):
-    compile(block, f"{name}, block {number}", "exec")
+    source = doctest.script_from_examples(block) if block.startswith(">>>") else block
+    compile(source, f"{name}, block {number}", "exec")

@@ -27,6 +27,18 @@ from fullrank.errors import FullrankError, OtherProcessError, count
 PROGRAM = "fullrank"
 
 
+_ADVICE = {
+    "train": "lower --batch-size, --image-size or --backbone.width, or keep fewer images decoded with --hold stream",
+    "demo": "it needs about 1 GB",
+    "inspect": "look at fewer images with --limit",
+    "evaluate": "take fewer training images with --limit",
+    "rank": "give fewer runs at once",
+    "report": "give fewer runs at once",
+    "study": "run fewer at once with --jobs 1",
+}
+"""What to do where memory is out."""
+
+
 class Command(Protocol):
     """What the command line names: flags that know what to do."""
 
@@ -55,7 +67,7 @@ def main(arguments: list[str]) -> int:
         return 0
     try:
         if count("WORLD_SIZE", 1) > 1:
-            return _run_with_others(arguments)
+            return _run_with_others(arguments, debug=debug)
         return _parse(arguments).run()
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - else Python complains when it flushes at its end
@@ -63,17 +75,17 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:
-        if debug:
-            traceback.print_exc()
-        return _report(error, training=arguments[:1] == ["train"])
+        return _report(error, "".join(arguments[:1]), debug=debug)
 
 
-def _report(error: Exception, *, training: bool) -> int:
+def _report(error: Exception, command: str, *, debug: bool) -> int:
+    if debug:
+        traceback.print_exception(error)
     if isinstance(error, OtherProcessError):
         return 1
     message = str(error)
     if _out_of_memory(error):
-        message = "out of memory: lower --batch-size, the view size or --backbone.width, or close other programs"
+        message = f"out of memory: {_ADVICE.get(command, 'give it less at once')}, or close other programs"
     elif not isinstance(error, (FullrankError, OSError)):
         first = (message.splitlines() or [""])[0]
         message = f"{type(error).__name__}: {first}; this is a fault of {PROGRAM}: please report it"
@@ -82,7 +94,7 @@ def _report(error: Exception, *, training: bool) -> int:
         message = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
         if error.errno == errno.ENOSPC:
             message += "; what was saved before is whole: free some space and give the command again"
-            message += ", to train with --resume RUN" if training else ""
+            message += ", to train with --resume RUN" if command == "train" else ""
     print(f"{PROGRAM}: error: {message}", file=sys.stderr, flush=True)
     return 1
 
@@ -95,7 +107,7 @@ def _out_of_memory(error: Exception) -> bool:
     )
 
 
-def _run_with_others(arguments: list[str]) -> int:
+def _run_with_others(arguments: list[str], *, debug: bool) -> int:
     """Run a command in one of the processes that torchrun started: the main one reads it and says what is wrong."""
     from fullrank.training.distributed import processes
 
@@ -112,9 +124,9 @@ def _run_with_others(arguments: list[str]) -> int:
         try:
             command = world.on_main(read)
             return command if isinstance(command, int) else command.run()
-        except (FullrankError, OSError) as error:
+        except Exception as error:
             # said before leaving: torchrun ends this process as soon as it sees that another one has failed
-            return _report(error, training=True)
+            return _report(error, "train", debug=debug)
 
 
 def _parse(arguments: list[str]) -> Command:
@@ -138,5 +150,5 @@ def _parse(arguments: list[str]) -> Command:
 DESCRIPTION = (
     "Train Siamese image encoders without labels, see whether their representation collapses, and prevent it by the "
     "order in which "
-    "data is presented."
+    "data is presented. With --debug, an error shows where in the program it came from; --version prints the version."
 )

@@ -14,6 +14,7 @@ from fullrank.documents.terminal import grid
 from fullrank.errors import FullrankError
 from fullrank.measure.scores import title
 from fullrank.report.document import write_report
+from fullrank.text import plain_console
 from fullrank.training.loop import train
 from fullrank.training.presets import preset
 from fullrank.training.runs import RunRecord, read_run
@@ -33,7 +34,7 @@ def demo(out: Path | None, *, config: TrainConfig | None = None, console: Consol
     Returns:
         The exit code: 0, or 128 + N when signal N stopped it.
     """
-    console = console or Console(markup=False, highlight=False)
+    console = console or plain_console()
     config = config or preset("simsiam-digits")
     folder = _free_folder(out)
     console.print(

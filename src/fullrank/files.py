@@ -220,6 +220,15 @@ def read_arrays(path: Path, remedy: str, **arrays: tuple[Any, int]) -> tuple[np.
     return tuple(tensors[name] for name in arrays)
 
 
+def check_output(path: Path, flag: str = "--out") -> None:
+    """Raise `FullrankError` where nothing can be made at `path`: before any long work begins. Makes nothing itself."""
+    nearest = next(each for each in Path(os.path.abspath(path)).parents if os.path.exists(each))
+    if not nearest.is_dir():
+        raise FullrankError(f"cannot write {path}: {nearest} is no folder; choose another {flag}")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise FullrankError(f"cannot write {path}: {nearest} cannot be written to; choose another {flag}")
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path` that takes its place when the block ends well, and vanishes when it does not.

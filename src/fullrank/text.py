@@ -4,6 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def plain_console(*, stderr: bool = False) -> Console:
+    """Give a console that shows text as it is: brackets in a path are no markup, and numbers have no colors."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, markup=False, highlight=False)
 
 
 def listing(items: Sequence[str]) -> str:

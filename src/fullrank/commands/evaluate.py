@@ -27,17 +27,16 @@ class Evaluate:
 
     def run(self) -> int:
         """Evaluate, print and keep."""
-        from rich.console import Console
-
         from fullrank.commands.present import present
         from fullrank.evaluation.document import document
         from fullrank.evaluation.evaluate import evaluate
         from fullrank.evaluation.linear import StoppedError
+        from fullrank.text import plain_console
         from fullrank.training.progress import counting
         from fullrank.training.runs import only_runs
 
         try:
-            with counting(Console(stderr=True, markup=False, highlight=False)) as progress:
+            with counting(plain_console(stderr=True)) as progress:
                 found = evaluate([str(run) for run in only_runs(self.runs)], self.options, progress=progress)
         except StoppedError as stopped:
             print(stopped, file=sys.stderr)

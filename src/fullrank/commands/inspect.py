@@ -29,17 +29,16 @@ class Inspect:
 
     def run(self) -> int:
         """Inspect, print and write."""
-        from rich.console import Console
-
         from fullrank.commands.present import present
         from fullrank.documents.html import check_page
         from fullrank.inspection.document import document
         from fullrank.inspection.inspect import inspect
+        from fullrank.text import plain_console
         from fullrank.training.progress import counting
 
         out = Path("inspect.html") if self.out is None and not self.json else self.out
         if out is not None:
             check_page(out)
-        with counting(Console(stderr=True, markup=False, highlight=False)) as progress:
+        with counting(plain_console(stderr=True)) as progress:
             found = inspect(self.what, self.options, progress=progress)
         return present(document(found), json=self.json, out=out)

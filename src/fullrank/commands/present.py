@@ -5,9 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from rich.console import Console
-
 from fullrank.documents import Document
+from fullrank.text import plain_console
 
 
 def present(document: Document, *, json: bool, out: Path | None = None, notes: tuple[str, ...] = ()) -> int:
@@ -24,7 +23,7 @@ def present(document: Document, *, json: bool, out: Path | None = None, notes: t
     if json:
         print(document.json())
     else:
-        document.print(Console(markup=False, highlight=False))
+        document.print(plain_console())
     if out is not None:
         notes = (*notes, f"page: {write_page(document, out)}")
     for note in notes:

@@ -28,18 +28,17 @@ class Rank:
 
     def run(self) -> int:
         """Rank, print and write."""
-        from rich.console import Console
-
         from fullrank.commands.present import present
         from fullrank.documents.html import check_page
         from fullrank.ranking.document import document
         from fullrank.ranking.rank import rank
+        from fullrank.text import plain_console
         from fullrank.training.progress import counting
         from fullrank.training.runs import only_runs
 
         if self.out is not None:
             check_page(self.out)
-        with counting(Console(stderr=True, markup=False, highlight=False)) as progress:
+        with counting(plain_console(stderr=True)) as progress:
             found = rank(only_runs(self.runs), self.options, progress=progress)
         notes = () if self.options.fit is None else (f"fit: {self.options.fit}",)
         return present(document(found), json=self.json, out=self.out, notes=notes)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from fullrank.errors import FullrankError
+from fullrank.text import plain_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,7 +34,6 @@ class ListStudies:
     def run(self) -> int:
         """Print a table."""
         _check_seeds(self.seeds)
-        from rich.console import Console
         from rich.table import Table
 
         from fullrank.studies.registry import STUDIES
@@ -44,7 +44,7 @@ class ListStudies:
             runs, waiting = missing(study, self.scale, range(self.seeds), Place(results=self.results))
             own = ["–", "–"] if not runs else [str(len(runs)), str(len(runs) - len(waiting))]
             table.add_row(study.name, study.source, study.question, *own)
-        console = Console(markup=False, highlight=False)
+        console = plain_console()
         console.print(table, markup=False)
         seeds = f"{self.seeds} seed{'s' * (self.seeds > 1)}"
         console.print(
@@ -104,15 +104,13 @@ class RunStudy:
 
     def run(self) -> int:
         """Run the study, and write its page."""
-        from rich.console import Console
-
         from fullrank.studies.registry import find
         from fullrank.studies.run import run_study
         from fullrank.studies.store import Store, planned
         from fullrank.training.signals import sigterm_interrupts
 
         self._check()
-        study, console = find(self.name), Console(markup=False, highlight=False)
+        study, console = find(self.name), plain_console()
         if self.dry_run:
             return self._plan(console)
         try:

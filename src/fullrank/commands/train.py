@@ -12,6 +12,7 @@ import tyro
 from fullrank.commands.report import write_report
 from fullrank.config import OptimConfig, TrainConfig, read_config
 from fullrank.errors import FullrankError
+from fullrank.text import plain_console
 from fullrank.training.presets import PRESETS
 from fullrank.training.presets import preset as named_preset
 
@@ -64,15 +65,17 @@ class Train:
             )
 
     def _print_plan(self) -> int:
-        from rich.console import Console
         from rich.table import Table
 
         from fullrank.training.plan import plan
 
         table = Table(show_header=False, box=None, padding=(0, 2))
-        for heading, text in plan(self.run_config):
+        found = plan(self.run_config)
+        for heading, text in found.rows:
             table.add_row(heading, text)
-        Console(markup=False, highlight=False).print(table, highlight=False, markup=False)
+        plain_console().print(table)
+        if found.wrong is not None:
+            raise found.wrong
         return 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib import resources
@@ -32,7 +31,7 @@ from fullrank.documents.parts import (
 )
 from fullrank.documents.svg import SIZE, inline_svg
 from fullrank.errors import FullrankError
-from fullrank.files import write_text
+from fullrank.files import check_output, write_text
 
 _SHAPES = {
     "o": '<circle cx="15" cy="6" r="3.6"/>',
@@ -241,15 +240,10 @@ def _protocols(protocols: Protocols) -> str:
 
 
 def check_page(out: Path) -> None:
-    """Make the page's folder, and raise `FullrankError` where it cannot be written: before any long work begins."""
+    """Raise `FullrankError` where a page cannot be written: before any long work begins."""
     if out.is_dir():
         raise FullrankError(f"{out} is a folder: name the page to write, such as {out / 'page.html'}")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FullrankError(f"cannot make {out.parent} for the page ({error.strerror}): choose another --out") from None
-    if not os.access(out.parent, os.W_OK):
-        raise FullrankError(f"{out.parent} cannot be written to: choose another --out for the page")
+    check_output(out)
 
 
 def write_page(document: Document, out: Path) -> Path:
@@ -259,5 +253,6 @@ def write_page(document: Document, out: Path) -> Path:
         FullrankError: `out` is a folder, or cannot be written.
     """
     check_page(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, page(document))
     return out

@@ -30,7 +30,7 @@ from fullrank.errors import FullrankError
 from fullrank.exporting.card import card
 from fullrank.exporting.facts import Facts, collect
 from fullrank.exporting.public import public
-from fullrank.files import write_bytes, write_text
+from fullrank.files import check_output, write_bytes, write_text
 from fullrank.models import fullrank_resnet
 from fullrank.models.backbones import FULLRANK_RESNET, TimmModel, made_by, width_of
 from fullrank.models.exported import TIMM_CONFIG, WEIGHTS, open_export
@@ -103,6 +103,7 @@ def check_free(out: Path) -> None:
     """Raise `FullrankError` where there is something at `out` that an export would replace."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FullrankError(f"{out} exists and is not an empty folder: choose another --out, or remove it first")
+    check_output(out)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from fullrank.errors import FullrankError
+from fullrank.files import check_output
 from fullrank.measure.forecast import LinearFit, fit_linear, fronts, undecided
 from fullrank.ranking.agreements import agreements
 from fullrank.ranking.candidates import Candidate, open_candidates
@@ -54,6 +55,8 @@ def rank(
     options = options or Options()
     if options.fit is not None and options.forecast is not None:
         raise FullrankError("--fit writes a forecast and --forecast reads one: give one of them")
+    if options.fit is not None:
+        check_output(Path(options.fit), "--fit")
     for flag, value in (("images", options.images), ("limit", options.limit)):
         if value is not None and options.scores is None:
             raise FullrankError(f"--{flag} is for the scores that --scores measures: give it too, or leave this out")

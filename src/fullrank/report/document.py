@@ -21,7 +21,7 @@ from fullrank.documents import (
     Table,
     Words,
 )
-from fullrank.documents.html import write_page
+from fullrank.documents.html import check_page, write_page
 from fullrank.documents.parts import value_text
 from fullrank.errors import FullrankError
 from fullrank.measure.scores import SCORES, kind_of
@@ -52,6 +52,7 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
     folders = list({Path(run).resolve(): Path(run) for run in runs}.values())
     if not folders:
         raise FullrankError("no run to report on: name at least one folder made by `fullrank train`")
+    check_page(Path(out))
     return write_page(document([read_run(folder) for folder in folders]), Path(out))
 
 

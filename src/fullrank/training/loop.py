@@ -32,6 +32,7 @@ from fullrank.errors import FullrankError
 from fullrank.models.batchnorm import synchronise
 from fullrank.models.memory_format import to_memory_format
 from fullrank.models.methods import Method
+from fullrank.text import plain_console
 from fullrank.training import setup
 from fullrank.training.checkpoint import checkpoint_path, list_checkpoints, read_checkpoint, save_checkpoint
 from fullrank.training.chunks import begin_chunk
@@ -144,9 +145,7 @@ def resume(path: Path, asked: TrainConfig | None = None, *, console: Console | N
 
 
 def _console(console: Console | None, world: World) -> Console:
-    return (
-        console or Console(markup=False, highlight=False) if world.main else Console(quiet=True, force_terminal=False)
-    )
+    return console or plain_console() if world.main else Console(quiet=True, force_terminal=False)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,40 +12,64 @@ from fullrank.config import TrainConfig
 from fullrank.data import holding, views
 from fullrank.data.memory import available_memory, gigabytes
 from fullrank.data.order import MultiplePass, Order
+from fullrank.errors import FullrankError
 from fullrank.models.methods import Method
 from fullrank.training import setup
 from fullrank.training.optim import learning_rate
 
 
-def plan(config: TrainConfig) -> list[tuple[str, str]]:
+class Plan(NamedTuple):
+    """What a run would do.
+
+    Attributes:
+        rows: Pairs of a heading and its text, to print as a table.
+        wrong: Why the images cannot be opened; what follows from them is not in `rows` then.
+    """
+
+    rows: list[tuple[str, str]]
+    wrong: FullrankError | None = None
+
+
+def plan(config: TrainConfig) -> Plan:
     """Describe a run: images, order, steps, parameters, memory.
 
-    The images are opened and the model is built, so what would fail at the start of the run fails here.
-
-    Returns:
-        Pairs of a heading and its text, to print as a table.
+    The images are opened and the model is built, so what would fail at the start of the run fails here. Without the
+    images, the rest is still described.
     """
     config, device = setup.resolve_machine(config)
+    views.recipe(config.views, crop_min=config.crop_min)  # whose errors a plan should show too
     # held in memory only if the run would be, but not decoded for a plan: streaming reads none
     wanted, config = config.hold, replace(config, hold="stream")
-    config, data = setup.open_data(config)
-    config = setup.resolve_hold(replace(config, hold=wanted), data.train)
-    order = setup.build_order(config, len(data.train))
-    views.recipe(config.views, crop_min=config.crop_min)  # whose errors a plan should show too
-    method = setup.build_method(config)
-    setup.build_probe(config, data, method, torch.device("cpu"))  # whose errors too
-    assert config.image_size is not None
-    labels = "labelled" if data.train.labels is not None else "no labels"
-    held_out = f"{len(data.held_out):,} images" if data.held_out is not None else "none: no held-out loss, no k-NN"
+    try:
+        config, data = setup.open_data(config)
+    except FullrankError as error:
+        wrong: FullrankError | None = error
+        assumed = "" if config.image_size else ", assumed: images decide unless --image-size does"
+        config = replace(config, image_size=config.image_size or setup.LARGE_VIEW)
+        method = setup.build_method(config)
+        about = [("images", f"{config.images}: not known, they cannot be opened (see below)")]
+        order_words = f"{config.order}; how often it sees an image follows from their number, not known"
+    else:
+        wrong, assumed = None, ""
+        config = setup.resolve_hold(replace(config, hold=wanted), data.train)
+        order = setup.build_order(config, len(data.train))
+        method = setup.build_method(config)
+        setup.build_probe(config, data, method, torch.device("cpu"))  # whose errors too
+        labels = "labelled" if data.train.labels is not None else "no labels"
+        held_out = f"{len(data.held_out):,} images" if data.held_out is not None else "none: no held-out loss, no k-NN"
+        about = [
+            ("images", f"{config.images}: {len(data.train):,} ({labels}); {_hold_words(config, data, order)}"),
+            ("held out", held_out),
+        ]
+        order_words = describe_order(order)
     rates = [
         learning_rate(s, config.steps, config.optim, config.batch_size)
         for s in (0, config.steps // 2, config.steps - 1)
     ]
-    return [
-        ("images", f"{config.images}: {len(data.train):,} ({labels}); {_hold_words(config, data, order)}"),
-        ("held out", held_out),
-        ("views", f"{config.views}, {config.image_size} x {config.image_size}"),
-        ("order", describe_order(order)),
+    rows = [
+        *about,
+        ("views", f"{config.views}, {config.image_size} x {config.image_size}{assumed}"),
+        ("order", order_words),
         ("steps", f"{config.steps:,} of {config.batch_size} images"),
         ("method", config.method),
         *_settings(method),
@@ -57,6 +82,7 @@ def plan(config: TrainConfig) -> list[tuple[str, str]]:
         ("machine", f"{device}, {config.machine.precision}, {torch.get_num_threads()} CPU threads"),
         ("memory", _memory(config, method)),
     ]
+    return Plan(rows, wrong)
 
 
 def describe_order(order: Order) -> str:

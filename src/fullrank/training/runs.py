@@ -32,6 +32,7 @@ from fullrank.files import (
     Number,
     Step,
     check,
+    check_output,
     read_arrays,
     read_json,
     read_json_lines,
@@ -228,7 +229,10 @@ class RunFolder:
     def check_free(out: str | None) -> None:
         """Raise `FullrankError` where a new run cannot be written to `out`: before any long work begins."""
         path = Path(out).expanduser() if out is not None else None
-        if path is None or not path.exists():
+        if path is None:
+            return
+        if not path.exists():
+            check_output(path)
             return
         if (path / CONFIG).exists():
             raise FullrankError(
