@@ -138,8 +138,8 @@ def test_scores_rank_where_every_run_has_them_taken_alike():
         )
         for each in results
     ]
-    taken[3].label_free[3]["protocol"]["n"] = 100
-    taken[4].label_free[3]["protocol"]["n"] = 200
+    for place, n in ((3, 100), (4, 200)):
+        taken[place].label_free[3].protocol["n"] = n
     table = forecast.parts(Results(CELLS, taken), "lab")[-1]
     rows = {row[0]: row for row in table.rows}
     assert set(rows) == {"held-out loss", "AUC", "LiDAR"}

@@ -96,7 +96,10 @@ def test_what_is_missing_is_named_with_the_command_that_makes_it():
     assert "1 run missing" in shown.text
     assert "fullrank study run toy --scale lab --seeds 2" in shown.text
     text = document(TOY, "lab", results, RUNS).markdown()
-    assert "Missing: hybrid (seed 1). `fullrank study run toy --scale lab --seeds 2` makes them." in text
+    assert (
+        "**1 run missing**\n\n- hybrid (seed 1)\n\nThis makes them:\n\n`fullrank study run toy --scale lab --seeds 2`"
+        in text
+    )
 
 
 def test_nothing_finished_says_so_and_how_to_begin():
@@ -105,7 +108,10 @@ def test_nothing_finished_says_so_and_how_to_begin():
     assert "Nothing is finished yet." in shown.text
     assert "fullrank study run toy --scale paper --seeds 2" in shown.text
     assert "table" not in shown.tags
-    assert "Nothing is finished yet: `fullrank study run toy" in document(TOY, "paper", [], RUNS).markdown()
+    assert (
+        "Nothing is finished yet. This makes the runs:\n\n`fullrank study run toy"
+        in document(TOY, "paper", [], RUNS).markdown()
+    )
 
 
 def test_figures_are_files_that_the_markdown_shows(tmp_path):

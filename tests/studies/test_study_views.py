@@ -116,20 +116,20 @@ def test_different_protocols_are_said_with_whose_they_are():
 
 def test_many_differences_are_named_and_kept_for_the_protocol():
     results = [finished(cell("hybrid"), final={"auc": 0.7}), finished(cell("single-pass"), final={"auc": 0.6}, n=500)]
-    results[0].run.summary["scores"][0]["protocol"]["view"] = "another"
+    results[0].run.protocols["spectrum"]["layer"] = "another"
     table = pivot(results, "auc", rows="order", columns="encoder")
-    assert "AUC was measured in different ways: view and n differ." in table.note
+    assert "AUC was measured in different ways: layer and n differ." in table.note
     assert table.protocols["AUC"]["n"] == "10,000 (hybrid), 500 (single-pass)"
 
 
 def test_scores_of_one_protocol_share_it():
     table = overview(
-        [finished(cell(), final={"auc": 0.7, "rankme": 5.0, "heldout_loss": -0.5})], _SCORES, rows=["order"]
+        [finished(cell(), final={"auc": 0.7, "rankme_centered": 5.0, "heldout_loss": -0.5})], _SCORES, rows=["order"]
     )
-    assert list(table.protocols) == ["AUC, RankMe (centred)", "Held-out loss"]
+    assert list(table.protocols) == ["AUC, RankMe (centered)", "Held-out loss"]
 
 
-_SCORES = ["auc", "rankme", "heldout_loss"]
+_SCORES = ["auc", "rankme_centered", "heldout_loss"]
 
 
 def test_widths_of_spectra_are_part_of_how_they_were_measured():
