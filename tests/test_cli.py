@@ -221,11 +221,11 @@ def test_inspect_prints_a_table_a_verdict_and_a_page(tmp_path, monkeypatch, caps
     assert main(["inspect", "whole.npy", "flat.npy"]) == 0
     output = " ".join(capsys.readouterr().out.split())
     for words in (
-        "whole.npy features: file whole.npy, shape 400 x 16",
+        "whole.npy: features, file whole.npy, shape 400 x 16",
         "normalize no",
         "participation_ratio",
-        "whole.npy: Healthy spectrum: AUC",
-        "flat.npy: Partial dimensional collapse: 13 of 16 directions are dead",
+        "whole.npy: Healthy spectrum. AUC",
+        "flat.npy: Partial dimensional collapse. 13 of 16 directions are dead",
         "Confidence high: 400 images for 16 directions raise AUC by up to about",
         "(--order hybrid)",
         "AUC: lowest for whole.npy",

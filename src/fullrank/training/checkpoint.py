@@ -79,7 +79,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise FullrankError(f"{path} is not a checkpoint of fullrank: expected one written by `fullrank train`")
     kinds = {"version": int, "step": int, "config": dict, "model": dict}
-    wrong = [name for name, kind in kinds.items() if name in state and type(state[name]) is not kind]
+    wrong = [name for name, kind in kinds.items() if name in state and not isinstance(state[name], kind)]
     if "version" not in state or wrong or not 0 <= state.get("step", 0) < 2**53:
         raise FullrankError(f"{path} is damaged ({', '.join(wrong) or 'its version or step'}): delete it to go on from "
                             "the checkpoint before")  # fmt: skip
