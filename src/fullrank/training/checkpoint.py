@@ -18,7 +18,7 @@ from torch import nn
 from fullrank.config import TrainConfig, from_dict
 from fullrank.errors import FullrankError, nearest
 from fullrank.models.exported import is_export, open_export
-from fullrank.models.weights import DamagedError, ForeignError, read_pickle
+from fullrank.models.weights import DamagedError, ForeignError, fill, read_pickle
 from fullrank.training.runs import CONFIG, SUMMARY, atomic_path
 
 Branch = Literal["online", "target"]
@@ -77,7 +77,16 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except DamagedError:
         raise FullrankError(damaged) from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise FullrankError(f"{path} is not a checkpoint of fullrank: expected one written by `fullrank train`")
+        raise FullrankError(
+            f"{path} is not a checkpoint of fullrank: expected one written by `fullrank train`; weights of other code "
+            "are measured by `fullrank inspect FILE --backbone NAME --images FOLDER`"
+        )
+    for part, kind in (("version", int), ("step", int), ("model", dict)):
+        if not isinstance(state.get(part), kind):
+            raise FullrankError(
+                f"{path} has no {part} of a checkpoint in it ({str(state.get(part))[:40]!r}): something else changed "
+                "it; take one as `fullrank train` wrote it"
+            )
     if state["version"] > VERSION:
         raise FullrankError(
             f"{path} is of version {state['version']}, this fullrank reads up to {VERSION}: upgrade fullrank"
@@ -153,6 +162,20 @@ def load(run_or_checkpoint: Path | str, *, branch: Branch | None = None) -> nn.M
     return encoder_of(state, branch or "online", where=str(run_or_checkpoint))
 
 
+def config_of(state: dict[str, Any], where: str) -> TrainConfig:
+    """Return the configuration of a checkpoint that was read.
+
+    Raises:
+        FullrankError: It has none from which a network can be built.
+    """
+    if not isinstance(state.get("config"), dict):
+        raise FullrankError(f"{where} has no configuration in it: take a checkpoint as `fullrank train` wrote it")
+    config = from_dict(state["config"], TrainConfig(), where)
+    if config.image_size is None:
+        raise FullrankError(f"{where}: its configuration lacks image_size: take a checkpoint as `fullrank train` wrote it")
+    return config
+
+
 def encoder_of(state: dict[str, Any], branch: Branch = "online", *, where: str) -> nn.Module:
     """Build the encoder of a checkpoint that was read, in eval mode.
 
@@ -162,11 +185,11 @@ def encoder_of(state: dict[str, Any], branch: Branch = "online", *, where: str) 
         where: What to call the checkpoint in an error.
 
     Raises:
-        FullrankError: The method has no such branch.
+        FullrankError: The method has no such branch, or the weights are of another network.
     """
     from fullrank.training.setup import build_backbone
 
-    config = from_dict(state["config"], TrainConfig(), where)
+    config = config_of(state, where)
     there = [name for name, prefix in BRANCHES.items() if any(key.startswith(prefix) for key in state["model"])]
     if branch not in there:
         raise FullrankError(
@@ -177,7 +200,6 @@ def encoder_of(state: dict[str, Any], branch: Branch = "online", *, where: str) 
     with torch.random.fork_rng(devices=[]):
         encoder = build_backbone(config)
     prefix = BRANCHES[branch]
-    encoder.load_state_dict(
-        {key.removeprefix(prefix): value for key, value in state["model"].items() if key.startswith(prefix)}
-    )
+    own = {key.removeprefix(prefix): value for key, value in state["model"].items() if key.startswith(prefix)}
+    fill(encoder, own, where)
     return encoder.eval()
