@@ -12,7 +12,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from fullrank.demo import ORDERS
-from fullrank.report.svg import style
+from fullrank.documents.svg import style
 from fullrank.training.runs import atomic_path, read_run
 
 COLOURS = dict(zip(ORDERS, ("#0072b2", "#d55e00"), strict=True))  # told apart by the colour-blind

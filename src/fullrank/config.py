@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import yaml
 
-from fullrank.errors import FullrankError, nearest
+from fullrank.errors import FullrankError, check_words, choose, nearest
 
 
 @dataclass(frozen=True)
@@ -256,6 +256,7 @@ class TrainConfig:
     machine: MachineConfig = field(default_factory=MachineConfig)
 
     def __post_init__(self) -> None:
+        check_words(self)
         positive: dict[str, float] = {
             "steps": self.steps,
             "batch_size": self.batch_size,
@@ -443,9 +444,7 @@ def _fit(value: Any, hint: Any, name: str) -> Any:
     literals = [v for option in options if typing.get_origin(option) is Literal for v in typing.get_args(option)]
     expected = " or ".join(getattr(option, "__name__", str(option)) for option in options)
     if literals:
-        raise FullrankError(
-            f"{name} must be one of {', '.join(map(str, literals))}, got {value!r}{nearest(str(value), literals)}"
-        )
+        choose(name, value, literals)
     raise FullrankError(f"{name} must be {expected.replace('NoneType', 'null')}, got {value!r}")
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import timm
 import torch
@@ -22,7 +22,7 @@ from fullrank.config import TrainConfig
 from fullrank.data import views
 from fullrank.data.images import Images
 from fullrank.data.still import eval_blocks, transformed_blocks
-from fullrank.errors import FullrankError, nearest
+from fullrank.errors import FullrankError, choose, nearest
 from fullrank.inspection.options import Layer, Pretrained
 from fullrank.models.backbones import RESNETS, Stem, backbone, fetching, width_of
 from fullrank.models.methods import METHODS, Method
@@ -99,6 +99,7 @@ def from_run(path: Path, layer: Layer) -> Encoder:
     Raises:
         FullrankError: There is no checkpoint, it is damaged, or its method has no such layer.
     """
+    choose("layer", layer, get_args(Layer))
     file = find_checkpoint(path)
     state = read_checkpoint(file)
     config = config_of(state, str(path))

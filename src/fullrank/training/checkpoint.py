@@ -172,7 +172,7 @@ def config_of(state: dict[str, Any], where: str) -> TrainConfig:
         raise FullrankError(f"{where} has no configuration in it: take a checkpoint as `fullrank train` wrote it")
     config = from_dict(state["config"], TrainConfig(), where)
     if config.image_size is None:
-        raise FullrankError(f"{where}: its configuration lacks image_size: take a checkpoint as `fullrank train` wrote it")
+        raise FullrankError(f"{where}: its configuration lacks image_size: take one as `fullrank train` wrote it")
     return config
 
 
