@@ -13,6 +13,7 @@ from fullrank.report.svg import style
 from matplotlib.figure import Figure
 
 from fullrank.demo import ORDERS
+from fullrank.documents.svg import style
 from fullrank.files import atomic_path
 from fullrank.training.runs import read_run
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
+import functools
 import os
-from collections.abc import Iterable
-from typing import Any
+import types
+import typing
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
 
 
 class FullrankError(ValueError):
@@ -45,3 +49,42 @@ def shown(value: Any) -> str:
         return f"a number of {value.bit_length()} bits"
     text = type(value).__name__ if isinstance(value, (dict, list)) and value else repr(value)
     return text if len(text) <= 80 else f"{text[:80]}..."
+
+
+def choose(name: str, value: object, known: Sequence[object]) -> None:
+    """Check a word of a few.
+
+    Raises:
+        FullrankError: It is none of them; the message has the nearest.
+    """
+    if value not in known:
+        hint = nearest(str(value), map(str, known))
+        raise FullrankError(f"{name} must be one of {', '.join(map(str, known))}, got {value!r}{hint}")
+
+
+def check_words(options: Any, prefix: str = "") -> None:
+    """Check every field of a dataclass, and of those in it, that takes one of a few words.
+
+    The command line does so as it parses; nobody does for who builds options in Python.
+
+    Raises:
+        FullrankError: A field has none of its words.
+    """
+    for name, known in _words(type(options)).items():
+        choose(f"{prefix}{name}", getattr(options, name), known)
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if dataclasses.is_dataclass(value):
+            check_words(value, f"{prefix}{field.name.removesuffix('_options')}.")
+
+
+@functools.cache
+def _words(kind: type) -> dict[str, tuple[object, ...]]:
+    """Return the words of a dataclass's fields that take only such, None among them where it is one."""
+    found = {}
+    for name, hint in typing.get_type_hints(kind).items():
+        options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+        words = [word for each in options if typing.get_origin(each) is Literal for word in typing.get_args(each)]
+        if words:
+            found[name] = (*words, *([None] if type(None) in options else []))
+    return found

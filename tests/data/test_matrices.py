@@ -309,3 +309,20 @@ def test_a_header_that_promises_more_than_there_is_costs_no_memory(tmp_path):
     header = json.dumps({"x": {"dtype": "F32", "shape": [2**30, 2**10], "data_offsets": [0, 2**42]}}).encode()
     (tmp_path / "x.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
     refused(tmp_path / "x.safetensors", "damaged or cut short")
+
+
+def test_what_else_is_in_a_file_is_never_left_out_silently(tmp_path):
+    path = tmp_path / "twice.npy"
+    with open(path, "wb") as file:
+        np.save(file, np.ones((5, 2), np.float32))
+        np.save(file, np.zeros((5, 2), np.float32))
+    with pytest.raises(FullrankError, match=r"twice.npy goes on for \d+ bytes after its array of shape \(5, 2\)"):
+        open_matrix(path)
+    save_file({"x": torch.ones(5, 2), "label": torch.arange(5)}, tmp_path / "x.safetensors")
+    assert open_matrix(tmp_path / "x.safetensors").ignored == ("label",)
+
+
+def test_complex_numbers_are_not_cut_to_their_real_part(tmp_path):
+    np.save(tmp_path / "x.npy", np.ones((3, 2), np.complex64))
+    with pytest.raises(FullrankError, match="holds complex64: .*take their real part or their modulus"):
+        open_matrix(tmp_path / "x.npy")

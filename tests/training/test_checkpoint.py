@@ -8,7 +8,9 @@ from rich.console import Console
 
 import fullrank
 from fullrank.errors import FullrankError
+from fullrank.exporting.export import export
 from fullrank.files import atomic_path
+from fullrank.inspection.encoders import from_run
 from fullrank.training.checkpoint import find_checkpoint, list_checkpoints, read_checkpoint, save_checkpoint
 from fullrank.training.loop import resume, train
 from tests.training.tiny import quiet, tiny
@@ -152,12 +154,42 @@ def test_an_edited_configuration_and_lost_records_are_not_gone_on_with_in_silenc
     assert "metrics.jsonl lack 1 records up to step 5, the first of step 3" in console.file.getvalue()
 
 
-def test_a_checkpoint_of_another_architecture_is_one_line(tmp_path):
-    train(tiny(out=tmp_path / "run", steps=2), console=quiet())
-    file = find_checkpoint(tmp_path / "run")
-    state = read_checkpoint(file)
-    state["model"].pop(next(iter(state["model"])))
-    torch.save(state, file)
-    with pytest.raises(FullrankError, match="weights are of another architecture than its configuration: ") as error:
-        fullrank.load(tmp_path / "run")
-    assert "\n" not in str(error.value)
+@pytest.fixture(scope="module")
+def state(tmp_path_factory):
+    """What is in the checkpoint of a run."""
+    run = tmp_path_factory.mktemp("runs") / "run"
+    train(tiny(out=run, steps=1), console=quiet())
+    return read_checkpoint(find_checkpoint(run))
+
+
+READERS = {
+    "load": lambda path: fullrank.load(path),
+    "embedding": lambda path: from_run(path, "embedding"),
+    "export": lambda path: export(path, path.parent / "out"),
+}
+
+
+@pytest.mark.parametrize("read", READERS.values(), ids=READERS)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"backbone.conv1.weight": torch.zeros(4, 3, 7, 7)}, r"of another shape: .*conv1.weight is \(4, 3, 7, 7\)"),
+        ({"backbone.blocks.0.w": torch.zeros(2)}, "left over: .*blocks.0.w"),
+        ({"backbone.conv1.weight": None}, "missing: .*conv1.weight"),
+    ],
+)
+def test_weights_of_another_network_are_named(state, tmp_path, change, message, read):
+    model = {key: value for key, value in {**state["model"], **change}.items() if value is not None}
+    torch.save({**state, "model": model}, tmp_path / "other.pt")
+    with pytest.raises(FullrankError, match=rf"other.pt: its weights are not of .*{message}.* --backbone NAME") as said:
+        read(tmp_path / "other.pt")
+    assert "\n" not in str(said.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("read", READERS.values(), ids=READERS)
+@pytest.mark.parametrize("part", ["version", "step", "model", "config"])
+def test_a_checkpoint_that_lacks_a_part_is_refused(state, tmp_path, part, read):
+    torch.save({key: value for key, value in state.items() if key != part}, tmp_path / "less.pt")
+    with pytest.raises(FullrankError, match=f"less.pt has no {part}.*as `fullrank train` wrote it"):
+        read(tmp_path / "less.pt")

@@ -24,7 +24,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ from fullrank.data.decoding import decode_file, printable
 from fullrank.data.labels import match_labels as match_labels
 from fullrank.data.randomness import Purpose, permutation
 from fullrank.data.splits import check_files, check_folders, glob_files, hidden
-from fullrank.errors import FullrankError, nearest
+from fullrank.errors import FullrankError, choose, nearest
 
 Split = Literal["train", "eval"]
 
@@ -324,6 +324,7 @@ def open_images(spec: str, *, split: Split = "train", root: str = DEFAULT_ROOT, 
         FullrankError: There is no such set, nothing in it, it cannot be had without a network, it is too large to
             hold, or it looks like several splits.
     """
+    choose("split", split, get_args(Split))
     if spec == "digits":
         return _digits(split)
     if spec in NAMES:

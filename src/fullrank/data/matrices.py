@@ -64,7 +64,7 @@ class FeatureFile(ABC):
         key: The tensor or column that is the matrix, or None where the file holds nothing else.
         shape: N rows and D columns, both at least 1.
         dtype: Name of its numbers' type, such as `float32`.
-        ignored: Columns of the file that are left out, such as labels.
+        ignored: Columns or tensors of the file that are left out, such as labels.
     """
 
     path: Path
@@ -131,9 +131,8 @@ def _checked(path: Path, key: str | None, shape: tuple[int, ...], dtype: str) ->
     """
     name = f"{path}, {key!r}," if key is not None else f"{path}"
     if dtype not in DTYPES:
-        raise FullrankError(
-            f"{name} holds {dtype}: features are real numbers of one of {', '.join(DTYPES)}; convert them to float32"
-        )
+        how = "take their real part or their modulus" if dtype[0].lower() == "c" else "convert them to float32"
+        raise FullrankError(f"{name} holds {dtype}: features are real numbers of one of {', '.join(DTYPES)}; {how}")
     if len(shape) != 2:
         do = {
             0: "that is a single number",
@@ -181,7 +180,7 @@ def _map_npy(path: Path) -> np.ndarray:
             "save the array with np.save"
         )
     try:
-        return format.open_memmap(path, mode="r")
+        array = format.open_memmap(path, mode="r")
     except (ValueError, OverflowError, SyntaxError, tokenize.TokenError) as error:
         if "Python objects" in str(error):
             raise FullrankError(
@@ -189,6 +188,13 @@ def _map_npy(path: Path) -> np.ndarray:
                 'save np.stack(rows).astype("float32")'
             ) from None
         raise _damaged(path, error) from None
+    more = path.stat().st_size - array.offset - array.nbytes
+    if more:
+        raise FullrankError(
+            f"{path} goes on for {more:,} bytes after its array of shape {array.shape}: it holds several arrays, or is "
+            "damaged; save one array with np.save"
+        )
+    return array
 
 
 # .safetensors
@@ -240,7 +246,8 @@ def _open_safetensors(path: Path, key: str | None) -> FeatureFile:
     elif key not in shapes:
         raise FullrankError(f"{path} has no tensor {key!r}{nearest(key, shapes)} (it holds {listed})")
     dtype = _SAFETENSORS_DTYPES.get(codes[key], codes[key])
-    return _SafetensorsFile(path, key, _checked(path, key, shapes[key], dtype), dtype)
+    ignored = tuple(name for name in shapes if name != key)
+    return _SafetensorsFile(path, key, _checked(path, key, shapes[key], dtype), dtype, ignored)
 
 
 # .parquet

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from fullrank.errors import FullrankError
+from fullrank.errors import FullrankError, check_words
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class KnnOptions:
     """Of weighted votes."""
 
     def __post_init__(self) -> None:
+        check_words(self)
         if self.k is not None and self.k < 1:
             raise FullrankError(f"knn.k must be at least 1, got {self.k}")
         if self.most < 1:
@@ -82,6 +83,7 @@ class LinearOptions:
     """Processes that decode images, where they are streamed."""
 
     def __post_init__(self) -> None:
+        check_words(self)
         for name, value in (("epochs", self.epochs), ("batch_size", self.batch_size)):
             if value < 1:
                 raise FullrankError(f"linear.{name} must be at least 1, got {value}")

@@ -11,23 +11,23 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import timm
 import torch
 from timm.data import create_transform, resolve_model_data_config
 from torch import Tensor, nn
 
-from fullrank.config import TrainConfig, from_dict
+from fullrank.config import TrainConfig
 from fullrank.data import views
 from fullrank.data.images import Images
 from fullrank.data.still import eval_blocks, transformed_blocks
-from fullrank.errors import FullrankError, nearest
+from fullrank.errors import FullrankError, choose, nearest
 from fullrank.inspection.options import Layer, Pretrained
 from fullrank.models.backbones import RESNETS, Stem, backbone, fetching, width_of
 from fullrank.models.methods import METHODS, Method
-from fullrank.models.weights import load_weights, read_weights
-from fullrank.training.checkpoint import find_checkpoint, load, read_checkpoint
+from fullrank.models.weights import fill, load_weights, read_weights
+from fullrank.training.checkpoint import config_of, encoder_of, find_checkpoint, read_checkpoint
 from fullrank.training.setup import build_backbone, build_method
 
 UNTRAINED_SEED = 0
@@ -99,9 +99,10 @@ def from_run(path: Path, layer: Layer) -> Encoder:
     Raises:
         FullrankError: There is no checkpoint, it is damaged, or its method has no such layer.
     """
+    choose("layer", layer, get_args(Layer))
     file = find_checkpoint(path)
     state = read_checkpoint(file)
-    config = from_dict(state["config"], TrainConfig(), str(path))
+    config = config_of(state, str(path))
     assert config.image_size is not None
 
     def untrained() -> nn.Module:
@@ -115,9 +116,9 @@ def from_run(path: Path, layer: Layer) -> Encoder:
     projector = None
     if layer == "embedding" or falls:  # not of a student, whose method cannot be built without its teacher
         method = build_method(config)
-        method.load_state_dict(state["model"])
+        fill(method, state["model"], str(path))
     if layer == "representation":
-        module = load(file)
+        module = encoder_of(state, where=str(path))
         projector = method.get_submodule("projector").eval() if falls else None
     else:
         module = _with_projector(method, config)

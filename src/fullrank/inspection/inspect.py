@@ -16,7 +16,7 @@ from fullrank.data import views
 from fullrank.data.images import NAMES, SAMPLED, Images, open_images, sample
 from fullrank.data.matrices import open_matrix
 from fullrank.data.order import subset
-from fullrank.errors import FullrankError
+from fullrank.errors import FullrankError, check_words
 from fullrank.inspection import encoders
 from fullrank.inspection.compare import obstacle
 from fullrank.inspection.encoders import Encoder
@@ -55,6 +55,7 @@ def inspect(
         FullrankError: One of them cannot be read or measured; nothing is returned then.
     """
     options = options or Options()
+    check_words(options)
     if not names:
         raise FullrankError("give at least one thing to inspect: a run, a timm model, a weights file or a feature file")
     if options.limit is not None and options.limit < 2:

@@ -45,6 +45,6 @@ def open_export(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
                 **config["model_args"],
             )
         except Exception as error:  # readers that are fed arbitrary bytes raise errors of nearly every kind
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = " ".join(str(error).split())[:300] or type(error).__name__  # timm names the weights from line 2 on
             raise FullrankError(f"timm {timm.__version__} cannot build the encoder of {folder}: {reason}") from None
     return encoder.eval(), config["fullrank"]

@@ -162,6 +162,37 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], *, prefix: str
     return Loaded(_plain(first), tuple(map(_plain, fitting[1:])), ignored)
 
 
+def fill(module: nn.Module, weights: Mapping[str, Any], where: str) -> None:
+    """Load weights that a checkpoint of ours says are this module's: all of them, under its own names.
+
+    Args:
+        module: What the checkpoint's configuration builds.
+        weights: By the module's names.
+        where: What to call the checkpoint in an error.
+
+    Raises:
+        FullrankError: They are of another network; the message names the first names and shapes that do not fit.
+    """
+    own = module.state_dict()
+    missing = [key for key in own if key not in weights]
+    left = [key for key in weights if key not in own]
+    shapes = [
+        f"{key} is {tuple(getattr(weights[key], 'shape', ()))} in the file and {tuple(value.shape)} in the network"
+        for key, value in own.items()
+        if key in weights and getattr(weights[key], "shape", None) != value.shape
+    ]
+    if not (missing or left or shapes):
+        module.load_state_dict(dict(weights))
+        return
+    kinds = (("missing", missing), ("of another shape", shapes), ("left over", left))
+    raise FullrankError(
+        f"{where}: its weights are not of the network that its configuration describes; "
+        + "; ".join(f"{kind}: {_few(names)}" for kind, names in kinds if names)
+        + ". Give a checkpoint as `fullrank train` wrote it; weights of another network, saved alone as "
+        "weights.pt, are measured by `fullrank inspect weights.pt --backbone NAME --images FOLDER`"
+    )
+
+
 # reading
 
 

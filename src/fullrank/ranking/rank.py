@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from fullrank.errors import FullrankError
+from fullrank.errors import FullrankError, check_words
 from fullrank.files import check_output
 from fullrank.measure.forecast import LinearFit, fit_linear, fronts, undecided
 from fullrank.ranking.agreements import agreements
@@ -53,6 +53,7 @@ def rank(
         FullrankError: A run cannot be read, or a forecast that was asked for cannot be fitted, read or applied.
     """
     options = options or Options()
+    check_words(options)
     if options.fit is not None and options.forecast is not None:
         raise FullrankError("--fit writes a forecast and --forecast reads one: give one of them")
     if options.fit is not None:

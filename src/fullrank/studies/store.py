@@ -14,13 +14,13 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
 import fullrank
 from fullrank.config import TrainConfig
-from fullrank.errors import FullrankError
+from fullrank.errors import FullrankError, choose
 from fullrank.evaluation.result import EVALUATION, read_evaluation
 from fullrank.files import atomic_path, write_text
 from fullrank.measure.scores import Score, read_score
@@ -55,6 +55,7 @@ class Planned:
 
 def planned(study: Study, scale: Scale, seeds: Sequence[int]) -> list[Planned]:
     """Return the runs of a study, a teacher before its students, each once."""
+    choose("scale", scale, get_args(Scale))
     cells = study.cells(scale)
     found: dict[str, Planned] = {}
 

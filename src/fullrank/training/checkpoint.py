@@ -19,7 +19,7 @@ from fullrank.config import TrainConfig, from_dict
 from fullrank.errors import FullrankError, nearest
 from fullrank.files import write_bytes
 from fullrank.models.exported import is_export, open_export
-from fullrank.models.weights import DamagedError, ForeignError, read_pickle
+from fullrank.models.weights import DamagedError, ForeignError, fill, read_pickle
 from fullrank.training.runs import CONFIG, SUMMARY
 
 Branch = Literal["online", "target"]
@@ -77,12 +77,16 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except DamagedError:
         raise FullrankError(damaged) from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise FullrankError(f"{path} is not a checkpoint of fullrank: expected one written by `fullrank train`")
-    kinds = {"version": int, "step": int, "config": dict, "model": dict}
-    wrong = [name for name, kind in kinds.items() if name in state and not isinstance(state[name], kind)]
-    if "version" not in state or wrong or not 0 <= state.get("step", 0) < 2**53:
-        raise FullrankError(f"{path} is damaged ({', '.join(wrong) or 'its version or step'}): delete it to go on from "
-                            "the checkpoint before")  # fmt: skip
+        raise FullrankError(
+            f"{path} is not a checkpoint of fullrank: expected one written by `fullrank train`; weights of other code "
+            "are measured by `fullrank inspect FILE --backbone NAME --images FOLDER`"
+        )
+    for part, kind in (("version", int), ("step", int), ("config", dict), ("model", dict)):
+        if not isinstance(state.get(part), kind):
+            raise FullrankError(
+                f"{path} has no {part} of a checkpoint in it ({str(state.get(part))[:40]!r}): something else changed "
+                "it; take one as `fullrank train` wrote it"
+            )
     if state["version"] > VERSION:
         raise FullrankError(
             f"{path} is of version {state['version']}, this fullrank reads up to {VERSION}: upgrade fullrank"
@@ -158,6 +162,20 @@ def load(run_or_checkpoint: Path | str, *, branch: Branch | None = None) -> nn.M
     return encoder_of(state, branch or "online", where=str(run_or_checkpoint))
 
 
+def config_of(state: dict[str, Any], where: str) -> TrainConfig:
+    """Return the configuration of a checkpoint that was read.
+
+    Raises:
+        FullrankError: It has none from which a network can be built.
+    """
+    if not isinstance(state.get("config"), dict):
+        raise FullrankError(f"{where} has no configuration in it: take a checkpoint as `fullrank train` wrote it")
+    config = from_dict(state["config"], TrainConfig(), where)
+    if config.image_size is None:
+        raise FullrankError(f"{where}: its configuration lacks image_size: take one as `fullrank train` wrote it")
+    return config
+
+
 def encoder_of(state: dict[str, Any], branch: Branch = "online", *, where: str) -> nn.Module:
     """Build the encoder of a checkpoint that was read, in eval mode.
 
@@ -167,11 +185,11 @@ def encoder_of(state: dict[str, Any], branch: Branch = "online", *, where: str) 
         where: What to call the checkpoint in an error.
 
     Raises:
-        FullrankError: The method has no such branch.
+        FullrankError: The method has no such branch, or the weights are of another network.
     """
     from fullrank.training.setup import build_backbone
 
-    config = from_dict(state["config"], TrainConfig(), where)
+    config = config_of(state, where)
     there = [name for name, prefix in BRANCHES.items() if any(key.startswith(prefix) for key in state["model"])]
     if branch not in there:
         raise FullrankError(
@@ -183,12 +201,5 @@ def encoder_of(state: dict[str, Any], branch: Branch = "online", *, where: str) 
         encoder = build_backbone(config)
     prefix = BRANCHES[branch]
     own = {key.removeprefix(prefix): value for key, value in state["model"].items() if key.startswith(prefix)}
-    try:
-        encoder.load_state_dict(own)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise FullrankError(
-            f"{where}: the checkpoint's weights are of another architecture than its configuration: {reason}; take "
-            "another checkpoint"
-        ) from None
+    fill(encoder, own, where)
     return encoder.eval()
