@@ -25,7 +25,6 @@ import torch
 from torch import nn
 
 from fullrank._version import __version__
-from fullrank.config import TrainConfig, from_dict
 from fullrank.errors import FullrankError
 from fullrank.exporting.card import card
 from fullrank.exporting.facts import Facts, collect
@@ -33,7 +32,7 @@ from fullrank.exporting.public import public
 from fullrank.models import fullrank_resnet
 from fullrank.models.backbones import FULLRANK_RESNET, TimmModel, made_by, width_of
 from fullrank.models.exported import TIMM_CONFIG, WEIGHTS, open_export
-from fullrank.training.checkpoint import Branch, encoder_of, find_checkpoint, read_checkpoint
+from fullrank.training.checkpoint import Branch, config_of, encoder_of, find_checkpoint, read_checkpoint
 
 CARD, SPECTRUM = "README.md", "spectrum.safetensors"
 _DATA = ("input_size", "fixed_input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std", "num_classes")
@@ -74,7 +73,7 @@ def export(run_or_checkpoint: Path | str, out: Path | str, *, branch: Branch = "
     file = find_checkpoint(Path(run_or_checkpoint).expanduser())
     state = read_checkpoint(file)
     encoder = encoder_of(state, branch, where=str(run_or_checkpoint))
-    config = from_dict(state["config"], TrainConfig(), str(run_or_checkpoint))
+    config = config_of(state, where=str(run_or_checkpoint))
     made = made_by(encoder)
     facts = collect(
         file,

@@ -18,7 +18,7 @@ import torch
 from timm.data import create_transform, resolve_model_data_config
 from torch import Tensor, nn
 
-from fullrank.config import TrainConfig, from_dict
+from fullrank.config import TrainConfig
 from fullrank.data import views
 from fullrank.data.images import Images
 from fullrank.data.still import eval_blocks, transformed_blocks
@@ -27,7 +27,7 @@ from fullrank.inspection.options import Layer, Pretrained
 from fullrank.models.backbones import RESNETS, Stem, backbone, fetching, width_of
 from fullrank.models.methods import METHODS, Method
 from fullrank.models.weights import load_weights, read_weights
-from fullrank.training.checkpoint import find_checkpoint, load, read_checkpoint
+from fullrank.training.checkpoint import config_of, find_checkpoint, load, load_into, read_checkpoint
 from fullrank.training.setup import build_backbone, build_method
 
 UNTRAINED_SEED = 0
@@ -101,7 +101,7 @@ def from_run(path: Path, layer: Layer) -> Encoder:
     """
     file = find_checkpoint(path)
     state = read_checkpoint(file)
-    config = from_dict(state["config"], TrainConfig(), str(path))
+    config = config_of(state, where=str(path))
     assert config.image_size is not None
 
     def untrained() -> nn.Module:
@@ -115,7 +115,7 @@ def from_run(path: Path, layer: Layer) -> Encoder:
     projector = None
     if layer == "embedding" or falls:  # not of a student, whose method cannot be built without its teacher
         method = build_method(config)
-        method.load_state_dict(state["model"])
+        load_into(method, state["model"], where=str(path))
     if layer == "representation":
         module = load(file)
         projector = method.get_submodule("projector").eval() if falls else None

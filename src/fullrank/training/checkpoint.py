@@ -10,13 +10,14 @@ from __future__ import annotations
 import io
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import torch
 from torch import nn
 
 from fullrank.config import TrainConfig, from_dict
 from fullrank.errors import FullrankError, nearest
+from fullrank.files import ShapeError, Step, check, said, shown
 from fullrank.models.exported import is_export, open_export
 from fullrank.models.weights import DamagedError, ForeignError, read_pickle
 from fullrank.training.runs import CONFIG, SUMMARY, atomic_path
@@ -26,6 +27,41 @@ Branch = Literal["online", "target"]
 FORMAT = "fullrank checkpoint"
 VERSION = 1
 _NAME = re.compile(r"step_(\d+)\.pt")
+
+
+class _Head(TypedDict):
+    """What a checkpoint of any version has."""
+
+    version: Step
+    step: Step
+
+
+class _Optimizer(TypedDict):
+    state: dict[int, dict[str, Any]]
+    param_groups: list[dict[str, Any]]
+
+
+class _Record(TypedDict, total=False):
+    count: Step
+    seconds: float
+
+
+class _Encoder(TypedDict):
+    """What every checkpoint of this version has, for whoever loads its encoder."""
+
+    config: dict[str, Any]
+    model: dict[str, Any]
+
+
+class _State(_Encoder, total=False):
+    """And what going on with the run needs, which is asked for there."""
+
+    optimizer: _Optimizer
+    record: _Record
+    online_probe: dict[str, Any]
+    skipped: list[str]
+
+
 BRANCHES: dict[Branch, str] = {"online": "backbone.", "target": "target.backbone."}
 """Where each branch's encoder lies within a method's state."""
 
@@ -78,15 +114,21 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise FullrankError(damaged) from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise FullrankError(f"{path} is not a checkpoint of fullrank: expected one written by `fullrank train`")
-    kinds = {"version": int, "step": int, "config": dict, "model": dict}
-    wrong = [name for name, kind in kinds.items() if name in state and type(state[name]) is not kind]
-    if "version" not in state or wrong or not 0 <= state.get("step", 0) < 2**53:
-        raise FullrankError(f"{path} is damaged ({', '.join(wrong) or 'its version or step'}): delete it to go on from "
-                            "the checkpoint before")  # fmt: skip
+    remedy = "delete it to go on from the checkpoint before"
+    with said(path, remedy):
+        check(state, _Head)
     if state["version"] > VERSION:
         raise FullrankError(
             f"{path} is of version {state['version']}, this fullrank reads up to {VERSION}: upgrade fullrank"
         )
+    with said(path, remedy):
+        check(state, _State)
+        for name, value in state.get("model", {}).items():
+            if not isinstance(value, torch.Tensor):
+                raise ShapeError(f"model.{name} must be a tensor, got {shown(value)}")
+        loss = state.get("record", {}).get("loss_sum", torch.zeros(()))
+        if not isinstance(loss, torch.Tensor) or loss.shape or not loss.isfinite():
+            raise ShapeError(f"record.loss_sum must be a finite tensor of no dimension, got {shown(loss)}")
     return state
 
 
@@ -171,7 +213,7 @@ def encoder_of(state: dict[str, Any], branch: Branch = "online", *, where: str) 
     """
     from fullrank.training.setup import build_backbone
 
-    config = from_dict(state["config"], TrainConfig(), where)
+    config = config_of(state, where=where)
     there = [name for name, prefix in BRANCHES.items() if any(key.startswith(prefix) for key in state["model"])]
     if branch not in there:
         raise FullrankError(
@@ -183,12 +225,33 @@ def encoder_of(state: dict[str, Any], branch: Branch = "online", *, where: str) 
         encoder = build_backbone(config)
     prefix = BRANCHES[branch]
     own = {key.removeprefix(prefix): value for key, value in state["model"].items() if key.startswith(prefix)}
+    load_into(encoder, own, where=where)
+    return encoder.eval()
+
+
+def config_of(state: dict[str, Any], *, where: str) -> TrainConfig:
+    """Return the configuration of a checkpoint that was read, in which a run has filled in what was left open.
+
+    Raises:
+        FullrankError: It is none.
+    """
+    config = from_dict(state["config"], TrainConfig(), where)
+    if config.image_size is None:
+        raise FullrankError(f"{where} is damaged: its config.image_size is missing; take another checkpoint")
+    return config
+
+
+def load_into(module: nn.Module, weights: dict[str, Any], *, where: str) -> None:
+    """Load weights of a checkpoint into what its configuration describes.
+
+    Raises:
+        FullrankError: They are of another architecture.
+    """
     try:
-        encoder.load_state_dict(own)
+        module.load_state_dict(weights)
     except (RuntimeError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise FullrankError(
             f"{where}: the checkpoint's weights are of another architecture than its configuration: {reason}; take "
             "another checkpoint"
         ) from None
-    return encoder.eval()

@@ -177,6 +177,11 @@ def _read(path: Path, asked: TrainConfig | None) -> tuple[TrainConfig, dict[str,
     state = read_checkpoint(found[-1]) if found else None
     if state is not None:
         _check_configuration(path, found[-1], state, config)
+        lacking = [name for name in ("optimizer", "record") if name not in state]
+        if lacking:
+            raise FullrankError(
+                f"{found[-1]} is damaged: {lacking[0]} is missing; delete it to go on from the checkpoint before"
+            )
     started = read_run(path).environment
     if not isinstance(started.get("data"), dict):
         raise FullrankError(
@@ -425,7 +430,22 @@ def _restore(method: Method, optimizer: Optimizer, probe: OnlineProbe | None, st
         optimizer.load_state_dict(state["optimizer"])
         if probe is not None:
             probe.load_state_dict(state["online_probe"])
-    except (RuntimeError, ValueError, KeyError) as error:
+        _check_optimizer(optimizer, state["optimizer"])
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        reason = " ".join(str(error).split())[:200]
         raise FullrankError(
-            f"the checkpoint does not fit the run's configuration: {str(error).splitlines()[0]}"
+            f"the checkpoint of step {state['step']:,} does not fit the run's configuration: {reason}; delete it to go "
+            "on from the checkpoint before"
         ) from None
+
+
+def _check_optimizer(optimizer: Optimizer, saved: dict[str, Any]) -> None:
+    """Raise `ValueError` where what an optimizer loaded is not of its parameters, which torch would see a step later."""
+    for group, before in zip(optimizer.param_groups, saved["param_groups"], strict=True):
+        for parameter in group["params"]:
+            for name, value in optimizer.state.get(parameter, {}).items():
+                if not isinstance(value, Tensor) or (value.ndim and value.shape != parameter.shape):
+                    raise ValueError(f"the optimizer's {name} is not of its parameter's shape {tuple(parameter.shape)}")
+        wrong = [name for name in ("lr", "weight_decay") if not isinstance(before.get(name), (int, float))]
+        if wrong:
+            raise ValueError(f"the optimizer's {wrong[0]} is no number")
