@@ -440,7 +440,7 @@ def _restore(method: Method, optimizer: Optimizer, probe: OnlineProbe | None, st
 
 
 def _check_optimizer(optimizer: Optimizer, saved: dict[str, Any]) -> None:
-    """Raise `ValueError` where what an optimizer loaded is not of its parameters, which torch would see a step later."""
+    """Raise `ValueError` where what an optimizer loaded is not of its parameters: torch would see it a step later."""
     for group, before in zip(optimizer.param_groups, saved["param_groups"], strict=True):
         for parameter in group["params"]:
             for name, value in optimizer.state.get(parameter, {}).items():
