@@ -38,7 +38,7 @@ from step import time_steps
 _OF_THE_MACHINE = ("hold", "data_dir", "out", "machine.device", "machine.precision", "machine.workers")
 SPEEDS = "speed.json"
 TIMED_STEPS, WARM_UP = 20, 5
-SCORES = {"knn": "k-NN %", "auc": "AUC", "rankme": "RankMe", "heldout_loss": "held-out loss"}
+SCORES = {"knn": "k-NN %", "auc": "AUC", "rankme_centered": "RankMe", "heldout_loss": "held-out loss"}
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,7 @@ def _mean(name: str, found: list[Any]) -> str:
     values = [value for value in found if value is not None]
     if not values:
         return "–"
-    scale, digits = {"knn": (100, 1), "rankme": (1, 1), "auc": (1, 3)}.get(name, (1, 3))
+    scale, digits = {"knn": (100, 1), "rankme_centered": (1, 1), "auc": (1, 3)}.get(name, (1, 3))
     text = f"{scale * statistics.mean(values):.{digits}f}"
     return text if len(values) == 1 else f"{text} ± {scale * statistics.stdev(values):.{digits}f}"
 

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import matplotlib
+from fullrank.report.svg import style
 from matplotlib.figure import Figure
 
 from fullrank.demo import ORDERS
-from fullrank.report.svg import style
 from fullrank.training.runs import atomic_path, read_run
 
 COLOURS = dict(zip(ORDERS, ("#0072b2", "#d55e00"), strict=True))  # told apart by the colour-blind

@@ -90,7 +90,7 @@ def test_reports_what_the_training_step_computed(tmp_path):
 
 def test_validation_is_the_exact_spectrum_and_can_be_monitored(tmp_path):
     best = ModelCheckpoint(tmp_path, monitor="collapse/val_auc", filename="{step}", save_top_k=1)
-    monitor = CollapseMonitor("backbone", scores=("auc", "dead", "alpha"))
+    monitor = CollapseMonitor("backbone", scores=("auc", "dead", "alpha_req"))
     trainer, model = fit(monitor, tmp_path, callbacks=[best])
     with torch.no_grad():
         expected = fullrank.spectrum(model.eval().backbone(VAL))
@@ -186,8 +186,8 @@ def test_warns_when_there_is_nothing_to_measure(tmp_path):
 def test_argument_errors(tmp_path):
     with pytest.raises(FullrankError, match=r"Siamese has no layer 'backbon'; did you mean 'backbone'.* head"):
         fit(CollapseMonitor("backbon"), tmp_path, epochs=1)
-    with pytest.raises(FullrankError, match="unknown score 'rankm'; did you mean 'rankme'"):
-        CollapseMonitor("backbone", scores=("rankm",))
+    with pytest.raises(FullrankError, match="no score 'rankme' of centered features; did you mean 'rankme_c"):
+        CollapseMonitor("backbone", scores=("rankme",))
     with pytest.raises(FullrankError, match="log_every must be a positive number of batches, got 0"):
         CollapseMonitor("backbone", log_every=0)
     assert CollapseMonitor("a").state_key != CollapseMonitor("b").state_key

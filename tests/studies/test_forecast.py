@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 from tests.studies.made_up import decaying, finished
 
+from fullrank.measure.scores import Score
 from fullrank.measure.spectrum import Spectrum
 from fullrank.studies import forecast
 from fullrank.studies.study import Results
@@ -28,7 +29,7 @@ def made_up(cells=CELLS, seeds=2, noise=0.02):
 
 
 def columns(results, *names):
-    return np.array([[each.scores[name]["value"] for name in names] for each in results])
+    return np.array([[each.scores[name].value for name in names] for each in results])
 
 
 def test_the_runs_are_those_of_other_studies_each_once_and_without_the_wide_encoder():
@@ -78,10 +79,10 @@ def test_fits_are_ordinary_least_squares_and_leave_one_out():
 
 def test_collapsed_runs_are_told_by_auc_and_loss_and_fitted_without():
     results = made_up()
-    score = {"better": "lower", "protocol": results[0].protocol("auc")}
-    dead = replace(results[0], evaluation=[*results[0].evaluation, {"name": "auc", "value": 0.96, **score}])
+    dead = replace(results[0], evaluation=[*results[0].evaluation, Score("auc", 0.96, results[0].protocol("auc"))])
     point = with_protocol(results[1], "heldout_loss")
-    point.evaluation[0]["value"] = -0.97
+    place = [score.name for score in point.evaluation].index("heldout_loss")
+    point.evaluation[place] = replace(point.evaluation[place], value=-0.97)
     table = forecast.parts(Results(CELLS, [dead, point, *results[2:]]), "lab")[0]
     assert [row[2].split(" ")[0] for row in table.rows[3::3]] == [str(len(results)), str(len(results) - 2)]
     assert "Collapsed: an AUC of 0.95 or more, or a held-out loss of −0.95 or less." in table.note
@@ -101,9 +102,9 @@ def test_every_score_of_spectra_ranks_the_same_runs():
 
 
 def with_protocol(result, name, **changes):
-    scores = [*result.run.summary["scores"], *result.evaluation]
     changed = [
-        {**score, "protocol": {**score["protocol"], **changes}} if score["name"] == name else score for score in scores
+        replace(score, protocol={**score.protocol, **changes}) if score.name == name else score
+        for score in result.scores.values()
     ]
     return replace(result, evaluation=changed)
 
@@ -129,16 +130,16 @@ def test_scores_rank_where_every_run_has_them_taken_alike():
         replace(
             each,
             label_free=[
-                {"name": "auc", "value": each.score("auc"), "better": "lower", "protocol": protocol},
-                {"name": "lidar", "value": 1 - each.score("auc"), "better": "higher", "protocol": protocol},
-                {"name": "rankme", "value": None, "better": "higher", "protocol": protocol},
-                {"name": "uniformity", "value": each.seed, "better": "lower", "protocol": {"view": "two"}},
+                Score("auc", each.score("auc"), protocol),
+                Score("lidar", 1 - each.score("auc"), protocol),
+                Score("rankme", None, protocol, "too few"),
+                Score("uniformity", each.seed, {"view": "two"}),
             ],
         )
         for each in results
     ]
-    taken[3].label_free[3]["protocol"]["n"] = 100
-    taken[4].label_free[3]["protocol"]["n"] = 200
+    for place, n in ((3, 100), (4, 200)):
+        taken[place].label_free[3].protocol["n"] = n
     table = forecast.parts(Results(CELLS, taken), "lab")[-1]
     rows = {row[0]: row for row in table.rows}
     assert set(rows) == {"held-out loss", "AUC", "LiDAR"}

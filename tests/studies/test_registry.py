@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fullrank.studies.parts import Picture, Table, Words
 from tests.studies.made_up import decaying, finished
 
+from fullrank.documents import Picture, Table, Words
 from fullrank.errors import FullrankError
 from fullrank.models.backbones import backbone, width_of
 from fullrank.studies.bases import clock, simsiam, where

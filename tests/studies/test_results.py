@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from fullrank.studies.registry import STUDIES
-from fullrank.studies.show import markdown
+from fullrank.studies.show import document
 from fullrank.studies.store import Store, planned, seeds_with_results
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -24,7 +24,9 @@ def test_every_setting_has_its_runs(name):
 def test_the_committed_tables_are_rebuilt_from_results(name):
     study = STUDIES[name]
     runs = planned(study, "lab", range(seeds_with_results(study, STORE)))
-    assert markdown(study, "lab", STORE.results(runs), runs) == (RESULTS / f"{name}-lab.md").read_text("utf-8")
+    assert document(study, "lab", STORE.results(runs), runs).markdown() == (RESULTS / f"{name}-lab.md").read_text(
+        "utf-8"
+    )
 
 
 def test_results_are_small_files_of_runs_that_a_study_has():

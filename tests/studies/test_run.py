@@ -272,7 +272,7 @@ def test_label_free_scores_are_taken_where_a_setting_asks_for_them(here, place):
     assert runs == waiting
     assert make(asking, place)[0] == 0
     (result,) = Store(place.results, "lab").results(runs)
-    scores = {score["name"]: score["value"] for score in result.label_free}
+    scores = {score.name: score.value for score in result.label_free}
     assert {"auc", "lidar", "rankme"} <= set(scores)
     assert not missing(study(plain), "lab", [0], place)[1]
 

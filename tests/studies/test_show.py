@@ -4,15 +4,15 @@ import xml.etree.ElementTree as ET
 from dataclasses import replace
 
 import pytest
-from fullrank.studies.parts import Words
 from tests.pages import check
 from tests.studies.made_up import ENVIRONMENT, decaying, finished
 
 from fullrank.config import TrainConfig
+from fullrank.documents import Words
 from fullrank.studies import orders, subsets
 from fullrank.studies.facts import facts, missing, warnings
 from fullrank.studies.protocols import protocol, unexplained
-from fullrank.studies.show import markdown, page, write
+from fullrank.studies.show import document, write
 from fullrank.studies.store import Store, planned, seeds_with_results
 from fullrank.studies.study import Cell, Published, Study
 from fullrank.studies.views import pivot, through_training
@@ -47,7 +47,7 @@ def everything(**more):
 
 
 def test_a_page_shows_each_part_with_its_protocol():
-    shown = check(page(TOY, "lab", everything(seconds=1800), RUNS))
+    shown = check(document(TOY, "lab", everything(seconds=1800), RUNS).html())
     for said in (
         "Toys & <b>",
         "Does it < show?",
@@ -73,7 +73,7 @@ def test_a_page_shows_each_part_with_its_protocol():
 
 
 def test_markdown_has_the_same_tables():
-    text = markdown(TOY, "lab", everything(), RUNS)
+    text = document(TOY, "lab", everything(), RUNS).markdown()
     assert text.startswith("# Toys & <b>\n\nDoes it < show?\n\n- source: [Li22] Table 2\n- scale: lab\n- runs: 4 of 4 ")
     assert "| order | logistic regression accuracy | published |\n|---|---:|---:|\n" in text
     assert "| hybrid | 70.0 ± 14.1 | 48.3 ± 0.7 |\n" in text
@@ -83,35 +83,41 @@ def test_markdown_has_the_same_tables():
 
 def test_the_same_results_give_the_same_bytes_in_whatever_order_they_come():
     first, second = changed(torch="2.7.0"), changed(torch="2.7.0")[::-1]
-    assert page(TOY, "lab", first, RUNS) == page(TOY, "lab", second, RUNS)
-    assert markdown(TOY, "lab", first, RUNS) == markdown(TOY, "lab", second, RUNS)
+    assert document(TOY, "lab", first, RUNS).html() == document(TOY, "lab", second, RUNS).html()
+    assert document(TOY, "lab", first, RUNS).markdown() == document(TOY, "lab", second, RUNS).markdown()
 
 
 def test_what_is_missing_is_named_with_the_command_that_makes_it():
     results = [result(0), result(1), result(2)]
     assert missing(results, RUNS) == ["hybrid (seed 1)"]
     assert missing(results[:1], RUNS) == ["hybrid (seeds 0 and 1)", "multiple-pass (seed 1)"]
-    shown = check(page(TOY, "lab", results, RUNS))
+    shown = check(document(TOY, "lab", results, RUNS).html())
     assert "3 of 4 finished" in shown.text
     assert "1 run missing" in shown.text
     assert "fullrank study run toy --scale lab --seeds 2" in shown.text
-    text = markdown(TOY, "lab", results, RUNS)
-    assert "Missing: hybrid (seed 1). `fullrank study run toy --scale lab --seeds 2` makes them." in text
+    text = document(TOY, "lab", results, RUNS).markdown()
+    assert (
+        "**1 run missing**\n\n- hybrid (seed 1)\n\nThis makes them:\n\n`fullrank study run toy --scale lab --seeds 2`"
+        in text
+    )
 
 
 def test_nothing_finished_says_so_and_how_to_begin():
-    shown = check(page(TOY, "paper", [], RUNS))
+    shown = check(document(TOY, "paper", [], RUNS).html())
     assert "0 of 4 finished" in shown.text
     assert "Nothing is finished yet." in shown.text
     assert "fullrank study run toy --scale paper --seeds 2" in shown.text
     assert "table" not in shown.tags
-    assert "Nothing is finished yet: `fullrank study run toy" in markdown(TOY, "paper", [], RUNS)
+    assert (
+        "Nothing is finished yet. This makes the runs:\n\n`fullrank study run toy"
+        in document(TOY, "paper", [], RUNS).markdown()
+    )
 
 
 def test_figures_are_files_that_the_markdown_shows(tmp_path):
     written = write(TOY, "lab", everything(), RUNS, tmp_path / "pages", figures=tmp_path / "docs" / "figures")
     assert written == tmp_path / "pages" / "toy-lab.html"
-    assert written.read_text("utf-8") == page(TOY, "lab", everything(), RUNS)
+    assert written.read_text("utf-8") == document(TOY, "lab", everything(), RUNS).html()
     text = (tmp_path / "pages" / "toy-lab.md").read_text("utf-8")
     names = ["toy-lab-auc-through-training.svg", "toy-lab-auc-through-training-2.svg"]
     assert sorted(path.name for path in (tmp_path / "docs" / "figures").iterdir()) == sorted(names)
@@ -153,9 +159,9 @@ def changed(**environment):
 )
 def test_results_that_were_not_made_alike_are_warned_of(results, said):
     assert warnings(results) == said
-    assert check(page(TOY, "lab", results, RUNS)).text.count("Warning.") == len(said)
+    assert check(document(TOY, "lab", results, RUNS).html()).text.count("Warning.") == len(said)
     for warning in said:
-        assert f"**Warning**: {warning}" in markdown(TOY, "lab", results, RUNS)
+        assert f"**Warning**: {warning}" in document(TOY, "lab", results, RUNS).markdown()
 
 
 def test_other_precisions_are_warned_of():
@@ -202,7 +208,7 @@ def test_studies_have_pages(study):
         )
         for run in runs
     ]
-    shown = check(page(study, "lab", results, runs))
+    shown = check(document(study, "lab", results, runs).html())
     assert f"{len(runs)} of {len(runs)} finished; 1 seed (0)" in shown.text
     assert "published" in shown.text
     assert "was not measured" not in shown.text

@@ -4,13 +4,13 @@ import re
 
 import numpy as np
 import pytest
-from fullrank.report.look import COLOURS
-from fullrank.report.svg import inline_svg
-from fullrank.studies.parts import Words
 from matplotlib.colors import to_hex
 from tests.studies.made_up import decaying, finished
 
 from fullrank.config import TrainConfig
+from fullrank.documents import Words
+from fullrank.documents.looks import COLORS
+from fullrank.documents.svg import inline_svg
 from fullrank.studies.study import Cell, Published, Results
 from fullrank.studies.views import against, against_number, overview, pivot, spectra, through_training
 
@@ -116,20 +116,20 @@ def test_different_protocols_are_said_with_whose_they_are():
 
 def test_many_differences_are_named_and_kept_for_the_protocol():
     results = [finished(cell("hybrid"), final={"auc": 0.7}), finished(cell("single-pass"), final={"auc": 0.6}, n=500)]
-    results[0].run.summary["scores"][0]["protocol"]["view"] = "another"
+    results[0].run.protocols["spectrum"]["layer"] = "another"
     table = pivot(results, "auc", rows="order", columns="encoder")
-    assert "AUC was measured in different ways: view and n differ." in table.note
+    assert "AUC was measured in different ways: layer and n differ." in table.note
     assert table.protocols["AUC"]["n"] == "10,000 (hybrid), 500 (single-pass)"
 
 
 def test_scores_of_one_protocol_share_it():
     table = overview(
-        [finished(cell(), final={"auc": 0.7, "rankme": 5.0, "heldout_loss": -0.5})], _SCORES, rows=["order"]
+        [finished(cell(), final={"auc": 0.7, "rankme_centered": 5.0, "heldout_loss": -0.5})], _SCORES, rows=["order"]
     )
-    assert list(table.protocols) == ["AUC, RankMe (centred)", "Held-out loss"]
+    assert list(table.protocols) == ["AUC, RankMe (centered)", "Held-out loss"]
 
 
-_SCORES = ["auc", "rankme", "heldout_loss"]
+_SCORES = ["auc", "rankme_centered", "heldout_loss"]
 
 
 def test_widths_of_spectra_are_part_of_how_they_were_measured():
@@ -207,8 +207,8 @@ def test_colours_do_not_depend_on_what_is_finished():
         return [to_hex(line.get_color()).upper() for line in ax.lines if len(line.get_xdata()) == 3]
 
     results = [finished(each, curves={"auc": [0.9, 0.8, 0.7]}) for each in CELLS[:3]]
-    assert colours(results) == list(COLOURS[:3])
-    assert colours(results[1:]) == list(COLOURS[1:3])
+    assert colours(results) == list(COLORS[:3])
+    assert colours(results[1:]) == list(COLORS[1:3])
 
 
 def test_values_before_training_do_not_squeeze_the_others():
@@ -320,4 +320,4 @@ def test_a_switch_is_drawn_once_where_several_orders_turn():
     switches = {
         line.get_xdata()[0]: to_hex(line.get_color()).upper() for line in ax.lines if len(line.get_xdata()) == 2
     }
-    assert switches == {300: "#666666", 450: COLOURS[2]}
+    assert switches == {300: "#666666", 450: COLORS[2]}

@@ -1,13 +1,15 @@
+import io
 import os
 import pickle
 
 import pytest
 import torch
+from rich.console import Console
 
 import fullrank
 from fullrank.errors import FullrankError
 from fullrank.training.checkpoint import find_checkpoint, list_checkpoints, read_checkpoint, save_checkpoint
-from fullrank.training.loop import train
+from fullrank.training.loop import resume, train
 from fullrank.training.runs import atomic_path
 from tests.training.tiny import quiet, tiny
 
@@ -131,3 +133,31 @@ def test_a_finished_run_without_weights_is_told_from_one_that_has_none_yet(tmp_p
     (tmp_path / "summary.json").touch()
     with pytest.raises(FullrankError, match="is finished and has no checkpoint: its weights were left out or deleted"):
         find_checkpoint(tmp_path)
+
+
+def test_an_edited_configuration_and_lost_records_are_not_gone_on_with_in_silence(tmp_path):
+    run = tmp_path / "run"
+    train(tiny(out=run, steps=6), console=quiet())
+    (run / "summary.json").unlink()
+    whole = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(whole.replace("seed: 0", "seed: 1"))
+    with pytest.raises(FullrankError, match=r"is not what step_00000006.pt was trained with: seed: 0 -> 1\. Put it"):
+        resume(run, console=quiet())
+    (run / "config.yaml").write_text(whole)
+    (run / "checkpoints" / "step_00000006.pt").unlink()
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text("".join(line for line in lines if '"step": 3,' not in line))
+    console = Console(file=io.StringIO(), width=300)
+    assert resume(run, console=console).complete
+    assert "metrics.jsonl lack 1 records up to step 5, the first of step 3" in console.file.getvalue()
+
+
+def test_a_checkpoint_of_another_architecture_is_one_line(tmp_path):
+    train(tiny(out=tmp_path / "run", steps=2), console=quiet())
+    file = find_checkpoint(tmp_path / "run")
+    state = read_checkpoint(file)
+    state["model"].pop(next(iter(state["model"])))
+    torch.save(state, file)
+    with pytest.raises(FullrankError, match="weights are of another architecture than its configuration: ") as error:
+        fullrank.load(tmp_path / "run")
+    assert "\n" not in str(error.value)

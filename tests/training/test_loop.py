@@ -453,9 +453,9 @@ def test_a_run_folder_holds_what_it_should(whole):
     assert [r["step"] for r in run.of_kind("measure")] == [0, 4, 8, 12, 16, 20] == run.spectrum_steps.tolist()
     assert run.singular_values.shape == (6, 32)
     for record in run.of_kind("measure"):
-        assert set(record) >= {"auc", "rankme", "heldout_loss", "knn", "participation_ratio", "dead"}
+        assert set(record) >= {"auc", "rankme_centered", "heldout_loss", "knn", "participation_ratio", "dead"}
     names = {score["name"] for score in run.summary["scores"]}
-    assert names >= {"loss", "auc", "rankme", "knn", "heldout_loss"}
+    assert names >= {"loss", "auc", "rankme_centered", "knn", "heldout_loss"}
     for score in run.summary["scores"]:
         assert score["protocol"]
         assert score["better"]

@@ -56,7 +56,7 @@ def page(document: Document) -> str:
     starts = [place for place in range(cut, len(parts)) if _is_section(parts[place])]
     sections = [
         f"<section>\n{writer.blocks(parts[start:stop])}</section>\n"
-        for start, stop in zip(starts, [*starts[1:], len(parts)], strict=True)
+        for start, stop in zip(starts, [*starts[1:], len(parts)], strict=False)
     ]
     return f"""<!DOCTYPE html>
 <html lang="en">

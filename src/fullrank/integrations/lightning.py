@@ -21,6 +21,7 @@ from torch.utils.hooks import RemovableHandle
 from fullrank.errors import FullrankError, nearest
 from fullrank.measure.metrics import SpectrumMetric
 from fullrank.measure.monitor import MovingSpectrum
+from fullrank.measure.scores import SCORES, take
 from fullrank.measure.spectrum import Spectrum
 
 try:
@@ -28,16 +29,6 @@ try:
     from lightning.pytorch.utilities import rank_zero_warn
 except ImportError as error:
     raise ImportError("fullrank.integrations.lightning needs Lightning: pip install 'fullrank[lightning]'") from error
-
-SCORES: Mapping[str, Callable[[Spectrum], float]] = {
-    "auc": lambda spectrum: spectrum.auc,
-    "rankme": lambda spectrum: spectrum.rankme,
-    "participation_ratio": lambda spectrum: spectrum.participation_ratio,
-    "stable_rank": lambda spectrum: spectrum.stable_rank,
-    "alpha": lambda spectrum: spectrum.alpha,
-    "dead": lambda spectrum: float(spectrum.dead()),
-}
-"""Scores by the name under which they are logged; `fullrank.Spectrum` says what each means."""
 
 
 class CollapseMonitor(Callback):
@@ -64,7 +55,9 @@ class CollapseMonitor(Callback):
         half_life: Of the moving moments, in absorbed samples; 8 D when omitted.
         center: Centre the features.
         normalize: Divide each row by its L2 norm first.
-        scores: Which of `SCORES` to log.
+        scores: Which to log: the names that `fullrank.measure.scores.SCORES` has for scores of a spectrum that is
+            centered as this one; when omitted, AUC, RankMe, the participation ratio and the dead directions, or of
+            uncentered features RankMe and the stable rank.
         validate: Make the exact pass at validation.
         name: Before the slash of what is logged; another one for each layer that is watched.
 
@@ -83,16 +76,23 @@ class CollapseMonitor(Callback):
         half_life: float | None = None,
         center: bool = True,
         normalize: bool = False,
-        scores: Sequence[str] = ("auc", "rankme", "participation_ratio", "dead"),
+        scores: Sequence[str] | None = None,
         validate: bool = True,
         name: str = "collapse",
     ) -> None:
         for argument, value in (("every", every), ("log_every", log_every)):
             if value < 1:
                 raise FullrankError(f"{argument} must be a positive number of batches, got {value}")
+        wanted = "centered" if center else "uncentered"
+        known = [kind.name for kind in SCORES.values() if kind.spectrum == wanted]
+        if scores is None:
+            scores = ("auc", "rankme_centered", "participation_ratio", "dead") if center else ("rankme", "stable_rank")
         for score in scores:
-            if score not in SCORES:
-                raise FullrankError(f"unknown score {score!r}{nearest(score, SCORES)}; there are: {', '.join(SCORES)}")
+            if score not in known:
+                raise FullrankError(
+                    f"there is no score {score!r} of {wanted} features{nearest(score, known)}; there are: "
+                    f"{', '.join(known)}"
+                )
         self.layer = layer
         self.features = features
         self.every = every
@@ -243,7 +243,10 @@ class CollapseMonitor(Callback):
         self._monitor, self._saved = None, state_dict["monitor"]
 
     def _named(self, spectrum: Spectrum, prefix: str) -> dict[str, float]:
-        return {f"{self.name}/{prefix}{score}": SCORES[score](spectrum) for score in self.scores}
+        taken = [take(SCORES[score], spectrum, {}) for score in self.scores]
+        return {
+            f"{self.name}/{prefix}{score.name}": math.nan if score.value is None else score.value for score in taken
+        }
 
 
 def _gather(pl_module: LightningModule, x: Tensor) -> Tensor:

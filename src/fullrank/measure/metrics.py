@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -84,7 +85,10 @@ class SpectrumMetric(Metric):
         fast: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        # On the default device, as torchmetrics' own, but for those that hold no float64.
+        elsewhere = torch.get_default_device().type in ("meta", "mps")
+        with torch.device("cpu") if elsewhere else nullcontext():
+            super().__init__(**kwargs)
         check_width(dim)
         check_flags(center=center, normalize=normalize, exact=exact, fast=fast)
         self.dim = dim
@@ -95,9 +99,11 @@ class SpectrumMetric(Metric):
         self.exact = exact
         self.fast = fast
         # One packed state, not four: what processes' matrices mean depends on their counts and means.
-        self.add_state("state", default=moments.pack(moments.empty(dim)), dist_reduce_fx=_only)
+        with torch.device(self.device):
+            empty = moments.pack(moments.empty(dim))
+            settings = torch.tensor([dim, center, normalize, exact, fast], dtype=torch.int64)
+        self.add_state("state", default=empty, dist_reduce_fx=_only)
         # A `MetricCollection` lets metrics of equal states share one: those of other settings must differ in it.
-        settings = torch.tensor([dim, center, normalize, exact, fast], dtype=torch.int64)
         self.add_state("settings", default=settings, dist_reduce_fx=_only)
 
     @exact_arithmetic()

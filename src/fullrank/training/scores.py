@@ -55,8 +55,8 @@ def latest(run: RunRecord) -> dict[str, Score]:
 
 def series(run: RunRecord, name: str) -> tuple[list[int], list[float]]:
     """Return the steps at which a score was recorded, and its values there."""
-    old = next((old for old, new in CENTERED_NAMES.items() if new == name), name)
-    points = [(r["step"], r[key]) for r in run.records for key in (name, old) if key in r and r["kind"] != "protocols"]
+    names = {name, *(old for old, new in CENTERED_NAMES.items() if new == name)}
+    points = [(r["step"], r[key]) for r in run.records for key in names if key in r and r["kind"] != "protocols"]
     return [int(step) for step, _ in points], [value for _, value in points]
 
 
