@@ -29,6 +29,7 @@ from fullrank.data.batches import ViewLoader
 from fullrank.data.images import same_images
 from fullrank.data.randomness import Purpose, random_bits
 from fullrank.errors import FullrankError
+from fullrank.measure.scores import SCORES
 from fullrank.models.batchnorm import synchronise
 from fullrank.models.memory_format import to_memory_format
 from fullrank.models.methods import Method
@@ -126,6 +127,8 @@ def resume(path: Path, asked: TrainConfig | None = None, *, console: Console | N
     with processes() as world, _opened(lambda: RunFolder.reopen(path), world) as folder:
         console = _console(console, world)
         config, state, started = world.on_main(_read, path, asked)
+        if state is not None and (lost := world.on_main(_missing_records, path, state["step"], config)):
+            console.print(lost, soft_wrap=True, highlight=False, markup=False)
         if state is not None and state["step"] == config.steps and world.on_main((path / SUMMARY).is_file):
             console.print(f"{path} is finished: all {config.steps} steps are done", soft_wrap=True, highlight=False)
             return Finished(path, config.steps, complete=True)
@@ -306,8 +309,6 @@ def _run(parts: Parts, folder: RunFolder, state: dict[str, Any] | None, console:
     world.on_main(folder.forget_after, state["step"] if state else None)
     if state is not None:
         step = state["step"]
-        if lost := world.on_main(_missing_records, folder.path, step, config):
-            console.print(lost, soft_wrap=True, highlight=False, markup=False)
         with world.together():
             _restore(method, optimizer, probe, state)
             del state["model"], state["optimizer"]  # a copy of both, for as long as the run lasts
@@ -337,7 +338,16 @@ def _run(parts: Parts, folder: RunFolder, state: dict[str, Any] | None, console:
     def measure() -> None:
         assert measurer is not None
         record.check_finite(step)
+        known = set(measurer.failed)
         scores, measured = measurer.measure(method)
+        for name in measurer.failed.keys() - known:
+            console.print(
+                f"{SCORES[name].title} could not be taken at step {step}, and is left out wherever it cannot: "
+                f"{' '.join(measurer.failed[name].split())}",
+                soft_wrap=True,
+                highlight=False,
+                markup=False,
+            )
         record.measured(step, scores, measured)
 
     def checkpoint(skipped: list[set[str]]) -> None:
