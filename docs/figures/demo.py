@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import matplotlib
-from fullrank.report.svg import style
 from matplotlib.figure import Figure
 
 from fullrank.demo import ORDERS

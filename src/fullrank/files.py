@@ -89,7 +89,8 @@ def check(value: Any, shape: Any, name: str = "") -> None:
     elif origin is dict:
         _expect(isinstance(value, dict), value, name, "a record in braces")
         for key, inner in value.items():
-            _expect(isinstance(key, str), key, name, "a record whose keys are text")
+            keys = "text" if arguments[0] is str else "whole numbers"
+            _expect(isinstance(key, arguments[0]), key, name, f"a record whose keys are {keys}")
             check(inner, arguments[1], _join(name, key))
     elif shape is float:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -39,6 +39,6 @@ def test_scores_of_another_step_are_forgotten(tmp_path):
 @pytest.mark.parametrize("text", ["{", "[]", '{"scores": []}', '{"step": 1, "scores": [{"name": "knn"}]}', "\xff"])
 def test_what_is_damaged_is_not_written_over(text, tmp_path):
     (tmp_path / EVALUATION).write_bytes(text.encode("latin-1"))
-    with pytest.raises(FullrankError, match=r"evaluation\.json is damaged .*: delete it and evaluate again"):
+    with pytest.raises(FullrankError, match=r"evaluation\.json is damaged: .*; delete it and evaluate again"):
         keep(tmp_path, 100, [Score("knn", 0.5, {"k": 20})])
     assert (tmp_path / EVALUATION).read_bytes() == text.encode("latin-1")

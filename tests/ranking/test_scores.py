@@ -97,7 +97,7 @@ def test_a_damaged_record_is_named(runs):
     no_question = {"fullrank": "0", "step": 4, "asked": None, "width": 32, "scores": []}
     for text in ("{}", json.dumps({"inspections": [no_question]})):
         (runs[0] / "inspection.json").write_text(text)
-        with pytest.raises(ValueError, match=r"inspection\.json is damaged .*: delete it and rank again"):
+        with pytest.raises(ValueError, match=r"inspection\.json is damaged: .*; delete it and rank again"):
             rank(runs, Options(scores="auc", limit=64))
 
 

@@ -18,7 +18,7 @@ from tests.training.tiny import quiet, tiny
 
 def test_a_checkpoint_comes_back_and_old_ones_go(tmp_path):
     for step in (5, 10, 100, 1000):
-        save_checkpoint(tmp_path, step, {"model": {"w": torch.arange(3)}}, keep=2)
+        save_checkpoint(tmp_path, step, {"config": {}, "model": {"w": torch.arange(3)}}, keep=2)
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step_00000100.pt", "step_00001000.pt"]
     state = read_checkpoint(tmp_path / "step_00001000.pt")
     assert state["step"] == 1000
@@ -38,7 +38,7 @@ class Bomb:
 
 def test_damaged_and_foreign_files_are_refused_and_nothing_in_them_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    good = save_checkpoint(tmp_path, 1, {"model": {"w": torch.randn(1000)}}, keep=0)
+    good = save_checkpoint(tmp_path, 1, {"config": {}, "model": {"w": torch.randn(1000)}}, keep=0)
     half = tmp_path / "half.pt"
     half.write_bytes(good.read_bytes()[: good.stat().st_size // 2])
     flipped = tmp_path / "flipped.pt"
@@ -69,14 +69,14 @@ def test_damaged_and_foreign_files_are_refused_and_nothing_in_them_runs(tmp_path
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
-    save_checkpoint(tmp_path, 1, {"model": {}}, keep=1)
+    save_checkpoint(tmp_path, 1, {"config": {}, "model": {}}, keep=1)
 
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left on device"):
-        save_checkpoint(tmp_path, 2, {"model": {}}, keep=1)
+        save_checkpoint(tmp_path, 2, {"config": {}, "model": {}}, keep=1)
     assert os.listdir(tmp_path) == ["step_00000001.pt"]
     assert read_checkpoint(tmp_path / "step_00000001.pt")["step"] == 1
 
@@ -191,5 +191,5 @@ def test_weights_of_another_network_are_named(state, tmp_path, change, message, 
 @pytest.mark.parametrize("part", ["version", "step", "model", "config"])
 def test_a_checkpoint_that_lacks_a_part_is_refused(state, tmp_path, part, read):
     torch.save({key: value for key, value in state.items() if key != part}, tmp_path / "less.pt")
-    with pytest.raises(FullrankError, match=f"less.pt has no {part}.*as `fullrank train` wrote it"):
+    with pytest.raises(FullrankError, match=f"less.pt is damaged: {part} is missing"):
         read(tmp_path / "less.pt")

@@ -6,11 +6,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from fullrank._version import __version__
-from fullrank.errors import FullrankError
-from fullrank.files import write_text
+from fullrank.files import ShapeError, Step, read_json, said, write_text
 from fullrank.measure.scores import Score, read_score
 
 EVALUATION = "evaluation.json"
@@ -63,6 +62,13 @@ class Kept:
     scores: tuple[Score, ...]
 
 
+class _Document(TypedDict):
+    """What evaluation.json holds, each score as `Score.as_dict` has it."""
+
+    step: Step
+    scores: list[dict[str, Any]]
+
+
 def read_evaluation(run: Path) -> Kept | None:
     """Return what a run's evaluation.json says; None where there is none.
 
@@ -72,14 +78,14 @@ def read_evaluation(run: Path) -> Kept | None:
     path = run / EVALUATION
     if not path.is_file():
         return None
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        step, scores = found["step"], tuple(map(read_score, found["scores"]))
-        if not isinstance(step, int) or any(score.value is None for score in scores):
-            raise ValueError
-        return Kept(step, scores)
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise FullrankError(f"{path} is damaged or was not written by fullrank: delete it and evaluate again") from None
+    remedy = "delete it and evaluate again"
+    found = read_json(path, _Document, remedy)
+    with said(path, remedy):
+        scores = tuple(map(read_score, found["scores"]))
+        for score in scores:
+            if score.value is None:
+                raise ShapeError(f"the value of {score.name} is missing")
+    return Kept(found["step"], scores)
 
 
 def keep(run: Path, step: int, scores: Sequence[Score]) -> int:

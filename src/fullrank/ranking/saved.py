@@ -6,13 +6,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import numpy as np
 
 from fullrank._version import __version__
 from fullrank.errors import FullrankError
-from fullrank.files import write_text
+from fullrank.files import AtLeast, ShapeError, read_json, said, write_text
 from fullrank.measure.forecast import LinearFit, fit_linear
 from fullrank.ranking.names import FEATURES, TITLES
 
@@ -82,30 +82,64 @@ def as_dict(forecast: Forecast) -> dict[str, Any]:
     }
 
 
+class _Head(TypedDict):
+    """What a forecast of any version has."""
+
+    format: str
+    version: int
+
+
+class _Protocol(TypedDict):
+    protocol: dict[str, Any]
+
+
+class _Accuracy(_Protocol):
+    name: str
+
+
+class _Coefficient(TypedDict):
+    value: float
+
+
+class _Document(_Head):
+    """What a forecast of this version has; what follows from its runs is worked out again."""
+
+    accuracy: _Accuracy
+    features: dict[str, _Protocol]
+    width: Annotated[int, AtLeast(1)] | None
+    coefficients: dict[str, _Coefficient]
+    runs: list[dict[str, Any]]
+
+
 def read_forecast(path: Path) -> Forecast:
     """Read what `write_forecast` wrote. The model is fitted again on the runs in the file, and must come out the same.
 
     Raises:
         FullrankError: There is no such file, it is damaged, changed, or of a newer version.
     """
+    remedy = "write it again with `fullrank rank RUN ... --fit`"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FullrankError(f"cannot read the forecast {path}: {error.strerror}") from None
-    except ValueError:
-        found = None
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        head = read_json(path, _Head, remedy)
+    except FullrankError as error:
+        if "is damaged" not in str(error):  # it cannot be read
+            raise
+        head = _Head(format="", version=0)
+    if head["format"] != FORMAT:
         raise FullrankError(f"{path} is not a forecast: expected a file that `fullrank rank RUN ... --fit` wrote")
-    version = found.get("version", 0)
-    if not isinstance(version, int) or version > VERSION:
+    version = head["version"]
+    if version > VERSION:
         raise FullrankError(f"{path} is of version {version}, this fullrank reads up to {VERSION}: upgrade fullrank")
-    damaged = f"{path} is damaged or was changed: write it again with `fullrank rank RUN ... --fit`"
-    try:
+    found = read_json(path, _Document, remedy)
+    with said(path, remedy):
         runs = found["runs"]
-        fit = fit_linear([[run[name] for name in FEATURES] for run in runs], [run["accuracy"] for run in runs], TITLES)
+        try:
+            rows = [[run[name] for name in FEATURES] for run in runs]
+            fit = fit_linear(rows, [run["accuracy"] for run in runs], TITLES)
+        except FullrankError as error:
+            raise ShapeError(str(error)) from None
         stated = [found["coefficients"][term]["value"] for term in ("intercept", *FEATURES)]
         if not np.allclose(fit.coefficients, stated, rtol=1e-6, atol=1e-9):
-            raise FullrankError(f"{damaged} (its coefficients do not follow from its runs)")
+            raise ShapeError("its coefficients do not follow from its runs")
         return Forecast(
             fit=fit,
             runs=tuple(run["name"] for run in runs),
@@ -114,5 +148,3 @@ def read_forecast(path: Path) -> Forecast:
             protocols={name: found["features"][name]["protocol"] for name in FEATURES},
             width=found["width"],
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise FullrankError(str(error) if damaged in str(error) else damaged) from None

@@ -6,11 +6,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 from fullrank._version import __version__
 from fullrank.errors import FullrankError, nearest
-from fullrank.files import write_text
+from fullrank.files import AtLeast, Step, read_json, said, write_text
 from fullrank.inspection.inspect import FEWEST_IMAGES, Progress, inspect
 from fullrank.inspection.options import Options as InspectionOptions
 from fullrank.measure.scores import SCORES, read_score
@@ -114,6 +114,22 @@ def _replaces(new: dict[str, Any], old: dict[str, Any]) -> bool:
     return same and new["step"] == old["step"]
 
 
+class _Inspection(TypedDict):
+    """A measurement of inspection.json, each score as `Score.as_dict` has it."""
+
+    fullrank: str
+    step: Step
+    asked: dict[str, Any]
+    width: Annotated[int, AtLeast(1)]
+    scores: list[dict[str, Any]]
+
+
+class _Document(TypedDict):
+    """What inspection.json holds."""
+
+    inspections: list[_Inspection]
+
+
 def read_inspections(run: Path) -> list[dict[str, Any]]:
     """Return the measurements that a run's inspection.json holds; none where there is none.
 
@@ -123,14 +139,13 @@ def read_inspections(run: Path) -> list[dict[str, Any]]:
     path = run / INSPECTION
     if not path.is_file():
         return []
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))["inspections"]
-        kinds = {"fullrank": str, "step": int, "asked": dict, "width": int, "scores": list}
-        if all(isinstance(one[key], kind) for one in found for key, kind in kinds.items()):
-            return list(found)
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise FullrankError(f"{path} is damaged or was not written by fullrank: delete it and rank again")
+    remedy = "delete it and rank again"
+    found = read_json(path, _Document, remedy)["inspections"]
+    with said(path, remedy):
+        for one in found:
+            for score in one["scores"]:
+                read_score(score)
+    return [dict(one) for one in found]
 
 
 def _keep(run: Path, others: list[dict[str, Any]], own: dict[str, Any]) -> tuple[str, ...]:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import io
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import torch
 from torch import nn
 
 from fullrank.config import TrainConfig, from_dict
 from fullrank.errors import FullrankError, nearest
-from fullrank.files import write_bytes
+from fullrank.files import ShapeError, Step, check, said, shown, write_bytes
 from fullrank.models.exported import is_export, open_export
 from fullrank.models.weights import DamagedError, ForeignError, fill, read_pickle
 from fullrank.training.runs import CONFIG, SUMMARY
@@ -27,6 +27,41 @@ Branch = Literal["online", "target"]
 FORMAT = "fullrank checkpoint"
 VERSION = 1
 _NAME = re.compile(r"step_(\d+)\.pt")
+
+
+class _Head(TypedDict):
+    """What a checkpoint of any version has."""
+
+    version: Step
+    step: Step
+
+
+class _Optimizer(TypedDict):
+    state: dict[int, dict[str, Any]]
+    param_groups: list[dict[str, Any]]
+
+
+class _Record(TypedDict, total=False):
+    count: Step
+    seconds: float
+
+
+class _Encoder(TypedDict):
+    """What every checkpoint of this version has, for whoever loads its encoder."""
+
+    config: dict[str, Any]
+    model: dict[str, Any]
+
+
+class _State(_Encoder, total=False):
+    """And what going on with the run needs, which is asked for there."""
+
+    optimizer: _Optimizer
+    record: _Record
+    online_probe: dict[str, Any]
+    skipped: list[str]
+
+
 BRANCHES: dict[Branch, str] = {"online": "backbone.", "target": "target.backbone."}
 """Where each branch's encoder lies within a method's state."""
 
@@ -81,16 +116,21 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} is not a checkpoint of fullrank: expected one written by `fullrank train`; weights of other code "
             "are measured by `fullrank inspect FILE --backbone NAME --images FOLDER`"
         )
-    for part, kind in (("version", int), ("step", int), ("config", dict), ("model", dict)):
-        if not isinstance(state.get(part), kind):
-            raise FullrankError(
-                f"{path} has no {part} of a checkpoint in it ({str(state.get(part))[:40]!r}): something else changed "
-                "it; take one as `fullrank train` wrote it"
-            )
+    remedy = "delete it to go on from the checkpoint before"
+    with said(path, remedy):
+        check(state, _Head)
     if state["version"] > VERSION:
         raise FullrankError(
             f"{path} is of version {state['version']}, this fullrank reads up to {VERSION}: upgrade fullrank"
         )
+    with said(path, remedy):
+        check(state, _State)
+        for name, value in state.get("model", {}).items():
+            if not isinstance(value, torch.Tensor):
+                raise ShapeError(f"model.{name} must be a tensor, got {shown(value)}")
+        loss = state.get("record", {}).get("loss_sum", torch.zeros(()))
+        if not isinstance(loss, torch.Tensor) or loss.shape or not loss.isfinite():
+            raise ShapeError(f"record.loss_sum must be a finite tensor of no dimension, got {shown(loss)}")
     return state
 
 

@@ -29,6 +29,7 @@ from fullrank.data.batches import ViewLoader
 from fullrank.data.images import same_images
 from fullrank.data.randomness import Purpose, random_bits
 from fullrank.errors import FullrankError
+from fullrank.measure.scores import SCORES
 from fullrank.models.batchnorm import synchronise
 from fullrank.models.memory_format import to_memory_format
 from fullrank.models.methods import Method
@@ -127,6 +128,8 @@ def resume(path: Path, asked: TrainConfig | None = None, *, console: Console | N
     with processes() as world, _opened(lambda: RunFolder.reopen(path), world) as folder:
         console = _console(console, world)
         config, state, started = world.on_main(_read, path, asked)
+        if state is not None and (lost := world.on_main(_missing_records, path, state["step"], config)):
+            console.print(lost, soft_wrap=True, highlight=False, markup=False)
         if state is not None and state["step"] == config.steps and world.on_main((path / SUMMARY).is_file):
             console.print(f"{path} is finished: all {config.steps} steps are done", soft_wrap=True, highlight=False)
             return Finished(path, config.steps, complete=True)
@@ -176,6 +179,11 @@ def _read(path: Path, asked: TrainConfig | None) -> tuple[TrainConfig, dict[str,
     state = read_checkpoint(found[-1]) if found else None
     if state is not None:
         _check_configuration(path, found[-1], state, config)
+        lacking = [name for name in ("optimizer", "record") if name not in state]
+        if lacking:
+            raise FullrankError(
+                f"{found[-1]} is damaged: {lacking[0]} is missing; delete it to go on from the checkpoint before"
+            )
     started = read_run(path).environment
     if not isinstance(started.get("data"), dict):
         raise FullrankError(
@@ -300,8 +308,6 @@ def _run(parts: Parts, folder: RunFolder, state: dict[str, Any] | None, console:
     world.on_main(folder.forget_after, state["step"] if state else None)
     if state is not None:
         step = state["step"]
-        if lost := world.on_main(_missing_records, folder.path, step, config):
-            console.print(lost, soft_wrap=True, highlight=False, markup=False)
         with world.together():
             _restore(method, optimizer, probe, state)
             del state["model"], state["optimizer"]  # a copy of both, for as long as the run lasts
@@ -331,7 +337,16 @@ def _run(parts: Parts, folder: RunFolder, state: dict[str, Any] | None, console:
     def measure() -> None:
         assert measurer is not None
         record.check_finite(step)
+        known = set(measurer.failed)
         scores, measured = measurer.measure(method)
+        for name in measurer.failed.keys() - known:
+            console.print(
+                f"{SCORES[name].title} could not be taken at step {step}, and is left out wherever it cannot: "
+                f"{' '.join(measurer.failed[name].split())}",
+                soft_wrap=True,
+                highlight=False,
+                markup=False,
+            )
         record.measured(step, scores, measured)
 
     def checkpoint(skipped: list[set[str]]) -> None:
@@ -424,7 +439,22 @@ def _restore(method: Method, optimizer: Optimizer, probe: OnlineProbe | None, st
         optimizer.load_state_dict(state["optimizer"])
         if probe is not None:
             probe.load_state_dict(state["online_probe"])
-    except (RuntimeError, ValueError, KeyError) as error:
+        _check_optimizer(optimizer, state["optimizer"])
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        reason = " ".join(str(error).split())[:200]
         raise FullrankError(
-            f"the checkpoint does not fit the run's configuration: {str(error).splitlines()[0]}"
+            f"the checkpoint of step {state['step']:,} does not fit the run's configuration: {reason}; delete it to go "
+            "on from the checkpoint before"
         ) from None
+
+
+def _check_optimizer(optimizer: Optimizer, saved: dict[str, Any]) -> None:
+    """Raise `ValueError` where what an optimizer loaded is not of its parameters: torch would see it a step later."""
+    for group, before in zip(optimizer.param_groups, saved["param_groups"], strict=True):
+        for parameter in group["params"]:
+            for name, value in optimizer.state.get(parameter, {}).items():
+                if not isinstance(value, Tensor) or (value.ndim and value.shape != parameter.shape):
+                    raise ValueError(f"the optimizer's {name} is not of its parameter's shape {tuple(parameter.shape)}")
+        wrong = [name for name in ("lr", "weight_decay") if not isinstance(before.get(name), (int, float))]
+        if wrong:
+            raise ValueError(f"the optimizer's {wrong[0]} is no number")

@@ -51,6 +51,7 @@ class Measurer:
         self._dtype = float32_on(device)
         size = config.image_size
         self.skipped: set[str] = set()
+        self.failed: dict[str, str] = {}  # monitored scores that could not be taken at some step, and why
         take = former.spread if data.former else sample
         self._sampled = "at a fixed stride" if data.former else SAMPLED
         labelled = _labelled(data.measured)
@@ -194,6 +195,8 @@ class Measurer:
                     score = take(kind, measured if kind.spectrum == "centered" else features.cpu(), {})
                     if score.value is not None:
                         scores[kind.name] = score.value
+                    else:
+                        self.failed.setdefault(kind.name, score.why)
             if self.pairs is not None:
                 scores["heldout_loss"] = self.heldout_loss(method)
             if self.queries is not None and self.query_labels is not None and self.train_labels is not None:

@@ -112,8 +112,14 @@ class Record:
     def final_scores(self, protocols: dict[str, Any], training: dict[str, Any]) -> list[dict[str, Any]]:
         """Return the last records as scores, each with its protocol: those of measurements, and that of the loss."""
         records = read_lines(self.folder.path / METRICS)
-        trained = [record for record in records if record["kind"] == "train"][-1]
-        measured = [record for record in records if record["kind"] == "measure"][-1]
+        last = {record["kind"]: record for record in records}
+        lacking = [kind for kind in ("train", "measure") if kind not in last]
+        if lacking:
+            raise FullrankError(
+                f"{self.folder.path / METRICS} has no record of the kind {lacking[0]!r}, and there are no final scores "
+                "without: put the file back as it was, or delete the last checkpoint to go on from the one before"
+            )
+        trained, measured = last["train"], last["measure"]
         values: dict[str, float] = {
             **{name: trained[name] for name in ("loss", "online_probe_train") if name in trained},
             **{k: v for k, v in measured.items() if k not in ("kind", "step")},
