@@ -8,6 +8,7 @@ the step behind Theorem 3.3). What the losses want leaves out the diagonal, whic
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -144,6 +145,25 @@ def log_det_identity_plus(a: Tensor, scale: float) -> Tensor:
 def product(a: Tensor, b: Tensor) -> Tensor:
     """Return a @ b, multiplied in float64 both ways: float32's products depend on `float32_matmul_precision`."""
     return (exact(a) @ exact(b)).to(a.dtype)
+
+
+def normalised(scale: Callable[[Tensor], Tensor], *views: Tensor) -> list[Tensor]:
+    """Return what `scale` makes of each view, in float64 if any of them is then nearly of rank one.
+
+    One very long dimension makes all rows of norm one nearly the same but for a sign, one very long sample all
+    columns. A gradient then points along them but for a small rest, which is all that normalisation leaves of it, and
+    which float32 does not hold. Nearly: more than half of the squares lie along the image of the longest row.
+    """
+    scaled = [scale(z) for z in views]
+    if any(z.dtype == torch.float32 and _holds(_nearly_one_direction(z.detach())) for z in scaled):
+        return [scale(exact(z)) for z in views]
+    return scaled
+
+
+def _nearly_one_direction(x: Tensor) -> Tensor:
+    rows = torch.linalg.vector_norm(x, dim=1)
+    along = x @ x[rows.argmax()]
+    return (along @ x).norm() / along.norm() > 0.5**0.5 * rows.norm()
 
 
 def exact(x: Tensor) -> Tensor:
