@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from fullrank.errors import FullrankError, nearest
-from fullrank.losses._gram import eye, off_diagonal_energy, product
+from fullrank.losses._gram import eye, normalised, off_diagonal_energy, product
 from fullrank.losses._inputs import check_matrices, check_positive, full_precision
 from fullrank.losses._rows import norms, unit
 
@@ -257,9 +257,9 @@ def spectral_contrastive(z1: Tensor, z2: Tensor, *, mu: float = 1.0) -> Tensor:
     check_matrices("spectral_contrastive", rows=2, z1=z1, z2=z2)
     check_positive(mu=mu)
     n = len(z1)
-    v1, v2 = (z * (mu**0.5 / norms(z).clamp(min=mu**0.5)) for z in (z1, z2))
+    v1, v2 = normalised(lambda z: z * (mu**0.5 / norms(z).clamp(min=mu**0.5)), z1, z2)
     negatives = off_diagonal_energy(v1.T, v2.T) / (n * (n - 1))
-    return (negatives - 2 * (v1 * v2).sum(dim=1).mean()) / mu
+    return ((negatives - 2 * (v1 * v2).sum(dim=1).mean()) / mu).to(z1.dtype)
 
 
 def _plain(cosine: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fullrank.errors import FullrankError, nearest
-from fullrank.losses._gram import eye, log_det_identity_plus, off_diagonal_energy, product
+from fullrank.losses._gram import eye, log_det_identity_plus, normalised, off_diagonal_energy, product
 from fullrank.losses._inputs import check_matrices, check_positive, full_precision
 from fullrank.losses._rows import unit
 
@@ -226,9 +226,9 @@ def barlow_twins(z1: Tensor, z2: Tensor, *, lambd: float = 0.0051, eps: float = 
     """
     check_matrices("barlow_twins", rows=2, columns=2, z1=z1, z2=z2)
     check_positive(eps=eps)
-    b1, b2 = (_standardised(z - z.mean(dim=0), eps) for z in (z1, z2))
+    b1, b2 = normalised(lambda z: _standardised(z - z.mean(dim=0), eps), z1, z2)
     agreement = (b1 * b2).mean(dim=0)
-    return (1 - agreement).square().sum() + lambd * off_diagonal_energy(b1, b2) / len(z1) ** 2
+    return ((1 - agreement).square().sum() + lambd * off_diagonal_energy(b1, b2) / len(z1) ** 2).to(z1.dtype)
 
 
 @full_precision
@@ -269,10 +269,10 @@ def tcr(z1: Tensor, z2: Tensor, *, eps: float = 0.2, invariance: float = 200.0, 
     if toward not in get_args(Toward):
         raise FullrankError(f"toward must be 'mean' or 'view', got {toward!r}{nearest(str(toward), get_args(Toward))}")
     n, m = z1.shape
-    u1, u2 = unit(z1), unit(z2)
+    u1, u2 = normalised(unit, z1, z2)
     rate = (log_det_identity_plus(u1, m / (n * eps)) + log_det_identity_plus(u2, m / (n * eps))) / 4
     cosines = u1 * u2 if toward == "view" else (u1 + u2) / 2 * unit(u1 + u2)
-    return -rate - invariance * cosines.sum(dim=1).mean()
+    return (-rate - invariance * cosines.sum(dim=1).mean()).to(z1.dtype)
 
 
 def _hinge(x: Tensor, eps: float) -> Tensor:
