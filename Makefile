@@ -9,8 +9,8 @@ BIN    := $(VENV)/bin
 demo: $(VENV)/.fullrank        ## train on handwritten digits with two orders and write a report (under three minutes)
 	$(BIN)/fullrank demo
 
-test: $(VENV)/.fullrank-dev    ## the whole default test suite
-	$(BIN)/python -m pytest
+test: $(VENV)/.fullrank-dev    ## the whole default test suite, on all cores with one thread each
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 check: $(VENV)/.fullrank-dev   ## ruff and types
 	$(BIN)/ruff check .
