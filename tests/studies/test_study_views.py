@@ -5,12 +5,12 @@ import re
 import numpy as np
 import pytest
 from fullrank.report.look import COLOURS
+from fullrank.report.svg import inline_svg
 from fullrank.studies.parts import Words
 from matplotlib.colors import to_hex
 from tests.studies.made_up import decaying, finished
 
 from fullrank.config import TrainConfig
-from fullrank.documents.svg import inline_svg
 from fullrank.studies.study import Cell, Published, Results
 from fullrank.studies.views import against, against_number, overview, pivot, spectra, through_training
 
