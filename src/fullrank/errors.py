@@ -62,7 +62,8 @@ def check_words(options: Any, prefix: str = "") -> None:
     Raises:
         FullrankError: A field has none of its words.
     """
-    for name, known in _words(type(options)).items():
+    kind: type = type(options)
+    for name, known in _words(kind).items():
         choose(f"{prefix}{name}", getattr(options, name), known)
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
