@@ -78,4 +78,5 @@ def _table(runs: list[RunRecord]) -> Table:
     scores = {str(run.config["order"]): latest(run) for run in runs}
     scores["random weights"] = recorded(first, 0) or {}
     rows = [[name, *(own[score].text for score in shown)] for name, own in scores.items()]
-    return Table("After training, and before it", ["order", *(title(name) for name in shown)], rows)
+    note = "Random weights are the initial ones: a ResNet's residual branches start off, which makes AUC higher."
+    return Table("After training, and before it", ["order", *(title(name) for name in shown)], rows, note)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -45,3 +45,15 @@ def tails(paths: Sequence[PurePath]) -> list[str]:
         return str(PurePath(*own))
 
     return [tail(path.parts) for path in paths]
+
+
+def once(names: Sequence[str]) -> list[str]:
+    """Leave out what is named before, by whatever path.
+
+    >>> once(["runs/a", "resnet18", "runs/../runs/a/"])
+    ['runs/a', 'resnet18']
+    """
+    found: dict[Path, str] = {}
+    for name in names:
+        found.setdefault(Path(name).expanduser().resolve(), name)
+    return list(found.values())

@@ -393,3 +393,10 @@ def test_constant_but_for_rounding(tmp_path):
     assert (found.verdict.level, found.verdict.confidence) == ("collapsed", "medium")
     assert "nearly constant: they vary by 0.003 of their size" in found.verdict.text
     assert "without gradient" in found.verdict.remedies[0].text
+
+
+def test_what_is_named_twice_is_shown_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", normal(100, 4))
+    np.save("y.npy", normal(100, 4, seed=1))
+    assert [each.name for each in inspect(["x.npy", "y.npy", "./x.npy", str(tmp_path / "y.npy")])] == ["x.npy", "y.npy"]

@@ -11,6 +11,7 @@ from fullrank.commands.study import RunStudy, Slurm
 from fullrank.studies import estimate
 from fullrank.studies.launchers import Local, Submitit
 from fullrank.studies.registry import STUDIES
+from fullrank.studies.store import published
 
 
 @pytest.fixture
@@ -38,6 +39,15 @@ def test_list_counts_runs_and_the_finished_ones(toy, here, place, capsys, monkey
     said = words(capsys.readouterr().out)
     assert "toy ours Does it run? 4 2 " in said
     assert f"lab scale, 2 seeds, results of {place.results}; studies share runs of equal settings" in said
+
+
+def test_list_finds_the_results_that_came_with_the_package(toy, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["study", "list"]) == 0
+    assert f"results of {published()}; studies share" in words(capsys.readouterr().out)
+    (tmp_path / "file").touch()
+    assert main(["study", "list", "--results", "file"]) == 1
+    assert "--results file is a file" in capsys.readouterr().err
 
 
 def test_a_dry_run_gives_runs_steps_and_hours_and_trains_nothing(toy, place, capsys, monkeypatch):

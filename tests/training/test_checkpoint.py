@@ -39,7 +39,7 @@ class Bomb:
 def test_damaged_and_foreign_files_are_refused_and_nothing_in_them_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     good = save_checkpoint(tmp_path, 1, {"config": {}, "model": {"w": torch.randn(1000)}}, keep=0)
-    half = tmp_path / "half.pt"
+    half = tmp_path / "step_00000002.pt"
     half.write_bytes(good.read_bytes()[: good.stat().st_size // 2])
     flipped = tmp_path / "flipped.pt"
     flipped.write_bytes(flip(good.read_bytes()))
@@ -54,9 +54,9 @@ def test_damaged_and_foreign_files_are_refused_and_nothing_in_them_runs(tmp_path
     newer = tmp_path / "newer.pt"
     torch.save({**read_checkpoint(good), "version": 99}, newer)
     for path, message in (
-        (half, "half.pt is damaged, .*: delete it to go on from the checkpoint before"),
-        (empty, "empty.pt is damaged"),
-        (flipped, "flipped.pt is damaged"),
+        (half, "step_00000002.pt is damaged, .*: delete it to go on from the checkpoint before"),
+        (empty, "empty.pt is no checkpoint, or damaged, .*: give one"),
+        (flipped, "flipped.pt is no checkpoint, or damaged, .*: give one"),
         (foreign, "foreign.pt is not a checkpoint of fullrank"),
         (bomb, "bomb.pt is not a checkpoint of fullrank: it holds more than weights, and was not opened"),
         (plain, "plain.pt is not a checkpoint"),

@@ -28,27 +28,28 @@ class ListStudies:
     """Which runs to count."""
     seeds: int = 3
     """Seeds of each setting."""
-    results: Path = _RESULTS
-    """The folder of results."""
+    results: Path | None = None
+    """Folder of the results; ./results where it is, else those that came with the package when left out."""
 
     def run(self) -> int:
         """Print a table."""
         _check_seeds(self.seeds)
-        from rich.table import Table
 
+        from fullrank.documents.parts import Table
+        from fullrank.documents.terminal import grid
         from fullrank.studies.registry import STUDIES
         from fullrank.studies.run import Place, missing
 
-        table = Table("study", "from", "question", "runs", "finished")
+        folder, rows = _results_folder(self.results), []
         for study in STUDIES.values():
-            runs, waiting = missing(study, self.scale, range(self.seeds), Place(results=self.results))
+            runs, waiting = missing(study, self.scale, range(self.seeds), Place(results=folder))
             own = ["–", "–"] if not runs else [str(len(runs)), str(len(runs) - len(waiting))]
-            table.add_row(study.name, study.source, study.question, *own)
+            rows.append((study.name, study.source, study.question, *own))
         console = plain_console()
-        console.print(table, markup=False)
+        console.print(grid(Table("studies", ("study", "from", "question", "runs", "finished"), rows, text=(1, 2))))
         seeds = f"{self.seeds} seed{'s' * (self.seeds > 1)}"
         console.print(
-            f"{self.scale} scale, {seeds}, results of {self.results}; studies share runs of equal settings, so that "
+            f"{self.scale} scale, {seeds}, results of {folder}; studies share runs of equal settings, so that "
             "some are finished of studies that were never run",
             soft_wrap=True,
             highlight=False,
@@ -157,8 +158,8 @@ class RunStudy:
         return Submitit("slurm", self.work / "submitit", self.jobs, parameters)
 
     def _plan(self, console: Console) -> int:
-        from rich.table import Column, Table
-
+        from fullrank.documents.parts import Table
+        from fullrank.documents.terminal import grid
         from fullrank.studies.estimate import hours
         from fullrank.studies.registry import find
         from fullrank.studies.run import job, to_make, trained_again
@@ -167,11 +168,11 @@ class RunStudy:
         found = to_make(find(self.name), self.scale, range(self.seeds), place)
         done = {run.name: job(run, self.scale, place).done_steps() for run in found.needed}
         expected = hours(found.needed, done, place.threads, place.processes)
-        table = Table(Column("run", overflow="fold"), "setting", "seed", "steps", "hours")
+        rows = []
         for run in found.runs:
             left = f"{expected[run.name]:,.2f}" if run.name in expected else "finished"
-            table.add_row(run.name, run.cell.words, str(run.seed), f"{run.config.steps:,}", left)
-        console.print(table, markup=False)
+            rows.append((run.name, run.cell.words, str(run.seed), f"{run.config.steps:,}", left))
+        console.print(grid(Table("runs", ("run", "setting", "seed", "steps", "hours"), rows, text=(1,))))
         if not found.needed:
             console.print(f"all {len(found.runs)} runs are finished", highlight=False)
             return 0
@@ -213,7 +214,7 @@ class ShowStudy:
 
         if self.seeds is not None:
             _check_seeds(self.seeds)
-        folder = self.results or (_RESULTS if _RESULTS.is_dir() else published())
+        folder = _results_folder(self.results)
         study, store = find(self.name), Store(folder, self.scale)
         seeds = self.seeds or seeds_with_results(study, store)
         runs = planned(study, self.scale, range(seeds))
@@ -228,6 +229,15 @@ class ShowStudy:
         print(page.with_suffix(".md").read_text("utf-8"))
         print(f"page: {page}")
         return 0
+
+
+def _results_folder(asked: Path | None) -> Path:
+    """Return where results are read: what was asked for, `./results`, or what came with the package."""
+    from fullrank.studies.store import published
+
+    if asked is not None and asked.exists() and not asked.is_dir():
+        raise FullrankError(f"--results {asked} is a file: name the folder of the results")
+    return asked or (_RESULTS if _RESULTS.is_dir() else published())
 
 
 def _check_seeds(seeds: int) -> None:

@@ -75,6 +75,8 @@ def grid(part: Table) -> Grid:
     for place, heading in enumerate(part.header):
         # the longest word of a heading is the least a column may shrink to
         least = max((len(word) for word in plain(heading).split()), default=0)
+        if place in part.text:  # sentences: their words are not broken either
+            least = max([least, *(len(word) for row in part.rows for word in plain(row[place]).split())])
         if place in words:
             made.add_column(Text(plain(heading)), overflow="fold", min_width=min(least, 24))
         else:

@@ -18,7 +18,7 @@ from fullrank.evaluation.result import Evaluation, keep
 from fullrank.evaluation.unchanged import unchanged
 from fullrank.inspection.encoders import from_run
 from fullrank.measure.scores import Score
-from fullrank.text import tails
+from fullrank.text import once, tails
 from fullrank.training.checkpoint import find_checkpoint
 from fullrank.training.machine import choose_device
 
@@ -51,14 +51,14 @@ def evaluate(
     """Evaluate runs and checkpoints; each score of a run is kept in its evaluation.json as soon as it is taken.
 
     Args:
-        names: Folders of runs, or checkpoint files, in the order to show them.
+        names: Folders of runs, or checkpoint files, in the order to show them; one that is named twice is taken once.
         options: How.
         progress: Told how far the work is.
 
     Raises:
         FullrankError: One of them cannot be read or measured; scores taken before are kept.
     """
-    options = options or Options()
+    options, names = options or Options(), once(names)
     if not names:
         raise FullrankError("give at least one run: fullrank evaluate RUN [RUN ...]")
     asked = _asked(options)

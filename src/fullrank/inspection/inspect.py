@@ -29,7 +29,7 @@ from fullrank.measure.quality import clid, feature_std
 from fullrank.measure.scores import Score
 from fullrank.measure.spectrum import Spectrum
 from fullrank.measure.verdict import ENOUGH, judge
-from fullrank.text import tails
+from fullrank.text import once, tails
 from fullrank.training.machine import choose_device, float32_on
 
 FEWEST_IMAGES = 5_000
@@ -47,14 +47,14 @@ def inspect(
     """Inspect runs, checkpoints, timm models, weights files and feature matrices.
 
     Args:
-        names: What to inspect, in the order to show it.
+        names: What to inspect, in the order to show it; what is named twice is shown once.
         options: How.
         progress: Told how far the work is.
 
     Raises:
         FullrankError: One of them cannot be read or measured; nothing is returned then.
     """
-    options = options or Options()
+    options, names = options or Options(), once(names)
     check_words(options)
     if not names:
         raise FullrankError("give at least one thing to inspect: a run, a timm model, a weights file or a feature file")

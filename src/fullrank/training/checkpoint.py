@@ -104,6 +104,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FullrankError(f"there is no checkpoint {path}")
     damaged = f"{path} is damaged, cut short or overwritten: delete it to go on from the checkpoint before"
+    if not _NAME.fullmatch(path.name):  # perhaps something else of the user's, not to be deleted
+        damaged = f"{path} is no checkpoint, or damaged, cut short or overwritten: give one that `fullrank train` wrote"
     foreign = f"{path} is not a checkpoint of fullrank: it holds more than weights, and was not opened"
     try:
         state = read_pickle(path)
