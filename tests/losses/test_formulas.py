@@ -1,5 +1,7 @@
 """Value and gradient of every loss against its formula written out, in float64; precision; the smaller Gram matrix."""
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 from naive_losses import CASES, SMALLER_SIDE, WITH_PREDICTIONS, embeddings, value_and_gradients
@@ -99,6 +101,68 @@ def test_long_dimensions_and_samples_cost_no_digits(name, long, scale):
     for gradient, slope in zip(gradients, slopes, strict=True):
         if slope is not None:
             assert relative(gradient, slope) < 1e-5
+
+
+@pytest.mark.parametrize("long", [False, True], ids=["float32", "float64"])
+def test_products_are_those_of_float32_where_these_are_enough(long):
+    """Of long columns at right angles, more of them than are summed one by one, float32 would keep nothing."""
+    (z,) = embeddings(64, 96, count=1, dtype=torch.float32)
+    z = z.detach()
+    if long:
+        z[:, :40] = 300 * torch.linalg.qr(z[:, :40]).Q
+        z[:, 40:] *= 1e-2
+    _, enough = _gram._through_rows(z, z)
+    assert bool(enough) is not long
+    expected, (slope,) = value_and_gradients(losses.dimension_contrastive, [z.double()])
+    value, (gradient,) = value_and_gradients(losses.dimension_contrastive, [z])
+    assert relative(value, expected) < 1e-5
+    assert relative(gradient, slope) < 1e-5
+
+
+def test_gradients_have_gradients_and_batches_of_losses_are_mapped():
+    z = embeddings(4, 9, count=1)[0]
+    assert torch.autograd.gradgradcheck(losses.dimension_contrastive, z)
+    batches = torch.stack([x.detach() for x in embeddings(6, 20, count=3, dtype=torch.float32)])
+    slopes = torch.func.vmap(torch.func.grad(losses.dimension_contrastive))(batches)
+    for z, slope in zip(batches, slopes, strict=True):
+        torch.testing.assert_close(slope, torch.func.grad(losses.dimension_contrastive)(z), rtol=1e-5, atol=1e-5)
+
+
+def set_for_a_test(setter, value, before):
+    @contextmanager
+    def context():
+        setter(value)
+        try:
+            yield
+        finally:
+            setter(before)
+
+    return context()
+
+
+SETTINGS = {
+    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+    "float64": lambda: set_for_a_test(torch.set_default_dtype, torch.float64, torch.float32),
+    "bfloat16": lambda: set_for_a_test(torch.set_default_dtype, torch.bfloat16, torch.float32),
+    "medium": lambda: set_for_a_test(torch.set_float32_matmul_precision, "medium", "highest"),
+    "no_grad": torch.no_grad,
+    "inference_mode": torch.inference_mode,
+}
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("name", [*CASES, *WITH_PREDICTIONS])
+def test_what_the_program_has_set_changes_nothing(name, setting):
+    loss = {**CASES, **WITH_PREDICTIONS}[name][0]
+    tensors = embeddings(24, 40, count=4 if name in WITH_PREDICTIONS else 2, dtype=torch.float32)
+    expected, gradients = value_and_gradients(loss, tensors)
+    with SETTINGS[setting]():
+        value = loss(*tensors)
+        assert value.dtype == torch.float32
+        assert torch.equal(value.detach(), expected)
+        if value.requires_grad and setting != "autocast":
+            for found, gradient in zip(torch.autograd.grad(value, tensors, allow_unused=True), gradients, strict=True):
+                assert gradient is None or torch.equal(found, gradient)
 
 
 class Sizes(TorchDispatchMode):

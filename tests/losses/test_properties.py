@@ -129,6 +129,27 @@ def test_two_view_losses_refuse_other_shapes_and_integers(loss):
         loss(z[:0], z[:0])
 
 
+UNFIT = {
+    "sparse": (lambda z: z.to_sparse(), r"must be dense, got layout torch.sparse_coo: call .to_dense\(\)"),
+    "quantized": (lambda z: torch.quantize_per_tensor(z, 0.1, 0, torch.qint8), "got torch.qint8: call"),
+    "float8": (lambda z: z.to(torch.float8_e4m3fn), "got torch.float8_e4m3fn: call"),
+    "complex": (lambda z: z.to(torch.complex64), "got torch.complex64: call"),
+    "bool": (lambda z: z.bool(), "got torch.bool: call"),
+    "numpy": (lambda z: z.numpy(), r"must be a tensor \(N, M\), got ndarray: use torch.as_tensor"),
+    "masked": (lambda z: torch.masked.masked_tensor(z, z > 0), r"must be a tensor \(N, M\), got MaskedTensor"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*masked:UserWarning", "ignore:.*quantiz")
+@pytest.mark.parametrize("kind", UNFIT)
+@pytest.mark.parametrize("loss", [*TWO_VIEWS, losses.dimension_contrastive], ids=lambda loss: loss.__name__)
+def test_tensors_that_are_no_real_matrices(loss, kind):
+    make, message = UNFIT[kind]
+    z = torch.ones(4, 3)
+    with pytest.raises(FullrankError, match=message):
+        loss(make(z)) if loss is losses.dimension_contrastive else loss(z, make(z))
+
+
 @pytest.mark.parametrize("name", sorted({loss.__name__ for loss in TWO_VIEWS} - {"tcr"}))
 def test_two_rows_at_least(name):
     with pytest.raises(FullrankError, match=rf"{name} needs at least 2 rows, got shape \(1, 3\): there is nothing to"):

@@ -56,7 +56,7 @@ def off_diagonal_energy(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _through_rows(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the energy, multiplied in the type of `a`, and whether float32 is enough for it; both summed in float64."""
+    """Return the energy, multiplied in the type of `a` and summed in float64, and whether float32 is enough for it."""
     n, m = a.shape
     one = b is a
     with torch.no_grad():
