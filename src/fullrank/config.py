@@ -376,7 +376,7 @@ def read_config(path: Path, base: TrainConfig | None = None) -> TrainConfig:
     try:
         values = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise FullrankError(f"{path} is not YAML: {error}") from None
+        raise FullrankError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise FullrankError(f"{path} must hold `key: value` lines, got {type(values).__name__}")
     values.pop("environment", None)  # a run's config.yaml says there what it ran on

@@ -111,6 +111,7 @@ def _expect(holds: bool, value: Any, name: str, what: str) -> None:
 def shown(value: Any) -> str:
     """Return a value as an error shows it: on one line, and not all of a long one."""
     text = type(value).__name__ if isinstance(value, (dict, list)) and value else repr(value)
+    text = " ".join(text.split())
     return text if len(text) <= 80 else f"{text[:80]}..."
 
 
