@@ -47,7 +47,7 @@ def shown(value: Any) -> str:
     """Return a value as an error shows it: on one line, and not all of a long one."""
     if isinstance(value, int) and value.bit_length() > 256:  # Python refuses to write very long ones in decimals
         return f"a number of {value.bit_length()} bits"
-    text = type(value).__name__ if isinstance(value, (dict, list)) and value else repr(value)
+    text = " ".join((type(value).__name__ if isinstance(value, (dict, list)) and value else repr(value)).split())
     return text if len(text) <= 80 else f"{text[:80]}..."
 
 

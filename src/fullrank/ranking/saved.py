@@ -12,7 +12,7 @@ import numpy as np
 
 from fullrank._version import __version__
 from fullrank.errors import FullrankError
-from fullrank.files import AtLeast, ShapeError, read_json, said, write_text
+from fullrank.files import AtLeast, ShapeError, check, read_json, said, write_text
 from fullrank.measure.forecast import LinearFit, fit_linear
 from fullrank.ranking.names import FEATURES, TITLES
 
@@ -101,6 +101,11 @@ class _Coefficient(TypedDict):
     value: float
 
 
+class _Run(TypedDict):
+    name: str
+    accuracy: float
+
+
 class _Document(_Head):
     """What a forecast of this version has; what follows from its runs is worked out again."""
 
@@ -108,7 +113,7 @@ class _Document(_Head):
     features: dict[str, _Protocol]
     width: Annotated[int, AtLeast(1)] | None
     coefficients: dict[str, _Coefficient]
-    runs: list[dict[str, Any]]
+    runs: list[_Run]
 
 
 def read_forecast(path: Path) -> Forecast:
@@ -133,7 +138,9 @@ def read_forecast(path: Path) -> Forecast:
     with said(path, remedy):
         runs = found["runs"]
         try:
-            rows = [[run[name] for name in FEATURES] for run in runs]
+            features = [{name: run[name] for name in FEATURES} for run in map(dict, runs)]
+            check(features, list[dict[str, float]], "runs")
+            rows = [list(row.values()) for row in features]
             fit = fit_linear(rows, [run["accuracy"] for run in runs], TITLES)
         except FullrankError as error:
             raise ShapeError(str(error)) from None

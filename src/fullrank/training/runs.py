@@ -30,6 +30,7 @@ import yaml
 from fullrank.errors import FullrankError
 from fullrank.files import (
     Number,
+    ShapeError,
     Step,
     check,
     check_output,
@@ -138,6 +139,7 @@ def _check_line(record: Any) -> None:
     """Check a line of metrics.jsonl or timing.jsonl: it has a step, and the rest are numbers, text or protocols."""
     check(record, dict[str, Any])
     kind = record.get("kind", "timing")
+    check({"kind": kind}, dict[str, str])
     values: Any = Any if kind == "protocols" else Number  # a diverged run has a loss that is none, which is shown
     check(record, dict[str, values | str] if values is not Any else dict[str, Any])
     check({"step": record.get("step")}, dict[str, Step])
@@ -166,8 +168,10 @@ def read_spectra(path: Path) -> tuple[np.ndarray, np.ndarray]:
     remedy = "put it back as it was"
     steps, values = read_arrays(path, remedy, steps=(np.integer, 1), singular_values=(np.floating, 2))
     with said(path, remedy):
-        if len(steps) != len(values) or (np.diff(steps) <= 0).any() or (values < 0).any():
-            raise ValueError("its steps do not rise, one for each row, or a singular value is negative")
+        if len(steps) != len(values) or (np.diff(steps) <= 0).any() or (steps < 0).any():
+            raise ShapeError("its steps do not rise from 0 or later, one for each row")
+        if not values.shape[1] or (values < 0).any() or (np.diff(values, axis=1) > 0).any():
+            raise ShapeError("its singular values do not fall, or are negative")
     return steps, values
 
 
