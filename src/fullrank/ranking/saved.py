@@ -140,7 +140,7 @@ def read_forecast(path: Path) -> Forecast:
         try:
             features = [{name: run[name] for name in FEATURES} for run in map(dict, runs)]
             check(features, list[dict[str, float]], "runs")
-            rows = [list(row.values()) for row in features]
+            rows: list[Any] = [list(row.values()) for row in features]
             fit = fit_linear(rows, [run["accuracy"] for run in runs], TITLES)
         except FullrankError as error:
             raise ShapeError(str(error)) from None
