@@ -2,6 +2,7 @@ import functools
 import operator
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -281,10 +282,65 @@ def test_a_look_at_a_batch_takes_no_step_out_of_the_run(workers):
     assert list(OrderSampler(order, start=12)) == []
 
 
+def test_a_walk_has_its_own_step():
+    sampler = OrderSampler(MultiplePass(40, 4, 12))
+    first = iter(sampler)
+    list(first)
+    second = iter(sampler)
+    assert sampler.state_dict() == {"step": 0}  # of the newest, before its first step
+    next(second)
+    assert list(first) == []
+    assert sampler.state_dict() == {"step": 1}
+
+
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_stateful_loader_resumes_exactly(workers):
+    stateful = pytest.importorskip("torchdata.stateful_dataloader")
+    order = MultiplePass(40, 4, 12, seed=3)
+    images = torch.utils.data.TensorDataset(torch.arange(40))
+
+    def loader():
+        return stateful.StatefulDataLoader(images, batch_sampler=OrderSampler(order), num_workers=workers)
+
+    whole = [batch.tolist() for batch in order]
+    before = loader()
+    walk = iter(before)
+    seen = [next(walk)[0].tolist() for _ in range(5)]
+    after = loader()
+    after.load_state_dict(before.state_dict())
+    assert seen + [batch.tolist() for (batch,) in after] == whole
+    assert len(after) == 12
+    assert [batch.tolist() for (batch,) in after] == whole  # the next walk is the whole run
+
+
 @pytest.mark.parametrize("step", [True, 1.0, None, "1", -1])
 def test_a_state_is_a_whole_step(step):
     with pytest.raises(FullrankError, match=r"step must be in \[0, 3\], got"):
         OrderSampler(MultiplePass(8, 4, 3)).load_state_dict({"step": step})
+
+
+@pytest.mark.parametrize("value", [True, 2.0, "2", None, float("nan"), np.float64(2), np.bool_(True)], ids=repr)
+@pytest.mark.parametrize("name", ["size", "batch_size", "steps", "chunks", "rounds"])
+def test_sizes_are_whole_numbers(name, value):
+    sizes = {"size": 8, "batch_size": 2, "steps": 4, "chunks": 2}
+    with pytest.raises(FullrankError, match=f"{name} must be a whole number of at least 1, got"):
+        SinglePass(**{**sizes, name: value})
+    whole = {key: np.int32(size) for key, size in sizes.items()}
+    assert [x.tolist() for x in SinglePass(**whole)] == [x.tolist() for x in SinglePass(**sizes)]
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, 10**30, True, 1.0, None, float("nan")], ids=repr)
+def test_seeds_that_are_none(seed):
+    for make in (lambda: MultiplePass(8, 2, 4, seed=seed), lambda: subset(8, 0.5, seed=seed)):
+        with pytest.raises(FullrankError, match="seed must be a whole number from 0"):
+            make()
+
+
+@pytest.mark.parametrize("switch", [float("nan"), float("inf"), -0.1, "0.5", None, True], ids=repr)
+def test_switches_that_are_none(switch):
+    with pytest.raises(FullrankError, match="switch must be .* from 0 to 1, got"):
+        Hybrid(8, 2, 4, 2, switch=switch)
 
 
 def test_sampler_shares_a_batch_between_processes():

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import fullrank
 from fullrank import FullrankError
 from fullrank.integrations.lightning import CollapseMonitor
+from fullrank.orders import MultiplePass, OrderSampler
 
 # Lightning's own remarks about this machine, tiny loaders and its dependencies.
 pytestmark = [
@@ -130,6 +131,47 @@ def test_resumes_from_a_checkpoint(tmp_path):
     assert again._batches == 12
     absorbed = torch.cat([h for step in (model.seen + resumed.seen)[::4] for h in step])
     assert again._monitor.compute().protocol["samples"] == len(absorbed) == 3 * 2 * 16
+
+
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated", "ignore:You're resuming from a checkpoint that ended")
+@pytest.mark.parametrize("kind", ["plain", "stateful"])
+def test_an_order_resumes_in_the_middle_of_its_run(tmp_path, kind):
+    order = MultiplePass(96, 8, 10, seed=1)
+    stateful = kind == "stateful"
+    new = pytest.importorskip("torchdata.stateful_dataloader").StatefulDataLoader if stateful else DataLoader
+
+    class Listener(LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(6, 1)
+            self.steps = []
+
+        def training_step(self, batch, _):
+            self.steps.append(batch[1].tolist())
+            return self.head(batch[0]).mean()
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    def run(loader, ckpt_path=None, **settings):
+        model = Listener()
+        keep = ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=4, save_top_k=-1)
+        quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+        trainer = Trainer(
+            accelerator="cpu", devices=1, callbacks=[keep], default_root_dir=tmp_path, **quiet, **settings
+        )
+        trainer.fit(model, loader, ckpt_path=ckpt_path)
+        assert trainer.global_step == 10
+        return model
+
+    images = TensorDataset(TRAIN, torch.arange(96))
+    expected = [batch.tolist() for batch in order]
+    whole = run(new(images, batch_sampler=OrderSampler(order)), max_epochs=1)
+    assert whole.steps == expected
+    again = new(images, batch_sampler=OrderSampler(order, start=0 if stateful else 4))
+    rest = run(again if stateful else iter(again), tmp_path / "step=4.ckpt", max_steps=10)
+    assert rest.steps == expected[4:]
+    assert torch.equal(rest.head.weight, whole.head.weight)
 
 
 def test_activation_checkpointing_counts_once(tmp_path):

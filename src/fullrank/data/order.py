@@ -327,8 +327,12 @@ class OrderSampler(Sampler[list[int]]):
     each gets its contiguous piece of every global batch.
 
     A `DataLoader` with workers asks ahead of what it has returned, so the sampler cannot know what the loop has
-    consumed. To resume, count your own steps: `OrderSampler(order, start=step)`, or `load_state_dict({"step": step})`.
-    `state_dict()["step"]` counts what the newest walk handed out: exact without workers.
+    consumed; `state_dict()["step"]` counts what the newest walk handed out, exact without workers. To resume exactly:
+
+    - count your own steps: `OrderSampler(order, start=step)`, or `load_state_dict({"step": step})`;
+    - torchdata's `StatefulDataLoader(dataset, batch_sampler=sampler)` counts them itself, with workers too;
+    - Lightning does the same with a `StatefulDataLoader`. To `fit(..., ckpt_path=...)` with a plain `DataLoader` give
+      `iter(loader)` of `start=step` and `max_steps=len(order)`: it takes a loader of known length to be at its batch 0.
 
     Args:
         order: The order to follow.
@@ -355,30 +359,60 @@ class OrderSampler(Sampler[list[int]]):
         if not 0 <= rank < world_size:
             raise FullrankError(f"rank must be in [0, {world_size}), got {rank}")
         self.order = order
-        self.start = self.step = 0
         self.rank = rank
         self.world_size = world_size
+        self._newest: _Walk | None = None
         self.load_state_dict({"step": start})
 
     def __len__(self) -> int:
         return len(self.order) - self.start  # of the whole walk: it does not shrink while a loader reads ahead
 
     def __iter__(self) -> Iterator[list[int]]:
-        share = self.order.batch_size // self.world_size
-        for step in range(self.start, len(self.order)):
-            self.step = step + 1
-            yield self.order[step][self.rank * share : (self.rank + 1) * share].tolist()
+        self._newest = walk = _Walk(self)
+        return walk
 
     def state_dict(self) -> dict[str, Any]:
         """Return the next step to give, as plain numbers."""
-        return {"step": self.step}
+        return {"step": self.start if self._newest is None else self._newest.step}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state that `state_dict` returned."""
+        self.start = self._next_step(state)
+        self._newest = None
+
+    def _next_step(self, state: dict[str, Any]) -> int:
         step = state.get("step")
         if not isinstance(step, (int, np.integer)) or isinstance(step, bool) or not 0 <= step <= len(self.order):
             raise FullrankError(f"step must be in [0, {len(self.order)}], got {step!r}")
-        self.start = self.step = int(step)
+        return int(step)
+
+
+class _Walk(Iterator[list[int]]):
+    """One walk over an `OrderSampler`.
+
+    It has a state of its own: torchdata's `StatefulDataLoader` loads the sampler's first and then this one, which
+    leaves the next walk, and so the sampler's length, as they were before.
+    """
+
+    def __init__(self, sampler: OrderSampler) -> None:
+        self.sampler = sampler
+        self.step = sampler.start
+
+    def __next__(self) -> list[int]:
+        sampler = self.sampler
+        if self.step >= len(sampler.order):
+            raise StopIteration
+        share = sampler.order.batch_size // sampler.world_size
+        batch = sampler.order[self.step][sampler.rank * share : (sampler.rank + 1) * share]
+        self.step += 1
+        return batch.tolist()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"step": self.step, "start": self.sampler.start}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.step = self.sampler._next_step(state)
+        self.sampler.start = self.sampler._next_step({"step": state.get("start")})
 
 
 # Kept across orders by value: a few passes cost 8 bytes an image each (10 MB for ImageNet).

@@ -5,6 +5,9 @@
     trainer = Trainer(callbacks=[CollapseMonitor("backbone")])
 
 Install it with `pip install fullrank[lightning]`.
+
+An order (`fullrank.orders.OrderSampler`) is a run, not an epoch, and a second walk over it repeats the run: give the
+trainer `max_epochs=1` or `max_steps=len(order)`.
 """
 
 from __future__ import annotations
