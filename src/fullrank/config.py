@@ -18,6 +18,10 @@ import yaml
 from fullrank.errors import FullrankError, nearest
 
 
+WIDEST = 1024
+"""Times a named network's channels; what is far above cannot even be counted."""
+
+
 @dataclass(frozen=True)
 class BackboneConfig:
     """The encoder whose output is the representation."""
@@ -291,13 +295,16 @@ class TrainConfig:
                 raise FullrankError(f"{name} must not be negative, got {value}")
         numbers = {
             f"{section}.{name}": value
-            for section in ("optim", "loss", "target")
+            for section in ("backbone", "optim", "loss", "target")
             for name, value in vars(getattr(self, section)).items()
             if isinstance(value, float)
         }
         for name, value in numbers.items():
             if not math.isfinite(value):
                 raise FullrankError(f"{name} must be a finite number, got {value}")
+        for name in ("width", "inner_width"):
+            if (getattr(self.backbone, name) or 0.0) > WIDEST:
+                raise FullrankError(f"backbone.{name} must be at most {WIDEST}, got {getattr(self.backbone, name)}")
         if self.image_size is not None and self.image_size < 4:
             raise FullrankError(f"image_size must be at least 4, got {self.image_size}")
         if self.hold == "chunks" and self.order != "single-pass":

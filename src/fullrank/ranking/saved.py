@@ -12,7 +12,7 @@ import numpy as np
 
 from fullrank._version import __version__
 from fullrank.errors import FullrankError
-from fullrank.files import AtLeast, ShapeError, check, read_json, said
+from fullrank.files import AtLeast, Protocol, ShapeError, check, read_json, said
 from fullrank.measure.forecast import LinearFit, fit_linear
 from fullrank.ranking.names import FEATURES, TITLES
 from fullrank.training.runs import write_text
@@ -91,7 +91,7 @@ class _Head(TypedDict):
 
 
 class _Protocol(TypedDict):
-    protocol: dict[str, Any]
+    protocol: Protocol
 
 
 class _Accuracy(_Protocol):
@@ -139,9 +139,8 @@ def read_forecast(path: Path) -> Forecast:
     with said(path, remedy):
         runs = found["runs"]
         try:
-            features = [{name: run[name] for name in FEATURES} for run in map(dict, runs)]
-            check(features, list[dict[str, float]], "runs")
-            rows = [list(row.values()) for row in features]
+            rows = [[dict[str, Any](run)[name] for name in FEATURES] for run in runs]
+            check(rows, list[list[float]], "runs")
             fit = fit_linear(rows, [run["accuracy"] for run in runs], TITLES)
         except FullrankError as error:
             raise ShapeError(str(error)) from None
