@@ -17,7 +17,6 @@ import yaml
 
 from fullrank.errors import FullrankError, nearest
 
-
 WIDEST = 1024
 """Times a named network's channels; what is far above cannot even be counted."""
 
