@@ -1,8 +1,8 @@
 """Where small files are read (YAML, JSON, arrays), checked against their record's shape, and where all are written.
 
 A shape is written as types: a `TypedDict` for a record, `list[...]`, `dict[str, ...]`, `Annotated[int, AtLeast(0)]` for
-a range. A number must be finite, unless its shape says `Number`. Fields that a shape does not name are kept: a newer
-fullrank may have written them.
+a range. A number must be finite, within `Any` too, unless its shape says `Number` or `object`. Fields that a shape does
+not name are kept: a newer fullrank may have written them.
 """
 
 from __future__ import annotations
@@ -41,6 +41,13 @@ Number = Annotated[float, "any"]
 """A measured value, which may be no number where it could not be measured."""
 
 
+class Protocol(typing.TypedDict, total=False):
+    """What is reckoned with of how a score was taken; the rest is compared and shown."""
+
+    n: Step
+    subset: float
+
+
 class ShapeError(ValueError):
     """Say which field of a record is not as it should be, and what it is."""
 
@@ -55,7 +62,10 @@ def check(value: Any, shape: Any, name: str = "") -> None:
     fullrank.files.ShapeError: step must be a whole number of at least 0, got -3
     """
     origin, arguments = typing.get_origin(shape), typing.get_args(shape)
+    if shape is object:
+        return
     if shape is Any:
+        _check_numbers(value, name)
         return
     if typing.is_typeddict(shape):
         _expect(isinstance(value, dict), value, name, "a record in braces")
@@ -64,6 +74,8 @@ def check(value: Any, shape: Any, name: str = "") -> None:
                 check(value[key], inner, _join(name, key))
             elif key in shape.__required_keys__:
                 raise ShapeError(f"{_join(name, key)} is missing")
+        for key in value.keys() - typing.get_type_hints(shape).keys():
+            _check_numbers(value[key], _join(name, key))
     elif origin is Annotated:
         (limit,) = shape.__metadata__
         if limit == "any":
@@ -98,6 +110,17 @@ def check(value: Any, shape: Any, name: str = "") -> None:
     else:
         words = {str: "text", bool: "true or false", int: "a whole number", type(None): "null"}
         _expect(type(value) is shape, value, name, words[shape])
+
+
+def _check_numbers(value: Any, name: str) -> None:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _check_numbers(inner, _join(name, key))
+    elif isinstance(value, list):
+        for place, inner in enumerate(value):
+            _check_numbers(inner, f"{name}[{place}]")
+    elif isinstance(value, float):
+        _expect(isfinite(value), value, name, "a finite number")
 
 
 def _join(name: str, key: object) -> str:

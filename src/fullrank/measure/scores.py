@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fullrank.errors import FullrankError
+from fullrank.files import Protocol, check
 from fullrank.measure.quality import manifold, spectral, spread, views
 
 Direction = Literal["lower", "higher", "none"]
@@ -159,6 +160,7 @@ def read_score(found: Any) -> Score:
     for key, part in parts.items():
         if not isinstance(part, Mapping):
             raise ValueError(f"the {key} of {name} is a mapping, not {part!r:.40}")
+    check(parts["protocol"], Protocol, f"the protocol of {name}")
     return Score(
         name, None if value is None else float(value), parts["protocol"], str(found.get("why") or ""), parts["chosen"]
     )

@@ -12,7 +12,7 @@ import numpy as np
 
 from fullrank._version import __version__
 from fullrank.errors import FullrankError
-from fullrank.files import AtLeast, ShapeError, check, read_json, said, write_text
+from fullrank.files import AtLeast, Protocol, ShapeError, check, read_json, said, write_text
 from fullrank.measure.forecast import LinearFit, fit_linear
 from fullrank.ranking.names import FEATURES, TITLES
 
@@ -90,7 +90,7 @@ class _Head(TypedDict):
 
 
 class _Protocol(TypedDict):
-    protocol: dict[str, Any]
+    protocol: Protocol
 
 
 class _Accuracy(_Protocol):

@@ -30,6 +30,7 @@ import yaml
 from fullrank.errors import FullrankError
 from fullrank.files import (
     Number,
+    Protocol,
     ShapeError,
     Step,
     check,
@@ -102,10 +103,8 @@ def read_run(path: Path | str) -> RunRecord:
     if not (path / CONFIG).is_file():
         what = "is not a run" if path.exists() else "does not exist"
         raise FullrankError(f"{path} {what}: expected a folder made by `fullrank train`, with a {CONFIG} in it")
-    config = read_yaml(path / CONFIG, dict[str, Any], "put it back as it was")
-    environment = config.pop("environment", None) or {}
-    with said(path / CONFIG, "put it back as it was"):
-        check(environment, dict[str, Any], "environment")
+    config = dict(read_yaml(path / CONFIG, Config, "put it back as it was"))
+    environment: Any = config.pop("environment", None) or {}
     steps, values = read_spectra(path / SPECTRA)
     return RunRecord(
         path=path,
@@ -119,11 +118,48 @@ def read_run(path: Path | str) -> RunRecord:
     )
 
 
+class ImageSet(TypedDict, total=False):
+    """What config.yaml says of a set of images that the run was started on."""
+
+    count: Step
+    fingerprint: str
+    skipped: Step
+
+
+class Environment(TypedDict, total=False):
+    """What a run was started on, as far as it is reckoned with."""
+
+    processes: Step
+    data: dict[str, ImageSet | int | None]
+
+
+class Config(TypedDict, total=False):
+    """What is reckoned with of config.yaml, of whatever version; to go on with a run it is read as `TrainConfig`."""
+
+    method: str
+    order: str
+    images: str
+    eval_images: str | None
+    views: str
+    steps: Step
+    seed: int
+    subset: float
+    switch: float
+    backbone: dict[str, Any]
+    heads: dict[str, Any]
+    machine: dict[str, Any]
+    environment: Environment | None
+
+
 class FinalScore(TypedDict):
     """A score of summary.json."""
 
     name: str
     value: Number
+
+
+class _ProtocolOf(TypedDict, total=False):
+    protocol: Protocol
 
 
 class Summary(TypedDict, total=False):
@@ -137,11 +173,17 @@ class Summary(TypedDict, total=False):
 
 def _check_line(record: Any) -> None:
     """Check a line of metrics.jsonl or timing.jsonl: it has a step, and the rest are numbers, text or protocols."""
-    check(record, dict[str, Any])
+    check(record, dict[str, object])
     kind = record.get("kind", "timing")
     check({"kind": kind}, dict[str, str])
-    values: Any = Any if kind == "protocols" else Number  # a diverged run has a loss that is none, which is shown
-    check(record, dict[str, values | str] if values is not Any else dict[str, Any])
+    if kind == "protocols":
+        check({k: v for k, v in record.items() if k not in ("kind", "step")}, dict[str, Protocol])
+    elif kind == "timing":
+        check(record, dict[str, float])
+    elif kind in ("train", "measure"):  # a diverged run has a loss that is no number, which is shown
+        check({k: v for k, v in record.items() if k != "kind"}, dict[str, Number])
+    else:
+        check(record, dict[str, Any])
     check({"step": record.get("step")}, dict[str, Step])
 
 
@@ -149,7 +191,10 @@ def _read_summary(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     remedy = f"delete it, and `fullrank train --resume {path.parent}` writes it again"
-    return dict(read_json(path, Summary, remedy))
+    found = read_json(path, Summary, remedy)
+    with said(path, remedy):
+        check(found.get("scores", []), list[_ProtocolOf], "scores")
+    return dict(found)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
