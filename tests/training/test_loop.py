@@ -458,7 +458,7 @@ def test_a_run_folder_holds_what_it_should(whole):
     assert names >= {"loss", "auc", "rankme_centered", "knn", "heldout_loss"}
     for score in run.summary["scores"]:
         assert score["protocol"]
-        assert score["better"]
+        assert score["direction"]
     knn = next(score for score in run.summary["scores"] if score["name"] == "knn")
     assert knn["protocol"]["k"] == 5
     assert (whole / "hybrid" / "samples.png").read_bytes()[:4] == b"\x89PNG"
