@@ -22,7 +22,8 @@ def test_what_rankings_say_has_a_name():
 
 
 def test_monitored_scores_are_of_centered_features():
-    assert all(kind.spectrum != "uncentered" for kind in SCORES.values() if kind.monitored)
+    with pytest.raises(FullrankError, match="mine is of uncentered features, and a run monitors centered ones"):
+        register(ScoreKind("mine", "mine", "lower", spectrum="uncentered", monitored=True))
 
 
 def test_a_name_is_taken_once():

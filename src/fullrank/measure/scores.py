@@ -170,8 +170,10 @@ def register(kind: ScoreKind) -> ScoreKind:
     """Add a score to `SCORES`, for every command, page and monitor.
 
     Raises:
-        FullrankError: There is one of that name.
+        FullrankError: There is one of that name, or it is to be monitored and not of centered features.
     """
+    if kind.monitored and kind.spectrum == "uncentered":
+        raise FullrankError(f"{kind.name} is of uncentered features, and a run monitors centered ones: not monitored")
     if kind.name in SCORES:
         raise FullrankError(f"there is a score {kind.name!r} already: give yours another name")
     SCORES[kind.name] = kind
