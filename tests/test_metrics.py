@@ -6,7 +6,7 @@ from torchmetrics import MetricCollection
 
 import fullrank
 from fullrank import metrics
-from fullrank.measure.quality import SCORES
+from fullrank.measure.scores import SCORES
 
 X = torch.randn(300, 16, generator=torch.Generator().manual_seed(0)) + 2
 CLASSES = [getattr(metrics, name) for name in metrics.__all__ if not name.startswith("Spectrum")]

@@ -22,8 +22,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from fullrank.measure import moments
 from fullrank.measure.metrics import SpectrumMetric, SpectrumScore
+from fullrank.measure.spectrum import Spectrum
 
 __all__ = [
     "AUC",
@@ -110,6 +113,7 @@ class DeadDirections(SpectrumScore):
 
     def __init__(self, dim: int, *, tol: float = 1e-3, **kwargs: Any) -> None:
         super().__init__(dim, **kwargs)
+        Spectrum(torch.ones(1)).dead(tol)  # refuses what is no tolerance now, not at the end
         self.tol = tol
 
     def _value(self) -> float:

@@ -121,3 +121,16 @@ def test_labels_of_several_files_are_put_together(capsys):
         join_labels([part([0]), part([0], ("dog",), False)], ["a", "b"])
     assert join_labels([part([0]), None], ["a", "b"]) is None
     assert capsys.readouterr().err == "b has no labels, so those of the other files are left out\n"
+
+
+def test_numbers_that_may_be_names_are_refused_where_it_makes_a_difference():
+    stars = labelled([0, 1, 4], ("1", "2", "3", "4", "5"))
+    assert match_labels(labelled([0, 1, 4]), stars).tolist() == [0, 1, 4]  # 0 is no name
+    assert match_labels(labelled([1, 5]), stars).tolist() == [0, 4]  # 5 is no number
+    with pytest.raises(FullrankError, match=r"\(1, 4\) may be the numbers of the classes of x, or their names \(1, 2"):
+        match_labels(labelled([1, 4]), stars)
+    assert match_labels(labelled([0, 2]), labelled([0, 1, 2], ("0", "1", "2"))).tolist() == [0, 2]
+
+
+def test_a_set_without_any_label_has_none():
+    assert match_labels(labelled([-1, -1]), DIGITS).tolist() == [-1, -1]

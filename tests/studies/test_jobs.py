@@ -173,7 +173,7 @@ def test_a_failed_run_does_not_keep_the_page_of_the_others_back(here, place, mon
     monkeypatch.setattr("fullrank.studies.run.check_images", lambda *_: None)
     assert RunStudy("toy", seeds=1, work=place.work, results=place.results, threads=1).run() == 1
     assert f"page: {place.results / 'toy-lab.html'}" in capsys.readouterr().out
-    assert "Missing: bad (seed 0)" in (place.results / "toy-lab.md").read_text()
+    assert "**1 run missing**\n\n- bad (seed 0)" in (place.results / "toy-lab.md").read_text()
 
 
 def test_submitit_queues_a_job_again_that_its_signal_stopped(place):

@@ -163,7 +163,7 @@ def failed_step(world, folder):
 
 
 def diverged(world, folder):
-    return error_of(lambda: train(tiny(out=folder / "diverged", optim=OptimConfig(base_lr=1e30)), console=quiet()))
+    return error_of(lambda: train(tiny(out=folder / "diverged", optim=OptimConfig(base_lr=1e9)), console=quiet()))
 
 
 def full_disk(world, folder):

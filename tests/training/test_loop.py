@@ -414,7 +414,7 @@ def test_a_failed_start_leaves_no_folder(tmp_path):
 
 
 def test_a_diverged_loss_stops_the_run_before_it_is_saved(tmp_path):
-    config = tiny(out=tmp_path / "run", optim=OptimConfig(base_lr=1e30))
+    config = tiny(out=tmp_path / "run", optim=OptimConfig(base_lr=1e9))
     with pytest.raises(
         FullrankError, match=r"the loss became nan within .*: start a new run with a lower --optim.base_lr"
     ):

@@ -325,6 +325,8 @@ def open_images(spec: str, *, split: Split = "train", root: str = DEFAULT_ROOT, 
             hold, or it looks like several splits.
     """
     choose("split", split, get_args(Split))
+    if not spec.strip():
+        raise FullrankError("the name of the images is empty: name a set, a folder or parquet files")
     if spec == "digits":
         return _digits(split)
     if spec in NAMES:

@@ -64,7 +64,8 @@ def match_labels(images: Images, reference: Images) -> Tensor | None:
         return images.labels
     if images.classes is None and reference.classes is None:
         return images.labels
-    both_numbers = images.numbered and reference.numbered
+    if not bool((images.labels >= 0).any()):
+        return images.labels
     if images.classes is not None and reference.classes is not None:
         ours: Sequence[Any] = [_plain(name) for name in images.classes]
         theirs: dict[Any, int] = {_plain(name): index for index, name in enumerate(reference.classes)}
@@ -73,13 +74,23 @@ def match_labels(images: Images, reference: Images) -> Tensor | None:
         assert named.classes is not None
         numbers = [int(name) if name.isascii() and name.isdigit() else None for name in named.classes]
         if None in numbers or len(set(numbers)) < len(numbers) or max(n for n in numbers if n is not None) >= 2**62:
-            if both_numbers:
+            if images.numbered and reference.numbered:
                 return images.labels
             raise FullrankError(
                 f"the labels of {named.name} are names ({_some(named.classes)}) and those of {other.name} numbers "
                 f"({_some(_numbers(other))}), which cannot be matched: give both names, or both numbers"
             )
-        assert other.labels is not None
+        if images.numbered and reference.numbered:
+            seen = _numbers(other)
+            differ = any(number >= len(numbers) or numbers[number] != number for number in seen)
+            as_numbers, as_names = max(seen, default=-1) < len(numbers), set(seen) <= set(numbers)
+            if differ and as_numbers and as_names:
+                raise FullrankError(
+                    f"the labels of {other.name} ({_some(seen)}) may be the numbers of the classes of {named.name}, or "
+                    f"their names ({_some(named.classes)}), which are other classes: give both sets the names"
+                )
+            if as_numbers and not as_names:
+                return images.labels
         if named is reference:
             ours, theirs = _numbers(other), {number: index for index, number in enumerate(numbers)}
         else:
@@ -153,7 +164,10 @@ def _whole(column: Any, kind: Any) -> tuple[np.ndarray | None, str]:
     elif pa.types.is_decimal(kind):
         if any(value is not None and value != int(value) for value in column.to_pylist()):
             return None, "holds numbers that are not whole"
-        column = pa.chunked_array([pa.array([None if v is None else int(v) for v in column.to_pylist()], pa.int64())])
+        whole = [None if value is None else int(value) for value in column.to_pylist()]
+        if any(value is not None and abs(value) > largest for value in whole):
+            return None, "holds numbers above 2^63 - 1"
+        column = pa.chunked_array([pa.array(whole, pa.int64())])
     elif pa.types.is_floating(kind):
         floats = np.asarray(column.cast(pa.float64()).fill_null(np.nan), dtype=np.float64)
         there = floats[~np.isnan(floats)]

@@ -9,6 +9,7 @@ from typing import Any
 from fullrank.data.decoding import printable
 from fullrank.data.labels import Labels, class_names, join_labels, read_labels
 from fullrank.data.memory import available_memory, gigabytes
+from fullrank.data.splits import check_rows
 from fullrank.errors import FullrankError
 
 _IMAGE, _LABEL = ("image", "img"), ("label", "fine_label")
@@ -87,6 +88,9 @@ def _read(file: Path, shown: str, chunks: list[Any]) -> Labels | None:
         for column in (image, label):
             if column is not None and schema.names.count(column) > 1:
                 raise FullrankError(f"{shown} has the columns {names}: '{column}' more than once, leave one")
+        for column in ("split", "subset"):
+            if schema.names.count(column) == 1:
+                check_rows(list(map(str, parquet.read(columns=[column]).column(column).unique().to_pylist())), shown)
         fields = schema.field(image).type if image is not None else None
         if fields is None or not pa.types.is_struct(fields) or [f.name for f in fields].count("bytes") != 1:
             raise FullrankError(

@@ -44,9 +44,26 @@ def hidden(name: str) -> bool:
 
 def _kind(name: str) -> tuple[str, str] | None:
     """Return which split a name names, and the other words of it; None where it names none."""
-    words = re.findall("[a-z]+", re.sub(r"held[-_ ]out", "heldout", name.lower()))
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).replace("_", " ").lower()  # trainA, TestData
+    name = re.sub(r"held[- ]out", "heldout", name)
+    name = re.sub(r"\b(train|training|test|testing|val|valid|validation|dev|eval)(sets?|data|images)\b", r"\1 \2", name)
+    words = re.findall("[a-z]+", name)
     kinds = [word for word in words if word in _KINDS]
     return (_KINDS[kinds[0]], " ".join(word for word in words if word != kinds[0])) if kinds else None
+
+
+def check_rows(values: Sequence[str], shown: str) -> None:
+    """Refuse rows of several splits, as a column of one file says.
+
+    Raises:
+        FullrankError: They are.
+    """
+    found = {kind[0]: value for value in values if (kind := _kind(value))}
+    if len(found) > 1:
+        raise FullrankError(
+            f"{shown} holds rows of the splits {', '.join(map(printable, sorted(found.values())))}: write one file for "
+            "each split, and give one of them"
+        )
 
 
 def check_folders(

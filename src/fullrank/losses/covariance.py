@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fullrank.errors import FullrankError, nearest
-from fullrank.losses._gram import eye, log_det_identity_plus, normalised, off_diagonal_energy, product
+from fullrank.losses._gram import exact, eye, log_det_identity_plus, normalised, off_diagonal_energy
 from fullrank.losses._inputs import check_matrices, check_positive, full_precision
 from fullrank.losses._rows import unit
 
@@ -289,5 +289,6 @@ def _standardised(x: Tensor, eps: float) -> Tensor:
 
 def _exponential(x: Tensor, temperature: float) -> Tensor:
     """Return the mean over columns j of log sum_{k != j} exp(C_jk / tau), of centred x."""
-    scores = product(x.T, x) / ((len(x) - 1) * temperature)
-    return scores.masked_fill(eye(len(scores), x), -torch.inf).logsumexp(dim=1).mean()
+    wide = exact(x)  # scores may be far larger than their differences, of which the result is made
+    scores = wide.T @ wide / ((len(x) - 1) * temperature)
+    return scores.masked_fill(eye(len(scores), x), -torch.inf).logsumexp(dim=1).mean().to(x.dtype)

@@ -69,6 +69,8 @@ def as_labels(labels: object, rows: int, what: str = "labels") -> Tensor:
             + (": flatten them first" if y.numel() == rows else "")
         )
     # a float64 of 2^63 is the first that no int64 holds
+    if y.is_floating_point() and y.itemsize == 1:
+        raise FullrankError(f"{what} must be whole numbers, got {y.dtype}: convert them to int64 first")
     if y.is_complex() or (y.is_floating_point() and not bool(((y == y.floor()) & (y.double() < 2.0**63)).all())):
         raise FullrankError(
             f"{what} must be whole numbers, got {y.dtype} with fractions, NaN, infinity or an imaginary part"

@@ -207,6 +207,9 @@ class SpectrumMetric(Metric):
             incoming_state = {"state": incoming_state.state}
         if "state" not in incoming_state:
             raise FullrankError(f"a SpectrumMetric's state has a 'state', got {sorted(incoming_state)}")
+        theirs = incoming_state.get("settings")
+        if theirs is not None:
+            self._check_settings(dict(zip(("dim", "center", "normalize"), theirs.tolist(), strict=False)), "a state")
         self.state = self._merged([self.state, incoming_state["state"]])
         self._computed = None
         self._update_count += 1  # else torchmetrics warns that compute() comes before any update

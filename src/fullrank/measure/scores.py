@@ -356,9 +356,9 @@ for _kind in (
         spectral.alpha_req,
         spectrum="centered",
         across_widths=True,
-        range="(0, inf), near 1 is best",
+        range="(0, inf)",
         source="Agrawal et al. 2022, https://openreview.net/forum?id=ii9X4vtZGTZ",
-        sees="how fast the variances of directions 10 to 100 decay",
+        sees="how fast the variances of directions 10 to 100 decay; its authors find about 1 best",
     ),
     ScoreKind(
         "pseudo_condition_number",

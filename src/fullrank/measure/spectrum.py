@@ -150,7 +150,13 @@ class Spectrum:
         return float(-(weight * x * y).sum() / (weight * x * x).sum())
 
     def dead(self, tol: float = 1e-3) -> int:
-        """Count the directions whose singular value is below `tol` times the largest; all D for constant features."""
+        """Count the directions whose singular value is below `tol` times the largest; all D for constant features.
+
+        Raises:
+            FullrankError: `tol` is no number from 0 to 1.
+        """
+        if isinstance(tol, bool) or not isinstance(tol, (int, float)) or not 0 <= tol <= 1:
+            raise FullrankError(f"tol must be a share of the largest singular value, from 0 to 1, got {tol!r}")
         if self.singular_values[0] == 0:
             return self.dim
         return int((self.singular_values < tol * self.singular_values[0]).sum())

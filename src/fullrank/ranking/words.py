@@ -126,9 +126,12 @@ def _of_group(group: Group, ranking: Ranking) -> list[str]:
     n = len(group.members)
     pairs = n * (n - 1) // 2
     decided = pairs - len(group.undecided)
+    auc = {i: ranking.standings[i].candidate.scores["auc"].taken for i in group.members}
+    close = [(i, j) for i, j in combinations(group.members, 2) if abs(auc[i] - auc[j]) < SCORES["auc"].noise]
     found = []
     if len(first) == 1:
-        found.append(f"lowest of {n} in both held-out loss and AUC, and so the best, label-free: {names[first[0]]}")
+        best = "" if len(close) == pairs else ", and so the best, label-free"
+        found.append(f"lowest of {n} in both held-out loss and AUC{best}: {names[first[0]]}")
     else:
         found.append(
             f"no run of the {n} is lowest in both held-out loss and AUC: {len(first)} are on the first front, and "
@@ -140,8 +143,6 @@ def _of_group(group: Group, ranking: Ranking) -> list[str]:
             f"{'other' if len(group.undecided) == 1 else f'other {len(group.undecided)}'} loss and AUC do not agree"
             + (f": {_pairs(group, names)}" if len(group.undecided) <= _MOST_NAMED else "")
         )
-    auc = {i: ranking.standings[i].candidate.scores["auc"].taken for i in group.members}
-    close = [(i, j) for i, j in combinations(group.members, 2) if abs(auc[i] - auc[j]) < SCORES["auc"].noise]
     if len(close) == pairs:
         apart = max(auc.values()) - min(auc.values())
         found.append(f"all AUCs lie within {apart:.3f}, no further apart than two seeds ({SCORES['auc'].noise})")

@@ -127,7 +127,9 @@ def resume(path: Path, asked: TrainConfig | None = None, *, console: Console | N
     """
     with processes() as world, _opened(lambda: RunFolder.reopen(path), world) as folder:
         console = _console(console, world)
-        config, state, started = world.on_main(_read, path, asked)
+        config, state, started, note = world.on_main(_read, path, asked)
+        if note:
+            console.print(note, soft_wrap=True, highlight=False, markup=False)
         if state is not None and (lost := world.on_main(_missing_records, path, state["step"], config)):
             console.print(lost, soft_wrap=True, highlight=False, markup=False)
         if state is not None and state["step"] == config.steps and world.on_main((path / SUMMARY).is_file):
@@ -164,7 +166,7 @@ def _opened(open_folder: Callable[[], RunFolder], world: World) -> Iterator[RunF
         folder.close()
 
 
-def _read(path: Path, asked: TrainConfig | None) -> tuple[TrainConfig, dict[str, Any] | None, dict[str, Any]]:
+def _read(path: Path, asked: TrainConfig | None) -> tuple[TrainConfig, dict[str, Any] | None, dict[str, Any], str]:
     """Read a run to go on with: its configuration, its last checkpoint if it has one, what it was started on."""
     config = read_config(path / CONFIG)
     if asked is not None:
@@ -179,7 +181,7 @@ def _read(path: Path, asked: TrainConfig | None) -> tuple[TrainConfig, dict[str,
     state = read_checkpoint(found[-1]) if found else None
     if state is not None:
         _check_configuration(path, found[-1], state, config)
-        lacking = [name for name in ("optimizer", "record") if name not in state]
+        lacking = [name for name in ("optimizer", "record", "skipped") if name not in state]
         if lacking:
             raise FullrankError(
                 f"{found[-1]} is damaged: {lacking[0]} is missing; delete it to go on from the checkpoint before"
@@ -190,7 +192,25 @@ def _read(path: Path, asked: TrainConfig | None) -> tuple[TrainConfig, dict[str,
             f"{path / CONFIG} is damaged: its environment.data, which says what images the run was started with, is "
             "missing; put the file back as it was, or start a new run"
         )
-    return config, state, started
+    version = started["data"].get("version", 1)
+    if version not in (1, former.VERSION) or (state is not None and state.get("data_version", version) != version):
+        raise FullrankError(
+            f"{path / CONFIG} is not what the run was started with: environment.data.version is {version}; put the "
+            "file back as it was"
+        )
+    return config, state, started, "" if state is None else _said_of_the_machine(state, config)
+
+
+def _said_of_the_machine(state: dict[str, Any], config: TrainConfig) -> str:
+    """Say which settings that may change at a resume, and change rounding, differ from the checkpoint's."""
+    before = from_dict(state["config"], TrainConfig(), "the checkpoint")
+    pairs = {
+        "machine.precision": (before.machine.precision, config.machine.precision),
+        "machine.device": (before.machine.device, config.machine.device),
+        "hold": (before.hold, config.hold),
+    }
+    changed = [f"{name} {new} (before {old})" for name, (old, new) in pairs.items() if old != new]
+    return f"going on with other settings, which change the rounding: {', '.join(changed)}" if changed else ""
 
 
 def _check_configuration(path: Path, file: Path, state: dict[str, Any], config: TrainConfig) -> None:
@@ -359,6 +379,7 @@ def _run(parts: Parts, folder: RunFolder, state: dict[str, Any] | None, console:
             "record": record.state_dict(),
             **({} if probe is None else {"online_probe": probe.state_dict()}),
             "skipped": sorted(loader.skipped),
+            **({} if parts.data.former else {"data_version": former.VERSION}),
         }
         folder.sync()
         save_checkpoint(folder.checkpoints, step, contents, keep=config.keep_checkpoints)

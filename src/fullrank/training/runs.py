@@ -106,11 +106,19 @@ def read_run(path: Path | str) -> RunRecord:
     config = dict(read_yaml(path / CONFIG, Config, "put it back as it was"))
     environment: Any = config.pop("environment", None) or {}
     steps, values = read_spectra(path / SPECTRA)
+    records = read_lines(path / METRICS)
+    with said(path / METRICS, "put it back as it was"):
+        for kind in ("train", "measure"):
+            own = [record["step"] for record in records if record.get("kind") == kind]
+            if own != sorted(set(own)):
+                raise ShapeError(f"the steps of its records of kind {kind} do not rise")
+            if own and own[-1] > config.get("steps", own[-1]):
+                raise ShapeError(f"it has a record of step {own[-1]:,}, and the run has {config['steps']:,} steps")
     return RunRecord(
         path=path,
         config=config,
         environment=environment,
-        records=read_lines(path / METRICS),
+        records=records,
         timing=read_lines(path / TIMING),
         spectrum_steps=steps,
         singular_values=values,
