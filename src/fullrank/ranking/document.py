@@ -16,7 +16,7 @@ from fullrank.ranking.words import about, group_title, names_of
 from fullrank.text import capital
 
 NONE = "–"
-_MOST_SCORES = 5  # asked for, that have a column beside the others in a terminal; the page has all
+_MOST_SCORES = 2  # asked for, that have a column beside the others in a terminal; the page has all
 
 
 def document(ranking: Ranking) -> Document:
@@ -89,11 +89,11 @@ def headings(ranking: Ranking, most: int | None = None) -> dict[str, str]:
     if runs == 1:
         found.pop("step")  # its name says it
     found |= {"heldout_loss": "loss", "auc": "AUC", "front": "front"}
-    found |= {f"score {name}": title(name) for name in ranking.asked[:most]}
     if any(each.forecast for each in standings):
         found["forecast"] = "forecast, 95 %"
     if ranking.accuracy is not None:
         found["accuracy"] = title(ranking.accuracy).removesuffix(" accuracy")
+    found |= {f"score {name}": title(name) for name in ranking.asked[:most]}
     if runs < len(standings):
         found["weights"] = "weights"
     return found

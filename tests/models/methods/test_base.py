@@ -35,19 +35,21 @@ def test_every_number_in_a_losss_signature_can_be_set(name):
         if isinstance(parameter.default, (int, float))
     }
     assert numbers <= set(taken)
+    words = {"toward": "view", "center": "embeddings"}
     built = method(name)
     assert {key: value for key, value in vars(built.loss_config).items() if value is not None} == taken
     for key in taken:
-        value = {"toward": "view", "center": "embeddings"}.get(key, 0.77)
+        value = words.get(key, 0.77)
         changed = method(name, loss={key: value})
         assert vars(changed.loss_config) == {**vars(built.loss_config), key: value}
         with torch.no_grad():
             assert built(*views()).loss != changed(*views()).loss, key
     for key in set(vars(LossConfig())) - set(taken):
+        value = words.get(key, 0.77)
         with pytest.raises(
-            FullrankError, match=rf"method={name} has no loss.{key} \(got 0.77\): leave it out, .*; it takes"
+            FullrankError, match=rf"method={name} has no loss.{key} \(got {value}\): leave it out, .*; it takes"
         ):
-            method(name, loss={key: 0.77})
+            method(name, loss={key: value})
 
 
 def test_what_a_method_does_not_have_is_named_with_what_it_has():
