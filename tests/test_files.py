@@ -32,7 +32,7 @@ class Record(Part):
         ({"step": 3, "parts": {"a": 1}}, Record, "parts must be a list, got dict"),
         ([], Record, r"it must be a record in braces, got \[\]"),
         ({"seconds": float("nan")}, Part, "seconds must be a finite number, got nan"),
-        ({"seconds": 10**400}, Part, r"seconds must be a finite number, got 10+\.\.\.$"),
+        ({"seconds": 10**400}, Part, r"seconds must be a finite number, got a number of 1329 bits$"),
         ({"a": "1"}, dict[str, Number], "a must be a number, got '1'"),
         ({1: 1.0}, dict[str, float], "it must be a record whose keys are text, got 1"),
         (0, Annotated[int, AtLeast(1)], "it must be a whole number of at least 1, got 0"),

@@ -257,8 +257,10 @@ def checkpoints(whole, chance) -> Iterator[Case]:
         else:
             after[part], damage = odd, f"{part} = {odd!r}"
         torch.save(after, path)
-        refused = part == "model" or (part in ("format", "version", "step") and odd is not True and odd != state[part])
-        refused = refused and not (part == "version" and odd == 0 and odd is not False)
+        a_tensor = isinstance(odd, torch.Tensor)
+        other = a_tensor or (odd is not True and odd != state[part])
+        refused = part == "model" or (part in ("format", "version", "step") and other)
+        refused = refused and not (part == "version" and not a_tensor and odd == 0 and odd is not False)
         yield Case(damage, commands[chance.randrange(2)] if part != "model" else commands[0], refused=bool(refused))
         shutil.rmtree("export", ignore_errors=True)
         path.write_bytes(before)

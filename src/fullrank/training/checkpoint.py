@@ -56,6 +56,7 @@ class _Encoder(TypedDict):
 class _State(_Encoder, total=False):
     """And what going on with the run needs, which is asked for there."""
 
+    data_version: Step
     optimizer: _Optimizer
     record: _Record
     online_probe: dict[str, Any]
