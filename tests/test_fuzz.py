@@ -136,7 +136,7 @@ def run_files(whole, chance) -> Iterator[Case]:
         ["train", "--resume", "run"],
         ["export", "run", "--out", "export"],
     )
-    for _ in range(160):
+    for _ in range(130):
         name = chance.choice((*files, "spectra.safetensors"))
         path = Path("run", name)
         before = path.read_bytes()
