@@ -6,6 +6,7 @@ from torchmetrics import MetricCollection
 
 import fullrank
 from fullrank import metrics
+from fullrank.errors import FullrankError
 from fullrank.measure.scores import SCORES
 
 X = torch.randn(300, 16, generator=torch.Generator().manual_seed(0)) + 2
@@ -77,3 +78,16 @@ def test_lightning_logs_scalars_and_refuses_spectra_clearly(metric):
     else:
         with pytest.raises(ValueError, match=r"must be a tensor. Found Spectrum\(dim=16"):
             trainer.validate(Module(), loader, verbose=False)
+
+
+@pytest.mark.parametrize("tol", [float("nan"), -1, 2, True, "a"])
+def test_a_tolerance_is_a_share(tol):
+    with pytest.raises(FullrankError, match=r"tol must be a share of the largest singular value, from 0 to 1, got"):
+        metrics.DeadDirections(16, tol=tol)
+
+
+def test_a_state_of_other_settings_is_not_merged():
+    metric, other = fullrank.SpectrumMetric(16), fullrank.SpectrumMetric(16, center=False)
+    other.update(X)
+    with pytest.raises(FullrankError, match="center"):
+        metric.merge_state(other.metric_state)

@@ -277,6 +277,8 @@ def test_what_is_hidden_is_no_image_at_any_depth(folder):
         (("bottle/train/good", "bottle/test/good", "cable/train/good"), "bottle/train"),
         (("train/a", "train/b", "leftovers"), "train"),
         (("train",), "train"),
+        (("trainA/a", "trainB/a", "testA/a", "testB/a"), "trainA"),
+        (("trainset/a", "testset/a"), "trainset"),
     ],
 )
 def test_what_looks_like_splits_is_refused_with_the_line_that_picks_one(tmp_path, folders, given):
@@ -313,6 +315,16 @@ def test_parquet_files_of_several_splits_are_refused(tmp_path, files, given):
             open_images(str(spec))
         assert str(error.value).endswith(f"--images {tmp_path}/{given}") or f"'{tmp_path}/{given}'" in str(error.value)
     assert len(open_images(f"{tmp_path}/{given}")) == max(1, sum(name.startswith("train-") for name in files))
+
+
+def test_a_file_whose_rows_are_of_several_splits_is_refused(tmp_path):
+    write_parquet(tmp_path / "x.parquet", (1, 2), [0, 1])
+    table = pq.read_table(tmp_path / "x.parquet")
+    pq.write_table(table.append_column("split", pa.array(["train", "test"])), tmp_path / "x.parquet")
+    with pytest.raises(FullrankError, match=r"x.parquet holds rows of the splits test, train: write one file for each"):
+        open_images(str(tmp_path / "x.parquet"))
+    pq.write_table(table.append_column("split", pa.array(["train", "train"])), tmp_path / "x.parquet")
+    assert len(open_images(str(tmp_path / "x.parquet"))) == 2
 
 
 def test_a_path_that_exists_is_that_path_brackets_and_all(tmp_path):

@@ -119,6 +119,27 @@ def test_products_are_those_of_float32_where_these_are_enough(long):
     assert relative(gradient, slope) < 1e-5
 
 
+@pytest.mark.parametrize("entry", [1e4, 1e5, 1e6])
+def test_one_huge_entry_costs_no_digits_of_the_repulsion(entry):
+    (z,) = (x.detach().clone() for x in embeddings(16, 24, count=1, dtype=torch.float32))
+    z[:, 0] = 0
+    z[3, 0] = entry
+
+    def ours(z):
+        return losses.vicreg_ctr(z, z, temperature=0.1, invariance=0.0, variance=0.0, covariance=0.5)
+
+    def formula(z):
+        x = z - z.sum(dim=0) / 16
+        scores = [[(x[i] * x[j]).sum() / (0.1 * 23) for j in range(16) if j != i] for i in range(16)]
+        tops = [max(row) for row in scores]
+        return sum(top + sum((s - top).exp() for s in row).log() for top, row in zip(tops, scores, strict=True)) / 16
+
+    value, (gradient,) = value_and_gradients(ours, [z])
+    expected, (slope,) = value_and_gradients(formula, [z.double()])
+    assert relative(value, expected) < 1e-5
+    assert relative(gradient, slope) < 1e-4
+
+
 def test_gradients_have_gradients_and_batches_of_losses_are_mapped():
     z = embeddings(4, 9, count=1)[0]
     assert torch.autograd.gradgradcheck(losses.dimension_contrastive, z)

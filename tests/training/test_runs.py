@@ -71,6 +71,29 @@ def test_a_copied_or_renamed_checkpoint_is_refused(run):
         resume(run, console=quiet())
 
 
+def test_how_a_run_saw_its_images_cannot_be_edited(run):
+    text = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(text.replace("    version: 2\n", ""))
+    assert (run / "config.yaml").read_text() != text
+    with pytest.raises(FullrankError, match=r"environment\.data\.version is 1; put the file back as it was"):
+        resume(run, console=quiet())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda lines: lines[::-1], "the steps of its records of kind train do not rise"),
+        (lambda lines: [*lines, lines[-1]], "do not rise"),
+        (lambda lines: [*lines, lines[-1].replace('"step": 6', '"step": 60')], "of step 60, and the run has 6 steps"),
+    ],
+)
+def test_records_whose_steps_do_not_rise_are_refused(change, message, run):
+    path = run / "metrics.jsonl"
+    path.write_text("".join(change(path.read_text().splitlines(keepends=True))))
+    with pytest.raises(FullrankError, match=rf"metrics\.jsonl is damaged: .*{message}"):
+        read_run(run)
+
+
 def test_lost_records_are_said_of_a_finished_run_too_and_whole_ones_are_not(run):
     assert "lack" not in said(run)
     (run / "checkpoints" / "step_00000006.pt").unlink()

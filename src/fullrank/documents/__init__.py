@@ -4,8 +4,8 @@
     found.print(console)
     write_page(found, Path("inspect.html"))
 
-Commands make documents and nothing else. `parts` says what one is made of; `html`, `markdown` and `terminal` show each
-kind of part in one place.
+`inspect`, `evaluate`, `rank`, `report` and `study show` each make one. `parts` says what one is made of; `html`,
+`markdown` and `terminal` show each kind of part in one place.
 """
 
 from fullrank.documents.looks import Look

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from numbers import Integral
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from fullrank.errors import FullrankError, nearest
+from fullrank.errors import FullrankError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -125,17 +125,6 @@ def _read(values: object, what: str, wanted: str) -> Tensor:
         do = {"sparse": ": call .to_dense() on it", "quantised": ": call .dequantize() on it"}.get(kind, "")
         raise FullrankError(f"{what} must be {wanted}, got a tensor that is {kind}{do or ': give an ordinary one'}")
     return x
-
-
-def check_word(name: str, value: object, words: Sequence[str]) -> None:
-    """Refuse an option that is none of its words.
-
-    Raises:
-        FullrankError: It is none; the nearest is named.
-    """
-    if not isinstance(value, str) or value not in words:
-        hint = nearest(value, words) if isinstance(value, str) else ""
-        raise FullrankError(f"{name} must be {' or '.join(map(repr, words))}, got {value!r}{hint}")
 
 
 def check_flags(**flags: object) -> None:

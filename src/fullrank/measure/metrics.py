@@ -278,7 +278,7 @@ class SpectrumMetric(Metric):
         return cast("Figure", drawn.figure), drawn
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
-        theirs = state_dict.get(f"{prefix}settings", self.settings)  # those before 1.1 have none
+        theirs = state_dict.get(f"{prefix}settings", self.settings)  # older ones have none
         if theirs.tolist() != self.settings.tolist():
             names = ("dim", "center", "normalize", "exact", "fast")
             raise FullrankError(

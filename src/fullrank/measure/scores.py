@@ -21,6 +21,7 @@ from typing import Any, Literal
 from fullrank.errors import FullrankError
 from fullrank.files import Protocol, check
 from fullrank.measure.quality import manifold, spectral, spread, views
+from fullrank.measure.verdict import MARGIN
 
 Direction = Literal["lower", "higher", "none"]
 Needs = Literal["features", "views", "labels", "training"]
@@ -279,7 +280,7 @@ for _kind in (
         spectrum="centered",
         monitored=True,
         digits=3,
-        noise=0.03,  # between seeds of one recipe: 48 of 51 pairs in docs/findings.md lie within it
+        noise=MARGIN,
         range="[(D+1)/(2D), 1]",
         source=_LI,
         sees="how early the cumulative singular values rise: dead directions and fast decay alike",

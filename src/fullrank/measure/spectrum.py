@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 ALPHA_RANGE = (10, 100)
-"""First and last rank k of the power-law fit, counted from 1; Agrawal et al. 2022 state none, and ports differ."""
+"""First and last rank k of the power-law fit, counted from 1; a convention, ports differ."""
 
 
 class Spectrum:

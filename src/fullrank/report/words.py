@@ -166,10 +166,5 @@ def _seeds(sides: Sequence[Side]) -> str:
     return f"{only}{verb} up to {listing(spreads)} apart{rest}."
 
 
-def _differing(sides: Sequence[Side], key: str) -> str:
-    values = list(dict.fromkeys(str(side.run.config.get(key)) for side in sides))
-    return ", ".join(values) if len(values) > 1 else ""
-
-
 def _names(sides: Sequence[Side]) -> str:
     return listing([side.label for side in sides]) if len(sides) <= 3 else f"{len(sides)} runs"

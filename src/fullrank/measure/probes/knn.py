@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from fullrank.data.images import sample
-from fullrank.errors import FullrankError
-from fullrank.measure.checks import as_labels, as_matrix, check_whole, check_word
+from fullrank.errors import FullrankError, choose
+from fullrank.measure.checks import as_labels, as_matrix, check_whole
 from fullrank.measure.probes.neighbours import neighbours
 from fullrank.numerics import exact_arithmetic
 
@@ -67,7 +67,7 @@ def knn_predictions(
     Reference:
         Li et al. 2022, section 5.1 (majority); Wu et al. 2018, arXiv 1805.01978, section 3.4 (weighted, k = 200).
     """
-    check_word("vote", vote, get_args(Vote))
+    choose("vote", vote, get_args(Vote))
     if isinstance(temperature, str) or not temperature > 0:
         raise FullrankError(f"the temperature of a weighted vote must be above 0, got {temperature!r}")
     bank, queries = as_matrix(bank), as_matrix(queries)
@@ -209,7 +209,7 @@ def knn_protocol(k: int | str, *, vote: Vote = "majority", temperature: float = 
         vote: As in `knn_predictions`.
         temperature: As in `knn_predictions`.
     """
-    check_word("vote", vote, get_args(Vote))
+    choose("vote", vote, get_args(Vote))
     weights = {"temperature": temperature} if vote == "weighted" else {}
     return {"similarity": "cosine", "k": k, "vote": vote, **weights, "ties": "smallest label"}
 

@@ -197,8 +197,8 @@ def alpha_req(
 
     Least squares of log l_k on log k, with weights 1/k.
 
-    The range is a convention. The paper states none; its authors' training code fits ranks 4..100, and the later
-    library of their group (reptrix) 11..100: it says `np.arange(10, 100)` and counts places from 0. Give `first_rank`
+    The range is a convention, and ports differ: its authors' training code fits ranks 4..100, and the later library
+    of their group (reptrix) 11..100: it says `np.arange(10, 100)` and counts places from 0. Give `first_rank`
     to compare with a number from there.
 
     Near 1 is best: smaller is a long flat tail, larger a fast decay. Range all real numbers in principle,
