@@ -142,6 +142,8 @@ def test_a_plans_memory_grows_with_the_batch_but_for_what_has_the_size_of_the_em
         (["train", "--dry-run", "--images", "empty"], "no images in empty: expected files ending in .jpg"),
         (["report", "none"], "none does not exist: expected a folder made by `fullrank train`"),
         (["report"], "give at least one run"),
+        (["watch"], "give at least one run, or the folder"),
+        (["watch", "none"], "none is not a folder"),
     ],
 )
 def test_what_a_person_gets_wrong_is_one_line(arguments, message, tmp_path, monkeypatch, capsys):
@@ -192,7 +194,7 @@ def test_help_is_quick_and_names_every_command():
     began = time.perf_counter()
     shown = subprocess.run([sys.executable, "-m", "fullrank", "--help"], capture_output=True, text=True, check=True)
     assert time.perf_counter() - began < 2
-    for command in ("demo", "train", "report", "inspect", "export"):
+    for command in ("demo", "train", "report", "watch", "inspect", "export"):
         assert command in shown.stdout
 
 

@@ -21,6 +21,7 @@ from fullrank.commands.rank import Rank
 from fullrank.commands.report import Report
 from fullrank.commands.study import StudyCommand
 from fullrank.commands.train import Train, base_config
+from fullrank.commands.watch import Watch
 from fullrank.config import TrainConfig
 from fullrank.errors import FullrankError, OtherProcessError, count
 
@@ -34,6 +35,7 @@ _ADVICE = {
     "evaluate": "take fewer training images with --limit",
     "rank": "give fewer runs at once",
     "report": "give fewer runs at once",
+    "watch": "give fewer runs at once",
     "study": "run fewer at once with --jobs 1",
 }
 """What to do where memory is out."""
@@ -138,6 +140,7 @@ def _parse(arguments: list[str]) -> Command:
         Annotated[Demo, tyro.conf.subcommand("demo")]
         | Annotated[Train, tyro.conf.subcommand("train", default=Train(base))]
         | Annotated[Report, tyro.conf.subcommand("report")]
+        | Annotated[Watch, tyro.conf.subcommand("watch")]
         | Annotated[Inspect, tyro.conf.subcommand("inspect")]
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
         | Annotated[Rank, tyro.conf.subcommand("rank")]
