@@ -7,8 +7,8 @@
     metrics.update(features)                                # (N, 512), as often as wanted
     self.log("rankme", self.rankme)                         # in a LightningModule, after self.rankme.update(h)
 
-Their formulas, ranges and faults are those of the functions in `fullrank.measure.quality`. Centred or not is part of
-each: RankMe, the stable rank and the pseudo-condition number are of features as they are, the others of centred ones.
+Their formulas, ranges and faults are those of the functions in `fullrank.measure.quality`. Centered or not is part of
+each: RankMe, the stable rank and the pseudo-condition number are of features as they are, the others of centered ones.
 `SpectrumMetric` returns the whole spectrum, which is no scalar to log; `plot()` draws it.
 
 >>> import torch
@@ -51,14 +51,14 @@ class AUC(SpectrumScore):
 
 
 class RankMe(SpectrumScore):
-    """Measure RankMe as published, of features that are not centred, in [1, min(N, D)]."""
+    """Measure RankMe as published, of features that are not centered, in [1, min(N, D)]."""
 
     score = "rankme"
     higher_is_better = True
 
 
 class RankMeCentered(SpectrumScore):
-    """Measure RankMe of centred features, in [1, min(N-1, D)]."""
+    """Measure RankMe of centered features, in [1, min(N-1, D)]."""
 
     score = "rankme_centered"
     higher_is_better = True
@@ -72,14 +72,14 @@ class ParticipationRatio(SpectrumScore):
 
 
 class StableRank(SpectrumScore):
-    """Measure the stable rank, of features that are not centred, in [1, min(N, D)]."""
+    """Measure the stable rank, of features that are not centered, in [1, min(N, D)]."""
 
     score = "stable_rank"
     higher_is_better = True
 
 
 class NESum(SpectrumScore):
-    """Measure NESum, the stable rank of centred features, in [1, min(N-1, D)]."""
+    """Measure NESum, the stable rank of centered features, in [1, min(N-1, D)]."""
 
     score = "nesum"
     higher_is_better = True
@@ -93,14 +93,14 @@ class AlphaReQ(SpectrumScore):
 
 
 class PseudoConditionNumber(SpectrumScore):
-    """Measure s_D / s_1, of features that are not centred, in [0, 1]."""
+    """Measure s_D / s_1, of features that are not centered, in [0, 1]."""
 
     score = "pseudo_condition_number"
     higher_is_better = True
 
 
 class DeadDirections(SpectrumScore):
-    """Count the directions whose singular value, centred, is below `tol` times the largest; in [0, D], lower is better.
+    """Count the directions whose singular value, centered, is below `tol` of the largest; in [0, D], lower is better.
 
     Args:
         dim: The features' width D.

@@ -86,7 +86,7 @@ def test_balancing_scales_rows_and_columns_only():
     assert bool((ratio > 0).all())
 
 
-def test_vicregs_covariance_term_is_the_criterion_of_centred_embeddings():
+def test_vicregs_covariance_term_is_the_criterion_of_centered_embeddings():
     z = one(9, 5)
     n, m = z.shape
     x = z - z.mean(dim=0)

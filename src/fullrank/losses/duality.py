@@ -8,7 +8,7 @@ its K_{j,.} is column j of z, a dimension.
     L_nc + sum_j ||z_.j||^4 = L_c + sum_i ||z_i||^4                            (Theorem 3.3, for any z)
 
 The two sums of fourth powers are `dimension_residual` and `sample_residual`. Where they are constant, both criteria
-have the same minimisers. **A correction**: the text gives L_nc = L_c + N - M for rows and columns of norm one. But rows
+have the same minimizers. **A correction**: the text gives L_nc = L_c + N - M for rows and columns of norm one. But rows
 of norm one make ||z||_F^2 = N and columns of norm one make it M, so this holds for N = M only, where it says
 L_nc = L_c. What other shapes allow is rows of norm one and columns of norm sqrt(N / M), and then
 

@@ -17,7 +17,7 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 from fullrank.errors import FullrankError
 from fullrank.files import write_bytes
 from fullrank.measure import moments
-from fullrank.measure.checks import as_matrix, check_flags, check_width
+from fullrank.measure.checks import as_matrix, check_flags, check_whole
 from fullrank.measure.spectrum import Spectrum
 from fullrank.numerics import exact_arithmetic
 
@@ -49,7 +49,7 @@ class SpectrumMetric(Metric):
     Args:
         dim: The features' width D.
         center: Subtract the mean of each column. RankMe as published does not.
-        normalize: Divide each row by its L2 norm first (before centring; a zero row stays zero).
+        normalize: Divide each row by its L2 norm first (before centering; a zero row stays zero).
         exact: Resolve singular values below 3e-7 of the largest.
         fast: On a CPU, take products in float32 (their sums stay float64), at about twice the speed: right
             to 3e-4 of the largest singular value, still below a dead direction's 1e-3.
@@ -89,9 +89,9 @@ class SpectrumMetric(Metric):
         elsewhere = torch.get_default_device().type in ("meta", "mps")
         with torch.device("cpu") if elsewhere else nullcontext():
             super().__init__(**kwargs)
-        check_width(dim)
+        check_whole(1, dim=dim)
         check_flags(center=center, normalize=normalize, exact=exact, fast=fast)
-        self.dim = dim
+        self.dim = int(dim)
         self.center = center
         self.normalize = normalize
         if exact and fast:
@@ -149,7 +149,7 @@ class SpectrumMetric(Metric):
         value, relative to the largest, below which values are rounding noise.
 
         Raises:
-            FullrankError: Nothing was absorbed, or a single row is to be centred.
+            FullrankError: Nothing was absorbed, or a single row is to be centered.
         """
         return self._spectrum(moments.unpack(self.state), self.center)
 
@@ -157,7 +157,7 @@ class SpectrumMetric(Metric):
     def compute_uncentered(self) -> Spectrum:
         """Return the spectrum about zero of everything absorbed, by all processes: RankMe as published is of it.
 
-        A centred metric knows both spectra: the mean's direction is added to what it holds.
+        A centered metric knows both spectra: the mean's direction is added to what it holds.
 
         Raises:
             FullrankError: Nothing was absorbed.
@@ -173,7 +173,7 @@ class SpectrumMetric(Metric):
             raise FullrankError("no features were given: call update(features) before compute()")
         if center and seen.count < 2:
             raise FullrankError(
-                "features have one row, and centring leaves nothing of it: give at least two, or center=False"
+                "features have one row, and centering leaves nothing of it: give at least two, or center=False"
             )
         return Spectrum(
             moments.singular_values(seen),
@@ -357,7 +357,7 @@ class SpectrumScore(SpectrumMetric):
         """Return the score of everything absorbed, by all processes, float64 and without a dimension.
 
         Raises:
-            FullrankError: Nothing was absorbed, or a single row is to be centred.
+            FullrankError: Nothing was absorbed, or a single row is to be centered.
         """
         with exact_arithmetic():
             return torch.tensor(self._value(), dtype=torch.float64, device=self.state.device)

@@ -1,7 +1,7 @@
-"""Centred second moments of a stream of features: absorb a block, merge two, take the singular values.
+"""Centered second moments of a stream of features: absorb a block, merge two, take the singular values.
 
 Legend: X: (N, D) features; m: their mean; C = sum_i (x_i - m)(x_i - m)^T, so that singular values of the
-centred X are the square roots of C's eigenvalues. Every sum is float64.
+centered X are the square roots of C's eigenvalues. Every sum is float64.
 
 Two groups A and B merge exactly (Chan, Golub, LeVeque 1979, "Updating formulae and a pairwise algorithm for
 computing sample variances", eq. 2.1, for matrices; delta = m_B - m_A):
@@ -46,12 +46,12 @@ _TILE = 128  # columns of a tile of the product: the tiles below the diagonal, n
 
 @dataclass(frozen=True)
 class Moments:
-    """Count, mean and centred second moment of the features seen so far.
+    """Count, mean and centered second moment of the features seen so far.
 
     Args:
         count: N.
         shift: `(D,)`, a point near the mean, about which `total` is summed; zero when moments are not
-            centred.
+            centered.
         total: `(D,)`, sum_i (x_i - shift).
         matrix: `(D, D)` C, upper triangle, or `(r, D)` F.
         form: `ROOT`, `GRAM` or `FAST`.
@@ -138,7 +138,7 @@ def _absorb_block(
         check_finite(x)
         raise FullrankError(f"features reach {x.abs().max():.3g}, and sums of such numbers overflow: scale them down")
     if center:
-        rows -= recentring(total, n, m.offset, m.count)
+        rows -= recentering(total, n, m.offset, m.count)
     m = replace(m, shift=shift)
     matrix, form = m.matrix, m.form
     if form != ROOT:
@@ -150,7 +150,7 @@ def _absorb_block(
     return replace(m, count=m.count + n, total=m.total + total, matrix=matrix, form=form)
 
 
-def recentring(total: Tensor, n: float | Tensor, offset: Tensor, seen: float | Tensor) -> Tensor:
+def recentering(total: Tensor, n: float | Tensor, offset: Tensor, seen: float | Tensor) -> Tensor:
     """Return what to subtract from a block's rows, `(D,)`: m_B - sqrt(n_A / n) delta, see the module.
 
     Args:
@@ -205,7 +205,7 @@ def merge(a: Moments, b: Moments, *, center: bool = True, exact: bool = False) -
     Args:
         a: One group, of the same `dim`.
         b: The other.
-        center: Both were centred.
+        center: Both were centered.
         exact: Keep the `root` form.
 
     Raises:

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from fullrank.errors import FullrankError
 from fullrank.measure import moments
-from fullrank.measure.checks import as_tensor, check_flags, check_width
+from fullrank.measure.checks import as_tensor, check_flags, check_whole
 from fullrank.measure.spectrum import Spectrum
 from fullrank.numerics import exact_arithmetic
 
@@ -71,11 +71,11 @@ class MovingSpectrum:
     def __init__(
         self, dim: int, *, half_life: float | None = None, center: bool = True, normalize: bool = False
     ) -> None:
-        check_width(dim)
+        check_whole(1, dim=dim)
         check_flags(center=center, normalize=normalize)
         if half_life is not None and (isinstance(half_life, str) or not half_life > 0):
             raise FullrankError(f"half_life must be a positive number of samples, got {half_life!r}")
-        self.dim = dim
+        self.dim = int(dim)
         self.half_life = float(HALF_LIFE_DIMS * dim if half_life is None else half_life)
         self.center = center
         self.normalize = normalize
@@ -123,7 +123,7 @@ class MovingSpectrum:
         decay = 0.5 ** (n / self.half_life)
         weight = self._counts[_WEIGHT] * decay
         if self.center:
-            shift = moments.recentring(total, n, torch.zeros_like(total), weight)
+            shift = moments.recentering(total, n, torch.zeros_like(total), weight)
             rows -= torch.where(good, shift, 0.0)
             self._mean += total / (weight + n)
         moments.add_gram_(self._gram, rows, decay)
@@ -141,7 +141,7 @@ class MovingSpectrum:
                 process then gets the spectrum of all together. All must call it.
 
         Raises:
-            FullrankError: Fewer than two samples have come (one, when not centred).
+            FullrankError: Fewer than two samples have come (one, when not centered).
         """
         vector = torch.cat([self._counts, self._mean, self._gram.flatten()])
         vectors = (vector[None] if gather is None else gather(vector)).detach().cpu()

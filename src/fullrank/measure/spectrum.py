@@ -1,6 +1,6 @@
 """The singular spectrum of a representation, and the scores that are functions of it alone.
 
-Legend: H: (N, D) representations of N images; s_1 >= ... >= s_D >= 0: singular values of H after centring its columns;
+Legend: H: (N, D) representations of N images; s_1 >= ... >= s_D >= 0: singular values of H after centering its columns;
 p_k = s_k / sum_i s_i.
 
 | score                 | formula                                   | healthy                                         |
@@ -98,7 +98,7 @@ class Spectrum:
     def rankme(self) -> float:
         """RankMe, the exponential of the entropy of p, in [1, D]; higher is better; 0 for constant features.
 
-        Garrido et al. 2023 (https://arxiv.org/abs/2210.02885, eq. 1) take uncentred embeddings: see `center` of
+        Garrido et al. 2023 (https://arxiv.org/abs/2210.02885, eq. 1) take uncentered embeddings: see `center` of
         `spectrum`. Their eps of 1e-7, there to keep log(0) out of float32, is not needed here: 0 log 0 = 0.
         """
         if self.singular_values[0] == 0:
@@ -113,7 +113,7 @@ class Spectrum:
 
     @property
     def stable_rank(self) -> float:
-        """Sum of s^2 / s_1^2, in [1, D]; higher is better; 0 for constant features. NESum, if centred."""
+        """Sum of s^2 / s_1^2, in [1, D]; higher is better; 0 for constant features. NESum, if centered."""
         return float(self._relative_variances.sum())
 
     @property
@@ -188,7 +188,7 @@ class Spectrum:
 def spectrum(features: Tensor | np.ndarray, *, center: bool = True, normalize: bool = False) -> Spectrum:
     """Measure the singular values of a feature matrix, in float64.
 
-    The default, centred and not normalised, is [Li22]'s, who apply it to the backbone's pooled output over the
+    The default, centered and not normalized, is [Li22]'s, who apply it to the backbone's pooled output over the
     training images,
     without augmentation, the model in eval mode. RankMe as published is `center=False` on the projector's output.
 
@@ -196,10 +196,10 @@ def spectrum(features: Tensor | np.ndarray, *, center: bool = True, normalize: b
         features: `(N, D)`, real. All N rows are used; N should be several times D, or the finite sample itself bends
             the spectrum.
         center: Subtract the mean of each column.
-        normalize: Divide each row by its L2 norm first (before centring; a zero row stays zero).
+        normalize: Divide each row by its L2 norm first (before centering; a zero row stays zero).
 
     Returns:
-        A spectrum of D values. With N <= D at most N - 1 of them (N, uncentred) can differ from zero; the rest are
+        A spectrum of D values. With N <= D at most N - 1 of them (N, uncentered) can differ from zero; the rest are
         zeros, so that scores keep their D.
 
     Raises:
@@ -222,7 +222,7 @@ def spectrum(features: Tensor | np.ndarray, *, center: bool = True, normalize: b
     if center:
         if n < 2:
             raise FullrankError(
-                "features have one row, and centring leaves nothing of it: give at least two, or center=False"
+                "features have one row, and centering leaves nothing of it: give at least two, or center=False"
             )
         # Shifted by a row first: columns that are constant become exactly zero, not rounding noise.
         x = x - x[0].clone()

@@ -86,7 +86,7 @@ class Remedy:
 
 _LI = "[Li22] https://arxiv.org/abs/2209.15007"
 _PREDICTOR = Remedy(
-    "keep the predictor's learning rate constant, and look that the optimiser does",
+    "keep the predictor's learning rate constant, and look that the optimizer does",
     "Chen, He 2021, section 4.2, https://arxiv.org/abs/2011.10566",
 )
 _EMA = Remedy(
@@ -189,7 +189,7 @@ def judge(
     untrained ResNet is "partial" too, and so may one be that was trained for too short a time. Give `init` to have that
     said.
 
-    A centred spectrum has no scale to compare with: features that are constant but for isotropic rounding noise look
+    A centered spectrum has no scale to compare with: features that are constant but for isotropic rounding noise look
     healthy in it. Give `uncentered` too, and they are told.
 
     Where `spectrum.protocol` names `n` and N <= D, only the directions that N features can span are judged. A finite
@@ -197,8 +197,8 @@ def judge(
     heavy tails): `confidence` is low where the level hangs on that, and medium near the edge of a band.
 
     Args:
-        spectrum: Of the backbone's output, centred and not normalised, over N images, N several times D.
-        uncentered: The spectrum of the same features, not centred.
+        spectrum: Of the backbone's output, centered and not normalized, over N images, N several times D.
+        uncentered: The spectrum of the same features, not centered.
         init: The spectrum of the same encoder before training, taken with the same protocol.
         embedding_spread: `feature_std` of the projector's output times sqrt(M), in [0, 1]: 0 where all embeddings are
             one, about 1 where they point everywhere (Chen, He 2021, Fig. 2). For methods whose loss does not see such
@@ -206,7 +206,7 @@ def judge(
         untrained: Whether its weights are known to be random: then that is the level, and there is no remedy.
 
     Raises:
-        FullrankError: `spectrum` is no `Spectrum`, or was not centred.
+        FullrankError: `spectrum` is no `Spectrum`, or was not centered.
 
     >>> import torch
     >>> judge(Spectrum(torch.ones(64))).text
@@ -220,7 +220,7 @@ def judge(
         )
     if not spectrum.protocol.get("center", True):
         raise FullrankError(
-            "judge takes a centred spectrum, this one was made with center=False: give it as `uncentered`"
+            "judge takes a centered spectrum, this one was made with center=False: give it as `uncentered`"
         )
     share = _variation(spectrum, uncentered)
     if share is not None and 0 < share < _rounding(spectrum):

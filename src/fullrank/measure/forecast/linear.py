@@ -1,6 +1,6 @@
 r"""A linear model of accuracy: ordinary least squares, and how far it can be trusted.
 
-Legend: X: (n, p) features, centred; y: (n,) accuracies; S = X^T X; e_i: residuals; h_i = 1/n + x_i^T S^-1 x_i, the
+Legend: X: (n, p) features, centered; y: (n,) accuracies; S = X^T X; e_i: residuals; h_i = 1/n + x_i^T S^-1 x_i, the
 leverages; s^2 = sum e_i^2 / (n - p - 1); t: Student's 97.5 % quantile with as many degrees of freedom as s^2 has.
 
 | quantity                    | formula                                                       |
@@ -72,7 +72,7 @@ class LinearFit:
         left_out: What a fit without each run says of it.
         residual: The residual standard deviation s.
         inflation: `(p,)`, the variance inflation factors; 1 for features that do not correlate.
-        condition: The condition number of the features, each standardised.
+        condition: The condition number of the features, each standardized.
     """
 
     names: tuple[str, ...]
@@ -182,11 +182,11 @@ def fit_linear(features: npt.ArrayLike, accuracy: npt.ArrayLike, names: Sequence
                 f"{name} is the same, {column[0]:.4g}, for all {n} runs with labels: nothing can be fitted; add runs "
                 "where it differs"
             )
-    centred = x - x.mean(axis=0)
-    scale = np.sqrt((centred**2).mean(axis=0))
-    left, singular, right = np.linalg.svd(centred / scale, full_matrices=False)
+    centered = x - x.mean(axis=0)
+    scale = np.sqrt((centered**2).mean(axis=0))
+    left, singular, right = np.linalg.svd(centered / scale, full_matrices=False)
     condition = float(singular[0] / singular[-1]) if singular[-1] > 0 else float("inf")
-    # Of standardised features the inverse correlation matrix has the VIFs on its diagonal.
+    # Of standardized features the inverse correlation matrix has the VIFs on its diagonal.
     inflation = n * ((right.T / np.maximum(singular, 1e-100)) ** 2).sum(axis=1)
     if inflation.max() >= MOST_INFLATION:
         raise FullrankError(
@@ -195,7 +195,7 @@ def fit_linear(features: npt.ArrayLike, accuracy: npt.ArrayLike, names: Sequence
             "cannot be told apart; add runs that differ in one and not in the other"
         )
     slopes = right.T @ (left.T @ (y - y.mean()) / singular) / scale
-    fitted = y.mean() + centred @ slopes
+    fitted = y.mean() + centered @ slopes
     errors, leverage = y - fitted, 1 / n + (left**2).sum(axis=1)
     residual = float(np.sqrt((errors**2).sum() / (n - p - 1)))
     deviation = residual * np.sqrt(inflation / n) / scale

@@ -10,7 +10,7 @@ from fullrank.measure.probes.knn import (
     leave_one_out,
 )
 from fullrank.measure.probes.logistic import Chosen, LogisticProbe, choose_logistic, fit_logistic
-from fullrank.measure.probes.neighbours import neighbours
+from fullrank.measure.probes.neighbors import neighbors
 
 __all__ = [
     "Chosen",
@@ -24,5 +24,5 @@ __all__ = [
     "knn_predictions",
     "knn_protocol",
     "leave_one_out",
-    "neighbours",
+    "neighbors",
 ]

@@ -16,14 +16,14 @@ import torch
 from torch import Tensor
 
 from fullrank.errors import FullrankError
-from fullrank.measure.checks import BLOCK_ENTRIES, as_features, check_directions, subsample, unit
-from fullrank.numerics import exact_arithmetic
+from fullrank.measure.checks import BLOCK_ENTRIES, as_features, check_directions, subsample
+from fullrank.numerics import exact_arithmetic, l2_normalize
 
 if TYPE_CHECKING:
     import numpy as np
 
 CANDIDATES = 8
-"""Neighbours taken from the Gram matrix, whose rounding may swap near ties; their distances are exact."""
+"""Neighbors taken from the Gram matrix, whose rounding may swap near ties; their distances are exact."""
 
 
 @exact_arithmetic()
@@ -34,10 +34,10 @@ def two_nn(
 
     F(mu_(i)) = i/n for the sorted mu; the largest `discard` share is left out of the fit. Neither direction
     is better in itself (CLID rewards a high one, IdEst a low one): read it with another score. Range (0,
-    inf), at most about D in practice; inf when all neighbours are equally far.
+    inf), at most about D in practice; inf when all neighbors are equally far.
 
     Fails: underestimates beyond about 10 dimensions (14 of 16, 38 of 64 at n = 2,000), and reads noise where
-    noise is larger than the distance of neighbours. Duplicate rows make r_1 = 0 and the published estimate
+    noise is larger than the distance of neighbors. Duplicate rows make r_1 = 0 and the published estimate
     diverge; exact ones are dropped first (the first of each is kept). Near-duplicates, such as frames of a
     video, still bend it. A port that takes F = (i-1)/n reads slightly lower.
 
@@ -136,9 +136,9 @@ def cluster_learnability(
     max_samples: int | None = 10_000,
     seed: int = 0,
 ) -> float:
-    """Return CL of CLID: the accuracy of a nearest-neighbour classifier on k-means clusters of the features.
+    """Return CL of CLID: the accuracy of a nearest-neighbor classifier on k-means clusters of the features.
 
-    Rows are L2-normalised (cosine); k-means labels all n rows; a random half gives neighbours, the other half
+    Rows are L2-normalized (cosine); k-means labels all n rows; a random half gives neighbors, the other half
     is classified by its nearest one. Higher is better. Range [0, 1].
 
     Fails: collapsed and clumped features are the easiest to learn, which is why CLID adds the intrinsic
@@ -149,7 +149,7 @@ def cluster_learnability(
     Args:
         features: `(N, D)`.
         clusters: k of k-means, at least 2; the paper's floor(sqrt(n)) when omitted.
-        max_samples: Use so many rows; None uses all. Cost O(n k D) an iteration, O(n^2 D) for the neighbours.
+        max_samples: Use so many rows; None uses all. Cost O(n k D) an iteration, O(n^2 D) for the neighbors.
         seed: Chooses the rows, the k-means start (one k-means++ run) and the halves.
 
     Raises:
@@ -164,7 +164,7 @@ def cluster_learnability(
 
     x = subsample(as_features(features, rows=16, score="cluster_learnability"), max_samples, seed)
     check_directions(x)
-    u = unit(x)
+    u = l2_normalize(x.double())
     n = len(u)
     k = int(n**0.5) if clusters is None else clusters
     if not 2 <= k <= n // 2:
@@ -180,7 +180,7 @@ def cluster_learnability(
 
 @exact_arithmetic()
 def clid(learnability: Sequence[float], dimension: Sequence[float]) -> list[float]:
-    """Return CLID of each model of a pool: CL and ID, each standardised over the pool, added.
+    """Return CLID of each model of a pool: CL and ID, each standardized over the pool, added.
 
     Higher is better. It ranks the models of this pool and says nothing outside it: add a model and all values
     change. They sum to zero. A component on which all models agree adds nothing. Dividing ID by D instead, as

@@ -3,7 +3,7 @@
 Legend: s_1 >= ... >= s_D >= 0: singular values of the features H, (N, D); p_k = s_k / sum_i s_i; l_k = s_k^2
 / (N - 1).
 
-Centring is part of each score's definition and is checked: a `Spectrum` whose protocol says otherwise is
+Centering is part of each score's definition and is checked: a `Spectrum` whose protocol says otherwise is
 refused. All of them are unchanged when the features are rotated or multiplied by a number; none is when
 single columns are rescaled. The finite sample bends all of them (N should be several times D), and none can
 tell useful directions from noise.
@@ -39,10 +39,10 @@ def auc(features: Spectrum | Tensor | np.ndarray, *, center: bool = True) -> flo
 
     Args:
         features: `(N, D)`, or a spectrum of them.
-        center: Centred, as published.
+        center: Centered, as published.
 
     Raises:
-        FullrankError: The features cannot be measured, or the spectrum was centred otherwise.
+        FullrankError: The features cannot be measured, or the spectrum was centered otherwise.
 
     Reference:
         Li, Efros, Pathak 2022, eq. 1 and 2, https://arxiv.org/abs/2209.15007
@@ -56,13 +56,13 @@ def auc(features: Spectrum | Tensor | np.ndarray, *, center: bool = True) -> flo
 
 @exact_arithmetic()
 def rankme(features: Spectrum | Tensor | np.ndarray, *, center: bool = False, eps: float = 0.0) -> float:
-    """Return RankMe, exp(-sum_k p_k log p_k): the exponential entropy of the normalised singular values.
+    """Return RankMe, exp(-sum_k p_k log p_k): the exponential entropy of the normalized singular values.
 
     Higher is better. Range [1, min(N, D)]; 0 when there is no variation at all (no non-zero feature,
-    uncentred).
+    uncentered).
 
     Fails: compares models of one method only; saturates beyond the number of classes; a large mean hides
-    everything behind its one direction when uncentred. Full rank is necessary for good features, not
+    everything behind its one direction when uncentered. Full rank is necessary for good features, not
     sufficient: white noise scores best.
 
     Args:
@@ -70,11 +70,11 @@ def rankme(features: Spectrum | Tensor | np.ndarray, *, center: bool = False, ep
             images.
         center: False as published; True is the variant that the published spectra of Li et al. allow.
         eps: The authors' constant, p_k = s_k / ||s||_1 + eps with 1e-7, there to keep log(0) out of float32.
-            Here 0 log 0 = 0 and none is needed. It is added outside the normalisation, so the p_k sum to more
+            Here 0 log 0 = 0 and none is needed. It is added outside the normalization, so the p_k sum to more
             than one and exp(H) can pass D.
 
     Raises:
-        FullrankError: `eps` is negative, the features cannot be measured, or the spectrum was centred
+        FullrankError: `eps` is negative, the features cannot be measured, or the spectrum was centered
             otherwise.
 
     Reference:
@@ -97,16 +97,16 @@ def rankme(features: Spectrum | Tensor | np.ndarray, *, center: bool = False, ep
 
 @exact_arithmetic()
 def rankme_centered(features: Spectrum | Tensor | np.ndarray) -> float:
-    """Return `rankme` of centred features: the rank of the variation, without the mean's direction.
+    """Return `rankme` of centered features: the rank of the variation, without the mean's direction.
 
     Higher is better. Range [1, min(N - 1, D)]; 0 for constant features. For post-ReLU features this and the
-    published, uncentred score are far apart; name the one you report.
+    published, uncentered score are far apart; name the one you report.
 
     Args:
         features: `(N, D)`, or a spectrum of them.
 
     Raises:
-        FullrankError: The features cannot be measured, or the spectrum was not centred.
+        FullrankError: The features cannot be measured, or the spectrum was not centered.
 
     Reference:
         Garrido et al. 2023, eq. 1, https://arxiv.org/abs/2210.02885, on the matrix of Li et al. 2022.
@@ -125,10 +125,10 @@ def participation_ratio(features: Spectrum | Tensor | np.ndarray, *, center: boo
 
     Args:
         features: `(N, D)`, or a spectrum of them.
-        center: Centred, as the covariance is.
+        center: Centered, as the covariance is.
 
     Raises:
-        FullrankError: The features cannot be measured, or the spectrum was centred otherwise.
+        FullrankError: The features cannot be measured, or the spectrum was centered otherwise.
 
     Reference:
         Gao et al. 2017, https://doi.org/10.1101/214262
@@ -145,7 +145,7 @@ def stable_rank(features: Spectrum | Tensor | np.ndarray, *, center: bool = Fals
     """Return ||H||_F^2 / s_1^2 = sum_k s_k^2 / s_1^2.
 
     Higher is better. Range [1, min(N, D)]; 0 when all features are zero. It asks only how far the first
-    direction stands out; uncentred, as published, that direction is mostly the mean. On centred features it
+    direction stands out; uncentered, as published, that direction is mostly the mean. On centered features it
     is `nesum`.
 
     Args:
@@ -153,7 +153,7 @@ def stable_rank(features: Spectrum | Tensor | np.ndarray, *, center: bool = Fals
         center: False as published.
 
     Raises:
-        FullrankError: The features cannot be measured, or the spectrum was centred otherwise.
+        FullrankError: The features cannot be measured, or the spectrum was centered otherwise.
 
     Reference:
         Tsitsulin, Munkhoeva, Perozzi 2023, https://arxiv.org/abs/2305.16562
@@ -167,7 +167,7 @@ def stable_rank(features: Spectrum | Tensor | np.ndarray, *, center: bool = Fals
 
 @exact_arithmetic()
 def nesum(features: Spectrum | Tensor | np.ndarray) -> float:
-    """Return NESum, sum_k l_k / l_1 over the covariance's eigenvalues: the stable rank of centred features.
+    """Return NESum, sum_k l_k / l_1 over the covariance's eigenvalues: the stable rank of centered features.
 
     Higher is better, though its authors do not aim at the maximum (whitened features). Range [1, min(N - 1,
     D)]; 0 for constant features. Sees the first direction against the rest; blind to which of the rest are
@@ -177,7 +177,7 @@ def nesum(features: Spectrum | Tensor | np.ndarray) -> float:
         features: `(N, D)`, or a spectrum of them.
 
     Raises:
-        FullrankError: The features cannot be measured, or the spectrum was not centred.
+        FullrankError: The features cannot be measured, or the spectrum was not centered.
 
     Reference:
         He, Ozay 2022, definition 4.1, https://proceedings.mlr.press/v162/he22c.html
@@ -210,12 +210,12 @@ def alpha_req(
 
     Args:
         features: `(N, D)`, or a spectrum of them.
-        center: Centred, as the covariance is.
+        center: Centered, as the covariance is.
         first_rank: k of the first eigenvalue that is fitted, at least 1.
         last_rank: k of the last one.
 
     Raises:
-        FullrankError: The features cannot be measured, the spectrum was centred otherwise, or the range holds fewer
+        FullrankError: The features cannot be measured, the spectrum was centered otherwise, or the range holds fewer
             than three ranks.
 
     Reference:
@@ -236,14 +236,14 @@ def pseudo_condition_number(features: Spectrum | Tensor | np.ndarray, *, center:
 
     Fails: one dead direction makes it 0, and in float32 it then measures rounding (about 1e-7), so most real
     encoders are indistinguishable. Its published association with linear probes is one with their
-    conditioning and is not seen with nearest-neighbour probes.
+    conditioning and is not seen with nearest-neighbor probes.
 
     Args:
         features: `(N, D)`, or a spectrum of them.
         center: False as published.
 
     Raises:
-        FullrankError: The features cannot be measured, or the spectrum was centred otherwise.
+        FullrankError: The features cannot be measured, or the spectrum was centered otherwise.
 
     Reference:
         Tsitsulin et al. 2023, https://arxiv.org/abs/2305.16562

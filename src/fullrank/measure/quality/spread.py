@@ -18,9 +18,8 @@ from fullrank.measure.checks import (
     check_flags,
     double_blocks,
     subsample,
-    unit,
 )
-from fullrank.numerics import exact_arithmetic
+from fullrank.numerics import exact_arithmetic, l2_normalize
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 @exact_arithmetic()
 def feature_std(features: Tensor | np.ndarray, *, normalize: bool = True) -> float:
-    """Return the mean over dimensions of the standard deviation over images, of L2-normalised rows.
+    """Return the mean over dimensions of the standard deviation over images, of L2-normalized rows.
 
     Higher is better. Range [0, 1/sqrt(D)], reached by rows spread evenly around zero; 0 at complete collapse.
     Deviations divide by N, which makes the upper end exact; ports that divide by N - 1 differ by a factor
@@ -42,7 +41,7 @@ def feature_std(features: Tensor | np.ndarray, *, normalize: bool = True) -> flo
         normalize: As published; False takes the features as they are, and the range is then [0, inf).
 
     Raises:
-        FullrankError: Not a finite matrix of two rows or more, or a row to normalise is all zero.
+        FullrankError: Not a finite matrix of two rows or more, or a row to normalize is all zero.
 
     Reference:
         Chen, He 2021, section 4.1, https://arxiv.org/abs/2011.10566
@@ -54,9 +53,9 @@ def feature_std(features: Tensor | np.ndarray, *, normalize: bool = True) -> flo
     x = as_features(features, rows=2, score="feature_std")
     if normalize:
         check_directions(x)
-    prepare = unit if normalize else Tensor.double
+    prepare = l2_normalize if normalize else Tensor.double
     # Shifted by a row, and in two passes, so that a large mean leaves the deviations their digits.
-    shift = prepare(x[:1])
+    shift = prepare(x[:1].double())
     mean = torch.zeros_like(shift)
     for block in double_blocks(x):
         mean += (prepare(block) - shift).sum(dim=0) / len(x)
@@ -74,7 +73,7 @@ def self_cluster(features: Tensor | np.ndarray) -> float:
     on one line. Cost O(N D min(N, D)), on the smaller side: Q = ||U U^T||_F^2 = ||U^T U||_F^2.
 
     Q - N is the sample-contrastive criterion L_c of Garrido et al. 2022 (https://arxiv.org/abs/2206.02574) of
-    unit embeddings, so this score is an affine function of L_c and of nothing else. Uncentred: the mean of
+    unit embeddings, so this score is an affine function of L_c and of nothing else. Uncentered: the mean of
     post-ReLU features counts as clustering.
 
     Args:
@@ -95,12 +94,12 @@ def self_cluster(features: Tensor | np.ndarray) -> float:
         raise FullrankError("self_cluster needs at least two columns, got one: on a line all cosines are 1 or -1")
     check_directions(x)
     if n <= d:
-        u = unit(x)
+        u = l2_normalize(x.double())
         gram = u @ u.T
     else:
         gram = torch.zeros(d, d, dtype=torch.float64, device=x.device)
         for block in double_blocks(x):
-            u = unit(block)
+            u = l2_normalize(block)
             gram += u.T @ u
     expected = n + n * (n - 1) / d
     return float(((gram**2).sum() - expected) / (n**2 - expected))
@@ -118,7 +117,7 @@ def coherence(features: Tensor | np.ndarray, *, tol: float | None = None) -> flo
     vectors of dead directions are arbitrary, whatever the SVD routine returned; only live ones count here.
 
     Args:
-        features: `(N, D)`, uncentred, as published.
+        features: `(N, D)`, uncentered, as published.
         tol: Directions with s_k <= tol s_1 are dead. By default the rounding of the features' own dtype, 2
             eps, and at least D eps of float64.
 
@@ -163,7 +162,7 @@ def uniformity(
     the number of live directions.
 
     Fails: counting each row's distance 0 to itself raises it, by log(1 + ...) of order N^-1 e^4, which
-    matters below N of 10,000. Uncentred.
+    matters below N of 10,000. Uncentered.
 
     Args:
         features: `(N, D)`.
@@ -187,7 +186,7 @@ def uniformity(
     if len(x) < 2:
         raise FullrankError(f"max_samples must leave two rows at least, got {max_samples}")
     check_directions(x)
-    u = unit(x)
+    u = l2_normalize(x.double())
     n = len(u)
     step = max(1, BLOCK_ENTRIES // n)
     total = 0.0

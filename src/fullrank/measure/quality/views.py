@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from fullrank.errors import FullrankError
-from fullrank.measure.checks import as_tensor, check_directions, check_finite, unit
-from fullrank.numerics import exact_arithmetic
+from fullrank.measure.checks import as_tensor, check_directions, check_finite
+from fullrank.numerics import exact_arithmetic, l2_normalize
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,7 +43,7 @@ def alignment(views: Views) -> float:
     z = _as_views(views, "alignment")
     q, d = z.shape[1:]
     check_directions(z.reshape(-1, d))
-    u = unit(z)
+    u = l2_normalize(z, dim=-1)
     # The mean over pairs is 2/(q-1) times the sum of squared distances from the mean view.
     return float(2 / (q - 1) * ((u - u.mean(dim=1, keepdim=True)) ** 2).sum(dim=(1, 2)).mean())
 
@@ -62,7 +62,7 @@ def lidar(views: Views, *, delta: float = 1e-4) -> float:
     1000 images with 50 views, ports 100 with 10, and no two such numbers compare. `delta` is absolute, so
     features of a small scale are judged by it and not by S_w. S_w needs N (q - 1) several times D. The
     published p_k = l_k / sum l + eps and ports' (l_k + 1e-8) / sum (l + 1e-8) keep log(0) away; here 0 log 0
-    = 0. A port that runs PCA on the matrix S_w^-1/2 S_b S_w^-1/2 has centred it and squared its spectrum:
+    = 0. A port that runs PCA on the matrix S_w^-1/2 S_b S_w^-1/2 has centered it and squared its spectrum:
     another quantity.
 
     Args:
