@@ -32,12 +32,11 @@ FILE_FORMAT = "fullrank.SpectrumMetric/1"
 class SpectrumMetric(Metric):
     """Measure the singular values of features that come in batches, in one pass and O(D^2) memory.
 
-    The result is that of `fullrank.spectrum` on all rows together, whatever the batches, their order, the
-    number of processes, or the parts that were saved and merged. Sums are float64 moments about the mean, so
-    a mean of 1e4 times the spread costs no digits; while no more than D rows have come, the rows themselves
-    are kept. Singular values are right to about sqrt(D eps) of the largest (3e-7 at D = 512), far below a
-    dead direction's 1e-3. `exact=True` is for tails below that: a QR decomposition instead of a product,
-    right to about 1e-14, at about four times the time.
+    The result is that of `fullrank.spectrum` on all rows together, whatever the batches, their order, the number of
+    processes, or the parts that were saved and merged. Sums are float64 moments about the mean, so a mean of 1e4 times
+    the spread costs no digits; while no more than D rows have come, the rows themselves are kept. Singular values are
+    right to about sqrt(D eps) of the largest (3e-7 at D = 512), far below a dead direction's 1e-3. `exact=True` is for
+    tails below that: a QR decomposition instead of a product, right to about 1e-14, at about four times the time.
 
     `compute` returns a `Spectrum`, which is drawn by `plot()` and is no scalar that Lightning's `self.log` could take:
     log its scores, or a metric of `fullrank.metrics`.
@@ -295,8 +294,7 @@ class SpectrumMetric(Metric):
         distributed_available: Callable | None = None,
     ) -> None:
         """Replace the state by that of all processes; see `torchmetrics.Metric.sync`."""
-        # torchmetrics stacks what it gathers, which states of different length do not allow: merge before it
-        # does.
+        # torchmetrics stacks what it gathers, which states of different length do not allow: merge before it does.
         gather = partial(self._gather_merged, dist_sync_fn or gather_all_tensors)
         super().sync(gather, process_group, should_sync, distributed_available)
 

@@ -8,10 +8,9 @@ computing sample variances", eq. 2.1, for matrices; delta = m_B - m_A):
 
     C = C_A + C_B + (n_A n_B / n) delta delta^T
 
-A block B is absorbed by the same formula with one matrix product and no update of rank one: its rows are
-moved by a constant, r_i = x_i - m_B + sqrt(n_A / n) delta, after which sum_i r_i r_i^T is just what the
-formula adds, since sum_i (x_i - m_B) = 0. Nothing is ever subtracted from C, so a mean of 1e4 times the
-spread costs no digits.
+A block B is absorbed by the same formula with one matrix product and no update of rank one: its rows are moved by a
+constant, r_i = x_i - m_B + sqrt(n_A / n) delta, after which sum_i r_i r_i^T is just what the formula adds, since sum_i
+(x_i - m_B) = 0. Nothing is ever subtracted from C, so a mean of 1e4 times the spread costs no digits.
 
 C is kept in one of three forms:
 
@@ -21,8 +20,7 @@ C is kept in one of three forms:
 | `GRAM` | C, (D, D), upper triangle | otherwise           | sqrt(D eps), 3e-7      | a product, n D^2    |
 | `FAST` | the same                  | `fast`              | sqrt(eps32), 3e-4      | the same in float32 |
 
-Below the floor a singular value is rounding noise: squares of 1e-8 and of 1 do not fit in
-one float64.
+Below the floor a singular value is rounding noise: squares of 1e-8 and of 1 do not fit in one float64.
 """
 
 from __future__ import annotations
@@ -50,8 +48,7 @@ class Moments:
 
     Args:
         count: N.
-        shift: `(D,)`, a point near the mean, about which `total` is summed; zero when moments are not
-            centered.
+        shift: `(D,)`, a point near the mean, about which `total` is summed; zero when moments are not centered.
         total: `(D,)`, sum_i (x_i - shift).
         matrix: `(D, D)` C, upper triangle, or `(r, D)` F.
         form: `ROOT`, `GRAM` or `FAST`.
@@ -129,8 +126,7 @@ def _absorb_block(
     if center:
         if m.count == 0:
             shift = rows.mean(dim=0)
-        # A difference of two float64 within a factor of two has no rounding error: a large mean costs
-        # nothing.
+        # A difference of two float64 within a factor of two has no rounding error: a large mean costs nothing.
         rows -= shift
     total = rows.sum(dim=0)
     # D sums instead of N x D entries: NaN and infinity survive a sum.
@@ -277,8 +273,7 @@ def singular_values(moments: Moments) -> Tensor:
 
 def gram_singular_values(gram: Tensor) -> Tensor:
     """Return the roots of the eigenvalues, `(D,)`, descending, of a second moment's upper triangle."""
-    # On the CPU: LAPACK is as quick for one matrix of this size, and the same digits come out whatever the
-    # device.
+    # On the CPU: LAPACK is as quick for one matrix of this size, and the same digits come out whatever the device.
     # flip: LAPACK's ascending order. clamp: an eigenvalue of zero may come out as -1e-16 of the largest.
     return torch.linalg.eigvalsh(gram.cpu(), UPLO="U").flip(0).clamp(min=0).sqrt()
 

@@ -46,9 +46,8 @@ class MovingSpectrum:
     `update` never waits for the device. A batch with NaN or infinity (mixed precision skips such steps) is
     left out and counted in the protocol's `skipped`. The state moves to where the features are.
 
-    Float64 also on a GPU: float32 products would blur what is below 3e-4 of the largest singular value, and
-    those that `torch.set_float32_matmul_precision` loosens what is below 3e-2, while a dead direction is one
-    below 1e-3.
+    Float64 also on a GPU: float32 products would blur what is below 3e-4 of the largest singular value, and those that
+    `torch.set_float32_matmul_precision` loosens what is below 3e-2, while a dead direction is one below 1e-3.
 
     Args:
         dim: The features' width D.
@@ -117,8 +116,7 @@ class MovingSpectrum:
         total = rows.sum(dim=0)
         good = torch.isfinite(total).all()
         total = torch.where(good, total, 0.0)
-        # A bad batch brings no rows and no weight; that it fades the rest is nothing: weight and moment fade
-        # alike.
+        # A bad batch brings no rows and no weight; that it fades the rest is nothing: weight and moment fade alike.
         rows = torch.where(good, rows, 0.0)
         decay = 0.5 ** (n / self.half_life)
         weight = self._counts[_WEIGHT] * decay

@@ -22,6 +22,16 @@ from fullrank.numerics import exact_arithmetic
 if TYPE_CHECKING:
     import numpy as np
 
+__all__ = [
+    "best_k",
+    "knn_accuracies",
+    "knn_accuracy",
+    "knn_predict",
+    "knn_predictions",
+    "knn_protocol",
+    "leave_one_out",
+]
+
 Vote = Literal["majority", "weighted"]
 
 TEMPERATURE = 0.07

@@ -30,6 +30,8 @@ from fullrank.numerics import exact_arithmetic
 if TYPE_CHECKING:
     import numpy as np
 
+__all__ = ["Chosen", "LogisticProbe", "choose_logistic", "fit_logistic"]
+
 L2_GRID = tuple(10.0**power for power in range(-1, -8, -1))
 """Strengths of the regularization to choose from, strongest first."""
 TOLERANCE = 1e-4

@@ -22,6 +22,8 @@ from fullrank.numerics import exact_arithmetic, l2_normalize
 if TYPE_CHECKING:
     import numpy as np
 
+__all__ = ["clid", "cluster_learnability", "idest", "two_nn"]
+
 CANDIDATES = 8
 """Neighbors taken from the Gram matrix, whose rounding may swap near ties; their distances are exact."""
 
@@ -51,8 +53,7 @@ def two_nn(
     Raises:
         FullrankError: Not a finite matrix, `discard` is out of range, or fewer than 10 distinct rows.
 
-    Reference:
-        Facco, d'Errico, Rodriguez, Laio 2017, https://doi.org/10.1038/s41598-017-11873-y
+    Reference: Facco, d'Errico, Rodriguez, Laio 2017, https://doi.org/10.1038/s41598-017-11873-y
     """
     if not 0 <= discard < 1:
         raise FullrankError(f"discard must be in [0, 1), got {discard}: the paper leaves out 0.1")
@@ -89,10 +90,9 @@ def idest(
     one data set rather than counts dimensions; uninformative in the first epochs, and a collapsed encoder has
     a good value. Do not read it alone.
 
-    Convention: the subsample sizes are ours, the paper's could not be read: `sizes` of them, geometric from a
-    tenth of the rows to all, `repeats` draws of each, log L averaged. Exact duplicates are dropped first.
-    SciPy's `minimum_spanning_tree` reads a distance of 0 as "no edge" and so lengthens the tree of a sample
-    with duplicates.
+    Convention: the subsample sizes are ours, the paper's could not be read: `sizes` of them, geometric from a tenth of
+    the rows to all, `repeats` draws of each, log L averaged. Exact duplicates are dropped first. SciPy's
+    `minimum_spanning_tree` reads a distance of 0 as "no edge" and so lengthens the tree of a sample with duplicates.
 
     Args:
         features: `(N, D)`, the backbone's.
@@ -104,8 +104,7 @@ def idest(
     Raises:
         FullrankError: Not a finite matrix, fewer than 100 distinct rows, or `sizes` or `repeats` too small.
 
-    Reference:
-        Mordacq, Kalogeiton, Oudot 2026, https://arxiv.org/abs/2606.03338
+    Reference: Mordacq, Kalogeiton, Oudot 2026, https://arxiv.org/abs/2606.03338
     """
     import numpy as np
 
@@ -156,8 +155,7 @@ def cluster_learnability(
         FullrankError: Not a finite matrix of 16 rows or more, a row is all zero, or fewer distinct directions
             than clusters.
 
-    Reference:
-        Lu, Liu, Baratin, Laroche, Courville, Sordoni 2023 (TMLR), https://arxiv.org/abs/2206.01251
+    Reference: Lu, Liu, Baratin, Laroche, Courville, Sordoni 2023 (TMLR), https://arxiv.org/abs/2206.01251
     """
     import numpy as np
     from sklearn.cluster import KMeans
@@ -193,8 +191,7 @@ def clid(learnability: Sequence[float], dimension: Sequence[float]) -> list[floa
     Raises:
         FullrankError: The two are of unequal length, hold fewer than two models, or a value is not finite.
 
-    Reference:
-        Lu et al. 2023, section 3, https://arxiv.org/abs/2206.01251
+    Reference: Lu et al. 2023, section 3, https://arxiv.org/abs/2206.01251
 
     >>> clid([0.5, 0.75], [10.0, 30.0])
     [-2.0, 2.0]

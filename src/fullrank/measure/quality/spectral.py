@@ -1,10 +1,12 @@
 """Scores that are functions of the singular values alone: each takes features, or a `Spectrum` already made.
 
-Legend: s_1 >= ... >= s_D >= 0: singular values of the features H, (N, D); p_k = s_k / sum_i s_i; l_k = s_k^2
-/ (N - 1).
+Legend: s_1 >= ... >= s_D >= 0: singular values of the features H, (N, D); p_k = s_k / sum_i s_i; l_k = s_k^2 / (N - 1).
 
-Centering is part of each score's definition and is checked: a `Spectrum` whose protocol says otherwise is
-refused. All of them are unchanged when the features are rotated or multiplied by a number; none is when
+Each takes real features, `(N, D)`, or a spectrum of them, and raises `FullrankError` for features that cannot be
+measured. Centering is part of each score's definition, `center` is by default as published, and a `Spectrum` whose
+protocol says otherwise is refused.
+
+All of them are unchanged when the features are rotated or multiplied by a number; none is when
 single columns are rescaled. The finite sample bends all of them (N should be several times D), and none can
 tell useful directions from noise.
 """
@@ -23,6 +25,9 @@ from fullrank.numerics import exact_arithmetic
 if TYPE_CHECKING:
     import numpy as np
 
+__all__ = ["alpha_req", "auc", "dead", "nesum", "participation_ratio", "pseudo_condition_number"]
+__all__ += ["rankme", "rankme_centered", "stable_rank"]
+
 
 @exact_arithmetic()
 def auc(features: Spectrum | Tensor | np.ndarray, *, center: bool = True) -> float:
@@ -33,19 +38,10 @@ def auc(features: Spectrum | Tensor | np.ndarray, *, center: bool = True) -> flo
     Lower is better, jointly with the training loss. Range [(D+1)/(2D), 1]: equal singular values, rank one
     (and constant features).
 
-    Fails: its floor and its scale depend on D, so 512 and 2048 dimensions do not compare, and padding with
-    dead columns raises it. It is made of singular values, not variances, despite the name; squaring them
-    gives another number.
+    Fails: its floor and its scale depend on D, so 512 and 2048 dimensions do not compare, and padding with dead columns
+    raises it. It is made of singular values, not variances, despite the name; squaring them gives another number.
 
-    Args:
-        features: `(N, D)`, or a spectrum of them.
-        center: Centered, as published.
-
-    Raises:
-        FullrankError: The features cannot be measured, or the spectrum was centered otherwise.
-
-    Reference:
-        Li, Efros, Pathak 2022, eq. 1 and 2, https://arxiv.org/abs/2209.15007
+    Reference: Li, Efros, Pathak 2022, eq. 1 and 2, https://arxiv.org/abs/2209.15007
 
     >>> import torch
     >>> auc(Spectrum(torch.tensor([1.0, 1.0, 0.0, 0.0])))
@@ -58,27 +54,23 @@ def auc(features: Spectrum | Tensor | np.ndarray, *, center: bool = True) -> flo
 def rankme(features: Spectrum | Tensor | np.ndarray, *, center: bool = False, eps: float = 0.0) -> float:
     """Return RankMe, exp(-sum_k p_k log p_k): the exponential entropy of the normalized singular values.
 
-    Higher is better. Range [1, min(N, D)]; 0 when there is no variation at all (no non-zero feature,
-    uncentered).
+    Higher is better. Range [1, min(N, D)]; 0 when there is no variation at all (no non-zero feature, uncentered).
 
     Fails: compares models of one method only; saturates beyond the number of classes; a large mean hides
     everything behind its one direction when uncentered. Full rank is necessary for good features, not
     sufficient: white noise scores best.
 
     Args:
-        features: `(N, D)`, or a spectrum of them. The authors take projector outputs of 25,600 training
-            images.
+        features: `(N, D)`, or a spectrum of them. The authors take projector outputs of 25,600 training images.
         center: False as published; True is the variant that the published spectra of Li et al. allow.
         eps: The authors' constant, p_k = s_k / ||s||_1 + eps with 1e-7, there to keep log(0) out of float32.
             Here 0 log 0 = 0 and none is needed. It is added outside the normalization, so the p_k sum to more
             than one and exp(H) can pass D.
 
     Raises:
-        FullrankError: `eps` is negative, the features cannot be measured, or the spectrum was centered
-            otherwise.
+        FullrankError: `eps` is negative.
 
-    Reference:
-        Garrido, Balestriero, Najman, LeCun 2023, eq. 1, https://arxiv.org/abs/2210.02885
+    Reference: Garrido, Balestriero, Najman, LeCun 2023, eq. 1, https://arxiv.org/abs/2210.02885
 
     >>> import torch
     >>> rankme(Spectrum(torch.tensor([3.0, 3.0, 3.0, 3.0])))
@@ -102,14 +94,7 @@ def rankme_centered(features: Spectrum | Tensor | np.ndarray) -> float:
     Higher is better. Range [1, min(N - 1, D)]; 0 for constant features. For post-ReLU features this and the
     published, uncentered score are far apart; name the one you report.
 
-    Args:
-        features: `(N, D)`, or a spectrum of them.
-
-    Raises:
-        FullrankError: The features cannot be measured, or the spectrum was not centered.
-
-    Reference:
-        Garrido et al. 2023, eq. 1, https://arxiv.org/abs/2210.02885, on the matrix of Li et al. 2022.
+    Reference: Garrido et al. 2023, eq. 1, https://arxiv.org/abs/2210.02885, on the matrix of Li et al. 2022.
     """
     return rankme(features, center=True)
 
@@ -123,15 +108,7 @@ def participation_ratio(features: Spectrum | Tensor | np.ndarray, *, center: boo
 
     Fails: the finite sample lowers it; for Gaussian features 1 / PR_hat is about 1 / PR + 1 / N.
 
-    Args:
-        features: `(N, D)`, or a spectrum of them.
-        center: Centered, as the covariance is.
-
-    Raises:
-        FullrankError: The features cannot be measured, or the spectrum was centered otherwise.
-
-    Reference:
-        Gao et al. 2017, https://doi.org/10.1101/214262
+    Reference: Gao et al. 2017, https://doi.org/10.1101/214262
 
     >>> import torch
     >>> participation_ratio(Spectrum(torch.tensor([2.0, 2.0, 2.0, 0.0])))
@@ -144,19 +121,10 @@ def participation_ratio(features: Spectrum | Tensor | np.ndarray, *, center: boo
 def stable_rank(features: Spectrum | Tensor | np.ndarray, *, center: bool = False) -> float:
     """Return ||H||_F^2 / s_1^2 = sum_k s_k^2 / s_1^2.
 
-    Higher is better. Range [1, min(N, D)]; 0 when all features are zero. It asks only how far the first
-    direction stands out; uncentered, as published, that direction is mostly the mean. On centered features it
-    is `nesum`.
+    Higher is better. Range [1, min(N, D)]; 0 when all features are zero. It asks only how far the first direction
+    stands out; uncentered, as published, that direction is mostly the mean. On centered features it is `nesum`.
 
-    Args:
-        features: `(N, D)`, or a spectrum of them.
-        center: False as published.
-
-    Raises:
-        FullrankError: The features cannot be measured, or the spectrum was centered otherwise.
-
-    Reference:
-        Tsitsulin, Munkhoeva, Perozzi 2023, https://arxiv.org/abs/2305.16562
+    Reference: Tsitsulin, Munkhoeva, Perozzi 2023, https://arxiv.org/abs/2305.16562
 
     >>> import torch
     >>> stable_rank(Spectrum(torch.tensor([2.0, 1.0, 1.0])))
@@ -169,18 +137,10 @@ def stable_rank(features: Spectrum | Tensor | np.ndarray, *, center: bool = Fals
 def nesum(features: Spectrum | Tensor | np.ndarray) -> float:
     """Return NESum, sum_k l_k / l_1 over the covariance's eigenvalues: the stable rank of centered features.
 
-    Higher is better, though its authors do not aim at the maximum (whitened features). Range [1, min(N - 1,
-    D)]; 0 for constant features. Sees the first direction against the rest; blind to which of the rest are
-    dead.
+    Higher is better, though its authors do not aim at the maximum (whitened features). Range [1, min(N - 1, D)]; 0 for
+    constant features. Sees the first direction against the rest; blind to which of the rest are dead.
 
-    Args:
-        features: `(N, D)`, or a spectrum of them.
-
-    Raises:
-        FullrankError: The features cannot be measured, or the spectrum was not centered.
-
-    Reference:
-        He, Ozay 2022, definition 4.1, https://proceedings.mlr.press/v162/he22c.html
+    Reference: He, Ozay 2022, definition 4.1, https://proceedings.mlr.press/v162/he22c.html
     """
     return _spectrum_of(features, True, "nesum").stable_rank
 
@@ -215,11 +175,9 @@ def alpha_req(
         last_rank: k of the last one.
 
     Raises:
-        FullrankError: The features cannot be measured, the spectrum was centered otherwise, or the range holds fewer
-            than three ranks.
+        FullrankError: The range holds fewer than three ranks.
 
-    Reference:
-        Agrawal, Mondal, Ghosh, Richards 2022, https://openreview.net/forum?id=ii9X4vtZGTZ
+    Reference: Agrawal, Mondal, Ghosh, Richards 2022, https://openreview.net/forum?id=ii9X4vtZGTZ
 
     >>> import torch
     >>> round(alpha_req(Spectrum(torch.arange(1.0, 129.0).double() ** -0.5)), 9)
@@ -238,15 +196,7 @@ def pseudo_condition_number(features: Spectrum | Tensor | np.ndarray, *, center:
     encoders are indistinguishable. Its published association with linear probes is one with their
     conditioning and is not seen with nearest-neighbor probes.
 
-    Args:
-        features: `(N, D)`, or a spectrum of them.
-        center: False as published.
-
-    Raises:
-        FullrankError: The features cannot be measured, or the spectrum was centered otherwise.
-
-    Reference:
-        Tsitsulin et al. 2023, https://arxiv.org/abs/2305.16562
+    Reference: Tsitsulin et al. 2023, https://arxiv.org/abs/2305.16562
 
     >>> import torch
     >>> pseudo_condition_number(Spectrum(torch.tensor([4.0, 2.0, 1.0])))
@@ -265,11 +215,7 @@ def dead(features: Spectrum | Tensor | np.ndarray, *, tol: float = 1e-3) -> floa
         features: `(N, D)`, or a spectrum of them.
         tol: Relative to the largest singular value.
 
-    Raises:
-        FullrankError: The features cannot be measured, or the spectrum was not centered.
-
-    Reference:
-        Li, Efros, Pathak 2022, Fig. 3, https://arxiv.org/abs/2209.15007
+    Reference: Li, Efros, Pathak 2022, Fig. 3, https://arxiv.org/abs/2209.15007
 
     >>> import torch
     >>> dead(Spectrum(torch.tensor([1.0, 0.5, 1e-4])))

@@ -24,6 +24,8 @@ from fullrank.numerics import exact_arithmetic, l2_normalize
 if TYPE_CHECKING:
     import numpy as np
 
+__all__ = ["coherence", "feature_std", "self_cluster", "uniformity"]
+
 
 @exact_arithmetic()
 def feature_std(features: Tensor | np.ndarray, *, normalize: bool = True) -> float:
@@ -43,8 +45,7 @@ def feature_std(features: Tensor | np.ndarray, *, normalize: bool = True) -> flo
     Raises:
         FullrankError: Not a finite matrix of two rows or more, or a row to normalize is all zero.
 
-    Reference:
-        Chen, He 2021, section 4.1, https://arxiv.org/abs/2011.10566
+    Reference: Chen, He 2021, section 4.1, https://arxiv.org/abs/2011.10566
 
     >>> feature_std(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]))
     0.5
@@ -82,8 +83,7 @@ def self_cluster(features: Tensor | np.ndarray) -> float:
     Raises:
         FullrankError: Not a finite matrix of two rows and two columns or more, or a row is all zero.
 
-    Reference:
-        Tsitsulin et al. 2023, https://arxiv.org/abs/2305.16562
+    Reference: Tsitsulin et al. 2023, https://arxiv.org/abs/2305.16562
 
     >>> self_cluster(torch.tensor([[1.0, 0.0], [2.0, 0.0], [-3.0, 0.0]]))
     1.0
@@ -124,8 +124,7 @@ def coherence(features: Tensor | np.ndarray, *, tol: float | None = None) -> flo
     Raises:
         FullrankError: Not a finite matrix, or all of it is zero.
 
-    Reference:
-        Tsitsulin et al. 2023, https://arxiv.org/abs/2305.16562; the notion is of Candes, Recht 2009.
+    Reference: Tsitsulin et al. 2023, https://arxiv.org/abs/2305.16562; the notion is of Candes, Recht 2009.
 
     >>> round(coherence(torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])), 12)
     1.0
@@ -167,15 +166,13 @@ def uniformity(
     Args:
         features: `(N, D)`.
         t: Temperature of the Gaussian kernel, positive; 2 in the paper.
-        max_samples: Use so many rows, drawn by `seed`; None uses all. Cost O(n^2 D), memory O(n) times a
-            block.
+        max_samples: Use so many rows, drawn by `seed`; None uses all. Cost O(n^2 D), memory O(n) times a block.
         seed: Chooses the rows.
 
     Raises:
         FullrankError: Not a finite matrix of two rows or more, a row is all zero, or `t` is not positive.
 
-    Reference:
-        Wang, Isola 2020, eq. 2, https://arxiv.org/abs/2005.10242
+    Reference: Wang, Isola 2020, eq. 2, https://arxiv.org/abs/2005.10242
 
     >>> uniformity(torch.tensor([[1.0, 0.0], [-2.0, 0.0]]))
     -8.0
