@@ -43,63 +43,39 @@ __all__ = [
 ]
 
 
-class AUC(SpectrumScore):
+class AUC(SpectrumScore, score="auc"):
     """Measure the area under the cumulative explained variance ([Li22]), in [(D+1)/(2D), 1]; lower is better."""
 
-    score = "auc"
-    higher_is_better = False
 
-
-class RankMe(SpectrumScore):
+class RankMe(SpectrumScore, score="rankme"):
     """Measure RankMe as published, of features that are not centered, in [1, min(N, D)]."""
 
-    score = "rankme"
-    higher_is_better = True
 
-
-class RankMeCentered(SpectrumScore):
+class RankMeCentered(SpectrumScore, score="rankme_centered"):
     """Measure RankMe of centered features, in [1, min(N-1, D)]."""
 
-    score = "rankme_centered"
-    higher_is_better = True
 
-
-class ParticipationRatio(SpectrumScore):
+class ParticipationRatio(SpectrumScore, score="participation_ratio"):
     """Measure how many directions share the variance, in [1, min(N-1, D)]."""
 
-    score = "participation_ratio"
-    higher_is_better = True
 
-
-class StableRank(SpectrumScore):
+class StableRank(SpectrumScore, score="stable_rank"):
     """Measure the stable rank, of features that are not centered, in [1, min(N, D)]."""
 
-    score = "stable_rank"
-    higher_is_better = True
 
-
-class NESum(SpectrumScore):
+class NESum(SpectrumScore, score="nesum"):
     """Measure NESum, the stable rank of centered features, in [1, min(N-1, D)]."""
 
-    score = "nesum"
-    higher_is_better = True
 
-
-class AlphaReQ(SpectrumScore):
+class AlphaReQ(SpectrumScore, score="alpha_req"):
     """Measure alpha of the power law over ranks 10 to 100; near 1 is best, NaN below 12 directions."""
 
-    score = "alpha_req"
-    higher_is_better = None
 
-
-class PseudoConditionNumber(SpectrumScore):
+class PseudoConditionNumber(SpectrumScore, score="pseudo_condition_number"):
     """Measure s_D / s_1, of features that are not centered, in [0, 1]."""
 
-    score = "pseudo_condition_number"
-    higher_is_better = True
 
-
-class DeadDirections(SpectrumScore):
+class DeadDirections(SpectrumScore, score="dead"):
     """Count the directions whose singular value, centered, is below `tol` of the largest; in [0, D], lower is better.
 
     Args:
@@ -107,9 +83,6 @@ class DeadDirections(SpectrumScore):
         tol: What a living direction has of the largest singular value.
         **kwargs: As of `SpectrumScore`.
     """
-
-    score = "dead"
-    higher_is_better = False
 
     def __init__(self, dim: int, *, tol: float = 1e-3, **kwargs: Any) -> None:
         super().__init__(dim, **kwargs)

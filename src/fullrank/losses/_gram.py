@@ -106,10 +106,7 @@ class _Product(torch.autograd.Function):
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, Tensor | None]:
         a, b = ctx.saved_tensors
         wanted = ctx.needs_input_grad
-        return (
-            _Product.apply(slope, b.T) if wanted[0] else None,
-            _Product.apply(a.T, slope) if wanted[1] else None,
-        )
+        return (_Product.apply(slope, b.T) if wanted[0] else None, _Product.apply(a.T, slope) if wanted[1] else None)
 
 
 class _Gram(torch.autograd.Function):

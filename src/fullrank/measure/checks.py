@@ -15,6 +15,8 @@ from fullrank.errors import FullrankError
 if TYPE_CHECKING:
     import numpy as np
 
+    Array = Tensor | np.ndarray
+
 DTYPES = ("float64", "float32", "bfloat16", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
 """Dtypes of features that are measured, and that a saved state can name; the position is what that stores."""
 
@@ -156,7 +158,7 @@ def _where(x: Tensor, wrong: Callable[[Tensor], Tensor]) -> str:
     return f"{int(rows.sum())} of {len(x)} rows, first in row {int(rows.int().argmax())}" if bool(rows.any()) else ""
 
 
-def as_features(features: Tensor | np.ndarray, *, rows: int, score: str) -> Tensor:
+def as_features(features: Array, *, rows: int, score: str) -> Tensor:
     """Return `features` as a finite matrix of at least `rows` rows, or raise `FullrankError`."""
     x = as_matrix(features)
     check_finite(x)

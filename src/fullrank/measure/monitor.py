@@ -104,7 +104,8 @@ class MovingSpectrum:
                 f"features must be (N, {self.dim}) with N at least 1, got {tuple(features.shape)}: "
                 "pool or flatten them, or make the monitor for their width"
             )
-        self._move_to(torch.device("cpu") if features.device.type == "mps" else features.device)
+        device = torch.device("cpu") if features.device.type == "mps" else features.device
+        self._counts, self._mean, self._gram = (x.to(device) for x in (self._counts, self._mean, self._gram))
         self._dtype = str(features.dtype).removeprefix("torch.")
         n = len(features)
         rows = features.detach().to(self._gram.device, torch.float64)
@@ -152,21 +153,10 @@ class MovingSpectrum:
                 f"call update(features) with at least {least} samples before compute()"
             )
         effective = weight**2 / squares
-        return Spectrum(
-            moments.gram_singular_values(gram) * math.sqrt(effective / weight),
-            {
-                "n": round(effective),
-                "d": self.dim,
-                "center": self.center,
-                "normalize": self.normalize,
-                "dtype": self._dtype,
-                "method": "moving moments",
-                "floor": moments.gram_floor(self.dim),
-                "half_life": self.half_life,
-                "samples": int(samples),
-                "skipped": int(skipped),
-            },
-        )
+        protocol = {"n": round(effective), "d": self.dim, "center": self.center, "normalize": self.normalize}
+        protocol |= {"dtype": self._dtype, "method": "moving moments", "floor": moments.gram_floor(self.dim)}
+        protocol |= {"half_life": self.half_life, "samples": int(samples), "skipped": int(skipped)}
+        return Spectrum(moments.gram_singular_values(gram) * math.sqrt(effective / weight), protocol)
 
     def _merged(self, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         counts, mean, gram = self._split(vectors[0].clone())
@@ -186,19 +176,10 @@ class MovingSpectrum:
         counts, mean, gram = vector.split([4, self.dim, self.dim**2])
         return counts, mean, gram.view(self.dim, self.dim)
 
-    def _move_to(self, device: torch.device) -> None:
-        if self._gram.device != device:
-            self._counts, self._mean, self._gram = (x.to(device) for x in (self._counts, self._mean, self._gram))
-
     def state_dict(self) -> dict[str, Any]:
         """Return tensors and numbers that `load_state_dict` takes; they load with `weights_only=True`."""
-        return {
-            "settings": self._settings(),
-            "dtype": self._dtype,
-            "counts": self._counts.clone(),
-            "mean": self._mean.clone(),
-            "gram": self._gram.clone(),
-        }
+        tensors = {"counts": self._counts.clone(), "mean": self._mean.clone(), "gram": self._gram.clone()}
+        return {"settings": self._settings(), "dtype": self._dtype, **tensors}
 
     @exact_arithmetic()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -208,17 +189,10 @@ class MovingSpectrum:
             FullrankError: It was taken with other settings.
         """
         if dict(state["settings"]) != self._settings():
-            raise FullrankError(
-                f"the saved monitor has settings {dict(state['settings'])}, this one {self._settings()}: "
-                "make it with the same"
-            )
+            theirs = f"the saved monitor has settings {dict(state['settings'])}"
+            raise FullrankError(f"{theirs}, this one {self._settings()}: make it with the same")
         self._dtype = state["dtype"]
         self._counts, self._mean, self._gram = (state[key].clone() for key in ("counts", "mean", "gram"))
 
     def _settings(self) -> dict[str, Any]:
-        return {
-            "dim": self.dim,
-            "half_life": self.half_life,
-            "center": self.center,
-            "normalize": self.normalize,
-        }
+        return {"dim": self.dim, "half_life": self.half_life, "center": self.center, "normalize": self.normalize}

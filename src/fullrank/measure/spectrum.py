@@ -29,11 +29,13 @@ from fullrank.measure.checks import as_matrix, as_tensor, check_finite, check_fl
 from fullrank.numerics import exact_arithmetic
 
 if TYPE_CHECKING:
-    import numpy as np
     from matplotlib.axes import Axes
+
+    from fullrank.measure.checks import Array
 
 ALPHA_RANGE = (10, 100)
 """First and last rank k of the power-law fit, counted from 1; a convention, ports differ."""
+ONE_ROW = "features have one row, and centering leaves nothing of it: give at least two, or center=False"
 
 
 class Spectrum:
@@ -59,7 +61,7 @@ class Spectrum:
     protocol: Mapping[str, Any]
 
     @exact_arithmetic()
-    def __init__(self, singular_values: Tensor | np.ndarray, protocol: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, singular_values: Array, protocol: Mapping[str, Any] | None = None) -> None:
         values = as_tensor(singular_values, "a vector of singular values").to("cpu", torch.float64)
         if values.ndim != 1 or len(values) == 0:
             raise FullrankError(f"singular values must be a vector of at least one, got shape {tuple(values.shape)}")
@@ -185,7 +187,7 @@ class Spectrum:
 
 
 @exact_arithmetic()
-def spectrum(features: Tensor | np.ndarray, *, center: bool = True, normalize: bool = False) -> Spectrum:
+def spectrum(features: Array, *, center: bool = True, normalize: bool = False) -> Spectrum:
     """Measure the singular values of a feature matrix, in float64.
 
     The default, centered and not normalized, is [Li22]'s, who apply it to the backbone's pooled output over the
@@ -221,9 +223,7 @@ def spectrum(features: Tensor | np.ndarray, *, center: bool = True, normalize: b
         x = x / torch.where(norm > 0, norm, 1.0)
     if center:
         if n < 2:
-            raise FullrankError(
-                "features have one row, and centering leaves nothing of it: give at least two, or center=False"
-            )
+            raise FullrankError(ONE_ROW)
         # Shifted by a row first: columns that are constant become exactly zero, not rounding noise.
         x = x - x[0].clone()
         x = x - x.mean(dim=0)

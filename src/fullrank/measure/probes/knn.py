@@ -20,7 +20,7 @@ from fullrank.measure.probes.neighbors import neighbors
 from fullrank.numerics import exact_arithmetic
 
 if TYPE_CHECKING:
-    import numpy as np
+    from fullrank.measure.checks import Array
 
 __all__ = [
     "best_k",
@@ -44,9 +44,9 @@ _QUERIES = 4096  # whose votes are counted at a time
 
 @exact_arithmetic()
 def knn_predictions(
-    bank: Tensor | np.ndarray,
-    bank_labels: Tensor | np.ndarray,
-    queries: Tensor | np.ndarray,
+    bank: Array,
+    bank_labels: Array,
+    queries: Array,
     *,
     k: int,
     vote: Vote = "majority",
@@ -119,9 +119,9 @@ def _places(labels: Tensor) -> Tensor:
 
 @exact_arithmetic()
 def knn_predict(
-    bank: Tensor | np.ndarray,
-    bank_labels: Tensor | np.ndarray,
-    queries: Tensor | np.ndarray,
+    bank: Array,
+    bank_labels: Array,
+    queries: Array,
     *,
     k: int = 20,
     vote: Vote = "majority",
@@ -133,10 +133,10 @@ def knn_predict(
 
 @exact_arithmetic()
 def knn_accuracy(
-    bank: Tensor | np.ndarray,
-    bank_labels: Tensor | np.ndarray,
-    queries: Tensor | np.ndarray,
-    query_labels: Tensor | np.ndarray,
+    bank: Array,
+    bank_labels: Array,
+    queries: Array,
+    query_labels: Array,
     *,
     k: int = 20,
     vote: Vote = "majority",
@@ -151,10 +151,10 @@ def knn_accuracy(
 
 @exact_arithmetic()
 def knn_accuracies(
-    bank: Tensor | np.ndarray,
-    bank_labels: Tensor | np.ndarray,
-    queries: Tensor | np.ndarray,
-    query_labels: Tensor | np.ndarray,
+    bank: Array,
+    bank_labels: Array,
+    queries: Array,
+    query_labels: Array,
     *,
     ks: Iterable[int],
     vote: Vote = "majority",
@@ -170,8 +170,8 @@ def knn_accuracies(
 
 @exact_arithmetic()
 def leave_one_out(
-    bank: Tensor | np.ndarray,
-    bank_labels: Tensor | np.ndarray,
+    bank: Array,
+    bank_labels: Array,
     *,
     ks: Iterable[int],
     vote: Vote = "majority",

@@ -28,7 +28,7 @@ from fullrank.measure.checks import as_labels, as_matrix, check_finite
 from fullrank.numerics import exact_arithmetic
 
 if TYPE_CHECKING:
-    import numpy as np
+    from fullrank.measure.checks import Array
 
 __all__ = ["Chosen", "LogisticProbe", "choose_logistic", "fit_logistic"]
 
@@ -75,7 +75,7 @@ class LogisticProbe:
     converged: bool
 
     @exact_arithmetic()
-    def predict(self, features: Tensor | np.ndarray) -> Tensor:
+    def predict(self, features: Array) -> Tensor:
         """Return the likeliest label of each row of `(Q, D)` features, `(Q,)` int64."""
         x = as_matrix(features)
         if x.shape[1] != len(self.mean):
@@ -88,7 +88,7 @@ class LogisticProbe:
         return self.classes[torch.cat(found)]
 
     @exact_arithmetic()
-    def accuracy(self, features: Tensor | np.ndarray, labels: Tensor | np.ndarray) -> float:
+    def accuracy(self, features: Array, labels: Array) -> float:
         """Return the share of rows of `(Q, D)` whose label `(Q,)` is predicted, in [0, 1].
 
         A row of a class that the probe was not fitted on counts as wrong.
@@ -112,12 +112,7 @@ class Chosen:
 
 @exact_arithmetic()
 def fit_logistic(
-    features: Tensor | np.ndarray,
-    labels: Tensor | np.ndarray,
-    *,
-    l2: float,
-    tolerance: float = TOLERANCE,
-    max_iterations: int = MAX_ITERATIONS,
+    features: Array, labels: Array, *, l2: float, tolerance: float = TOLERANCE, max_iterations: int = MAX_ITERATIONS
 ) -> LogisticProbe:
     """Fit a logistic regression to standardized features.
 
@@ -145,9 +140,9 @@ def fit_logistic(
 
 @exact_arithmetic()
 def choose_logistic(
-    features: Tensor | np.ndarray,
-    labels: Tensor | np.ndarray,
-    held_out: Tensor | np.ndarray,
+    features: Array,
+    labels: Array,
+    held_out: Array,
     *,
     grid: Sequence[float] = L2_GRID,
     tolerance: float = TOLERANCE,
@@ -193,11 +188,7 @@ def choose_logistic(
 
 
 def _checked(
-    features: Tensor | np.ndarray,
-    labels: Tensor | np.ndarray,
-    strengths: Sequence[float],
-    tolerance: float,
-    max_iterations: int,
+    features: Array, labels: Array, strengths: Sequence[float], tolerance: float, max_iterations: int
 ) -> tuple[Tensor, Tensor]:
     x = as_matrix(features)
     check_finite(x)

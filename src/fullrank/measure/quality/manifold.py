@@ -22,6 +22,8 @@ from fullrank.numerics import exact_arithmetic, l2_normalize
 if TYPE_CHECKING:
     import numpy as np
 
+    from fullrank.measure.checks import Array
+
 __all__ = ["clid", "cluster_learnability", "idest", "two_nn"]
 
 CANDIDATES = 8
@@ -29,9 +31,7 @@ CANDIDATES = 8
 
 
 @exact_arithmetic()
-def two_nn(
-    features: Tensor | np.ndarray, *, discard: float = 0.1, max_samples: int | None = 10_000, seed: int = 0
-) -> float:
+def two_nn(features: Array, *, discard: float = 0.1, max_samples: int | None = 10_000, seed: int = 0) -> float:
     """Return the TwoNN intrinsic dimension, the slope through 0 of -log(1 - F(mu)) on log mu, mu = r_2 / r_1.
 
     F(mu_(i)) = i/n for the sorted mu; the largest `discard` share is left out of the fit. Neither direction
@@ -72,14 +72,7 @@ def two_nn(
 
 
 @exact_arithmetic()
-def idest(
-    features: Tensor | np.ndarray,
-    *,
-    max_samples: int = 4_000,
-    sizes: int = 10,
-    repeats: int = 3,
-    seed: int = 0,
-) -> float:
+def idest(features: Array, *, max_samples: int = 4_000, sizes: int = 10, repeats: int = 3, seed: int = 0) -> float:
     """Return IdEst, the spanning-tree dimension 1 / (1 - m), from the slope m of log L(n) on log n.
 
     L(n) grows as n^((d-1)/d) for points of a d-dimensional set. Lower is better by its authors (Spearman
@@ -129,11 +122,7 @@ def idest(
 
 @exact_arithmetic()
 def cluster_learnability(
-    features: Tensor | np.ndarray,
-    *,
-    clusters: int | None = None,
-    max_samples: int | None = 10_000,
-    seed: int = 0,
+    features: Array, *, clusters: int | None = None, max_samples: int | None = 10_000, seed: int = 0
 ) -> float:
     """Return CL of CLID: the accuracy of a nearest-neighbor classifier on k-means clusters of the features.
 

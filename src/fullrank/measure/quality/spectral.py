@@ -15,22 +15,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torch import Tensor
-
 from fullrank.errors import FullrankError
 from fullrank.measure.checks import check_flags
 from fullrank.measure.spectrum import ALPHA_RANGE, Spectrum, spectrum
 from fullrank.numerics import exact_arithmetic
 
 if TYPE_CHECKING:
-    import numpy as np
+    from fullrank.measure.checks import Array
 
 __all__ = ["alpha_req", "auc", "dead", "nesum", "participation_ratio", "pseudo_condition_number"]
 __all__ += ["rankme", "rankme_centered", "stable_rank"]
 
 
 @exact_arithmetic()
-def auc(features: Spectrum | Tensor | np.ndarray, *, center: bool = True) -> float:
+def auc(features: Spectrum | Array, *, center: bool = True) -> float:
     """Return the area under the cumulative explained variance, (1/D) sum_j sum_{i<=j} p_i.
 
     Equal to 1 + (1 - sum_k k p_k) / D.
@@ -51,7 +49,7 @@ def auc(features: Spectrum | Tensor | np.ndarray, *, center: bool = True) -> flo
 
 
 @exact_arithmetic()
-def rankme(features: Spectrum | Tensor | np.ndarray, *, center: bool = False, eps: float = 0.0) -> float:
+def rankme(features: Spectrum | Array, *, center: bool = False, eps: float = 0.0) -> float:
     """Return RankMe, exp(-sum_k p_k log p_k): the exponential entropy of the normalized singular values.
 
     Higher is better. Range [1, min(N, D)]; 0 when there is no variation at all (no non-zero feature, uncentered).
@@ -88,7 +86,7 @@ def rankme(features: Spectrum | Tensor | np.ndarray, *, center: bool = False, ep
 
 
 @exact_arithmetic()
-def rankme_centered(features: Spectrum | Tensor | np.ndarray) -> float:
+def rankme_centered(features: Spectrum | Array) -> float:
     """Return `rankme` of centered features: the rank of the variation, without the mean's direction.
 
     Higher is better. Range [1, min(N - 1, D)]; 0 for constant features. For post-ReLU features this and the
@@ -100,7 +98,7 @@ def rankme_centered(features: Spectrum | Tensor | np.ndarray) -> float:
 
 
 @exact_arithmetic()
-def participation_ratio(features: Spectrum | Tensor | np.ndarray, *, center: bool = True) -> float:
+def participation_ratio(features: Spectrum | Array, *, center: bool = True) -> float:
     """Return (sum_k l_k)^2 / sum_k l_k^2.
 
     Higher is better. Range [1, min(N, D)]; 0 for constant features. Dominated by the top of the spectrum,
@@ -118,7 +116,7 @@ def participation_ratio(features: Spectrum | Tensor | np.ndarray, *, center: boo
 
 
 @exact_arithmetic()
-def stable_rank(features: Spectrum | Tensor | np.ndarray, *, center: bool = False) -> float:
+def stable_rank(features: Spectrum | Array, *, center: bool = False) -> float:
     """Return ||H||_F^2 / s_1^2 = sum_k s_k^2 / s_1^2.
 
     Higher is better. Range [1, min(N, D)]; 0 when all features are zero. It asks only how far the first direction
@@ -134,7 +132,7 @@ def stable_rank(features: Spectrum | Tensor | np.ndarray, *, center: bool = Fals
 
 
 @exact_arithmetic()
-def nesum(features: Spectrum | Tensor | np.ndarray) -> float:
+def nesum(features: Spectrum | Array) -> float:
     """Return NESum, sum_k l_k / l_1 over the covariance's eigenvalues: the stable rank of centered features.
 
     Higher is better, though its authors do not aim at the maximum (whitened features). Range [1, min(N - 1, D)]; 0 for
@@ -147,7 +145,7 @@ def nesum(features: Spectrum | Tensor | np.ndarray) -> float:
 
 @exact_arithmetic()
 def alpha_req(
-    features: Spectrum | Tensor | np.ndarray,
+    features: Spectrum | Array,
     *,
     center: bool = True,
     first_rank: int = ALPHA_RANGE[0],
@@ -187,7 +185,7 @@ def alpha_req(
 
 
 @exact_arithmetic()
-def pseudo_condition_number(features: Spectrum | Tensor | np.ndarray, *, center: bool = False) -> float:
+def pseudo_condition_number(features: Spectrum | Array, *, center: bool = False) -> float:
     """Return s_D / s_1, the inverse of the condition number.
 
     Higher is better. Range [0, 1]; 0 for constant features, and whenever N < D.
@@ -206,7 +204,7 @@ def pseudo_condition_number(features: Spectrum | Tensor | np.ndarray, *, center:
     return float(values[-1] / values[0]) if values[0] > 0 else 0.0
 
 
-def dead(features: Spectrum | Tensor | np.ndarray, *, tol: float = 1e-3) -> float:
+def dead(features: Spectrum | Array, *, tol: float = 1e-3) -> float:
     """Return the number of directions with s_k < tol s_1, of centered features.
 
     Lower is better. Range [0, D]; D for constant features. Directions that N <= D images cannot span count as dead.
@@ -224,7 +222,7 @@ def dead(features: Spectrum | Tensor | np.ndarray, *, tol: float = 1e-3) -> floa
     return float(_spectrum_of(features, True, "dead").dead(tol))
 
 
-def _spectrum_of(features: Spectrum | Tensor | np.ndarray, center: bool, score: str) -> Spectrum:
+def _spectrum_of(features: Spectrum | Array, center: bool, score: str) -> Spectrum:
     check_flags(center=center)
     if not isinstance(features, Spectrum):
         return spectrum(features, center=center)

@@ -11,24 +11,17 @@ import torch
 from torch import Tensor
 
 from fullrank.errors import FullrankError
-from fullrank.measure.checks import (
-    BLOCK_ENTRIES,
-    as_features,
-    check_directions,
-    check_flags,
-    double_blocks,
-    subsample,
-)
+from fullrank.measure.checks import BLOCK_ENTRIES, as_features, check_directions, check_flags, double_blocks, subsample
 from fullrank.numerics import exact_arithmetic, l2_normalize
 
 if TYPE_CHECKING:
-    import numpy as np
+    from fullrank.measure.checks import Array
 
 __all__ = ["coherence", "feature_std", "self_cluster", "uniformity"]
 
 
 @exact_arithmetic()
-def feature_std(features: Tensor | np.ndarray, *, normalize: bool = True) -> float:
+def feature_std(features: Array, *, normalize: bool = True) -> float:
     """Return the mean over dimensions of the standard deviation over images, of L2-normalized rows.
 
     Higher is better. Range [0, 1/sqrt(D)], reached by rows spread evenly around zero; 0 at complete collapse.
@@ -67,7 +60,7 @@ def feature_std(features: Tensor | np.ndarray, *, normalize: bool = True) -> flo
 
 
 @exact_arithmetic()
-def self_cluster(features: Tensor | np.ndarray) -> float:
+def self_cluster(features: Array) -> float:
     """Return (Q - E) / (N^2 - E): Q = sum_ij cos(h_i, h_j)^2, and E = N + N(N-1)/D is its value by chance.
 
     Lower is better. Range [-1 / (max(N, D) - 1), 1]: 0 for isotropic rows in expectation, 1 when all rows lie
@@ -106,7 +99,7 @@ def self_cluster(features: Tensor | np.ndarray) -> float:
 
 
 @exact_arithmetic()
-def coherence(features: Tensor | np.ndarray, *, tol: float | None = None) -> float:
+def coherence(features: Array, *, tol: float | None = None) -> float:
     """Return (N/r) max_i ||U_i||^2, where U, (N, r), are the left singular vectors of the r live directions.
 
     Lower is better. Range [1, N/r]: all images have equal leverage, or one image alone holds a direction. 1,
@@ -151,9 +144,7 @@ def coherence(features: Tensor | np.ndarray, *, tol: float | None = None) -> flo
 
 
 @exact_arithmetic()
-def uniformity(
-    features: Tensor | np.ndarray, *, t: float = 2.0, max_samples: int | None = 10_000, seed: int = 0
-) -> float:
+def uniformity(features: Array, *, t: float = 2.0, max_samples: int | None = 10_000, seed: int = 0) -> float:
     """Return log mean_{i<j} exp(-t ||u_i - u_j||^2), over pairs of distinct images.
 
     Lower is better. Range [-2tN/(N-1), 0], that is down to about -4 at t = 2; 0 when all rows point one way.

@@ -16,9 +16,9 @@ from fullrank.measure.checks import as_tensor, check_directions, check_finite
 from fullrank.numerics import exact_arithmetic, l2_normalize
 
 if TYPE_CHECKING:
-    import numpy as np
+    from fullrank.measure.checks import Array
 
-    Views = Tensor | np.ndarray | Sequence[Tensor | np.ndarray]
+    Views = Array | Sequence[Array]
 
 __all__ = ["alignment", "lidar"]
 
