@@ -55,7 +55,7 @@ def _ranked(
 ) -> Ranked:
     accuracy = [each.taken for i in group if (each := standings[i].accuracy) is not None]
     try:
-        found, why = agreement(values, accuracy, better=kind_of(name).direction), ""
+        found, why = agreement(values, accuracy, direction=kind_of(name).direction), ""
     except FullrankError as error:
         found, why = None, str(error)
     return Ranked(name, tuple(group), found, why, about)
