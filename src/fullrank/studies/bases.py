@@ -1,6 +1,6 @@
 """What the runs of all studies have in common, at either scale.
 
-`paper` holds the published settings of [Li22] (`training/presets/imagenet.py`). `lab` is its SimSiam in minutes on a
+`paper` holds the published settings of [Li22] (`training/presets`). `lab` is its SimSiam in minutes on a
 CPU core. Three numbers carry the phenomenon when the paper is scaled down, and no run of minutes keeps all of them:
 
 | ResNet-18 with multiple passes                    | paper | lab |
