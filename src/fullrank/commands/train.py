@@ -65,15 +65,10 @@ class Train:
             )
 
     def _print_plan(self) -> int:
-        from rich.table import Table
-
         from fullrank.training.plan import plan
 
-        table = Table(show_header=False, box=None, padding=(0, 2))
         found = plan(self.run_config)
-        for heading, text in found.rows:
-            table.add_row(heading, text)
-        plain_console().print(table)
+        found.document.print(plain_console())
         if found.wrong is not None:
             raise found.wrong
         return 0

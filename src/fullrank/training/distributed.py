@@ -59,7 +59,7 @@ class World:
         return self.rank == 0
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def raise_together(self) -> Iterator[None]:
         """Run a block on all processes; what it raises on one, all raise at its end.
 
         The error is the main process's own, or a `FullrankError` there that names the process; the others raise
@@ -73,11 +73,11 @@ class World:
             if self.size == 1:
                 raise
             error = raised
-        if self.largest(int(error is not None)):
+        if self.all_reduce_max(int(error is not None)):
             self._raise(error)
 
     def _raise(self, error: Exception | None) -> NoReturn:
-        texts = self.everyones(None if error is None else _text(error))
+        texts = self.all_gather_object(None if error is None else _text(error))
         if error is not None and (self.main or not isinstance(error, (FullrankError, OSError))):
             raise error
         rank, text = next((rank, text) for rank, text in enumerate(texts) if text is not None)
@@ -88,7 +88,7 @@ class World:
     def on_main(self, function: Callable[..., T], *arguments: Any) -> T:
         """Call a function on the main process while the others wait; return what it returns, pickled, on all."""
         result: Any = None
-        with self.together():
+        with self.raise_together():
             if self.main:
                 result = function(*arguments)
         if self.size > 1:
@@ -110,15 +110,15 @@ class World:
 
     def each(self, items: Iterable[T]) -> Iterator[T]:
         """Give each item when all processes have theirs; what making one raises on one process, all raise."""
-        iterator, end = iter(items), object()
+        iterator = iter(items)
         while True:
-            with self.together():
-                item = next(iterator, end)
-            if item is end:
+            with self.raise_together():
+                item = next(iterator, None)
+            if item is None:
                 return
-            yield item  # type: ignore[misc]
+            yield item
 
-    def everyones(self, value: T) -> list[T]:
+    def all_gather_object(self, value: T) -> list[T]:
         """Return each process's value, by rank."""
         if self.size == 1:
             return [value]
@@ -126,7 +126,7 @@ class World:
         dist.all_gather_object(values, value, group=self.control)
         return values
 
-    def largest(self, number: int) -> int:
+    def all_reduce_max(self, number: int) -> int:
         """Return the largest of the processes' numbers."""
         if self.size == 1:
             return number
@@ -146,9 +146,9 @@ class World:
         """Return the rows of all processes, `(N, M)` each, by rank, `(size N, M)`, without gradient."""
         if self.size == 1:
             return rows
-        everyones = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(self.size)]
-        dist.all_gather(everyones, rows.detach().contiguous())
-        return torch.cat(everyones)
+        pieces = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(self.size)]
+        dist.all_gather(pieces, rows.detach().contiguous())
+        return torch.cat(pieces)
 
     def average_gradients(self, module: nn.Module) -> None:
         """Replace the gradients of a module's parameters by their means over processes, in one exchange.

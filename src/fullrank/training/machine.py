@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -47,7 +47,7 @@ def choose_device(name: str, world: World = ALONE) -> torch.device:
     return torch.device("cuda", world.local_rank)
 
 
-def choose_precision(config: MachineConfig, device: torch.device) -> str:
+def choose_precision(config: MachineConfig, device: torch.device) -> Literal["bf16", "float32"]:
     """Return `bf16` or `float32`; `auto` takes bf16 where the hardware multiplies it natively.
 
     It is a property of the hardware and not a timing, so that equal commands on equal machines give equal runs.

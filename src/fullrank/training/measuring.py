@@ -6,7 +6,7 @@ All measurements use the encoder in eval mode, in float32, and leave training as
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,6 +33,24 @@ HELD_OUT_STEP = 2**62
 _BATCH = 256
 
 
+class _Labeled(NamedTuple):
+    """What accuracies are measured on.
+
+    Attributes:
+        voters: Which of the images of the spectrum have a label, `(n,)` bool.
+        voters_labels: Theirs.
+        queries: Held-out images with a label, `(m, 3, S, S)` uint8.
+        labels: Theirs, `(m,)`.
+        strange: How many of them are of a class that no training image has.
+    """
+
+    voters: Tensor
+    voters_labels: Tensor
+    queries: Tensor
+    labels: Tensor
+    strange: int
+
+
 class Measurer:
     """Holds the images that are measured on, and measures.
 
@@ -41,82 +59,106 @@ class Measurer:
         data: Its images.
         device: Where the encoder is.
         probe: The run's online probe, where it has one.
+
+    Attributes:
+        skipped: The names of images that could not be decoded.
+        failed: Why monitored scores could not be taken at some step, by their names.
     """
 
     def __init__(self, config: TrainConfig, data: Data, device: torch.device, probe: OnlineProbe | None = None) -> None:
-        assert config.image_size is not None
         self.config = config
+        self.data = data
         self.device = device
         self.probe = probe
-        self._dtype = float32_on(device)
-        size = config.image_size
         self.skipped: set[str] = set()
-        self.failed: dict[str, str] = {}  # monitored scores that could not be taken at some step, and why
-        take = former.spread if data.former else sample
-        self._sampled = "at a fixed stride" if data.former else SAMPLED
-        labelled = _labelled(data.measured)
-        chosen = take(labelled, config.monitor.images)
-        self._of_all = {"train": len(chosen) == len(labelled), "held out": True}
-        self.train, chosen = load_for_eval(data.measured, chosen, size, self._skip)
-        self.train_labels = None if data.measured.labels is None else data.measured.labels[chosen]
+        self.failed: dict[str, str] = {}
+        self._across = METHODS[config.method].across_images
+        chosen, self._sample = self._choose(data.measured)
+        self.train, chosen = load_for_eval(data.measured, chosen, data.image_size, self._skip)
         self.pairs: tuple[Tensor, Tensor] | None = None
-        self.queries: Tensor | None = None
-        self.query_labels: Tensor | None = None
+        self._labeled: _Labeled | None = None
         if data.held_out is not None:
-            labelled = _labelled(data.held_out)
-            indices = take(labelled, config.monitor.images)
-            self._of_all["held out"] = len(indices) == len(labelled)
-            recipes = views.recipe(config.views, crop_min=config.crop_min)
-            self.pairs = load_view_pairs(
-                data.held_out, indices, recipes, size, seed=HELD_OUT_SEED, step=HELD_OUT_STEP, unreadable=self._skip
-            )
-            if METHODS[config.method].across_images:
-                if len(self.pairs[0]) < 2:
-                    raise FullrankError(
-                        f"method={config.method} compares the images of a batch, and there is one held-out image: give "
-                        "more, or none"
-                    )
-                # A batch is what its images are told apart from: sets are often sorted by class.
-                mixed = torch.randperm(len(self.pairs[0]), generator=torch.Generator().manual_seed(HELD_OUT_SEED))
-                self.pairs = (self.pairs[0][mixed], self.pairs[1][mixed])
-            if data.held_out.labels is not None and self.train_labels is not None:
-                self.queries, chosen = load_for_eval(data.held_out, indices, size, self._skip)
-                self.query_labels = data.held_out.labels[chosen]
-        self._strange = 0
-        if self.query_labels is not None and self.train_labels is not None:
-            assert data.measured.labels is not None
-            voters = int((self.train_labels >= 0).sum())
-            # of a class that no training image has, which the sample of them need not show
-            strange = ~torch.isin(self.query_labels, data.measured.labels[data.measured.labels >= 0])
-            self._strange = int((strange & (self.query_labels >= 0)).sum())
-            if not voters or bool(strange.all()):
-                self.queries = self.query_labels = None  # no class that both sets know
-            elif voters < config.monitor.knn_k:
-                raise FullrankError(
-                    f"monitor.knn_k={config.monitor.knn_k} neighbours are more than the {voters} labelled images they "
-                    "are chosen from: lower it, or raise monitor.images"
+            indices, self._held_out_sample = self._choose(data.held_out)
+            self.pairs = self._load_pairs(data.held_out, indices)
+            if data.held_out.labels is not None and data.measured.labels is not None:
+                queries, indices = load_for_eval(data.held_out, indices, data.image_size, self._skip)
+                self._labeled = self._tell_apart(
+                    data.measured.labels, data.measured.labels[chosen], queries, data.held_out.labels[indices]
                 )
+
+    def _choose(self, images: Images) -> tuple[Tensor, dict[str, str]]:
+        """Choose images to measure on, with a label where some have one; say how where they are not all.
+
+        Those without a label cannot vote in k-NN.
+        """
+        labeled = torch.arange(len(images))
+        if images.labels is not None and bool((images.labels >= 0).any()):
+            labeled = labeled[images.labels >= 0]
+        chosen = (former.spread if self.data.former else sample)(labeled, self.config.monitor.images)
+        if len(chosen) == len(labeled):
+            return chosen, {}
+        return chosen, {"sample": "at a fixed stride" if self.data.former else SAMPLED}
+
+    def _load_pairs(self, images: Images, indices: Tensor) -> tuple[Tensor, Tensor]:
+        recipes = views.recipe(self.config.views, crop_min=self.config.crop_min)
+        first, second = load_view_pairs(
+            images,
+            indices,
+            recipes,
+            self.data.image_size,
+            seed=HELD_OUT_SEED,
+            step=HELD_OUT_STEP,
+            unreadable=self._skip,
+        )
+        if not self._across:
+            return first, second
+        if len(first) < 2:
+            raise FullrankError(
+                f"method={self.config.method} compares the images of a batch, and there is one held-out image: give "
+                "more, or none"
+            )
+        # A batch is what its images are told apart from: sets are often sorted by class.
+        mixed = torch.randperm(len(first), generator=torch.Generator().manual_seed(HELD_OUT_SEED))
+        return first[mixed], second[mixed]
+
+    def _tell_apart(self, every: Tensor, own: Tensor, queries: Tensor, labels: Tensor) -> _Labeled | None:
+        """Return what k-NN is measured on; None where the sets have no class in common.
+
+        Args:
+            every: The labels of all training images: a sample of them need not show all classes.
+            own: Of those that are measured on.
+            queries: Held-out images.
+            labels: Theirs.
+        """
+        voters, asked = own >= 0, labels >= 0
+        strange = ~torch.isin(labels, every[every >= 0])
+        if not bool(voters.any()) or bool(strange.all()):
+            return None
+        if int(voters.sum()) < self.config.monitor.knn_k:
+            raise FullrankError(
+                f"monitor.knn_k={self.config.monitor.knn_k} neighbours are more than the {int(voters.sum())} labelled "
+                "images they are chosen from: lower it, or raise monitor.images"
+            )
+        return _Labeled(voters, own[voters], queries[asked], labels[asked], int((strange & asked).sum()))
 
     def _skip(self, name: str) -> None:
         if self.config.strict:
             raise UnreadableImageError(f"{name} cannot be decoded")
         self.skipped.add(name)
 
-    def _sample(self, *splits: str) -> dict[str, Any]:
-        """Say how images were chosen, where some were."""
-        return {} if all(self._of_all[split] for split in splits) else {"sample": self._sampled}
-
     @property
     def protocols(self) -> dict[str, dict[str, Any]]:
         """How each measurement is taken; stored once with the run, and with its final scores."""
         config = self.config
+        held_out = config.eval_images or config.images
+        dtype = float32_on(self.device)
         common = {
             "mode": "eval",
             "layer": "backbone",
             "view": "eval",
             "image_size": config.image_size,
             "branch": "online",
-            "dtype": self._dtype,
+            "dtype": dtype,
         }
         # a share of the training images, not of the held-out ones
         share = {"subset": 1.0 if config.monitor.whole else config.subset} if config.subset < 1 else {}
@@ -126,25 +168,25 @@ class Measurer:
                 "images": config.images,
                 "split": "train",
                 "n": len(self.train),
-                **self._sample("train"),
+                **self._sample,
                 **share,
                 "center": True,
                 "normalize": False,
             }
         }
         if self.pairs is not None:
-            across = METHODS[config.method].across_images
+            count = self._compared(self.pairs)
             protocols["heldout_loss"] = {
                 "mode": "eval",
                 **loss_protocol(config),
-                **({"batch": min(_BATCH, self._compared()), "batches": "shuffled"} if across else {}),
-                "images": config.eval_images or config.images,
+                **({"batch": min(_BATCH, count), "batches": "shuffled"} if self._across else {}),
+                "images": held_out,
                 "split": "held out",
-                "n": self._compared(),
-                **self._sample("held out"),
+                "n": count,
+                **self._held_out_sample,
                 "pairs": 1,
                 "seed": HELD_OUT_SEED,
-                "dtype": self._dtype,
+                "dtype": dtype,
             }
         if self.probe is not None:
             protocols["online_probe_train"] = {
@@ -158,21 +200,27 @@ class Measurer:
                 "steps": f"mean since the last record, of {config.monitor.log_every} steps at most, each before it is "
                 "learned from",
             }
-        if self.queries is not None and self.query_labels is not None and self.train_labels is not None:
-            asked = int((self.query_labels >= 0).sum())
-            labels = f"{config.images} / {config.eval_images or config.images}"
-            strange = never_right(self._strange, asked)
+        if self._labeled is not None:
+            queries, labels = len(self._labeled.labels), f"{config.images} / {held_out}"
+            strange = never_right(self._labeled.strange, queries)
             if self.probe is not None:
-                own = {**common, **self.probe.protocol, "queries": asked, "labels": labels}
-                protocols["online_probe"] = {**own, **self._sample("held out"), **strange}
+                protocols["online_probe"] = {
+                    **common,
+                    **self.probe.protocol,
+                    "queries": queries,
+                    "labels": labels,
+                    **self._held_out_sample,
+                    **strange,
+                }
             protocols["knn"] = {
                 **common,  # in the words of `fullrank evaluate`, so that scores of one protocol can be told
                 "labels": labels,
                 **share,
-                **self._sample("train", "held out"),
+                **self._sample,
+                **self._held_out_sample,
                 **strange,
-                "bank": int((self.train_labels >= 0).sum()),
-                "queries": asked,
+                "bank": len(self._labeled.voters_labels),
+                "queries": queries,
                 **knn_protocol(config.monitor.knn_k),
             }
         return protocols
@@ -198,19 +246,15 @@ class Measurer:
                     else:
                         self.failed.setdefault(kind.name, score.why)
             if self.pairs is not None:
-                scores["heldout_loss"] = self.heldout_loss(method)
-            if self.queries is not None and self.query_labels is not None and self.train_labels is not None:
-                known, asked = self.train_labels >= 0, self.query_labels >= 0
-                queries, labels = self.features(method, self.queries[asked]), self.query_labels[asked]
-                scores["knn"] = knn_accuracy(
-                    features[known.to(features.device)],
-                    self.train_labels[known].to(features.device),
-                    queries,
-                    labels.to(features.device),
-                    k=self.config.monitor.knn_k,
-                )
+                scores["heldout_loss"] = self._heldout_loss(method, self.pairs)
+            if self._labeled is not None:
+                voters, voters_labels, queries, labels, _ = self._labeled
+                asked = self.features(method, queries)
+                bank = features[voters.to(features.device)]
+                where, k = features.device, self.config.monitor.knn_k
+                scores["knn"] = knn_accuracy(bank, voters_labels.to(where), asked, labels.to(where), k=k)
                 if self.probe is not None and self.probe.learned:
-                    scores["online_probe"] = self.probe.measure(queries, labels)
+                    scores["online_probe"] = self.probe.measure(asked, labels)
             return scores, measured
         finally:
             method.train()
@@ -219,21 +263,18 @@ class Measurer:
         """Return the representations of `(n, 3, S, S)` uint8 images, `(n, D)` float32."""
         return torch.cat([method.backbone(batch).float() for batch in self._batches(images, method)])
 
-    def heldout_loss(self, method: Method) -> float:
+    def _heldout_loss(self, method: Method, pairs: tuple[Tensor, Tensor]) -> float:
         """Return the method's loss on the fixed held-out views, a mean over images."""
-        assert self.pairs is not None
-        count = self._compared()
+        count = self._compared(pairs)
         total = 0.0
-        for first, second in zip(*(self._batches(view[:count], method) for view in self.pairs), strict=True):
+        for first, second in zip(*(self._batches(view[:count], method) for view in pairs), strict=True):
             total += float(method(first, second).loss.double()) * len(first)
         return total / count
 
-    def _compared(self) -> int:
+    def _compared(self, pairs: tuple[Tensor, Tensor]) -> int:
         """Return how many held-out pairs the loss is taken on: whole batches where it compares the images of one."""
-        assert self.pairs is not None
-        count = len(self.pairs[0])
-        across = METHODS[self.config.method].across_images
-        return count - count % _BATCH if across and count > _BATCH else count
+        count = len(pairs[0])
+        return count - count % _BATCH if self._across and count > _BATCH else count
 
     def _batches(self, images: Tensor, method: Method) -> Iterator[Tensor]:
         memory_format = choose_memory_format(method)
@@ -277,11 +318,3 @@ def training_protocol(config: TrainConfig) -> dict[str, Any]:
         "steps": f"mean since the last record, of {config.monitor.log_every} steps at most",
         "dtype": config.machine.precision,
     }
-
-
-def _labelled(images: Images) -> Tensor:
-    """Return the indices of the images with a label, or of all where none has: unlabelled ones cannot vote in k-NN."""
-    everything = torch.arange(len(images))
-    if images.labels is None or not bool((images.labels >= 0).any()):
-        return everything
-    return everything[images.labels >= 0]

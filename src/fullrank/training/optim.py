@@ -14,13 +14,18 @@ from fullrank.models.methods import Method
 LARS_TRUST = 0.001  # of MoCo-v3, VICReg and apex's LARC
 
 
+def scaled_lr(base_lr: float, batch_size: int) -> float:
+    """Return the learning rate of a batch, in proportion to its size: `base_lr` is that of 256 images."""
+    return base_lr * batch_size / 256
+
+
 def build_optimizer(method: Method, config: OptimConfig, batch_size: int) -> Optimizer:
     """Build the optimiser; parameters of constant learning rate have groups of their own, whichever it is.
 
     LARS neither decays parameters of one axis (biases, norms) nor scales their rate, as in BYOL, VICReg, Barlow Twins
     and MoCo-v3.
     """
-    lr = config.base_lr * batch_size / 256
+    lr = scaled_lr(config.base_lr, batch_size)
     groups = parameter_groups(method, config)
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=lr, momentum=config.momentum)
@@ -68,7 +73,7 @@ def parameter_groups(method: Method, config: OptimConfig) -> list[dict]:
 def learning_rate(step: int, steps: int, config: OptimConfig, batch_size: int, *, constant: bool = False) -> float:
     """Return the learning rate of a step.
 
-    Linear warm-up over w steps to lr0 = base_lr * batch_size / 256, then a cosine to f lr0 over the rest:
+    Linear warm-up over w steps to lr0 = `scaled_lr(base_lr, batch_size)`, then a cosine to f lr0 over the rest:
 
         lr(s) = lr0 (t + c) / (w + c)                                      for s < w
         lr(s) = lr0 (f + (1 - f) (1 + cos(pi (t - w) / (S - w))) / 2)      for s >= w
@@ -88,7 +93,7 @@ def learning_rate(step: int, steps: int, config: OptimConfig, batch_size: int, *
     >>> [round(learning_rate(s, 4, config, 256), 3) for s in range(4)]
     [1.0, 0.854, 0.5, 0.146]
     """
-    peak = config.base_lr * batch_size / 256
+    peak = scaled_lr(config.base_lr, batch_size)
     warmup = config.warmup_steps
     at = step - step % config.cosine_every
     if step < warmup:

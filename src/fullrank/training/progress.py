@@ -47,12 +47,7 @@ class TrainingProgress:
     def __enter__(self) -> TrainingProgress:
         self.progress.start()
         self.task = self.progress.add_task(
-            self.name,
-            total=self.config.steps,
-            completed=self.start,
-            speed=0.0,
-            loss=float("nan"),
-            remaining="?",
+            self.name, total=self.config.steps, completed=self.start, speed=0.0, loss=float("nan"), remaining="?"
         )
         return self
 
@@ -73,17 +68,21 @@ class TrainingProgress:
         if self.live and self.task is not None:
             self.progress.update(self.task, completed=step, loss=loss, speed=images_per_second, remaining=remaining)
         else:
-            self.console.print(
+            say(
+                self.console,
                 f"{self.name}  {step}/{self.config.steps} steps  {images_per_second:,.0f} images/s  loss {loss:+.4f}"
                 f"{extra}  {remaining} left",
-                soft_wrap=True,
-                highlight=False,
             )
             sys.stdout.flush()
 
     def note(self, text: str) -> None:
         """Write a line above the bar."""
-        self.progress.console.print(text, soft_wrap=True, highlight=False, markup=False)
+        say(self.console, text)
+
+
+def say(console: Console, text: str) -> None:
+    """Print a line as it is."""
+    console.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
 def clock(seconds: float) -> str:

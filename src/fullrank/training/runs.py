@@ -15,14 +15,17 @@ Records of metrics.jsonl have `kind` and `step` (finished gradient steps): `prot
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import itertools
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO, TypedDict
+from typing import TYPE_CHECKING, Any, TextIO, TypedDict
 
 import numpy as np
 import yaml
@@ -43,6 +46,10 @@ from fullrank.files import (
     write_bytes,
     write_text,
 )
+
+if TYPE_CHECKING:
+    from fullrank.config import TrainConfig
+    from fullrank.training.distributed import World
 
 METRICS, TIMING, SPECTRA, SUMMARY, CONFIG = (
     "metrics.jsonl",
@@ -256,81 +263,58 @@ def _like_a_run(path: Path) -> bool:
 class RunFolder:
     """A run being written: exclusive, and never ahead of what a reader may trust.
 
-    Use `create` for a new run and `reopen` to go on with one; both hold a lock until `close`, which a killed process
-    loses by itself. `follow` is for a run's other processes, which write nothing and may not even see the folder.
+    `create` makes a new one and `reopen` goes on with one; both hold a lock until `close`, which a killed process
+    loses by itself. The run's other processes write nothing, and may not even see the folder: theirs has no lock.
     """
 
-    def __init__(self, path: Path, *, writes: bool = True) -> None:
+    def __init__(self, path: Path, lock: TextIO | None = None) -> None:
         self.path = path
         self.checkpoints = path / "checkpoints"
-        self._lock: TextIO | None = None
-        if writes:
-            self._take_lock()
-
-    def _take_lock(self) -> None:
-        lock = open(self.path / ".lock", "w")  # noqa: SIM115 - held for the run's whole life
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.close()
-            raise FullrankError(
-                f"another process is training {self.path}: wait for it, or choose another --out"
-            ) from None
-        # A forked worker holds the lock too, and may outlive a killed parent by seconds: it lets go at once.
-        os.register_at_fork(after_in_child=lock.close)
-        for stale in self.path.rglob(".*.tmp"):  # of a process that was killed while it wrote
-            stale.unlink(missing_ok=True)
         self._lock = lock
 
-    @staticmethod
-    def check_free(out: str | None) -> None:
-        """Raise `FullrankError` where a new run cannot be written to `out`: before any long work begins."""
-        path = Path(out).expanduser() if out is not None else None
-        if path is None:
-            return
-        if not path.exists():
-            check_output(path)
-            return
-        if (path / CONFIG).exists():
-            raise FullrankError(
-                f"{path} already holds a run: go on with it by --resume {path}, or choose another --out"
-            )
-        if not path.is_dir() or any(not entry.name.startswith(".") for entry in path.iterdir()):
-            raise FullrankError(f"{path} exists and is not an empty folder: choose another --out")
-
     @classmethod
-    def create(cls, out: str | None, default_name: str) -> RunFolder:
-        """Make a new folder: `out`, or `runs/default_name`, numbered from 2 where that is taken."""
-        if out is not None:
-            path = Path(out).expanduser()
+    def create(cls, config: TrainConfig) -> RunFolder:
+        """Make a new folder: `config.out`, or one below `runs`, numbered from 2 where its name is taken."""
+        if config.out is not None:
+            path = Path(config.out).expanduser()
             try:
                 path.mkdir(parents=True, exist_ok=True)
-                folder = cls(path)
+                folder = cls(path, _locked(path))
             except OSError as error:
                 raise FullrankError(
                     f"cannot make the run's folder {path} ({error.strerror}): choose another --out"
                 ) from None
-            cls.check_free(out)  # again, now that nobody else can be making it
+            cls.check_free(config.out)  # again, now that nobody else can be making it
             return folder
-        number = 1
-        while True:
-            path = Path("runs") / (default_name if number == 1 else f"{default_name}-{number}")
-            try:
+        source = Path(config.images).stem.replace("*", "") or "images"
+        name = f"{source}-{config.method}-{config.order}-s{config.seed}"
+        for number in itertools.count(1):
+            path = Path("runs") / (name if number == 1 else f"{name}-{number}")
+            with contextlib.suppress(FileExistsError):
                 path.mkdir(parents=True)
-                return cls(path)
-            except FileExistsError:
-                number += 1
+                break
+        return cls(path, _locked(path))
 
     @classmethod
     def reopen(cls, path: Path) -> RunFolder:
         """Open an existing run to go on with it."""
         cls.check_exists(path)
-        return cls(path)
+        return cls(path, _locked(path))
 
-    @classmethod
-    def follow(cls, path: Path) -> RunFolder:
-        """Name the folder that another process has opened."""
-        return cls(path, writes=False)
+    @staticmethod
+    def check_free(out: str | None) -> None:
+        """Raise `FullrankError` where a new run cannot be written to `out`: before any long work begins."""
+        if out is None:
+            return
+        path = Path(out).expanduser()
+        if not path.exists():
+            check_output(path)
+        elif (path / CONFIG).exists():
+            raise FullrankError(
+                f"{path} already holds a run: go on with it by --resume {path}, or choose another --out"
+            )
+        elif not path.is_dir() or any(not entry.name.startswith(".") for entry in path.iterdir()):
+            raise FullrankError(f"{path} exists and is not an empty folder: choose another --out")
 
     @staticmethod
     def check_exists(path: Path) -> None:
@@ -387,3 +371,32 @@ class RunFolder:
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write summary.json."""
         write_text(self.path / SUMMARY, json.dumps(summary, indent=2) + "\n")
+
+
+@contextmanager
+def opened(open_folder: Callable[[], RunFolder], world: World) -> Iterator[RunFolder]:
+    """Open a run's folder on the main process, which alone reads and writes it; the others know its path."""
+    with world.raise_together():
+        folder = open_folder() if world.main else RunFolder(Path())
+    path = world.on_main(lambda: folder.path)
+    if not world.main:
+        folder = RunFolder(path)
+    try:
+        yield folder
+    finally:
+        folder.close()
+
+
+def _locked(path: Path) -> TextIO:
+    """Lock a run's folder, and clear what a process left there that was killed while it wrote."""
+    lock = open(path / ".lock", "w")  # noqa: SIM115 - held for the run's whole life
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise FullrankError(f"another process is training {path}: wait for it, or choose another --out") from None
+    # A forked worker holds the lock too, and may outlive a killed parent by seconds: it lets go at once.
+    os.register_at_fork(after_in_child=lock.close)
+    for stale in path.rglob(".*.tmp"):
+        stale.unlink(missing_ok=True)
+    return lock

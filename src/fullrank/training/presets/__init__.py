@@ -1,5 +1,4 @@
-"""Named configurations, a YAML file each, as `--config` reads them: recipes for laptops, and the papers' published
-settings, each with its source; a test compares those with the papers."""
+"""Named configurations, a YAML file each: recipes for laptops, and the published settings with their sources."""
 
 from __future__ import annotations
 
