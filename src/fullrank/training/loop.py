@@ -26,10 +26,9 @@ from fullrank.data.batches import TwoViews
 from fullrank.data.randomness import Purpose, random_bits
 from fullrank.models.methods import Output
 from fullrank.text import plain_console
-from fullrank.training.chunks import begin_chunk
 from fullrank.training.distributed import World, processes
 from fullrank.training.machine import environment
-from fullrank.training.optim import build_optimizer, set_learning_rate
+from fullrank.training.optim import begin_chunk, build_optimizer, set_learning_rate
 from fullrank.training.progress import say
 from fullrank.training.record import Recorder
 from fullrank.training.resolve import Resolved, resolve

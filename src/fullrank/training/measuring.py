@@ -34,21 +34,13 @@ _BATCH = 256
 
 
 class _Labeled(NamedTuple):
-    """What accuracies are measured on.
+    """What accuracies are measured on: the images of the spectrum, and held-out ones, that have a label."""
 
-    Attributes:
-        voters: Which of the images of the spectrum have a label, `(n,)` bool.
-        voters_labels: Theirs.
-        queries: Held-out images with a label, `(m, 3, S, S)` uint8.
-        labels: Theirs, `(m,)`.
-        strange: How many of them are of a class that no training image has.
-    """
-
-    voters: Tensor
+    voters: Tensor  # which of the images of the spectrum have one, (n,) bool
     voters_labels: Tensor
-    queries: Tensor
-    labels: Tensor
-    strange: int
+    queries: Tensor  # (m, 3, S, S) uint8
+    labels: Tensor  # (m,)
+    strange: int  # how many queries are of a class that no training image has
 
 
 class Measurer:
@@ -101,15 +93,8 @@ class Measurer:
 
     def _load_pairs(self, images: Images, indices: Tensor) -> tuple[Tensor, Tensor]:
         recipes = views.recipe(self.config.views, crop_min=self.config.crop_min)
-        first, second = load_view_pairs(
-            images,
-            indices,
-            recipes,
-            self.data.image_size,
-            seed=HELD_OUT_SEED,
-            step=HELD_OUT_STEP,
-            unreadable=self._skip,
-        )
+        place: Any = {"seed": HELD_OUT_SEED, "step": HELD_OUT_STEP, "unreadable": self._skip}
+        first, second = load_view_pairs(images, indices, recipes, self.data.image_size, **place)
         if not self._across:
             return first, second
         if len(first) < 2:
@@ -124,11 +109,7 @@ class Measurer:
     def _tell_apart(self, every: Tensor, own: Tensor, queries: Tensor, labels: Tensor) -> _Labeled | None:
         """Return what k-NN is measured on; None where the sets have no class in common.
 
-        Args:
-            every: The labels of all training images: a sample of them need not show all classes.
-            own: Of those that are measured on.
-            queries: Held-out images.
-            labels: Theirs.
+        `every` are the labels of all training images, of which those that are measured on, `own`, need not show each.
         """
         voters, asked = own >= 0, labels >= 0
         strange = ~torch.isin(labels, every[every >= 0])
@@ -149,80 +130,36 @@ class Measurer:
     @property
     def protocols(self) -> dict[str, dict[str, Any]]:
         """How each measurement is taken; stored once with the run, and with its final scores."""
-        config = self.config
-        held_out = config.eval_images or config.images
-        dtype = float32_on(self.device)
-        common = {
-            "mode": "eval",
-            "layer": "backbone",
-            "view": "eval",
-            "image_size": config.image_size,
-            "branch": "online",
-            "dtype": dtype,
-        }
+        config, monitor = self.config, self.config.monitor
+        held_out, size, dtype = config.eval_images or config.images, config.image_size, float32_on(self.device)
+        common: dict[str, Any] = {"mode": "eval", "layer": "backbone", "view": "eval", "image_size": size}
+        common |= {"branch": "online", "dtype": dtype}
+        train = {"images": config.images, "split": "train"}
         # a share of the training images, not of the held-out ones
-        share = {"subset": 1.0 if config.monitor.whole else config.subset} if config.subset < 1 else {}
-        protocols: dict[str, dict[str, Any]] = {
-            "spectrum": {
-                **common,
-                "images": config.images,
-                "split": "train",
-                "n": len(self.train),
-                **self._sample,
-                **share,
-                "center": True,
-                "normalize": False,
-            }
-        }
+        share = {"subset": 1.0 if monitor.whole else config.subset} if config.subset < 1 else {}
+        own: dict[str, Any] = {"n": len(self.train), **self._sample, **share, "center": True, "normalize": False}
+        protocols: dict[str, dict[str, Any]] = {"spectrum": {**common, **train, **own}}
         if self.pairs is not None:
             count = self._compared(self.pairs)
-            protocols["heldout_loss"] = {
-                "mode": "eval",
-                **loss_protocol(config),
-                **({"batch": min(_BATCH, count), "batches": "shuffled"} if self._across else {}),
-                "images": held_out,
-                "split": "held out",
-                "n": count,
-                **self._held_out_sample,
-                "pairs": 1,
-                "seed": HELD_OUT_SEED,
-                "dtype": dtype,
-            }
+            batches = {"batch": min(_BATCH, count), "batches": "shuffled"} if self._across else {}
+            shown = {"images": held_out, "split": "held out", "n": count, **self._held_out_sample}
+            drawn = {"pairs": 1, "seed": HELD_OUT_SEED, "dtype": dtype}
+            protocols["heldout_loss"] = {"mode": "eval", **loss_protocol(config), **batches, **shown, **drawn}
         if self.probe is not None:
-            protocols["online_probe_train"] = {
-                **self.probe.protocol,
-                "mode": "train",
-                "images": config.images,
-                "split": "train",
-                "view": config.views,
-                "crop_min": config.crop_min,
-                "image_size": config.image_size,
-                "steps": f"mean since the last record, of {config.monitor.log_every} steps at most, each before it is "
-                "learned from",
-            }
+            steps = f"mean since the last record, of {monitor.log_every} steps at most, each before it is learned from"
+            shown = {"view": config.views, "crop_min": config.crop_min, "image_size": size, "steps": steps}
+            protocols["online_probe_train"] = {**self.probe.protocol, "mode": "train", **train, **shown}
         if self._labeled is not None:
-            queries, labels = len(self._labeled.labels), f"{config.images} / {held_out}"
-            strange = never_right(self._labeled.strange, queries)
+            labels = {"labels": f"{config.images} / {held_out}"}
+            queries = {"queries": len(self._labeled.labels)}
+            strange = never_right(self._labeled.strange, queries["queries"])
             if self.probe is not None:
-                protocols["online_probe"] = {
-                    **common,
-                    **self.probe.protocol,
-                    "queries": queries,
-                    "labels": labels,
-                    **self._held_out_sample,
-                    **strange,
-                }
-            protocols["knn"] = {
-                **common,  # in the words of `fullrank evaluate`, so that scores of one protocol can be told
-                "labels": labels,
-                **share,
-                **self._sample,
-                **self._held_out_sample,
-                **strange,
-                "bank": len(self._labeled.voters_labels),
-                "queries": queries,
-                **knn_protocol(config.monitor.knn_k),
-            }
+                own = {**self.probe.protocol, **queries, **labels, **self._held_out_sample, **strange}
+                protocols["online_probe"] = {**common, **own}
+            own = {**labels, **share, **self._sample, **self._held_out_sample, **strange}
+            bank = {"bank": len(self._labeled.voters_labels), **queries}
+            # in the words of `fullrank evaluate`, so that scores of one protocol can be told
+            protocols["knn"] = {**common, **own, **bank, **knn_protocol(monitor.knn_k)}
         return protocols
 
     @torch.no_grad()
@@ -291,30 +228,15 @@ def never_right(strange: int, asked: int) -> dict[str, Any]:
 
 def loss_protocol(config: TrainConfig) -> dict[str, Any]:
     """Return what a value of the method's loss depends on, wherever it is taken."""
-    settings = {
-        **vars(config.loss),
-        "teacher": config.target.teacher,
-        "dimensions": config.heads.projector_out,
-        "normalize": config.heads.normalize,
-        "queue": config.target.queue,
-    }
-    return {
-        "loss": config.method,
-        **{name: value for name, value in settings.items() if value is not None},
-        "view": config.views,
-        "crop_min": config.crop_min,
-        "image_size": config.image_size,
-    }
+    heads, target = config.heads, config.target
+    settings = {**vars(config.loss), "teacher": target.teacher, "dimensions": heads.projector_out}
+    settings |= {"normalize": heads.normalize, "queue": target.queue}
+    seen = {"view": config.views, "crop_min": config.crop_min, "image_size": config.image_size}
+    return {"loss": config.method, **{name: value for name, value in settings.items() if value is not None}, **seen}
 
 
 def training_protocol(config: TrainConfig) -> dict[str, Any]:
     """Return how the training loss is taken."""
-    return {
-        "mode": "train",
-        **loss_protocol(config),
-        "batch": config.batch_size,
-        "images": config.images,
-        "split": "train",
-        "steps": f"mean since the last record, of {config.monitor.log_every} steps at most",
-        "dtype": config.machine.precision,
-    }
+    seen = {"batch": config.batch_size, "images": config.images, "split": "train"}
+    steps = f"mean since the last record, of {config.monitor.log_every} steps at most"
+    return {"mode": "train", **loss_protocol(config), **seen, "steps": steps, "dtype": config.machine.precision}

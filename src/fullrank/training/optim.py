@@ -1,4 +1,4 @@
-"""Optimiser and learning-rate schedule, both functions of the configuration and a step number."""
+"""Optimizer, learning-rate schedule and what a chunk resets: functions of the configuration and a step number."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import math
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
-from fullrank.config import OptimConfig
+from fullrank.config import OptimConfig, TrainConfig
+from fullrank.data.order import Order
 from fullrank.models.methods import Method
 
 LARS_TRUST = 0.001  # of MoCo-v3, VICReg and apex's LARC
@@ -111,3 +113,27 @@ def set_learning_rate(optimizer: Optimizer, step: int, steps: int, config: Optim
         lr = learning_rate(step, steps, config, batch_size, constant=group["constant_rate"])
         group["lr"] = lr * group.get("rate_scale", 1.0)  # checkpoints of version 0.1.0 have none
     return learning_rate(step, steps, config, batch_size)
+
+
+def begin_chunk(config: TrainConfig, order: Order, step: int, method: Method, optimizer: Optimizer) -> None:
+    """Reset what is to be reset before the first step of every chunk but the first; do nothing before other steps.
+
+    [Li22] resets nothing. It follows from the step alone, so a run that is resumed at a boundary does it too.
+
+    Args:
+        config: Says what to reset, by `reset_momentum` and `reset_statistics`.
+        order: The order, over the images of this run.
+        step: The step to come.
+        method: What is trained. Batch norms in eval mode, a teacher's, keep their statistics.
+        optimizer: SGD or LARS.
+    """
+    if not (config.reset_momentum or config.reset_statistics) or step == 0 or order.span(step).start != step:
+        return
+    if config.reset_momentum:
+        for state in optimizer.state.values():
+            if state.get("momentum_buffer") is not None:
+                state["momentum_buffer"].zero_()
+    if config.reset_statistics:
+        for module in method.modules():
+            if isinstance(module, _BatchNorm) and module.training:
+                module.reset_running_stats()

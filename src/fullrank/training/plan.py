@@ -11,7 +11,7 @@ from torch import Tensor
 from fullrank.config import TrainConfig
 from fullrank.data import holding, views
 from fullrank.data.memory import available_memory, gigabytes
-from fullrank.data.order import MultiplePass, Order
+from fullrank.data.order import Order
 from fullrank.documents import Document, Table
 from fullrank.errors import FullrankError
 from fullrank.models.backbones import image_size_of
@@ -89,10 +89,10 @@ def plan(config: TrainConfig) -> Plan:
 
 def describe_order(order: Order) -> str:
     """Say in words what an order does with its images and steps."""
-    passes = order.steps / (order.size // order.batch_size)
-    if isinstance(order, MultiplePass):
-        return f"{order.name}: {order.size:,} images in {passes:.1f} passes of {order.size // order.batch_size} steps"
-    chunks: int = getattr(order, "chunks")  # noqa: B009 - every other order has chunks
+    chunks: int | None = getattr(order, "chunks", None)
+    if chunks is None:
+        a_pass = order.size // order.batch_size
+        return f"{order.name}: {order.size:,} images in {order.steps / a_pass:.1f} passes of {a_pass} steps"
     rounds: int = getattr(order, "rounds", 1)
     size, steps = order.size // chunks, order.steps // (chunks * rounds)
     text = (
@@ -105,18 +105,15 @@ def describe_order(order: Order) -> str:
 
 
 def _hold_words(config: TrainConfig, data: setup.Data, order: Order) -> str:
+    words = "decoded by workers as needed"
+    if config.hold != "stream":
+        height, width = holding.look_at_sizes(data.train)[0]
+        count = order.size if config.hold == "memory" else 2 * len(order.pool(0))
+        words = (
+            f"held in memory{'' if config.hold == 'memory' else ' by chunks'}, {gigabytes(count * 3 * height * width)}"
+        )
     encoded = data.train.encoded_bytes
-    kept = f"; encoded, {gigabytes(encoded)} in memory" if encoded else ""
-    return _decoded_words(config, data, order) + kept
-
-
-def _decoded_words(config: TrainConfig, data: setup.Data, order: Order) -> str:
-    if config.hold == "stream":
-        return "decoded by workers as needed"
-    size = holding.look_at_sizes(data.train)[0]
-    if config.hold == "memory":
-        return f"held in memory, {gigabytes(order.size * 3 * size[0] * size[1])}"
-    return f"held in memory by chunks, {gigabytes(2 * len(order.pool(0)) * 3 * size[0] * size[1])}"
+    return f"{words}; encoded, {gigabytes(encoded)} in memory" if encoded else words
 
 
 def _settings(method: Method) -> dict[str, str]:

@@ -110,10 +110,14 @@ def read_run(path: Path | str) -> RunRecord:
     if not (path / CONFIG).is_file():
         what = "is not a run" if path.exists() else "does not exist"
         raise FullrankError(f"{path} {what}: expected a folder made by `fullrank train`, with a {CONFIG} in it")
-    config = dict(read_yaml(path / CONFIG, Config, "put it back as it was"))
+    config = dict(read_yaml(path / CONFIG, _Config, "put it back as it was"))
     environment: Any = config.pop("environment", None) or {}
     steps, values = read_spectra(path / SPECTRA)
     records = read_lines(path / METRICS)
+    summary: Any = None
+    if (path / SUMMARY).exists():
+        remedy = f"delete it, and `fullrank train --resume {path}` writes it again"
+        summary = dict(read_json(path / SUMMARY, _Summary, remedy))
     with said(path / METRICS, "put it back as it was"):
         for kind in ("train", "measure"):
             own = [record["step"] for record in records if record.get("kind") == kind]
@@ -121,35 +125,22 @@ def read_run(path: Path | str) -> RunRecord:
                 raise ShapeError(f"the steps of its records of kind {kind} do not rise")
             if own and own[-1] > config.get("steps", own[-1]):
                 raise ShapeError(f"it has a record of step {own[-1]:,}, and the run has {config['steps']:,} steps")
-    return RunRecord(
-        path=path,
-        config=config,
-        environment=environment,
-        records=records,
-        timing=read_lines(path / TIMING),
-        spectrum_steps=steps,
-        singular_values=values,
-        summary=_read_summary(path / SUMMARY),
-    )
+    return RunRecord(path, config, environment, records, read_lines(path / TIMING), steps, values, summary)
 
 
-class ImageSet(TypedDict, total=False):
-    """What config.yaml says of a set of images that the run was started on."""
-
+class _ImageSet(TypedDict, total=False):
     count: Step
     fingerprint: str
     skipped: Step
 
 
-class Environment(TypedDict, total=False):
-    """What a run was started on, as far as it is reckoned with."""
-
+class _Environment(TypedDict, total=False):
     processes: Step
-    data: dict[str, ImageSet | int | None]
+    data: dict[str, _ImageSet | int | None]
 
 
-class Config(TypedDict, total=False):
-    """What is reckoned with of config.yaml, of whatever version; to go on with a run it is read as `TrainConfig`."""
+class _Config(TypedDict, total=False):
+    """What is read of config.yaml, of whatever version; to go on with a run it is read as `TrainConfig`."""
 
     method: str
     order: str
@@ -163,25 +154,21 @@ class Config(TypedDict, total=False):
     backbone: dict[str, Any]
     heads: dict[str, Any]
     machine: dict[str, Any]
-    environment: Environment | None
-
-
-class FinalScore(TypedDict):
-    """A score of summary.json."""
-
-    name: str
-    value: Number
+    environment: _Environment | None
 
 
 class _ProtocolOf(TypedDict, total=False):
     protocol: Protocol
 
 
-class Summary(TypedDict, total=False):
-    """What summary.json holds."""
+class _FinalScore(_ProtocolOf):
+    name: str
+    value: Number
 
+
+class _Summary(TypedDict, total=False):
     steps: Step
-    scores: list[FinalScore]
+    scores: list[_FinalScore]
     skipped: list[str]
     seconds: float
 
@@ -191,25 +178,12 @@ def _check_line(record: Any) -> None:
     check(record, dict[str, object])
     kind = record.get("kind", "timing")
     check({"kind": kind}, dict[str, str])
-    if kind == "protocols":
-        check({k: v for k, v in record.items() if k not in ("kind", "step")}, dict[str, Protocol])
-    elif kind == "timing":
-        check(record, dict[str, float])
-    elif kind in ("train", "measure"):  # a diverged run has a loss that is no number, which is shown
-        check({k: v for k, v in record.items() if k != "kind"}, dict[str, Number])
-    else:
-        check(record, dict[str, Any])
+    # a diverged run has a loss that is no number, which is shown
+    shapes: dict[str, Any] = {"protocols": Protocol, "timing": float, "train": Number, "measure": Number}
+    for name, value in record.items():
+        if name not in ("kind", "step"):
+            check(value, shapes.get(kind, Any), name)
     check({"step": record.get("step")}, dict[str, Step])
-
-
-def _read_summary(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    remedy = f"delete it, and `fullrank train --resume {path.parent}` writes it again"
-    found = read_json(path, Summary, remedy)
-    with said(path, remedy):
-        check(found.get("scores", []), list[_ProtocolOf], "scores")
-    return dict(found)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -243,21 +217,21 @@ def only_runs(paths: Sequence[Path | str]) -> list[Path]:
     Raises:
         FullrankError: Not one is a run.
     """
+
+    def stays(path: Path) -> bool:
+        parts = (CONFIG, METRICS, SUMMARY, "checkpoints")
+        return not path.exists() or path.suffix == ".pt" or any((path / name).exists() for name in parts)
+
     given = [Path(path) for path in paths]
-    own = [path for path in given if not path.expanduser().exists() or path.suffix == ".pt" or _like_a_run(path)]
+    own = [path for path in given if stays(path.expanduser())]
     if given and not own:
         raise FullrankError(f"{given[0]} is not a run, nor is any other: give folders made by `fullrank train`")
-    if any(path.expanduser().exists() for path in own):
-        for path in given:
-            if path not in own:
-                print(f"passed over, for it is not a run: {path}", file=sys.stderr)
-        return own
-    return given
-
-
-def _like_a_run(path: Path) -> bool:
-    path = path.expanduser()
-    return any((path / name).exists() for name in (CONFIG, METRICS, SUMMARY, "checkpoints"))
+    if not any(path.expanduser().exists() for path in own):
+        return given
+    for path in given:
+        if path not in own:
+            print(f"passed over, for it is not a run: {path}", file=sys.stderr)
+    return own
 
 
 class RunFolder:
