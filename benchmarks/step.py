@@ -26,7 +26,7 @@ from fullrank.data.views import RECIPES
 from fullrank.training.machine import environment
 from fullrank.training.optim import build_optimizer, set_learning_rate
 from fullrank.training.presets import preset
-from fullrank.training.resolve import resolve
+from fullrank.training.setup import resolve
 
 WARM_UP = 20
 """Steps that are not counted."""

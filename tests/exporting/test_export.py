@@ -28,7 +28,6 @@ from fullrank.models import backbones
 from fullrank.training import setup
 from fullrank.training.checkpoint import save_checkpoint
 from fullrank.training.loop import train
-from fullrank.training.resolve import resolve_machine
 from fullrank.training.runs import read_run
 from tests.training.test_loop import stop_after
 from tests.training.tiny import quiet, tiny
@@ -77,7 +76,7 @@ assert "fullrank" not in sys.modules
 
 def untrained(folder, config):
     """A checkpoint whose weights and statistics are all random: nothing is 0 or 1 by chance."""
-    config = resolve_machine(config)[0]
+    config = setup.resolve_machine(config)[0]
     state = setup.build_method(config).state_dict()
     generator = torch.Generator().manual_seed(1)
     for value in state.values():

@@ -29,8 +29,8 @@ from fullrank.training import loop, machine, setup
 from fullrank.training.checkpoint import find_checkpoint, read_checkpoint
 from fullrank.training.distributed import ALONE, World, processes
 from fullrank.training.loop import resume, train
-from fullrank.training.resolve import check_share
 from fullrank.training.runs import METRICS, SPECTRA, read_run
+from fullrank.training.setup import check_share
 from tests.processes import run_in_two
 from tests.training.test_loop import assert_same_run, stop_after, wait_for_lines
 from tests.training.test_methods import small

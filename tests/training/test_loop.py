@@ -380,7 +380,7 @@ def test_two_processes_cannot_train_one_run(whole):
 def test_what_cannot_be_resumed_says_why(tmp_path):
     (tmp_path / "folder").mkdir()
     for path, message in ((tmp_path / "folder", "is not a run"), (tmp_path / "none", "does not exist")):
-        with pytest.raises(FullrankError, match=f"cannot resume: {path} {message}"):
+        with pytest.raises(FullrankError, match=f"{path} {message}: expected a folder made by"):
             resume(path, console=quiet())
 
 

@@ -15,7 +15,6 @@ from fullrank.models.memory_format import to_memory_format
 from fullrank.studies.store import Planned
 from fullrank.training import setup
 from fullrank.training.optim import build_optimizer
-from fullrank.training.resolve import resolve_machine
 
 _TIMED_STEPS = 3
 _IMAGES_ON_CPU = 16
@@ -29,7 +28,7 @@ def seconds_per_step(config: TrainConfig) -> float:
     Where a step is long on a CPU, one of few images is timed and taken times the batch, which leaves out that large
     batches are more efficient. Decoding, views, measurements and evaluations are not counted.
     """
-    config, device = resolve_machine(replace(config, machine=MachineConfig(threads=config.machine.threads)))
+    config, device = setup.resolve_machine(replace(config, machine=MachineConfig(threads=config.machine.threads)))
     few = config.batch_size if device.type == "cuda" else min(config.batch_size, _IMAGES_ON_CPU)
     seconds = _timed(config, few, device) * config.batch_size / few
     if few == config.batch_size or seconds > _LONG_SECONDS:

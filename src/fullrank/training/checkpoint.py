@@ -21,7 +21,7 @@ from fullrank.files import ShapeError, Step, check, said, shown, write_bytes
 from fullrank.models.backbones import build_backbone
 from fullrank.models.exported import is_export, open_export
 from fullrank.models.weights import DamagedError, ForeignError, fill, read_pickle
-from fullrank.training.runs import CONFIG, SUMMARY
+from fullrank.training.runs import SUMMARY, check_run
 
 Branch = Literal["online", "target"]
 
@@ -160,8 +160,7 @@ def find_checkpoint(run_or_checkpoint: Path | str) -> Path:
     path = Path(run_or_checkpoint)
     if not path.is_dir():
         return path
-    if not (path / CONFIG).is_file():
-        raise FullrankError(f"{path} is not a run: expected a folder made by `fullrank train`, with a {CONFIG} in it")
+    check_run(path)
     found = list_checkpoints(path / "checkpoints")
     if found:
         return found[-1]

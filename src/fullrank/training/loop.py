@@ -31,9 +31,9 @@ from fullrank.training.machine import environment
 from fullrank.training.optim import begin_chunk, build_optimizer, set_learning_rate
 from fullrank.training.progress import say
 from fullrank.training.record import Recorder
-from fullrank.training.resolve import Resolved, resolve
 from fullrank.training.resuming import read_resumed, restore
 from fullrank.training.runs import RunFolder, opened
+from fullrank.training.setup import Resolved, resolve
 from fullrank.training.signals import caught_signals
 
 

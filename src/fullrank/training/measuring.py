@@ -6,7 +6,7 @@ All measurements use the encoder in eval mode, in float32, and leave training as
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,7 +23,9 @@ from fullrank.models.memory_format import choose_memory_format
 from fullrank.models.methods import METHODS, Method
 from fullrank.training.machine import float32_on
 from fullrank.training.online_probe import OnlineProbe
-from fullrank.training.setup import Data
+
+if TYPE_CHECKING:
+    from fullrank.training.setup import Data
 
 HELD_OUT_SEED = 0
 """Held-out views are the same in every run, whatever its seed, so that held-out losses can be compared."""

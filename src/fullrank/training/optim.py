@@ -22,7 +22,7 @@ def scaled_lr(base_lr: float, batch_size: int) -> float:
 
 
 def build_optimizer(method: Method, config: OptimConfig, batch_size: int) -> Optimizer:
-    """Build the optimiser; parameters of constant learning rate have groups of their own, whichever it is.
+    """Build the optimizer; parameters of constant learning rate have groups of their own, whichever it is.
 
     LARS neither decays parameters of one axis (biases, norms) nor scales their rate, as in BYOL, VICReg, Barlow Twins
     and MoCo-v3.
@@ -75,7 +75,7 @@ def parameter_groups(method: Method, config: OptimConfig) -> list[dict]:
 def learning_rate(step: int, steps: int, config: OptimConfig, batch_size: int, *, constant: bool = False) -> float:
     """Return the learning rate of a step.
 
-    Linear warm-up over w steps to lr0 = `scaled_lr(base_lr, batch_size)`, then a cosine to f lr0 over the rest:
+    Linear warm-up over w steps to lr0 = `scaled_lr(base_lr, batch_size)`, then a cosine to f lr0 up to S, all `steps`:
 
         lr(s) = lr0 (t + c) / (w + c)                                      for s < w
         lr(s) = lr0 (f + (1 - f) (1 + cos(pi (t - w) / (S - w))) / 2)      for s >= w
@@ -83,13 +83,6 @@ def learning_rate(step: int, steps: int, config: OptimConfig, batch_size: int, *
     f is `final_lr`, c `cosine_every`, and t is s rounded down to a multiple of c: with the steps of an epoch for c this
     is [Li22]'s schedule by epochs, whose warm-up of W epochs begins at lr0 / (W + 1). Parameters with a constant rate
     warm up too, and then keep lr0.
-
-    Args:
-        step: Which step, from 0.
-        steps: S, all steps.
-        config: The schedule.
-        batch_size: The global batch.
-        constant: Whether it is for parameters of constant rate.
 
     >>> config = OptimConfig(base_lr=1.0)
     >>> [round(learning_rate(s, 4, config, 256), 3) for s in range(4)]
@@ -119,13 +112,7 @@ def begin_chunk(config: TrainConfig, order: Order, step: int, method: Method, op
     """Reset what is to be reset before the first step of every chunk but the first; do nothing before other steps.
 
     [Li22] resets nothing. It follows from the step alone, so a run that is resumed at a boundary does it too.
-
-    Args:
-        config: Says what to reset, by `reset_momentum` and `reset_statistics`.
-        order: The order, over the images of this run.
-        step: The step to come.
-        method: What is trained. Batch norms in eval mode, a teacher's, keep their statistics.
-        optimizer: SGD or LARS.
+    Batch norms in eval mode, a teacher's, keep their statistics.
     """
     if not (config.reset_momentum or config.reset_statistics) or step == 0 or order.span(step).start != step:
         return

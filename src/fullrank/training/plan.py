@@ -18,7 +18,6 @@ from fullrank.models.backbones import image_size_of
 from fullrank.models.methods import Method
 from fullrank.training import setup
 from fullrank.training.optim import learning_rate
-from fullrank.training.resolve import build_probe, resolve_machine
 
 
 class Plan(NamedTuple):
@@ -39,7 +38,7 @@ def plan(config: TrainConfig) -> Plan:
     The images are opened and the model is built, so what would fail at the start of the run fails here. Without the
     images, the rest is still described.
     """
-    config, device = resolve_machine(config)
+    config, device = setup.resolve_machine(config)
     views.recipe(config.views, crop_min=config.crop_min)  # whose errors a plan should show too
     # held in memory only if the run would be, but not decoded for a plan: streaming reads none
     wanted, config = config.hold, replace(config, hold="stream")
@@ -61,7 +60,7 @@ def plan(config: TrainConfig) -> Plan:
         config = setup.resolve_hold(replace(config, hold=wanted), data.train)
         order = setup.build_order(config, len(data.train))
         method = setup.build_method(config)
-        build_probe(config, data, method, torch.device("cpu"))  # whose errors too
+        setup.build_probe(config, data, method, torch.device("cpu"))  # whose errors too
         labels = "labelled" if data.train.labels is not None else "no labels"
         about = {
             "images": f"{config.images}: {len(data.train):,} ({labels}); {_hold_words(config, data, order)}",

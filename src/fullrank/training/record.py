@@ -21,9 +21,9 @@ from fullrank.training.distributed import World
 from fullrank.training.measuring import Measurer, training_protocol
 from fullrank.training.optim import learning_rate
 from fullrank.training.progress import TrainingProgress, clock
-from fullrank.training.resolve import Resolved
 from fullrank.training.runs import METRICS, TIMING, RunFolder, read_lines
 from fullrank.training.samples import write_samples
+from fullrank.training.setup import Resolved
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

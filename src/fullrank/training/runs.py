@@ -100,6 +100,13 @@ class RunRecord:
         return {key: value for key, value in found[0].items() if key not in ("kind", "step")} if found else {}
 
 
+def check_run(path: Path) -> None:
+    """Raise `FullrankError` unless there is a run at `path`."""
+    if not (path / CONFIG).is_file():
+        what = "is not a run" if path.exists() else "does not exist"
+        raise FullrankError(f"{path} {what}: expected a folder made by `fullrank train`, with a {CONFIG} in it")
+
+
 def read_run(path: Path | str) -> RunRecord:
     """Read a run folder.
 
@@ -107,9 +114,7 @@ def read_run(path: Path | str) -> RunRecord:
         FullrankError: There is no run at `path`, or a file in it is damaged.
     """
     path = Path(path)
-    if not (path / CONFIG).is_file():
-        what = "is not a run" if path.exists() else "does not exist"
-        raise FullrankError(f"{path} {what}: expected a folder made by `fullrank train`, with a {CONFIG} in it")
+    check_run(path)
     config = dict(read_yaml(path / CONFIG, _Config, "put it back as it was"))
     environment: Any = config.pop("environment", None) or {}
     steps, values = read_spectra(path / SPECTRA)
@@ -272,7 +277,7 @@ class RunFolder:
     @classmethod
     def reopen(cls, path: Path) -> RunFolder:
         """Open an existing run to go on with it."""
-        cls.check_exists(path)
+        check_run(path)
         return cls(path, _locked(path))
 
     @staticmethod
@@ -289,13 +294,6 @@ class RunFolder:
             )
         elif not path.is_dir() or any(not entry.name.startswith(".") for entry in path.iterdir()):
             raise FullrankError(f"{path} exists and is not an empty folder: choose another --out")
-
-    @staticmethod
-    def check_exists(path: Path) -> None:
-        """Raise `FullrankError` where there is no run to go on with."""
-        if not (path / CONFIG).is_file():
-            what = "is not a run" if path.exists() else "does not exist"
-            raise FullrankError(f"cannot resume: {path} {what} (a run is a folder made by `fullrank train`)")
 
     def close(self) -> None:
         """Release the lock. Its file stays: removing it would let two processes lock two files of one name."""
