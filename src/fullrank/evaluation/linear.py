@@ -55,7 +55,7 @@ from fullrank.measure.scores import Score
 from fullrank.models.memory_format import choose_memory_format
 from fullrank.models.weights import DamagedError, ForeignError, read_pickle
 from fullrank.training.machine import choose_precision
-from fullrank.training.optim import LARS_TRUST, learning_rate
+from fullrank.training.optim import LARS_TRUST, learning_rate, scaled_lr
 from fullrank.training.signals import caught_signals
 
 FAR_ENOUGH = 50
@@ -174,7 +174,7 @@ def linear(frozen: Frozen, options: Options) -> Score:
 def reach(images: int, asked: LinearOptions) -> float:
     """Return r, where LARS can make the weights grow e^r-fold at most: the sum of lr x trust / (1 - momentum)."""
     steps = images // asked.batch_size
-    peak = asked.base_lr * asked.batch_size / 256
+    peak = scaled_lr(asked.base_lr, asked.batch_size)
     # the mean of a cosine by epochs over E epochs is (E + 1) / 2E of its peak
     return steps * peak * (asked.epochs + 1) / 2 * LARS_TRUST / (1 - _MOMENTUM)
 

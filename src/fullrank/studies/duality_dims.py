@@ -83,7 +83,7 @@ def _lab(method: str, d: int, batch: int) -> TrainConfig:
     """Return a method's recipe; another batch sees as many images, at a rate in proportion."""
     config = preset(LAB[METHODS[method]])
     steps = config.steps * config.batch_size // batch
-    if method == "VICReg-exp":  # its weight is in proportion to d: training/presets/lab.py
+    if method == "VICReg-exp":  # its weight is in proportion to d: see vicreg-exp-lab.yaml
         own = config.heads.projector_out, config.loss.covariance
         assert own[0] is not None
         assert own[1] is not None
