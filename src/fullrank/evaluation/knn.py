@@ -4,31 +4,31 @@ from __future__ import annotations
 
 from fullrank.data.images import SAMPLED
 from fullrank.errors import FullrankError
-from fullrank.evaluation.frozen import Features, Frozen
-from fullrank.evaluation.options import Options
+from fullrank.evaluation.options import EvaluateOptions
+from fullrank.evaluation.task import LabeledFeatures, Task
 from fullrank.measure.probes.knn import LEFT_OUT, best_k, knn_accuracies, knn_protocol, leave_one_out
 from fullrank.measure.scores import Score
 
 
-def check_knn(frozen: Frozen, options: Options) -> None:
+def check_knn(task: Task, options: EvaluateOptions) -> None:
     """Refuse more neighbours than there are training images."""
-    count, k = len(frozen.train), options.knn_options.k
+    count, k = len(task.train), options.knn_options.k
     if k is not None and k > count:
-        raise FullrankError(f"knn.k={k} neighbours are more than the {count} labelled training images")
+        raise FullrankError(f"knn.k={k} neighbours are more than the {count} labeled training images")
     if k is None and count < 2:
-        raise FullrankError("one labelled training image leaves no k to choose: give more, or --knn.k 1")
+        raise FullrankError("one labeled training image leaves no k to choose: give more, or --knn.k 1")
 
 
-def knn(frozen: Frozen, options: Options) -> Score:
+def knn(task: Task, options: EvaluateOptions) -> Score:
     """Score a frozen encoder by k-NN.
 
     Raises:
         FullrankError: There are fewer training images than neighbours asked for.
     """
-    check_knn(frozen, options)
+    check_knn(task, options)
     how = options.knn_options
-    most = min(how.most, len(frozen.train) - 1) if how.k is None else how.k
-    features = Features(*(tensor.to(frozen.device) for tensor in frozen.features))
+    most = min(how.most, len(task.train) - 1) if how.k is None else how.k
+    features = LabeledFeatures(*(tensor.to(task.device) for tensor in task.features))
     bank, labels = features.bank, features.bank_labels
     k: int | str
     if how.k is not None:
@@ -42,7 +42,7 @@ def knn(frozen: Frozen, options: Options) -> Score:
     accuracies = knn_accuracies(*features, ks=ks, vote=how.vote, temperature=how.temperature)
     chosen = best_k(accuracies)
     protocol = {
-        **frozen.protocol,
+        **task.protocol,
         "bank": len(bank),
         "queries": len(features.queries),
         **knn_protocol(k, vote=how.vote, temperature=how.temperature),

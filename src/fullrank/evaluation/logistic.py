@@ -9,38 +9,38 @@ from torch import Tensor
 
 from fullrank.data.randomness import Purpose, permutation
 from fullrank.errors import FullrankError
-from fullrank.evaluation.frozen import Frozen
-from fullrank.evaluation.options import Options
-from fullrank.evaluation.result import WARNING
+from fullrank.evaluation.options import EvaluateOptions
+from fullrank.evaluation.task import Task
 from fullrank.measure.probes import choose_logistic, fit_logistic
 from fullrank.measure.probes.logistic import L2_GRID
 from fullrank.measure.scores import Score
+from fullrank.training.scores import WARNING
 
 SPLIT_SEED = 0
 """Which training images choose the regularisation is the same for every run."""
 _FEWEST = 10
 
 
-def check_logistic(frozen: Frozen, options: Options) -> None:
+def check_logistic(task: Task, options: EvaluateOptions) -> None:
     """Refuse training images that are too few to choose the regularisation on."""
     if options.logistic_options.l2 is None:
-        _check_count(len(frozen.train))
+        _check_count(len(task.train))
 
 
-def logistic(frozen: Frozen, options: Options) -> Score:
+def logistic(task: Task, options: EvaluateOptions) -> Score:
     """Score a frozen encoder by a logistic regression on its representations of training images.
 
     Raises:
         FullrankError: A representation is not finite, there are too few images, or all are of one class.
     """
-    check_logistic(frozen, options)
+    check_logistic(task, options)
     asked = options.logistic_options
     tolerance, most = asked.tolerance, asked.max_iterations
-    features = frozen.features
+    features = task.features
     count = len(features.bank)
-    bank = features.bank.to(frozen.device)
+    bank = features.bank.to(task.device)
     protocol: dict[str, Any] = {
-        **frozen.protocol,
+        **task.protocol,
         "probe": "multinomial logistic regression",
         "features": "standardised by the training images",
         "objective": "mean cross-entropy + l2 / 2 |W|^2",

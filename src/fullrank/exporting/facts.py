@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from fullrank.config import TrainConfig
-from fullrank.evaluation.result import read_evaluation
 from fullrank.measure.scores import Score
 from fullrank.measure.spectrum import Spectrum
-from fullrank.report.side import sides
 from fullrank.training.checkpoint import Branch
 from fullrank.training.runs import CONFIG, RunRecord, read_run
+from fullrank.training.scores import evaluated, latest
 
 
 @dataclass(frozen=True)
@@ -99,22 +98,9 @@ def collect(file: Path, config: TrainConfig, step: int, branch: Branch, *, width
 
 def _measured(run: RunRecord, step: int) -> tuple[list[Score], Spectrum | None, Spectrum | None]:
     """Return what was measured of a run at one step: its scores, the spectrum, and the one before training."""
-    at = replace(
-        run,
-        records=[record for record in run.records if record["kind"] == "protocols" or record["step"] == step],
-        timing=[],
-        summary=run.summary if run.summary is not None and run.summary.get("steps") == step else None,
-    )
-    (side,) = sides([at])
-    scores = [*side.scores.values(), *_evaluated(run.path, step)]
-    rows = [row for row, measured in enumerate(run.spectrum_steps.tolist()) if measured == step]
-    return scores, side.spectrum(rows[-1]) if rows else None, side.init if step else None
-
-
-def _evaluated(run: Path, step: int) -> list[Score]:
-    """Return what `fullrank evaluate` measured at one step."""
-    found = read_evaluation(run)
-    if found is None or found.step != step:
-        return []
     # what was chosen, and any warning, is told with how it was measured
-    return [replace(score, protocol={**score.protocol, **score.chosen}) for score in found.scores]
+    probed = [replace(score, protocol={**score.protocol, **score.chosen}) for score in evaluated(run.path, step)]
+    at = {int(measured): row for row, measured in enumerate(run.spectrum_steps)}
+    protocol = run.protocols.get("spectrum") or {}
+    here, before = (Spectrum(run.singular_values[at[each]], protocol) if each in at else None for each in (step, 0))
+    return [*latest(run, step).values(), *probed], here, before if step else None

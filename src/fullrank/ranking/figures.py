@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from fullrank.documents.looks import COLORS
 from fullrank.documents.svg import SIZE, style
-from fullrank.ranking.names import FEATURES
+from fullrank.ranking.candidates import FEATURES
 from fullrank.ranking.result import Ranked, Standing
 from fullrank.report.figures import REFERENCE
 

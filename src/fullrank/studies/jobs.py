@@ -21,10 +21,11 @@ from fullrank.config import TrainConfig, to_dict
 from fullrank.errors import FullrankError
 from fullrank.files import write_text
 from fullrank.studies.identity import mismatch
-from fullrank.studies.store import Store, evaluations, inspections
+from fullrank.studies.store import Store, inspections
 from fullrank.studies.study import Scale
 from fullrank.training.checkpoint import checkpoint_path
 from fullrank.training.runs import CONFIG, METRICS, SUMMARY, read_run
+from fullrank.training.scores import evaluated
 
 STOPPED = 128 + signal.SIGTERM
 
@@ -87,7 +88,7 @@ class Job:
 
     def evaluation(self) -> list[str] | None:
         """Return the command that makes the evaluations it still lacks, or None."""
-        made = {each.name for each in evaluations(self.folder, self.config.steps)}
+        made = {each.name for each in evaluated(self.folder, self.config.steps)}
         probes = [f"--{probe}" for probe in self.probes if probe not in made]
         return [sys.executable, "-m", "fullrank", "evaluate", str(self.folder), *probes] if probes else None
 

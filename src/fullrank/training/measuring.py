@@ -19,6 +19,7 @@ from fullrank.errors import FullrankError
 from fullrank.measure.probes import knn_accuracy, knn_protocol
 from fullrank.measure.scores import SCORES, take
 from fullrank.measure.spectrum import Spectrum, spectrum
+from fullrank.models.encoder import Encoder, Preprocessing
 from fullrank.models.memory_format import choose_memory_format
 from fullrank.models.methods import METHODS, Method
 from fullrank.training.machine import float32_on
@@ -200,7 +201,8 @@ class Measurer:
 
     def features(self, method: Method, images: Tensor) -> Tensor:
         """Return the representations of `(n, 3, S, S)` uint8 images, `(n, D)` float32."""
-        return torch.cat([method.backbone(batch).float() for batch in self._batches(images, method)])
+        encoder = Encoder(method.backbone, Preprocessing(images.shape[-1]))
+        return encoder.features(images, batch_size=_BATCH).features.to(self.device)
 
     def _heldout_loss(self, method: Method, pairs: tuple[Tensor, Tensor]) -> float:
         """Return the method's loss on the fixed held-out views, a mean over images."""
