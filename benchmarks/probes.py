@@ -33,8 +33,8 @@ from scipy.stats import kendalltau, spearmanr
 
 from fullrank.encoders import open_encoder
 from fullrank.evaluation.linear import linear
-from fullrank.evaluation.logistic import logistic
 from fullrank.evaluation.options import EvaluateOptions, LinearOptions
+from fullrank.evaluation.probes import logistic
 from fullrank.evaluation.task import ImageSets, Task, open_task
 from fullrank.models.encoder import Encoder, unchanged
 from fullrank.training.machine import environment

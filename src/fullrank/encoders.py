@@ -84,7 +84,7 @@ def open_encoder(
     else:
         kind, path = kind_of(source, backbone=backbone), Path(source).expanduser()
         if kind in ("run", "checkpoint"):
-            encoder = _run(path, layer, branch)
+            encoder = open_checkpoint(path, layer, branch)
         elif kind == "exported encoder":
             module, about = open_export(path)
             encoder = _timm(module, None, {"folder": str(path), **about}, None)
@@ -139,7 +139,12 @@ def _check_timm(name: str) -> None:
         raise FullrankError(f"timm has no weights {name}{nearest(name, tags)} (there are: {known})")
 
 
-def _run(path: Path, layer: Layer, branch: Branch) -> Encoder:
+def open_checkpoint(path: Path, layer: Layer = "representation", branch: Branch = "online") -> Encoder:
+    """Open the encoder of a run's newest checkpoint, or of one checkpoint, as `open_encoder` does.
+
+    Raises:
+        FullrankError: There is no checkpoint, it is damaged, or its method has no such layer or branch.
+    """
     file = find_checkpoint(path)
     state = read_checkpoint(file)
     config = config_of(state, str(path))

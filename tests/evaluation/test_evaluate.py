@@ -229,7 +229,7 @@ def test_the_command_prints_each_score_with_its_protocol(run, name, capsys):
         (["evaluate"], "give at least one run"),
         (["evaluate", "RUN", "none"], "there is no none: expected a run's folder or a checkpoint"),
         (["evaluate", "RUN", "--images", "cifra10"], "no images at 'cifra10'.*did you mean 'cifar10'"),
-        (["evaluate", "RUN", "--knn.k", "2000"], "knn.k=2000 neighbours are more than the 1438 labeled training"),
+        (["evaluate", "RUN", "--knn.k", "2000"], "knn.k=2000 neighbors are more than the 1438 labeled training"),
         (["evaluate", "RUN", "--device", "cuda:77"], "there is no cuda:77 here"),
     ],
 )

@@ -104,7 +104,7 @@ def test_an_encoder_that_a_probe_changes_is_refused_and_no_score_is_kept(run, tm
     [
         (["--linear", "--limit", "200"], "--linear.batch-size 1024 is more than the 200 training images: lower it"),
         (["--logistic", "--limit", "9"], "9 training images are too few to hold a tenth of them out"),
-        (["--knn.k", "300", "--limit", "200"], "knn.k=300 neighbours are more than the 200 labeled training images"),
+        (["--knn.k", "300", "--limit", "200"], "knn.k=300 neighbors are more than the 200 labeled training images"),
     ],
 )
 def test_what_one_probe_cannot_do_is_found_before_any_takes_features(run, arguments, message, capsys, monkeypatch):

@@ -8,12 +8,11 @@ from typing import NamedTuple
 
 import torch
 
-from fullrank.encoders import open_encoder
+from fullrank.encoders import open_checkpoint
 from fullrank.errors import FullrankError
-from fullrank.evaluation.knn import check_knn, knn
 from fullrank.evaluation.linear import check_linear, linear
-from fullrank.evaluation.logistic import check_logistic, logistic
 from fullrank.evaluation.options import EvaluateOptions
+from fullrank.evaluation.probes import check_knn, check_logistic, knn, logistic
 from fullrank.evaluation.result import Evaluation
 from fullrank.evaluation.task import ImageSets, Progress, Task, UnlabeledError, open_task
 from fullrank.measure.scores import Score
@@ -93,9 +92,7 @@ def _evaluate(
     progress: Progress,
 ) -> Evaluation:
     run = path if path.is_dir() else None
-    encoder = open_encoder(path)
-    if encoder.config is None:
-        raise FullrankError(f"{path} is not a run, nor a checkpoint of one: its encoder alone says nothing of images")
+    encoder = open_checkpoint(path)
     step = int(encoder.source["step"])
     try:
         task = open_task(label, encoder, run, options, device, sets, progress)

@@ -31,9 +31,5 @@ class Evaluation:
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as JSON has it."""
-        return {
-            **asdict(self),
-            "run": None if self.run is None else str(self.run),
-            "scores": [score.as_dict() for score in self.scores],
-            "skipped": list(self.skipped),
-        }
+        run, scores = self.run and str(self.run), [score.as_dict() for score in self.scores]
+        return {**asdict(self), "run": run, "scores": scores, "skipped": list(self.skipped)}

@@ -25,15 +25,15 @@ import torch
 from torch import nn
 
 from fullrank._version import __version__
+from fullrank.encoders import open_checkpoint
 from fullrank.errors import FullrankError
 from fullrank.exporting.card import card
-from fullrank.exporting.facts import Facts, collect
-from fullrank.exporting.public import public
+from fullrank.exporting.facts import Facts, collect, public
 from fullrank.files import check_output, write_bytes, write_text
 from fullrank.models import fullrank_resnet
-from fullrank.models.backbones import FULLRANK_RESNET, TimmModel, made_by, width_of
+from fullrank.models.backbones import FULLRANK_RESNET, TimmModel, made_by
 from fullrank.models.exported import TIMM_CONFIG, WEIGHTS, open_export
-from fullrank.training.checkpoint import Branch, config_of, encoder_of, find_checkpoint, read_checkpoint
+from fullrank.training.checkpoint import Branch
 
 CARD, SPECTRUM = "README.md", "spectrum.safetensors"
 _DATA = ("input_size", "fixed_input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std", "num_classes")
@@ -71,20 +71,11 @@ def export(run_or_checkpoint: Path | str, out: Path | str, *, branch: Branch = "
     """
     out = Path(out).expanduser().absolute()
     check_free(out)
-    file = find_checkpoint(Path(run_or_checkpoint).expanduser())
-    state = read_checkpoint(file)
-    encoder = encoder_of(state, branch, where=str(run_or_checkpoint))
-    config = config_of(state, str(run_or_checkpoint))
+    opened = open_checkpoint(Path(run_or_checkpoint).expanduser(), branch=branch)
+    encoder = opened.module
     made = made_by(encoder)
-    facts = collect(
-        file,
-        config,
-        int(state["step"]),
-        branch,
-        width=width_of(encoder),
-        parameters=sum(parameter.numel() for parameter in encoder.parameters()),
-    )
-    _check_finite(encoder, str(file))
+    facts = collect(opened)
+    _check_finite(encoder, opened.source["checkpoint"])
     with _new_folder(out) as folder:
         _write_weights(folder / WEIGHTS, encoder)
         described = _timm_config(encoder, made, facts)

@@ -131,17 +131,13 @@ def _page(ranking: Ranking, how: Sequence[Fields]) -> Iterator[Part]:
         table = _scores(ranking)
         yield Heading(table.title)
         yield table
-        rows = _by_agreement(ranking)
-        if why := [f"{_score_name(row)}: {row.why}" for row in rows if row.why]:
+        yield Words(
+            "Kendall's tau-b is 1 where each better score goes with a better accuracy. Intervals: the middle 95 % of "
+            "2,000 bootstrap samples of the runs.",
+            "hint",
+        )
+        if why := [f"{_score_name(row)}: {row.why}" for row in _by_agreement(ranking) if row.why]:
             yield Fold("Scores that do not rank these runs", [Points(why)])
-        if any(row.agreement is not None for row in rows):
-            yield Picture(
-                "correlations",
-                "Kendall tau-b with the accuracy",
-                "1 where each better score goes with a better accuracy. Bars: the middle 95 % of 2,000 bootstrap "
-                "samples of the runs. Gray: scores of which neither lower nor higher is better.",
-                partial(figures.correlations, rows, [_score_name(row) for row in rows]),
-            )
     yield Heading("What was compared")
     yield Fold("How each score was measured", how)
     places = {each.candidate.name: str(each.candidate.checkpoint or each.candidate.run) for each in ranking.standings}
