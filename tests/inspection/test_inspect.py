@@ -19,6 +19,7 @@ from fullrank.data.order import subset
 from fullrank.data.still import load_for_eval, view_blocks
 from fullrank.encoders import kind_of
 from fullrank.errors import FullrankError
+from fullrank.exporting.export import export
 from fullrank.inspection.inspect import VIEW_SEED, VIEW_STEP, inspect
 from fullrank.inspection.options import InspectOptions
 from fullrank.inspection.scores import SAMPLE, absorb
@@ -28,6 +29,7 @@ from fullrank.models.backbones import backbone
 from fullrank.training.checkpoint import list_checkpoints
 from fullrank.training.loop import train
 from fullrank.training.runs import read_spectra
+from fullrank.training.scores import kept
 
 
 def normal(n, d, seed=0):
@@ -402,3 +404,28 @@ def test_what_is_named_twice_is_shown_once(tmp_path, monkeypatch):
     np.save("x.npy", normal(100, 4))
     np.save("y.npy", normal(100, 4, seed=1))
     assert [each.name for each in inspect(["x.npy", "y.npy", "./x.npy", str(tmp_path / "y.npy")])] == ["x.npy", "y.npy"]
+
+
+def test_an_exported_encoder_is_inspected_as_its_run_is(run, tmp_path):
+    export(run, tmp_path / "out")
+    options = InspectOptions(images="digits", limit=80, views="none")
+    (found,) = inspect([str(tmp_path / "out")], options)
+    (own,) = inspect([str(run)], options)
+    assert (found.kind, found.source["step"], found.untrained) == ("exported encoder", 8, None)
+    assert "its weights are random" not in found.verdict.text
+    assert found.scores["auc"].value == pytest.approx(own.scores["auc"].value, abs=0.01)  # pixels are rounded
+    with pytest.raises(FullrankError, match="does not say which images"):
+        inspect([str(tmp_path / "out")])
+
+
+def test_scores_of_a_run_are_kept_with_it(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    (found,) = inspect([str(tmp_path / "run")], InspectOptions(limit=40, views="none", untrained=False))
+    taken = {each.score.name: each for each in kept(tmp_path / "run") if each.asked.get("limit") == 40}
+    assert taken["rankme"].score.value == found.scores["rankme"].value
+    assert {(each.by, each.step, each.asked["images"]) for each in taken.values()} == {("inspect", 8, None)}
+    assert found.unkept == ""
+    (tmp_path / "run" / "scores.json").write_text("{")
+    (found,) = inspect([str(tmp_path / "run")], InspectOptions(limit=40, views="none", untrained=False))
+    assert "scores.json is damaged" in found.unkept
+    assert (tmp_path / "run" / "scores.json").read_text() == "{"

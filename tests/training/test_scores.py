@@ -7,7 +7,7 @@ import pytest
 from fullrank import __version__
 from fullrank.errors import FullrankError
 from fullrank.measure.scores import Score
-from fullrank.training.scores import EVALUATION, INSPECTION, SCORES, Kept, evaluated, keep, kept
+from fullrank.training.scores import EVALUATION, INSPECTION, SCORES_FILE, Kept, evaluated, keep, kept
 
 
 def shown(run):
@@ -31,7 +31,7 @@ def test_a_score_replaces_that_of_its_command_step_name_and_protocol(tmp_path):
     ]
     assert kept(tmp_path)[3].asked == {"images": None, "limit": 9}
     assert [score.value for score in evaluated(tmp_path, 100)] == [0.5, 0.8]
-    assert json.loads((tmp_path / SCORES).read_text())["scores"][1] == {
+    assert json.loads((tmp_path / SCORES_FILE).read_text())["scores"][1] == {
         "step": 100,
         "by": "evaluate",
         "fullrank": __version__,
@@ -41,7 +41,7 @@ def test_a_score_replaces_that_of_its_command_step_name_and_protocol(tmp_path):
         "protocol": {"k": [1, 2]},
         "chosen": {"k": 2},
     }
-    assert [path.name for path in tmp_path.iterdir()] == [SCORES]
+    assert [path.name for path in tmp_path.iterdir()] == [SCORES_FILE]
 
 
 def test_files_of_before_are_read_and_what_is_measured_since_wins(tmp_path):
@@ -68,10 +68,13 @@ def test_files_of_before_are_read_and_what_is_measured_since_wins(tmp_path):
         (EVALUATION, "\xff"),
         (INSPECTION, "{}"),
         (INSPECTION, '{"inspections": [{"fullrank": "0", "step": 4, "asked": null, "scores": []}]}'),
-        (SCORES, "[]"),
-        (SCORES, '{"scores": [{"step": 1, "by": "nobody", "fullrank": "0", "name": "knn", "value": 1}]}'),
-        (SCORES, '{"scores": [{"step": 1, "by": "inspect", "fullrank": "0", "value": 1}]}'),
-        (SCORES, '{"scores": [{"step": 1, "by": "inspect", "fullrank": "0", "name": "a", "value": 1, "asked": 3}]}'),
+        (SCORES_FILE, "[]"),
+        (SCORES_FILE, '{"scores": [{"step": 1, "by": "nobody", "fullrank": "0", "name": "knn", "value": 1}]}'),
+        (SCORES_FILE, '{"scores": [{"step": 1, "by": "inspect", "fullrank": "0", "value": 1}]}'),
+        (
+            SCORES_FILE,
+            '{"scores": [{"step": 1, "by": "inspect", "fullrank": "", "name": "a", "value": 1, "asked": 3}]}',
+        ),
     ],
 )
 def test_what_is_damaged_is_not_written_over(name, text, tmp_path):

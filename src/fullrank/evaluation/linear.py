@@ -71,11 +71,7 @@ _OF_THE_MACHINE = ("hold", "workers")
 
 
 class StoppedError(Exception):
-    """Report that a signal stopped a probe, which is saved.
-
-    Attributes:
-        signal: The signal.
-    """
+    """Report that a signal stopped a probe, which is saved."""
 
     def __init__(self, text: str, signal: int) -> None:
         super().__init__(text)
@@ -84,14 +80,7 @@ class StoppedError(Exception):
 
 @dataclass
 class Classifier:
-    """A linear classifier in training.
-
-    Attributes:
-        layer: The classifier, `(B, D)` -> `(B, C)`.
-        optimizer: LARS.
-        step: Steps done.
-        accuracies: After each epoch, on the held-out images.
-    """
+    """A linear classifier `(B, D)` -> `(B, C)` in training, and its accuracy on held-out images after each epoch."""
 
     layer: nn.Linear
     optimizer: Optimizer
@@ -100,12 +89,8 @@ class Classifier:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what it takes to go on."""
-        return {
-            "layer": self.layer.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "step": self.step,
-            "accuracies": self.accuracies,
-        }
+        own = {"layer": self.layer.state_dict(), "optimizer": self.optimizer.state_dict()}
+        return {**own, "step": self.step, "accuracies": self.accuracies}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state that `state_dict` returned."""

@@ -39,7 +39,7 @@ def knn(task: Task, options: EvaluateOptions) -> Score:
     """
     check_knn(task, options)
     how = options.knn_options
-    vote = {"vote": how.vote, "temperature": how.temperature}
+    vote: dict[str, Any] = {"vote": how.vote, "temperature": how.temperature}
     features = LabeledFeatures(*(tensor.to(task.device) for tensor in task.features))
     count = len(features.bank)
     k: int | str
@@ -82,7 +82,7 @@ def logistic(task: Task, options: EvaluateOptions) -> Score:
     asked, features = options.logistic_options, task.features
     count, bank = len(features.bank), features.bank.to(task.device)
     _check_count(count, options)  # some may have been unreadable
-    until = {"tolerance": asked.tolerance, "max_iterations": asked.max_iterations}
+    until: dict[str, Any] = {"tolerance": asked.tolerance, "max_iterations": asked.max_iterations}
     protocol: dict[str, Any] = {
         **task.protocol,
         "probe": "multinomial logistic regression",

@@ -16,7 +16,6 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,28 +39,16 @@ _DATA = ("input_size", "fixed_input_size", "interpolation", "crop_pct", "crop_mo
 _PARTS = ("first_conv", "classifier", "pool_size")  # what timm adapts where somebody wants other channels or classes
 
 
-@dataclass(frozen=True)
-class Exported:
-    """What `export` wrote.
-
-    Attributes:
-        path: The folder.
-        made: How timm makes the encoder.
-        facts: What the card is written from.
-    """
-
-    path: Path
-    made: TimmModel
-    facts: Facts
-
-
-def export(run_or_checkpoint: Path | str, out: Path | str, *, branch: Branch = "online") -> Exported:
+def export(run_or_checkpoint: Path | str, out: Path | str, *, branch: Branch = "online") -> tuple[Facts, TimmModel]:
     """Write the encoder of a run for timm and for the Hugging Face Hub.
 
     Args:
         run_or_checkpoint: A run's folder, finished or not, for its newest checkpoint, or a checkpoint file.
         out: The folder to make, or an empty one.
         branch: `online`, which gradients train, or `target`, the moving average that BYOL and MoCo-v3 have.
+
+    Returns:
+        What the card is written from, and how timm makes the encoder.
 
     Raises:
         FullrankError: `out` is taken; there is no checkpoint, it is damaged, or its method has no such branch; its
@@ -86,7 +73,7 @@ def export(run_or_checkpoint: Path | str, out: Path | str, *, branch: Branch = "
             _write_spectrum(folder / SPECTRUM, facts)
         write_text(folder / CARD, card(facts, made, described["pretrained_cfg"]))
         _check(folder, encoder)
-    return Exported(out, made, facts)
+    return facts, made
 
 
 def check_free(out: Path) -> None:

@@ -25,10 +25,7 @@ class Facts:
 
     Attributes:
         name: What it is called: its run's folder, or the checkpoint.
-        config: How it was trained.
-        step: Steps done.
         branch: Whose encoder it is, `online` or `target`.
-        width: D.
         parameters: How many numbers its weights are.
         images: Training images, where the run's folder says how many.
         environment: Versions and hardware of the training, where the run's folder says them.

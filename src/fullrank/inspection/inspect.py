@@ -31,7 +31,7 @@ from fullrank.models.encoder import Encoder
 from fullrank.ranges import OPTIONS, check_ranges
 from fullrank.text import once, tails
 from fullrank.training.machine import choose_device, float32_on
-from fullrank.training.scores import SCORES, Kept, keep
+from fullrank.training.scores import SCORES_FILE, Kept, keep
 
 FEWEST_IMAGES = 5_000
 VIEWED_IMAGES, VIEWS_EACH = 1_000, 10
@@ -140,7 +140,7 @@ def keep_scores(run: Path, found: Inspection, options: InspectOptions, limit: in
     try:
         keep(run, [Kept(score, step, "inspect", asked=asked) for score in found.scores.values()])
     except OSError as error:
-        return f"scores could not be kept in {run / SCORES} ({error.strerror})"
+        return f"scores could not be kept in {run / SCORES_FILE} ({error.strerror})"
     except FullrankError as error:
         return f"scores could not be kept: {error}"
     return ""
@@ -183,7 +183,7 @@ def _inspect_matrix(name: str, options: InspectOptions, progress: Progress) -> I
         source["key"] = matrix.key
     if matrix.ignored:
         source["left out"] = ", ".join(matrix.ignored)
-    return _result(name, "features", source, protocol, absorb(counted(), n, dim), progress=progress)
+    return _result(name, "features", source, protocol, absorb(counted(), n, dim), progress)
 
 
 class _Pair(nn.Module):
@@ -250,19 +250,11 @@ def _inspect_encoder(
     if encoder.projector is not None:
         spread_of_embeddings = _spread(encoder.projector(), features)
         source["embeddings' deviation"] = f"{spread_of_embeddings:.3f} of 1/sqrt(M)"
-    return _result(
-        name,
-        kind,
-        source,
-        protocol,
-        absorb([features], *features.shape),
-        of_views=(view_features, view_protocol),
-        untrained=untrained,
-        random=encoder.untrained is None and kind != "exported encoder",
-        embedding_spread=spread_of_embeddings,
-        skipped=tuple(skipped),
-        progress=progress,
-    )
+    absorbed = absorb([features], *features.shape)
+    random = encoder.untrained is None and kind != "exported encoder"
+    judged = {"init": untrained, "embedding_spread": spread_of_embeddings, "untrained": random}
+    found = _result(name, kind, source, protocol, absorbed, progress, (view_features, view_protocol), **judged)
+    return replace(found, untrained=untrained, skipped=tuple(skipped))
 
 
 @torch.no_grad()
@@ -298,29 +290,21 @@ def _result(
     source: Mapping[str, Any],
     protocol: Mapping[str, Any],
     absorbed: tuple[Spectrum, Spectrum, Tensor],
-    *,
-    of_views: tuple[Tensor | None, Mapping[str, Any]] = (None, {}),
-    untrained: Spectrum | None = None,
-    random: bool = False,
-    embedding_spread: float | None = None,
-    skipped: tuple[str, ...] = (),
     progress: Progress,
+    of_views: tuple[Tensor | None, Mapping[str, Any]] = (None, {}),
+    **judged: Any,
 ) -> Inspection:
-    """Score and judge what `absorb` returned."""
+    """Score and judge what `absorb` returned; `judged` is what `judge` is told besides."""
     *both, sample = absorbed
     centered, uncentered = (Spectrum(each.singular_values, {**protocol, **each.protocol}) for each in both)
-    scores = take_all(
-        {"centered": centered, "uncentered": uncentered},
-        sample,
-        of_views[0],
-        protocol,
-        of_views[1],
-        lambda done, total: progress(f"{name}: scores", done, total),
-    )
-    verdict = judge(
-        centered, uncentered=uncentered, init=untrained, embedding_spread=embedding_spread, untrained=random
-    )
-    return Inspection(name, kind, source, centered, untrained, scores, verdict, skipped)
+    spectra = {"centered": centered, "uncentered": uncentered}
+
+    def tell(done: int, total: int) -> None:
+        progress(f"{name}: scores", done, total)
+
+    scores = take_all(spectra, sample, of_views[0], protocol, of_views[1], tell)
+    verdict = judge(centered, uncentered=uncentered, **judged)
+    return Inspection(name, kind, source, centered, None, scores, verdict)
 
 
 def _with_clid(found: list[Inspection]) -> list[Inspection]:

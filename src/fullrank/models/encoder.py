@@ -250,8 +250,8 @@ def fingerprint(module: nn.Module) -> str:
     """Return one hash of all parameters and buffers with their names: equal for equal networks, wherever they lie."""
     hashed = hashlib.sha256()
     for name, value in sorted(_values(module).items()):
-        hashed.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        hashed.update(_bits(value).cpu().numpy().tobytes())
+        own = f"{value.dtype} {tuple(value.shape)}".encode() + _bits(value).cpu().numpy().tobytes()
+        hashed.update(f"{name}={hashlib.sha256(own).hexdigest()};".encode())
     return hashed.hexdigest()[:16]
 
 

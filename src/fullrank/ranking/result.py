@@ -41,13 +41,10 @@ class Standing:
     """One candidate's place.
 
     Attributes:
-        candidate: The run.
         number: From 1, in the order shown; names it in figures.
         group: The group it is ranked in, from 0; None where its held-out loss or its AUC is missing.
         front: Its Pareto front in the group, from 1; None where it is not ranked.
         rank: From 1; equal where nothing decides. None where there is nobody to rank it against.
-        forecast: None where there is none.
-        accuracy: None where it has no labels.
     """
 
     candidate: Candidate
@@ -69,9 +66,8 @@ class Group:
         ranked_by: "forecast" or "front"; empty for one that is alone.
         letter: A, B and so on, for groups of several where there is more than one group; else empty.
         about: What tells it from the other groups, such as {"D": 128}; empty for a single group.
-        forecast: The linear model that was fitted on its labeled members; None where it was not.
-        alone: The same with each feature alone, by name.
-        unfitted: Why nothing was fitted; empty where it was.
+        forecast: Fitted on its labeled members, with both features, and `alone` with each by name; else `unfitted` says
+            why not.
     """
 
     members: tuple[int, ...]
@@ -91,8 +87,7 @@ class Ranked:
     Attributes:
         name: The score; "front" and "forecast" for what `fullrank rank` itself says, the forecast being leave-one-out.
         members: Places among the standings.
-        agreement: None where it could not be taken.
-        why: Why not.
+        agreement: None where it could not be taken, and `why`.
         about: What tells these from others that have the score; empty where there are none.
     """
 
@@ -111,7 +106,6 @@ class Ranking:
         standings: Groups in turn, each best first; then what is not ranked.
         groups: In the order of their standings.
         accuracy: The accuracy's name; None where no candidate has one.
-        accuracy_protocol: How it was measured.
         applied: The forecast that was read from a file.
         scores: How well each score ranks the labeled candidates.
         said: What follows, what does not, and what is missing, in clauses.

@@ -20,7 +20,7 @@ from fullrank.measure.protocols import FINGERPRINT
 from fullrank.measure.scores import Score, kind_of, read_score
 from fullrank.training.runs import RunRecord
 
-SCORES, EVALUATION, INSPECTION = KEPT = ("scores.json", "evaluation.json", "inspection.json")
+SCORES_FILE, EVALUATION, INSPECTION = KEPT = ("scores.json", "evaluation.json", "inspection.json")
 WARNING = "warning"
 """What a score that is not to be trusted has among what was `chosen`: a sentence that says why."""
 _REMEDY = "delete it and measure again"
@@ -87,7 +87,7 @@ def kept(run: Path) -> list[Kept]:
         FullrankError: A file of them is damaged.
     """
     found: dict[tuple[Any, ...], Kept] = {}
-    for name, read in ((EVALUATION, _evaluation), (INSPECTION, _inspections), (SCORES, _scores)):
+    for name, read in ((EVALUATION, _evaluation), (INSPECTION, _inspections), (SCORES_FILE, _scores)):
         if (run / name).is_file():
             with said(run / name, _REMEDY):
                 for each in read(run / name):
@@ -115,7 +115,7 @@ def keep(run: Path, new: Sequence[Kept]) -> None:
         }
         for each in scores
     ]
-    write_text(run / SCORES, json.dumps({"scores": entries}, indent=2, allow_nan=False) + "\n")
+    write_text(run / SCORES_FILE, json.dumps({"scores": entries}, indent=2, allow_nan=False) + "\n")
 
 
 def evaluated(run: Path, step: int) -> list[Score]:
