@@ -3,7 +3,7 @@
 A page asks for them by a comment in a line of its own:
 
     <!-- file: CHANGELOG.md -->          a file of the repository's root
-    <!-- help: study run -->             `fullrank study run --help`
+    <!-- help: ## -->                    the `--help` of all commands, each below such a heading
     <!-- names: fullrank.losses -->      the docstrings of all names in `__all__`
     <!-- names: fullrank.losses info_nce dcl -->
 """
@@ -14,19 +14,22 @@ import importlib
 import json
 import os
 import re
-import subprocess
-import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import redirect_stdout, suppress
+from io import StringIO
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
+from fullrank.cli import main
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "src"))
 MARK = re.compile(r"^<!-- (file|help|names): (.+) -->$", re.MULTILINE)
 
 
@@ -71,18 +74,24 @@ def root_file(name: str) -> str:
     return (ROOT / name).read_text().replace("](docs/", "](")
 
 
-def command_help(command: str) -> str:
-    """Return what a command prints with `--help`."""
-    words = [] if command == "fullrank" else command.split()
-    done = subprocess.run(
-        [sys.executable, "-m", "fullrank", *words, "--help"],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "100", "NO_COLOR": "1"},
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        raise PluginError(f"`fullrank {' '.join(words)} --help` failed: {done.stderr.strip()[-500:]}")
-    return f"```text\n{done.stdout.strip()}\n```"
+def command_help(heading: str) -> str:
+    """Return what each command prints with `--help`, under headings of this level."""
+    with patch.dict(os.environ, COLUMNS="100"):
+        return "\n\n".join(_helps((), heading))
+
+
+def _helps(words: tuple[str, ...], heading: str) -> Iterator[str]:
+    with redirect_stdout(StringIO()) as printed, suppress(SystemExit):
+        main([*words, "--help"])
+    text = printed.getvalue().strip()
+    if words:
+        yield f"{heading} fullrank {' '.join(words)}"
+    lines = (line if line[:1] in "│╭╰" else textwrap.fill(line, 100) for line in text.splitlines())
+    yield "\n".join(["```text", *lines, "```"])
+    usage = text.partition("\n\n")[0]
+    below = re.search(r"\[-h\]\s+\{([\w,\s]+)\}$", usage)
+    for name in re.split(r",\s*", below[1]) if below else ():
+        yield from _helps((*words, name), heading)
 
 
 def public_names(asked: str) -> str:
