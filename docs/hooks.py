@@ -95,8 +95,16 @@ def _helps(words: tuple[str, ...], heading: str) -> Iterator[str]:
 
 
 def public_names(asked: str) -> str:
-    """Return mkdocstrings' request for names of a module, all public ones where none is given."""
+    """Return mkdocstrings' request for names of a module, all public ones where none is given.
+
+    Modules have their own place, and losses as modules the docstrings of their functions.
+    """
     module, *names = asked.split()
     loaded = importlib.import_module(module)
     names = names or [name for name in loaded.__all__ if not name.startswith("__")]
-    return "\n\n".join(f"::: {module}.{name}" for name in names if not isinstance(getattr(loaded, name), ModuleType))
+    loss = getattr(loaded, "Loss", ())
+
+    def shown(item: Any) -> bool:
+        return not isinstance(item, ModuleType) and not (isinstance(item, type) and issubclass(item, loss))
+
+    return "\n\n".join(f"::: {module}.{name}" for name in names if shown(getattr(loaded, name)))

@@ -1,7 +1,7 @@
 """The site's pages say what works: their Python runs, their commands can be given, and the quickstart is executed.
 
-The blocks of a page run in turn, with one namespace, in a folder that holds what pages speak of. A block whose first
-line is `# needs: PACKAGE` is skipped where that is not installed.
+The blocks of a page run in turn, with one namespace, in a folder that holds what pages speak of. A block below a line
+`<!-- needs: PACKAGE -->` is skipped where that is not installed.
 """
 
 import doctest
@@ -25,10 +25,10 @@ from fullrank.cli import _parse, main
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = {path.relative_to(DOCS).as_posix(): path.read_text() for path in sorted(DOCS.rglob("*.md"))}
-FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^(?:<!-- needs: ([\w.]+) -->\n)?```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"^(?: {4})?(?:fullrank |torchrun [^\n]*-m fullrank )[^\n]*$", re.MULTILINE)
 COMMANDS = [(page, found[0].strip()) for page, text in PAGES.items() for found in COMMAND.finditer(text)]
-WITH_PYTHON = [page for page, text in PAGES.items() if any(found[1] == "python" for found in FENCE.finditer(text))]
+WITH_PYTHON = [page for page, text in PAGES.items() if any(found[2] == "python" for found in FENCE.finditer(text))]
 RUN = ("fullrank inspect features.npy", "fullrank export runs/hybrid --out model")  # the others are parsed
 PLACEHOLDERS = {"NAME": "orders", "SEEDS": "3", "RUN": "runs/hybrid"}
 DIM = 64
@@ -131,16 +131,15 @@ def test_the_python_of_a_page_runs(page, place, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path])
     names = what_pages_name()
     skipped = []
-    for number, (language, block) in enumerate(FENCE.findall(PAGES[page])):
+    for number, (needs, language, block) in enumerate(FENCE.findall(PAGES[page])):
         if language == "bash":
             for line in block.splitlines():
                 if line.partition("#")[0].strip() in RUN:
                     assert main(shlex.split(line, comments=True)[1:]) == 0, line
         if language != "python":
             continue
-        needs = re.match(r"# needs: (\w+)\n", block)
-        if needs and importlib.util.find_spec(needs[1]) is None:
-            skipped.append(needs[1])
+        if needs and importlib.util.find_spec(needs) is None:
+            skipped.append(needs)
             continue
         source = doctest.script_from_examples(block) if block.startswith(">>>") else block
         exec(compile(source, f"{page}, block {number}", "exec"), names)
