@@ -11,6 +11,7 @@ A page asks for them by a comment in a line of its own:
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import os
 import re
@@ -19,7 +20,6 @@ from collections.abc import Iterator
 from contextlib import redirect_stdout, suppress
 from io import StringIO
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
@@ -95,16 +95,16 @@ def _helps(words: tuple[str, ...], heading: str) -> Iterator[str]:
 
 
 def public_names(asked: str) -> str:
-    """Return mkdocstrings' request for names of a module, all public ones where none is given.
+    """Return mkdocstrings' request for names of a module, all public classes and functions where none is given.
 
-    Modules have their own place, and losses as modules the docstrings of their functions.
+    Losses as modules are left out: they have the docstrings of their functions.
     """
     module, *names = asked.split()
     loaded = importlib.import_module(module)
-    names = names or [name for name in loaded.__all__ if not name.startswith("__")]
     loss = getattr(loaded, "Loss", ())
 
     def shown(item: Any) -> bool:
-        return not isinstance(item, ModuleType) and not (isinstance(item, type) and issubclass(item, loss))
+        return inspect.isfunction(item) or (inspect.isclass(item) and not issubclass(item, loss))
 
-    return "\n\n".join(f"::: {module}.{name}" for name in names if shown(getattr(loaded, name)))
+    names = names or [name for name in loaded.__all__ if shown(getattr(loaded, name))]
+    return "\n\n".join(f"::: {module}.{name}" for name in names)
