@@ -15,6 +15,7 @@ import inspect
 import json
 import os
 import re
+import sys
 import textwrap
 from collections.abc import Iterator
 from contextlib import redirect_stdout, suppress
@@ -106,5 +107,8 @@ def public_names(asked: str) -> str:
     def shown(item: Any) -> bool:
         return inspect.isfunction(item) or (inspect.isclass(item) and not issubclass(item, loss))
 
-    names = names or [name for name in loaded.__all__ if shown(getattr(loaded, name))]
-    return "\n\n".join(f"::: {module}.{name}" for name in names)
+    requests = []
+    for name in names or [name for name in loaded.__all__ if shown(getattr(loaded, name))]:
+        hidden = f"{module}.{name}" in sys.modules  # a function that has the name of the file it is in
+        requests.append(f"::: {getattr(loaded, name).__module__ if hidden else module}.{name}")
+    return "\n\n".join(requests)
