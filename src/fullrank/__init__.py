@@ -2,11 +2,16 @@
 
     import fullrank
 
+    fullrank.inspect(model, loader)       # is my encoder collapsed? spectrum, scores, verdict
+    fullrank.train(images="cifar10")      # a new run; evaluate, rank and study are the other commands
+    fullrank.features(model, loader)      # (N, D) representations
+    fullrank.load("runs/my-run")          # the trained encoder, a plain nn.Module in eval mode
+
     fullrank.spectrum(features)           # singular values and scores of an (N, D) feature matrix
     fullrank.SpectrumMetric(dim)          # the same from batches, in one pass, over any number of processes
     fullrank.metrics.RankMe(dim)          # one score of it, a scalar for MetricCollection, self.log and plot
     fullrank.orders.Hybrid(...)           # which images each step sees, for any training loop
-    fullrank.load("runs/my-run")          # the trained encoder, a plain nn.Module in eval mode
+    fullrank.losses.vicreg(z1, z2)        # the losses of both papers, as functions and as modules
 
 The names below are loaded when they are first used, so `import fullrank` and `fullrank --help` stay quick.
 """
@@ -21,36 +26,62 @@ from fullrank.errors import FullrankError
 
 if TYPE_CHECKING:
     from fullrank import losses, metrics, orders
+    from fullrank.api import (
+        Run,
+        evaluate,
+        features,
+        inspect,
+        list_methods,
+        list_orders,
+        list_presets,
+        list_scores,
+        list_studies,
+        rank,
+        study,
+        train,
+    )
     from fullrank.measure.metrics import SpectrumMetric
     from fullrank.measure.spectrum import Spectrum, spectrum
     from fullrank.training.checkpoint import load
 
 __all__ = [
     "FullrankError",
+    "Run",
     "Spectrum",
     "SpectrumMetric",
     "__version__",
+    "evaluate",
+    "features",
+    "inspect",
+    "list_methods",
+    "list_orders",
+    "list_presets",
+    "list_scores",
+    "list_studies",
     "load",
     "losses",
     "metrics",
     "orders",
+    "rank",
     "spectrum",
+    "study",
+    "train",
 ]
 
-_LAZY = {
+_HOMES = {
     "Spectrum": "fullrank.measure.spectrum",
     "SpectrumMetric": "fullrank.measure.metrics",
     "spectrum": "fullrank.measure.spectrum",
     "load": "fullrank.training.checkpoint",
 }
-_LAZY_MODULES = ("losses", "metrics", "orders")
+_MODULES = ("losses", "metrics", "orders")
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
-    if name in _LAZY_MODULES:
+    if name in _MODULES:
         return importlib.import_module(f"fullrank.{name}")
+    if name in __all__:
+        return getattr(importlib.import_module(_HOMES.get(name, "fullrank.api")), name)
     raise AttributeError(f"module 'fullrank' has no attribute {name!r}")
 
 

@@ -48,8 +48,8 @@ def by_hand(run, split):
 def test_a_run_is_scored_as_by_hand_over_all_training_images(run, name):
     bank, queries = by_hand(run, "train"), by_hand(run, "eval")
     found = evaluate([name], EvaluateOptions(knn=True, knn_options=KnnOptions(k=5)))[0]
-    assert (found.name, found.step, [score.name for score in found.scores]) == ("run", 4, ["knn"])
-    (score,) = found.scores
+    assert (found.name, found.step, list(found.scores)) == ("run", 4, ["knn"])
+    (score,) = found.scores.values()
     assert score.value == knn_accuracy(*bank, *queries, k=5)
     assert score.protocol == {
         "mode": "eval",
@@ -75,14 +75,14 @@ def test_k_is_chosen_on_training_images_or_on_the_labels_that_it_is_judged_by(ru
     tried = knn_accuracies(*bank, *queries, ks=range(1, 31), vote="weighted", temperature=0.5)
     choosing = leave_one_out(*bank, ks=range(1, 31), vote="weighted", temperature=0.5)
     how = {"most": 30, "vote": "weighted", "temperature": 0.5}
-    honest = evaluate([name], EvaluateOptions(knn=True, knn_options=KnnOptions(**how)))[0].scores[0]
+    honest = evaluate([name], EvaluateOptions(knn=True, knn_options=KnnOptions(**how)))[0].scores["knn"]
     assert honest.chosen == {"k": max(choosing, key=choosing.get)}
     assert honest.value == tried[honest.chosen["k"]]
     assert honest.protocol["k"] == "1 to 30, the best by leave-one-out over 1438 training images"
     assert (honest.protocol["vote"], honest.protocol["temperature"]) == ("weighted", 0.5)
     best = evaluate([name], EvaluateOptions(knn=True, knn_options=KnnOptions(**how, choose="best-on-validation")))[
         0
-    ].scores[0]
+    ].scores["knn"]
     assert best.value == max(tried.values())
     assert best.protocol["k"] == "1 to 30, the best on the held-out labels, which it has seen"
 
@@ -91,7 +91,9 @@ def test_the_monitor_takes_the_same_score_and_says_so(tmp_path):
     path = tmp_path / "run"
     train(tiny(steps=2, out=path, subset=1.0, monitor=TINY.monitor.__class__(images=400, knn_k=5)), console=quiet())
     recorded = {score["name"]: score for score in json.loads((path / "summary.json").read_text())["scores"]}["knn"]
-    (score,) = evaluate([str(path)], EvaluateOptions(knn=True, limit=400, knn_options=KnnOptions(k=5)))[0].scores
+    (score,) = evaluate([str(path)], EvaluateOptions(knn=True, limit=400, knn_options=KnnOptions(k=5)))[
+        0
+    ].scores.values()
     assert (score.value, score.kind.direction) == (recorded["value"], recorded["direction"])
     # the run names its images, and keeps their fingerprints beside its scores: `rank` puts them together
     assert {**recorded["protocol"], "fingerprint": score.protocol["fingerprint"]} == score.protocol
@@ -103,7 +105,7 @@ def test_the_monitor_takes_the_same_score_and_says_so(tmp_path):
 def test_limit_and_other_images(run, name):
     bank, (queries, answers) = by_hand(run, "train"), by_hand(run, "eval")
     options = EvaluateOptions(knn=True, limit=100, images="digits", eval_images="digits", knn_options=KnnOptions(k=3))
-    (score,) = evaluate([name], options)[0].scores
+    (score,) = evaluate([name], options)[0].scores.values()
     some = sample(torch.arange(1438), 100)
     assert score.protocol["sample"] == "at random, seed 0"
     assert score.value == knn_accuracy(bank[0][some], bank[1][some], queries, answers, k=3)
@@ -151,8 +153,8 @@ def test_images_that_cannot_be_read_take_their_labels_with_them(run, name, tmp_p
     # One run reads images as it goes; several share what was decoded once.
     for names in ([name], [name, str(list_checkpoints(run / "checkpoints")[0])]):
         found = evaluate(names, options)[0]
-        assert found.scores[0].value == 1.0
-        assert found.scores[0].protocol["bank"] == 29
+        assert found.scores["knn"].value == 1.0
+        assert found.scores["knn"].protocol["bank"] == 29
         assert [key.endswith("03.png") for key in found.skipped] == [True]
 
 
@@ -173,7 +175,9 @@ def test_held_out_images_of_classes_without_training_images_are_never_right(run,
         linear_options=LinearOptions(epochs=2, batch_size=10, precision="float32"),
     )
     names = [name, str(list_checkpoints(run / "checkpoints")[-1])][: 1 + several]
-    without, found = (evaluate(names, replace(options, eval_images=images))[-1].scores for images in (known, more))
+    without, found = (
+        list(evaluate(names, replace(options, eval_images=images))[-1].scores.values()) for images in (known, more)
+    )
     assert [score.name for score in found] == ["knn", "logistic", "linear"]
     assert without[0].value == 1.0
     for before, score in zip(without, found, strict=True):
@@ -209,7 +213,7 @@ def test_without_labels_it_says_which_are_missing(run, name, tmp_path, capsys):
     assert f"unlabelled: not scored: the training images {bare} have no labels" in output
     assert "[1] k-NN accuracy: mode eval" in output
     with_labels = EvaluateOptions(knn=True, images=named, eval_images=named, knn_options=KnnOptions(k=1))
-    assert evaluate([str(unlabelled)], with_labels)[0].scores[0].value == 1.0
+    assert evaluate([str(unlabelled)], with_labels)[0].scores["knn"].value == 1.0
 
 
 def test_the_command_prints_each_score_with_its_protocol(run, name, capsys):

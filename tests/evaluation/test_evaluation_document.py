@@ -24,7 +24,7 @@ def shown(width, name):
         ),
     )
     console = Console(file=io.StringIO(), width=width)
-    document([Evaluation(name, None, 12_500, scores)]).print(console)
+    document([Evaluation(name, None, 12_500, {score.name: score for score in scores})]).print(console)
     return console.file.getvalue().replace("\N{NO-BREAK SPACE}", " ")
 
 

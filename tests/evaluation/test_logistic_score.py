@@ -45,7 +45,7 @@ def test_a_run_is_scored_as_scikit_learn_scores_it(run):
     model = LogisticRegression(C=1 / (1e-2 * len(x)), tol=1e-8, max_iter=10_000, solver="newton-cg")
     expected = model.fit((x - mean) * scale, y).score((queries - mean) * scale, labels)
     options = EvaluateOptions(logistic=True, logistic_options=LogisticOptions(l2=1e-2))
-    (score,) = evaluate([str(run)], options)[0].scores
+    (score,) = evaluate([str(run)], options)[0].scores.values()
     assert score.name == "logistic"
     assert score.value == pytest.approx(expected, abs=1.5 / len(labels))  # one image may lie on a border
     assert (score.protocol["l2"], score.protocol["bank"], score.protocol["queries"]) == (1e-2, 1438, 359)
@@ -54,12 +54,15 @@ def test_a_run_is_scored_as_scikit_learn_scores_it(run):
 
 
 def test_the_regularisation_is_chosen_and_a_fit_that_is_given_up_says_so(run):
-    (score,) = evaluate([str(run)], EvaluateOptions(logistic=True))[0].scores
+    (score,) = evaluate([str(run)], EvaluateOptions(logistic=True))[0].scores.values()
     assert score.protocol["chosen on"] == "a tenth of the training images (seed 0), by accuracy; refitted to all"
     assert score.chosen["l2"] in [10.0**-power for power in range(1, 8)]
     assert score.chosen["gradient_norm"] <= 1e-4
     hasty = EvaluateOptions(logistic=True, logistic_options=LogisticOptions(max_iterations=2))
-    assert evaluate([str(run)], hasty)[0].scores[0].chosen["warning"] == "not the minimum, given up after 2 iterations"
+    assert (
+        evaluate([str(run)], hasty)[0].scores["logistic"].chosen["warning"]
+        == "not the minimum, given up after 2 iterations"
+    )
 
 
 def test_the_command_keeps_both_probes(run, capsys):

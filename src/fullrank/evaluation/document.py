@@ -25,7 +25,7 @@ def _parts(found: Sequence[Evaluation]) -> Iterator[Part]:
     protocols: list[tuple[str, Mapping[str, Any]]] = []
     rows = []
     for each in found:
-        for score in each.scores:
+        for score in each.scores.values():
             taken = (score.name, score.protocol)
             if taken not in protocols:
                 protocols.append(taken)
@@ -39,7 +39,7 @@ def _parts(found: Sequence[Evaluation]) -> Iterator[Part]:
         yield Fields(protocol, f"[{number}] {title(name)}")
     for index, each in enumerate(found):
         look = Look(each.name, index)
-        for score in each.scores:
+        for score in each.scores.values():
             if warning := score.chosen.get(WARNING):
                 yield Words(f"{title(score.name)}: {warning}", "warning", look)
         for key in each.skipped[:_MOST_LINES]:

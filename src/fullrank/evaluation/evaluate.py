@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
+from fullrank.data.images import Images, match_labels
 from fullrank.encoders import open_checkpoint
 from fullrank.errors import FullrankError
 from fullrank.evaluation.linear import check_linear, linear
 from fullrank.evaluation.options import EvaluateOptions
 from fullrank.evaluation.probes import check_knn, check_logistic, knn, logistic
 from fullrank.evaluation.result import Evaluation
-from fullrank.evaluation.task import ImageSets, Progress, Task, UnlabeledError, open_task
+from fullrank.evaluation.task import (
+    ImageSets,
+    LabeledFeatures,
+    Progress,
+    Represented,
+    Task,
+    UnlabeledError,
+    open_task,
+)
 from fullrank.measure.scores import Score
-from fullrank.models.encoder import unchanged
+from fullrank.models.encoder import Encoder, unchanged
 from fullrank.text import once, tails
 from fullrank.training.checkpoint import find_checkpoint
-from fullrank.training.machine import choose_device
+from fullrank.training.machine import choose_device, float32_on
 from fullrank.training.scores import Kept, keep
 
 
@@ -97,13 +106,50 @@ def _evaluate(
     try:
         task = open_task(label, encoder, run, options, device, sets, progress)
     except UnlabeledError as error:
-        return Evaluation(label, run, step, (), missing=str(error))
+        return Evaluation(label, run, step, {}, missing=str(error))
     for probe in asked:
         PROBES[probe].check(task, options)
-    scores: list[Score] = []
+    scores: dict[str, Score] = {}
     for probe in asked:
         with unchanged(encoder.module):
-            scores.append(PROBES[probe].take(task, options))
+            scores[probe] = PROBES[probe].take(task, options)
         if run is not None:  # at once: the next probe may take hours, and be stopped
-            keep(run, [Kept(scores[-1], step, "evaluate")])
-    return Evaluation(label, run, step, tuple(scores), skipped=tuple(task.skipped))
+            keep(run, [Kept(scores[probe], step, "evaluate")])
+    return Evaluation(label, run, step, scores, skipped=tuple(task.skipped))
+
+
+def probe_features(
+    name: str, encoder: Encoder, train: Images | Iterable[Any], test: Images | Iterable[Any], options: EvaluateOptions
+) -> Evaluation:
+    """Judge an encoder in memory by the quick probes, on labeled images or batches.
+
+    Args:
+        name: What to call it.
+        encoder: What is judged.
+        train: Images whose labels are shown.
+        test: Images to classify. Labels of batches are the same numbers in both; those of `Images` are matched.
+        options: How; `linear` is for runs.
+
+    Raises:
+        FullrankError: Labels are missing, or images cannot be read.
+    """
+    device = choose_device(options.device)
+    taken = []
+    for what, images in (("train", train), ("test", test)):
+        features, labels, indices = encoder.features(images, device=device)
+        if isinstance(images, Images) and isinstance(train, Images) and images is test:
+            matched = match_labels(images, train)
+            labels = None if matched is None else matched[indices]
+        if labels is None:
+            raise FullrankError(f"{what} has no labels: give batches of (images, labels), or labeled images")
+        known = labels >= 0
+        taken += [features[known], labels[known].long()]
+    shown = {"layer": encoder.layer, "mode": "eval", "dtype": float32_on(device)}
+    each = [images.name if isinstance(images, Images) else "batches in memory" for images in (train, test)]
+    task = Represented(LabeledFeatures(*taken), device, {**shown, "labels": " / ".join(each)})
+    asked = [name for name in ("knn", "logistic") if getattr(options, name)]
+    scores = {}
+    for probe in asked:
+        with unchanged(encoder.module):
+            scores[probe] = (knn if probe == "knn" else logistic)(task, options)
+    return Evaluation(name, None, 0, scores)

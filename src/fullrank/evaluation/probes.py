@@ -10,7 +10,7 @@ from fullrank.data.images import SAMPLED
 from fullrank.data.randomness import Purpose, permutation
 from fullrank.errors import FullrankError
 from fullrank.evaluation.options import EvaluateOptions
-from fullrank.evaluation.task import LabeledFeatures, Task
+from fullrank.evaluation.task import LabeledFeatures, Represented, Task
 from fullrank.measure.probes import choose_logistic, fit_logistic
 from fullrank.measure.probes.knn import LEFT_OUT, best_k, knn_accuracies, knn_protocol, leave_one_out
 from fullrank.measure.probes.logistic import L2_GRID
@@ -22,16 +22,16 @@ SPLIT_SEED = 0
 _FEWEST = 10
 
 
-def check_knn(task: Task, options: EvaluateOptions) -> None:
+def check_knn(task: Task | Represented, options: EvaluateOptions) -> None:
     """Refuse more neighbors than there are training images."""
-    count, k = len(task.train), options.knn_options.k
+    count, k = task.count, options.knn_options.k
     if k is not None and k > count:
         raise FullrankError(f"knn.k={k} neighbors are more than the {count} labeled training images")
     if k is None and count < 2:
         raise FullrankError("one labeled training image leaves no k to choose: give more, or --knn.k 1")
 
 
-def knn(task: Task, options: EvaluateOptions) -> Score:
+def knn(task: Task | Represented, options: EvaluateOptions) -> Score:
     """Score a frozen encoder by k-NN.
 
     Raises:
@@ -46,7 +46,7 @@ def knn(task: Task, options: EvaluateOptions) -> Score:
     if how.k is not None:
         k, ks = how.k, [how.k]
     else:
-        ks = list(range(1, min(how.most, len(task.train) - 1) + 1))
+        ks = list(range(1, min(how.most, task.count - 1) + 1))
         if how.choose == "leave-one-out":
             at_random = f" {SAMPLED}" if count > LEFT_OUT else ""
             k = f"1 to {ks[-1]}, the best by leave-one-out over {min(LEFT_OUT, count)} training images{at_random}"
@@ -59,9 +59,9 @@ def knn(task: Task, options: EvaluateOptions) -> Score:
     return Score("knn", accuracies[chosen], protocol, chosen={} if how.k is not None else {"k": chosen})
 
 
-def check_logistic(task: Task, options: EvaluateOptions) -> None:
+def check_logistic(task: Task | Represented, options: EvaluateOptions) -> None:
     """Refuse training images that are too few to choose the regularization on."""
-    _check_count(len(task.train), options)
+    _check_count(task.count, options)
 
 
 def _check_count(count: int, options: EvaluateOptions) -> None:
@@ -72,7 +72,7 @@ def _check_count(count: int, options: EvaluateOptions) -> None:
         )
 
 
-def logistic(task: Task, options: EvaluateOptions) -> Score:
+def logistic(task: Task | Represented, options: EvaluateOptions) -> Score:
     """Score a frozen encoder by a logistic regression on its representations of training images.
 
     Raises:

@@ -46,6 +46,20 @@ class LabeledFeatures(NamedTuple):
     query_labels: Tensor
 
 
+@dataclass(frozen=True)
+class Represented:
+    """What the quick probes need: representations that are taken already, where to compute, and how they were made."""
+
+    features: LabeledFeatures
+    device: torch.device
+    protocol: dict[str, Any]
+
+    @property
+    def count(self) -> int:
+        """How many training images there are."""
+        return len(self.features.bank)
+
+
 @dataclass
 class Task:
     """A frozen encoder, and the images to judge it by.
@@ -72,6 +86,11 @@ class Task:
     protocol: dict[str, Any]
     progress: Progress
     skipped: dict[str, None] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """How many training images there are."""
+        return len(self.train)
 
     @cached_property
     def bank(self) -> tuple[Tensor, Tensor]:

@@ -186,6 +186,54 @@ def _inspect_matrix(name: str, options: InspectOptions, progress: Progress) -> I
     return _result(name, "features", source, protocol, absorb(counted(), n, dim), progress)
 
 
+def inspect_features(
+    features: Tensor,
+    name: str,
+    protocol: Mapping[str, Any],
+    *,
+    kind: str = "features",
+    source: Mapping[str, Any] | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> Inspection:
+    """Inspect features in memory.
+
+    Args:
+        features: `(N, D)`, N >= 2; more axes are an error, for rows are images.
+        name: What to call them.
+        protocol: How they were made.
+        kind: What they are of.
+        source: Where they came from.
+        progress: Told how far the work is.
+
+    Raises:
+        FullrankError: They are of another shape, or not finite.
+    """
+    if features.ndim != 2:
+        raise FullrankError(f"{name}: features must be (N, D), a row an image; got {tuple(features.shape)}")
+    absorbed = absorb([features.detach().cpu()], *features.shape)
+    return _result(name, kind, {} if source is None else source, protocol, absorbed, progress)
+
+
+def inspect_encoder(
+    name: str,
+    encoder: Encoder,
+    images: Images,
+    options: InspectOptions,
+    *,
+    progress: Progress = lambda what, done, total: None,
+) -> Inspection:
+    """Inspect an encoder that is open, on images that are open; `inspect` opens what has a name.
+
+    Raises:
+        FullrankError: There are too few images, or the features are not finite.
+    """
+    check_words(options)
+    check_ranges(vars(options), {"limit": OPTIONS["limit"]})
+    wanted = options.limit or max(FEWEST_IMAGES, ENOUGH * encoder.width)
+    device = choose_device(options.device)
+    return _inspect_encoder(name, "module", encoder, images, options, wanted, device, progress)
+
+
 class _Pair(nn.Module):
     """A network and its untrained twin, which see each image once: `(B, 3, S, S)` -> `(B, 2, D)`."""
 
@@ -199,7 +247,7 @@ class _Pair(nn.Module):
 
 def _inspect_encoder(
     name: str,
-    kind: Kind,
+    kind: str,
     encoder: Encoder,
     asked: Images | None,
     options: InspectOptions,
@@ -269,7 +317,7 @@ def _open_images(encoder: Encoder, asked: Images | None, options: InspectOptions
     config = encoder.config
     if asked is not None:
         split = "train" if options.images in NAMES else "all there is"
-        return asked, {"images": options.images, "split": split}
+        return asked, {"images": options.images or asked.name, "split": split}
     assert config is not None
     images = open_images(config.images, root=config.data_dir)
     if config.subset < 1:
@@ -286,7 +334,7 @@ def _recipe(options: InspectOptions, config: TrainConfig | None) -> tuple[str, f
 
 def _result(
     name: str,
-    kind: Kind,
+    kind: str,
     source: Mapping[str, Any],
     protocol: Mapping[str, Any],
     absorbed: tuple[Spectrum, Spectrum, Tensor],

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from fullrank.documents import Document, Look
+from fullrank.documents.shown import Shown
 from fullrank.measure.scores import Score
 from fullrank.measure.spectrum import Spectrum
 from fullrank.measure.verdict import Verdict
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 @dataclass(frozen=True)
-class Inspection:
+class Inspection(Shown):
     """What was found out about one X.
 
     Attributes:
@@ -36,6 +41,27 @@ class Inspection:
     verdict: Verdict
     skipped: tuple[str, ...] = ()
     unkept: str = ""
+
+    def document(self) -> Document:
+        """Return what `fullrank inspect` says of it."""
+        from fullrank.inspection.document import document
+
+        return document([self])
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the scores, a row each; what could not be taken has None for a value."""
+        return [
+            {"score": score.name, "value": score.value, "direction": score.kind.direction, "why": score.why}
+            for score in self.scores.values()
+        ]
+
+    def plot(self) -> Figure:
+        """Draw the singular values, and those of the untrained network where there are some."""
+        from fullrank.report import figures
+
+        look = Look(self.name, 0)
+        twins = [] if self.untrained is None else [(look, self.untrained)]
+        return figures.relative_spectra([(look, self.spectrum)], twins)
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as JSON has it."""

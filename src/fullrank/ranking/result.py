@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
+from fullrank.documents import Document
+from fullrank.documents.shown import Shown
 from fullrank.measure.forecast import Agreement, LinearFit
 from fullrank.measure.scores import Score, kind_of
 from fullrank.ranking.candidates import Candidate
@@ -99,7 +102,7 @@ class Ranked:
 
 
 @dataclass(frozen=True, eq=False)
-class Ranking:
+class Ranking(Shown):
     """What `fullrank rank` found.
 
     Attributes:
@@ -120,6 +123,36 @@ class Ranking:
     scores: tuple[Ranked, ...]
     said: tuple[str, ...]
     asked: tuple[str, ...] = ()
+
+    @property
+    def best(self) -> Path:
+        """The run, or checkpoint, that stands first: nothing that it can be compared with is better in loss and AUC.
+
+        Several may be first where loss and AUC leave it open; `standings` has them all.
+        """
+        first = self.standings[0].candidate
+        return first.checkpoint or first.run
+
+    def document(self) -> Document:
+        """Return what `fullrank rank` says."""
+        from fullrank.ranking.document import document
+
+        return document(self)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a row each, in the order of the ranking."""
+        return [
+            {
+                "name": each.candidate.name,
+                "step": each.candidate.step,
+                "rank": each.rank,
+                "front": each.front,
+                "forecast": None if each.forecast is None else each.forecast.value,
+                "accuracy": None if each.accuracy is None else each.accuracy.value,
+                **{name: score.value for name, score in each.candidate.scores.items()},
+            }
+            for each in self.standings
+        ]
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as JSON has it."""

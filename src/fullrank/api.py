@@ -1,0 +1,332 @@
+"""fullrank from Python: what the commands do, on names, on modules in memory and on anybody's DataLoader.
+
+    import fullrank
+
+    run = fullrank.train(images="cifar10", order="hybrid", steps=10_000, optim={"base_lr": 0.3})
+    run.scores["knn"].value, run.verdict        # in a notebook, `run` alone shows its report
+
+    found = fullrank.inspect(model, loader)     # any nn.Module, any DataLoader; or a run, a timm model's name, features
+    found.verdict.headline, found.scores["auc"].value
+
+    fullrank.evaluate(model, train_loader, test_loader).scores["knn"].value
+    fullrank.rank(["runs/a", "runs/b"]).best
+    fullrank.features(model, loader)            # (N, D)
+
+What they return shows itself in a notebook, and has `scores`, `plot()` and `to_dataframe()` where it makes sense. The
+names are in `fullrank` itself, loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from fullrank.config import TrainConfig, from_dict
+from fullrank.data.images import Images, open_images
+from fullrank.documents import Document
+from fullrank.documents.shown import Shown
+from fullrank.encoders import open_encoder
+from fullrank.errors import FullrankError, nearest
+from fullrank.evaluation.evaluate import evaluate as evaluate_runs
+from fullrank.evaluation.evaluate import probe_features
+from fullrank.evaluation.options import EvaluateOptions, KnnOptions, LogisticOptions
+from fullrank.evaluation.result import Evaluation
+from fullrank.inspection.inspect import inspect as inspect_named
+from fullrank.inspection.inspect import inspect_encoder, inspect_features
+from fullrank.inspection.options import InspectOptions
+from fullrank.inspection.result import Inspection
+from fullrank.measure.scores import SCORES, Score
+from fullrank.ranking.options import RankOptions
+from fullrank.ranking.rank import rank as rank_runs
+from fullrank.ranking.result import Ranking
+from fullrank.training.loop import resume
+from fullrank.training.loop import train as train_run
+from fullrank.training.runs import RunRecord, read_run
+from fullrank.training.scores import latest
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from fullrank.studies.study import Scale
+
+Source = str | Path | nn.Module
+ImageSource = str | Path | Images | Dataset[Any] | Tensor | Iterable[Any]
+
+
+class Run(Shown):
+    """A run's folder: its records, scores, verdict and encoder. It is read anew by each new `Run`.
+
+    Args:
+        path: A folder made by `fullrank train`.
+
+    Raises:
+        FullrankError: There is no run, or it is damaged.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.record: RunRecord = read_run(self.path)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}): {', '.join(f'{s.kind.title} {s.text}' for s in self.scores.values())}"
+
+    @cached_property
+    def scores(self) -> dict[str, Score]:
+        """The last training loss and the scores of the last measurement, by name."""
+        return latest(self.record)
+
+    @property
+    def verdict(self) -> str:
+        """What the spectrum says, such as "healthy spectrum" or "partial dimensional collapse"."""
+        from fullrank.report.side import sides
+        from fullrank.report.words import verdict
+
+        return verdict(sides([self.record])[0])[0]
+
+    def document(self) -> Document:
+        """Return its report."""
+        from fullrank.report.document import document
+
+        return document([self.record])
+
+    def plot(self) -> Figure:
+        """Draw the singular values through training."""
+        from fullrank.report import figures
+        from fullrank.report.side import sides
+
+        shown = sides([self.record])
+        if not len(self.record.singular_values):
+            raise FullrankError(f"{self.path} has not measured a spectrum yet")
+        return figures.spectra_through_training(shown[0], shown)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return what was recorded, a row a step and kind."""
+        return [dict(record) for record in self.record.records if record["kind"] != "protocols"]
+
+    def encoder(self) -> nn.Module:
+        """Return the trained encoder in eval mode, images -> representation."""
+        from fullrank.training.checkpoint import load
+
+        return load(self.path)
+
+
+def train(
+    images: str | Path | None = None,
+    *,
+    preset: str | TrainConfig | None = None,
+    resume_from: str | Path | None = None,
+    **settings: Any,
+) -> Run:
+    """Train a new run, or go on with one.
+
+    Args:
+        images: As `fullrank train --images`: a name, a folder, parquet files.
+        preset: What to begin from: a name of `list_presets()`, or a configuration.
+        resume_from: The folder of a run to go on with; nothing else is given then.
+        **settings: Fields of `TrainConfig`, sections as mappings: `order="hybrid"`, `optim={"base_lr": 0.3}`.
+
+    Raises:
+        FullrankError: As `fullrank train`: a setting is unknown or out of its range, images cannot be read.
+    """
+    if resume_from is not None:
+        if images is not None or preset is not None or settings:
+            raise FullrankError("a run goes on as it was started: give resume_from alone")
+        return Run(resume(Path(resume_from)).path)
+    from fullrank.training.presets import preset as named
+
+    base = named(preset) if isinstance(preset, str) else preset or TrainConfig()
+    if images is not None:
+        settings["images"] = str(images)
+    paths = {name: str(value) for name, value in settings.items() if isinstance(value, Path)}
+    return Run(train_run(from_dict({**settings, **paths}, base, "fullrank.train")).path)
+
+
+def inspect(
+    source: Source | Tensor,
+    images: ImageSource | None = None,
+    *,
+    name: str | None = None,
+    **options: Any,
+) -> Inspection:
+    """Measure an encoder: spectrum, label-free scores and a verdict on collapse.
+
+    Args:
+        source: A run, checkpoint, exported folder, timm model's name, weights file (with `backbone=`) or feature file;
+            a module `(B, 3, S, S)` -> `(B, D)`; or features `(N, D)`.
+        images: What it is shown: a name, folder or parquet files; a `Dataset`; or batches, such as a DataLoader's. Of
+            batches uint8 images are shown as the encoder wants them, and floating point ones are its input as they are.
+            A run's own when omitted.
+        name: What to call it; found from `source` when omitted.
+        **options: Fields of `fullrank.inspection.options.InspectOptions`, such as `limit` and `image_size`.
+
+    Raises:
+        FullrankError: It cannot be read or measured.
+    """
+    asked = _options(InspectOptions, options)
+    if isinstance(source, Tensor):
+        return inspect_features(source, name or "features", {"layer": "not stated", "images": "not stated"})
+    if isinstance(source, (str, Path)) and (images is None or isinstance(images, (str, Path))):
+        found = inspect_named([str(source)], replace(asked, images=None if images is None else str(images)))[0]
+        return found if name is None else replace(found, name=name)
+    if images is None:
+        raise FullrankError("a module does not say which images to take features of: give them as a second argument")
+    encoder = open_encoder(
+        source, backbone=asked.backbone, image_size=asked.image_size, prefix=asked.prefix, stem=asked.stem
+    )
+    called = name or (type(source).__name__ if isinstance(source, nn.Module) else str(source))
+    opened = _opened(images)
+    if isinstance(opened, Images):
+        return inspect_encoder(called, encoder, opened, asked)
+    taken = encoder.features(opened)
+    shown = {"layer": encoder.layer, "mode": "eval", "images": "batches in memory", "view": "as the batches hold it"}
+    return inspect_features(taken.features, called, shown, kind="module", source=encoder.source)
+
+
+def features(source: Source, images: ImageSource, **options: Any) -> Tensor:
+    """Take the representations of images, in eval mode and without gradient.
+
+    Args:
+        source: As for `inspect`.
+        images: As for `inspect`.
+        **options: Passed on to `fullrank.encoders.open_encoder`, such as `image_size`.
+
+    Returns:
+        `(N, D)` float32 on the CPU; `(N, q, D)` where batches hold q views of each image.
+    """
+    return open_encoder(source, **options).features(_opened(images)).features
+
+
+def evaluate(
+    source: Source,
+    train: ImageSource | None = None,
+    test: ImageSource | None = None,
+    *,
+    logistic: bool = True,
+    knn_options: KnnOptions | None = None,
+    logistic_options: LogisticOptions | None = None,
+    image_size: int | None = None,
+) -> Evaluation:
+    """Judge a frozen encoder with labels: k-NN and logistic regression.
+
+    Args:
+        source: As for `inspect`.
+        train: Labeled images whose labels are shown, as for `inspect`; a run's own when omitted.
+        test: Labeled images to classify; a run's own when omitted.
+        logistic: Fit the logistic regression too.
+        knn_options: How neighbors vote.
+        logistic_options: How it is fitted.
+        image_size: Rows and columns that a module or timm model is shown.
+
+    Raises:
+        FullrankError: Labels are missing, or images cannot be read.
+    """
+    options = EvaluateOptions(
+        knn=True,
+        logistic=logistic,
+        knn_options=knn_options or KnnOptions(),
+        logistic_options=logistic_options or LogisticOptions(),
+    )
+    if train is None and test is None:
+        if isinstance(source, nn.Module):
+            raise FullrankError("a module does not say which images to judge it by: give train and test")
+        return evaluate_runs([str(source)], options)[0]
+    if train is None or test is None:
+        raise FullrankError("give both train and test, or neither for a run's own images")
+    encoder = open_encoder(source, image_size=image_size)
+    name = type(source).__name__ if isinstance(source, nn.Module) else str(source)
+    return probe_features(name, encoder, _opened(train), _opened(test), options)
+
+
+def rank(runs: Sequence[str | Path], **options: Any) -> Ranking:
+    """Rank runs, or the checkpoints of one, without labels.
+
+    Args:
+        runs: Run folders, or checkpoints in them; or one run folder, for its measured steps.
+        **options: Fields of `fullrank.ranking.options.RankOptions`.
+
+    Raises:
+        FullrankError: A run cannot be read.
+    """
+    return rank_runs(list(runs), _options(RankOptions, options))
+
+
+def study(name: str, *, scale: Scale = "lab", results: str | Path | None = None) -> Document:
+    """Return the page of a study from its results: tables, figures, published numbers.
+
+    Args:
+        name: One of `list_studies()`.
+        scale: `lab` or `paper`.
+        results: The folder of results; those that came with the package when omitted.
+
+    Raises:
+        FullrankError: There is no such study, or no result.
+    """
+    from fullrank.studies.registry import find
+    from fullrank.studies.show import document
+    from fullrank.studies.store import Store, planned, published, seeds_with_results
+
+    folder = published() if results is None else Path(results)
+    found, store = find(name), Store(folder, scale)
+    runs = planned(found, scale, range(seeds_with_results(found, store)))
+    finished = store.results(runs)
+    if not finished:
+        raise FullrankError(
+            f"no run of {name} at {scale} scale is finished in {folder}: `fullrank study run` makes them"
+        )
+    return document(found, scale, finished, runs)
+
+
+def list_methods() -> list[str]:
+    """Return the names that `train(method=...)` takes."""
+    from fullrank.models.methods import METHODS
+
+    return list(METHODS)
+
+
+def list_orders() -> list[str]:
+    """Return the names that `train(order=...)` takes."""
+    from fullrank.data.order import ORDERS
+
+    return list(ORDERS)
+
+
+def list_scores() -> list[str]:
+    """Return the names of all scores; `fullrank.measure.scores.SCORES` says what each is."""
+    return list(SCORES)
+
+
+def list_presets() -> list[str]:
+    """Return the names that `train(preset=...)` takes."""
+    from fullrank.training.presets import PRESETS
+
+    return list(PRESETS)
+
+
+def list_studies() -> list[str]:
+    """Return the names that `study` takes."""
+    from fullrank.studies.registry import STUDIES
+
+    return list(STUDIES)
+
+
+def _options(kind: type, given: dict[str, Any]) -> Any:
+    known = [field.name for field in fields(kind)]
+    for name in given:
+        if name not in known:
+            raise FullrankError(f"unknown option {name!r}{nearest(name, known)} (known: {', '.join(known)})")
+    return kind(**given)
+
+
+def _opened(images: ImageSource) -> Any:
+    """Open what is named, and leave batches as they are."""
+    if isinstance(images, (str, Path)):
+        return open_images(str(images))
+    if isinstance(images, Tensor) and images.ndim != 4:
+        raise FullrankError(f"images must be (N, 3, H, W), got a tensor of shape {tuple(images.shape)}")
+    return open_images(images) if isinstance(images, Dataset) else images  # type: ignore[arg-type]

@@ -1,0 +1,155 @@
+"""fullrank from Python: on names, on modules in memory, on anybody's DataLoader; what results show of themselves."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import fullrank
+from fullrank.errors import FullrankError
+from fullrank.measure.probes import knn_accuracy
+from tests.training.tiny import TINY
+
+
+class Net(nn.Module):
+    """Anybody's encoder: no timm, no attributes."""
+
+    def __init__(self, width=24):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.LazyLinear(width))
+
+    def forward(self, x):
+        return self.body(x)
+
+
+@pytest.fixture(scope="module")
+def net():
+    torch.manual_seed(0)
+    model = Net()
+    model(torch.zeros(1, 3, 16, 16))
+    return model.train()
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Two classes that differ in brightness, 200 and 60 images."""
+    torch.manual_seed(1)
+    labels = torch.arange(260) % 2
+    images = torch.randn(260, 3, 16, 16) + 4 * labels[:, None, None, None]
+    return TensorDataset(images[:200], labels[:200]), TensorDataset(images[200:], labels[200:])
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "run"
+    return fullrank.train("digits", preset=TINY, out=out)
+
+
+def test_features_are_the_modules_own_in_eval_mode(net, data):
+    taken = fullrank.features(net, DataLoader(data[0], batch_size=64), image_size=16)
+    assert net.training  # its mode is put back
+    torch.testing.assert_close(taken, net.eval()(data[0].tensors[0]).detach(), rtol=1e-4, atol=1e-4)
+    net.train()
+
+
+@pytest.mark.parametrize("shape", ["tensor", "tuple", "dictionary"])
+def test_any_batches_give_the_same_features(net, data, shape):
+    images, labels = data[0].tensors
+    batches = {
+        "tensor": [images[:100], images[100:]],
+        "tuple": DataLoader(data[0], batch_size=100),
+        "dictionary": [{"image": images[:100], "label": labels[:100]}, {"image": images[100:], "label": labels[100:]}],
+    }[shape]
+    expected = fullrank.features(net, images, image_size=16)
+    torch.testing.assert_close(fullrank.features(net, batches, image_size=16), expected)
+
+
+def test_inspect_a_module_on_a_loader(net, data):
+    found = fullrank.inspect(net, DataLoader(data[0], batch_size=64), image_size=16)
+    features = fullrank.features(net, data[0].tensors[0], image_size=16)
+    assert found.scores["auc"].value == pytest.approx(fullrank.spectrum(features).auc, abs=1e-6)
+    assert found.name == "Net"
+    assert found.verdict.level in ("healthy", "partial", "collapsed")
+    table = found.to_dataframe()
+    assert list(table[table.score == "auc"].value) == [found.scores["auc"].value]
+    assert "<iframe" in found._repr_html_()
+    assert found.plot().axes
+
+
+def test_inspect_features_in_memory():
+    collapsed = torch.randn(500, 1) @ torch.ones(1, 16) + 1e-6 * torch.randn(500, 16)
+    found = fullrank.inspect(collapsed)
+    assert found.verdict.level == "collapsed"
+    with pytest.raises(FullrankError, match=r"must be \(N, D\), a row an image; got \(2, 3, 4\)"):
+        fullrank.inspect(torch.zeros(2, 3, 4))
+
+
+def test_evaluate_a_module_on_loaders_is_k_nn_of_its_features(net, data):
+    loaders = [DataLoader(each, batch_size=64) for each in data]
+    found = fullrank.evaluate(net, *loaders, image_size=16)
+    bank, queries = (fullrank.features(net, loader, image_size=16) for loader in loaders)
+    own = knn_accuracy(bank, data[0].tensors[1], queries, data[1].tensors[1], k=found.scores["knn"].chosen["k"])
+    assert found.scores["knn"].value == own > 0.9
+    assert found.scores["logistic"].value > 0.9
+    assert set(found.to_dataframe().score) == {"knn", "logistic"}
+
+
+def test_evaluate_says_what_is_missing(net, data):
+    with pytest.raises(FullrankError, match="test has no labels"):
+        fullrank.evaluate(net, DataLoader(data[0], 64), [data[1].tensors[0]], image_size=16)
+    with pytest.raises(FullrankError, match="give train and test"):
+        fullrank.evaluate(net)
+    with pytest.raises(FullrankError, match="give both"):
+        fullrank.evaluate(net, DataLoader(data[0], 64))
+
+
+def test_a_run_shows_itself_and_goes_through_all_calls(run):
+    assert run.scores["auc"].value == fullrank.Run(run.path).scores["auc"].value
+    assert "spectrum" in run.verdict or "collapse" in run.verdict
+    assert "<iframe" in run._repr_html_()
+    assert run.plot().axes
+    assert run.to_dataframe().step.max() == TINY.steps
+    assert isinstance(run.encoder(), nn.Module)
+    again = fullrank.inspect(run.path, limit=200, untrained=False)
+    assert np.isfinite(again.scores["auc"].value)
+    assert fullrank.evaluate(run.path, logistic=False).scores["knn"].value > 0.1
+    ranking = fullrank.rank([run.path])
+    assert len(ranking.rows()) >= 1
+    assert ranking.best.exists()
+
+
+def test_a_finished_run_is_gone_on_with(run):
+    assert fullrank.train(resume_from=run.path).path == run.path
+    with pytest.raises(FullrankError, match="give resume_from alone"):
+        fullrank.train("digits", resume_from=run.path)
+
+
+def test_wrong_settings_are_named():
+    with pytest.raises(FullrankError, match="unknown key 'stepz'; did you mean 'steps'"):
+        fullrank.train("digits", stepz=3)
+    with pytest.raises(FullrankError, match=r"unknown option 'limitt'"):
+        fullrank.inspect(torch.randn(10, 4), limitt=3)
+
+
+def test_names_are_listed():
+    assert "vicreg" in fullrank.list_methods()
+    assert "hybrid" in fullrank.list_orders()
+    assert "auc" in fullrank.list_scores()
+    assert "simsiam-lab" in fullrank.list_presets()
+    assert "orders" in fullrank.list_studies()
+
+
+def test_a_study_from_its_results():
+    page = fullrank.study("subsets")
+    assert "<table" in page.html()
+    with pytest.raises(FullrankError, match="no run of vit at lab scale is finished"):
+        fullrank.study("vit")
+
+
+def test_import_stays_light():
+    code = "import sys, fullrank; fullrank.FullrankError; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
