@@ -6,6 +6,8 @@ A page asks for them by a comment in a line of its own:
     <!-- help: ## -->                    the `--help` of all commands, each below such a heading
     <!-- names: fullrank.losses -->      the docstrings of all names in `__all__`
     <!-- names: fullrank.losses info_nce dcl -->
+
+`jupyter execute --inplace docs/quickstart.ipynb` takes the notebook's outputs anew.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ from mkdocs.structure.pages import Page
 from fullrank.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
+PAPERS = "\n\n[Li22]: https://arxiv.org/abs/2209.15007\n[Garrido23]: https://arxiv.org/abs/2206.02574\n"
+CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[^\n]*\r(?!\n)")  # colors, and what a progress bar has written over
 MARK = re.compile(r"^<!-- (file|help|names): (.+) -->$", re.MULTILINE)
 
 
@@ -44,9 +48,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Put what a page asks for in the place of the comment."""
+    """Put what a page asks for in the place of the comment, and link the two papers."""
     made = {"file": root_file, "help": command_help, "names": public_names}
-    return MARK.sub(lambda mark: made[mark[1]](mark[2]), markdown)
+    return MARK.sub(lambda mark: made[mark[1]](mark[2]), markdown) + PAPERS
 
 
 def notebook_page(notebook: dict[str, Any], name: str) -> str:
@@ -61,10 +65,10 @@ def notebook_page(notebook: dict[str, Any], name: str) -> str:
         parts.append(f"```{language}\n{source.removeprefix('%%bash').strip()}\n```")
         for output in cell["outputs"]:
             data = output.get("data", {})
-            text = "".join(output.get("text", data.get("text/plain", "")))
+            text = CONTROL.sub("", "".join(output.get("text", data.get("text/plain", ""))))
             if "image/png" in data:
                 parts.append(f'<img alt="what the code draws" src="data:image/png;base64,{data["image/png"].strip()}">')
-            elif text:
+            elif text and output.get("name") != "stderr":
                 parts.append(f'``` {{.text .output title="Output"}}\n{text.rstrip()}\n```')
     title, rest = parts[0].split("\n", 1)
     return "\n\n".join([title, f"[Download this page as a notebook]({name}).", rest.strip(), *parts[1:]])
