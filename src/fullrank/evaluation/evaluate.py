@@ -17,7 +17,6 @@ from fullrank.evaluation.probes import check_knn, check_logistic, knn, logistic
 from fullrank.evaluation.result import Evaluation
 from fullrank.evaluation.task import (
     ImageSets,
-    LabeledFeatures,
     Progress,
     Represented,
     Task,
@@ -143,10 +142,10 @@ def probe_features(
         if labels is None:
             raise FullrankError(f"{what} has no labels: give batches of (images, labels), or labeled images")
         known = labels >= 0
-        taken += [features[known], labels[known].long()]
+        taken.append((features[known], labels[known].long()))
     shown = {"layer": encoder.layer, "mode": "eval", "dtype": float32_on(device)}
     each = [images.name if isinstance(images, Images) else "batches in memory" for images in (train, test)]
-    task = Represented(LabeledFeatures(*taken), device, {**shown, "labels": " / ".join(each)})
+    task = Represented(*taken, device, {**shown, "labels": " / ".join(each)})
     asked = [name for name in ("knn", "logistic") if getattr(options, name)]
     scores = {}
     for probe in asked:

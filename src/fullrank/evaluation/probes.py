@@ -10,7 +10,7 @@ from fullrank.data.images import SAMPLED
 from fullrank.data.randomness import Purpose, permutation
 from fullrank.errors import FullrankError
 from fullrank.evaluation.options import EvaluateOptions
-from fullrank.evaluation.task import LabeledFeatures, Represented, Task
+from fullrank.evaluation.task import Represented, Task
 from fullrank.measure.probes import choose_logistic, fit_logistic
 from fullrank.measure.probes.knn import LEFT_OUT, best_k, knn_accuracies, knn_protocol, leave_one_out
 from fullrank.measure.probes.logistic import L2_GRID
@@ -40,8 +40,8 @@ def knn(task: Task | Represented, options: EvaluateOptions) -> Score:
     check_knn(task, options)
     how = options.knn_options
     vote: dict[str, Any] = {"vote": how.vote, "temperature": how.temperature}
-    features = LabeledFeatures(*(tensor.to(task.device) for tensor in task.features))
-    count = len(features.bank)
+    bank, labels, queries, answers = (tensor.to(task.device) for tensor in (*task.bank, *task.queries))
+    count = len(bank)
     k: int | str
     if how.k is not None:
         k, ks = how.k, [how.k]
@@ -50,12 +50,12 @@ def knn(task: Task | Represented, options: EvaluateOptions) -> Score:
         if how.choose == "leave-one-out":
             at_random = f" {SAMPLED}" if count > LEFT_OUT else ""
             k = f"1 to {ks[-1]}, the best by leave-one-out over {min(LEFT_OUT, count)} training images{at_random}"
-            ks = [best_k(leave_one_out(features.bank, features.bank_labels, ks=ks, **vote))]
+            ks = [best_k(leave_one_out(bank, labels, ks=ks, **vote))]
         else:
             k = f"1 to {ks[-1]}, the best on the held-out labels, which it has seen"
-    accuracies = knn_accuracies(*features, ks=ks, **vote)
+    accuracies = knn_accuracies(bank, labels, queries, answers, ks=ks, **vote)
     chosen = best_k(accuracies)
-    protocol = {**task.protocol, "bank": count, "queries": len(features.queries), **knn_protocol(k, **vote)}
+    protocol = {**task.protocol, "bank": count, "queries": len(queries), **knn_protocol(k, **vote)}
     return Score("knn", accuracies[chosen], protocol, chosen={} if how.k is not None else {"k": chosen})
 
 
@@ -79,8 +79,8 @@ def logistic(task: Task | Represented, options: EvaluateOptions) -> Score:
         FullrankError: A representation is not finite, there are too few images, or all are of one class.
     """
     check_logistic(task, options)
-    asked, features = options.logistic_options, task.features
-    count, bank = len(features.bank), features.bank.to(task.device)
+    asked, (bank, labels), (queries, answers) = options.logistic_options, task.bank, task.queries
+    count, bank = len(bank), bank.to(task.device)
     _check_count(count, options)  # some may have been unreadable
     until: dict[str, Any] = {"tolerance": asked.tolerance, "max_iterations": asked.max_iterations}
     protocol: dict[str, Any] = {
@@ -90,19 +90,19 @@ def logistic(task: Task | Represented, options: EvaluateOptions) -> Score:
         "objective": "mean cross-entropy + l2 / 2 |W|^2",
         "gradient": f"of norm {asked.tolerance:g} at most",
         "bank": count,
-        "queries": len(features.queries),
+        "queries": len(queries),
     }
     if asked.l2 is not None:
-        probe = fit_logistic(bank, features.bank_labels, l2=asked.l2, **until)
+        probe = fit_logistic(bank, labels, l2=asked.l2, **until)
         protocol["l2"] = asked.l2
     else:
         held_out = torch.zeros(count, dtype=torch.bool)
         held_out[torch.from_numpy(permutation(SPLIT_SEED, Purpose.PROBE, 0, 0, count)[: count // _FEWEST])] = True
-        probe = choose_logistic(bank, features.bank_labels, held_out, grid=L2_GRID, **until).probe
+        probe = choose_logistic(bank, labels, held_out, grid=L2_GRID, **until).probe
         protocol["l2"] = f"of {L2_GRID[-1]:g} to {L2_GRID[0]:g} by decades, the best"
         protocol["chosen on"] = f"a tenth of the training images (seed {SPLIT_SEED}), by accuracy; refitted to all"
     chosen: dict[str, Any] = {"l2": probe.l2} if asked.l2 is None else {}
     chosen["gradient_norm"] = float(f"{probe.gradient_norm:.2g}")
     if not probe.converged:
         chosen[WARNING] = f"not the minimum, given up after {probe.iterations} iterations"
-    return Score("logistic", probe.accuracy(features.queries, features.query_labels), protocol, chosen=chosen)
+    return Score("logistic", probe.accuracy(queries, answers), protocol, chosen=chosen)

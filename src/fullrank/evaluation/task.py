@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,34 +30,26 @@ class UnlabeledError(FullrankError):
     """Report that labels are missing, and of which images."""
 
 
-class LabeledFeatures(NamedTuple):
-    """Representations and labels of the images that could be read.
-
-    Attributes:
-        bank: `(N, D)` float32, of training images, on the CPU.
-        bank_labels: `(N,)` int64, at least 0.
-        queries: `(Q, D)` float32, of held-out images.
-        query_labels: `(Q,)` int64, at least 0, in the bank's numbers; another one for a class that the bank lacks.
-    """
-
-    bank: Tensor
-    bank_labels: Tensor
-    queries: Tensor
-    query_labels: Tensor
-
-
 @dataclass(frozen=True)
 class Represented:
-    """What the quick probes need: representations that are taken already, where to compute, and how they were made."""
+    """What the quick probes need: representations that are taken already, where to compute, how they were made.
 
-    features: LabeledFeatures
+    Attributes:
+        bank: `(N, D)` float32 and labels `(N,)` int64, of training images.
+        queries: `(Q, D)` and `(Q,)`, of images to classify, their labels in the bank's numbers.
+        device: Where to compute.
+        protocol: What the protocol of every probe's score begins with.
+    """
+
+    bank: tuple[Tensor, Tensor]
+    queries: tuple[Tensor, Tensor]
     device: torch.device
     protocol: dict[str, Any]
 
     @property
     def count(self) -> int:
         """How many training images there are."""
-        return len(self.features.bank)
+        return len(self.bank[1])
 
 
 @dataclass
@@ -94,18 +86,13 @@ class Task:
 
     @cached_property
     def bank(self) -> tuple[Tensor, Tensor]:
-        """Representations and labels of the training images, taken once for all probes that want them."""
+        """Representations `(N, D)` float32 and labels `(N,)` of the training images, taken once for all probes."""
         return self._represent(self.train, "training images")
 
     @cached_property
     def queries(self) -> tuple[Tensor, Tensor]:
-        """Representations and labels of the held-out images."""
+        """Representations `(Q, D)` and labels `(Q,)` of the held-out images."""
         return self._represent(self.held_out, "held-out images")
-
-    @property
-    def features(self) -> LabeledFeatures:
-        """Representations and labels of all images."""
-        return LabeledFeatures(*self.bank, *self.queries)
 
     def _represent(self, images: Images, what: str) -> tuple[Tensor, Tensor]:
         found = self.encoder.features(

@@ -33,12 +33,7 @@ _FEW_PASSES = (
 def card(facts: Facts, made: TimmModel, data: Mapping[str, Any]) -> str:
     """Return a model card in Markdown, with its metadata on top as the Hugging Face Hub reads them.
 
-    Folders of this machine are left out of it: files are called by their names.
-
-    Args:
-        facts: What is known about the encoder.
-        made: How timm makes it.
-        data: How images are prepared for it, timm's `pretrained_cfg`.
+    Folders of this machine are left out of it: files are called by their names. `data` is timm's `pretrained_cfg`.
     """
     sections = (
         _metadata(facts.config),

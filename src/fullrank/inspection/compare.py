@@ -15,12 +15,7 @@ RANKED = ("auc", "rankme", "participation_ratio", "lidar", "cluster_learnability
 
 
 def obstacle(found: Sequence[Inspection], name: str) -> str:
-    """Say why a score cannot be compared between these; an empty string when it can.
-
-    Args:
-        found: What was inspected.
-        name: The score's name.
-    """
+    """Say why a score cannot be compared between these; an empty string when it can."""
     scores = [each.scores.get(name) for each in found]
     missing = [each.name for each, score in zip(found, scores, strict=True) if score is None or score.value is None]
     if missing:

@@ -126,14 +126,7 @@ def kinds_of(names: Sequence[str], options: InspectOptions) -> list[Kind]:
 
 
 def keep_scores(run: Path, found: Inspection, options: InspectOptions, limit: int) -> str:
-    """Keep the scores of a run or its checkpoint in the run's folder; where that cannot be done, return why.
-
-    Args:
-        run: The run's folder.
-        found: What was measured.
-        options: How.
-        limit: At most how many images.
-    """
+    """Keep the scores of a run or its checkpoint in the run's folder; where that cannot be done, return why."""
     usual = options.layer == "representation" and options.views in ("auto", "none")
     asked = {"images": options.images, "limit": limit} if usual else {}
     step = int(found.source["step"])

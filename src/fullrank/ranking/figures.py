@@ -28,12 +28,7 @@ _UNLABELED = "#9a9a9a"
 
 
 def loss_against_auc(standings: Sequence[Standing], accuracy: str | None) -> Figure:
-    """Draw held-out loss against AUC, the first front as a staircase, the color of each point its accuracy.
-
-    Args:
-        standings: Those of one group.
-        accuracy: What the accuracy is called; None where no run has any.
-    """
+    """Draw held-out loss against AUC, the first front as a staircase, the color of each point its accuracy."""
     x, y = (np.array([each.candidate.scores[name].taken for each in standings]) for name in FEATURES)
     first = sorted((i for i, each in enumerate(standings) if each.front == 1), key=lambda i: (x[i], y[i]))
     known = [each.accuracy.taken for each in standings if each.accuracy is not None]
@@ -69,12 +64,7 @@ def with_both(standings: Sequence[Standing]) -> list[Standing]:
 
 
 def forecast_against_measured(standings: Sequence[Standing], accuracy: str) -> Figure:
-    """Draw forecasts with their intervals against measured accuracies.
-
-    Args:
-        standings: Those of one group that have both.
-        accuracy: What the accuracy is called.
-    """
+    """Draw forecasts with their intervals against measured accuracies, of standings that have both."""
     found = [each.forecast for each in standings if each.forecast is not None]
     x = np.array([100 * each.value for each in found])
     y = np.array([100 * each.accuracy.taken for each in standings if each.accuracy is not None])

@@ -78,12 +78,7 @@ class Labels(NamedTuple):
 
 
 def choose_labels(candidates: Sequence[Candidate], asked: str | None) -> Labels:
-    """Choose the accuracy that most candidates have, measured in one way; of equally many the one that says most.
-
-    Args:
-        candidates: Runs, of which any may have labels.
-        asked: The accuracy that is meant; None for any.
-    """
+    """Choose the accuracy that most candidates have, measured in one way; of equally many the one that says most."""
     chosen, best = Labels(None, {}, [None] * len(candidates), []), 0
     for name in ACCURACIES if asked is None else (asked,):
         taken = [(i, one) for i, each in enumerate(candidates) for one in each.labeled.get(name, ())]

@@ -119,18 +119,7 @@ def _rank(
     *,
     start: int,
 ) -> tuple[list[tuple[int, int | None, int | None]], Group]:
-    """Rank the members of a group: by their forecasts where these are worth it, else by their fronts.
-
-    Args:
-        places: The members, among the candidates.
-        candidates: All of them.
-        forecasts: Of those that have one.
-        used: The model that made them.
-        start: How many standings there are before theirs.
-
-    Returns:
-        Each member with its front and its rank, best first; and the group.
-    """
+    """Rank a group by its forecasts if these are worth it, else by fronts: members, fronts and ranks; and the group."""
     costs = features_of(candidates, places)
     front = fronts(costs)
     by_forecast = used is not None and used.fit.leave_one_out_r2 > 0 and all(i in forecasts for i in places)
@@ -195,11 +184,7 @@ def _forecasts(made: Prediction, *, left_out: bool) -> list[Forecasted]:
 
 
 def _apply(forecast: Forecast, candidates: Sequence[Candidate], file: str) -> dict[int, Forecasted]:
-    """Forecast the accuracy of the candidates that were measured as the fitted runs were.
-
-    Raises:
-        FullrankError: There are none.
-    """
+    """Forecast the accuracy of the candidates that were measured as the fitted runs were; there must be one."""
     fit = forecast.fit
     refused = {i: why for i, each in enumerate(candidates) if (why := refusal(forecast, each))}
     able = [i for i in range(len(candidates)) if i not in refused]
@@ -217,11 +202,7 @@ def _apply(forecast: Forecast, candidates: Sequence[Candidate], file: str) -> di
 
 
 def _the_fit(ranking: Ranking, accuracy: str | None) -> Forecast:
-    """Return the one fit there is.
-
-    Raises:
-        FullrankError: There is none, or more than one.
-    """
+    """Return the one fit there is; none, or more than one, is an error."""
     fitted = [group for group in ranking.groups if group.forecast is not None]
     if len(fitted) > 1:
         each = "; ".join(about(group) for group in fitted)
