@@ -145,7 +145,7 @@ def probe_features(
         taken.append((features[known], labels[known].long()))
     shown = {"layer": encoder.layer, "mode": "eval", "dtype": float32_on(device)}
     each = [images.name if isinstance(images, Images) else "batches in memory" for images in (train, test)]
-    task = Represented(*taken, device, {**shown, "labels": " / ".join(each)})
+    task = Represented(taken[0], taken[1], device, {**shown, "labels": " / ".join(each)})
     asked = [name for name in ("knn", "logistic") if getattr(options, name)]
     scores = {}
     for probe in asked:
