@@ -19,11 +19,7 @@ from fullrank.training.scores import latest
 
 @dataclass(frozen=True)
 class Side(Look):
-    """A run, and how it looks in every figure and table.
-
-    Attributes:
-        run: What its folder holds.
-    """
+    """A run, and how it looks in every figure and table."""
 
     run: RunRecord
 
@@ -40,10 +36,8 @@ class Side(Look):
     @property
     def reached(self) -> int:
         """The last step that left a trace."""
-        steps = [int(record.get("step", 0)) for record in (*self.run.records, *self.run.timing)]
-        if self.run.summary is not None:
-            steps.append(int(self.run.summary.get("steps", 0)))
-        return max(steps, default=0)
+        traces = (*self.run.records, *self.run.timing, {"step": (self.run.summary or {}).get("steps", 0)})
+        return max(int(record.get("step", 0)) for record in traces)
 
     @property
     def measured(self) -> int | None:
@@ -60,9 +54,8 @@ class Side(Look):
     def switch(self) -> int | None:
         """The step at which a hybrid order turns to multiple passes; None for other orders."""
         share = self.run.config.get("switch")
-        if self.run.config.get("order") != "hybrid" or not isinstance(share, (int, float)):
-            return None
-        return round(share * self.planned)
+        hybrid = self.run.config.get("order") == "hybrid" and isinstance(share, (int, float))
+        return round(share * self.planned) if hybrid else None
 
     @property
     def skipped(self) -> list[str]:
@@ -92,13 +85,9 @@ class Side(Look):
 
 
 def sides(runs: Sequence[RunRecord]) -> list[Side]:
-    """Put runs side by side, in the order given, each with a label of its own."""
-    return [Side(label, index, run) for index, (run, label) in enumerate(zip(runs, labels(runs), strict=True))]
-
-
-def labels(runs: Sequence[RunRecord]) -> list[str]:
-    """Name runs by their folder, with as many folders above it as it takes to tell them apart."""
-    return tails([Path(run.path).resolve() for run in runs])
+    """Put runs side by side, named by their folder, with as many folders above it as it takes to tell them apart."""
+    labels = tails([Path(run.path).resolve() for run in runs])
+    return [Side(label, index, run) for index, (run, label) in enumerate(zip(runs, labels, strict=True))]
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -109,8 +98,6 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """
     flat: dict[str, Any] = {}
     for key, value in config.items():
-        if isinstance(value, Mapping) and value:
-            flat.update(flatten(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
+        nested = isinstance(value, Mapping) and value
+        flat |= flatten(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
     return flat
