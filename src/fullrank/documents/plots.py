@@ -89,7 +89,7 @@ def relative_axes(ax: Axes, below: float) -> None:
 
 def explained_axes(ax: Axes) -> None:
     """Set the axes of cumulative explained variances, in percent, and draw that of equal singular values."""
-    ax.plot([0, 100], [0, 100], **REFERENCE)
+    ax.plot([0, 100], [0, 100], **REFERENCE, zorder=1.5)  # below the others
     aside(ax, "all equal", (72, 72), (4, -4), va="top")
     ax.set_xlim(0, 100)
     ax.set_ylim(0, 102)

@@ -13,7 +13,7 @@ from fullrank.errors import FullrankError
 from fullrank.measure.scores import SCORES, kind_of
 from fullrank.report import figures
 from fullrank.report.side import Side, flatten, sides
-from fullrank.report.words import comparison, duration, verdict
+from fullrank.report.words import better, comparison, duration, verdict
 from fullrank.text import capital
 from fullrank.training.runs import RunRecord, read_run
 
@@ -78,7 +78,7 @@ def _scores(shown: Sequence[Side]) -> Iterator[doc.Part]:
     ]
     taken = dict.fromkeys(name for side in shown for name in side.scores)
     for name in sorted(taken, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST)):
-        rows.append(row(kind_of(name).title, partial(score, name), _better(name)))
+        rows.append(row(kind_of(name).title, partial(score, name), better(name)))
     rows += [
         row("time", lambda side: (seconds := (side.run.summary or {}).get("seconds")) and duration(seconds)),
         row("images per second", lambda side: f"{side.throughput:,.0f}" if side.throughput else None, "median"),
@@ -94,12 +94,6 @@ def _scores(shown: Sequence[Side]) -> Iterator[doc.Part]:
             skipped.append(doc.Words(", ".join(side.skipped[:SKIPPED_SHOWN]) + more, subject=side))
     if skipped:
         yield doc.Fold("Images that could not be read", skipped)
-
-
-def _better(name: str) -> str:
-    direction = kind_of(name).direction
-    too = ", with a lower AUC" if name == "heldout_loss" else ""
-    return "" if direction == "none" else f"{direction} is better{too}"
 
 
 def _order(side: Side) -> str | None:

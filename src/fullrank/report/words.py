@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 from fullrank.measure.protocols import ends, obstacle
-from fullrank.measure.scores import SCORES
+from fullrank.measure.scores import SCORES, kind_of
 from fullrank.measure.verdict import judge
 from fullrank.report.side import Side, flatten
 from fullrank.text import capital, listing
@@ -31,6 +31,13 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def better(score: str) -> str:
+    """Say which values of a score are better; an empty string where neither are by themselves."""
+    direction = kind_of(score).direction
+    too = ", with a lower AUC" if score == "heldout_loss" else ""
+    return "" if direction == "none" else f"{direction} is better{too}"
 
 
 def verdict(side: Side) -> tuple[str, str]:

@@ -26,7 +26,7 @@ from fullrank.files import atomic_path, write_text
 from fullrank.measure.scores import Score, read_score
 from fullrank.ranking.scores import INSPECTION, read_inspections
 from fullrank.studies.identity import mismatch, run_name
-from fullrank.studies.study import Cell, Result, Scale, Study
+from fullrank.studies.study import ACCURACY, Cell, Result, Scale, Study
 from fullrank.training.runs import CONFIG, METRICS, SPECTRA, SUMMARY, TIMING, read_run
 
 _KEPT = (CONFIG, METRICS, TIMING, EVALUATION, INSPECTION, SUMMARY)
@@ -35,17 +35,11 @@ _WHOLE = (CONFIG, METRICS, SPECTRA, SUMMARY)
 
 @dataclass(frozen=True)
 class Planned:
-    """A run of a study, finished or not.
-
-    Attributes:
-        cell: Its setting.
-        seed: Its seed.
-        config: Its configuration; a teacher is called by its run's name.
-    """
+    """A run of a study, finished or not."""
 
     cell: Cell
     seed: int
-    config: TrainConfig
+    config: TrainConfig  # a teacher is called by its run's name
 
     @property
     def name(self) -> str:
@@ -64,7 +58,8 @@ def planned(study: Study, scale: Scale, seeds: Sequence[int]) -> list[Planned]:
         if cell.teacher is not None:
             teacher = next(other for other in cells if other.factors == cell.teacher)
             config = replace(config, target=replace(config.target, teacher=add(teacher, seed).name))
-        run = Planned(cell, seed, config)
+        probes = ("knn", ACCURACY[scale]) if cell.probes is None else cell.probes
+        run = Planned(replace(cell, probes=probes), seed, config)
         return found.setdefault(run.name, run)
 
     for seed in seeds:
@@ -74,12 +69,7 @@ def planned(study: Study, scale: Scale, seeds: Sequence[int]) -> list[Planned]:
 
 
 class Store:
-    """A folder of results, of one scale.
-
-    Args:
-        root: The folder of all results.
-        scale: Which of them.
-    """
+    """The folder of results of one scale, within the folder `root` of all results."""
 
     def __init__(self, root: Path, scale: Scale) -> None:
         self.scale: Scale = scale
@@ -104,7 +94,7 @@ class Store:
             )
         scores = evaluations(path, run.config.steps)
         label_free = inspections(path, run.config.steps, run.config.images) if run.cell.label_free else []
-        evaluated = set(run.cell.probes) <= {score.name for score in scores}
+        evaluated = set(run.cell.probes or ()) <= {score.name for score in scores}
         if not evaluated or (run.cell.label_free and not label_free):
             return None
         return Result(run.cell, run.seed, record, scores, label_free)
