@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from fullrank import documents as doc
 from fullrank.documents.html import check_page, write_page
@@ -25,12 +26,7 @@ _FIRST = ("loss", "heldout_loss", "knn", "online_probe", "online_probe_train", "
 def write_report(runs: Sequence[Path], out: Path) -> Path:
     """Read run folders and write one page about them.
 
-    Args:
-        runs: Run folders, finished or not, in the order to show them. One that is named twice is shown once.
-        out: Where the page goes; its folder is made if need be.
-
-    Returns:
-        `out`.
+    They are shown in this order, finished or not, and one that is named twice once. Returns `out`.
 
     Raises:
         FullrankError: There is no run, one of them cannot be read, or `out` cannot be written.
@@ -81,7 +77,7 @@ def _scores(shown: Sequence[Side]) -> Iterator[doc.Part]:
         rows.append(row(kind_of(name).title, partial(score, name), better(name)))
     rows += [
         row("time", lambda side: (seconds := (side.run.summary or {}).get("seconds")) and duration(seconds)),
-        row("images per second", lambda side: f"{side.throughput:,.0f}" if side.throughput else None, "median"),
+        row("images per second", _throughput, "median"),
         row("images skipped", lambda side: len(side.skipped), "could not be read"),
     ]
     yield doc.Heading("Scores")
@@ -94,6 +90,11 @@ def _scores(shown: Sequence[Side]) -> Iterator[doc.Part]:
             skipped.append(doc.Words(", ".join(side.skipped[:SKIPPED_SHOWN]) + more, subject=side))
     if skipped:
         yield doc.Fold("Images that could not be read", skipped)
+
+
+def _throughput(side: Side) -> str | None:
+    rates = [record["images_per_second"] for record in side.run.timing if "images_per_second" in record]
+    return f"{statistics.median(rates):,.0f}" if rates else None
 
 
 def _order(side: Side) -> str | None:
@@ -126,9 +127,9 @@ def _trained(shown: Sequence[Side]) -> Iterator[doc.Part]:
         rows = [[name, *values] for name, values in config.items() if name not in same]
         yield doc.Words("These fields differ." if rows else "The configurations are identical.")
         if rows:
-            header, words = ["field", *shown], range(1, len(shown) + 1)
+            words = range(1, len(shown) + 1)
             marked = range(len(rows))
-            yield doc.Table("Fields that differ", header, rows, text=words, marked=marked, captioned=False)
+            yield doc.Table("Fields that differ", ["field", *shown], rows, text=words, marked=marked, captioned=False)
         yield doc.Fold(f"{len(same)} fields are the same in all runs", [doc.Fields(same)])
     environment = _values([side.run.environment for side in shown])
     said = {name: values[0] if len(set(values)) == 1 else "; ".join(values) for name, values in environment.items()}
@@ -141,15 +142,6 @@ def _values(nested: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     return {name: [doc.value_text(each.get(name)) for each in flat] for name in names}
 
 
-class _Quantity(NamedTuple):
-    """What is drawn over steps."""
-
-    title: str
-    axis: str
-    caption: str
-    reference: Callable[[Side], tuple[float, str] | None] = lambda side: None
-
-
 def _floor(side: Side) -> tuple[float, str] | None:
     return ((side.width + 1) / (2 * side.width), f"floor, D = {side.width}") if side.width else None
 
@@ -159,52 +151,35 @@ def _even_std(side: Side) -> tuple[float, str] | None:
     return (out**-0.5, f"1/√M, M = {out}") if isinstance(out, int) and out > 0 else None
 
 
-_QUANTITIES = {
-    "loss": _Quantity("Training loss", "training loss", "The mean over the steps between two points."),
-    "heldout_loss": _Quantity(
-        "Loss on held-out images",
-        "held-out loss",
-        "Lower alone does not mean a better representation: [Li22] read it together with AUC.",
-    ),
-    "knn": _Quantity("k-NN accuracy", "k-NN accuracy (%)", "Of the representation; it needs labels."),
-    "online_probe": _Quantity(
-        "Online probe accuracy",
-        "online probe accuracy (%)",
-        "On held-out images, of a linear classifier that learns beside the encoder. It lags behind a representation "
-        "that changes, and catches up as the rates fall.",
-    ),
-    "auc": _Quantity(
-        "AUC",
-        "AUC (0 to 1)",
-        "Of the cumulative explained variance; lower is better. Dotted: its floor (D+1)/(2D), when all directions are "
-        "equal; 1 is a single direction.",
-        _floor,
-    ),
-    "rankme_centered": _Quantity(
-        "RankMe of centered features",
-        "RankMe, centered (directions)",
-        "The effective number of directions; higher is better, up to the width D.",
-    ),
-    "std": _Quantity(
-        "Per-dimension standard deviation",
-        "std per dimension",
-        "Of the L2-normalized embeddings. At 0 all embeddings are one; 1/√M, dotted, is what M equal directions give. "
-        "It does not see dimensional collapse.",
-        _even_std,
-    ),
+_REFERENCES = {"auc": _floor, "std": _even_std}
+_CAPTIONS = {
+    "loss": "The mean over the steps between two points.",
+    "heldout_loss": "Lower alone does not mean a better representation: [Li22] read it together with AUC.",
+    "knn": "Of the representation; it needs labels.",
+    "online_probe": "On held-out images, of a linear classifier that learns beside the encoder. It lags behind a "
+    "representation that changes, and catches up as the rates fall.",
+    "auc": "Of the cumulative explained variance; lower is better. Dotted: its floor (D+1)/(2D), when all directions "
+    "are equal; 1 is a single direction.",
+    "rankme_centered": "The effective number of directions; higher is better, up to the width D.",
+    "std": "Of each dimension of the L2-normalized embeddings. At 0 all embeddings are one; 1/√M, dotted, is what M "
+    "equal directions give. It does not see dimensional collapse.",
 }
-_NOT_DRAWN = ("step", "kind", "lr", "online_probe_train", "participation_ratio", "nesum", "dead")
+_NOT_DRAWN = ("online_probe_train", "participation_ratio", "nesum", "dead")
 
 
-def _quantities(shown: Sequence[Side]) -> Iterator[tuple[str, _Quantity]]:
+def _curves(overlaid: Sequence[Side], shown: Sequence[Side]) -> Iterator[doc.Picture]:
     methods = len({side.run.config.get("method") for side in shown}) > 1
     own = " Each method has a loss of its own: compare shapes, not heights." if methods else ""
-    for name, what in _QUANTITIES.items():
-        yield name, what._replace(caption=what.caption + own) if name.endswith("loss") else what
-    for name in dict.fromkeys(name for side in shown for name in side.scores):
-        if name in SCORES and name not in _QUANTITIES and name not in _NOT_DRAWN:
-            kind = kind_of(name)
-            yield name, _Quantity(capital(kind.title), kind.title + " (%)" * kind.share, kind.sees)
+    taken = [name for side in shown for name in side.scores if name in SCORES and name not in _NOT_DRAWN]
+    for name in dict.fromkeys([*_CAPTIONS, *taken]):
+        kind = kind_of(name)
+        what = "standard deviation" if name == "std" else kind.title
+        axis = f"{what} (%)" if kind.share else what
+        if label := figures.say_ends(overlaid, name, axis):
+            references, scale = _REFERENCES.get(name, lambda side: None), 100.0 if kind.share else 1.0
+            draw = partial(figures.over_steps, overlaid, name, title=axis, scale=scale, references=references)
+            caption = _CAPTIONS.get(name, kind.sees) + (own if name.endswith("loss") else "")
+            yield doc.Picture(name.replace("_", "-"), capital(what), caption, draw, label=label)
 
 
 def _over_training(shown: Sequence[Side]) -> Iterator[doc.Part]:
@@ -212,12 +187,7 @@ def _over_training(shown: Sequence[Side]) -> Iterator[doc.Part]:
     overlaid = [side for side in shown if side.run.records]
     if any(side.switch is not None for side in overlaid):
         yield doc.Words("Thin vertical lines mark where a hybrid order turns from single pass to multiple pass.")
-    pictures: list[doc.Picture] = []
-    for name, what in _quantities(shown):
-        if label := figures.say_ends(overlaid, name, what.axis):
-            scale = 100.0 if kind_of(name).share else 1.0
-            draw = partial(figures.over_steps, overlaid, name, title=what.axis, scale=scale, references=what.reference)
-            pictures.append(doc.Picture(name.replace("_", "-"), what.title, what.caption, draw, label=label))
+    pictures = list(_curves(overlaid, shown))
     if measured := [(side, side.spectrum(-1)) for side in shown if side.width]:
         pictures.append(
             doc.Picture(
@@ -228,7 +198,9 @@ def _over_training(shown: Sequence[Side]) -> Iterator[doc.Part]:
                 label=figures.say_dead(measured),
             )
         )
-    yield from pictures or [doc.Words("Nothing has been recorded yet.")]
+    yield from pictures
+    if not pictures:
+        yield doc.Words("Nothing has been recorded yet.")
 
 
 def _spectra(shown: Sequence[Side]) -> Iterator[doc.Part]:

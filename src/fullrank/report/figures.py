@@ -19,22 +19,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from fullrank.documents import Look
-from fullrank.documents.plots import (
-    DEAD,
-    LOWEST,
-    REFERENCE,
-    aside,
-    explained_axes,
-    late_is_dark,
-    line,
-    mark_switches,
-    relative_axes,
-    short,
-    single,
-    step_axis,
-    style,
-)
+from fullrank.documents import Look, plots
 from fullrank.measure.scores import kind_of
 from fullrank.measure.spectrum import Spectrum
 from fullrank.report.side import Side
@@ -47,7 +32,7 @@ Shown = tuple[Look, Spectrum]
 _THIN = {"linewidth": 1.0, "linestyle": (0, (1, 2)), "alpha": 0.9}
 
 
-@style()
+@plots.style()
 def over_steps(
     sides: Sequence[Side],
     name: str,
@@ -56,28 +41,23 @@ def over_steps(
     scale: float = 1.0,
     references: Callable[[Side], tuple[float, str] | None] = lambda side: None,
 ) -> Figure:
-    """Draw one quantity of the records over gradient steps, a line for each run.
+    """Draw a quantity of the records over gradient steps, a line for each run.
 
-    Args:
-        sides: The runs.
-        name: The quantity's name in the records.
-        title: The label of the vertical axis, with its unit.
-        scale: Factor from the record's unit to the axis'.
-        references: Gives a run's reference value, on the axis' scale, and its name.
+    The axis, called `title`, has `scale` times the records' unit; `references` are on it, each with its name.
     """
-    figure, ax = single()
+    figure, ax = plots.single()
     drawn: dict[tuple[float, str] | None, None] = {}
     for side in sides:
         steps, values = _thin(*_series(side, name))
-        ax.plot(steps, values * scale, **line(side, len(steps), side.index / len(sides)))
+        ax.plot(steps, values * scale, **plots.line(side, len(steps), side.index / len(sides)))
         drawn |= {references(side): None} if len(steps) else {}
     for place, (value, text) in enumerate(filter(None, drawn)):
-        ax.axhline(value, **REFERENCE)
-        aside(ax, text, (1 - 0.25 * place, value), (-2, 3), xycoords=ax.get_yaxis_transform(), ha="right")
+        ax.axhline(value, **plots.REFERENCE)
+        plots.aside(ax, text, (1 - 0.25 * place, value), (-2, 3), xycoords=ax.get_yaxis_transform(), ha="right")
     last = max(1, *(max(side.planned, side.reached) for side in sides))
     ax.set_xlim(-0.015 * last, 1.015 * last)
-    step_axis(ax)
-    mark_switches(ax, [(side.switch, side.color) for side in sides])
+    plots.step_axis(ax)
+    plots.mark_switches(ax, [(side.switch, side.color) for side in sides])
     ax.set_ylabel(title)
     return figure
 
@@ -93,15 +73,15 @@ def say_ends(sides: Sequence[Side], name: str, title: str) -> str:
     return f"{title} over gradient steps. {' '.join(said)}" if said else ""
 
 
-@style()
+@plots.style()
 def spectra_through_training(side: Side, beside: Sequence[Side]) -> Figure:
     """Draw a run's singular values at each measured step, on axes that hold those of all runs beside it."""
     every = [other.run.singular_values for other in beside if other.width]
     top = max(float(values.max()) for values in every)
     low = min((float(values[values > 0].min()) for values in every if (values > 0).any()), default=math.inf)
-    low = max(low, LOWEST * top) if top > 0 else LOWEST
+    low = max(low, plots.LOWEST * top) if top > 0 else plots.LOWEST
     shown = np.maximum(side.run.singular_values, low)
-    figure, ax = single()
+    figure, ax = plots.single()
     _through_training(figure, ax, side, beside, np.arange(1, shown.shape[1] + 1), shown)
     ax.set_yscale("log")
     ax.set_ylim(low * 0.7, max(top, low) * 1.5)
@@ -111,28 +91,29 @@ def spectra_through_training(side: Side, beside: Sequence[Side]) -> Figure:
     return figure
 
 
-@style()
+@plots.style()
 def explained_through_training(side: Side, beside: Sequence[Side]) -> Figure:
     """Draw a run's cumulative explained variance at each measured step; the area under a line is its AUC."""
     shown = np.stack([side.spectrum(row).explained.numpy() for row in range(len(side.run.singular_values))])
     share = np.arange(1, shown.shape[1] + 1) / shown.shape[1]
-    figure, ax = single()
+    figure, ax = plots.single()
     _through_training(figure, ax, side, beside, 100 * share, 100 * shown)
-    explained_axes(ax)
+    plots.explained_axes(ax)
     return figure
 
 
-@style()
+@plots.style()
 def relative_spectra(shown: Sequence[Shown], beside: Sequence[Shown] = ()) -> Figure:
     """Draw spectra, each relative to its largest singular value; thin and dotted those `beside` them."""
-    figure, ax = single()
+    figure, ax = plots.single()
+    lowest = 1.0
     for look, spectrum in (*shown, *beside):
         values = spectrum.singular_values.numpy()
-        relative = np.maximum(values / values[0] if values[0] > 0 else values, LOWEST)
+        relative = np.maximum(values / values[0] if values[0] > 0 else values, plots.LOWEST)
         ax.plot(np.arange(1, spectrum.dim + 1), relative, **_line((look, spectrum), shown))
-    lowest = min(min(ax.lines[at].get_ydata()) for at in range(len(shown)))
-    relative_axes(ax, below=-3)
-    ax.set_ylim(min(lowest * 0.7, DEAD / 2), 1.5)
+        lowest = min(lowest, float(relative[-1]))
+    plots.relative_axes(ax, below=-3)
+    ax.set_ylim(min(lowest * 0.7, plots.DEAD / 2), 1.5)
     ax.set_xlim(0, max(spectrum.dim for _, spectrum in shown) * 1.01 + 1)
     return figure
 
@@ -143,14 +124,14 @@ def say_dead(shown: Sequence[Shown]) -> str:
     return f"Singular values, relative to the largest. {' '.join(dead)}"
 
 
-@style()
+@plots.style()
 def explained(shown: Sequence[Shown], beside: Sequence[Shown] = ()) -> Figure:
     """Draw cumulative explained variances over the share of directions; thin and dotted those `beside` them."""
-    figure, ax = single()
+    figure, ax = plots.single()
     for look, spectrum in (*shown, *beside):
         share = 100 * np.arange(1, spectrum.dim + 1) / spectrum.dim
         ax.plot(share, 100 * spectrum.explained.numpy(), **_line((look, spectrum), shown))
-    explained_axes(ax)
+    plots.explained_axes(ax)
     return figure
 
 
@@ -163,7 +144,7 @@ def say_areas(shown: Sequence[Shown]) -> str:
 def _line(pair: Shown, shown: Sequence[Shown]) -> dict[str, Any]:
     look, spectrum = pair
     if any(pair is own for own in shown):
-        return line(look, spectrum.dim, look.index / len(shown))
+        return plots.line(look, spectrum.dim, look.index / len(shown))
     return {"color": look.color, **_THIN}
 
 
@@ -171,7 +152,7 @@ def _through_training(
     figure: Figure, ax: Axes, side: Side, beside: Sequence[Side], x: np.ndarray, lines: np.ndarray
 ) -> None:
     """Draw one line a measured step, early ones light, late ones dark, on a scale common to all runs."""
-    colors, norm = late_is_dark(), Normalize(0, max(1, *(other.planned for other in beside)))
+    colors, norm = plots.late_is_dark(), Normalize(0, max(1, *(other.planned for other in beside)))
     points = np.unique(np.linspace(0, len(x) - 1, DIRECTIONS).round().astype(int))
     for row in np.unique(np.linspace(0, len(lines) - 1, MEASUREMENTS).round().astype(int)):
         step = int(side.run.spectrum_steps[row])
@@ -179,7 +160,7 @@ def _through_training(
         if step == 0:
             look = {"color": "#D55E00", "linewidth": 1.3, "linestyle": "--", "zorder": 3}
         ax.plot(x[points], lines[row][points], **look)
-    bar = figure.colorbar(ScalarMappable(norm, colors), ax=ax, aspect=28, pad=0.02, format=FuncFormatter(short))
+    bar = figure.colorbar(ScalarMappable(norm, colors), ax=ax, aspect=28, pad=0.02, format=FuncFormatter(plots.short))
     bar.set_label("gradient step")
     bar.locator = MaxNLocator(4, integer=True)
     bar.outline.set_visible(False)

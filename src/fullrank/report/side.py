@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -54,19 +53,14 @@ class Side(Look):
     def switch(self) -> int | None:
         """The step at which a hybrid order turns to multiple passes; None for other orders."""
         share = self.run.config.get("switch")
-        hybrid = self.run.config.get("order") == "hybrid" and isinstance(share, (int, float))
-        return round(share * self.planned) if hybrid else None
+        if self.run.config.get("order") != "hybrid" or not isinstance(share, (int, float)):
+            return None
+        return round(share * self.planned)
 
     @property
     def skipped(self) -> list[str]:
         """The images that could not be read."""
         return [str(name) for name in (self.run.summary or {}).get("skipped") or []]
-
-    @property
-    def throughput(self) -> float | None:
-        """The median of images per second; None where none was recorded."""
-        rates = [record["images_per_second"] for record in self.run.timing if "images_per_second" in record]
-        return statistics.median(rates) if rates else None
 
     def spectrum(self, row: int) -> Spectrum:
         """Return a measured spectrum with its protocol; row -1 is the last."""

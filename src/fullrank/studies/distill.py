@@ -43,7 +43,7 @@ STUDY = Study(
     name="distill",
     title="Distillation",
     source="[Li22] Table 4",
-    question="Can a small encoder hold what a large one learnt without labels, although it collapses by itself?",
+    question="Can a small encoder hold what a large one learned without labels, although it collapses by itself?",
     cells=lambda scale: [
         _cell(scale, method, student)
         for method in PUBLISHED.rows

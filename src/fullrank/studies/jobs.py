@@ -86,7 +86,8 @@ class Job:
     @cached_property
     def names(self) -> dict[str, str]:
         """What to call this machine's paths in the results."""
-        config, found = self.run.config, {}
+        config = self.run.config
+        found: dict[str, str] = {}
         for path, name in zip(
             map(self._given, _IMAGES), (config.images, config.eval_images or "held out"), strict=True
         ):

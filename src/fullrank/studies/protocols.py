@@ -20,7 +20,8 @@ def protocol(taken: Taken) -> dict[str, str]:
     """
     found = {}
     for field, values in _fields(taken).items():
-        factor, whose = _deciding(values), {}
+        factor = _deciding(values)
+        whose: dict[str, dict[str, None]] = {}
         for result, value in values:
             whose.setdefault(value_text(value), {})[_level(result, factor)] = None
         if len(whose) < 2 or factor is None:

@@ -29,24 +29,15 @@ def write(
     *,
     figures: Path | None = None,
 ) -> Path:
-    """Write a study's page and its Markdown, NAME-SCALE.html and .md.
+    """Write a study's page and its Markdown to a folder, NAME-SCALE.html and .md, and return the page.
 
-    Args:
-        study: The study.
-        scale: Which of its runs.
-        results: Those that are finished.
-        planned: All of them.
-        folder: Where the two go; it is made if need be.
-        figures: Where to write each figure too, as NAME-SCALE-FIGURE.svg, which the Markdown then shows.
-
-    Returns:
-        The page.
+    With `figures`, a folder, each figure is a file too, NAME-SCALE-FIGURE.svg, which the Markdown then shows.
     """
     made = document(study, scale, results, planned)
     folder.mkdir(parents=True, exist_ok=True)
     stem, shown = f"{study.name}-{scale}", {}
-    for part in made.parts if figures is not None else ():
-        if isinstance(part, Picture):
+    for part in made.parts:
+        if isinstance(part, Picture) and figures is not None:
             figures.mkdir(parents=True, exist_ok=True)
             file = figures / f"{stem}-{part.key}.svg"
             write_text(file, svg_file(part.draw(), part.key, f"{part.title}. {part.caption}"))
@@ -79,5 +70,5 @@ def _missing(study: Study, scale: Scale, results: Sequence[Result], planned: Seq
     if not results:
         return [Words("Nothing is finished yet. This makes the runs:"), command]
     lacking, runs = missing(results, planned), len(planned) - len(results)
-    said = [Points(lacking), Words("This makes them:"), command]
+    said: list[Part] = [Points(lacking), Words("This makes them:"), command]
     return [Fold(f"{runs} run{'s' * (runs != 1)} missing", said, opened=len(lacking) <= NAMED)] if lacking else []

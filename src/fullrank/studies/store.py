@@ -110,12 +110,7 @@ class Store:
     def keep(self, folder: Path, name: str, names: Mapping[str, str]) -> None:
         """Copy the small files of a finished run; the summary, by which it counts as finished, comes last.
 
-        An older result of that name is replaced whole.
-
-        Args:
-            folder: The run's own folder.
-            name: What to keep it as.
-            names: What to call paths of this machine.
+        An older result of that name is replaced whole; `names` are what to call paths of this machine.
         """
         target = self.path / name
         target.mkdir(parents=True, exist_ok=True)
@@ -147,10 +142,7 @@ def evaluations(folder: Path, steps: int) -> list[Score]:
 def inspections(folder: Path, steps: int, images: str) -> list[Score]:
     """Return the label-free scores that were taken of a run at its end, those of views too; none where they were not.
 
-    Args:
-        folder: The run's.
-        steps: The last one.
-        images: What they must be of: the same for all runs of a study, those on shares of the images too.
+    They are of the same images for all runs of a study, those on shares of the images too.
 
     Raises:
         FullrankError: The file is damaged.

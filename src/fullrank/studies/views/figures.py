@@ -18,21 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from fullrank.documents import Look, Picture, Words
+from fullrank.documents import Look, Picture, Words, plots
 from fullrank.documents.looks import DASHES
-from fullrank.documents.plots import (
-    DEAD,
-    EDGE,
-    LOWEST,
-    SIZE,
-    explained_axes,
-    late_is_dark,
-    line,
-    mark_switches,
-    relative_axes,
-    step_axis,
-    style,
-)
 from fullrank.measure.scores import kind_of, title
 from fullrank.measure.spectrum import Spectrum
 from fullrank.report.words import better
@@ -60,133 +47,56 @@ _LINE = 0.22  # inches of its lines
 _TICKS = 10  # numbers under an axis that are the settings' own, at most
 _EARLY = 0.25  # of the steps
 _ENOUGH = 0.5  # of the height, for what comes later
-_DOTS = {"linestyle": "none", "alpha": 0.85, "markersize": 7.0, **EDGE}
+_DOTS = {"linestyle": "none", "alpha": 0.85, "markersize": 7.0, **plots.EDGE}
+Drawn = Sequence[tuple[Sequence[Result], Look]]
 _BANDED = "Lines are means over seeds, bands reach from the lowest to the highest seed."
 
 
 def through_training(results: Sequence[Result], score: str, *, color: str, panel: str | None = None) -> Picture | Words:
-    """Return a figure of a monitored score over gradient steps; words where nobody has it.
-
-    Args:
-        results: Finished runs.
-        score: The score's name.
-        color: The factor whose values are told apart by color.
-        panel: The factor whose values have a panel each.
-    """
-    _, scale, _ = unit(score)
+    """Return a figure of a monitored score over gradient steps; words where nobody has it."""
     having = [result for result in results if len(result.series(score)[0])]
-    groups = grouped(having, panel, color)
+    groups = grouped(having, panel, color).values()
     if not groups:
         return Words(f"{capital(title(score))} was not measured while these runs were trained.")
-    shown = looks(results, color, {own for _, own in groups})
-    titles = [name for name in levels(results, panel) if any(name == own for own, _ in groups)]
     limits = _late_limits([each.series(score) for each in having]) if score.endswith("loss") else None
 
-    @style()
-    def draw() -> Figure:
-        figure, axes = panels([titled(panel, name) for name in titles])
-        for ax, name in zip(axes, titles, strict=True):
-            switches = []
-            for place, look in enumerate(shown):
-                if group := groups.get((name, look.label)):
-                    steps, values = _common([result.series(score) for result in group])
-                    band(ax, steps, scale * values, look, place / len(shown))
-                    switches.append((_switch(group[0]), look.color))
-            mark_switches(ax, switches)
-            step_axis(ax)
-            ax.margins(x=0.015)
-        for ax in axes if limits is not None else ():
+    def lines(ax: Axes, group: Sequence[Result], look: Look, phase: float) -> None:
+        steps, values = _common([result.series(score) for result in group])
+        band(ax, steps, unit(score).scale * values, look, phase)
+
+    def finish(ax: Axes, drawn: Drawn) -> None:
+        plots.mark_switches(ax, [(_switch(group[0]), look.color) for group, look in drawn])
+        plots.step_axis(ax)
+        ax.margins(x=0.015)
+        if limits is not None:
             ax.set_ylim(limits)
-        outer_labels(axes, "gradient step", unit(score).label)
-        legend(figure, color, shown)
-        return figure
 
     early = "Early values, before training and soon after, lie outside: the others would be squeezed."
-    turning = any(_switch(result) is not None for result in having)
     return _picture(
         f"{score}-through-training",
         f"{title(score)} through training",
         monitored(having, score),
         _direction(score),
-        _BANDED if any(len(group) > 1 for group in groups.values()) else "One seed.",
+        _BANDED if any(len(group) > 1 for group in groups) else "One seed.",
         "Step 0 is before training." if limits is None else early,
-        "Thin vertical lines mark where a hybrid order turns to multiple passes." if turning else "",
-        draw=draw,
-    )
-
-
-def spectra(results: Sequence[Result], *, color: str, panel: str | None = None) -> Picture | Words:
-    """Return a figure of final singular values relative to the largest, and of their cumulative sum.
-
-    Args:
-        results: Finished runs.
-        color: The factor whose values are told apart by color.
-        panel: The factor whose values have a row of panels each.
-    """
-    having = [result for result in results if result.width]
-    groups = grouped(having, panel, color)
-    if not groups:
-        return Words("No spectrum was measured.")
-    shown = looks(results, color, {own for _, own in groups})
-    rows = [name for name in levels(results, panel) if any(name == own for own, _ in groups)]
-
-    @style()
-    def draw() -> Figure:
-        both = ("singular values", "cumulative explained variance")
-        titles = [f"{titled(panel, row)}: {what}" if len(rows) > 1 else capital(what) for row in rows for what in both]
-        figure, axes = panels(titles, across=2, share=False)
-        for row, relative, summed in zip(rows, axes[::2], axes[1::2], strict=True):
-            for place, look in enumerate(shown):
-                if group := groups.get((row, look.label)):
-                    _spectra(relative, summed, group, look, place / len(shown))
-            relative_axes(relative, below=11)
-            relative.set_ylim(min(relative.get_ylim()[0], DEAD / 2), 1.5)
-            relative.set_xlim(left=0)
-            explained_axes(summed)
-        legend(figure, color, shown)
-        return figure
-
-    return _picture(
-        "spectra",
-        "spectra after training",
-        {"spectrum": [(result, result.monitor_protocol("auc")) for result in having]},
-        "Left, singular values relative to the largest; below 10⁻³ they count as dead, and below 10⁻⁷ "
-        "they are drawn at that height. Right, the share of their sum in the leading directions: the area under a "
-        "line is its AUC. As [Li22] Fig. 3.",
-        _BANDED if any(len(group) > 1 for group in groups.values()) else "One seed.",
-        draw=draw,
+        "Thin vertical lines mark where a hybrid order turns to multiple passes." * any(map(_switch, having)),
+        draw=_paneled(results, having, color, panel, ("gradient step", unit(score).label), lines, finish),
     )
 
 
 def against(results: Sequence[Result], x: str, y: str, *, color: str, panel: str | None = None) -> Picture | Words:
-    """Return a figure of one final score against another, a point for each run; words where no run has both.
-
-    Args:
-        results: Finished runs.
-        x: The score across.
-        y: The score upwards.
-        color: The factor whose values are told apart by color and marker.
-        panel: The factor whose values have a panel each.
-    """
+    """Return a figure of one final score against another, a point for each run; words where no run has both."""
     having = _having(results, (x, y), color, panel)
     if not having:
         return Words(f"No run has both {title(x)} and {title(y)}.")
-    shown = looks(results, color, {level(result, color) for result in having})
-    titles = [name for name in levels(results, panel) if any(name == level(result, panel) for result in having)]
 
-    @style()
-    def draw() -> Figure:
-        figure, axes = panels([titled(panel, name) for name in titles])
-        for ax, name in zip(axes, titles, strict=True):
-            for look in shown:
-                own = [each for each in having if (level(each, color), level(each, panel)) == (look.label, name)]
-                at = [[unit(score).scale * each.scores[score].taken for each in own] for score in (x, y)]
-                ax.plot(*at, color=look.color, marker=look.marker, **_DOTS)
-            ax.margins(0.08)
-            ax.xaxis.set_major_locator(MaxNLocator(4))
-        outer_labels(axes, unit(x).label, unit(y).label)
-        legend(figure, color, shown, lines=False)
-        return figure
+    def points(ax: Axes, group: Sequence[Result], look: Look, _: float) -> None:
+        at = [[unit(score).scale * each.scores[score].taken for each in group] for score in (x, y)]
+        ax.plot(*at, color=look.color, marker=look.marker, **_DOTS)
+
+    def finish(ax: Axes, _: Drawn) -> None:
+        ax.margins(0.08)
+        ax.xaxis.set_major_locator(MaxNLocator(4))
 
     across = {"lower": "left", "higher": "right"}.get(kind_of(x).direction)
     upwards = {"lower": "lower", "higher": "upper"}.get(kind_of(y).direction)
@@ -196,7 +106,7 @@ def against(results: Sequence[Result], x: str, y: str, *, color: str, panel: str
         final(having, x, y),
         "A point is a run after training.",
         f"Better by both is the {upwards} {across}." if across and upwards else "",
-        draw=draw,
+        draw=_paneled(results, having, color, panel, (unit(x).label, unit(y).label), points, finish, lines=False),
     )
 
 
@@ -212,14 +122,7 @@ def against_number(
 ) -> Picture | Words:
     """Return a figure of a final score against a number of the setting: runs as points, their means as a line.
 
-    Args:
-        results: Finished runs.
-        score: The score's name.
-        factor: The factor whose values have the number in them, as "5 %" and "D = 512" do.
-        label: What it is called, with its unit.
-        logarithmic: Whether its axis is.
-        color: The factor whose values are told apart by color and marker.
-        panel: The factor whose values have a panel each.
+    The values of `factor` have the number in them, as "5 %" and "D = 512" do; `label` is its name and unit.
 
     Raises:
         ValueError: Two settings share a number, a color and a panel, so that a mean would mix them.
@@ -227,32 +130,26 @@ def against_number(
     having = _having(results, (score,), color, panel)
     if not having:
         return Words(f"{capital(title(score))} was not measured.")
-    shown = looks(results, color, {level(result, color) for result in having})
-    titles = [name for name in levels(results, panel) if any(name == level(result, panel) for result in having)]
-    scale, numbers = unit(score).scale, {own: _number(own) for own in levels(having, factor)}
-    groups = grouped(sorted(having, key=lambda result: numbers[result.cell.factors[factor]]), panel, color, factor)
+    grouped(having, panel, color, factor)
+    numbers = dict(sorted({own: _number(own) for own in levels(having, factor)}.items(), key=lambda item: item[1]))
 
-    @style()
-    def draw() -> Figure:
-        figure, axes = panels([titled(panel, name) for name in titles])
-        for ax, name in zip(axes, titles, strict=True):
-            for look in shown:
-                own = {numbers[at]: group for (*key, at), group in groups.items() if key == [name, look.label]}
-                values = {x: [scale * result.scores[score].taken for result in group] for x, group in own.items()}
-                means = [np.mean(each) for each in values.values()]
-                ax.plot(list(values), means, color=look.color, linestyle=look.dashes)
-                points = [(x, value) for x, each in values.items() for value in each]
-                ax.plot(*np.array(points).reshape(-1, 2).T, color=look.color, marker=look.marker, **_DOTS)
-            if logarithmic:
-                ax.set_xscale("log")
-            if len(numbers) <= _TICKS:
-                ax.xaxis.set_major_locator(FixedLocator(sorted(numbers.values())))
-                ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.3g}"))
-                ax.xaxis.set_minor_locator(NullLocator())
-            ax.margins(0.05, 0.08)
-        outer_labels(axes, label, unit(score).label)
-        legend(figure, color or "", shown)
-        return figure
+    def points(ax: Axes, group: Sequence[Result], look: Look, _: float) -> None:
+        found: dict[float, list[float]] = {number: [] for number in numbers.values()}
+        for result in group:
+            found[numbers[result.cell.factors[factor]]].append(unit(score).scale * result.scores[score].taken)
+        means = {x: np.mean(values) for x, values in found.items() if values}
+        ax.plot(list(means), list(means.values()), color=look.color, linestyle=look.dashes)
+        at = [(x, value) for x, values in found.items() for value in values]
+        ax.plot(*np.array(at).T, color=look.color, marker=look.marker, **_DOTS)
+
+    def finish(ax: Axes, _: Drawn) -> None:
+        if logarithmic:
+            ax.set_xscale("log")
+        if len(numbers) <= _TICKS:
+            ax.xaxis.set_major_locator(FixedLocator(list(numbers.values())))
+            ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.3g}"))
+            ax.xaxis.set_minor_locator(NullLocator())
+        ax.margins(0.05, 0.08)
 
     what, _, _ = label.partition(" (")
     return _picture(
@@ -261,8 +158,87 @@ def against_number(
         final(having, score),
         _direction(score),
         "Points are runs, the line joins their means.",
+        draw=_paneled(results, having, color, panel, (label, unit(score).label), points, finish),
+    )
+
+
+def spectra(results: Sequence[Result], *, color: str, panel: str | None = None) -> Picture | Words:
+    """Return a figure of final singular values relative to the largest, and of their cumulative sum.
+
+    Each value of the factor `panel` has a row of two panels.
+    """
+    having = [result for result in results if result.width]
+    groups = grouped(having, panel, color)
+    if not groups:
+        return Words("No spectrum was measured.")
+    shown, rows = _shown(results, having, color, panel)
+
+    @plots.style()
+    def draw() -> Figure:
+        both = ("singular values", "cumulative explained variance")
+        titles = [f"{titled(panel, row)}: {what}" if len(rows) > 1 else capital(what) for row in rows for what in both]
+        figure, axes = panels(titles, across=2, share=False)
+        for row, relative, summed in zip(rows, axes[::2], axes[1::2], strict=True):
+            for place, look in enumerate(shown):
+                if group := groups.get((row, look.label)):
+                    _spectra(relative, summed, group, look, place / len(shown))
+            plots.relative_axes(relative, below=11)
+            relative.set_ylim(min(relative.get_ylim()[0], plots.DEAD / 2), 1.5)
+            relative.set_xlim(left=0)
+            plots.explained_axes(summed)
+        legend(figure, color, shown)
+        return figure
+
+    return _picture(
+        "spectra",
+        "spectra after training",
+        {"spectrum": [(result, result.monitor_protocol("auc")) for result in having]},
+        "Left, singular values relative to the largest; below 10⁻³ they count as dead, and below 10⁻⁷ "
+        "they are drawn at that height. Right, the share of their sum in the leading directions: the area under a "
+        "line is its AUC. As [Li22] Fig. 3.",
+        _BANDED if any(len(group) > 1 for group in groups.values()) else "One seed.",
         draw=draw,
     )
+
+
+def _paneled(
+    results: Sequence[Result],
+    having: Sequence[Result],
+    color: str | None,
+    panel: str | None,
+    labels: tuple[str, str],
+    draw_group: Callable[[Axes, Sequence[Result], Look, float], None],
+    finish: Callable[[Axes, Drawn], None],
+    *,
+    lines: bool = True,
+) -> Callable[[], Figure]:
+    """Return what draws the runs that have a score: those of a color together, in the panel that they belong to."""
+    shown, titles = _shown(results, having, color, panel)
+
+    @plots.style()
+    def draw() -> Figure:
+        figure, axes = panels([titled(panel, name) for name in titles])
+        for ax, name in zip(axes, titles, strict=True):
+            drawn = []
+            for place, look in enumerate(shown):
+                if group := [each for each in having if (level(each, panel), level(each, color)) == (name, look.label)]:
+                    draw_group(ax, group, look, place / len(shown))
+                    drawn.append((group, look))
+            finish(ax, drawn)
+        outer_labels(axes, *labels)
+        legend(figure, color or "", shown, lines=lines)
+        return figure
+
+    return draw
+
+
+def _shown(
+    results: Sequence[Result], having: Sequence[Result], color: str | None, panel: str | None
+) -> tuple[list[Look], list[str]]:
+    """Return how the values of `color` look, and the values of `panel`: those of the runs that have something."""
+    own = {(level(each, color), level(each, panel)) for each in having}
+    colors, panels = {color for color, _ in own}, {panel for _, panel in own}
+    return looks(results, color, colors), [name for name in levels(results, panel) if name in panels]
 
 
 def _picture(key: str, name: str, measured: Measured, *said: str, draw: Callable[[], Figure]) -> Picture:
@@ -295,7 +271,7 @@ class Shade(Look):
     @property
     def color(self) -> str:
         """A hexadecimal color."""
-        return to_hex(late_is_dark()(self.index / max(1, self.count - 1)))
+        return to_hex(plots.late_is_dark()(self.index / max(1, self.count - 1)))
 
     @property
     def dashes(self) -> str:
@@ -315,16 +291,10 @@ def looks(results: Sequence[Result], factor: str | None, shown: Collection[str |
 
 
 def panels(titles: Sequence[str], *, across: int = _ACROSS, share: bool = True) -> tuple[Figure, list[Axes]]:
-    """Make a panel for each title, in rows; the axes that they share are written once a row and column.
-
-    Args:
-        titles: What stands above each; one that is empty stands alone in a figure of the usual size.
-        across: Panels in a row at most.
-        share: Whether panels have the same axes.
-    """
+    """Make a panel for each title, in rows of `across` at most; one without a title has the usual size."""
     columns = len(titles) if len(titles) < across else 2 if len(titles) == 4 else across
     rows = math.ceil(len(titles) / columns)
-    figure = Figure(figsize=(WIDE if columns > 1 else SIZE[0], SIZE[1] * rows), layout="constrained")
+    figure = Figure(figsize=(WIDE if columns > 1 else plots.SIZE[0], plots.SIZE[1] * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False, sharex=share, sharey=share).ravel()
     for ax in grid[len(titles) :]:
         ax.remove()
@@ -344,7 +314,8 @@ def titled(factor: str | None, value: str) -> str:
 
 def outer_labels(axes: Sequence[Axes], x: str, y: str) -> None:
     """Name the axes, once a row and column where panels share them."""
-    columns = axes[0].get_gridspec().ncols
+    grid = axes[0].get_gridspec()
+    columns = grid.ncols if grid is not None else 1
     for place, ax in enumerate(axes):
         ax.set_xlabel(x)
         ax.set_ylabel(y)
@@ -359,7 +330,7 @@ def legend(figure: Figure, factor: str, shown: Sequence[Look], *, lines: bool = 
     if len(shown) < 2:
         return
     handles = [
-        Line2D([], [], color=look.color, marker=look.marker, linestyle=look.dashes if lines else "none", **EDGE)
+        Line2D([], [], color=look.color, marker=look.marker, linestyle=look.dashes if lines else "none", **plots.EDGE)
         for look in shown
     ]
     room = _HANDLE + _LETTER * max(len(look.label) for look in shown)
@@ -382,7 +353,7 @@ def band(ax: Axes, x: np.ndarray, seeds: np.ndarray, look: Look, phase: float) -
     """Draw the mean of `seeds`, `(S, n)`, over `x`, `(n,)`, and from the lowest to the highest a band."""
     if len(seeds) > 1:
         ax.fill_between(x, seeds.min(axis=0), seeds.max(axis=0), color=look.color, alpha=0.16, linewidth=0)
-    ax.plot(x, seeds.mean(axis=0), **line(look, len(x), phase))
+    ax.plot(x, seeds.mean(axis=0), **plots.line(look, len(x), phase))
 
 
 def _spectra(relative: Axes, summed: Axes, group: Sequence[Result], look: Look, phase: float) -> None:
@@ -390,7 +361,7 @@ def _spectra(relative: Axes, summed: Axes, group: Sequence[Result], look: Look, 
     values = np.stack([spectrum.singular_values.numpy() for spectrum in found])
     top = np.maximum(values[:, :1], np.finfo(values.dtype).tiny)  # constant features have no direction at all
     place = np.arange(1, values.shape[1] + 1)
-    band(relative, place, np.maximum(values / top, LOWEST), look, phase)
+    band(relative, place, np.maximum(values / top, plots.LOWEST), look, phase)
     explained = np.stack([spectrum.explained.numpy() for spectrum in found])
     band(summed, 100 * place / place[-1], 100 * explained, look, phase)
 

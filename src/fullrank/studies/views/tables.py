@@ -40,13 +40,6 @@ def pivot(
 
     The score of untrained encoders, where it was monitored, is a last row or a last column: whichever way it is one
     number for a seed.
-
-    Args:
-        results: Finished runs.
-        score: The score's name.
-        rows: The factor whose values name the rows.
-        columns: The factor whose values name the columns; a single column of the score where there is none.
-        published: Numbers to stand beside ours.
     """
     down, across = levels(results, rows), levels(results, columns)
     groups = grouped(results, rows, columns)
@@ -92,13 +85,7 @@ def pivot(
 
 
 def overview(results: Sequence[Result], scores: Sequence[str], *, rows: Sequence[str]) -> Table:
-    """Return a table of several final scores, a row for each setting.
-
-    Args:
-        results: Finished runs.
-        scores: The scores' names, a column each.
-        rows: The factors whose values name the rows; one that has a single value is left out.
-    """
+    """Return a table of several final scores, a row for each setting; a factor that has a single value is left out."""
     taken = [score for score in scores if any(score in result.scores for result in results)]
     shown = [factor for factor in rows if len(levels(results, factor)) > 1] or list(rows[:1])
     places = [levels(results, factor) for factor in shown]
