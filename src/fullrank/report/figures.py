@@ -107,11 +107,11 @@ def relative_spectra(shown: Sequence[Shown], beside: Sequence[Shown] = ()) -> Fi
     """Draw spectra, each relative to its largest singular value; thin and dotted those `beside` them."""
     figure, ax = plots.single()
     lowest = 1.0
-    for look, spectrum in (*shown, *beside):
+    for place, (look, spectrum) in enumerate((*shown, *beside)):
         values = spectrum.singular_values.numpy()
         relative = np.maximum(values / values[0] if values[0] > 0 else values, plots.LOWEST)
-        ax.plot(np.arange(1, spectrum.dim + 1), relative, **_line((look, spectrum), shown))
-        lowest = min(lowest, float(relative[-1]))
+        ax.plot(np.arange(1, spectrum.dim + 1), relative, **_line(look, spectrum, place, len(shown)))
+        lowest = min(lowest, float(relative[-1])) if place < len(shown) else lowest
     plots.relative_axes(ax, below=-3)
     ax.set_ylim(min(lowest * 0.7, plots.DEAD / 2), 1.5)
     ax.set_xlim(0, max(spectrum.dim for _, spectrum in shown) * 1.01 + 1)
@@ -128,9 +128,9 @@ def say_dead(shown: Sequence[Shown]) -> str:
 def explained(shown: Sequence[Shown], beside: Sequence[Shown] = ()) -> Figure:
     """Draw cumulative explained variances over the share of directions; thin and dotted those `beside` them."""
     figure, ax = plots.single()
-    for look, spectrum in (*shown, *beside):
+    for place, (look, spectrum) in enumerate((*shown, *beside)):
         share = 100 * np.arange(1, spectrum.dim + 1) / spectrum.dim
-        ax.plot(share, 100 * spectrum.explained.numpy(), **_line((look, spectrum), shown))
+        ax.plot(share, 100 * spectrum.explained.numpy(), **_line(look, spectrum, place, len(shown)))
     plots.explained_axes(ax)
     return figure
 
@@ -141,11 +141,9 @@ def say_areas(shown: Sequence[Shown]) -> str:
     return f"Cumulative explained variance. The area under each line: {' '.join(areas)}"
 
 
-def _line(pair: Shown, shown: Sequence[Shown]) -> dict[str, Any]:
-    look, spectrum = pair
-    if any(pair is own for own in shown):
-        return plots.line(look, spectrum.dim, look.index / len(shown))
-    return {"color": look.color, **_THIN}
+def _line(look: Look, spectrum: Spectrum, place: int, shown: int) -> dict[str, Any]:
+    """Return how a spectrum is drawn: one of those shown, or thin and dotted beside them."""
+    return plots.line(look, spectrum.dim, look.index / shown) if place < shown else {"color": look.color, **_THIN}
 
 
 def _through_training(
