@@ -31,12 +31,12 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import kendalltau, spearmanr
 
-from fullrank.evaluation.frozen import Frozen, ImageSets, freeze
+from fullrank.encoders import open_encoder
 from fullrank.evaluation.linear import linear
-from fullrank.evaluation.logistic import logistic
-from fullrank.evaluation.options import LinearOptions, Options
-from fullrank.evaluation.unchanged import unchanged
-from fullrank.inspection.encoders import Encoder, from_run
+from fullrank.evaluation.options import EvaluateOptions, LinearOptions
+from fullrank.evaluation.probes import logistic
+from fullrank.evaluation.task import ImageSets, Task, open_task
+from fullrank.models.encoder import Encoder, unchanged
 from fullrank.training.machine import environment
 from fullrank.training.runs import write_text
 
@@ -45,14 +45,14 @@ RANDOM = "(random weights)"
 
 def encoders(runs: list[Path]) -> dict[str, Encoder]:
     """Return the runs' encoders, and the first one's as it was before training."""
-    found = {path.name: from_run(path, "representation") for path in runs}
+    found = {path.name: open_encoder(path) for path in runs}
     first = next(iter(found.values()))
     if first.untrained is not None:
         found[RANDOM] = replace(first, module=first.untrained())
     return found
 
 
-def judge(frozen: Frozen, options: Options) -> dict[str, Any]:
+def judge(task: Task, options: EvaluateOptions) -> dict[str, Any]:
     """Take both probes and their times."""
     seconds = {}
 
@@ -62,10 +62,10 @@ def judge(frozen: Frozen, options: Options) -> dict[str, Any]:
         seconds[what] = time.process_time() - start
         return result
 
-    with unchanged(frozen.encoder.module):
-        timed("features", lambda: frozen.features)
-        quick = timed("fit", logistic, frozen, options)
-        trained = timed("linear", linear, frozen, options)
+    with unchanged(task.encoder.module):
+        timed("features", lambda: task.features)
+        quick = timed("fit", logistic, task, options)
+        trained = timed("linear", linear, task, options)
     return {"logistic": quick.as_dict(), "linear": trained.as_dict(), "seconds": seconds}
 
 
@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--base-lr", type=float, default=0.1)
     parser.add_argument("--out", type=Path, default=Path("probes.json"))
     asked = parser.parse_args()
-    options = Options(
+    options = EvaluateOptions(
         images=asked.images,
         eval_images=asked.eval_images,
         limit=asked.limit,
@@ -135,8 +135,8 @@ def main() -> None:
     for name, encoder in encoders(asked.runs).items():
         if name in found:
             continue
-        frozen = freeze(name, encoder, None, options, device, sets, lambda what, done, total: None)
-        found[name] = judge(frozen, options)
+        task = open_task(name, encoder, None, options, device, sets)
+        found[name] = judge(task, options)
         document["environment"] = environment(device)
         write_text(asked.out, json.dumps(document, indent=2) + "\n")
         print(f"{name}: {found[name]['seconds']}", flush=True)

@@ -23,26 +23,22 @@ from rich.table import Table
 from fullrank.config import TrainConfig
 from fullrank.data.randomness import Purpose, random_bits
 from fullrank.data.views import RECIPES
-from fullrank.training import setup
 from fullrank.training.machine import environment
 from fullrank.training.optim import build_optimizer, set_learning_rate
 from fullrank.training.presets import preset
+from fullrank.training.setup import resolve
 
 WARM_UP = 20
 """Steps that are not counted."""
-PARTS = ("loading and views", "forward and backward", "optimiser", "rest")
+PARTS = ("loading and views", "forward and backward", "optimizer", "rest")
 
 
 def time_steps(
     config: TrainConfig, warm_up: int = WARM_UP
 ) -> tuple[TrainConfig, dict[str, list[float]], dict[str, object]]:
     """Run `config.steps` steps and time the parts of those after the warm-up, in seconds."""
-    config, device = setup.resolve_machine(config)
-    config, data = setup.open_data(config)
-    order = setup.build_order(config, len(data.train))
-    loader = setup.build_loader(config, data, order, device)
-    method = setup.build_method(config).to(device)
-    method.to(memory_format=torch.channels_last)
+    run = resolve(config)
+    config, device, method = run.config, run.device, run.method
     optimizer = build_optimizer(method, config.optim, config.batch_size)
     times: dict[str, list[float]] = {part: [] for part in PARTS}
 
@@ -52,7 +48,7 @@ def time_steps(
         return time.perf_counter()
 
     loss_sum = torch.zeros((), dtype=torch.float64, device=device)
-    batches = loader()
+    batches = run.loader()
     began = now()
     for step in range(config.steps):
         batch = next(batches)
@@ -61,9 +57,7 @@ def time_steps(
         set_learning_rate(optimizer, step, config.steps, config.optim, config.batch_size)
         prepared = now()
         with torch.autocast(device.type, torch.bfloat16, enabled=config.machine.precision == "bf16"):
-            output = method(
-                batch.first.to(memory_format=torch.channels_last), batch.second.to(memory_format=torch.channels_last)
-            )
+            output = method(*(view.to(memory_format=run.memory_format) for view in (batch.first, batch.second)))
         output.loss.backward()
         differentiated = now()
         optimizer.step()

@@ -97,7 +97,7 @@ def test_a_plan_counts_what_a_method_has(method, tmp_path, monkeypatch, capsys):
 def test_a_plans_memory_grows_with_the_batch_but_for_what_has_the_size_of_the_embedding(monkeypatch):
     def activations(method, batch):
         config = TrainConfig(method=method, batch_size=batch, machine=MachineConfig(device="cpu", precision="float32"))
-        text = dict(plan(config).rows)["memory"]
+        text = plan(config).document.data["memory"]
         return float(re.search(r"activations ([\d.]+) MB", text)[1])
 
     monkeypatch.setattr("fullrank.training.plan.gigabytes", lambda size: f"{size / 1e6} MB")
@@ -123,8 +123,8 @@ def test_a_plans_memory_grows_with_the_batch_but_for_what_has_the_size_of_the_em
         ),
         (["train", "--preset", "simsiam-lap"], "unknown preset 'simsiam-lap'; did you mean 'simsiam-lab'"),
         (["train", "--config", "none.yaml"], "cannot read the configuration none.yaml"),
-        (["train", "--resume", "none"], "cannot resume: none does not exist"),
-        (["train", "--resume", "none", "--dry-run"], "cannot resume: none does not exist"),
+        (["train", "--resume", "none"], "none does not exist: expected a folder made by"),
+        (["train", "--resume", "none", "--dry-run"], "none does not exist: expected a folder made by"),
         (["train", "--crop-min", "3"], "crop_min must be above 0 and at most 1, got"),
         (["train", "--crop-min", "3", "--dry-run"], "crop_min must be above 0 and at most 1, got"),
         (["train", "--monitor.images", "1"], "monitor.images must be at least 2"),

@@ -7,12 +7,12 @@ import pytest
 from fullrank.config import BackboneConfig, OptimConfig, TrainConfig
 from fullrank.data.images import open_images
 from fullrank.data.views import recipe
+from fullrank.encoders import open_encoder
 from fullrank.errors import FullrankError
 from fullrank.evaluation.options import KnnOptions, LinearOptions
-from fullrank.inspection.encoders import from_run
 from fullrank.inspection.inspect import inspect
-from fullrank.inspection.options import Options
-from fullrank.ranking.options import Options as RankOptions
+from fullrank.inspection.options import InspectOptions
+from fullrank.ranking.options import RankOptions
 from fullrank.ranking.rank import rank
 from fullrank.studies.registry import find
 from fullrank.studies.store import planned
@@ -27,10 +27,10 @@ from fullrank.training.presets import preset
         (lambda: TrainConfig(hold=None), "hold must be one of auto, memory, chunks, stream, got None"),
         (lambda: TrainConfig(optim=OptimConfig(optimizer="sdg")), "optim.optimizer must .* did you mean 'sgd'"),
         (lambda: TrainConfig(backbone=BackboneConfig(stem="cfar")), "backbone.stem must be .* did you mean 'cifar'"),
-        (lambda: inspect(["x.npy"], Options(layer="embeding")), "layer must be .* did you mean 'embedding'"),
-        (lambda: inspect(["x.npy"], Options(views="simsam")), "views must be .* did you mean 'simsiam'"),
-        (lambda: inspect(["x.npy"], Options(pretrained=False)), "pretrained must be one of yes, no, got False"),
-        (lambda: from_run("x", "embeding"), "layer must be .* did you mean 'embedding'"),
+        (lambda: inspect(["x.npy"], InspectOptions(layer="embeding")), "layer must be .* did you mean 'embedding'"),
+        (lambda: inspect(["x.npy"], InspectOptions(views="simsam")), "views must be .* did you mean 'simsiam'"),
+        (lambda: inspect(["x.npy"], InspectOptions(pretrained=False)), "pretrained must be one of yes, no, got False"),
+        (lambda: open_encoder("x", layer="embeding"), "layer must be .* did you mean 'embedding'"),
         (lambda: KnnOptions(vote="majorty"), "vote must be .* did you mean 'majority'"),
         (lambda: LinearOptions(precision="bf61"), "precision must be .* did you mean 'bf16'"),
         (lambda: rank(["x"], RankOptions(accuracy="liner")), "accuracy must be .* did you mean 'linear'"),

@@ -27,9 +27,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
+from fullrank import __version__
 from fullrank.cli import main
 from fullrank.config import to_dict
-from fullrank.ranking.options import Options
+from fullrank.ranking.options import RankOptions
 from fullrank.ranking.rank import rank
 from fullrank.training.loop import train
 from tests.ranking.ranked_runs import sweep
@@ -61,8 +62,11 @@ def whole(tmp_path_factory):
         train(tiny(out=root / name, steps=6, seed=seed), console=quiet())
         score = {"name": "knn", "value": 0.5, "direction": "higher", "protocol": {"k": 5}}
         (root / name / "evaluation.json").write_text(json.dumps({"fullrank": "0", "step": 6, "scores": [score]}))
-    rank([root / "run", root / "other"], Options(scores="rankme", limit=64))  # writes inspection.json
-    rank(sweep(root / "sweep", 6), Options(fit=root / "fit.json"))
+        taken = {"fullrank": __version__, "step": 6, "asked": {"images": None, "limit": 64, "views": False}}
+        document = {"inspections": [{**taken, "width": 32, "scores": [{**score, "name": "rankme"}]}]}
+        (root / name / "inspection.json").write_text(json.dumps(document))
+    rank([root / "run", root / "other"], RankOptions(scores="auc", limit=64))  # writes scores.json
+    rank(sweep(root / "sweep", 6), RankOptions(fit=root / "fit.json"))
     return root
 
 
@@ -125,7 +129,8 @@ def flipped(data: bytes, chance: random.Random) -> tuple[bytes, str]:
 def run_files(whole, chance) -> Iterator[Case]:
     """Damage one text file of a run, or its spectra, and read the run by one of the commands that do."""
     shutil.copytree(whole / "run", "run")
-    files = ("config.yaml", "metrics.jsonl", "timing.jsonl", "summary.json", "evaluation.json", "inspection.json")
+    files = ("config.yaml", "metrics.jsonl", "timing.jsonl", "summary.json", "evaluation.json", "inspection.json",
+             "scores.json")  # fmt: skip
     commands = (
         ["rank", "run", str(whole / "other"), "--json"],
         ["rank", "run", "--json"],
@@ -174,6 +179,7 @@ REFUSED = {
     "summary.json": [("steps", "6"), ("steps", -1), ("scores", {}), ("scores", [{"name": 3}]), ("seconds", "long")],
     "evaluation.json": [("step", "6"), ("step", True), ("scores", None), ("scores", [{"name": "knn", "value": "x"}])],
     "inspection.json": [("inspections", {}), ("inspections", [{}]), ("inspections", [3])],
+    "scores.json": [("scores", {}), ("scores", [{}]), ("scores", [3])],
     "config.yaml": [("environment", 3), ("environment", [1]), ("steps", "x"), ("subset", None), ("machine", 3)],
 }
 
@@ -196,6 +202,7 @@ def wrong_types(whole, chance) -> Iterator[Case]:
             command = {
                 "evaluation.json": ["export", "run", "--out", "export"],
                 "inspection.json": ["rank", "run", "--scores", "rankme", "--limit", "64"],
+                "scores.json": ["rank", "run", "--scores", "rankme", "--limit", "64"],
             }
             yield Case(f"{name}: {key} = {odd!r}", command.get(name, ["report", "run"]), refused=True)
         path.write_text(before)

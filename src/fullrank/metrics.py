@@ -7,8 +7,8 @@
     metrics.update(features)                                # (N, 512), as often as wanted
     self.log("rankme", self.rankme)                         # in a LightningModule, after self.rankme.update(h)
 
-Their formulas, ranges and faults are those of the functions in `fullrank.measure.quality`. Centred or not is part of
-each: RankMe, the stable rank and the pseudo-condition number are of features as they are, the others of centred ones.
+Their formulas, ranges and faults are those of the functions in `fullrank.measure.quality`. Centered or not is part of
+each: RankMe, the stable rank and the pseudo-condition number are of features as they are, the others of centered ones.
 `SpectrumMetric` returns the whole spectrum, which is no scalar to log; `plot()` draws it.
 
 >>> import torch
@@ -43,73 +43,46 @@ __all__ = [
 ]
 
 
-class AUC(SpectrumScore):
+class AUC(SpectrumScore, score="auc"):
     """Measure the area under the cumulative explained variance ([Li22]), in [(D+1)/(2D), 1]; lower is better."""
 
-    score = "auc"
-    higher_is_better = False
+
+class RankMe(SpectrumScore, score="rankme"):
+    """Measure RankMe as published, of features that are not centered, in [1, min(N, D)]."""
 
 
-class RankMe(SpectrumScore):
-    """Measure RankMe as published, of features that are not centred, in [1, min(N, D)]."""
-
-    score = "rankme"
-    higher_is_better = True
+class RankMeCentered(SpectrumScore, score="rankme_centered"):
+    """Measure RankMe of centered features, in [1, min(N-1, D)]."""
 
 
-class RankMeCentered(SpectrumScore):
-    """Measure RankMe of centred features, in [1, min(N-1, D)]."""
-
-    score = "rankme_centered"
-    higher_is_better = True
-
-
-class ParticipationRatio(SpectrumScore):
+class ParticipationRatio(SpectrumScore, score="participation_ratio"):
     """Measure how many directions share the variance, in [1, min(N-1, D)]."""
 
-    score = "participation_ratio"
-    higher_is_better = True
+
+class StableRank(SpectrumScore, score="stable_rank"):
+    """Measure the stable rank, of features that are not centered, in [1, min(N, D)]."""
 
 
-class StableRank(SpectrumScore):
-    """Measure the stable rank, of features that are not centred, in [1, min(N, D)]."""
-
-    score = "stable_rank"
-    higher_is_better = True
+class NESum(SpectrumScore, score="nesum"):
+    """Measure NESum, the stable rank of centered features, in [1, min(N-1, D)]."""
 
 
-class NESum(SpectrumScore):
-    """Measure NESum, the stable rank of centred features, in [1, min(N-1, D)]."""
-
-    score = "nesum"
-    higher_is_better = True
-
-
-class AlphaReQ(SpectrumScore):
+class AlphaReQ(SpectrumScore, score="alpha_req"):
     """Measure alpha of the power law over ranks 10 to 100; near 1 is best, NaN below 12 directions."""
 
-    score = "alpha_req"
-    higher_is_better = None
+
+class PseudoConditionNumber(SpectrumScore, score="pseudo_condition_number"):
+    """Measure s_D / s_1, of features that are not centered, in [0, 1]."""
 
 
-class PseudoConditionNumber(SpectrumScore):
-    """Measure s_D / s_1, of features that are not centred, in [0, 1]."""
-
-    score = "pseudo_condition_number"
-    higher_is_better = True
-
-
-class DeadDirections(SpectrumScore):
-    """Count the directions whose singular value, centred, is below `tol` times the largest; in [0, D], lower is better.
+class DeadDirections(SpectrumScore, score="dead"):
+    """Count the directions whose singular value, centered, is below `tol` of the largest; in [0, D], lower is better.
 
     Args:
         dim: The features' width D.
         tol: What a living direction has of the largest singular value.
         **kwargs: As of `SpectrumScore`.
     """
-
-    score = "dead"
-    higher_is_better = False
 
     def __init__(self, dim: int, *, tol: float = 1e-3, **kwargs: Any) -> None:
         super().__init__(dim, **kwargs)

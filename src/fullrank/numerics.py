@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor
 
 _DEVICES = ("cpu", "cuda", "mps", "xpu")
 
@@ -36,6 +37,20 @@ def exact_arithmetic(*, gradients: bool = False) -> Iterator[None]:
             stack.enter_context(torch.no_grad())
         _multiply_in_float32(stack)
         yield
+
+
+def l2_normalize(x: Tensor, dim: int = 1) -> Tensor:
+    """Return x divided by its L2 norms along an axis; what has norm 0 stays 0, with gradient 0.
+
+    A norm's square overflows float32 beyond 1e19 and vanishes below 1e-19, and features of a diverging encoder would
+    look collapsed: so each row is divided by its greatest entry first, which does not change its direction.
+    """
+    greatest = x.detach().abs().amax(dim=dim, keepdim=True)
+    # below the least normal number a quotient has few digits left, and 1 / greatest may be infinite
+    there = (greatest >= torch.finfo(x.dtype).tiny) | greatest.isnan()
+    scaled = x / greatest.where(there, torch.ones_like(greatest))
+    norm = torch.linalg.vector_norm(scaled, dim=dim, keepdim=True)
+    return torch.where(there, scaled / norm.where(there, torch.ones_like(norm)), torch.zeros_like(x))
 
 
 def _multiply_in_float32(stack: ExitStack) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -41,3 +42,21 @@ def check_ranges(values: Mapping[str, Any], ranges: Mapping[str, Range]) -> None
             if each is not None and each not in limits:
                 why = f" ({limits.why})" if limits.why else ""
                 raise FullrankError(f"{name} must be {limits}, got {shown(each)}{why}")
+
+
+OPTIONS = {
+    "limit": Range(2, 10**9, why="a spectrum or a classifier needs several images"),
+    "knn.k": Range(1, 10**9),
+    "knn.most": Range(1, 10**9),
+    "knn.temperature": Range(0, 1e9, above=True),
+    "logistic.l2": Range(0, 1e9, above=True),
+    "logistic.tolerance": Range(0, 1e9, above=True),
+    "logistic.max_iterations": Range(1, 10**9),
+    "linear.epochs": Range(1, 10**9),
+    "linear.batch_size": Range(1, 10**9),
+    "linear.base_lr": Range(0, math.inf, above=True, below=True),
+    "linear.crop_min": Range(0, 1, above=True),
+    "linear.seed": Range(0, 2**63 - 1),
+    "linear.workers": Range(0, 2**14),
+}
+"""Which numbers the options of commands take; those of a run are `fullrank.config.RANGES`."""

@@ -18,8 +18,8 @@ from fullrank.errors import FullrankError
 from fullrank.evaluation import evaluate as evaluating
 from fullrank.evaluation import linear as training
 from fullrank.evaluation.evaluate import evaluate
-from fullrank.evaluation.frozen import Frozen
-from fullrank.evaluation.options import LogisticOptions, Options
+from fullrank.evaluation.options import EvaluateOptions, LogisticOptions
+from fullrank.evaluation.task import Task
 from fullrank.training.loop import train
 
 
@@ -44,7 +44,7 @@ def test_a_run_is_scored_as_scikit_learn_scores_it(run):
     scale = np.divide(1, std, out=np.zeros_like(std), where=std > 0)
     model = LogisticRegression(C=1 / (1e-2 * len(x)), tol=1e-8, max_iter=10_000, solver="newton-cg")
     expected = model.fit((x - mean) * scale, y).score((queries - mean) * scale, labels)
-    options = Options(logistic=True, logistic_options=LogisticOptions(l2=1e-2))
+    options = EvaluateOptions(logistic=True, logistic_options=LogisticOptions(l2=1e-2))
     (score,) = evaluate([str(run)], options)[0].scores
     assert score.name == "logistic"
     assert score.value == pytest.approx(expected, abs=1.5 / len(labels))  # one image may lie on a border
@@ -54,27 +54,27 @@ def test_a_run_is_scored_as_scikit_learn_scores_it(run):
 
 
 def test_the_regularisation_is_chosen_and_a_fit_that_is_given_up_says_so(run):
-    (score,) = evaluate([str(run)], Options(logistic=True))[0].scores
+    (score,) = evaluate([str(run)], EvaluateOptions(logistic=True))[0].scores
     assert score.protocol["chosen on"] == "a tenth of the training images (seed 0), by accuracy; refitted to all"
     assert score.chosen["l2"] in [10.0**-power for power in range(1, 8)]
     assert score.chosen["gradient_norm"] <= 1e-4
-    hasty = Options(logistic=True, logistic_options=LogisticOptions(max_iterations=2))
+    hasty = EvaluateOptions(logistic=True, logistic_options=LogisticOptions(max_iterations=2))
     assert evaluate([str(run)], hasty)[0].scores[0].chosen["warning"] == "not the minimum, given up after 2 iterations"
 
 
 def test_the_command_keeps_both_probes(run, capsys):
     settings = ["--linear.epochs", "3", "--linear.batch-size", "128", "--linear.base-lr", "2"]
     command = ["evaluate", str(run), "--logistic", "--linear", *settings, "--limit", "300"]
-    (run / "evaluation.json").unlink(missing_ok=True)
+    (run / "scores.json").unlink(missing_ok=True)
     assert main(command) == 0
-    first = json.loads((run / "evaluation.json").read_text())["scores"]
+    first = json.loads((run / "scores.json").read_text())["scores"]
     assert [score["name"] for score in first] == ["logistic", "linear"]
     out = " ".join(capsys.readouterr().out.split())
     assert "multinomial logistic regression" in out
     assert "LARS, trust 0.001 without clipping" in out
     assert "best_over_epochs" in out
     assert main(command) == 0
-    assert json.loads((run / "evaluation.json").read_text())["scores"] == first
+    assert json.loads((run / "scores.json").read_text())["scores"] == first
     assert len(list((run / "probe").iterdir())) == 1
 
 
@@ -89,14 +89,14 @@ def test_a_stopped_linear_probe_says_so_and_goes_on(run, capsys, monkeypatch):
 
 
 def test_an_encoder_that_a_probe_changes_is_refused_and_no_score_is_kept(run, tmp_path, monkeypatch):
-    def take(frozen, options):
-        next(frozen.encoder.module.buffers()).add_(1)
+    def take(task, options):
+        next(task.encoder.module.buffers()).add_(1)
 
     monkeypatch.setitem(evaluating.PROBES, "logistic", evaluating.Probe(take, quick=False))
-    (run / "evaluation.json").unlink(missing_ok=True)
+    (run / "scores.json").unlink(missing_ok=True)
     with pytest.raises(FullrankError, match="the encoder changed while it was probed, in 1 of"):
-        evaluate([str(run)], Options(logistic=True))
-    assert not (run / "evaluation.json").exists()
+        evaluate([str(run)], EvaluateOptions(logistic=True))
+    assert not (run / "scores.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -104,11 +104,11 @@ def test_an_encoder_that_a_probe_changes_is_refused_and_no_score_is_kept(run, tm
     [
         (["--linear", "--limit", "200"], "--linear.batch-size 1024 is more than the 200 training images: lower it"),
         (["--logistic", "--limit", "9"], "9 training images are too few to hold a tenth of them out"),
-        (["--knn.k", "300", "--limit", "200"], "knn.k=300 neighbours are more than the 200 labelled training images"),
+        (["--knn.k", "300", "--limit", "200"], "knn.k=300 neighbors are more than the 200 labeled training images"),
     ],
 )
 def test_what_one_probe_cannot_do_is_found_before_any_takes_features(run, arguments, message, capsys, monkeypatch):
-    monkeypatch.setattr(Frozen, "_represent", None)
+    monkeypatch.setattr(Task, "_represent", None)
     assert main(["evaluate", str(run), "--knn", *arguments]) == 1
     assert message in capsys.readouterr().err
 

@@ -167,8 +167,8 @@ def card_of(folder):
 def test_each_branch_is_named_and_is_its_own(byol, tmp_path):
     features = {}
     for branch in ("online", "target"):
-        done = export(byol / "whole", tmp_path / branch, branch=branch)
-        assert done.facts.branch == branch
+        facts, _ = export(byol / "whole", tmp_path / branch, branch=branch)
+        assert facts.branch == branch
         assert json.loads((tmp_path / branch / "config.json").read_text())["fullrank"]["branch"] == branch
         assert f"the {branch} branch" in card_of(tmp_path / branch)
         images = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))

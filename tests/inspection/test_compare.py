@@ -43,8 +43,8 @@ def test_other_widths_refuse_what_depends_on_them(found):
     assert obstacle(pair, "two_nn") == ""
     said = " ".join(comparison(pair))
     assert "AUC, RankMe and participation ratio cannot be compared: it depends on the width D" in said
-    assert "what can be compared here is alpha_req" not in said
-    assert "self_cluster" in said
+    assert "what can be compared here is alpha-ReQ" not in said
+    assert "self-clustering" in said
 
 
 def test_other_numbers_of_images(found):

@@ -17,11 +17,11 @@ from fullrank.data import views
 from fullrank.data.images import open_images, sample
 from fullrank.data.order import subset
 from fullrank.data.still import load_for_eval, view_blocks
+from fullrank.encoders import kind_of
 from fullrank.errors import FullrankError
-from fullrank.inspection.features import VIEW_SEED, VIEW_STEP
-from fullrank.inspection.inspect import inspect
-from fullrank.inspection.kinds import kind_of
-from fullrank.inspection.options import Options
+from fullrank.exporting.export import export
+from fullrank.inspection.inspect import VIEW_SEED, VIEW_STEP, inspect
+from fullrank.inspection.options import InspectOptions
 from fullrank.inspection.scores import SAMPLE, absorb
 from fullrank.measure.quality import alignment, lidar, rankme
 from fullrank.measure.scores import SCORES
@@ -29,6 +29,7 @@ from fullrank.models.backbones import backbone
 from fullrank.training.checkpoint import list_checkpoints
 from fullrank.training.loop import train
 from fullrank.training.runs import read_spectra
+from fullrank.training.scores import kept
 
 
 def normal(n, d, seed=0):
@@ -81,7 +82,7 @@ def test_all_rows_make_the_spectrum_and_a_sample_the_rest():
 
 
 def test_a_run_is_measured_as_it_was_while_it_trained(run):
-    found = inspect([str(run)], Options(limit=80))[0]
+    found = inspect([str(run)], InspectOptions(limit=80))[0]
     recorded = {score["name"]: score["value"] for score in json.loads((run / "summary.json").read_text())["scores"]}
     for name in ("auc", "participation_ratio", "dead"):
         assert found.scores[name].value == pytest.approx(recorded[name], abs=1e-6)
@@ -116,7 +117,7 @@ def test_a_run_is_measured_as_it_was_while_it_trained(run):
 def test_scores_of_views_are_of_the_recipe(run, tmp_path, recipe, crop):
     path = tmp_path / "run"
     train(tiny(steps=1, out=path, crop_min=0.6, views="cifar"), console=quiet())
-    found = inspect([str(path)], Options(limit=30, views=recipe, untrained=False))[0]
+    found = inspect([str(path)], InspectOptions(limit=30, views=recipe, untrained=False))[0]
     name = "cifar" if recipe == "auto" else recipe
     protocol = found.scores["alignment"].protocol
     assert (protocol["recipe"], protocol["crop_scale"], protocol["views"], protocol["n"]) == (name, crop, 10, 30)
@@ -135,9 +136,9 @@ def test_scores_of_views_are_of_the_recipe(run, tmp_path, recipe, crop):
 
 def test_untrained_twin_of_a_run_has_its_initial_weights(run):
     first = next(path for path in list_checkpoints(run / "checkpoints") if path.stem.endswith("5"))
-    whole = inspect([str(first)], Options(limit=80, views="none"))[0]
+    whole = inspect([str(first)], InspectOptions(limit=80, views="none"))[0]
     assert whole.kind == "checkpoint"
-    again = inspect([str(run)], Options(limit=80, views="none"))[0]
+    again = inspect([str(run)], InspectOptions(limit=80, views="none"))[0]
     assert whole.untrained.singular_values.equal(again.untrained.singular_values)
     assert not whole.spectrum.singular_values.equal(again.spectrum.singular_values)
 
@@ -151,7 +152,7 @@ def test_embeddings_in_one_point_are_found_behind_a_run(tmp_path):
     last = [name for name in state["model"] if name.startswith("projector.") and state["model"][name].ndim == 2][-1]
     state["model"][last].zero_()
     torch.save(state, file)
-    options = Options(images="digits", limit=400, views="none")
+    options = InspectOptions(images="digits", limit=400, views="none")
     before, after = (inspect([str(tmp_path / name)], options)[0] for name in ("run", "point"))
     assert before.verdict.level != "collapsed"
     assert (after.verdict.level, after.verdict.layer) == ("collapsed", "projector")
@@ -166,25 +167,27 @@ def test_a_student_is_inspected_without_its_teacher(run, tmp_path):
         tiny(steps=4, out=tmp_path / "student", method="distill", target=target, heads=HeadsConfig()), console=quiet()
     )
     shutil.rmtree(tmp_path / "teacher")
-    (found,) = inspect([str(tmp_path / "student")], Options(images="digits", limit=100, views="none", untrained=False))
+    (found,) = inspect(
+        [str(tmp_path / "student")], InspectOptions(images="digits", limit=100, views="none", untrained=False)
+    )
     assert found.source["method"] == "distill"
 
 
 def test_embeddings_are_not_judged_before_their_statistics_have_settled(run):
-    found = inspect([str(run)], Options(images="digits", limit=400, views="none"))[0]  # 8 steps
+    found = inspect([str(run)], InspectOptions(images="digits", limit=400, views="none"))[0]  # 8 steps
     assert found.verdict.layer == "backbone"
     assert "embeddings" not in found.verdict.text
 
 
 def test_embedding_of_a_run(run):
-    found = inspect([str(run)], Options(limit=80, layer="embedding", untrained=False, views="none"))[0]
+    found = inspect([str(run)], InspectOptions(limit=80, layer="embedding", untrained=False, views="none"))[0]
     assert found.spectrum.dim == 16
     assert found.verdict.layer == "projector"
     assert found.untrained is None
 
 
 def test_a_timm_model_sees_images_by_timms_transform():
-    options = Options(images="digits", image_size=32, limit=12, pretrained="no")
+    options = InspectOptions(images="digits", image_size=32, limit=12, pretrained="no")
     found = inspect(["resnet10t"], options)[0]
     torch.manual_seed(0)
     model = timm.create_model("resnet10t", num_classes=0).eval()
@@ -211,7 +214,7 @@ def test_without_a_network_pretrained_weights_are_an_error_at_once(monkeypatch, 
     monkeypatch.setattr(constants, "ENDPOINT", "http://localhost:9")  # where nothing listens
     monkeypatch.setattr(timm, "create_model", lambda *args, **rest: asked.append(constants.HF_HUB_OFFLINE) or _absent())
     with pytest.raises(FullrankError, match=r"weights of resnet18 cannot be had .*--pretrained no for random weights"):
-        inspect(["resnet18"], Options(images="digits", image_size=32, limit=12))
+        inspect(["resnet18"], InspectOptions(images="digits", image_size=32, limit=12))
     assert asked == [True]  # the cache alone was asked
     assert constants.HF_HUB_OFFLINE is offline
 
@@ -222,12 +225,12 @@ def _absent():
 
 def test_a_model_without_pretrained_weights():
     with pytest.raises(FullrankError, match=r"timm has no pretrained weights of nf_resnet26: .*--pretrained no"):
-        inspect(["nf_resnet26"], Options(images="digits", image_size=32, limit=12))
+        inspect(["nf_resnet26"], InspectOptions(images="digits", image_size=32, limit=12))
 
 
 def test_somebody_elses_weights(resnet):
     path, model = resnet
-    found = inspect([str(path)], Options(backbone="resnet18", images="digits", image_size=32, limit=40))[0]
+    found = inspect([str(path)], InspectOptions(backbone="resnet18", images="digits", image_size=32, limit=40))[0]
     images, _ = load_for_eval(open_images("digits"), sample(torch.arange(1438), 40), 32)
     model.fc = torch.nn.Identity()
     with torch.no_grad():
@@ -243,10 +246,12 @@ def test_small_images_stem_and_safetensors(tmp_path, run):
     state = backbone("resnet18_w16", image_size=32).state_dict()
     weights = {f"net.{name}": value for name, value in state.items()}
     save_file(weights, tmp_path / "w.safetensors")
-    found = inspect([str(tmp_path / "w.safetensors")], Options(backbone="resnet18_w16", images="digits", limit=20))[0]
+    found = inspect(
+        [str(tmp_path / "w.safetensors")], InspectOptions(backbone="resnet18_w16", images="digits", limit=20)
+    )[0]
     assert found.source["stem"].startswith("cifar: 3x3, stride 1")
     assert found.spectrum.protocol["image_size"] == 32
-    other = Options(backbone="resnet18_w16", images="digits", limit=20, stem="cifar-stride2")
+    other = InspectOptions(backbone="resnet18_w16", images="digits", limit=20, stem="cifar-stride2")
     other = inspect([str(tmp_path / "w.safetensors")], other)[0]
     assert other.source["stem"].startswith("cifar-stride2")
     assert not other.spectrum.singular_values.equal(found.spectrum.singular_values)
@@ -279,7 +284,7 @@ def test_images_that_cannot_be_read_are_named(tmp_path, run):
         pixels = np.random.default_rng(i).integers(0, 255, (16, 16, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{i}.png")
     (tmp_path / "broken.png").write_bytes(b"nothing")
-    found = inspect([str(run)], Options(images=str(tmp_path), views="none", untrained=False))[0]
+    found = inspect([str(run)], InspectOptions(images=str(tmp_path), views="none", untrained=False))[0]
     assert [name.rsplit("/", 1)[1] for name in found.skipped] == ["broken.png"]
     assert found.spectrum.protocol["n"] == 40
 
@@ -321,7 +326,7 @@ def test_matrices_that_cannot_be_measured(content, message, tmp_path, monkeypatc
             {"images": "digits"},
             "no weights resnet18.a1_in2k; did you mean 'resnet18.a1_in1k'",
         ),
-        ("resnet18", {"images": "digits", "limit": 1}, "limit must be at least 2 images, got 1"),
+        ("resnet18", {"images": "digits", "limit": 1}, "limit must be at least 2 .*, got 1"),
         ("vit_tiny_patch16_224", {"images": "digits", "image_size": 8, "pretrained": "no"}, "8 x 8"),
     ],
 )
@@ -330,7 +335,7 @@ def test_what_cannot_be_inspected(name, options, message, tmp_path, monkeypatch,
     (tmp_path / "empty").mkdir()
     (tmp_path / "w.pth").symlink_to(resnet[0])
     with pytest.raises(FullrankError, match=message):
-        inspect([name], Options(**options))
+        inspect([name], InspectOptions(**options))
 
 
 def test_a_pickle_that_wants_to_run_code_is_refused(tmp_path):
@@ -340,7 +345,7 @@ def test_a_pickle_that_wants_to_run_code_is_refused(tmp_path):
 
     torch.save({"state_dict": {}, "hook": Evil()}, tmp_path / "w.pt")
     with pytest.raises(FullrankError, match="refused, and nothing in it was run"):
-        inspect([str(tmp_path / "w.pt")], Options(backbone="resnet18", images="digits"))
+        inspect([str(tmp_path / "w.pt")], InspectOptions(backbone="resnet18", images="digits"))
     assert not (tmp_path / "ran").exists()
 
 
@@ -354,26 +359,25 @@ def test_all_names_are_looked_at_before_any_work(tmp_path, monkeypatch):
 
 def test_kinds(run, resnet, tmp_path):
     save_file({"features": torch.zeros(4, 2)}, tmp_path / "f.safetensors")
-    images = Options(images="digits", backbone="resnet18")
-    assert kind_of(str(run), images) == "run"
+    assert kind_of(str(run), backbone="resnet18") == "run"
     (tmp_path / "UPPER.PTH").write_bytes(resnet[0].read_bytes())
-    assert kind_of(str(tmp_path / "UPPER.PTH"), images) == "weights"
+    assert kind_of(str(tmp_path / "UPPER.PTH"), backbone="resnet18") == "weights"
     cut = tmp_path / "cut.pt"
     cut.write_bytes(list_checkpoints(run / "checkpoints")[0].read_bytes()[:5000])
     with pytest.raises(FullrankError, match="cut.pt is damaged"):
-        kind_of(str(cut), images)
-    assert kind_of(str(list_checkpoints(run / "checkpoints")[0]), images) == "checkpoint"
-    assert kind_of(str(resnet[0]), images) == "weights"
-    assert kind_of(str(tmp_path / "f.safetensors"), images) == "weights"
-    assert kind_of(str(tmp_path / "f.safetensors"), Options()) == "features"
-    assert kind_of("resnet18", images) == "timm model"
+        kind_of(str(cut), backbone="resnet18")
+    assert kind_of(str(list_checkpoints(run / "checkpoints")[0]), backbone="resnet18") == "checkpoint"
+    assert kind_of(str(resnet[0]), backbone="resnet18") == "weights"
+    assert kind_of(str(tmp_path / "f.safetensors"), backbone="resnet18") == "weights"
+    assert kind_of(str(tmp_path / "f.safetensors")) == "features"
+    assert kind_of("resnet18") == "timm model"
 
 
 def test_one_number_of_images_for_all(resnet, monkeypatch):
     """Five times the widest D, for scores that depend on N could not be compared otherwise."""
     monkeypatch.setattr("fullrank.inspection.inspect.FEWEST_IMAGES", 10)
     monkeypatch.setattr("fullrank.inspection.inspect.ENOUGH", 1)
-    options = Options(images="digits", image_size=32, pretrained="no", untrained=False)
+    options = InspectOptions(images="digits", image_size=32, pretrained="no", untrained=False)
     narrow, wide = inspect(["test_vit", "resnet10t"], options)
     assert (narrow.spectrum.dim, wide.spectrum.dim) == (64, 512)
     assert narrow.spectrum.protocol["n"] == wide.spectrum.protocol["n"] == 512
@@ -400,3 +404,28 @@ def test_what_is_named_twice_is_shown_once(tmp_path, monkeypatch):
     np.save("x.npy", normal(100, 4))
     np.save("y.npy", normal(100, 4, seed=1))
     assert [each.name for each in inspect(["x.npy", "y.npy", "./x.npy", str(tmp_path / "y.npy")])] == ["x.npy", "y.npy"]
+
+
+def test_an_exported_encoder_is_inspected_as_its_run_is(run, tmp_path):
+    export(run, tmp_path / "out")
+    options = InspectOptions(images="digits", limit=80, views="none")
+    (found,) = inspect([str(tmp_path / "out")], options)
+    (own,) = inspect([str(run)], options)
+    assert (found.kind, found.source["step"], found.untrained) == ("exported encoder", 8, None)
+    assert "its weights are random" not in found.verdict.text
+    assert found.scores["auc"].value == pytest.approx(own.scores["auc"].value, abs=0.01)  # pixels are rounded
+    with pytest.raises(FullrankError, match="does not say which images"):
+        inspect([str(tmp_path / "out")])
+
+
+def test_scores_of_a_run_are_kept_with_it(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    (found,) = inspect([str(tmp_path / "run")], InspectOptions(limit=40, views="none", untrained=False))
+    taken = {each.score.name: each for each in kept(tmp_path / "run") if each.asked.get("limit") == 40}
+    assert taken["rankme"].score.value == found.scores["rankme"].value
+    assert {(each.by, each.step, each.asked["images"]) for each in taken.values()} == {("inspect", 8, None)}
+    assert found.unkept == ""
+    (tmp_path / "run" / "scores.json").write_text("{")
+    (found,) = inspect([str(tmp_path / "run")], InspectOptions(limit=40, views="none", untrained=False))
+    assert "scores.json is damaged" in found.unkept
+    assert (tmp_path / "run" / "scores.json").read_text() == "{"

@@ -13,7 +13,7 @@ from fullrank.documents.html import write_page
 from fullrank.errors import FullrankError
 from fullrank.inspection.document import document
 from fullrank.inspection.inspect import inspect
-from fullrank.inspection.options import Options
+from fullrank.inspection.options import InspectOptions
 
 
 @pytest.fixture
@@ -33,8 +33,8 @@ def test_page(tmp_path, pair):
     assert "6 of 8 directions are dead" in page.text
     assert "Confidence high" in page.text
     assert "hybrid" in page.text
-    assert "two_nn *" in page.text
-    assert "auc *" not in page.text
+    assert "two-NN dimension *" in page.text
+    assert "AUC *" not in page.text
     assert "cannot be compared: it depends on the width D" in page.text
     assert any("wide <&>.npy: 0 of 16 below 1e-3" in alt for alt in page.alts)
     assert document(pair).html() == document(pair).html()
@@ -42,7 +42,7 @@ def test_page(tmp_path, pair):
 
 def test_an_untrained_twin_is_drawn(tmp_path):
     torch.save(timm.create_model("resnet10t").state_dict(), tmp_path / "w.pt")
-    options = Options(backbone="resnet10t", images="digits", image_size=32, limit=12)
+    options = InspectOptions(backbone="resnet10t", images="digits", image_size=32, limit=12)
     text = Page(document(inspect([str(tmp_path / "w.pt")], options)).html()).text
     assert "Thin and dotted: the same network with random weights" in text
     assert "12 features span at most 11 of 512 directions" in text
@@ -55,7 +55,7 @@ def test_scores_that_are_missing_say_why(tmp_path):
     np.save(tmp_path / "constant.npy", np.ones((200, 4)))
     text = Page(document(inspect([str(tmp_path / "constant.npy")])).html()).text
     assert "Scores that could not be taken" in text
-    assert "two_nn" in text
+    assert "two-NN dimension" in text
 
 
 def test_a_folder_is_no_page(tmp_path, pair):

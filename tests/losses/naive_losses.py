@@ -138,11 +138,11 @@ def vicreg_ctr_of_the_transpose(z1, z2, temperature=0.1):
 def barlow_twins(z1, z2, lambd=0.0051, eps=1e-5):
     n, m = z1.shape
 
-    def standardise(column):
+    def standardize(column):
         centre = mean(column)
         return (column - centre) / (mean((x - centre) ** 2 for x in column) + eps).sqrt()
 
-    b1, b2 = [standardise(c) for c in columns(z1)], [standardise(c) for c in columns(z2)]
+    b1, b2 = [standardize(c) for c in columns(z1)], [standardize(c) for c in columns(z2)]
     loss = 0
     for j in range(m):
         for k in range(m):

@@ -86,7 +86,7 @@ def test_balancing_scales_rows_and_columns_only():
     assert bool((ratio > 0).all())
 
 
-def test_vicregs_covariance_term_is_the_criterion_of_centred_embeddings():
+def test_vicregs_covariance_term_is_the_criterion_of_centered_embeddings():
     z = one(9, 5)
     n, m = z.shape
     x = z - z.mean(dim=0)
@@ -128,7 +128,7 @@ def test_self_cluster_is_affine_in_the_sample_contrastive_criterion():
 
 def test_refusals():
     z = torch.ones(3, 2)
-    with pytest.raises(FullrankError, match="no normalisation is called 'simclr_c'; did you mean 'simclr"):
+    with pytest.raises(FullrankError, match="scheme must be one of vicreg, .*, got 'simclr_c'; did you mean 'simclr"):
         losses.normalize(z, "simclr_c")
     with pytest.raises(FullrankError, match=r"z must have shape \(N, M\), got \(2,\)"):
         losses.normalize(z[0], "simclr")
@@ -141,9 +141,9 @@ def test_refusals():
     with pytest.raises(FullrankError, match="iterations must be at least 1, got 0"):
         losses.balance(z, iterations=0)
     for bounds in (losses.sample_contrastive_bounds, losses.dimension_contrastive_bounds):
-        with pytest.raises(FullrankError, match="n and m must be at least 1, got n=0, m=2"):
+        with pytest.raises(FullrankError, match="n must be a positive finite number, got 0"):
             bounds(1.0, 0, 2)
-    with pytest.raises(FullrankError, match="n and m must be at least 1, got n=3, m=0"):
+    with pytest.raises(FullrankError, match="m must be a positive finite number, got 0"):
         losses.balanced_gap(3, 0)
 
 

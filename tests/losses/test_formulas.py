@@ -1,5 +1,6 @@
 """Value and gradient of every loss against its formula written out, in float64; precision; the smaller Gram matrix."""
 
+import inspect
 from contextlib import contextmanager
 
 import pytest
@@ -15,9 +16,10 @@ SHAPES = [(6, 4), (4, 6), (5, 5), (2, 3)]
 
 def test_every_loss_has_its_formula():
     tested = {name.split(",")[0] for name in (*CASES, *WITH_PREDICTIONS)}
-    helpers = {"balance", "balanced_gap", "gather", "normalize"}
+    helpers = {"balance", "balanced_gap", "gather", "get_loss", "normalize"}
     told = {"dimension_residual", "sample_residual", "dimension_contrastive_bounds", "sample_contrastive_bounds"}
-    assert tested | helpers | told == set(losses.__all__)
+    functions = {name for name in losses.__all__ if inspect.isfunction(getattr(losses, name))}
+    assert tested | helpers | told == functions
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

@@ -195,11 +195,11 @@ def test_what_must_be_positive(name, keyword, value):
 
 def test_misspelt_options():
     z = torch.ones(4, 3)
-    with pytest.raises(FullrankError, match="negatives must be 'both' or 'cross', got 'cros'; did you mean 'cross'?"):
+    with pytest.raises(FullrankError, match="negatives must be one of both, cross, got 'cros'; did you mean 'cross'?"):
         losses.info_nce(z, z, negatives="cros")
     with pytest.raises(FullrankError, match="temperature must be a positive finite number, got 0"):
         losses.info_nce(z, z, negatives="cross", temperature=0)
-    with pytest.raises(FullrankError, match="center must be 'dimensions' or 'embeddings', got 'dims'"):
+    with pytest.raises(FullrankError, match="center must be one of dimensions, embeddings, got 'dims'"):
         losses.vicreg_ctr(z, z, center="dims")
-    with pytest.raises(FullrankError, match="toward must be 'mean' or 'view', got 'views'; did you mean 'view'?"):
+    with pytest.raises(FullrankError, match="toward must be one of mean, view, got 'views'; did you mean 'view'?"):
         losses.tcr(z, z, toward="views")

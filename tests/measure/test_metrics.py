@@ -37,7 +37,7 @@ def svd(x, center=True, normalize=False):
 
 
 def prescribed(n, values, *, mean=0.0, seed=0):
-    """Features with centred singular values `values * sqrt(n)` around a mean of `mean` times the spread."""
+    """Features with centered singular values `values * sqrt(n)` around a mean of `mean` times the spread."""
     g = torch.Generator().manual_seed(seed)
     d = len(values)
     left = torch.randn(n, d, generator=g, dtype=torch.float64)
@@ -139,12 +139,12 @@ def test_normalised_zero_rows_stay_zero():
 
 
 @pytest.mark.parametrize("settings", [{}, {"exact": True}, {"fast": True}, {"center": False}])
-def test_a_centred_metric_knows_the_uncentred_spectrum_too(settings):
+def test_a_centered_metric_knows_the_uncentered_spectrum_too(settings):
     x = prescribed(300, torch.linspace(1, 0.1, 8, dtype=torch.float64), mean=3.0)
     metric = measured(x, batch=64, **settings)
-    uncentred = metric.compute_uncentered()
-    assert gap(uncentred.singular_values, svd(x, center=False)) < 1e-6
-    assert uncentred.protocol["center"] is False
+    uncentered = metric.compute_uncentered()
+    assert gap(uncentered.singular_values, svd(x, center=False)) < 1e-6
+    assert uncentered.protocol["center"] is False
     assert metric.compute().protocol["center"] is settings.get("center", True)
 
 
@@ -221,7 +221,7 @@ def test_parts_of_few_rows_merge_with_parts_of_many():
         assert gap(parts[0], svd(torch.cat([x[: sum(cuts)], x[:100]]))) < 1e-12
 
 
-def test_uncentred_parts_merge():
+def test_uncentered_parts_merge():
     x = prescribed(500, TAME, mean=5.0)
     a, b = measured(x[:100], center=False), measured(x[100:], center=False)
     a.merge_state(b.metric_state)
@@ -258,8 +258,8 @@ def _process(rank, folder):
         metric.sync()
         together = metric.count
         metric.unsync()
-        uncentred = metric.compute_uncentered()
-        results[name] = (spectrum.singular_values, spectrum.protocol["n"], own, together, uncentred.singular_values)
+        uncentered = metric.compute_uncentered()
+        results[name] = (spectrum.singular_values, spectrum.protocol["n"], own, together, uncentered.singular_values)
     torch.save(results, f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
@@ -294,10 +294,10 @@ def test_behaves_as_a_torchmetric():
     metric.update(x[:200])
     assert gap(metric, svd(x[:200])) < 1e-12  # the default was not written to
 
-    collection = MetricCollection({"centred": SpectrumMetric(48), "raw": SpectrumMetric(48, center=False)})
+    collection = MetricCollection({"centered": SpectrumMetric(48), "raw": SpectrumMetric(48, center=False)})
     collection.update(x)
     found = collection.compute()
-    assert gap(found["centred"].singular_values, svd(x)) < 1e-12
+    assert gap(found["centered"].singular_values, svd(x)) < 1e-12
     assert gap(found["raw"].singular_values, svd(x, center=False)) < 1e-12
 
 
@@ -366,14 +366,14 @@ def test_errors_say_what_to_do():
     with pytest.raises(FullrankError, match="must be real, got complex"):
         metric.update(torch.zeros(3, 4, dtype=torch.complex64))
     metric.update(torch.ones(1, 4))
-    with pytest.raises(FullrankError, match="one row, and centring leaves nothing of it"):
+    with pytest.raises(FullrankError, match="one row, and centering leaves nothing of it"):
         metric.compute()
     with pytest.raises(FullrankError, match=r"features are float16, those before were float32: .* convert them to one"):
         metric.update(torch.ones(1, 4).half())
     metric.update(torch.zeros(1, 4))
     assert metric.compute().singular_values[0] == pytest.approx(2**0.5)
     for dim in (0, -3, 2.5, True):
-        with pytest.raises(FullrankError, match="dim must be the features' width"):
+        with pytest.raises(FullrankError, match="dim must be a whole number of at least 1"):
             SpectrumMetric(dim)
     with pytest.raises(FullrankError, match="sums of such numbers overflow: scale them down"):
         SpectrumMetric(2).update(torch.full((4, 2), 1e308, dtype=torch.float64))

@@ -95,7 +95,7 @@ def test_spectral_scores_from_features_and_from_a_spectrum():
             score.function(other)
 
 
-def test_spectral_scores_do_not_mix_up_their_centring():
+def test_spectral_scores_do_not_mix_up_their_centering():
     x = gaussian(mean=3.0)
     assert rankme(x) < 0.7 * rankme_centered(x)
     assert rankme(x, center=True) == rankme_centered(x)
@@ -119,7 +119,7 @@ def test_rankme_eps_as_published_and_beyond_d():
     assert rankme(gaussian(), eps=1e-7) != rankme(gaussian())
     flat = Spectrum(torch.ones(512))
     assert rankme(flat) == pytest.approx(512, rel=1e-12)
-    assert rankme(flat, eps=1e-5) > 512 * 1.01  # outside the normalisation, the published form passes D
+    assert rankme(flat, eps=1e-5) > 512 * 1.01  # outside the normalization, the published form passes D
     # Fewer images than dimensions: eps belongs to the N values that exist, not to the padding.
     few = gaussian(8, 16)
     p = torch.linalg.svdvals(few) / torch.linalg.svdvals(few).sum() + 1e-3
@@ -366,7 +366,7 @@ def test_two_nn_with_duplicates():
     assert two_nn(zero) == pytest.approx(two_nn(zero[:-1]), rel=1e-12)
 
 
-def test_two_nn_finds_neighbours_closer_than_the_gram_matrix_can_tell():
+def test_two_nn_finds_neighbors_closer_than_the_gram_matrix_can_tell():
     x = torch.rand(200, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     x = torch.cat([x * 1e-9, x * 1e-9 + 1.0])  # two clumps: squared distances of 1e-18 beside squared norms of 1
     assert two_nn(x) == pytest.approx(two_nn(x[:200] * 1e9), rel=0.25)
@@ -540,7 +540,7 @@ def test_what_is_no_features_is_refused(name, bad):
 def test_zero_rows_have_no_direction(name):
     x = example(name).clone()
     x.view(-1, x.shape[-1])[[3, 9]] = 0
-    with pytest.raises(FullrankError, match=r"2 of 200 rows are all zero, first row 3: .*drop these rows"):
+    with pytest.raises(FullrankError, match=r"all zero in 2 of 200 rows, first in row 3: .*drop these rows"):
         SCORES[name].function(x)
 
 
@@ -552,7 +552,7 @@ def test_zero_rows_have_no_direction(name):
         (lambda: coherence(torch.zeros(5, 3)), "all zero"),
         (lambda: uniformity(torch.ones(5, 3), t=0), "t must be positive, got 0"),
         (lambda: uniformity(torch.ones(5, 3), max_samples=1), "two rows"),
-        (lambda: uniformity(torch.ones(5, 3), max_samples=0), "max_samples must be positive"),
+        (lambda: uniformity(torch.ones(5, 3), max_samples=0), "max_samples must be a whole number of at least 1"),
         (lambda: two_nn(torch.ones(50, 3)), "10 distinct rows, got 1 among 50: .*collapsed encoder"),
         (lambda: two_nn(torch.ones(5, 3)), "at least 10 rows, got 5"),
         (lambda: two_nn(gaussian(), discard=1.0), r"discard must be in \[0, 1\), got 1.0"),

@@ -6,7 +6,7 @@ from fullrank.errors import FullrankError
 from fullrank.evaluation.evaluate import PROBES
 from fullrank.measure.protocols import ACCURACIES
 from fullrank.measure.scores import SCORES, Score, ScoreKind, kind_of, read_score, register, take, title
-from fullrank.ranking.names import FEATURES, FORECAST, FRONT
+from fullrank.ranking.candidates import FEATURES, FORECAST, FRONT
 from fullrank.studies.views.scores import unit
 
 

@@ -104,7 +104,7 @@ def test_rotation_scale_shift_and_order_of_rows_change_nothing():
     assert spectrum(scaled).auc != pytest.approx(want[0], rel=1e-3)
 
 
-def test_uncentred_sees_the_mean():
+def test_uncentered_sees_the_mean():
     x = gaussian() + 10
     assert spectrum(x, center=False).rankme < 0.5 * spectrum(x).rankme
 
@@ -205,7 +205,7 @@ def test_not_finite_names_the_rows(hole):
         spectrum(x)
 
 
-def test_one_row_uncentred_is_measured():
+def test_one_row_uncentered_is_measured():
     found = spectrum(torch.tensor([[3.0, 4.0]]), center=False)
     assert found.singular_values.tolist() == pytest.approx([5.0, 0.0])
 

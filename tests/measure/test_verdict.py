@@ -178,7 +178,7 @@ def test_one_direction_is_not_judged():
     assert (verdict.level, verdict.confidence, verdict.headline) == ("unclear", "low", "Too few images to tell")
 
 
-def test_what_is_no_centred_spectrum_is_refused():
+def test_what_is_no_centered_spectrum_is_refused():
     with pytest.raises(FullrankError, match="judge takes a Spectrum, got Tensor"):
         judge(torch.ones(3))
     with pytest.raises(FullrankError, match="made with center=False: give it as `uncentered`"):

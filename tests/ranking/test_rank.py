@@ -9,7 +9,7 @@ from scipy import stats
 
 from fullrank.errors import FullrankError
 from fullrank.measure.forecast import fit_linear, fronts
-from fullrank.ranking.options import Options
+from fullrank.ranking.options import RankOptions
 from fullrank.ranking.rank import rank
 from fullrank.ranking.saved import read_forecast
 from tests.ranking.ranked_runs import ranked_run, sweep
@@ -89,15 +89,15 @@ def test_some_have_labels_and_the_others_are_forecast(tmp_path):
 
 @pytest.mark.parametrize(("accuracy", "flag"), [("linear", "--linear"), ("logistic", "--logistic"), ("knn", "--knn")])
 def test_asked_for_an_accuracy_that_nobody_has(tmp_path, accuracy, flag):
-    found = rank(sweep(tmp_path, 3, labelled=0), Options(accuracy=accuracy))
+    found = rank(sweep(tmp_path, 3, labelled=0), RankOptions(accuracy=accuracy))
     assert f"`fullrank evaluate RUN {flag}` measures it" in text(found)
     with pytest.raises(FullrankError, match=f"--fit has nothing to write: no run has a {accuracy} accuracy"):
-        rank([tmp_path / "run-00", tmp_path / "run-01"], Options(accuracy=accuracy, fit=tmp_path / "fit.json"))
+        rank([tmp_path / "run-00", tmp_path / "run-01"], RankOptions(accuracy=accuracy, fit=tmp_path / "fit.json"))
     assert not (tmp_path / "fit.json").exists()
 
 
 def test_asked_for_an_accuracy_that_some_lack(tmp_path):
-    found = rank(sweep(tmp_path, 8, labelled=6), Options(accuracy="knn"))
+    found = rank(sweep(tmp_path, 8, labelled=6), RankOptions(accuracy="knn"))
     lacking = [name for name in names(found) if name in ("run-06", "run-07")]
     assert (
         f"no k-NN accuracy is known for {' and '.join(lacking)}: `fullrank evaluate RUN --knn` measures it"
@@ -164,7 +164,7 @@ def test_widths_are_ranked_apart(tmp_path):
     (loss,) = [row for row in found.scores if row.name == "heldout_loss"]  # does not depend on D
     assert len(loss.members) == 11
     with pytest.raises(FullrankError, match=r"--fit writes one model, and these runs make 2.*\(D 16; D 32\)"):
-        rank(paths, Options(fit=tmp_path / "fit.json"))
+        rank(paths, RankOptions(fit=tmp_path / "fit.json"))
 
 
 def test_losses_and_images_are_ranked_apart(tmp_path):
@@ -245,7 +245,7 @@ def test_an_evaluation_wins_over_the_monitor(tmp_path):
     assert (found.accuracy, found.accuracy_protocol) == ("knn", {"k": 5})
     by_name = {each.candidate.name: each.accuracy.value for each in found.standings}
     assert by_name == {f"run-{i:02d}": 0.5 + i / 100 for i in range(6)}
-    found = rank(paths, Options(accuracy="linear"))
+    found = rank(paths, RankOptions(accuracy="linear"))
     assert [each.candidate.name for each in found.standings if each.accuracy is None] == ["run-05"]
     assert "no linear probe accuracy is known for run-05: `fullrank evaluate RUN --linear` measures it" in found.said
     assert rank(paths[:5]).accuracy == "linear"  # of equally many, what says most
@@ -275,7 +275,7 @@ def test_an_evaluation_of_another_step_is_left_out(tmp_path):
     (run / "evaluation.json").write_text(json.dumps({"step": 50, "scores": scores}))
     found = rank([run])
     assert found.accuracy is None
-    assert "evaluation.json is of step 50, not 100, and was left out: run" in found.said
+    assert "it was evaluated at step 50, not 100, which was left out: run" in found.said
     for value in ("{}", '{"name": "knn", "value": NaN, "better": "higher", "protocol": {}}'):
         (run / "evaluation.json").write_text('{"step": 100, "scores": [%s]}' % value)  # noqa: UP031 - braces
         found = rank([run])
@@ -285,7 +285,7 @@ def test_an_evaluation_of_another_step_is_left_out(tmp_path):
     (run / "evaluation.json").write_text(json.dumps({"step": 100, "scores": [score]}))
     found = rank([run])
     assert found.accuracy is None
-    assert "linear of evaluation.json was left out, for it comes with a warning (too little)" in " ".join(found.said)
+    assert "its linear probe accuracy was left out, for it comes with a warning (too little)" in " ".join(found.said)
 
 
 @pytest.mark.parametrize(
@@ -353,7 +353,7 @@ def test_a_run_that_is_named_twice_is_ranked_once(tmp_path):
 
 def test_a_forecast_is_written_read_and_applied(tmp_path):
     file = tmp_path / "new" / "fit.json"
-    fitted = rank(sweep(tmp_path / "labelled", 9), Options(fit=file))
+    fitted = rank(sweep(tmp_path / "labelled", 9), RankOptions(fit=file))
     saved, own = read_forecast(file), fitted.groups[0].forecast
     np.testing.assert_allclose(saved.fit.coefficients, own.fit.coefficients, rtol=1e-12)
     assert (saved.runs, saved.accuracy, saved.width) == (own.runs, "knn", 16)
@@ -364,14 +364,14 @@ def test_a_forecast_is_written_read_and_applied(tmp_path):
     assert {"fullrank", "numpy", "r2", "leave_one_out_r2", "runs"} <= set(document)
 
     others = sweep(tmp_path / "unlabelled", 4, labelled=0, seed=5)
-    found = rank(others, Options(forecast=file))
+    found = rank(others, RankOptions(forecast=file))
     np.testing.assert_allclose(
         [each.forecast.value for each in found.standings], own.fit.predict(features(found)).value
     )
     assert found.groups[0].ranked_by == "forecast"
     assert not any(each.forecast.left_out for each in found.standings)
     assert "forecast of k-NN accuracy by a model of 9 other runs" in text(found)
-    again = rank([*others, tmp_path / "labelled" / "run-00"], Options(forecast=file))
+    again = rank([*others, tmp_path / "labelled" / "run-00"], RankOptions(forecast=file))
     known = next(each for each in again.standings if each.candidate.name == "labelled/run-00")
     before = next(each for each in fitted.standings if each.candidate.name == "run-00")
     assert known.forecast == before.forecast  # it would flatter itself otherwise
@@ -380,12 +380,12 @@ def test_a_forecast_is_written_read_and_applied(tmp_path):
 
 def test_a_forecast_is_refused_to_runs_that_were_measured_otherwise(tmp_path):
     file = tmp_path / "fit.json"
-    rank(sweep(tmp_path / "labelled", 6), Options(fit=file))
+    rank(sweep(tmp_path / "labelled", 6), RankOptions(fit=file))
     same = ranked_run(tmp_path / "same", -0.8, 0.7)
     wide = ranked_run(tmp_path / "wide", -0.8, 0.7, width=32)
     views = ranked_run(tmp_path / "views", -0.8, 0.7, protocols={"heldout_loss": {"views": "byol"}})
     blind = ranked_run(tmp_path / "blind", None, 0.7)
-    found = rank([same, wide, views, blind], Options(forecast=file))
+    found = rank([same, wide, views, blind], RankOptions(forecast=file))
     assert [each.candidate.name for each in found.standings if each.forecast] == ["same"]
     assert "no forecast for wide: AUC was measured otherwise, D 16 when it was fitted, 32 here" in found.said
     assert (
@@ -394,17 +394,17 @@ def test_a_forecast_is_refused_to_runs_that_were_measured_otherwise(tmp_path):
     )
     assert "no forecast for blind: no held-out loss" in found.said
     with pytest.raises(FullrankError, match=r"cannot forecast any of these runs, which were measured otherwise \(wide"):
-        rank([wide], Options(forecast=file))
+        rank([wide], RankOptions(forecast=file))
 
 
 def test_an_accuracy_that_is_not_the_one_forecast(tmp_path):
     file = tmp_path / "fit.json"
-    rank(sweep(tmp_path / "labelled", 6), Options(fit=file))
+    rank(sweep(tmp_path / "labelled", 6), RankOptions(fit=file))
     other = ranked_run(tmp_path / "other", -0.8, 0.7, knn=0.4, protocols={"knn": {"k": 200}})
-    found = rank([other], Options(forecast=file))
+    found = rank([other], RankOptions(forecast=file))
     assert "the k-NN accuracy shown was measured otherwise than the one that is forecast (k)" in found.said
     with pytest.raises(FullrankError, match=r"forecasts knn accuracy, not linear: leave out --accuracy"):
-        rank([other], Options(forecast=file, accuracy="linear"))
+        rank([other], RankOptions(forecast=file, accuracy="linear"))
 
 
 @pytest.mark.parametrize(
@@ -422,10 +422,10 @@ def test_an_accuracy_that_is_not_the_one_forecast(tmp_path):
 def test_a_file_that_is_no_forecast(tmp_path, change, message):
     file = tmp_path / "fit.json"
     paths = sweep(tmp_path / "labelled", 6)
-    rank(paths, Options(fit=file))
+    rank(paths, RankOptions(fit=file))
     file.write_text(change(json.loads(file.read_text())))
     with pytest.raises(FullrankError, match=message):
-        rank(paths, Options(forecast=file))
+        rank(paths, RankOptions(forecast=file))
 
 
 @pytest.mark.parametrize(
@@ -445,7 +445,7 @@ def test_flags_that_do_not_fit(tmp_path, monkeypatch, options, message):
     monkeypatch.chdir(tmp_path)
     paths = {key: Path(value) if key in ("fit", "forecast") else value for key, value in options.items()}
     with pytest.raises(FullrankError, match=message):
-        rank(sweep(tmp_path, 3), Options(**paths))
+        rank(sweep(tmp_path, 3), RankOptions(**paths))
 
 
 def test_nothing_and_nowhere(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from fullrank.documents.html import write_page
 from fullrank.errors import FullrankError
 from fullrank.ranking.document import document
-from fullrank.ranking.options import Options
+from fullrank.ranking.options import RankOptions
 from fullrank.ranking.rank import rank
 from tests.pages import Page
 from tests.ranking.ranked_runs import ranked_run, sweep
@@ -78,6 +78,6 @@ def test_steps_of_one_run(tmp_path):
 
 
 def test_a_forecast_from_a_file_says_so(tmp_path):
-    rank(sweep(tmp_path / "a", 6), Options(fit=tmp_path / "fit.json"))
-    text = page(rank(sweep(tmp_path / "b", 6, seed=1), Options(forecast=tmp_path / "fit.json"))).text
+    rank(sweep(tmp_path / "a", 6), RankOptions(fit=tmp_path / "fit.json"))
+    text = page(rank(sweep(tmp_path / "b", 6, seed=1), RankOptions(forecast=tmp_path / "fit.json"))).text
     assert "Each forecast is by a fit on other runs" in text

@@ -1,6 +1,5 @@
 """Scores measured anew on checkpoints: those of `fullrank inspect`, and kept with the run."""
 
-import json
 import shutil
 from dataclasses import replace
 
@@ -8,11 +7,12 @@ import pytest
 
 from fullrank.cli import main
 from fullrank.inspection.inspect import inspect
-from fullrank.inspection.options import Options as InspectionOptions
+from fullrank.inspection.options import InspectOptions
 from fullrank.ranking import scores
-from fullrank.ranking.options import Options
+from fullrank.ranking.options import RankOptions
 from fullrank.ranking.rank import rank
 from fullrank.training.loop import train
+from fullrank.training.scores import kept
 from tests.training.tiny import tiny
 
 
@@ -36,9 +36,9 @@ def values(ranking, name):
 
 
 def test_they_are_what_inspect_measures_and_are_kept(runs, monkeypatch):
-    options = Options(scores="auc,rankme,self_cluster", limit=64)
+    options = RankOptions(scores="auc,rankme,self_cluster", limit=64)
     found = rank(runs, options)
-    own = inspect([str(run) for run in runs], InspectionOptions(limit=64, views="none", untrained=False))
+    own = inspect([str(run) for run in runs], InspectOptions(limit=64, views="none", untrained=False))
     for name in ("auc", "rankme", "self_cluster"):
         assert values(found, name) == {each.name: each.scores[name].value for each in own}
     protocol = found.standings[0].candidate.scores["rankme"].protocol
@@ -63,7 +63,7 @@ def test_scores_that_were_asked_for_have_columns_without_labels_too(runs, capsys
     said = capsys.readouterr().out
     head = next(line for line in said.splitlines() if "AUC" in line)
     assert head.count("AUC") == head.count("RankMe") == head.count("self-clustering") == 1
-    ranking = rank(runs, Options(scores="rankme", limit=64))
+    ranking = rank(runs, RankOptions(scores="rankme", limit=64))
     value = ranking.standings[0].candidate.scores["rankme"].text
     assert value in said
     assert f">{value}</td>" in (tmp_path / "r.html").read_text()
@@ -71,42 +71,39 @@ def test_scores_that_were_asked_for_have_columns_without_labels_too(runs, capsys
     assert "more scores are in the page (--out) and in --json." in capsys.readouterr().out
 
 
+def asked(run, name):
+    """On what a score was taken, each time."""
+    return [(one.asked["limit"], one.asked["images"]) for one in kept(run) if one.score.name == name]
+
+
 def test_other_images_views_or_limits_are_measured_and_kept_beside(runs):
     run = runs[0]
-    rank([run], Options(scores="auc", limit=64))
-    rank([run], Options(scores="auc", limit=48))
-    found = rank([run], Options(scores="alignment,alpha_req", limit=48, images="digits"))
+    rank([run], RankOptions(scores="auc", limit=64))
+    rank([run], RankOptions(scores="auc", limit=48))
+    found = rank([run], RankOptions(scores="alignment,alpha_req", limit=48, images="digits"))
     (last,) = [each.candidate for each in found.standings if each.candidate.checkpoint]
     assert last.scores["alignment"].protocol["views"] > 1
-    kept = json.loads((run / "inspection.json").read_text())["inspections"]
-    assert [(one["asked"]["limit"], one["asked"]["images"], one["asked"]["views"]) for one in kept] == [
-        (64, None, False),
-        (48, None, False),
-        (48, "digits", True),
-    ]
-    rank([run], Options(scores="lidar", limit=48))  # with views now: takes the place of the one without
-    kept = json.loads((run / "inspection.json").read_text())["inspections"]
-    assert [(one["asked"]["limit"], one["asked"]["images"], one["asked"]["views"]) for one in kept] == [
-        (64, None, False),
-        (48, "digits", True),
-        (48, None, True),
-    ]
+    assert asked(run, "auc") == [(64, None), (48, None), (48, "digits")]
+    assert asked(run, "lidar") == [(48, "digits")]
+    rank([run], RankOptions(scores="lidar", limit=48))  # with views now; the others are not there twice
+    assert asked(run, "auc") == [(64, None), (48, None), (48, "digits")]
+    assert asked(run, "lidar") == [(48, "digits"), (48, None)]
 
 
 def test_a_damaged_record_is_named(runs):
-    no_question = {"fullrank": "0", "step": 4, "asked": None, "width": 32, "scores": []}
-    for text in ("{}", json.dumps({"inspections": [no_question]})):
-        (runs[0] / "inspection.json").write_text(text)
-        with pytest.raises(ValueError, match=r"inspection\.json is damaged: .*; delete it and rank again"):
-            rank(runs, Options(scores="auc", limit=64))
+    for name in ("inspection.json", "scores.json"):
+        (runs[0] / name).write_text("{}")
+        with pytest.raises(ValueError, match=rf"{name} is damaged: .*; delete it and measure again"):
+            rank(runs, RankOptions(scores="auc", limit=64))
+        (runs[0] / name).unlink()
 
 
 def test_a_folder_that_cannot_be_written_does_not_stop_it(runs, monkeypatch):
     def full(path, text):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(scores, "write_text", full)
-    found = rank(runs[:2], Options(scores="auc", limit=64))
+    monkeypatch.setattr("fullrank.training.scores.write_text", full)
+    found = rank(runs[:2], RankOptions(scores="auc", limit=64))
     assert [each.candidate.scores["auc"].protocol["n"] for each in found.standings] == [64, 64]
     assert "could not be kept in" in found.said[-1]
     assert "(Read-only file system)" in found.said[-1]
@@ -115,7 +112,7 @@ def test_a_folder_that_cannot_be_written_does_not_stop_it(runs, monkeypatch):
 def test_weights_that_were_not_kept(runs):
     for checkpoint in (runs[0] / "checkpoints").iterdir():
         checkpoint.unlink()
-    found = rank(runs, Options(scores="auc", limit=64))
+    found = rank(runs, RankOptions(scores="auc", limit=64))
     assert "the weights of step 6 were not kept, so --scores could not be measured: s0" in found.said
 
 
@@ -126,5 +123,5 @@ def test_subsets_can_be_compared_on_the_same_images(tmp_path):
         assert train(replace(tiny(steps=4), subset=share, out=str(path))).complete
         paths.append(path)
     assert len(rank(paths).groups) == 2
-    assert len(rank(paths, Options(scores="auc", limit=64)).groups) == 2
-    assert len(rank(paths, Options(scores="auc", limit=64, images="digits")).groups) == 1
+    assert len(rank(paths, RankOptions(scores="auc", limit=64)).groups) == 2
+    assert len(rank(paths, RankOptions(scores="auc", limit=64, images="digits")).groups) == 1

@@ -18,6 +18,7 @@ from fullrank.studies import jobs, launchers
 from fullrank.studies.launchers import Submitit
 from fullrank.studies.run import check_images, to_make
 from fullrank.studies.store import Store, planned
+from fullrank.training import scores
 
 TEACHER = cell("teacher", image_size=16)
 STUDENT = cell("student", {"name": "teacher"}, method="distill", image_size=16, heads=HeadsConfig())
@@ -73,7 +74,7 @@ def test_finished_runs_that_are_trained_again_for_their_weights_are_said_and_rep
     )
     assert kept.name in text
     assert (kept / "metrics.jsonl").read_bytes() == before
-    assert (kept / "inspection.json").is_file()
+    assert any(each.by == "inspect" for each in scores.kept(kept))
 
 
 def test_weights_that_were_deleted_are_not_made_again_where_none_are_needed(here, place, monkeypatch):
@@ -156,11 +157,14 @@ def test_label_free_scores_that_were_taken_otherwise_do_not_count(here, place, c
     (run,) = planned(asking, "lab", [0])
     store = Store(place.results, "lab")
     assert store.find(run) is not None
-    found = json.loads((kept / "inspection.json").read_text())
-    (last,) = (each for each in found["inspections"] if each["step"] == STEPS)
-    for name, value in changes.items():
-        (last if name == "step" else last["asked"])[name] = value
-    (kept / "inspection.json").write_text(json.dumps(found))
+    found = json.loads((kept / "scores.json").read_text())
+    taken = [each for each in found["scores"] if each["by"] == "inspect"]
+    for each in taken:
+        each["asked"] |= {key: value for key, value in changes.items() if key == "images"}
+        each["step"] = changes.get("step", each["step"])
+    if "views" in changes:
+        found["scores"] = [each for each in found["scores"] if each["name"] not in ("alignment", "lidar")]
+    (kept / "scores.json").write_text(json.dumps(found))
     assert store.find(run) is None
 
 

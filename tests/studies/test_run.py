@@ -210,12 +210,12 @@ def test_scores_of_an_earlier_step_are_not_the_final_ones(here, place):
     run = planned(toy, "lab", [0])[0]
     assert make(toy, place)[0] == 0
     for folder in (place.work / "lab" / run.name, place.results / "lab" / run.name):
-        found = json.loads((folder / "evaluation.json").read_text())
-        (folder / "evaluation.json").write_text(json.dumps({**found, "step": STEPS - 2}))
+        (score,) = json.loads((folder / "scores.json").read_text())["scores"]
+        (folder / "scores.json").write_text(json.dumps({"scores": [{**score, "step": STEPS - 2}]}))
     assert missing(toy, "lab", [0], place)[1]
     assert make(toy, place)[0] == 0
-    kept = json.loads((place.results / "lab" / run.name / "evaluation.json").read_text())
-    assert (kept["step"], len(kept["scores"])) == (STEPS, 1)
+    kept = json.loads((place.results / "lab" / run.name / "scores.json").read_text())["scores"]
+    assert [score["step"] for score in kept] == [STEPS - 2, STEPS]
 
 
 @pytest.mark.parametrize("file", ["spectra.safetensors", "metrics.jsonl", "summary.json"])
@@ -244,7 +244,7 @@ def test_an_interrupted_copy_does_not_count_as_finished(here, place, monkeypatch
     assert make(toy, place)[0] == 0
 
 
-@pytest.mark.parametrize(("file", "text"), [("summary.json", "{}"), ("evaluation.json", "[]"), ("summary.json", "{")])
+@pytest.mark.parametrize(("file", "text"), [("summary.json", "{}"), ("scores.json", "[]"), ("summary.json", "{")])
 def test_a_damaged_result_is_named(here, place, file, text):
     toy = study(replace(cell(image_size=16), probes=("knn",)))
     make(toy, place)

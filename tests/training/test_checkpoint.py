@@ -7,10 +7,10 @@ import torch
 from rich.console import Console
 
 import fullrank
+from fullrank.encoders import open_encoder
 from fullrank.errors import FullrankError
 from fullrank.exporting.export import export
 from fullrank.files import atomic_path
-from fullrank.inspection.encoders import from_run
 from fullrank.training.checkpoint import find_checkpoint, list_checkpoints, read_checkpoint, save_checkpoint
 from fullrank.training.loop import resume, train
 from tests.training.tiny import quiet, tiny
@@ -164,7 +164,7 @@ def state(tmp_path_factory):
 
 READERS = {
     "load": lambda path: fullrank.load(path),
-    "embedding": lambda path: from_run(path, "embedding"),
+    "embedding": lambda path: open_encoder(path, layer="embedding"),
     "export": lambda path: export(path, path.parent / "out"),
 }
 

@@ -9,9 +9,8 @@ from fullrank.config import MonitorConfig, OptimConfig
 from fullrank.data.order import SinglePass
 from fullrank.training import loop, setup
 from fullrank.training.checkpoint import find_checkpoint, read_checkpoint
-from fullrank.training.chunks import begin_chunk
 from fullrank.training.loop import resume, train
-from fullrank.training.optim import build_optimizer
+from fullrank.training.optim import begin_chunk, build_optimizer
 from fullrank.training.plan import describe_order
 from fullrank.training.runs import METRICS, read_run
 from tests.models.methods import building

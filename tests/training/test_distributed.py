@@ -30,6 +30,7 @@ from fullrank.training.checkpoint import find_checkpoint, read_checkpoint
 from fullrank.training.distributed import ALONE, World, processes
 from fullrank.training.loop import resume, train
 from fullrank.training.runs import METRICS, SPECTRA, read_run
+from fullrank.training.setup import check_share
 from tests.processes import run_in_two
 from tests.training.test_loop import assert_same_run, stop_after, wait_for_lines
 from tests.training.test_methods import small
@@ -177,7 +178,7 @@ def full_disk(world, folder):
 
 def crashed(world, folder):
     def crash():
-        with world.together():
+        with world.raise_together():
             if world.rank == 1:
                 raise RuntimeError("a defect")
 
@@ -247,7 +248,7 @@ def _process(rank, folder):
     os.environ.update({name: str(value) for name, value in {**where, "MASTER_PORT": port}.items()})
     with processes() as world, processes() as again:
         assert world is again
-        found = {"ranks": world.everyones(world.rank), "local": (world.local_rank, world.local_size)}
+        found = {"ranks": world.all_gather_object(world.rank), "local": (world.local_rank, world.local_size)}
     found["threads"] = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
     torch.save(found, f"{folder}/torchruns.{rank}.pt")
 
@@ -406,13 +407,13 @@ def test_torchrun_trains_and_a_signal_to_it_leaves_a_whole_checkpoint(tmp_path):
 
 def test_shares_of_a_batch():
     for batch_size, size in ((4, 2), (64, 8), (3, 1)):
-        setup.check_share(batch_size, size)
+        check_share(batch_size, size)
     with pytest.raises(
         FullrankError, match="batch_size=100 cannot be shared equally among 8 processes: take 96 or 104"
     ):
-        setup.check_share(100, 8)
+        check_share(100, 8)
     with pytest.raises(FullrankError, match="batch_size=9 is of all 8 processes together .* raise it to 16 at least"):
-        setup.check_share(9, 8)
+        check_share(9, 8)
 
 
 def test_each_process_takes_a_gpu_of_its_own(monkeypatch):
@@ -438,7 +439,7 @@ def test_one_process_has_nobody_to_wait_for(monkeypatch):
     assert world.on_main(lambda: 3) == 3
     rows = torch.ones(2, 3)
     assert world.gather(rows) is world.mean(rows) is rows
-    with pytest.raises(KeyError), world.together():
+    with pytest.raises(KeyError), world.raise_together():
         raise KeyError
     monkeypatch.setenv("WORLD_SIZE", "2")
     for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from fullrank.config import MachineConfig, OptimConfig, read_config, to_dict
 from fullrank.errors import FullrankError
-from fullrank.training import loop
+from fullrank.training import loop, setup
 from fullrank.training.checkpoint import find_checkpoint, read_checkpoint
 from fullrank.training.loop import resume, train
 from fullrank.training.runs import METRICS, SPECTRA, RunFolder, read_run
@@ -252,9 +252,9 @@ def test_a_run_of_before_goes_on_with_the_images_it_saw(tmp_path, monkeypatch):
     def before(config, world, **options):
         return opened(config, world, as_before=True)
 
-    opened = loop.setup.open_data
+    opened = setup.open_data
     with monkeypatch.context() as patched:
-        patched.setattr(loop.setup, "open_data", before)
+        patched.setattr(setup, "open_data", before)
         train(replace(config, out=str(tmp_path / "whole")), console=quiet())
         stop_after(6, patched)
         with pytest.raises(KeyboardInterrupt):
@@ -310,7 +310,7 @@ def test_an_icon_does_not_decide_the_size_of_views(tmp_path):
     for number in range(30):
         size = (16, 16) if number == 0 else (300, 200)
         Image.new("RGB", size, (number, 0, 0)).save(tmp_path / f"{number:02d}.png")
-    config, _ = loop.setup.open_data(tiny(images=str(tmp_path), subset=1.0))
+    config, _ = setup.open_data(tiny(images=str(tmp_path), subset=1.0))
     assert config.image_size == 224
 
 
@@ -380,7 +380,7 @@ def test_two_processes_cannot_train_one_run(whole):
 def test_what_cannot_be_resumed_says_why(tmp_path):
     (tmp_path / "folder").mkdir()
     for path, message in ((tmp_path / "folder", "is not a run"), (tmp_path / "none", "does not exist")):
-        with pytest.raises(FullrankError, match=f"cannot resume: {path} {message}"):
+        with pytest.raises(FullrankError, match=f"{path} {message}: expected a folder made by"):
             resume(path, console=quiet())
 
 
@@ -466,13 +466,13 @@ def test_a_run_folder_holds_what_it_should(whole):
 
 def test_logged_losses_are_means_over_the_steps_since_the_last_record(tmp_path, monkeypatch):
     losses = []
-    real = loop.Record.add
+    real = loop.Recorder.add
 
     def add(self, loss):
         losses.append(float(loss.detach().double()))
         real(self, loss)
 
-    monkeypatch.setattr(loop.Record, "add", add)
+    monkeypatch.setattr(loop.Recorder, "add", add)
     train(tiny(out=tmp_path / "run"), console=quiet())
     found = [r["loss"] for r in read_run(tmp_path / "run").of_kind("train")]
     edges = [0, 3, 6, 9, 12, 15, 18, 20]

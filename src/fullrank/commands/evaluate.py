@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
-from typing import Annotated
+from dataclasses import dataclass
 
 import tyro
 
 from fullrank.errors import FullrankError
-from fullrank.evaluation.options import Options
+from fullrank.evaluation.options import EvaluateOptions
 
 
-@dataclass(frozen=True)
-class Evaluate:
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(EvaluateOptions):
     """Score runs with labels: probes on the frozen encoder, each score with its protocol.
 
-    Prints a table, and keeps the scores of a run in its evaluation.json.
+    Prints a table, and keeps the scores of a run in its scores.json.
     """
 
     runs: tyro.conf.Positional[tuple[str, ...]]
     """Folders made by `fullrank train`, or checkpoint files, whose scores are printed and not kept."""
-    options: Annotated[Options, tyro.conf.arg(name="")] = field(default_factory=Options)
     json: bool = False
     """Print everything as JSON, for programs."""
 
@@ -37,7 +35,7 @@ class Evaluate:
 
         try:
             with counting(plain_console(stderr=True)) as progress:
-                found = evaluate([str(run) for run in only_runs(self.runs)], self.options, progress=progress)
+                found = evaluate([str(run) for run in only_runs(self.runs)], self, progress=progress)
         except StoppedError as stopped:
             print(stopped, file=sys.stderr)
             return 128 + stopped.signal

@@ -24,9 +24,8 @@ class Export:
         """Write the folder."""
         from fullrank.exporting.export import export
 
-        done = export(self.what, self.out, branch=self.branch)
-        facts = done.facts
+        facts, made = export(self.what, self.out, branch=self.branch)
         print(f"{self.out}: {facts.branch} branch, step {facts.step:,} of {facts.config.steps:,}, D = {facts.width}")
-        print(f"timm builds it as {done.made.architecture}, with the same features; README.md says how")
+        print(f"timm builds it as {made.architecture}, with the same features; README.md says how")
         print("before you upload it, name a licence in README.md")
         return 0

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import tyro
 
-from fullrank.inspection.options import Options
+from fullrank.inspection.options import InspectOptions
 
 
-@dataclass(frozen=True)
-class Inspect:
+@dataclass(frozen=True, kw_only=True)
+class Inspect(InspectOptions):
     """Measure any encoder: singular values, label-free scores, and a verdict on collapse.
 
     Prints a table, a verdict on each X and what can be compared, and writes one self-contained HTML page.
     """
 
     what: tyro.conf.Positional[tuple[str, ...]]
-    """A run's folder or a checkpoint of `fullrank train`; the name of a timm model (give --images); a weights file
-    (.safetensors, .pt, .pth; give --backbone and --images); a feature matrix (.npy, .safetensors, .parquet)."""
-    options: Annotated[Options, tyro.conf.arg(name="")] = field(default_factory=Options)
+    """A run's folder, whose scores are kept in its scores.json, or a checkpoint of `fullrank train`; a folder that
+    `fullrank export` wrote or the name of a timm model (give --images); a weights file (.safetensors, .pt, .pth; give
+    --backbone and --images); a feature matrix (.npy, .safetensors, .parquet)."""
     out: Path | None = None
     """The page to write; ./inspect.html when left out, and none with --json."""
     json: bool = False
@@ -40,5 +39,5 @@ class Inspect:
         if out is not None:
             check_page(out)
         with counting(plain_console(stderr=True)) as progress:
-            found = inspect(self.what, self.options, progress=progress)
+            found = inspect(self.what, self, progress=progress)
         return present(document(found), json=self.json, out=out)

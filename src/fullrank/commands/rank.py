@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import tyro
 
-from fullrank.ranking.options import Options
+from fullrank.ranking.options import RankOptions
 
 
-@dataclass(frozen=True)
-class Rank:
+@dataclass(frozen=True, kw_only=True)
+class Rank(RankOptions):
     """Rank runs without labels, by held-out loss and AUC together; forecast their accuracy where some have labels.
 
     Prints a table and what can and cannot be decided. Given one run, ranks the steps at which it was measured.
@@ -20,7 +19,6 @@ class Rank:
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Folders made by `fullrank train`, or checkpoints in them (RUN/checkpoints/step_*.pt)."""
-    options: Annotated[Options, tyro.conf.arg(name="")] = field(default_factory=Options)
     out: Path | None = None
     """A page to write, such as rank.html: loss against AUC, forecast against measured accuracy, rank correlations."""
     json: bool = False
@@ -39,6 +37,6 @@ class Rank:
         if self.out is not None:
             check_page(self.out)
         with counting(plain_console(stderr=True)) as progress:
-            found = rank(only_runs(self.runs), self.options, progress=progress)
-        notes = () if self.options.fit is None else (f"fit: {self.options.fit}",)
+            found = rank(only_runs(self.runs), self, progress=progress)
+        notes = () if self.fit is None else (f"fit: {self.fit}",)
         return present(document(found), json=self.json, out=self.out, notes=notes)

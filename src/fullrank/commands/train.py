@@ -65,15 +65,10 @@ class Train:
             )
 
     def _print_plan(self) -> int:
-        from rich.table import Table
-
         from fullrank.training.plan import plan
 
-        table = Table(show_header=False, box=None, padding=(0, 2))
         found = plan(self.run_config)
-        for heading, text in found.rows:
-            table.add_row(heading, text)
-        plain_console().print(table)
+        found.document.print(plain_console())
         if found.wrong is not None:
             raise found.wrong
         return 0
@@ -88,9 +83,9 @@ def base_config(arguments: list[str]) -> TrainConfig:
     if known.resume is not None:
         if known.preset is not None or known.config is not None:
             raise FullrankError("--resume goes on with a run as it was configured: leave out --preset and --config")
-        from fullrank.training.runs import CONFIG, RunFolder
+        from fullrank.training.runs import CONFIG, check_run
 
-        RunFolder.check_exists(Path(known.resume))
+        check_run(Path(known.resume))
         return read_config(Path(known.resume) / CONFIG)
     base = named_preset(known.preset) if known.preset is not None else TrainConfig()
     return read_config(Path(known.config), base) if known.config is not None else base

@@ -1,7 +1,7 @@
-"""Evaluate a run with labels: a frozen encoder, its labelled images, and probes on them.
+"""Evaluate a run with labels: a frozen encoder, its labeled images, and probes on them.
 
 from fullrank.evaluation.evaluate import evaluate
-from fullrank.evaluation.options import Options
+from fullrank.evaluation.options import EvaluateOptions
 
-evaluate(["runs/hybrid"], Options(knn=True))
+evaluate(["runs/hybrid"], EvaluateOptions(knn=True))
 """

@@ -7,8 +7,9 @@ from typing import Any
 
 from fullrank.documents import Document, Fields, Only, Part, Table, Words
 from fullrank.documents.looks import Look
-from fullrank.evaluation.result import EVALUATION, WARNING, Evaluation
+from fullrank.evaluation.result import Evaluation
 from fullrank.measure.scores import Score, kind_of, title
+from fullrank.training.scores import WARNING
 
 _MOST_LINES = 3
 _SHARES = ("best_over_epochs",)
@@ -28,28 +29,23 @@ def _parts(found: Sequence[Evaluation]) -> Iterator[Part]:
             taken = (score.name, score.protocol)
             if taken not in protocols:
                 protocols.append(taken)
+            short = title(score.name).split()[0]  # the protocol has it in full
             note = f"[{protocols.index(taken) + 1}]"
-            rows.append([each.name, f"{each.step:,}", score.name, score.text, _chosen(score), note])
+            rows.append([each.name, f"{each.step:,}", short, score.text, _chosen(score), note])
     if rows:
-        yield Table(
-            "Scores", ["run", "steps", "score", "value", "chosen", "protocol"], rows, text=(2, 4), captioned=False
-        )
+        header = ["run", "steps", "probe", "value", "chosen", "protocol"]
+        yield Table("Scores", header, rows, text=(2, 4), captioned=False)
     for number, (name, protocol) in enumerate(protocols, start=1):
         yield Fields(protocol, f"[{number}] {title(name)}")
     for index, each in enumerate(found):
         look = Look(each.name, index)
         for score in each.scores:
             if warning := score.chosen.get(WARNING):
-                yield Words(f"{score.name}: {warning}", "warning", look)
+                yield Words(f"{title(score.name)}: {warning}", "warning", look)
         for key in each.skipped[:_MOST_LINES]:
             yield Words(f"left out, it could not be read: {key}", "hint", look)
         if len(each.skipped) > _MOST_LINES:
             yield Only("terminal", [Words(f"... and {len(each.skipped) - _MOST_LINES} more", "hint", look)])
-        if each.forgotten:
-            gone = (
-                "1 score of another step is" if each.forgotten == 1 else f"{each.forgotten} scores of another step are"
-            )
-            yield Words(f"{gone} gone from {EVALUATION}", "hint", look)
         if each.missing:
             yield Words(f"not scored: {each.missing}", "warning", look)
 

@@ -1,4 +1,4 @@
-"""Evaluate runs: from a name on the command line to scores, kept in the run's evaluation.json."""
+"""Evaluate runs: from a name on the command line to scores, kept with the run."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import NamedTuple
 
 import torch
 
+from fullrank.encoders import open_checkpoint
 from fullrank.errors import FullrankError
-from fullrank.evaluation.frozen import Frozen, ImageSets, Progress, UnlabelledError, freeze
-from fullrank.evaluation.knn import check_knn, knn
 from fullrank.evaluation.linear import check_linear, linear
-from fullrank.evaluation.logistic import check_logistic, logistic
-from fullrank.evaluation.options import Options
-from fullrank.evaluation.result import Evaluation, keep
-from fullrank.evaluation.unchanged import unchanged
-from fullrank.inspection.encoders import from_run
+from fullrank.evaluation.options import EvaluateOptions
+from fullrank.evaluation.probes import check_knn, check_logistic, knn, logistic
+from fullrank.evaluation.result import Evaluation
+from fullrank.evaluation.task import ImageSets, Progress, Task, UnlabeledError, open_task
 from fullrank.measure.scores import Score
+from fullrank.models.encoder import unchanged
 from fullrank.text import once, tails
 from fullrank.training.checkpoint import find_checkpoint
 from fullrank.training.machine import choose_device
+from fullrank.training.scores import Kept, keep
 
 
 class Probe(NamedTuple):
@@ -32,9 +32,9 @@ class Probe(NamedTuple):
         check: Raises where the images and the settings do not fit each other; called before any probe's work.
     """
 
-    take: Callable[[Frozen, Options], Score]
+    take: Callable[[Task, EvaluateOptions], Score]
     quick: bool
-    check: Callable[[Frozen, Options], None] = lambda frozen, options: None
+    check: Callable[[Task, EvaluateOptions], None] = lambda task, options: None
 
 
 PROBES = {
@@ -46,9 +46,12 @@ PROBES = {
 
 
 def evaluate(
-    names: Sequence[str], options: Options | None = None, *, progress: Progress = lambda what, done, total: None
+    names: Sequence[str],
+    options: EvaluateOptions | None = None,
+    *,
+    progress: Progress = lambda what, done, total: None,
 ) -> list[Evaluation]:
-    """Evaluate runs and checkpoints; each score of a run is kept in its evaluation.json as soon as it is taken.
+    """Evaluate runs and checkpoints; each score of a run is kept in its scores.json as soon as it is taken.
 
     Args:
         names: Folders of runs, or checkpoint files, in the order to show them; one that is named twice is taken once.
@@ -58,10 +61,15 @@ def evaluate(
     Raises:
         FullrankError: One of them cannot be read or measured; scores taken before are kept.
     """
-    options, names = options or Options(), once(names)
+    options, names = options or EvaluateOptions(), once(names)
     if not names:
         raise FullrankError("give at least one run: fullrank evaluate RUN [RUN ...]")
-    asked = _asked(options)
+    asked = [name for name in PROBES if getattr(options, name)]
+    asked = asked or [name for name, probe in PROBES.items() if probe.quick]
+    for name in PROBES:
+        section = f"{name}_options"
+        if name not in asked and getattr(options, section) != getattr(EvaluateOptions(), section):
+            raise FullrankError(f"--{name}.* are settings of a probe that is not asked for: add --{name}")
     device = choose_device(options.device)
     for name in names:  # a misspelt last one is found before the first one's work
         if not find_checkpoint(Path(name).expanduser()).is_file():
@@ -69,46 +77,33 @@ def evaluate(
     labels = tails([Path(name) for name in names])
     sets = ImageSets(several=len(names) > 1)
     return [
-        _evaluate(name, label, asked, options, device, sets, progress)
+        _evaluate(Path(name).expanduser(), label, asked, options, device, sets, progress)
         for name, label in zip(names, labels, strict=True)
     ]
 
 
-def _asked(options: Options) -> list[str]:
-    """Return the names of the probes to take."""
-    asked = [name for name in PROBES if getattr(options, name)]
-    asked = asked or [name for name, probe in PROBES.items() if probe.quick]
-    for name in PROBES:
-        section = f"{name}_options"
-        if name not in asked and getattr(options, section) != getattr(Options(), section):
-            raise FullrankError(f"--{name}.* are settings of a probe that is not asked for: add --{name}")
-    return asked
-
-
 def _evaluate(
-    name: str,
+    path: Path,
     label: str,
     asked: Sequence[str],
-    options: Options,
+    options: EvaluateOptions,
     device: torch.device,
     sets: ImageSets,
     progress: Progress,
 ) -> Evaluation:
-    path = Path(name).expanduser()
     run = path if path.is_dir() else None
-    encoder = from_run(path, "representation")
+    encoder = open_checkpoint(path)
     step = int(encoder.source["step"])
     try:
-        frozen = freeze(label, encoder, run, options, device, sets, progress)
-    except UnlabelledError as error:
+        task = open_task(label, encoder, run, options, device, sets, progress)
+    except UnlabeledError as error:
         return Evaluation(label, run, step, (), missing=str(error))
     for probe in asked:
-        PROBES[probe].check(frozen, options)
+        PROBES[probe].check(task, options)
     scores: list[Score] = []
-    forgotten = 0
     for probe in asked:
         with unchanged(encoder.module):
-            scores.append(PROBES[probe].take(frozen, options))
+            scores.append(PROBES[probe].take(task, options))
         if run is not None:  # at once: the next probe may take hours, and be stopped
-            forgotten += keep(run, step, scores[-1:])
-    return Evaluation(label, run, step, tuple(scores), skipped=tuple(frozen.skipped), forgotten=forgotten)
+            keep(run, [Kept(scores[-1], step, "evaluate")])
+    return Evaluation(label, run, step, tuple(scores), skipped=tuple(task.skipped))

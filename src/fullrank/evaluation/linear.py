@@ -44,18 +44,17 @@ from fullrank.data.order import MultiplePass
 from fullrank.data.randomness import Purpose, random_bits
 from fullrank.data.views import ViewRecipe
 from fullrank.errors import FullrankError
-from fullrank.evaluation.frozen import Frozen
-from fullrank.evaluation.options import LinearOptions, Options
-from fullrank.evaluation.result import WARNING
-from fullrank.evaluation.unchanged import fingerprint
+from fullrank.evaluation.options import EvaluateOptions, LinearOptions
+from fullrank.evaluation.task import Task
 from fullrank.files import write_bytes
-from fullrank.inspection.features import to_device
 from fullrank.measure.checks import check_finite
 from fullrank.measure.scores import Score
+from fullrank.models.encoder import fingerprint, unchanged
 from fullrank.models.memory_format import choose_memory_format
 from fullrank.models.weights import DamagedError, ForeignError, read_pickle
 from fullrank.training.machine import choose_precision
-from fullrank.training.optim import LARS_TRUST, learning_rate
+from fullrank.training.optim import LARS_TRUST, learning_rate, scaled_lr
+from fullrank.training.scores import WARNING
 from fullrank.training.signals import caught_signals
 
 FAR_ENOUGH = 50
@@ -72,11 +71,7 @@ _OF_THE_MACHINE = ("hold", "workers")
 
 
 class StoppedError(Exception):
-    """Report that a signal stopped a probe, which is saved.
-
-    Attributes:
-        signal: The signal.
-    """
+    """Report that a signal stopped a probe, which is saved."""
 
     def __init__(self, text: str, signal: int) -> None:
         super().__init__(text)
@@ -85,14 +80,7 @@ class StoppedError(Exception):
 
 @dataclass
 class Classifier:
-    """A linear classifier in training.
-
-    Attributes:
-        layer: The classifier, `(B, D)` -> `(B, C)`.
-        optimizer: LARS.
-        step: Steps done.
-        accuracies: After each epoch, on the held-out images.
-    """
+    """A linear classifier `(B, D)` -> `(B, C)` in training, and its accuracy on held-out images after each epoch."""
 
     layer: nn.Linear
     optimizer: Optimizer
@@ -101,12 +89,8 @@ class Classifier:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what it takes to go on."""
-        return {
-            "layer": self.layer.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "step": self.step,
-            "accuracies": self.accuracies,
-        }
+        own = {"layer": self.layer.state_dict(), "optimizer": self.optimizer.state_dict()}
+        return {**own, "step": self.step, "accuracies": self.accuracies}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state that `state_dict` returned."""
@@ -115,12 +99,12 @@ class Classifier:
         self.step, self.accuracies = state["step"], state["accuracies"]
 
 
-def check_linear(frozen: Frozen, options: Options) -> None:
+def check_linear(task: Task, options: EvaluateOptions) -> None:
     """Refuse a batch of more images than there are."""
-    _check_batch(options.linear_options, len(frozen.train))
+    _check_batch(options.linear_options, len(task.train))
 
 
-def linear(frozen: Frozen, options: Options) -> Score:
+def linear(task: Task, options: EvaluateOptions) -> Score:
     """Score a frozen encoder by [Li22]'s linear classifier.
 
     Raises:
@@ -133,18 +117,18 @@ def linear(frozen: Frozen, options: Options) -> Score:
         https://arxiv.org/abs/1708.03888 (LARS)
     """
     asked = options.linear_options
-    check_linear(frozen, options)
-    precision = choose_precision(MachineConfig(precision=asked.precision), frozen.device)
-    settings = _settings(frozen, asked, precision)
-    path = None if frozen.run is None else frozen.run / FOLDER / f"linear-{_digest(settings)}.pt"
+    check_linear(task, options)
+    precision = choose_precision(MachineConfig(precision=asked.precision), task.device)
+    settings = _settings(task, asked, precision)
+    path = None if task.run is None else task.run / FOLDER / f"linear-{_digest(settings)}.pt"
     state = _read(path) if path is not None and path.is_file() else None
     if state is None or not state["complete"]:
-        state = _train(frozen, asked, precision, settings, path, state)
-    frozen.skipped.update(dict.fromkeys(state["skipped"]))
+        state = _train(task, asked, precision, settings, path, state)
+    task.skipped.update(dict.fromkeys(state["skipped"]))
     accuracies: list[float] = state["classifier"]["accuracies"]
     best = max(accuracies)
     protocol = {
-        **frozen.protocol,
+        **task.protocol,
         "probe": "linear classifier",
         "training view": f"random resized crop, {asked.crop_min:g} to 1 of the area, and flip",
         "optimiser": f"LARS, trust {LARS_TRUST:g} without clipping, bias too",
@@ -174,7 +158,7 @@ def linear(frozen: Frozen, options: Options) -> Score:
 def reach(images: int, asked: LinearOptions) -> float:
     """Return r, where LARS can make the weights grow e^r-fold at most: the sum of lr x trust / (1 - momentum)."""
     steps = images // asked.batch_size
-    peak = asked.base_lr * asked.batch_size / 256
+    peak = scaled_lr(asked.base_lr, asked.batch_size)
     # the mean of a cosine by epochs over E epochs is (E + 1) / 2E of its peak
     return steps * peak * (asked.epochs + 1) / 2 * LARS_TRUST / (1 - _MOMENTUM)
 
@@ -200,7 +184,7 @@ def build_classifier(width: int, classes: int, asked: LinearOptions) -> Classifi
 
 
 def _train(
-    frozen: Frozen,
+    task: Task,
     asked: LinearOptions,
     precision: str,
     settings: dict[str, Any],
@@ -208,12 +192,12 @@ def _train(
     state: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """Train the classifier from where it is to the end, and return its last state."""
-    device = frozen.device
-    module = to_device(frozen.encoder.module, device)
-    queries, query_labels = frozen.queries
+    device, module = task.device, task.encoder.to(task.device).module
+    memory_format = choose_memory_format(module)
+    queries, query_labels = task.queries
     check_finite(queries)
     queries = queries.to(device)
-    images, hold, left_out = _hold(frozen, asked, path, state)
+    images, hold, left_out = _hold(task, asked, path, state)
     assert images.labels is not None
     classes, targets = images.labels.unique(return_inverse=True)
     if len(classes) < 2:
@@ -224,38 +208,19 @@ def _train(
     epoch = len(images) // asked.batch_size
     order = MultiplePass(len(images), asked.batch_size, asked.epochs * epoch, seed=asked.seed)
     recipe = ViewRecipe(crop_scale=(asked.crop_min, 1.0), jitter=0.0, grayscale=0.0, blur=0.0)
-    loader = ViewLoader(images, order, (recipe,), frozen.encoder.size, hold=hold, device=device, workers=asked.workers)
+    size = task.encoder.preprocessing.size
+    loader = ViewLoader(images, order, (recipe,), size, hold=hold, device=device, workers=asked.workers)
     schedule = OptimConfig(base_lr=asked.base_lr, cosine_every=epoch)
     classifier = build_classifier(queries.shape[1], len(classes), asked)
     classifier.layer.to(device)
     if state is not None:
         classifier.load_state_dict(state["classifier"])
-
-    def save() -> dict[str, Any]:
-        if fingerprint(module) != settings["encoder"]:
-            raise FullrankError(
-                f"the encoder changed while the linear probe was trained, before step {classifier.step}: a frozen one "
-                "keeps its bits; use an encoder whose forward pass writes nothing in eval mode"
-            )
-        saved = {
-            "settings": settings,
-            "complete": classifier.step == len(order),
-            "classifier": classifier.state_dict(),
-            "skipped": sorted({*frozen.skipped, *loader.skipped}),
-            "left_out": left_out,
-            "bank": len(images),
-            "queries": len(queries),
-        }
-        if path is not None:
-            _write(path, saved)
-        return saved
-
     catching: AbstractContextManager[dict[str, int]] = nullcontext({}) if path is None else caught_signals()
-    with catching as caught:
+    with catching as caught, unchanged(module) as check_unchanged:
         for made in loader.walk(classifier.step):
             lr = learning_rate(made.step, len(order), schedule, asked.batch_size)
             with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-                h = module(made.views[0].to(memory_format=choose_memory_format(module))).float()
+                h = module(made.views[0].to(memory_format=memory_format)).float()
             loss = F.cross_entropy(classifier.layer(h), targets[made.images].to(device))
             loss.backward()
             for group in classifier.optimizer.param_groups:
@@ -263,16 +228,27 @@ def _train(
             classifier.optimizer.step()
             classifier.optimizer.zero_grad(set_to_none=True)
             classifier.step += 1
-            frozen.progress(f"{frozen.name}: linear probe, steps", classifier.step, len(order))
+            task.progress(f"{task.name}: linear probe, steps", classifier.step, len(order))
             if classifier.step % epoch == 0:
                 _check_weights(classifier)
                 classifier.accuracies.append(_accuracy(classifier.layer, queries, query_targets))
-            stop = caught.get("signal", 0)
-            if stop or classifier.step % SAVE_EVERY == 0 or classifier.step == len(order):
-                state = save()
-            if stop and classifier.step < len(order):
+            stop, complete = caught.get("signal", 0), classifier.step == len(order)
+            if stop or complete or classifier.step % SAVE_EVERY == 0:
+                check_unchanged()
+                state = {
+                    "settings": settings,
+                    "complete": complete,
+                    "classifier": classifier.state_dict(),
+                    "skipped": sorted({*task.skipped, *loader.skipped}),
+                    "left_out": left_out,
+                    "bank": len(images),
+                    "queries": len(queries),
+                }
+                if path is not None:
+                    _write(path, state)
+            if stop and not complete:
                 raise StoppedError(
-                    f"{frozen.name}: stopped after step {classifier.step} of {len(order)} of the linear probe, and "
+                    f"{task.name}: stopped after step {classifier.step} of {len(order)} of the linear probe, and "
                     "saved; the same command goes on",
                     stop,
                 )
@@ -288,14 +264,14 @@ def _check_batch(asked: LinearOptions, images: int) -> None:
 
 
 def _hold(
-    frozen: Frozen, asked: LinearOptions, path: Path | None, state: dict[str, Any] | None
+    task: Task, asked: LinearOptions, path: Path | None, state: dict[str, Any] | None
 ) -> tuple[Images, holding.Hold, list[str]]:
     """Return the readable training images, decoded into memory where they are to be and can be, and who is left out.
 
     Those that cannot be read are found before the first step, streamed too: the order is over the others, however they
     are held. A classifier that goes on leaves out those that it began without.
     """
-    images, left_out = frozen.train, [] if state is None else list(state["left_out"])
+    images, left_out = task.train, [] if state is None else list(state["left_out"])
     if left_out:
         known = set(left_out)
         images = images.select(torch.tensor([i for i in range(len(images)) if images.key(i) not in known]))
@@ -319,7 +295,7 @@ def _hold(
         raise FullrankError(
             f"{gone[0]} could be read when the linear probe began: put it back, or delete {path} to start anew"
         )
-    frozen.skipped.update(dict.fromkeys([*left_out, *gone]))
+    task.skipped.update(dict.fromkeys([*left_out, *gone]))
     return images, hold, [*left_out, *gone]
 
 
@@ -337,20 +313,20 @@ def _check_weights(classifier: Classifier) -> None:
         )
 
 
-def _settings(frozen: Frozen, asked: LinearOptions, precision: str) -> dict[str, Any]:
+def _settings(task: Task, asked: LinearOptions, precision: str) -> dict[str, Any]:
     """Return everything that the classifier's weights depend on."""
-    assert frozen.train.labels is not None
-    assert frozen.held_out.labels is not None
+    assert task.train.labels is not None
+    assert task.held_out.labels is not None
     return {
         "format": FORMAT,
         **{name: value for name, value in asdict(asked).items() if name not in _OF_THE_MACHINE},
         "precision": precision,
-        "encoder": fingerprint(frozen.encoder.module),
-        "image_size": frozen.encoder.size,
-        "train": frozen.train.listing(),
-        "train_labels": _digest(frozen.train.labels.tolist()),
-        "held_out": frozen.held_out.listing(),
-        "held_out_labels": _digest(frozen.held_out.labels.tolist()),
+        "encoder": fingerprint(task.encoder.module),
+        "image_size": task.encoder.preprocessing.size,
+        "train": task.train.listing(),
+        "train_labels": _digest(task.train.labels.tolist()),
+        "held_out": task.held_out.listing(),
+        "held_out_labels": _digest(task.held_out.labels.tolist()),
     }
 
 

@@ -14,8 +14,7 @@ from fullrank._version import __version__
 from fullrank.config import TrainConfig
 from fullrank.documents import Table
 from fullrank.documents.markdown import table
-from fullrank.exporting.facts import Facts
-from fullrank.exporting.public import public
+from fullrank.exporting.facts import Facts, public
 from fullrank.measure.protocols import FINGERPRINT
 from fullrank.measure.verdict import judge
 from fullrank.models.backbones import CHANNELS, FULLRANK_RESNET, RESNETS, TIMMS_RESNETS, TimmModel

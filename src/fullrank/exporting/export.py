@@ -16,7 +16,6 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,43 +24,31 @@ import torch
 from torch import nn
 
 from fullrank._version import __version__
+from fullrank.encoders import open_checkpoint
 from fullrank.errors import FullrankError
 from fullrank.exporting.card import card
-from fullrank.exporting.facts import Facts, collect
-from fullrank.exporting.public import public
+from fullrank.exporting.facts import Facts, collect, public
 from fullrank.files import check_output, write_bytes, write_text
 from fullrank.models import fullrank_resnet
-from fullrank.models.backbones import FULLRANK_RESNET, TimmModel, made_by, width_of
+from fullrank.models.backbones import FULLRANK_RESNET, TimmModel, made_by
 from fullrank.models.exported import TIMM_CONFIG, WEIGHTS, open_export
-from fullrank.training.checkpoint import Branch, config_of, encoder_of, find_checkpoint, read_checkpoint
+from fullrank.training.checkpoint import Branch
 
 CARD, SPECTRUM = "README.md", "spectrum.safetensors"
 _DATA = ("input_size", "fixed_input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std", "num_classes")
 _PARTS = ("first_conv", "classifier", "pool_size")  # what timm adapts where somebody wants other channels or classes
 
 
-@dataclass(frozen=True)
-class Exported:
-    """What `export` wrote.
-
-    Attributes:
-        path: The folder.
-        made: How timm makes the encoder.
-        facts: What the card is written from.
-    """
-
-    path: Path
-    made: TimmModel
-    facts: Facts
-
-
-def export(run_or_checkpoint: Path | str, out: Path | str, *, branch: Branch = "online") -> Exported:
+def export(run_or_checkpoint: Path | str, out: Path | str, *, branch: Branch = "online") -> tuple[Facts, TimmModel]:
     """Write the encoder of a run for timm and for the Hugging Face Hub.
 
     Args:
         run_or_checkpoint: A run's folder, finished or not, for its newest checkpoint, or a checkpoint file.
         out: The folder to make, or an empty one.
         branch: `online`, which gradients train, or `target`, the moving average that BYOL and MoCo-v3 have.
+
+    Returns:
+        What the card is written from, and how timm makes the encoder.
 
     Raises:
         FullrankError: `out` is taken; there is no checkpoint, it is damaged, or its method has no such branch; its
@@ -71,20 +58,11 @@ def export(run_or_checkpoint: Path | str, out: Path | str, *, branch: Branch = "
     """
     out = Path(out).expanduser().absolute()
     check_free(out)
-    file = find_checkpoint(Path(run_or_checkpoint).expanduser())
-    state = read_checkpoint(file)
-    encoder = encoder_of(state, branch, where=str(run_or_checkpoint))
-    config = config_of(state, str(run_or_checkpoint))
+    opened = open_checkpoint(Path(run_or_checkpoint).expanduser(), branch=branch)
+    encoder = opened.module
     made = made_by(encoder)
-    facts = collect(
-        file,
-        config,
-        int(state["step"]),
-        branch,
-        width=width_of(encoder),
-        parameters=sum(parameter.numel() for parameter in encoder.parameters()),
-    )
-    _check_finite(encoder, str(file))
+    facts = collect(opened)
+    _check_finite(encoder, opened.source["checkpoint"])
     with _new_folder(out) as folder:
         _write_weights(folder / WEIGHTS, encoder)
         described = _timm_config(encoder, made, facts)
@@ -95,7 +73,7 @@ def export(run_or_checkpoint: Path | str, out: Path | str, *, branch: Branch = "
             _write_spectrum(folder / SPECTRUM, facts)
         write_text(folder / CARD, card(facts, made, described["pretrained_cfg"]))
         _check(folder, encoder)
-    return Exported(out, made, facts)
+    return facts, made
 
 
 def check_free(out: Path) -> None:

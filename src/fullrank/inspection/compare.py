@@ -44,7 +44,9 @@ def comparison(found: Sequence[Inspection]) -> list[str]:
     for why, names in refused.items():
         said.append(f"{listing(names)} cannot be compared: {why}")
     if len({each.spectrum.dim for each in found}) > 1:
-        able = [name for name in dict.fromkeys(n for each in found for n in each.scores) if not obstacle(found, name)]
+        able = [
+            title(name) for name in dict.fromkeys(n for each in found for n in each.scores) if not obstacle(found, name)
+        ]
         said.append(f"between different widths D, what can be compared here is {listing(able) if able else 'nothing'}")
     unknown = [each.name for each in found if each.spectrum.protocol.get("images") == UNKNOWN]
     if unknown:

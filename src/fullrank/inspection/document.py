@@ -19,8 +19,8 @@ from fullrank.documents import (
     Table,
     Words,
 )
+from fullrank.encoders import OTHERS
 from fullrank.inspection.compare import comparison, obstacle
-from fullrank.inspection.encoders import OTHERS
 from fullrank.inspection.result import Inspection
 from fullrank.measure.scores import kind_of, title
 from fullrank.report import figures
@@ -78,6 +78,8 @@ def _left_out(each: Inspection, look: Look) -> Iterator[Part]:
         yield Only("terminal", [Words(f"left out, it could not be read: {name}", "hint", look)])
     if len(each.skipped) > _MOST_LINES:
         yield Only("terminal", [Words(f"... and {len(each.skipped) - _MOST_LINES} more", "hint", look)])
+    if each.unkept:
+        yield Words(each.unkept, "warning", look)
 
 
 def _page(found: Sequence[Inspection], looks: Sequence[Look]) -> Iterator[Part]:
@@ -88,9 +90,9 @@ def _page(found: Sequence[Inspection], looks: Sequence[Look]) -> Iterator[Part]:
     yield _down(found, looks)
     missing: dict[str, dict[str, list[str]]] = {}
     for each in found:
-        for name, score in each.scores.items():
+        for score in each.scores.values():
             if score.value is None:
-                missing.setdefault(score.why, {}).setdefault(each.name, []).append(name)
+                missing.setdefault(score.why, {}).setdefault(each.name, []).append(score.kind.title)
     if missing:
         items = [f"{', '.join(names)} of {who}: {why}" for why, of in missing.items() for who, names in of.items()]
         yield Fold("Scores that could not be taken", [Points(items)])
@@ -104,7 +106,7 @@ def _page(found: Sequence[Inspection], looks: Sequence[Look]) -> Iterator[Part]:
         shared: dict[str, tuple[list[str], dict]] = {}
         for score in each.scores.values():
             names, _ = shared.setdefault(repr(sorted(score.protocol.items(), key=repr)), ([], dict(score.protocol)))
-            names.append(score.name)
+            names.append(score.kind.title)
         how = [Fields(protocol, ", ".join(names)) for names, protocol in shared.values()]
         yield Fold("How each score was measured", how)
 
@@ -121,7 +123,7 @@ def _down(found: Sequence[Inspection], looks: Sequence[Look]) -> Table:
         scores = [each.scores.get(name) for each in found]
         hint = f"{kind.direction} is better" if kind.direction != "none" else "neither is better by itself"
         mark = " *" if widths and not obstacle(found, name) else ""
-        hinted = Hinted(f"{name}{mark}", f"{hint}; range {kind.range}" if kind.range else hint)
+        hinted = Hinted(f"{kind.title}{mark}", f"{hint}; range {kind.range}" if kind.range else hint)
         rows.append([hinted, *(score.text if score else "–" for score in scores), kind.direction])
     return Table("Scores", ["score", *looks, "better"], rows, text=[len(found) + 1], captioned=False)
 

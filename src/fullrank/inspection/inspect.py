@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,35 +16,57 @@ from fullrank.data import views
 from fullrank.data.images import NAMES, SAMPLED, Images, open_images, sample
 from fullrank.data.matrices import open_matrix
 from fullrank.data.order import subset
+from fullrank.data.still import view_blocks
+from fullrank.encoders import Kind, kind_of, open_encoder
 from fullrank.errors import FullrankError, check_words
-from fullrank.inspection import encoders
 from fullrank.inspection.compare import obstacle
-from fullrank.inspection.encoders import Encoder
-from fullrank.inspection.features import VIEW_SEED, features_of, features_of_views, to_device
-from fullrank.inspection.kinds import kinds_of
-from fullrank.inspection.options import Options
-from fullrank.inspection.result import Inspection, Kind
+from fullrank.inspection.options import InspectOptions
+from fullrank.inspection.result import Inspection
 from fullrank.inspection.scores import absorb, take_all
 from fullrank.measure.quality import clid, feature_std
 from fullrank.measure.scores import Score
 from fullrank.measure.spectrum import Spectrum
 from fullrank.measure.verdict import ENOUGH, judge
+from fullrank.models.encoder import Encoder
+from fullrank.ranges import OPTIONS, check_ranges
 from fullrank.text import once, tails
 from fullrank.training.machine import choose_device, float32_on
+from fullrank.training.scores import SCORES_FILE, Kept, keep
 
 FEWEST_IMAGES = 5_000
 VIEWED_IMAGES, VIEWS_EACH = 1_000, 10
 """Images and views of each for alignment and LiDAR; its authors took about 1,000 and 50, others 100 and 10."""
-_CLID_POOL = 3  # standardised over two, every score is +1 or -1
+VIEW_SEED = 0
+VIEW_STEP = 2**62 + 2**40
+"""Place of the views in the stream of random numbers: no training step reaches it, nor do held-out views."""
+_CLID_POOL = 3  # standardized over two, every score is +1 or -1
+
+# Flags that mean nothing to other kinds; what is set and fits none of the X is a mistake that would go unnoticed.
+_ENCODERS: tuple[Kind, ...] = ("run", "checkpoint", "exported encoder", "timm model", "weights")
+_CALLED = {"weights": "weights files", "features": "feature files"}
+_MEANT_FOR: dict[str, tuple[Kind, ...]] = {
+    "backbone": ("weights",),
+    "prefix": ("weights",),
+    "stem": ("weights",),
+    "key": ("features",),
+    "pretrained": ("timm model",),
+    "layer": ("run", "checkpoint"),
+    "image_size": ("timm model", "weights"),
+    "images": _ENCODERS,
+    "limit": _ENCODERS,
+    "views": _ENCODERS,
+}
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
 
 
 def inspect(
-    names: Sequence[str], options: Options | None = None, *, progress: Progress = lambda what, done, total: None
+    names: Sequence[str], options: InspectOptions | None = None, *, progress: Progress = lambda what, done, total: None
 ) -> list[Inspection]:
-    """Inspect runs, checkpoints, timm models, weights files and feature matrices.
+    """Inspect runs, checkpoints, exported encoders, timm models, weights files and feature matrices.
+
+    The scores of a run are kept in its scores.json.
 
     Args:
         names: What to inspect, in the order to show it; what is named twice is shown once.
@@ -54,17 +76,16 @@ def inspect(
     Raises:
         FullrankError: One of them cannot be read or measured; nothing is returned then.
     """
-    options, names = options or Options(), once(names)
+    options, names = options or InspectOptions(), once(names)
     check_words(options)
+    check_ranges(vars(options), {"limit": OPTIONS["limit"]})
     if not names:
         raise FullrankError("give at least one thing to inspect: a run, a timm model, a weights file or a feature file")
-    if options.limit is not None and options.limit < 2:
-        raise FullrankError(f"limit must be at least 2 images, got {options.limit}: a spectrum needs several")
     device = choose_device(options.device)
     kinds = kinds_of(names, options)
     asked = None if options.images is None else open_images(options.images)  # before weights are fetched for them
     opened = {
-        name: _named(name, _open_encoder, name, kind, options)
+        name: _named(name, _open_encoder, name, options)
         for name, kind in zip(names, kinds, strict=True)
         if kind != "features"
     }
@@ -76,11 +97,53 @@ def inspect(
         if kind == "features":
             found.append(_named(name, _inspect_matrix, name, options, progress))
         else:
-            found.append(
-                _named(name, _inspect_encoder, name, kind, opened[name], asked, options, wanted, device, progress)
-            )
+            work = (name, kind, opened[name], asked, options, wanted, device, progress)
+            found.append(_named(name, _inspect_encoder, *work))
+        if kind == "run":
+            found[-1] = replace(found[-1], unkept=keep_scores(Path(name).expanduser(), found[-1], options, wanted))
     labels = tails([Path(name) for name in names])
     return _with_clid([replace(each, name=label) for each, label in zip(found, labels, strict=True)])
+
+
+def kinds_of(names: Sequence[str], options: InspectOptions) -> list[Kind]:
+    """Say what each name stands for: a misspelt last one is found before the first one's work.
+
+    Raises:
+        FullrankError: One is nothing that can be inspected, a flag that it needs is missing, or one is set that fits
+            none of them.
+    """
+    kinds = [kind_of(name, backbone=options.backbone) for name in names]
+    for name, kind in zip(names, kinds, strict=True):
+        if options.images is None and kind in ("exported encoder", "timm model", "weights"):
+            raise FullrankError(
+                f"{name} does not say which images to take features of: give some, such as --images photos/"
+            )
+    for flag, meant in _MEANT_FOR.items():
+        if getattr(options, flag) != getattr(InspectOptions(), flag) and not set(meant) & set(kinds):
+            called = " and ".join(_CALLED.get(kind, f"{kind}s") for kind in meant)
+            raise FullrankError(f"--{flag.replace('_', '-')} is for {called}, and there are none here: leave it out")
+    return kinds
+
+
+def keep_scores(run: Path, found: Inspection, options: InspectOptions, limit: int) -> str:
+    """Keep the scores of a run or its checkpoint in the run's folder; where that cannot be done, return why.
+
+    Args:
+        run: The run's folder.
+        found: What was measured.
+        options: How.
+        limit: At most how many images.
+    """
+    usual = options.layer == "representation" and options.views in ("auto", "none")
+    asked = {"images": options.images, "limit": limit} if usual else {}
+    step = int(found.source["step"])
+    try:
+        keep(run, [Kept(score, step, "inspect", asked=asked) for score in found.scores.values()])
+    except OSError as error:
+        return f"scores could not be kept in {run / SCORES_FILE} ({error.strerror})"
+    except FullrankError as error:
+        return f"scores could not be kept: {error}"
+    return ""
 
 
 def _named(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -91,11 +154,23 @@ def _named(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
         raise FullrankError(str(error) if name in str(error) else f"{name}: {error}") from None
 
 
-def _inspect_matrix(name: str, options: Options, progress: Progress) -> Inspection:
+def _open_encoder(name: str, options: InspectOptions) -> Encoder:
+    return open_encoder(
+        name,
+        backbone=options.backbone,
+        layer=options.layer,
+        pretrained=options.pretrained,
+        prefix=options.prefix,
+        stem=options.stem,
+        image_size=options.image_size,
+    )
+
+
+def _inspect_matrix(name: str, options: InspectOptions, progress: Progress) -> Inspection:
     matrix = open_matrix(Path(name).expanduser(), key=options.key)
     n, dim = matrix.shape
 
-    def counted() -> Any:
+    def counted() -> Iterator[Tensor]:
         done = 0
         for block in matrix.blocks():
             yield block
@@ -108,7 +183,18 @@ def _inspect_matrix(name: str, options: Options, progress: Progress) -> Inspecti
         source["key"] = matrix.key
     if matrix.ignored:
         source["left out"] = ", ".join(matrix.ignored)
-    return _result(name, "features", source, protocol, absorb(counted(), n, dim), progress=progress)
+    return _result(name, "features", source, protocol, absorb(counted(), n, dim), progress)
+
+
+class _Pair(nn.Module):
+    """A network and its untrained twin, which see each image once: `(B, 3, S, S)` -> `(B, 2, D)`."""
+
+    def __init__(self, *modules: nn.Module) -> None:
+        super().__init__()
+        self.both = nn.ModuleList(modules)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([module(x) for module in self.both], dim=1)
 
 
 def _inspect_encoder(
@@ -116,7 +202,7 @@ def _inspect_encoder(
     kind: Kind,
     encoder: Encoder,
     asked: Images | None,
-    options: Options,
+    options: InspectOptions,
     wanted: int,
     device: torch.device,
     progress: Progress,
@@ -130,57 +216,45 @@ def _inspect_encoder(
     if len(indices) < len(images):
         of_images = {**of_images, "sample": SAMPLED}
     skipped: dict[str, None] = {}
+
+    def skip(key: str) -> None:
+        skipped[key] = None
+
     protocol = {**encoder.protocol, "arithmetic": float32_on(device), **of_images}
-    modules = [to_device(encoder.module, device)]
-    if options.untrained and encoder.untrained is not None:
-        modules.append(to_device(encoder.untrained(), device))
-    (own, *twins), _ = features_of(
-        encoder,
-        modules,
+    twin = encoder.untrained() if options.untrained and encoder.untrained is not None else None
+    seeing = encoder if twin is None else replace(encoder, module=_Pair(encoder.module, twin))
+    features = seeing.features(
         images,
-        indices,
-        device,
-        unreadable=lambda key: skipped.update({key: None}),
-        advance=_counter(progress, f"{name}: images", len(indices)),
-    )
+        indices=indices,
+        device=device,
+        unreadable=skip,
+        progress=lambda done: progress(f"{name}: images", done, len(indices)),
+    ).features
     untrained = None
-    for features in twins:
-        untrained = absorb([features], *features.shape)[0]
+    if twin is not None:
+        features, of_twin = (each.contiguous() for each in features.unbind(dim=1))
+        untrained = absorb([of_twin], *of_twin.shape)[0]
         untrained = Spectrum(untrained.singular_values, {**protocol, **untrained.protocol})
-    recipe = _recipe(options, encoder.config)
     view_features, view_protocol = None, {}
-    if recipe is not None:
+    if (recipe := _recipe(options, encoder.config)) is not None:
         pair = views.recipe(recipe[0], crop_min=recipe[1])
         chosen = sample(torch.arange(len(images)), min(VIEWED_IMAGES, wanted))
-        view_features = features_of_views(
-            encoder,
-            images,
-            chosen,
-            pair,
-            VIEWS_EACH,
-            device,
-            unreadable=lambda key: skipped.update({key: None}),
-            advance=_counter(progress, f"{name}: views", VIEWS_EACH * len(chosen)),
-        )
+        size, place = encoder.preprocessing.size, {"seed": VIEW_SEED, "step": VIEW_STEP}
+        view_features = encoder.features(
+            view_blocks(images, chosen, pair, size, **place, count=VIEWS_EACH, unreadable=skip),
+            progress=lambda done: progress(f"{name}: views", done, len(chosen)),
+        ).features
         shown = {key: value for key, value in protocol.items() if key not in ("view", "interpolation", "crop_pct")}
         view_protocol = {**shown, "recipe": recipe[0], "crop_scale": pair[0].crop_scale, "seed": VIEW_SEED}
     source, spread_of_embeddings = dict(encoder.source), None
     if encoder.projector is not None:
-        spread_of_embeddings = _spread(encoder.projector, own)
+        spread_of_embeddings = _spread(encoder.projector(), features)
         source["embeddings' deviation"] = f"{spread_of_embeddings:.3f} of 1/sqrt(M)"
-    return _result(
-        name,
-        kind,
-        source,
-        protocol,
-        absorb([own], *own.shape),
-        of_views=(view_features, view_protocol),
-        untrained=untrained,
-        random=encoder.untrained is None,
-        embedding_spread=spread_of_embeddings,
-        skipped=tuple(skipped),
-        progress=progress,
-    )
+    absorbed = absorb([features], *features.shape)
+    random = encoder.untrained is None and kind != "exported encoder"
+    judged = {"init": untrained, "embedding_spread": spread_of_embeddings, "untrained": random}
+    found = _result(name, kind, source, protocol, absorbed, progress, (view_features, view_protocol), **judged)
+    return replace(found, untrained=untrained, skipped=tuple(skipped))
 
 
 @torch.no_grad()
@@ -190,7 +264,7 @@ def _spread(projector: nn.Module, features: Tensor) -> float:
     return feature_std(embeddings) * math.sqrt(embeddings.shape[1])
 
 
-def _open_images(encoder: Encoder, asked: Images | None, options: Options) -> tuple[Images, dict[str, Any]]:
+def _open_images(encoder: Encoder, asked: Images | None, options: InspectOptions) -> tuple[Images, dict[str, Any]]:
     """Open the images to take features of, and say which they are: those that were asked for, or a run's own."""
     config = encoder.config
     if asked is not None:
@@ -204,19 +278,7 @@ def _open_images(encoder: Encoder, asked: Images | None, options: Options) -> tu
     return images, {"images": config.images, "split": "train"}
 
 
-def _open_encoder(name: str, kind: Kind, options: Options) -> Encoder:
-    path = Path(name).expanduser()
-    if kind in ("run", "checkpoint"):
-        return encoders.from_run(path, options.layer)
-    if kind == "timm model":
-        return encoders.from_timm(name, pretrained=options.pretrained, image_size=options.image_size)
-    assert options.backbone is not None
-    return encoders.from_weights(
-        path, options.backbone, prefix=options.prefix, image_size=options.image_size, stem=options.stem
-    )
-
-
-def _recipe(options: Options, config: TrainConfig | None) -> tuple[str, float | None] | None:
+def _recipe(options: InspectOptions, config: TrainConfig | None) -> tuple[str, float | None] | None:
     if options.views == "auto":
         return None if config is None else (config.views, config.crop_min)
     return None if options.views == "none" else (options.views, None)
@@ -228,50 +290,30 @@ def _result(
     source: Mapping[str, Any],
     protocol: Mapping[str, Any],
     absorbed: tuple[Spectrum, Spectrum, Tensor],
-    *,
-    of_views: tuple[Tensor | None, Mapping[str, Any]] = (None, {}),
-    untrained: Spectrum | None = None,
-    random: bool = False,
-    embedding_spread: float | None = None,
-    skipped: tuple[str, ...] = (),
     progress: Progress,
+    of_views: tuple[Tensor | None, Mapping[str, Any]] = (None, {}),
+    **judged: Any,
 ) -> Inspection:
-    """Score and judge what `absorb` returned."""
+    """Score and judge what `absorb` returned; `judged` is what `judge` is told besides."""
     *both, sample = absorbed
-    centred, uncentred = (Spectrum(each.singular_values, {**protocol, **each.protocol}) for each in both)
-    scores = take_all(
-        {"centered": centred, "uncentered": uncentred},
-        sample,
-        of_views[0],
-        protocol,
-        of_views[1],
-        lambda done, total: progress(f"{name}: scores", done, total),
-    )
-    verdict = judge(centred, uncentered=uncentred, init=untrained, embedding_spread=embedding_spread, untrained=random)
-    return Inspection(name, kind, source, centred, untrained, scores, verdict, skipped)
+    centered, uncentered = (Spectrum(each.singular_values, {**protocol, **each.protocol}) for each in both)
+    spectra = {"centered": centered, "uncentered": uncentered}
+
+    def tell(done: int, total: int) -> None:
+        progress(f"{name}: scores", done, total)
+
+    scores = take_all(spectra, sample, of_views[0], protocol, of_views[1], tell)
+    verdict = judge(centered, uncentered=uncentered, **judged)
+    return Inspection(name, kind, source, centered, None, scores, verdict)
 
 
 def _with_clid(found: list[Inspection]) -> list[Inspection]:
     """Add CLID, which is relative to a pool, where there is one whose parts can be compared."""
     if len(found) < _CLID_POOL or obstacle(found, "cluster_learnability") or obstacle(found, "two_nn"):
         return found
-    parts = [[each.scores[name].value for each in found] for name in ("cluster_learnability", "two_nn")]
+    parts = [[each.scores[name].taken for each in found] for name in ("cluster_learnability", "two_nn")]
     pool = {"pool": f"the {len(found)} inspected together"}
     return [
-        replace(
-            each,
-            scores={**each.scores, "clid": Score("clid", value, pool)},
-        )
-        for each, value in zip(found, clid(*parts), strict=True)  # type: ignore[arg-type]
+        replace(each, scores={**each.scores, "clid": Score("clid", value, pool)})
+        for each, value in zip(found, clid(*parts), strict=True)
     ]
-
-
-def _counter(progress: Progress, what: str, total: int) -> Callable[[int], None]:
-    done = 0
-
-    def advance(count: int) -> None:
-        nonlocal done
-        done += count
-        progress(what, done, total)
-
-    return advance

@@ -5,13 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Layer = Literal["representation", "embedding"]
-Pretrained = Literal["yes", "no"]
-Recipe = Literal["auto", "none", "cifar", "simsiam", "byol"]
-
 
 @dataclass(frozen=True)
-class Options:
+class InspectOptions:
     """How to inspect; the defaults are those of the command line."""
 
     backbone: str | None = None
@@ -29,11 +25,11 @@ class Options:
     """How many images, at random; the larger of 5,000 and five times the widest D when left out."""
     image_size: int | None = None
     """Rows and columns that a timm model or a weights file's network is shown; the model's own when left out."""
-    pretrained: Pretrained = "yes"
+    pretrained: Literal["yes", "no"] = "yes"
     """Trained weights of a timm model, from the Hugging Face Hub or its cache: yes, or no (random ones)."""
-    layer: Layer = "representation"
+    layer: Literal["representation", "embedding"] = "representation"
     """Of a run: the backbone's output, or the embedding, the projector's."""
-    views: Recipe = "auto"
+    views: Literal["auto", "none", "cifar", "simsiam", "byol"] = "auto"
     """Random views for alignment and LiDAR; auto takes those a run was trained with, and none for anything else."""
     untrained: bool = True
     """Inspect the same network with random weights on the same images too, for the verdict: doubles the time. They

@@ -37,13 +37,12 @@ except ImportError as error:
 class CollapseMonitor(Callback):
     """Log spectrum scores of a layer's output: a moving estimate while training, an exact pass at validation.
 
-    A forward hook on `layer` reads what the training step computes there; nothing runs forward twice. Of
-    every `every`-th batch all calls of the layer are absorbed (both views of a Siamese network), in the
-    forward pass only (not where activation checkpointing repeats it). Scores go to the trainer's loggers and
-    `callback_metrics` as `collapse/auc` and so on, every `log_every` batches. At validation all outputs of
-    `layer` go through a `SpectrumMetric`; its scores, `collapse/val_auc` and so on, are those of
-    `fullrank.spectrum` on the whole validation set, over all processes, and can be monitored by other
-    callbacks.
+    A forward hook on `layer` reads what the training step computes there; nothing runs forward twice. Of every
+    `every`-th batch all calls of the layer are absorbed (both views of a Siamese network), in the forward pass only
+    (not where activation checkpointing repeats it). Scores go to the trainer's loggers and `callback_metrics` as
+    `collapse/auc` and so on, every `log_every` batches. At validation all outputs of `layer` go through a
+    `SpectrumMetric`; its scores, `collapse/val_auc` and so on, are those of `fullrank.spectrum` on the whole validation
+    set, over all processes, and can be monitored by other callbacks.
 
     With the defaults the cost at D = 512 is under 1 % of a step of 256 images; `benchmarks/monitor.py`
     measures it. The latest spectra, with their protocols, are `spectrum` and `val_spectrum`. The moving
@@ -51,8 +50,7 @@ class CollapseMonitor(Callback):
 
     Args:
         layer: Name of the submodule whose output is the representation, as in `named_modules()`.
-        features: Makes features `(N, D)` of what the layer returns; needed when that is not `(N, D)` or `(N,
-            D, 1, 1)`.
+        features: Makes features `(N, D)` of what the layer returns; needed when that is not `(N, D)` or `(N, D, 1, 1)`.
         every: Absorb every so many training batches.
         log_every: Log every so many training batches; the eigendecomposition takes some 50 ms at D = 512.
         half_life: Of the moving moments, in absorbed samples; 8 D when omitted.
@@ -182,8 +180,7 @@ class CollapseMonitor(Callback):
             rank_zero_warn(f"CollapseMonitor has nothing to log: {error}")
             return
         named = self._named(self.spectrum, "")
-        # As Lightning's LearningRateMonitor: `self.log` would lose what the trainer's log_every_n_steps
-        # skips.
+        # As Lightning's LearningRateMonitor: `self.log` would lose what the trainer's log_every_n_steps skips.
         trainer.callback_metrics.update({key: torch.tensor(value) for key, value in named.items()})
         for logger in trainer.loggers:
             logger.log_metrics(named, step=trainer.global_step)

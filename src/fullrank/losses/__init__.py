@@ -1,59 +1,26 @@
+# ruff: noqa: F403  # each file says in its __all__ what it gives
 """Losses: pure functions of the two views' embeddings, which come first; coefficients are keyword-only.
 
-A loss is a scalar. All here compute in float32, or float64 for float64 input, also under autocast, and return it.
-`gather` embeddings first on several processes. `fullrank.losses.duality` has the criteria of [Garrido23] that relate
-the losses, and `normalize` and `balance`, which return embeddings.
+Each is an `nn.Module` too: `VICRegLoss(covariance=2.0)(z1, z2)` is `vicreg(z1, z2, covariance=2.0)`. `get_loss` finds
+one by its name.
+
+A loss is a scalar. All here compute in float32, or float64 for float64 input, also under autocast, and return it. They
+take dense floating-point matrices `(N, M)` of one shape. `gather` embeddings first on several processes.
+`fullrank.losses.duality` has the criteria of [Garrido23] that relate the losses, and `normalize` and `balance`, which
+return embeddings.
 """
 
-from fullrank.losses.alignment import byol, simsiam
-from fullrank.losses.contrastive import (
-    dcl,
-    dcl_abs,
-    dcl_sq,
-    info_nce,
-    mocov3,
-    simclr_abs,
-    simclr_sq,
-    spectral_contrastive,
-)
-from fullrank.losses.covariance import barlow_twins, tcr, vicreg, vicreg_ctr, vicreg_exp
-from fullrank.losses.duality import (
-    balance,
-    balanced_gap,
-    dimension_contrastive,
-    dimension_contrastive_bounds,
-    dimension_residual,
-    normalize,
-    sample_contrastive,
-    sample_contrastive_bounds,
-    sample_residual,
-)
+from fullrank.losses import alignment, contrastive, covariance, duality, modules
+from fullrank.losses.alignment import *
+from fullrank.losses.contrastive import *
+from fullrank.losses.covariance import *
+from fullrank.losses.duality import *
 from fullrank.losses.gather import gather
+from fullrank.losses.modules import *
 
-__all__ = [
-    "balance",
-    "balanced_gap",
-    "barlow_twins",
-    "byol",
-    "dcl",
-    "dcl_abs",
-    "dcl_sq",
-    "dimension_contrastive",
-    "dimension_contrastive_bounds",
-    "dimension_residual",
-    "gather",
-    "info_nce",
-    "mocov3",
-    "normalize",
-    "sample_contrastive",
-    "sample_contrastive_bounds",
-    "sample_residual",
-    "simclr_abs",
-    "simclr_sq",
-    "simsiam",
-    "spectral_contrastive",
-    "tcr",
-    "vicreg",
-    "vicreg_ctr",
-    "vicreg_exp",
-]
+__all__ = ["gather"]
+__all__ += alignment.__all__
+__all__ += contrastive.__all__
+__all__ += covariance.__all__
+__all__ += duality.__all__
+__all__ += modules.__all__

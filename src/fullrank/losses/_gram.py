@@ -106,10 +106,7 @@ class _Product(torch.autograd.Function):
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, Tensor | None]:
         a, b = ctx.saved_tensors
         wanted = ctx.needs_input_grad
-        return (
-            _Product.apply(slope, b.T) if wanted[0] else None,
-            _Product.apply(a.T, slope) if wanted[1] else None,
-        )
+        return (_Product.apply(slope, b.T) if wanted[0] else None, _Product.apply(a.T, slope) if wanted[1] else None)
 
 
 class _Gram(torch.autograd.Function):
@@ -147,11 +144,11 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     return (exact(a) @ exact(b)).to(a.dtype)
 
 
-def normalised(scale: Callable[[Tensor], Tensor], *views: Tensor) -> list[Tensor]:
+def normalized(scale: Callable[[Tensor], Tensor], *views: Tensor) -> list[Tensor]:
     """Return what `scale` makes of each view, in float64 if any of them is then nearly of rank one.
 
     One very long dimension makes all rows of norm one nearly the same but for a sign, one very long sample all
-    columns. A gradient then points along them but for a small rest, which is all that normalisation leaves of it, and
+    columns. A gradient then points along them but for a small rest, which is all that normalization leaves of it, and
     which float32 does not hold. Nearly: more than half of the squares lie along the image of the longest row.
     """
     scaled = [scale(z) for z in views]

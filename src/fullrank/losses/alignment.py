@@ -8,7 +8,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from fullrank.losses._inputs import check_matrices, full_precision
-from fullrank.losses._rows import unit
+from fullrank.numerics import l2_normalize
+
+__all__ = ["byol", "simsiam"]
 
 
 @full_precision
@@ -37,12 +39,12 @@ def simsiam(z1: Tensor, z2: Tensor, p1: Tensor, p2: Tensor) -> Tensor:
     -0.0
     """
     check_matrices("simsiam", z1=z1, z2=z2, p1=p1, p2=p2)
-    return -0.5 * _cosines(z1, z2, p1, p2)
+    return -0.5 * (_cosine(p1, z2) + _cosine(p2, z1))
 
 
 @full_precision
 def byol(z1: Tensor, z2: Tensor, p1: Tensor, p2: Tensor) -> Tensor:
-    """Squared distance between each prediction and the other view's target embedding, both normalised: BYOL's loss.
+    """Squared distance between each prediction and the other view's target embedding, both normalized: BYOL's loss.
 
         L = mean_n [(2 - 2 cos(p1_n, sg(z2_n))) + (2 - 2 cos(p2_n, sg(z1_n)))]
 
@@ -68,12 +70,8 @@ def byol(z1: Tensor, z2: Tensor, p1: Tensor, p2: Tensor) -> Tensor:
     4.0
     """
     check_matrices("byol", z1=z1, z2=z2, p1=p1, p2=p2)
-    return 4 - 2 * _cosines(z1, z2, p1, p2)
+    return 4 - 2 * (_cosine(p1, z2) + _cosine(p2, z1))
 
 
-def _cosines(z1: Tensor, z2: Tensor, p1: Tensor, p2: Tensor) -> Tensor:
-    return _cosine(p1, z2.detach()) + _cosine(p2, z1.detach())
-
-
-def _cosine(p: Tensor, z: Tensor) -> Tensor:
-    return (unit(p) * unit(z)).sum(dim=1).mean()
+def _cosine(p: Tensor, target: Tensor) -> Tensor:
+    return (l2_normalize(p) * l2_normalize(target.detach())).sum(dim=1).mean()

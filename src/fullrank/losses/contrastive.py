@@ -26,10 +26,12 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from fullrank.errors import FullrankError, nearest
-from fullrank.losses._gram import eye, normalised, off_diagonal_energy, product
+from fullrank.errors import choose
+from fullrank.losses._gram import eye, normalized, off_diagonal_energy, product
 from fullrank.losses._inputs import check_matrices, check_positive, full_precision
-from fullrank.losses._rows import norms, unit
+from fullrank.numerics import l2_normalize
+
+__all__ = ["dcl", "dcl_abs", "dcl_sq", "info_nce", "mocov3", "simclr_abs", "simclr_sq", "spectral_contrastive"]
 
 Negatives = Literal["both", "cross"]
 
@@ -44,7 +46,7 @@ def info_nce(z1: Tensor, z2: Tensor, *, temperature: float = 0.1, negatives: Neg
     `mocov3` makes a loss of two branches of the second.
 
     Args:
-        z1: Embeddings of the first view, `(N, M)`, N >= 2; rows are normalised here.
+        z1: Embeddings of the first view, `(N, M)`, N >= 2; rows are normalized here.
         z2: Embeddings of the second view, `(N, M)`.
         temperature: tau > 0. SimCLR 0.1 (its best on ImageNet), MoCo-v3 1.0 (ResNet) and 0.2 (ViT); 0.15 is what
             [Garrido23] found best for SimCLR with VICReg's projector.
@@ -63,15 +65,12 @@ def info_nce(z1: Tensor, z2: Tensor, *, temperature: float = 0.1, negatives: Neg
     >>> round(info_nce(z, z).exp().item(), 4), round(info_nce(z, z, negatives="cross").exp().item(), 4)
     (5.0, 3.0)
     """
-    if negatives not in get_args(Negatives):
-        raise FullrankError(
-            f"negatives must be 'both' or 'cross', got {negatives!r}{nearest(str(negatives), get_args(Negatives))}"
-        )
+    choose("negatives", negatives, get_args(Negatives))
     if negatives == "both":
-        return _over_both_views("info_nce", z1, z2, temperature, _plain, decoupled=False)
+        return _over_both_views("info_nce", z1, z2, temperature, torch.positive, decoupled=False)
     check_matrices("info_nce", rows=2, z1=z1, z2=z2)
     check_positive(temperature=temperature)
-    logits = product(unit(z1), unit(z2).T) / temperature
+    logits = product(l2_normalize(z1), l2_normalize(z2).T) / temperature
     return (logits.logsumexp(dim=1) - logits.diagonal()).mean()
 
 
@@ -103,10 +102,9 @@ def mocov3(z1: Tensor, z2: Tensor, p1: Tensor, p2: Tensor, *, temperature: float
     3.0
     """
     check_matrices("mocov3", rows=2, z1=z1, z2=z2, p1=p1, p2=p2)
-    both = info_nce(p1, z2.detach(), temperature=temperature, negatives="cross") + info_nce(
-        p2, z1.detach(), temperature=temperature, negatives="cross"
-    )
-    return 2 * temperature * both
+    pairs = ((p1, z2.detach()), (p2, z1.detach()))
+    first, second = (info_nce(p, z, temperature=temperature, negatives="cross") for p, z in pairs)
+    return 2 * temperature * (first + second)
 
 
 @full_precision
@@ -118,16 +116,7 @@ def simclr_sq(z1: Tensor, z2: Tensor, *, temperature: float = 0.1) -> Tensor:
     The paper names this loss in its main text and defines it in an appendix that could not be read. Here only
     negatives are squared: a squared positive would reward opposite views as much as equal ones.
 
-    Args:
-        z1: Embeddings of the first view, `(N, M)`, N >= 2; rows are normalised here.
-        z2: Embeddings of the second view, `(N, M)`.
-        temperature: tau > 0.
-
-    Returns:
-        A scalar, non-negative.
-
-    Raises:
-        FullrankError: Shapes differ, fewer than two rows, not floating point, or tau not positive.
+    A scalar, non-negative; arguments and errors are those of `info_nce`.
 
     Reference: [Garrido23] section 3.1, Proposition 3.2.
     """
@@ -140,18 +129,9 @@ def simclr_abs(z1: Tensor, z2: Tensor, *, temperature: float = 0.1) -> Tensor:
 
         L = -1/(2N) sum_i log [exp(u_i.u_i'/tau) / (exp(u_i.u_i'/tau) + sum_{j != i, i'} exp(|u_i.u_j|/tau))]
 
-    Args:
-        z1: Embeddings of the first view, `(N, M)`, N >= 2; rows are normalised here.
-        z2: Embeddings of the second view, `(N, M)`.
-        temperature: tau > 0.
+    A scalar, non-negative; arguments and errors are those of `info_nce`.
 
-    Returns:
-        A scalar, non-negative.
-
-    Raises:
-        FullrankError: Shapes differ, fewer than two rows, not floating point, or tau not positive.
-
-    Reference: [Garrido23] section 3.1, Proposition 3.2; see `simclr_sq` for what is our reading.
+    Reference: [Garrido23] section 3.1, Proposition 3.2.
     """
     return _over_both_views("simclr_abs", z1, z2, temperature, torch.abs, decoupled=False)
 
@@ -165,7 +145,7 @@ def dcl(z1: Tensor, z2: Tensor, *, temperature: float = 0.1) -> Tensor:
     A mean over 2N anchors, where the paper has a sum. Its variant DCLW, which weights the positive, is not here.
 
     Args:
-        z1: Embeddings of the first view, `(N, M)`, N >= 2; rows are normalised here.
+        z1: Embeddings of the first view, `(N, M)`, N >= 2; rows are normalized here.
         z2: Embeddings of the second view, `(N, M)`.
         temperature: tau > 0.
 
@@ -181,7 +161,7 @@ def dcl(z1: Tensor, z2: Tensor, *, temperature: float = 0.1) -> Tensor:
     >>> round(dcl(z, z).exp().item(), 4)
     4.0
     """
-    return _over_both_views("dcl", z1, z2, temperature, _plain, decoupled=True)
+    return _over_both_views("dcl", z1, z2, temperature, torch.positive, decoupled=True)
 
 
 @full_precision
@@ -190,16 +170,7 @@ def dcl_sq(z1: Tensor, z2: Tensor, *, temperature: float = 0.1) -> Tensor:
 
         L = 1/(2N) sum_i [-u_i.u_i'/tau + log sum_{j != i, i'} exp((u_i.u_j)^2/tau)]
 
-    Args:
-        z1: Embeddings of the first view, `(N, M)`, N >= 2; rows are normalised here.
-        z2: Embeddings of the second view, `(N, M)`.
-        temperature: tau > 0.
-
-    Returns:
-        A scalar.
-
-    Raises:
-        FullrankError: Shapes differ, fewer than two rows, not floating point, or tau not positive.
+    Arguments and errors are those of `dcl`.
 
     Reference: [Garrido23] section 3.1, Proposition 3.2; see `simclr_sq` for what is our reading.
     """
@@ -212,16 +183,7 @@ def dcl_abs(z1: Tensor, z2: Tensor, *, temperature: float = 0.1) -> Tensor:
 
         L = 1/(2N) sum_i [-u_i.u_i'/tau + log sum_{j != i, i'} exp(|u_i.u_j|/tau)]
 
-    Args:
-        z1: Embeddings of the first view, `(N, M)`, N >= 2; rows are normalised here.
-        z2: Embeddings of the second view, `(N, M)`.
-        temperature: tau > 0.
-
-    Returns:
-        A scalar.
-
-    Raises:
-        FullrankError: Shapes differ, fewer than two rows, not floating point, or tau not positive.
+    Arguments and errors are those of `dcl`.
 
     Reference: [Garrido23] section 3.1, Proposition 3.2; see `simclr_sq` for what is our reading.
     """
@@ -257,13 +219,15 @@ def spectral_contrastive(z1: Tensor, z2: Tensor, *, mu: float = 1.0) -> Tensor:
     check_matrices("spectral_contrastive", rows=2, z1=z1, z2=z2)
     check_positive(mu=mu)
     n = len(z1)
-    v1, v2 = normalised(lambda z: z * (mu**0.5 / norms(z).clamp(min=mu**0.5)), z1, z2)
+    v1, v2 = normalized(lambda z: z * (mu**0.5 / _norms(z).clamp(min=mu**0.5)), z1, z2)
     negatives = off_diagonal_energy(v1.T, v2.T) / (n * (n - 1))
     return ((negatives - 2 * (v1 * v2).sum(dim=1).mean()) / mu).to(z1.dtype)
 
 
-def _plain(cosine: Tensor) -> Tensor:
-    return cosine
+def _norms(z: Tensor) -> Tensor:
+    """Return the norm of each row of z, `(N, 1)`, without overflow of its square."""
+    greatest = z.detach().abs().amax(dim=1, keepdim=True).clamp(min=torch.finfo(z.dtype).tiny)
+    return greatest * torch.linalg.vector_norm(z / greatest, dim=1, keepdim=True)
 
 
 def _over_both_views(
@@ -273,7 +237,7 @@ def _over_both_views(
     check_matrices(loss, rows=2, z1=z1, z2=z2)
     check_positive(temperature=temperature)
     n = len(z1)
-    u = unit(torch.cat([z1, z2]))
+    u = l2_normalize(torch.cat([z1, z2]))
     cosine = product(u, u.T)
     other_view = torch.arange(2 * n, device=u.device).roll(n)[:, None]
     positive = cosine.gather(1, other_view) / temperature

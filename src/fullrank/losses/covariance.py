@@ -18,10 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fullrank.errors import FullrankError, nearest
-from fullrank.losses._gram import exact, eye, log_det_identity_plus, normalised, off_diagonal_energy
+from fullrank.errors import choose
+from fullrank.losses._gram import exact, eye, log_det_identity_plus, normalized, off_diagonal_energy
 from fullrank.losses._inputs import check_matrices, check_positive, full_precision
-from fullrank.losses._rows import unit
+from fullrank.numerics import l2_normalize
+
+__all__ = ["barlow_twins", "tcr", "vicreg", "vicreg_ctr", "vicreg_exp"]
 
 Center = Literal["dimensions", "embeddings"]
 Toward = Literal["mean", "view"]
@@ -50,7 +52,7 @@ def vicreg(
     - solo-learn sums the variance term over the views: its weight w is `variance=2 * w` here.
 
     Args:
-        z1: Embeddings of the first view, `(N, M)`, N >= 2, M >= 2; not normalised.
+        z1: Embeddings of the first view, `(N, M)`, N >= 2, M >= 2; not normalized.
         z2: Embeddings of the second view, `(N, M)`.
         invariance: Weight of the distance between views.
         variance: Weight of the hinge on standard deviations.
@@ -73,10 +75,8 @@ def vicreg(
     check_positive(eps=eps)
     n, m = z1.shape
     loss = invariance * F.mse_loss(z1, z2)
-    for z in (z1, z2):
-        x = z - z.mean(dim=0)
-        loss = loss + variance / 2 * _hinge(x, eps)
-        loss = loss + covariance * off_diagonal_energy(x, x) / ((n - 1) ** 2 * m)
+    for x in (z1 - z1.mean(dim=0), z2 - z2.mean(dim=0)):
+        loss = loss + variance / 2 * _hinge(x, eps) + covariance * off_diagonal_energy(x, x) / ((n - 1) ** 2 * m)
     return loss
 
 
@@ -104,20 +104,7 @@ def vicreg_exp(
     are punished as `vicreg` punishes them at a weight of 2 tau^2 M times its own: 10 at tau = 0.1, M = 512, which is
     the default. Scale it with M.
 
-    Args:
-        z1: Embeddings of the first view, `(N, M)`, N >= 2, M >= 2; not normalised.
-        z2: Embeddings of the second view, `(N, M)`.
-        temperature: tau > 0.
-        invariance: Weight of the distance between views.
-        variance: Weight of the hinge on standard deviations.
-        covariance: Weight of the log-sum-exp; see above.
-        eps: Added to a variance before its square root, positive.
-
-    Returns:
-        A scalar.
-
-    Raises:
-        FullrankError: Shapes differ, fewer than two rows or columns, not floating point, tau or eps not positive.
+    A scalar; `temperature` is tau > 0, and the other arguments and errors are those of `vicreg`.
 
     Reference: [Garrido23] eq. 11 and 12.
 
@@ -128,8 +115,7 @@ def vicreg_exp(
     check_matrices("vicreg_exp", rows=2, columns=2, z1=z1, z2=z2)
     check_positive(temperature=temperature, eps=eps)
     loss = invariance * F.mse_loss(z1, z2)
-    for z in (z1, z2):
-        x = z - z.mean(dim=0)
+    for x in (z1 - z1.mean(dim=0), z2 - z2.mean(dim=0)):
         loss = loss + variance / 2 * _hinge(x, eps) + covariance * _exponential(x, temperature)
     return loss
 
@@ -159,23 +145,10 @@ def vicreg_ctr(
     |u1 - u2|^2 of unit embeddings, where SimCLR has |u1 - u2|^2 / (2 tau), and the repulsion is summed over two views
     where SimCLR has their mean: the two are in SimCLR's proportion at a weight of tau `invariance`, the default.
 
-    Args:
-        z1: Embeddings of the first view, `(N, M)`, N >= 2, M >= 2; not normalised.
-        z2: Embeddings of the second view, `(N, M)`.
-        temperature: tau > 0.
-        invariance: Weight of the distance between views.
-        variance: Weight of the hinge on the norms of embeddings.
-        covariance: Weight of the log-sum-exp; see above.
-        eps: Added to a variance before its square root, positive.
-        center: What makes x of z. `dimensions`: each column minus its mean, as the paper's Table 1 has it.
-            `embeddings`: each row minus its mean, which is eq. 13 to the letter, the variance and covariance of z^T.
+    `center` says what x is: each column of z minus its mean (`dimensions`), as the paper's Table 1 has it, or each row
+    minus its mean (`embeddings`), which is eq. 13 to the letter, the variance and covariance of z^T.
 
-    Returns:
-        A scalar.
-
-    Raises:
-        FullrankError: Shapes differ, fewer than two rows or columns, not floating point, tau or eps not positive,
-            `center` unknown.
+    A scalar; `temperature` is tau > 0, and the other arguments and errors are those of `vicreg`.
 
     Reference: [Garrido23] eq. 13 and Table 1.
 
@@ -185,10 +158,7 @@ def vicreg_ctr(
     """
     check_matrices("vicreg_ctr", rows=2, columns=2, z1=z1, z2=z2)
     check_positive(temperature=temperature, eps=eps)
-    if center not in get_args(Center):
-        raise FullrankError(
-            f"center must be 'dimensions' or 'embeddings', got {center!r}{nearest(str(center), get_args(Center))}"
-        )
+    choose("center", center, get_args(Center))
     loss = invariance * F.mse_loss(z1, z2)
     for z in (z1, z2):
         x = (z - z.mean(dim=0 if center == "dimensions" else 1, keepdim=True)).T
@@ -207,7 +177,7 @@ def barlow_twins(z1: Tensor, z2: Tensor, *, lambd: float = 0.0051, eps: float = 
     and of all processes (eq. 2 is without eps).
 
     Args:
-        z1: Embeddings of the first view, `(N, M)`, N >= 2, M >= 2; standardised here.
+        z1: Embeddings of the first view, `(N, M)`, N >= 2, M >= 2; standardized here.
         z2: Embeddings of the second view, `(N, M)`.
         lambd: Weight of the off-diagonal part.
         eps: Added to a variance before its square root, positive.
@@ -226,7 +196,7 @@ def barlow_twins(z1: Tensor, z2: Tensor, *, lambd: float = 0.0051, eps: float = 
     """
     check_matrices("barlow_twins", rows=2, columns=2, z1=z1, z2=z2)
     check_positive(eps=eps)
-    b1, b2 = normalised(lambda z: _standardised(z - z.mean(dim=0), eps), z1, z2)
+    b1, b2 = normalized(lambda z: _standardized(z - z.mean(dim=0), eps), z1, z2)
     agreement = (b1 * b2).mean(dim=0)
     return ((1 - agreement).square().sum() + lambd * off_diagonal_energy(b1, b2) / len(z1) ** 2).to(z1.dtype)
 
@@ -245,7 +215,7 @@ def tcr(z1: Tensor, z2: Tensor, *, eps: float = 0.2, invariance: float = 200.0, 
     here are its code's, for two views.
 
     Args:
-        z1: Embeddings of the first view, `(N, M)`; rows are normalised here.
+        z1: Embeddings of the first view, `(N, M)`; rows are normalized here.
         z2: Embeddings of the second view, `(N, M)`.
         eps: Squared distortion, positive.
         invariance: Weight of the cosine between views; 0 leaves the coding rate alone.
@@ -266,29 +236,28 @@ def tcr(z1: Tensor, z2: Tensor, *, eps: float = 0.2, invariance: float = 200.0, 
     """
     check_matrices("tcr", z1=z1, z2=z2)
     check_positive(eps=eps)
-    if toward not in get_args(Toward):
-        raise FullrankError(f"toward must be 'mean' or 'view', got {toward!r}{nearest(str(toward), get_args(Toward))}")
+    choose("toward", toward, get_args(Toward))
     n, m = z1.shape
-    u1, u2 = normalised(unit, z1, z2)
+    u1, u2 = normalized(l2_normalize, z1, z2)
     rate = (log_det_identity_plus(u1, m / (n * eps)) + log_det_identity_plus(u2, m / (n * eps))) / 4
-    cosines = u1 * u2 if toward == "view" else (u1 + u2) / 2 * unit(u1 + u2)
+    cosines = u1 * u2 if toward == "view" else (u1 + u2) / 2 * l2_normalize(u1 + u2)
     return (-rate - invariance * cosines.sum(dim=1).mean()).to(z1.dtype)
 
 
 def _hinge(x: Tensor, eps: float) -> Tensor:
-    """Return the mean over columns of max(0, 1 - standard deviation), of centred x."""
+    """Return the mean over columns of max(0, 1 - standard deviation), of centered x."""
     return F.relu(1 - (x.square().sum(dim=0) / (len(x) - 1) + eps).sqrt()).mean()
 
 
-def _standardised(x: Tensor, eps: float) -> Tensor:
-    """Return centred x over the standard deviations of its columns; NaN where a variance is too large for its type."""
+def _standardized(x: Tensor, eps: float) -> Tensor:
+    """Return centered x over the standard deviations of its columns; NaN where a variance is too large for its type."""
     variance = x.square().mean(dim=0)
     # infinite variances would make x 0, as if the encoder had collapsed, with no gradient by which to notice
     return x * (variance + eps).rsqrt().masked_fill(variance.isinf(), torch.nan)
 
 
 def _exponential(x: Tensor, temperature: float) -> Tensor:
-    """Return the mean over columns j of log sum_{k != j} exp(C_jk / tau), of centred x."""
+    """Return the mean over columns j of log sum_{k != j} exp(C_jk / tau), of centered x."""
     wide = exact(x)  # scores may be far larger than their differences, of which the result is made
     scores = wide.T @ wide / ((len(x) - 1) * temperature)
     return scores.masked_fill(eye(len(scores), x), -torch.inf).logsumexp(dim=1).mean().to(x.dtype)

@@ -1,4 +1,4 @@
-"""The two criteria of [Garrido23], the identity between them, and what normalisation makes of it.
+"""The two criteria of [Garrido23], the identity between them, and what normalization makes of it.
 
 Legend: z: (N, M), row = sample. The paper's K is z^T, (M, N), column = sample: its K_{.,i} is row i of z, an embedding;
 its K_{j,.} is column j of z, a dimension.
@@ -8,7 +8,7 @@ its K_{j,.} is column j of z, a dimension.
     L_nc + sum_j ||z_.j||^4 = L_c + sum_i ||z_i||^4                            (Theorem 3.3, for any z)
 
 The two sums of fourth powers are `dimension_residual` and `sample_residual`. Where they are constant, both criteria
-have the same minimisers. **A correction**: the text gives L_nc = L_c + N - M for rows and columns of norm one. But rows
+have the same minimizers. **A correction**: the text gives L_nc = L_c + N - M for rows and columns of norm one. But rows
 of norm one make ||z||_F^2 = N and columns of norm one make it M, so this holds for N = M only, where it says
 L_nc = L_c. What other shapes allow is rows of norm one and columns of norm sqrt(N / M), and then
 
@@ -23,10 +23,13 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
-from fullrank.errors import FullrankError, nearest
+from fullrank.errors import FullrankError, choose
 from fullrank.losses._gram import off_diagonal_energy
-from fullrank.losses._inputs import check_matrices, full_precision
-from fullrank.losses._rows import unit
+from fullrank.losses._inputs import check_matrices, check_positive, full_precision
+from fullrank.numerics import l2_normalize
+
+__all__ = ["balance", "balanced_gap", "dimension_contrastive", "dimension_contrastive_bounds", "dimension_residual"]
+__all__ += ["normalize", "sample_contrastive", "sample_contrastive_bounds", "sample_residual"]
 
 Scheme = Literal["vicreg", "vicreg_exp", "vicreg_ctr", "simclr", "simclr_a", "simclr_b"]
 
@@ -35,7 +38,7 @@ Scheme = Literal["vicreg", "vicreg_exp", "vicreg_ctr", "simclr", "simclr_a", "si
 def sample_contrastive(z: Tensor) -> Tensor:
     """Sum of squared dot products between different embeddings, L_c = ||K^T K - diag(K^T K)||_F^2.
 
-    It goes through the smaller of the N x N and M x M matrices. Neither centred nor normalised: see `normalize`.
+    It goes through the smaller of the N x N and M x M matrices. Neither centered nor normalized: see `normalize`.
 
     Args:
         z: Embeddings of one view, `(N, M)`, N >= 2.
@@ -53,15 +56,14 @@ def sample_contrastive(z: Tensor) -> Tensor:
     8.0
     """
     check_matrices("sample_contrastive", rows=2, z=z)
-    columns = z.T
-    return off_diagonal_energy(columns, columns)
+    return off_diagonal_energy(columns := z.T, columns)
 
 
 @full_precision
 def dimension_contrastive(z: Tensor) -> Tensor:
     """Sum of squared dot products between different dimensions, L_nc = ||K K^T - diag(K K^T)||_F^2.
 
-    It goes through the smaller of the N x N and M x M matrices. Neither centred nor normalised: of centred z, it is
+    It goes through the smaller of the N x N and M x M matrices. Neither centered nor normalized: of centered z, it is
     M (N - 1)^2 times the covariance term that VICReg takes of one view.
 
     Args:
@@ -89,11 +91,7 @@ def sample_residual(z: Tensor) -> Tensor:
 
     Between ||z||_F^4 / N, at equal norms, and ||z||_F^4 (Lemma 3.4).
 
-    Args:
-        z: Embeddings of one view, `(N, M)`.
-
-    Raises:
-        FullrankError: Not a floating-point matrix, or empty.
+    Takes what `sample_contrastive` takes, of any shape that is not empty.
 
     Reference: [Garrido23] Theorem 3.3, Lemma 3.4.
     """
@@ -105,14 +103,10 @@ def sample_residual(z: Tensor) -> Tensor:
 def dimension_residual(z: Tensor) -> Tensor:
     """Sum over dimensions of the fourth power of their norm, sum_j ||K_{j,.}||^4: what the identity adds to L_nc.
 
-    Between ||z||_F^4 / M, at equal norms, and ||z||_F^4 (Lemma 3.4). VICReg's covariance term is L_c + L_reg of centred
-    embeddings, L_reg = `sample_residual` - `dimension_residual` (eq. 9 and 10).
+    Between ||z||_F^4 / M, at equal norms, and ||z||_F^4 (Lemma 3.4). VICReg's covariance term is L_c + L_reg of
+    centered embeddings, L_reg = `sample_residual` - `dimension_residual` (eq. 9 and 10).
 
-    Args:
-        z: Embeddings of one view, `(N, M)`.
-
-    Raises:
-        FullrankError: Not a floating-point matrix, or empty.
+    Takes what `sample_contrastive` takes, of any shape that is not empty.
 
     Reference: [Garrido23] Theorem 3.3, Lemma 3.4.
 
@@ -145,7 +139,7 @@ def sample_contrastive_bounds(dimension_loss: float, n: int, m: int) -> tuple[fl
     >>> sample_contrastive_bounds(10.0, n=4, m=2)
     (14.0, 22.0)
     """
-    _check_sizes(n, m)
+    check_positive(n=n, m=m)
     return dimension_loss - n + n * n / m, dimension_loss - n + n * n
 
 
@@ -154,20 +148,14 @@ def dimension_contrastive_bounds(sample_loss: float, n: int, m: int) -> tuple[fl
 
         L_c - M + M^2 / N <= L_nc <= L_c - M + M^2
 
-    Args:
-        sample_loss: L_c, `sample_contrastive(z)`.
-        n: N, the number of embeddings.
-        m: M, the number of dimensions.
-
-    Raises:
-        FullrankError: n or m is not positive.
+    Arguments are as in `sample_contrastive_bounds`.
 
     Reference: [Garrido23] Corollary 3.4.1, eq. 7.
 
     >>> dimension_contrastive_bounds(10.0, n=2, m=4)
     (14.0, 22.0)
     """
-    _check_sizes(n, m)
+    check_positive(n=n, m=m)
     return sample_loss - m + m * m / n, sample_loss - m + m * m
 
 
@@ -188,7 +176,7 @@ def balanced_gap(n: int, m: int) -> float:
     >>> balanced_gap(256, 8192)
     248.0
     """
-    _check_sizes(n, m)
+    check_positive(n=n, m=m)
     return n - n * n / m
 
 
@@ -214,15 +202,15 @@ def balance(z: Tensor, *, iterations: int = 100) -> Tensor:
         raise FullrankError(f"iterations must be at least 1, got {iterations}")
     n, m = z.shape
     for _ in range(iterations):
-        z = unit(unit(z, dim=0) * (n / m) ** 0.5)
+        z = l2_normalize(l2_normalize(z, dim=0) * (n / m) ** 0.5)
     return z
 
 
 @full_precision
 def normalize(z: Tensor, scheme: Scheme) -> Tensor:
-    """Normalise embeddings as a method does, or as [Garrido23] do to compare it with another.
+    """Normalize embeddings as a method does, or as [Garrido23] do to compare it with another.
 
-    | scheme                 | columns centred | rows' norm | columns' norm |
+    | scheme                 | columns centered | rows' norm | columns' norm |
     |------------------------|-----------------|------------|---------------|
     | `vicreg`, `vicreg_exp` | yes             |            | sqrt(N)       |
     | `vicreg_ctr`           | yes             | 1          |               |
@@ -230,9 +218,9 @@ def normalize(z: Tensor, scheme: Scheme) -> Tensor:
     | `simclr_a`             | yes             | 1          |               |
     | `simclr_b`             | yes             |            | sqrt(N / M)   |
 
-    VICReg and its variants do not normalise: it is where their variance term drives embeddings (up to the scale of all
-    of them). `simclr_a` and `simclr_b` are SimCLR made comparable to VICReg-ctr and VICReg. Centring comes first. A row
-    or column of zeros stays zero.
+    VICReg and its variants do not normalize: it is where their variance term drives embeddings, up to one scale.
+    `simclr_a` and `simclr_b` are SimCLR made comparable to VICReg-ctr and VICReg. Centering comes first. Rows and
+    columns of zeros stay zero.
 
     Args:
         z: Embeddings, `(N, M)`.
@@ -252,21 +240,10 @@ def normalize(z: Tensor, scheme: Scheme) -> Tensor:
             [ 0.7071,  0.7071]])
     """
     check_matrices("normalize", z=z)
-    if scheme not in get_args(Scheme):
-        raise FullrankError(
-            f"no normalisation is called {scheme!r}{nearest(str(scheme), get_args(Scheme))}; "
-            f"there are {', '.join(get_args(Scheme))}"
-        )
+    choose("scheme", scheme, get_args(Scheme))
     n, m = z.shape
     if scheme != "simclr":
         z = z - z.mean(dim=0)
-    if scheme in ("vicreg", "vicreg_exp"):
-        return unit(z, dim=0) * n**0.5
-    if scheme == "simclr_b":
-        return unit(z, dim=0) * (n / m) ** 0.5
-    return unit(z)
-
-
-def _check_sizes(n: int, m: int) -> None:
-    if n < 1 or m < 1:
-        raise FullrankError(f"n and m must be at least 1, got n={n}, m={m}")
+    if scheme in ("vicreg", "vicreg_exp", "simclr_b"):
+        return l2_normalize(z, dim=0) * (n / m if scheme == "simclr_b" else n) ** 0.5
+    return l2_normalize(z)

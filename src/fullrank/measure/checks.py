@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from numbers import Integral
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,8 @@ from fullrank.errors import FullrankError
 
 if TYPE_CHECKING:
     import numpy as np
+
+    Array = Tensor | np.ndarray
 
 DTYPES = ("float64", "float32", "bfloat16", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
 """Dtypes of features that are measured, and that a saved state can name; the position is what that stores."""
@@ -39,11 +41,10 @@ def as_matrix(features: object) -> Tensor:
 def as_tensor(values: object, wanted: str) -> Tensor:
     """Return anything array-like as a detached, dense tensor of a dtype in `DTYPES`; `wanted` completes its error.
 
-    Tensors, NumPy arrays, data frames of numbers and nested lists are taken; Python's floats are float64.
+    Tensors, NumPy arrays, data frames of numbers and nested lists will do; Python's floats are float64.
 
     Raises:
-        FullrankError: `values` are no real numbers, or are sparse, quantised, nested, masked, or of a dtype that is not
-            computed with.
+        FullrankError: `values` are not such numbers.
     """
     x = _read(values, "features", wanted)
     if x.is_complex():
@@ -63,24 +64,20 @@ def as_labels(labels: object, rows: int, what: str = "labels") -> Tensor:
         FullrankError: They are of another shape, negative, fractions, or no numbers.
     """
     y = _read(labels, what, "whole numbers (N,)")
+    wanted = f"{what} must be one whole number of at least 0 for each of {rows} rows"
     if tuple(y.shape) != (rows,):
-        raise FullrankError(
-            f"{what} must be one whole number of at least 0 for each of {rows} rows, got shape {tuple(y.shape)}"
-            + (": flatten them first" if y.numel() == rows else "")
-        )
-    # a float64 of 2^63 is the first that no int64 holds
+        flatten = ": flatten them first" if y.numel() == rows else ""
+        raise FullrankError(f"{wanted}, got shape {tuple(y.shape)}{flatten}")
     if y.is_floating_point() and y.itemsize == 1:
         raise FullrankError(f"{what} must be whole numbers, got {y.dtype}: convert them to int64 first")
+    # a float64 of 2^63 is the first that no int64 holds
     if y.is_complex() or (y.is_floating_point() and not bool(((y == y.floor()) & (y.double() < 2.0**63)).all())):
         raise FullrankError(
             f"{what} must be whole numbers, got {y.dtype} with fractions, NaN, infinity or an imaginary part"
         )
     whole = y.to(torch.int64)  # of a uint64 above the largest int64 this is negative
     if bool((whole < 0).any()):
-        raise FullrankError(
-            f"{what} must be one whole number of at least 0 for each of {rows} rows, got {y.dtype}, the least "
-            f"{int(whole.min())}: leave out rows without a label"
-        )
+        raise FullrankError(f"{wanted}, got {y.dtype}, the least {int(whole.min())}: leave out rows without a label")
     return whole
 
 
@@ -108,31 +105,21 @@ def _read(values: object, what: str, wanted: str) -> Tensor:
     except (TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FullrankError(f"{what} must be {wanted}, got {type(values).__name__}: {reason}") from None
-    kind = (
-        "nested"
-        if x.is_nested
-        else "sparse"
-        if x.layout != torch.strided
-        else "quantised"
-        if x.is_quantized
-        else "without numbers (on the meta device)"
-        if x.is_meta
-        else "masked"
-        if type(x).__name__ == "MaskedTensor"
-        else ""
-    )
-    if kind:
-        do = {"sparse": ": call .to_dense() on it", "quantised": ": call .dequantize() on it"}.get(kind, "")
-        raise FullrankError(f"{what} must be {wanted}, got a tensor that is {kind}{do or ': give an ordinary one'}")
+    ordinary = "give an ordinary one"
+    for unfit, kind, remedy in (
+        (x.is_nested, "nested", ordinary),
+        (x.layout != torch.strided, "sparse", "call .to_dense() on it"),
+        (x.is_quantized, "quantized", "call .dequantize() on it"),
+        (x.is_meta, "without numbers (on the meta device)", ordinary),
+        (type(x).__name__ == "MaskedTensor", "masked", ordinary),
+    ):
+        if unfit:
+            raise FullrankError(f"{what} must be {wanted}, got a tensor that is {kind}: {remedy}")
     return x
 
 
 def check_flags(**flags: object) -> None:
-    """Refuse anything but True and False: a word such as "no" would count as True.
-
-    Raises:
-        FullrankError: A value is something else.
-    """
+    """Raise `FullrankError` for anything but True and False: a word such as "no" would count as True."""
     import numpy as np
 
     for name, value in flags.items():
@@ -140,63 +127,39 @@ def check_flags(**flags: object) -> None:
             raise FullrankError(f"{name} must be True or False, got {value!r}")
 
 
-def check_width(dim: object) -> None:
-    """Refuse a width of features that is no positive integer.
-
-    Raises:
-        FullrankError: It is none.
-    """
-    if isinstance(dim, bool) or not isinstance(dim, int) or dim < 1:
-        raise FullrankError(f"dim must be the features' width, a positive integer, got {dim!r}")
-
-
 def check_whole(least: int, **numbers: object) -> None:
-    """Refuse anything but integers of at least `least`.
-
-    Raises:
-        FullrankError: A value is something else.
-    """
+    """Raise `FullrankError` for anything but integers of at least `least`."""
     for name, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
             raise FullrankError(f"{name} must be a whole number of at least {least}, got {value!r}")
 
 
 def check_finite(x: Tensor) -> None:
-    """Refuse NaN and infinity in a matrix `(N, D)`.
-
-    Raises:
-        FullrankError: Some row holds NaN or infinity.
-    """
-    rows = torch.cat([(~torch.isfinite(block)).any(dim=1) for block in x.split(_rows(x))])
-    if bool(rows.any()):
+    """Raise `FullrankError` where a row of `(N, D)` holds NaN or infinity."""
+    if rows := _where(x, lambda block: (~torch.isfinite(block)).any(dim=1)):
         raise FullrankError(
-            f"features hold NaN or infinity in {int(rows.sum())} of {len(x)} rows, "
-            f"first in row {int(rows.int().argmax())}: "
-            "the encoder diverged or the file is damaged; drop these rows or look at the checkpoint before"
+            f"features hold NaN or infinity in {rows}: the encoder diverged or the file is damaged; drop these rows, "
+            "or take an earlier checkpoint"
         )
 
 
 def check_directions(x: Tensor) -> None:
-    """Refuse rows that are all zero, for scores that look at directions (cosines) only.
-
-    Raises:
-        FullrankError: Some row is all zero.
-    """
-    rows = torch.cat([(block == 0).all(dim=1) for block in x.split(_rows(x))])
-    if bool(rows.any()):
+    """Raise `FullrankError` where a row of `(N, D)` is all zero, for scores of directions (cosines)."""
+    if rows := _where(x, lambda block: (block == 0).all(dim=1)):
         raise FullrankError(
-            f"{int(rows.sum())} of {len(x)} rows are all zero, first row {int(rows.int().argmax())}: "
-            "a zero vector has no direction, so cosines are undefined; "
-            "drop these rows, or look whether the encoder's output is dead"
+            f"features are all zero in {rows}: a zero vector has no direction, so cosines are undefined; drop these "
+            "rows, or check whether the encoder's output is dead"
         )
 
 
-def as_features(features: Tensor | np.ndarray, *, rows: int, score: str) -> Tensor:
-    """Return `features` as a finite matrix of at least `rows` rows.
+def _where(x: Tensor, wrong: Callable[[Tensor], Tensor]) -> str:
+    """Say how many rows are wrong, and which is the first; nothing where none is."""
+    rows = torch.cat([wrong(block) for block in x.split(_rows(x))])
+    return f"{int(rows.sum())} of {len(x)} rows, first in row {int(rows.int().argmax())}" if bool(rows.any()) else ""
 
-    Raises:
-        FullrankError: `features` is no such matrix.
-    """
+
+def as_features(features: Array, *, rows: int, score: str) -> Tensor:
+    """Return `features` as a finite matrix of at least `rows` rows, or raise `FullrankError`."""
     x = as_matrix(features)
     check_finite(x)
     if len(x) < rows:
@@ -210,27 +173,13 @@ def double_blocks(x: Tensor, least: int = 1) -> Iterator[Tensor]:
         yield block.to(torch.float64)
 
 
-def unit(x: Tensor) -> Tensor:
-    """Divide each row of `(..., D)`, none of them zero, by its L2 norm, in float64."""
-    x = x.to(torch.float64)
-    # Scaled first: the square of 1e200, or of 1e-200, is not a float64.
-    x = x / x.abs().amax(dim=-1, keepdim=True)
-    return x / torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-
-
 def subsample(x: Tensor, max_samples: int | None, seed: int) -> Tensor:
-    """Return `max_samples` rows of `x`, drawn without replacement by `seed` and kept in order; all for None.
-
-    Raises:
-        FullrankError: `max_samples` is below one.
-    """
+    """Return `max_samples` rows of `x`, drawn without replacement by `seed` and kept in order; all for None."""
     import numpy as np
 
-    if max_samples is None:
-        return x
-    if isinstance(max_samples, bool) or not isinstance(max_samples, Integral) or max_samples < 1:
-        raise FullrankError(f"max_samples must be positive, or None for all rows, got {max_samples!r}")
-    if len(x) <= max_samples:
+    if max_samples is not None:
+        check_whole(1, max_samples=max_samples)
+    if max_samples is None or len(x) <= max_samples:
         return x
     chosen = np.sort(np.random.default_rng(seed).permutation(len(x))[:max_samples])
     return x[torch.from_numpy(chosen).to(x.device)]

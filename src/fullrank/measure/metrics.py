@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -17,27 +17,29 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 from fullrank.errors import FullrankError
 from fullrank.files import write_bytes
 from fullrank.measure import moments
-from fullrank.measure.checks import as_matrix, check_flags, check_width
-from fullrank.measure.spectrum import Spectrum
+from fullrank.measure.checks import as_matrix, check_flags, check_whole
+from fullrank.measure.scores import SCORES
+from fullrank.measure.spectrum import ONE_ROW, Spectrum
 from fullrank.numerics import exact_arithmetic
 
 if TYPE_CHECKING:
-    import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from fullrank.measure.checks import Array
+
 FILE_FORMAT = "fullrank.SpectrumMetric/1"
+SETTINGS = ("dim", "center", "normalize", "exact", "fast")
 
 
 class SpectrumMetric(Metric):
     """Measure the singular values of features that come in batches, in one pass and O(D^2) memory.
 
-    The result is that of `fullrank.spectrum` on all rows together, whatever the batches, their order, the
-    number of processes, or the parts that were saved and merged. Sums are float64 moments about the mean, so
-    a mean of 1e4 times the spread costs no digits; while no more than D rows have come, the rows themselves
-    are kept. Singular values are right to about sqrt(D eps) of the largest (3e-7 at D = 512), far below a
-    dead direction's 1e-3. `exact=True` is for tails below that: a QR decomposition instead of a product,
-    right to about 1e-14, at about four times the time.
+    The result is that of `fullrank.spectrum` on all rows together, whatever the batches, their order, the number of
+    processes, or the parts that were saved and merged. Sums are float64 moments about the mean, so a mean of 1e4 times
+    the spread costs no digits; while no more than D rows have come, the rows themselves are kept. Singular values are
+    right to about sqrt(D eps) of the largest (3e-7 at D = 512), far below a dead direction's 1e-3. `exact=True` is for
+    tails below that: a QR decomposition instead of a product, right to about 1e-14, at about four times the time.
 
     `compute` returns a `Spectrum`, which is drawn by `plot()` and is no scalar that Lightning's `self.log` could take:
     log its scores, or a metric of `fullrank.metrics`.
@@ -49,7 +51,7 @@ class SpectrumMetric(Metric):
     Args:
         dim: The features' width D.
         center: Subtract the mean of each column. RankMe as published does not.
-        normalize: Divide each row by its L2 norm first (before centring; a zero row stays zero).
+        normalize: Divide each row by its L2 norm first (before centering; a zero row stays zero).
         exact: Resolve singular values below 3e-7 of the largest.
         fast: On a CPU, take products in float32 (their sums stay float64), at about twice the speed: right
             to 3e-4 of the largest singular value, still below a dead direction's 1e-3.
@@ -89,15 +91,11 @@ class SpectrumMetric(Metric):
         elsewhere = torch.get_default_device().type in ("meta", "mps")
         with torch.device("cpu") if elsewhere else nullcontext():
             super().__init__(**kwargs)
-        check_width(dim)
+        check_whole(1, dim=dim)
         check_flags(center=center, normalize=normalize, exact=exact, fast=fast)
-        self.dim = dim
-        self.center = center
-        self.normalize = normalize
         if exact and fast:
             raise FullrankError("exact=True and fast=True exclude each other: choose the tail or the time")
-        self.exact = exact
-        self.fast = fast
+        self.dim, self.center, self.normalize, self.exact, self.fast = int(dim), center, normalize, exact, fast
         # One packed state, not four: what processes' matrices mean depends on their counts and means.
         with torch.device(self.device):
             empty = moments.pack(moments.empty(dim))
@@ -107,7 +105,7 @@ class SpectrumMetric(Metric):
         self.add_state("settings", default=settings, dist_reduce_fx=_only)
 
     @exact_arithmetic()
-    def update(self, features: Tensor | np.ndarray) -> None:
+    def update(self, features: Array) -> None:
         """Absorb a batch.
 
         Args:
@@ -124,22 +122,17 @@ class SpectrumMetric(Metric):
                 f"make it with SpectrumMetric({x.shape[1]}), or pass the layer it was made for"
             )
         dtype = str(x.dtype).removeprefix("torch.")
-        state = self._writable()
+        # What was made in inference mode (a Lightning validation) cannot be written to outside it.
+        fixed = self.state.is_inference() and not torch.is_inference_mode_enabled()
+        state = self.state.clone() if fixed else self.state
         seen = moments.unpack(state)
         if seen.dtype and dtype != seen.dtype:
             raise FullrankError(
                 f"features are {dtype}, those before were {seen.dtype}: a spectrum has "
                 "one dtype in its protocol; convert them to one dtype, or reset the metric"
             )
-        seen = moments.absorb(
-            replace(seen, dtype=dtype),
-            x.to(state.device),
-            center=self.center,
-            normalize=self.normalize,
-            exact=self.exact,
-            fast=self.fast,
-        )
-        self.state = moments.repack(seen, state)
+        how = {name: getattr(self, name) for name in SETTINGS[1:]}
+        self.state = moments.repack(moments.absorb(replace(seen, dtype=dtype), x.to(state.device), **how), state)
 
     @exact_arithmetic()
     def compute(self) -> Spectrum:
@@ -149,7 +142,7 @@ class SpectrumMetric(Metric):
         value, relative to the largest, below which values are rounding noise.
 
         Raises:
-            FullrankError: Nothing was absorbed, or a single row is to be centred.
+            FullrankError: Nothing was absorbed, or a single row is to be centered.
         """
         return self._spectrum(moments.unpack(self.state), self.center)
 
@@ -157,7 +150,7 @@ class SpectrumMetric(Metric):
     def compute_uncentered(self) -> Spectrum:
         """Return the spectrum about zero of everything absorbed, by all processes: RankMe as published is of it.
 
-        A centred metric knows both spectra: the mean's direction is added to what it holds.
+        A centered metric knows both spectra: the mean's direction is added to what it holds.
 
         Raises:
             FullrankError: Nothing was absorbed.
@@ -172,25 +165,14 @@ class SpectrumMetric(Metric):
         if seen.count == 0:
             raise FullrankError("no features were given: call update(features) before compute()")
         if center and seen.count < 2:
-            raise FullrankError(
-                "features have one row, and centring leaves nothing of it: give at least two, or center=False"
-            )
-        return Spectrum(
-            moments.singular_values(seen),
-            {
-                "n": seen.count,
-                "d": self.dim,
-                "center": center,
-                "normalize": self.normalize,
-                "dtype": seen.dtype,
-                "method": ("exact", "moments", "fast moments")[seen.form],
-                "floor": moments.floor(seen),
-            },
-        )
+            raise FullrankError(ONE_ROW)
+        protocol = {"n": seen.count, "d": self.dim, "center": center, "normalize": self.normalize, "dtype": seen.dtype}
+        method = ("exact", "moments", "fast moments")[seen.form]
+        return Spectrum(moments.singular_values(seen), {**protocol, "method": method, "floor": moments.floor(seen)})
 
     @property
     def count(self) -> int:
-        """The number of rows absorbed by this process."""
+        """The number of rows that this process absorbed."""
         return moments.unpack(self.state).count
 
     def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:
@@ -200,16 +182,14 @@ class SpectrumMetric(Metric):
             FullrankError: The two differ in `dim`, `center`, `normalize` or the features' dtype, or only this
                 one is exact.
         """
+        if isinstance(incoming_state, SpectrumMetric):
+            incoming_state = {"state": incoming_state.state, "settings": incoming_state.settings}
         if isinstance(incoming_state, Metric):
-            if not isinstance(incoming_state, SpectrumMetric):
-                raise FullrankError(f"cannot merge a {type(incoming_state).__name__} into a SpectrumMetric")
-            self._check_settings(incoming_state._settings(), "a metric")
-            incoming_state = {"state": incoming_state.state}
+            raise FullrankError(f"cannot merge a {type(incoming_state).__name__} into a SpectrumMetric")
         if "state" not in incoming_state:
             raise FullrankError(f"a SpectrumMetric's state has a 'state', got {sorted(incoming_state)}")
-        theirs = incoming_state.get("settings")
-        if theirs is not None:
-            self._check_settings(dict(zip(("dim", "center", "normalize"), theirs.tolist(), strict=False)), "a state")
+        if (theirs := incoming_state.get("settings")) is not None:
+            self._check_settings(_named(theirs), "a metric")
         self.state = self._merged([self.state, incoming_state["state"]])
         self._computed = None
         self._update_count += 1  # else torchmetrics warns that compute() comes before any update
@@ -218,14 +198,8 @@ class SpectrumMetric(Metric):
         """Write the state to a safetensors file, atomically: one part of a map-reduce."""
         from safetensors.torch import save
 
-        seen = moments.unpack(self.state)
-        metadata = {
-            "format": FILE_FORMAT,
-            "dtype": seen.dtype,
-            "exact": str(self.exact),
-            "fast": str(self.fast),
-        }
-        metadata |= {key: str(value) for key, value in self._settings().items()}
+        metadata = {"format": FILE_FORMAT, "dtype": moments.unpack(self.state).dtype}
+        metadata |= {key: str(getattr(self, key)) for key in SETTINGS}
         write_bytes(Path(path), save({"state": self.state.detach().cpu()}, metadata))
 
     @classmethod
@@ -244,23 +218,13 @@ class SpectrumMetric(Metric):
         metric: SpectrumMetric | None = None
         for path in paths:
             state, metadata = _read(path)
-            settings: dict[str, Any] = {
-                "dim": int(state[0]),
-                "center": metadata["center"] == "True",
-                "normalize": metadata["normalize"] == "True",
-            }
+            settings = {"dim": int(state[0]), **{key: metadata[key] == "True" for key in SETTINGS[1:]}}
             if metric is None:
-                metric = cls._made(
-                    settings, exact=metadata["exact"] == "True", fast=metadata["fast"] == "True", **kwargs
-                )
+                metric = cls(**settings, **kwargs)
             metric._check_settings(settings, str(path))
             metric.merge_state({"state": state})
         assert metric is not None
         return metric
-
-    @classmethod
-    def _made(cls, settings: dict[str, Any], **kwargs: Any) -> SpectrumMetric:
-        return cls(**settings, **kwargs)
 
     def plot(self, val: Spectrum | Sequence[Spectrum] | None = None, ax: Axes | None = None) -> tuple[Figure, Axes]:
         """Draw the singular values on a log scale.
@@ -278,27 +242,15 @@ class SpectrumMetric(Metric):
         return cast("Figure", drawn.figure), drawn
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
-        theirs = state_dict.get(f"{prefix}settings", self.settings)  # older ones have none
-        if theirs.tolist() != self.settings.tolist():
-            names = ("dim", "center", "normalize", "exact", "fast")
-            raise FullrankError(
-                f"the saved metric has {dict(zip(names, theirs.tolist(), strict=True))}, this one "
-                f"{dict(zip(names, self.settings.tolist(), strict=True))}: make it with the same settings"
-            )
+        theirs = _named(state_dict.get(f"{prefix}settings", self.settings))  # older ones have none
+        if theirs != (mine := _named(self.settings)):
+            raise FullrankError(f"the saved metric has {theirs}, this one {mine}: make it with the same settings")
         super()._load_from_state_dict(state_dict, prefix, *args)
 
-    def sync(
-        self,
-        dist_sync_fn: Callable | None = None,
-        process_group: Any | None = None,
-        should_sync: bool = True,
-        distributed_available: Callable | None = None,
-    ) -> None:
+    def sync(self, dist_sync_fn: Callable | None = None, *args: Any, **kwargs: Any) -> None:
         """Replace the state by that of all processes; see `torchmetrics.Metric.sync`."""
-        # torchmetrics stacks what it gathers, which states of different length do not allow: merge before it
-        # does.
-        gather = partial(self._gather_merged, dist_sync_fn or gather_all_tensors)
-        super().sync(gather, process_group, should_sync, distributed_available)
+        # torchmetrics stacks what it gathers, which states of different length do not allow: merge before it does.
+        super().sync(partial(self._gather_merged, dist_sync_fn or gather_all_tensors), *args, **kwargs)
 
     def _gather_merged(self, gather: Callable, state: Tensor, group: Any | None = None) -> list[Tensor]:
         states = gather(state, group=group)
@@ -313,20 +265,11 @@ class SpectrumMetric(Metric):
             merged = moments.merge(merged, other, center=self.center, exact=self.exact)
         return moments.pack(merged)
 
-    def _writable(self) -> Tensor:
-        # What was made in inference mode (a Lightning validation) cannot be written to outside it.
-        if self.state.is_inference() and not torch.is_inference_mode_enabled():
-            return self.state.clone()
-        return self.state
-
-    def _settings(self) -> dict[str, Any]:
-        return {"dim": self.dim, "center": self.center, "normalize": self.normalize}
-
     def _check_settings(self, other: Mapping[str, Any], name: str) -> None:
-        for key, value in self._settings().items():
-            if other[key] != value:
+        for key in ("dim", "center", "normalize"):
+            if other[key] != (mine := getattr(self, key)):
                 raise FullrankError(
-                    f"cannot merge {name} with {key}={other[key]} into a metric with {key}={value}: "
+                    f"cannot merge {name} with {key}={other[key]} into a metric with {key}={mine}: "
                     "their spectra answer different questions; make both with the same settings"
                 )
 
@@ -337,34 +280,42 @@ class SpectrumScore(SpectrumMetric):
     All keep moments about the mean, from which spectra about zero follow, so that in a `MetricCollection` they share
     one state, with each other and with a `SpectrumMetric(dim)`. Lightning's `self.log`, and `plot`, take them.
 
-    Args:
-        dim: The features' width D.
-        normalize: As of `SpectrumMetric`.
-        exact: As of `SpectrumMetric`.
-        fast: As of `SpectrumMetric`.
-        **kwargs: Passed on to `torchmetrics.Metric`.
+    Arguments are those of `SpectrumMetric`, without `center`, which is part of each score.
     """
 
     score: str
     """Its name in `fullrank.measure.scores.SCORES`."""
 
+    def __init_subclass__(cls, score: str = "", **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if score:
+            cls.score = score
+            cls.higher_is_better = {"higher": True, "lower": False}.get(SCORES[score].direction)
+
     def __init__(
-        self, dim: int, *, normalize: bool = False, exact: bool = False, fast: bool = False, **kwargs: Any
+        self,
+        dim: int,
+        *,
+        center: Literal[True] = True,
+        normalize: bool = False,
+        exact: bool = False,
+        fast: bool = False,
+        **kwargs: Any,
     ) -> None:
+        if not center:
+            raise FullrankError(f"{type(self).__name__} is made of moments about the mean, and these are about zero")
         super().__init__(dim, normalize=normalize, exact=exact, fast=fast, **kwargs)
 
     def compute(self) -> Tensor:  # type: ignore[override]
         """Return the score of everything absorbed, by all processes, float64 and without a dimension.
 
         Raises:
-            FullrankError: Nothing was absorbed, or a single row is to be centred.
+            FullrankError: Nothing was absorbed, or a single row is to be centered.
         """
         with exact_arithmetic():
             return torch.tensor(self._value(), dtype=torch.float64, device=self.state.device)
 
     def _value(self) -> float:
-        from fullrank.measure.scores import SCORES
-
         kind, seen = SCORES[self.score], moments.unpack(self.state)
         assert kind.function is not None
         if kind.spectrum == "centered" or not seen.count:
@@ -375,11 +326,10 @@ class SpectrumScore(SpectrumMetric):
         """Draw the value, or several, as torchmetrics does."""
         return self._plot(val, ax)  # type: ignore[return-value]  # of one value, one Axes
 
-    @classmethod
-    def _made(cls, settings: dict[str, Any], **kwargs: Any) -> SpectrumMetric:
-        if not settings["center"]:
-            raise FullrankError(f"{cls.__name__} is made of moments about the mean, and these are about zero")
-        return cls(settings["dim"], normalize=settings["normalize"], **kwargs)
+
+def _named(settings: Tensor) -> dict[str, Any]:
+    dim, *flags = settings.tolist()
+    return dict(zip(SETTINGS, (dim, *map(bool, flags)), strict=True))
 
 
 def _only(states: Tensor) -> Tensor:
@@ -389,15 +339,13 @@ def _only(states: Tensor) -> Tensor:
 def _read(path: str | Path) -> tuple[Tensor, dict[str, str]]:
     from safetensors import SafetensorError, safe_open
 
+    remedy = "give files that SpectrumMetric.save wrote"
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != FILE_FORMAT:
-                raise FullrankError(
-                    f"{path} is not a saved SpectrumMetric, format {metadata.get('format')!r} "
-                    f"instead of {FILE_FORMAT!r}: "
-                    "give files that SpectrumMetric.save wrote"
-                )
+                got = f"format {metadata.get('format')!r} instead of {FILE_FORMAT!r}"
+                raise FullrankError(f"{path} is not a saved SpectrumMetric, {got}: {remedy}")
             return file.get_tensor("state"), metadata
     except (OSError, SafetensorError) as error:
-        raise FullrankError(f"cannot read {path}: {error}; give a file that SpectrumMetric.save wrote") from None
+        raise FullrankError(f"cannot read {path}: {error}; {remedy}") from None

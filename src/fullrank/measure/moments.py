@@ -1,17 +1,16 @@
-"""Centred second moments of a stream of features: absorb a block, merge two, take the singular values.
+"""Centered second moments of a stream of features: absorb a block, merge two, take the singular values.
 
 Legend: X: (N, D) features; m: their mean; C = sum_i (x_i - m)(x_i - m)^T, so that singular values of the
-centred X are the square roots of C's eigenvalues. Every sum is float64.
+centered X are the square roots of C's eigenvalues. Every sum is float64.
 
 Two groups A and B merge exactly (Chan, Golub, LeVeque 1979, "Updating formulae and a pairwise algorithm for
 computing sample variances", eq. 2.1, for matrices; delta = m_B - m_A):
 
     C = C_A + C_B + (n_A n_B / n) delta delta^T
 
-A block B is absorbed by the same formula with one matrix product and no update of rank one: its rows are
-moved by a constant, r_i = x_i - m_B + sqrt(n_A / n) delta, after which sum_i r_i r_i^T is just what the
-formula adds, since sum_i (x_i - m_B) = 0. Nothing is ever subtracted from C, so a mean of 1e4 times the
-spread costs no digits.
+A block B is absorbed by the same formula with one matrix product and no update of rank one: its rows are moved by a
+constant, r_i = x_i - m_B + sqrt(n_A / n) delta, after which sum_i r_i r_i^T is just what the formula adds, since sum_i
+(x_i - m_B) = 0. Nothing is ever subtracted from C, so a mean of 1e4 times the spread costs no digits.
 
 C is kept in one of three forms:
 
@@ -21,8 +20,7 @@ C is kept in one of three forms:
 | `GRAM` | C, (D, D), upper triangle | otherwise           | sqrt(D eps), 3e-7      | a product, n D^2    |
 | `FAST` | the same                  | `fast`              | sqrt(eps32), 3e-4      | the same in float32 |
 
-Below the floor a singular value is rounding noise: squares of 1e-8 and of 1 do not fit in
-one float64.
+Below the floor a singular value is rounding noise: squares of 1e-8 and of 1 do not fit in one float64.
 """
 
 from __future__ import annotations
@@ -46,12 +44,11 @@ _TILE = 128  # columns of a tile of the product: the tiles below the diagonal, n
 
 @dataclass(frozen=True)
 class Moments:
-    """Count, mean and centred second moment of the features seen so far.
+    """Count, mean and centered second moment of the features seen so far.
 
     Args:
         count: N.
-        shift: `(D,)`, a point near the mean, about which `total` is summed; zero when moments are not
-            centred.
+        shift: `(D,)`, a point near the mean, about which `total` is summed; zero when moments are not centered.
         total: `(D,)`, sum_i (x_i - shift).
         matrix: `(D, D)` C, upper triangle, or `(r, D)` F.
         form: `ROOT`, `GRAM` or `FAST`.
@@ -129,8 +126,7 @@ def _absorb_block(
     if center:
         if m.count == 0:
             shift = rows.mean(dim=0)
-        # A difference of two float64 within a factor of two has no rounding error: a large mean costs
-        # nothing.
+        # A difference of two float64 within a factor of two has no rounding error: a large mean costs nothing.
         rows -= shift
     total = rows.sum(dim=0)
     # D sums instead of N x D entries: NaN and infinity survive a sum.
@@ -138,7 +134,7 @@ def _absorb_block(
         check_finite(x)
         raise FullrankError(f"features reach {x.abs().max():.3g}, and sums of such numbers overflow: scale them down")
     if center:
-        rows -= recentring(total, n, m.offset, m.count)
+        rows -= recentering(total, n, m.offset, m.count)
     m = replace(m, shift=shift)
     matrix, form = m.matrix, m.form
     if form != ROOT:
@@ -150,7 +146,7 @@ def _absorb_block(
     return replace(m, count=m.count + n, total=m.total + total, matrix=matrix, form=form)
 
 
-def recentring(total: Tensor, n: float | Tensor, offset: Tensor, seen: float | Tensor) -> Tensor:
+def recentering(total: Tensor, n: float | Tensor, offset: Tensor, seen: float | Tensor) -> Tensor:
     """Return what to subtract from a block's rows, `(D,)`: m_B - sqrt(n_A / n) delta, see the module.
 
     Args:
@@ -205,7 +201,7 @@ def merge(a: Moments, b: Moments, *, center: bool = True, exact: bool = False) -
     Args:
         a: One group, of the same `dim`.
         b: The other.
-        center: Both were centred.
+        center: Both were centered.
         exact: Keep the `root` form.
 
     Raises:
@@ -277,8 +273,7 @@ def singular_values(moments: Moments) -> Tensor:
 
 def gram_singular_values(gram: Tensor) -> Tensor:
     """Return the roots of the eigenvalues, `(D,)`, descending, of a second moment's upper triangle."""
-    # On the CPU: LAPACK is as quick for one matrix of this size, and the same digits come out whatever the
-    # device.
+    # On the CPU: LAPACK is as quick for one matrix of this size, and the same digits come out whatever the device.
     # flip: LAPACK's ascending order. clamp: an eigenvalue of zero may come out as -1e-16 of the largest.
     return torch.linalg.eigvalsh(gram.cpu(), UPLO="U").flip(0).clamp(min=0).sqrt()
 

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from fullrank.errors import FullrankError
 from fullrank.measure import moments
-from fullrank.measure.checks import as_tensor, check_flags, check_width
+from fullrank.measure.checks import as_tensor, check_flags, check_whole
 from fullrank.measure.spectrum import Spectrum
 from fullrank.numerics import exact_arithmetic
 
@@ -46,9 +46,8 @@ class MovingSpectrum:
     `update` never waits for the device. A batch with NaN or infinity (mixed precision skips such steps) is
     left out and counted in the protocol's `skipped`. The state moves to where the features are.
 
-    Float64 also on a GPU: float32 products would blur what is below 3e-4 of the largest singular value, and
-    those that `torch.set_float32_matmul_precision` loosens what is below 3e-2, while a dead direction is one
-    below 1e-3.
+    Float64 also on a GPU: float32 products would blur what is below 3e-4 of the largest singular value, and those that
+    `torch.set_float32_matmul_precision` loosens what is below 3e-2, while a dead direction is one below 1e-3.
 
     Args:
         dim: The features' width D.
@@ -71,11 +70,11 @@ class MovingSpectrum:
     def __init__(
         self, dim: int, *, half_life: float | None = None, center: bool = True, normalize: bool = False
     ) -> None:
-        check_width(dim)
+        check_whole(1, dim=dim)
         check_flags(center=center, normalize=normalize)
         if half_life is not None and (isinstance(half_life, str) or not half_life > 0):
             raise FullrankError(f"half_life must be a positive number of samples, got {half_life!r}")
-        self.dim = dim
+        self.dim = int(dim)
         self.half_life = float(HALF_LIFE_DIMS * dim if half_life is None else half_life)
         self.center = center
         self.normalize = normalize
@@ -105,7 +104,8 @@ class MovingSpectrum:
                 f"features must be (N, {self.dim}) with N at least 1, got {tuple(features.shape)}: "
                 "pool or flatten them, or make the monitor for their width"
             )
-        self._move_to(torch.device("cpu") if features.device.type == "mps" else features.device)
+        device = torch.device("cpu") if features.device.type == "mps" else features.device
+        self._counts, self._mean, self._gram = (x.to(device) for x in (self._counts, self._mean, self._gram))
         self._dtype = str(features.dtype).removeprefix("torch.")
         n = len(features)
         rows = features.detach().to(self._gram.device, torch.float64)
@@ -117,13 +117,12 @@ class MovingSpectrum:
         total = rows.sum(dim=0)
         good = torch.isfinite(total).all()
         total = torch.where(good, total, 0.0)
-        # A bad batch brings no rows and no weight; that it fades the rest is nothing: weight and moment fade
-        # alike.
+        # A bad batch brings no rows and no weight; that it fades the rest is nothing: weight and moment fade alike.
         rows = torch.where(good, rows, 0.0)
         decay = 0.5 ** (n / self.half_life)
         weight = self._counts[_WEIGHT] * decay
         if self.center:
-            shift = moments.recentring(total, n, torch.zeros_like(total), weight)
+            shift = moments.recentering(total, n, torch.zeros_like(total), weight)
             rows -= torch.where(good, shift, 0.0)
             self._mean += total / (weight + n)
         moments.add_gram_(self._gram, rows, decay)
@@ -141,7 +140,7 @@ class MovingSpectrum:
                 process then gets the spectrum of all together. All must call it.
 
         Raises:
-            FullrankError: Fewer than two samples have come (one, when not centred).
+            FullrankError: Fewer than two samples have come (one, when not centered).
         """
         vector = torch.cat([self._counts, self._mean, self._gram.flatten()])
         vectors = (vector[None] if gather is None else gather(vector)).detach().cpu()
@@ -154,21 +153,10 @@ class MovingSpectrum:
                 f"call update(features) with at least {least} samples before compute()"
             )
         effective = weight**2 / squares
-        return Spectrum(
-            moments.gram_singular_values(gram) * math.sqrt(effective / weight),
-            {
-                "n": round(effective),
-                "d": self.dim,
-                "center": self.center,
-                "normalize": self.normalize,
-                "dtype": self._dtype,
-                "method": "moving moments",
-                "floor": moments.gram_floor(self.dim),
-                "half_life": self.half_life,
-                "samples": int(samples),
-                "skipped": int(skipped),
-            },
-        )
+        protocol = {"n": round(effective), "d": self.dim, "center": self.center, "normalize": self.normalize}
+        protocol |= {"dtype": self._dtype, "method": "moving moments", "floor": moments.gram_floor(self.dim)}
+        protocol |= {"half_life": self.half_life, "samples": int(samples), "skipped": int(skipped)}
+        return Spectrum(moments.gram_singular_values(gram) * math.sqrt(effective / weight), protocol)
 
     def _merged(self, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         counts, mean, gram = self._split(vectors[0].clone())
@@ -188,19 +176,10 @@ class MovingSpectrum:
         counts, mean, gram = vector.split([4, self.dim, self.dim**2])
         return counts, mean, gram.view(self.dim, self.dim)
 
-    def _move_to(self, device: torch.device) -> None:
-        if self._gram.device != device:
-            self._counts, self._mean, self._gram = (x.to(device) for x in (self._counts, self._mean, self._gram))
-
     def state_dict(self) -> dict[str, Any]:
         """Return tensors and numbers that `load_state_dict` takes; they load with `weights_only=True`."""
-        return {
-            "settings": self._settings(),
-            "dtype": self._dtype,
-            "counts": self._counts.clone(),
-            "mean": self._mean.clone(),
-            "gram": self._gram.clone(),
-        }
+        tensors = {"counts": self._counts.clone(), "mean": self._mean.clone(), "gram": self._gram.clone()}
+        return {"settings": self._settings(), "dtype": self._dtype, **tensors}
 
     @exact_arithmetic()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -210,17 +189,10 @@ class MovingSpectrum:
             FullrankError: It was taken with other settings.
         """
         if dict(state["settings"]) != self._settings():
-            raise FullrankError(
-                f"the saved monitor has settings {dict(state['settings'])}, this one {self._settings()}: "
-                "make it with the same"
-            )
+            theirs = f"the saved monitor has settings {dict(state['settings'])}"
+            raise FullrankError(f"{theirs}, this one {self._settings()}: make it with the same")
         self._dtype = state["dtype"]
         self._counts, self._mean, self._gram = (state[key].clone() for key in ("counts", "mean", "gram"))
 
     def _settings(self) -> dict[str, Any]:
-        return {
-            "dim": self.dim,
-            "half_life": self.half_life,
-            "center": self.center,
-            "normalize": self.normalize,
-        }
+        return {"dim": self.dim, "half_life": self.half_life, "center": self.center, "normalize": self.normalize}

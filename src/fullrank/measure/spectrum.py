@@ -1,6 +1,6 @@
 """The singular spectrum of a representation, and the scores that are functions of it alone.
 
-Legend: H: (N, D) representations of N images; s_1 >= ... >= s_D >= 0: singular values of H after centring its columns;
+Legend: H: (N, D) representations of N images; s_1 >= ... >= s_D >= 0: singular values of H after centering its columns;
 p_k = s_k / sum_i s_i.
 
 | score                 | formula                                   | healthy                                         |
@@ -29,11 +29,13 @@ from fullrank.measure.checks import as_matrix, as_tensor, check_finite, check_fl
 from fullrank.numerics import exact_arithmetic
 
 if TYPE_CHECKING:
-    import numpy as np
     from matplotlib.axes import Axes
+
+    from fullrank.measure.checks import Array
 
 ALPHA_RANGE = (10, 100)
 """First and last rank k of the power-law fit, counted from 1; a convention, ports differ."""
+ONE_ROW = "features have one row, and centering leaves nothing of it: give at least two, or center=False"
 
 
 class Spectrum:
@@ -59,7 +61,7 @@ class Spectrum:
     protocol: Mapping[str, Any]
 
     @exact_arithmetic()
-    def __init__(self, singular_values: Tensor | np.ndarray, protocol: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, singular_values: Array, protocol: Mapping[str, Any] | None = None) -> None:
         values = as_tensor(singular_values, "a vector of singular values").to("cpu", torch.float64)
         if values.ndim != 1 or len(values) == 0:
             raise FullrankError(f"singular values must be a vector of at least one, got shape {tuple(values.shape)}")
@@ -98,7 +100,7 @@ class Spectrum:
     def rankme(self) -> float:
         """RankMe, the exponential of the entropy of p, in [1, D]; higher is better; 0 for constant features.
 
-        Garrido et al. 2023 (https://arxiv.org/abs/2210.02885, eq. 1) take uncentred embeddings: see `center` of
+        Garrido et al. 2023 (https://arxiv.org/abs/2210.02885, eq. 1) take uncentered embeddings: see `center` of
         `spectrum`. Their eps of 1e-7, there to keep log(0) out of float32, is not needed here: 0 log 0 = 0.
         """
         if self.singular_values[0] == 0:
@@ -113,7 +115,7 @@ class Spectrum:
 
     @property
     def stable_rank(self) -> float:
-        """Sum of s^2 / s_1^2, in [1, D]; higher is better; 0 for constant features. NESum, if centred."""
+        """Sum of s^2 / s_1^2, in [1, D]; higher is better; 0 for constant features. NESum, if centered."""
         return float(self._relative_variances.sum())
 
     @property
@@ -185,10 +187,10 @@ class Spectrum:
 
 
 @exact_arithmetic()
-def spectrum(features: Tensor | np.ndarray, *, center: bool = True, normalize: bool = False) -> Spectrum:
+def spectrum(features: Array, *, center: bool = True, normalize: bool = False) -> Spectrum:
     """Measure the singular values of a feature matrix, in float64.
 
-    The default, centred and not normalised, is [Li22]'s, who apply it to the backbone's pooled output over the
+    The default, centered and not normalized, is [Li22]'s, who apply it to the backbone's pooled output over the
     training images,
     without augmentation, the model in eval mode. RankMe as published is `center=False` on the projector's output.
 
@@ -196,10 +198,10 @@ def spectrum(features: Tensor | np.ndarray, *, center: bool = True, normalize: b
         features: `(N, D)`, real. All N rows are used; N should be several times D, or the finite sample itself bends
             the spectrum.
         center: Subtract the mean of each column.
-        normalize: Divide each row by its L2 norm first (before centring; a zero row stays zero).
+        normalize: Divide each row by its L2 norm first (before centering; a zero row stays zero).
 
     Returns:
-        A spectrum of D values. With N <= D at most N - 1 of them (N, uncentred) can differ from zero; the rest are
+        A spectrum of D values. With N <= D at most N - 1 of them (N, uncentered) can differ from zero; the rest are
         zeros, so that scores keep their D.
 
     Raises:
@@ -221,9 +223,7 @@ def spectrum(features: Tensor | np.ndarray, *, center: bool = True, normalize: b
         x = x / torch.where(norm > 0, norm, 1.0)
     if center:
         if n < 2:
-            raise FullrankError(
-                "features have one row, and centring leaves nothing of it: give at least two, or center=False"
-            )
+            raise FullrankError(ONE_ROW)
         # Shifted by a row first: columns that are constant become exactly zero, not rounding noise.
         x = x - x[0].clone()
         x = x - x.mean(dim=0)

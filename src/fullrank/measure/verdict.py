@@ -30,10 +30,13 @@ Reference: Li, Efros, Pathak, ECCV 2022 (https://arxiv.org/abs/2209.15007), Figs
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 
 from fullrank.errors import FullrankError
 from fullrank.measure.spectrum import Spectrum
@@ -73,12 +76,7 @@ _HEADLINES = {
 
 @dataclass(frozen=True)
 class Remedy:
-    """Something to try.
-
-    Attributes:
-        text: What to do.
-        source: Where it was seen to help, or why it should.
-    """
+    """Something to try, and where it was seen to help, or why it should."""
 
     text: str
     source: str
@@ -86,48 +84,34 @@ class Remedy:
 
 _LI = "[Li22] https://arxiv.org/abs/2209.15007"
 _PREDICTOR = Remedy(
-    "keep the predictor's learning rate constant, and look that the optimiser does",
+    "keep the predictor's learning rate constant, and check that the optimizer does",
     "Chen, He 2021, section 4.2, https://arxiv.org/abs/2011.10566",
 )
 _EMA = Remedy(
-    "make the targets with a moving average of the encoder: BYOL and MoCo-v3 did not collapse where SimSiam did",
-    _LI,
+    "make the targets with a moving average of the encoder: BYOL and MoCo-v3 did not collapse where SimSiam did", _LI
 )
 _DECAY = Remedy(
     "lower the weight decay or the learning rate: their product, summed over the steps, decides which modes die",
     "Tian, Chen, Ganguli 2021, https://arxiv.org/abs/2102.06810",
 )
-REMEDIES: dict[Level, tuple[Remedy, ...]] = {
-    "collapsed": (
-        Remedy(
-            "look that the targets are without gradient, and that a predictor follows the projector",
-            "Chen, He 2021, 4.1",
-        ),
-        _PREDICTOR,
-        _DECAY,
-        _EMA,
-    ),
-    "partial": (
-        Remedy(
-            "present the data in chunks first, in many passes afterwards (--order hybrid): +18 points for ResNet-18 on "
-            "ImageNet",
-            _LI,
-        ),
-        Remedy(
-            "widen the representation: ResNet-50, of 2048 dimensions, did not collapse where ResNet-18 and -34 did",
-            _LI,
-        ),
-        Remedy(
-            "widen the projector inside: [Li22]'s is as wide as the backbone; ResNet-18 with 2048 held on smaller sets",
-            "solo-learn's recipes for CIFAR and ImageNet-100, https://github.com/vturrisi/solo-learn",
-        ),
-        _EMA,
-        _PREDICTOR,
-        _DECAY,
-    ),
-    "healthy": (),
-    "unclear": (),
-    "untrained": (),
+_STOP = Remedy(
+    "check that the targets are without gradient, and that a predictor follows the projector", "Chen, He 2021, 4.1"
+)
+_CHUNKS = Remedy(
+    "present the data in chunks first, in many passes afterwards (--order hybrid): +18 points for ResNet-18 on "
+    "ImageNet",
+    _LI,
+)
+_WIDEN = Remedy(
+    "widen the representation: ResNet-50, of 2048 dimensions, did not collapse where ResNet-18 and -34 did", _LI
+)
+_WIDEN_INSIDE = Remedy(
+    "widen the projector inside: [Li22]'s is as wide as the backbone; ResNet-18 with 2048 held on smaller sets",
+    "solo-learn's recipes for CIFAR and ImageNet-100, https://github.com/vturrisi/solo-learn",
+)
+REMEDIES: dict[str, tuple[Remedy, ...]] = {
+    "collapsed": (_STOP, _PREDICTOR, _DECAY, _EMA),
+    "partial": (_CHUNKS, _WIDEN, _WIDEN_INSIDE, _EMA, _PREDICTOR, _DECAY),
 }
 """What to try at each level, for methods without negatives; nothing of it was tried on the encoder at hand."""
 
@@ -189,7 +173,7 @@ def judge(
     untrained ResNet is "partial" too, and so may one be that was trained for too short a time. Give `init` to have that
     said.
 
-    A centred spectrum has no scale to compare with: features that are constant but for isotropic rounding noise look
+    A centered spectrum has no scale to compare with: features that are constant but for isotropic rounding noise look
     healthy in it. Give `uncentered` too, and they are told.
 
     Where `spectrum.protocol` names `n` and N <= D, only the directions that N features can span are judged. A finite
@@ -197,8 +181,8 @@ def judge(
     heavy tails): `confidence` is low where the level hangs on that, and medium near the edge of a band.
 
     Args:
-        spectrum: Of the backbone's output, centred and not normalised, over N images, N several times D.
-        uncentered: The spectrum of the same features, not centred.
+        spectrum: Of the backbone's output, centered and not normalized, over N images, N several times D.
+        uncentered: The spectrum of the same features, not centered.
         init: The spectrum of the same encoder before training, taken with the same protocol.
         embedding_spread: `feature_std` of the projector's output times sqrt(M), in [0, 1]: 0 where all embeddings are
             one, about 1 where they point everywhere (Chen, He 2021, Fig. 2). For methods whose loss does not see such
@@ -206,7 +190,7 @@ def judge(
         untrained: Whether its weights are known to be random: then that is the level, and there is no remedy.
 
     Raises:
-        FullrankError: `spectrum` is no `Spectrum`, or was not centred.
+        FullrankError: `spectrum` is no `Spectrum`, or was not centered.
 
     >>> import torch
     >>> judge(Spectrum(torch.ones(64))).text
@@ -215,60 +199,47 @@ def judge(
     'Collapsed: features are constant, the same for every image.'
     """
     if not isinstance(spectrum, Spectrum):
-        raise FullrankError(
-            f"judge takes a Spectrum, got {type(spectrum).__name__}: make one with fullrank.spectrum(features)"
-        )
+        got = type(spectrum).__name__
+        raise FullrankError(f"judge takes a Spectrum, got {got}: make one with fullrank.spectrum(features)")
     if not spectrum.protocol.get("center", True):
         raise FullrankError(
-            "judge takes a centred spectrum, this one was made with center=False: give it as `uncentered`"
+            "judge takes a centered spectrum, and this was made with center=False: give it as `uncentered`"
         )
-    share = _variation(spectrum, uncentered)
-    if share is not None and 0 < share < _rounding(spectrum):
+    layer, share = spectrum.protocol.get("layer"), _variation(spectrum, uncentered)
+    rounding = ROUNDING.get(str(spectrum.protocol.get("dtype")), ROUNDING["float32"])
+    beside = f"they vary by {share:.1g} of their size, untrained ResNets by .2 to .45"
+    if 0 < share < rounding:
         level: Level = "collapsed"
-        reasons: tuple[str, ...] = (f"features are constant but for rounding: they vary by {share:.1g} of their size",)
+        reasons = [f"features are constant but for rounding: they vary by {share:.1g} of their size"]
         confidence: Confidence = "high"
-        certainty = f"rounding alone makes up to {_rounding(spectrum):.1g}"
+        certainty = f"rounding alone makes up to {rounding:.1g}"
     else:
         seen, cautions = _spanned(spectrum)
-        level, reasons = _level(seen)
+        level, reasons = _level(_Facts(seen))
         confidence, certainty = _confidence(spectrum, seen, level)
         if level != "healthy" and seen.singular_values[0] > 0 and not untrained:
-            reasons = (*reasons, *_against(seen, init))
-        if share is not None and share < NARROW and level != "collapsed":
-            beside = f"they vary by {share:.1g} of their size, untrained ResNets by .2 to .45"
-            if share < NEARLY_CONSTANT:
-                level, reasons = "collapsed", (f"features are nearly constant: {beside}", *reasons)
-                confidence, certainty = "medium", "whether so small a variation is of use a spectrum does not show"
-            else:
-                cautions = (*cautions, f"in a narrow cone: {beside}")
+            reasons += _against(seen, init)
+        if level != "collapsed" and share < NEARLY_CONSTANT:
+            level, reasons = "collapsed", [f"features are nearly constant: {beside}", *reasons]
+            confidence, certainty = "medium", "a spectrum does not show whether so small a variation is of use"
+        elif level != "collapsed" and share < NARROW:
+            cautions.append(f"in a narrow cone: {beside}")
         if level == "healthy" and (seen.dim < spectrum.dim or spectrum.dim == 1):
             level = "unclear"
-        if spectrum.protocol.get("layer") == "projector":
-            cautions = (*cautions, "the bands are of backbones' outputs, and this is a projector's")
-        reasons = (*reasons, *cautions)
-    layer = spectrum.protocol.get("layer")
+        if layer == "projector":
+            cautions.append("the bands are of backbones' outputs, and this is a projector's")
+        reasons += cautions
     if embedding_spread is not None and embedding_spread < POINT:
         level, layer = "collapsed", "projector"
         confidence, certainty = "high", "the loss of such embeddings is near its minimum whatever the images"
-        reasons = (
+        reasons[:1] = [
             f"embeddings lie near one point: their standard deviation is {embedding_spread:.2g} of 1/sqrt(M), which is "
             "what it is when they point everywhere",
             f"the backbone's output by itself: {reasons[0]}",
-            *reasons[1:],
-        )
+        ]
     if untrained:
-        level, reasons = "untrained", ("its weights are random, which says nothing about any training", *reasons)
-    return Verdict(level, reasons, confidence, certainty, REMEDIES[level], layer)
-
-
-def way(auc: float, dim: int) -> float:
-    """Return how far an AUC lies from its floor, all directions equal (0), to a single one (1).
-
-    >>> way(0.75, 1), round(way(0.8, 512), 3)
-    (1.0, 0.599)
-    """
-    floor = (dim + 1) / (2 * dim)
-    return (auc - floor) / (1 - floor) if dim > 1 else 1.0
+        level, reasons = "untrained", ["its weights are random, which says nothing about any training", *reasons]
+    return Verdict(level, tuple(reasons), confidence, certainty, REMEDIES.get(level, ()), layer)
 
 
 @exact_arithmetic()
@@ -285,138 +256,128 @@ def isotropic_auc(n: int, dim: int) -> float:
     (0.553, 0.515)
     """
     n, dim = max(n, dim), min(n, dim)
-    ratio = dim / n
-    low, high = (1 - math.sqrt(ratio)) ** 2, (1 + math.sqrt(ratio)) ** 2
+    low, high = (1 - math.sqrt(dim / n)) ** 2, (1 + math.sqrt(dim / n)) ** 2
     # An angle in place of the variance, so that the density's roots at both ends do no harm.
     angle = torch.linspace(0, math.pi, 4001, dtype=torch.float64)
     variance = (low + high) / 2 - (high - low) / 2 * angle.cos()
     density = angle.sin() ** 2 / variance.clamp(min=1e-12)
-    mass = torch.cat([torch.zeros(1, dtype=torch.float64), torch.cumulative_trapezoid(density, angle)])
+    mass = F.pad(torch.cumulative_trapezoid(density, angle), (1, 0))
     places = (torch.arange(dim, dtype=torch.float64) + 0.5) / dim * mass[-1]
-    above = torch.searchsorted(mass, places).clamp(1, len(mass) - 1)
-    share = (places - mass[above - 1]) / (mass[above] - mass[above - 1]).clamp(min=1e-300)
-    return Spectrum((variance[above - 1] + share * (variance[above] - variance[above - 1])).sqrt()).auc
+    return Spectrum(np.sqrt(np.interp(places, mass, variance))).auc
 
 
-def _variation(centered: Spectrum, uncentered: Spectrum | None) -> float | None:
-    """Return the root mean square of the features about their mean, over that about zero."""
-    if uncentered is None or uncentered.singular_values[0] == 0:
-        return None
-    scale = uncentered.singular_values[0]
-    about_mean, about_zero = ((each.singular_values / scale).square().sum() for each in (centered, uncentered))
-    return float((about_mean / about_zero).sqrt())
+class _Facts:
+    """What the rules look at; `way` is how far AUC lies from its floor, all directions equal (0), to one (1)."""
+
+    def __init__(self, seen: Spectrum, tol: float = 1e-3) -> None:
+        self.top, self.auc, self.dim, self.dead = float(seen.singular_values[0]), seen.auc, seen.dim, seen.dead(tol)
+        self.participation = seen.participation_ratio
+        self.floor = (self.dim + 1) / (2 * self.dim)
+        self.way = (self.auc - self.floor) / (1 - self.floor) if self.dim > 1 else 1.0
+        self.percent, self.count = 100 * self.way, self.dead or "none"
+        self.concentrated = self.dim > 1 and self.way > CONCENTRATED
+        self.half = int((seen.explained < 0.5).sum()) + 1
+
+    @property
+    def beside(self) -> str:
+        """The published spectrum that is as far along the way."""
+        if self.way > max(PUBLISHED_WAYS.values()) + MARGIN:
+            return "further than any of [Li22]'s ResNet-18 (76 %)"
+        nearest = min(PUBLISHED_WAYS, key=lambda share: abs(PUBLISHED_WAYS[share] - self.way))
+        return f"as [Li22]'s ResNet-18 on {nearest} of ImageNet ({100 * PUBLISHED_WAYS[nearest]:.0f} %)"
 
 
-def _rounding(spectrum: Spectrum) -> float:
-    """Return the variation that rounding alone may give constant features, of their size."""
-    return ROUNDING.get(str(spectrum.protocol.get("dtype")), ROUNDING["float32"])
+# fmt: off
+_RULES: tuple[tuple[Level, Callable[[_Facts], bool], str], ...] = (
+    ("collapsed", lambda f: f.top == 0, "features are constant, the same for every image"),
+    ("collapsed", lambda f: f.dim > 1 and f.dead == f.dim - 1,
+     "all variation lies in one direction, the other {f.dead} are dead"),
+    ("collapsed", lambda f: f.dim > 1 and f.participation < RANK_ONE_PARTICIPATION and f.auc > RANK_ONE_AUC,
+     "nearly all variation lies in one direction (participation ratio {f.participation:.2f}, AUC {f.auc:.3f}; both are "
+     "1 at rank one)"),
+    ("collapsed", lambda f: f.dead >= MOSTLY_DEAD * f.dim and f.auc > RANK_ONE_AUC,
+     "{f.dead} of {f.dim} directions are dead, and few of the others hold the rest: AUC {f.auc:.3f}"),
+    ("partial", lambda f: f.dead >= DEAD_SHARE * f.dim,
+     "{f.dead} of {f.dim} directions are dead, below 1e-3 of the largest"),
+    ("partial", lambda f: DEAD_SHARE * f.dim <= f.dead < BORDERLINE_SHARE * f.dim and not f.concentrated,
+     "borderline: the rest is well spread, as in [Li22]'s best ResNet-18, with 13 % dead"),
+    ("partial", lambda f: f.concentrated,
+     "the variation sits in few directions: {f.half} of {f.dim} hold half of the sum of singular values, AUC "
+     "{f.auc:.3f}, {f.percent:.0f} % of the way from all equal ({f.floor:.3f}) to a single one (1), {f.beside}"),
+    ("healthy", lambda f: True,
+     "AUC {f.auc:.3f} ({f.floor:.3f} when all {f.dim} directions are equal), {f.count} dead"),
+)
+# fmt: on
+"""The first rule that holds gives the level; of those of "partial", all that hold give a reason."""
 
 
-def _level(seen: Spectrum, tol: float = 1e-3) -> tuple[Level, tuple[str, ...]]:
-    if seen.singular_values[0] == 0:
-        return "collapsed", ("features are constant, the same for every image",)
-    auc, dim, dead = seen.auc, seen.dim, seen.dead(tol)
-    floor = (dim + 1) / (2 * dim)
-    if dim > 1 and dead == dim - 1:
-        return "collapsed", (f"all variation lies in one direction, the other {dead} are dead",)
-    if dim > 1 and seen.participation_ratio < RANK_ONE_PARTICIPATION and auc > RANK_ONE_AUC:
-        return "collapsed", (
-            "nearly all variation lies in one direction (participation ratio "
-            f"{seen.participation_ratio:.2f}, AUC {auc:.3f}; both are 1 at rank one)",
-        )
-    if dead >= MOSTLY_DEAD * dim and auc > RANK_ONE_AUC:
-        return "collapsed", (
-            f"{dead} of {dim} directions are dead, and few of the others hold the rest: AUC {auc:.3f}",
-        )
-    concentrated = dim > 1 and way(auc, dim) > CONCENTRATED
-    reasons = []
-    if dead >= DEAD_SHARE * dim:
-        reasons.append(f"{dead} of {dim} directions are dead, below 1e-3 of the largest")
-        if not concentrated and dead < BORDERLINE_SHARE * dim:
-            reasons.append("borderline: the rest is well spread, as in [Li22]'s best ResNet-18, with 13 % dead")
-    if concentrated:
-        half = int((seen.explained < 0.5).sum()) + 1
-        reasons.append(
-            f"the variation sits in few directions: {half} of {dim} hold half of the sum of singular values, AUC "
-            f"{auc:.3f}, {100 * way(auc, dim):.0f} % of the way from all equal ({floor:.3f}) to a single one (1), "
-            f"{_beside_published(way(auc, dim))}"
-        )
-    if reasons:
-        return "partial", tuple(reasons)
-    return "healthy", (f"AUC {auc:.3f} ({floor:.3f} when all {dim} directions are equal), {dead or 'none'} dead",)
-
-
-def _beside_published(position: float) -> str:
-    """Say which published spectrum is nearest, as far along the way."""
-    nearest = min(PUBLISHED_WAYS, key=lambda share: abs(PUBLISHED_WAYS[share] - position))
-    if position > max(PUBLISHED_WAYS.values()) + MARGIN:
-        return "further than any of [Li22]'s ResNet-18 (76 %)"
-    return f"as [Li22]'s ResNet-18 on {nearest} of ImageNet ({100 * PUBLISHED_WAYS[nearest]:.0f} %)"
+def _level(facts: _Facts) -> tuple[Level, list[str]]:
+    holding = [(level, words.format(f=facts)) for level, holds, words in _RULES if holds(facts)]
+    level = holding[0][0]
+    return level, [words for each, words in holding if each == level][: None if level == "partial" else 1]
 
 
 def _confidence(given: Spectrum, seen: Spectrum, level: Level) -> tuple[Confidence, str]:
     """Say whether the level would stand with more images, or another seed."""
-    n, dim = given.protocol.get("n"), given.dim
-    if seen.singular_values[0] == 0:
+    n, dim, facts = given.protocol.get("n"), given.dim, _Facts(seen)
+    if facts.top == 0:
         return "high", "nothing varies"
     if n is not None and n <= dim:
         return "low", f"{n} images cannot span {dim} directions"
     if dim == 1:
         return "low", "a single direction cannot be compared with others"
-    edge = _auc_at(CONCENTRATED, dim)
-    excess = 0.0 if n is None else isotropic_auc(n, dim) - (dim + 1) / (2 * dim)
-    alive = seen.dead() < DEAD_SHARE * seen.dim  # dead directions are dead whatever the AUC
-    if level == "partial" and alive and edge < seen.auc <= edge + excess:
-        return "low", (
-            f"{n} images for {dim} directions raise AUC by up to about {excess:.3f}, and without that it would be "
-            "healthy"
-        )
+    edge = facts.floor + CONCENTRATED * (1 - facts.floor)
+    excess = 0.0 if n is None else isotropic_auc(n, dim) - facts.floor
+    raised = f"AUC by up to about {excess:.3f}"
+    alive = facts.dead < DEAD_SHARE * dim  # dead directions are dead whatever the AUC
+    if level == "partial" and alive and edge < facts.auc <= edge + excess:
+        return "low", f"{n} images for {dim} directions raise {raised}, and without that it would be healthy"
     if n is not None and n < ENOUGH * dim and level != "healthy":
-        return "medium", f"{n} images are few for {dim} directions, which raises AUC by up to about {excess:.3f}"
-    if level != "collapsed" and alive and abs(seen.auc - edge) < MARGIN:
+        return "medium", f"{n} images are few for {dim} directions, which raises {raised}"
+    if level != "collapsed" and alive and abs(facts.auc - edge) < MARGIN:
         return "medium", f"AUC is within {MARGIN} of the band's edge {edge:.3f}, as much as seeds of one recipe differ"
-    if any(_level(seen, tol)[0] != level for tol in (5e-4, 2e-3)):
+    if any(_level(_Facts(seen, tol))[0] != level for tol in (5e-4, 2e-3)):
         return "medium", "so many directions lie within a factor of two of being dead that the level hangs on them"
     if n is None:
         return "medium", "how many images the spectrum is of is not known"
-    return "high", f"{n} images for {dim} directions raise AUC by up to about {excess:.3f}, which changes nothing here"
+    return "high", f"{n} images for {dim} directions raise {raised}, which changes nothing here"
 
 
-def _auc_at(position: float, dim: int) -> float:
-    floor = (dim + 1) / (2 * dim)
-    return floor + position * (1 - floor)
+def _variation(centered: Spectrum, uncentered: Spectrum | None) -> float:
+    """Return the root mean square of the features about their mean, over that about zero; infinite if not known."""
+    if uncentered is None or uncentered.singular_values[0] == 0:
+        return math.inf
+    scale = uncentered.singular_values[0]
+    about_mean, about_zero = ((each.singular_values / scale).square().sum() for each in (centered, uncentered))
+    return float((about_mean / about_zero).sqrt())
 
 
-def _spanned(spectrum: Spectrum) -> tuple[Spectrum, tuple[str, ...]]:
+def _spanned(spectrum: Spectrum) -> tuple[Spectrum, list[str]]:
     """Leave out the directions that N features cannot span, and say what N does to the rest."""
     n, dim = spectrum.protocol.get("n"), spectrum.dim
     if n is None or n >= ENOUGH * dim or spectrum.singular_values[0] == 0:
-        return spectrum, ()
+        return spectrum, []
     if n > dim:
-        return spectrum, (f"{n} features are few for {dim} directions and raise AUC: measure {ENOUGH} times D",)
+        return spectrum, [f"{n} features are few for {dim} directions and raise AUC: measure {ENOUGH} times D"]
     rank = max(1, n - 1 if spectrum.protocol.get("center", True) else n)
-    caution = f"{n} features span at most {rank} of {dim} directions, the only ones judged"
-    return Spectrum(spectrum.singular_values[:rank], spectrum.protocol), (
-        f"{caution}: measure {ENOUGH} times D (or is the matrix transposed?)",
-    )
+    return Spectrum(spectrum.singular_values[:rank], spectrum.protocol), [
+        f"{n} features span at most {rank} of {dim} directions, the only ones judged: measure {ENOUGH} times D (or is "
+        "the matrix transposed?)"
+    ]
 
 
-def _against(seen: Spectrum, init: Spectrum | None) -> tuple[str, ...]:
+def _against(seen: Spectrum, init: Spectrum | None) -> list[str]:
     """Say whether the encoder started out like this, or looks as if it had never been trained."""
+    look = "look whether the weights were loaded, and training went on for long enough"
     start = None if init is None else _spanned(init)[0]
     if start is None or start.dim != seen.dim:
-        if 1.2 < seen.participation_ratio < UNTRAINED_PARTICIPATION and way(seen.auc, seen.dim) > CONCENTRATED:
-            return (
-                f"a participation ratio of {seen.participation_ratio:.1f} is seen in untrained ResNets too (1.3 to "
-                "2.8): look whether the weights were loaded and training went on for long enough",
-            )
-        return ()
+        if 1.2 < seen.participation_ratio < UNTRAINED_PARTICIPATION and _Facts(seen).concentrated:
+            ratio = f"a participation ratio of {seen.participation_ratio:.1f}"
+            return [f"{ratio} is seen in untrained ResNets too (1.3 to 2.8): {look}"]
+        return []
     was = f"AUC {start.auc:.3f} and {start.dead()} of {start.dim} dead before training"
     if seen.auc < start.auc - AS_GOOD_AS_EQUAL and seen.dead() <= start.dead():
-        return (f"less so than with random weights ({was})",)
+        return [f"less so than with random weights ({was})"]
     if seen.auc <= start.auc + AS_GOOD_AS_EQUAL and seen.dead() <= start.dead() + DEAD_SHARE * start.dim:
-        return (
-            f"no more so than with random weights ({was}): look whether the weights were loaded, and training went on "
-            "for long enough",
-        )
-    return (f"it had {was}",)
+        return [f"no more so than with random weights ({was}): {look}"]
+    return [f"it had {was}"]

@@ -32,6 +32,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from fullrank.config import TrainConfig
 from fullrank.data.views import IMAGENET_MEAN, IMAGENET_STD, SMALL_IMAGE, eval_share
 from fullrank.errors import FullrankError, nearest
 from fullrank.models.fullrank_resnet import fullrank_resnet
@@ -172,6 +173,22 @@ def backbone(
     }
     model.made_by = made
     return model
+
+
+def build_backbone(config: TrainConfig) -> nn.Module:
+    """Build the backbone of a run with weights from torch's generator.
+
+    Raises:
+        FullrankError: `image_size` is not resolved, or the backbone cannot be built.
+    """
+    return backbone(image_size=image_size_of(config), **vars(config.backbone))
+
+
+def image_size_of(config: TrainConfig) -> int:
+    """Return the rows and columns of a view, or raise `FullrankError` where the configuration leaves them open."""
+    if config.image_size is None:
+        raise FullrankError("image_size must be known before the encoder is built: resolve the configuration first")
+    return config.image_size
 
 
 def made_by(model: nn.Module) -> TimmModel:

@@ -7,15 +7,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fullrank.errors import FullrankError
-from fullrank.evaluation.result import EVALUATION, WARNING, read_evaluation
 from fullrank.measure.protocols import ACCURACIES
-from fullrank.measure.scores import Score
+from fullrank.measure.scores import Score, title
 from fullrank.text import listing, tails
 from fullrank.training.checkpoint import list_checkpoints
 from fullrank.training.runs import CONFIG, RunRecord, read_run
-from fullrank.training.scores import recorded
+from fullrank.training.scores import WARNING, Kept, kept, recorded
 
-_FIRST = ("heldout_loss", "auc")
+FEATURES = ("heldout_loss", "auc")
+"""Scores that decide dominance, and that the accuracy is forecast from ([Li22] section 3.5)."""
+FRONT, FORECAST = "front", "forecast"
+"""What `fullrank rank` itself says, beside the scores."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Candidate:
         width: The representation's width D; None where no spectrum was measured.
         checkpoint: The weights of this step; None where they were not kept.
         scores: Label-free scores by name.
-        labelled: Accuracies by name; the same one may have been taken in several ways, the best documented first.
+        labeled: Accuracies by name; the same one may have been taken in several ways, the best documented first.
         missing: What its folder lacks, in clauses.
     """
 
@@ -39,7 +41,7 @@ class Candidate:
     width: int | None
     checkpoint: Path | None
     scores: Mapping[str, Score]
-    labelled: Mapping[str, Sequence[Score]] = field(default_factory=dict)
+    labeled: Mapping[str, Sequence[Score]] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
 
 
@@ -58,22 +60,24 @@ def open_candidates(paths: Sequence[str | Path]) -> list[Candidate]:
         raise FullrankError("give at least one run: fullrank rank RUN [RUN ...]")
     where = [_run_of(path) for path in given]
     folders = list(dict.fromkeys(folder for folder, _ in where))
-    runs = {folder: read_run(folder) for folder in folders}
+    runs = {folder: _Run(folder) for folder in folders}
     labels = dict(zip(folders, tails(folders), strict=True))
     if len(given) == 1 and where[0][1] is None:
-        steps = [step for step in _measured_steps(runs[folders[0]]) if step > 0]
+        run = runs[folders[0]]
+        steps = [step for step in run.measured if step > 0]
         if len(steps) > 1:
-            return [replace(_at(runs[folders[0]], step), name=f"step {step:,}") for step in steps]
+            return [run.at(step, f"step {step:,}") for step in steps]
     found = []
     for folder, step in where:
-        run = runs[folder]
-        own = f"{labels[folder]}, step {step:,}" if step is not None and len(folders) > 1 else labels[folder]
-        if step is not None and len(folders) == 1:
-            own = f"step {step:,}"
-        end = max(_measured_steps(run), default=0)
-        candidate = replace(_at(run, end if step is None else step), name=own)
-        planned = int(run.config.get("steps") or end)
-        if step is None and run.summary is None and end > 0:
+        run, name = runs[folder], labels[folder]
+        if step is not None:
+            name = f"{name}, step {step:,}" if len(folders) > 1 else f"step {step:,}"
+            found.append(run.at(step, name))
+            continue
+        end = max(run.measured, default=0)
+        candidate = run.at(end, name)
+        if run.record.summary is None and end > 0:
+            planned = int(run.record.config.get("steps") or end)
             unfinished = f"unfinished, ranked as of step {end:,} of {planned:,}"
             candidate = replace(candidate, missing=(*candidate.missing, unfinished))
         found.append(candidate)
@@ -97,50 +101,44 @@ def _step_of(checkpoint: Path) -> int:
     return int(checkpoint.stem.split("_")[1])
 
 
-def _measured_steps(run: RunRecord) -> list[int]:
-    return [int(record["step"]) for record in run.of_kind("measure")]
+class _Run:
+    """A run's folder, read once for all its steps."""
 
+    def __init__(self, path: Path) -> None:
+        self.record: RunRecord = read_run(path)
+        self.measured = [int(record["step"]) for record in self.record.of_kind("measure")]
+        self.checkpoints = {_step_of(each): each for each in list_checkpoints(path / "checkpoints")}
+        self.kept: list[Kept] = []
+        self.damaged = ""
+        try:
+            self.kept = [each for each in kept(path) if each.by == "evaluate" and each.score.name in ACCURACIES]
+        except FullrankError as error:  # a ranking needs no labels
+            self.damaged = str(error)
 
-def _at(run: RunRecord, step: int) -> Candidate:
-    """Return a run at one step, nameless."""
-    missing: list[str] = []
-    labeled: dict[str, list[Score]] = {}
-    kept = {_step_of(path): path for path in list_checkpoints(run.path / "checkpoints")}
-    scores = recorded(run, step) if step > 0 else None
-    if scores is None:
-        measured = [f"{step:,}" for step in _measured_steps(run) if step > 0]
-        missing.append(
-            f"nothing was measured at step {step:,} while it trained, but at {listing(measured)}"
-            if measured
-            else "nothing was measured after the untrained encoder"
-        )
-        scores = {}
-    for score in (*_evaluated(run.path, step, missing), *scores.values()):
-        if score.name in ACCURACIES:
-            labeled.setdefault(score.name, []).append(score)
-    own = {name: score for name, score in scores.items() if name not in ACCURACIES}
-    width = run.singular_values.shape[1] if len(run.singular_values) else None
-    first = {name: own[name] for name in _FIRST if name in own}
-    return Candidate("", run.path, step, width, kept.get(step), first | own, labeled, tuple(missing))
-
-
-def _evaluated(folder: Path, step: int, missing: list[str]) -> list[Score]:
-    """Return the scores of evaluation.json, where they are of this step."""
-    try:
-        found = read_evaluation(folder)
-    except FullrankError as error:  # a ranking needs no labels
-        missing.append(str(error))
-        return []
-    if found is None:
-        return []
-    if found.step != step:
-        missing.append(f"{EVALUATION} is of step {found.step:,}, not {step:,}, and was left out")
-        return []
-    kept = []
-    for score in found.scores:
-        warning = score.chosen.get(WARNING)
-        if score.name in ACCURACIES and warning:
-            missing.append(f"{score.name} of {EVALUATION} was left out, for it comes with a warning ({warning})")
-        elif score.name in ACCURACIES:
-            kept.append(score)
-    return kept
+    def at(self, step: int, name: str) -> Candidate:
+        """Return the run at one step."""
+        missing = [self.damaged] if self.damaged else []
+        scores = recorded(self.record, step) if step > 0 else None
+        if scores is None:
+            measured = [f"{step:,}" for step in self.measured if step > 0]
+            missing.append(
+                f"nothing was measured at step {step:,} while it trained, but at {listing(measured)}"
+                if measured
+                else "nothing was measured after the untrained encoder"
+            )
+            scores = {}
+        labeled: dict[str, list[Score]] = {}
+        taken = [each.score for each in self.kept if each.step == step]
+        if self.kept and not taken and step == max(self.measured, default=0):
+            steps = listing([f"{step:,}" for step in sorted({each.step for each in self.kept})])
+            missing.append(f"it was evaluated at step {steps}, not {step:,}, which was left out")
+        for score in (*taken, *scores.values()):
+            if warning := score.chosen.get(WARNING):
+                missing.append(f"its {title(score.name)} was left out, for it comes with a warning ({warning})")
+            elif score.name in ACCURACIES:
+                labeled.setdefault(score.name, []).append(score)
+        own = {name: score for name, score in scores.items() if name not in ACCURACIES}
+        first = {name: own[name] for name in FEATURES if name in own}
+        width = self.record.singular_values.shape[1] if len(self.record.singular_values) else None
+        checkpoint = self.checkpoints.get(step)
+        return Candidate(name, self.record.path, step, width, checkpoint, first | own, labeled, tuple(missing))

@@ -7,12 +7,12 @@ from functools import partial
 from typing import Any, Literal
 
 from fullrank.documents import Document, Fields, Fold, Heading, Only, Part, Picture, Points, Table, Words
-from fullrank.measure.forecast.agreement import FEWEST_RESAMPLED, Agreement, Interval
+from fullrank.measure.forecast.agreement import FEWEST_RESAMPLED, Interval
 from fullrank.measure.scores import kind_of, title
 from fullrank.ranking import figures
-from fullrank.ranking.names import FEATURES
+from fullrank.ranking.candidates import FEATURES
 from fullrank.ranking.result import Forecasted, Group, Ranked, Ranking, Standing
-from fullrank.ranking.words import about, group_title, names_of
+from fullrank.ranking.words import about, group_title, grouped, names_of
 from fullrank.text import capital
 
 NONE = "–"
@@ -32,6 +32,7 @@ def document(ranking: Ranking) -> Document:
 
 def _parts(ranking: Ranking) -> Iterator[Part]:
     said = Points([f"{capital(clause)}." for clause in ranking.said])
+    how = _protocols(ranking)
     yield Only("page", [said, Heading("Ranking")])
     yield from _runs(ranking)
     if ranking.scores:
@@ -39,21 +40,18 @@ def _parts(ranking: Ranking) -> Iterator[Part]:
     if len(ranking.asked) > _MOST_SCORES:
         more = f"{len(ranking.asked) - _MOST_SCORES} more scores are in the page (--out) and in --json."
         yield Only("terminal", [Words(more, "hint")])
-    how = _protocols(ranking)
-    yield Only("terminal", [said, *(Fields(protocol, capital(name)) for name, protocol in how)])
+    yield Only("terminal", [said, *how])
     yield Only("page", list(_page(ranking, how)))
 
 
 def _runs(ranking: Ranking) -> Iterator[Part]:
     """Give a table for each group, and one of what is not ranked."""
-    several = len(ranking.groups) > 1
     ranked = [group for group in ranking.groups if len(group.members) > 1]
     for group in ranked:
-        if several:
-            yield Words(f"{group_title(group)}:") if group.letter else Words("")
+        if len(ranking.groups) > 1:
+            yield Words(f"{group_title(group)}:" if group.letter else "")
         yield from _table(ranking, [ranking.standings[i] for i in group.members], "Runs, best first")
-    others = [each for each in ranking.standings if each.rank is None]
-    if others:
+    if others := [each for each in ranking.standings if each.rank is None]:
         if ranked:
             yield Words("Not ranked against any other:")
         yield from _table(ranking, others, "Runs that are not ranked")
@@ -63,58 +61,53 @@ def _table(ranking: Ranking, standings: Sequence[Standing], name: str) -> Iterat
     notes = []
     if any(each.forecast and each.forecast.left_out for each in standings):
         notes.append("* forecast by a fit without this run")
-    if any(each.forecast and each.forecast.outside and not each.forecast.left_out for each in standings):
+    if any(each.forecast and each.forecast.extrapolates for each in standings):
         notes.append("~ beyond the fitted runs' range")
     shown: Sequence[tuple[Literal["terminal", "page"], int | None]] = (("terminal", _MOST_SCORES), ("page", None))
     for where, most in shown:
-        columns = headings(ranking, most)
+        columns = _columns(ranking, most)
         if where == "terminal":
             columns.pop("number")  # it names runs in figures
-        rows = [[cells(each).get(key, NONE) for key in columns] for each in standings]
+        rows = [[_cells(each).get(key, NONE) for key in columns] for each in standings]
         text = [place for place, key in enumerate(columns) if key in ("name", "weights")]
         made = Table(name, list(columns.values()), rows, "; ".join(notes), text=text, names=0, captioned=False)
         yield Only(where, [made])
 
 
-def headings(ranking: Ranking, most: int | None = None) -> dict[str, str]:
-    """Return the columns there are something for: a key of `cells`, and the heading.
-
-    Args:
-        ranking: What they are of.
-        most: How many scores that were asked for have a column; all of them where None.
-    """
-    standings = ranking.standings
-    runs = len({each.candidate.run for each in standings})
+def _columns(ranking: Ranking, most: int | None) -> dict[str, str]:
+    """Return the columns there are something for: a key of `_cells`, and the heading; of scores, `most` at most."""
+    runs = len({each.candidate.run for each in ranking.standings})
     found = {"rank": "rank", "number": "no.", "name": "run", "step": "step", "width": "D"}
     if runs == 1:
         found.pop("step")  # its name says it
     found |= {"heldout_loss": "loss", "auc": "AUC", "front": "front"}
-    if any(each.forecast for each in standings):
+    if any(each.forecast for each in ranking.standings):
         found["forecast"] = "forecast, 95 %"
     if ranking.accuracy is not None:
         found["accuracy"] = title(ranking.accuracy).removesuffix(" accuracy")
     found |= {f"score {name}": title(name) for name in ranking.asked[:most]}
-    if runs < len(standings):
+    if runs < len(ranking.standings):
         found["weights"] = "weights"
     return found
 
 
-def cells(each: Standing) -> dict[str, str]:
-    """Return a run's row."""
+def _cells(each: Standing) -> dict[str, str]:
+    """Return a run's row, but for what it lacks."""
     candidate = each.candidate
-    return {
-        "rank": NONE if each.rank is None else str(each.rank),
-        "number": str(each.number),
+    found = {
+        "rank": each.rank,
+        "number": each.number,
         "name": candidate.name,
         "step": f"{candidate.step:,}",
-        "width": NONE if candidate.width is None else f"{candidate.width:,}",
+        "width": None if candidate.width is None else f"{candidate.width:,}",
         **{name: candidate.scores[name].text for name in FEATURES if name in candidate.scores},
-        "front": NONE if each.front is None else str(each.front),
+        "front": each.front,
         "forecast": forecast(each.forecast),
-        "accuracy": NONE if each.accuracy is None else each.accuracy.text,
-        "weights": NONE if candidate.checkpoint is None else "kept",
+        "accuracy": None if each.accuracy is None else each.accuracy.text,
+        "weights": None if candidate.checkpoint is None else "kept",
         **{f"score {name}": score.text for name, score in candidate.scores.items()},
     }
+    return {key: str(value) for key, value in found.items() if value is not None}
 
 
 def forecast(found: Forecasted | None) -> str:
@@ -129,27 +122,24 @@ def forecast(found: Forecasted | None) -> str:
     return f"{mark}{kind_of('forecast').write(found.value)} [{100 * found.lower:.1f}, {100 * found.upper:.1f}]"
 
 
-def _page(ranking: Ranking, how: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[Part]:
+def _page(ranking: Ranking, how: Sequence[Fields]) -> Iterator[Part]:
     for index, group in enumerate(ranking.groups):
         if len(group.members) > 1:
             yield Heading(group_title(group) if group.letter else "Loss, AUC and accuracy")
             yield from _pictures(ranking, index, group)
     if ranking.scores:
-        yield Heading(f"How well each score ranks by {title(str(ranking.accuracy))}")
-        yield _scores(ranking)
-        rows = by_agreement(ranking)
-        if why := [f"{score_name(row)}: {row.why}" for row in rows if row.why]:
+        table = _scores(ranking)
+        yield Heading(table.title)
+        yield table
+        yield Words(
+            "Kendall's tau-b is 1 where each better score goes with a better accuracy. Intervals: the middle 95 % of "
+            "2,000 bootstrap samples of the runs.",
+            "hint",
+        )
+        if why := [f"{_score_name(row)}: {row.why}" for row in _by_agreement(ranking) if row.why]:
             yield Fold("Scores that do not rank these runs", [Points(why)])
-        if any(row.agreement is not None for row in rows):
-            yield Picture(
-                "correlations",
-                "Kendall tau-b with the accuracy",
-                "1 where each better score goes with a better accuracy. Bars: the middle 95 % of 2,000 bootstrap "
-                "samples of the runs. Gray: scores of which neither lower nor higher is better.",
-                partial(figures.correlations, rows, [score_name(row) for row in rows]),
-            )
     yield Heading("What was compared")
-    yield Fold("How each score was measured", [Fields(protocol, capital(name)) for name, protocol in how])
+    yield Fold("How each score was measured", how)
     places = {each.candidate.name: str(each.candidate.checkpoint or each.candidate.run) for each in ranking.standings}
     yield Fold("Where each run is", [Fields(places)])
 
@@ -187,22 +177,19 @@ def _scores(ranking: Ranking) -> Table:
     """Return how well each score ranks the labeled runs."""
     some = any(row.agreement and row.agreement.kendall_interval for row in ranking.scores)
     suffix = ", 95 %" if some else f" (fewer than {FEWEST_RESAMPLED} runs: no intervals)"
-    rows = [
-        [score_name(row), direction(row), str(len(row.members)), *_coefficients(row.agreement)]
-        for row in by_agreement(ranking)
-    ]
+    rows = []
+    for row in _by_agreement(ranking):
+        better, found = kind_of(row.name).direction, row.agreement
+        values = [NONE, NONE]
+        if found is not None:
+            values = [
+                coefficient(found.kendall, found.kendall_interval),
+                coefficient(found.spearman, found.spearman_interval),
+            ]
+        rows.append([_score_name(row), "neither" if better == "none" else better, str(len(row.members)), *values])
     header = ["score", "better", "runs", f"Kendall tau-b{suffix}", f"Spearman rho{suffix}"]
     called = f"How well each score ranks by {title(str(ranking.accuracy))}"
     return Table(called, header, rows, text=[1], captioned=False)
-
-
-def _coefficients(found: Agreement | None) -> tuple[str, str]:
-    if found is None:
-        return NONE, NONE
-    return (
-        coefficient(found.kendall, found.kendall_interval),
-        coefficient(found.spearman, found.spearman_interval),
-    )
 
 
 def coefficient(value: float, interval: Interval | None) -> str:
@@ -214,7 +201,7 @@ def coefficient(value: float, interval: Interval | None) -> str:
     return f"{value:+.2f}" + (f" [{interval[0]:+.2f}, {interval[1]:+.2f}]" if interval else "")
 
 
-def by_agreement(ranking: Ranking) -> list[Ranked]:
+def _by_agreement(ranking: Ranking) -> list[Ranked]:
     """Return the scores, those first that rank best; then those without a direction, or without an answer."""
 
     def key(row: Ranked) -> tuple[int, float]:
@@ -224,39 +211,29 @@ def by_agreement(ranking: Ranking) -> list[Ranked]:
     return sorted(ranking.scores, key=key)
 
 
-def direction(row: Ranked) -> str:
-    """Say which of a score's values are better."""
-    word = kind_of(row.name).direction
-    return "neither" if word == "none" else word
-
-
-def score_name(row: Ranked) -> str:
+def _score_name(row: Ranked) -> str:
     """Name a score, and which runs it ranks where they are not all that have it."""
     apart = about(row)
     return title(row.name) + (f" ({apart})" if apart else "")
 
 
-def _protocols(ranking: Ranking) -> list[tuple[str, Mapping[str, Any]]]:
+def _protocols(ranking: Ranking) -> list[Fields]:
     """Return how the loss, AUC and the accuracy were measured: what all runs share, then what is some runs' own."""
-    found: list[tuple[str, Mapping[str, Any]]] = []
+    found: list[Fields] = []
     for name in FEATURES:
-        called = title(name)
-        taken = [
-            (each.candidate.name, score.protocol)
+        taken: dict[str, Mapping[str, Any]] = {
+            each.candidate.name: each.candidate.scores[name].protocol
             for each in ranking.standings
-            if (score := each.candidate.scores.get(name))
-        ]
+            if name in each.candidate.scores
+        }
         if not taken:
             continue
-        first = taken[0][1]
-        shared = {key: value for key, value in first.items() if all(own.get(key, NONE) == value for _, own in taken)}
-        found.append((called, shared))
-        own_parts: dict[str, tuple[list[str], dict[str, Any]]] = {}
-        for who, protocol in taken:
-            own = {key: value for key, value in protocol.items() if key not in shared}
-            if own:
-                own_parts.setdefault(repr(own), ([], own))[0].append(who)
-        found += [(f"{called} of {names_of(names)}", own) for names, own in own_parts.values()]
+        first = next(iter(taken.values()))
+        shared = {k: value for k, value in first.items() if all(own.get(k, NONE) == value for own in taken.values())}
+        found.append(Fields(shared, capital(title(name))))
+        rest = {who: {k: value for k, value in own.items() if k not in shared} for who, own in taken.items()}
+        for names in grouped((repr(own), who) for who, own in rest.items() if own).values():
+            found.append(Fields(rest[names[0]], capital(f"{title(name)} of {names_of(names)}")))
     if ranking.accuracy is not None:
-        found.append((title(ranking.accuracy), ranking.accuracy_protocol))
+        found.append(Fields(ranking.accuracy_protocol, capital(title(ranking.accuracy))))
     return found

@@ -1,4 +1,4 @@
-"""The figures of a ranking: loss against AUC, forecast against measured accuracy, rank correlations.
+"""The figures of a ranking: loss against AUC, and forecast against measured accuracy.
 
 Points carry the numbers that the page's table gives the runs.
 
@@ -19,12 +19,11 @@ from matplotlib.figure import Figure
 
 from fullrank.documents.looks import COLORS
 from fullrank.documents.plots import REFERENCE, SIZE, style
-from fullrank.ranking.names import FEATURES
-from fullrank.ranking.result import Ranked, Standing
+from fullrank.ranking.candidates import FEATURES
+from fullrank.ranking.result import Standing
 
 _POINT = 6.5  # points across
 _UNLABELED = "#9a9a9a"
-_ROW = 0.27  # inches
 
 
 def loss_against_auc(standings: Sequence[Standing], accuracy: str | None) -> Figure:
@@ -93,30 +92,6 @@ def forecast_against_measured(standings: Sequence[Standing], accuracy: str) -> F
         ax.set_xlabel(f"forecast {accuracy} (%), 95 % interval")
         ax.set_ylabel("measured (%)")
         _number(ax, standings, x, y)
-        return figure
-
-
-def correlations(rows: Sequence[Ranked], names: Sequence[str]) -> Figure:
-    """Draw each score's Kendall tau-b with its interval, in the order given.
-
-    Args:
-        rows: The scores; those without a coefficient are left out.
-        names: What to call them.
-    """
-    shown = [(name, row.agreement) for name, row in zip(names, rows, strict=True) if row.agreement is not None]
-    with style():
-        figure = Figure(figsize=(SIZE[0], 0.75 + _ROW * len(shown)), layout="constrained")
-        ax = figure.add_subplot()
-        for at, (_, found) in enumerate(shown):
-            color = COLORS[0] if found.directed else _UNLABELED
-            if found.kendall_interval is not None:
-                ax.plot(found.kendall_interval, [at, at], color=color, linewidth=1.4, alpha=0.6)
-            ax.plot(found.kendall, at, "o", color=color)
-        ax.axvline(0, **REFERENCE)
-        ax.set_yticks(range(len(shown)), [name for name, _ in shown], parse_math=False)
-        ax.set_ylim(len(shown) - 0.4, -0.6)
-        ax.set_xlim(-1.04, 1.04)
-        ax.set_xlabel("Kendall tau-b with the accuracy, 95 % interval")
         return figure
 
 

@@ -1,16 +1,15 @@
-"""Which candidates can be ranked against each other, and what sets the groups apart."""
+"""Which candidates can be ranked against each other, what sets the groups apart, and which accuracy is meant."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fullrank.measure.protocols import FINGERPRINT, WIDTH, comparable, differences
-from fullrank.measure.scores import title
-from fullrank.ranking.candidates import Candidate
-from fullrank.ranking.names import FEATURES
+from fullrank.measure.protocols import ACCURACIES, FINGERPRINT, WIDTH, comparable, differences, split
+from fullrank.measure.scores import Score, title
+from fullrank.ranking.candidates import FEATURES, Candidate
 
 
 def groups_of(candidates: Sequence[Candidate]) -> tuple[list[list[int]], list[dict[str, Any]]]:
@@ -60,3 +59,39 @@ def abouts(
 def features_of(candidates: Sequence[Candidate], places: Sequence[int]) -> np.ndarray:
     """Return the held-out loss and AUC of some candidates, `(n, 2)`."""
     return np.array([[candidates[i].scores[name].taken for name in FEATURES] for i in places])
+
+
+class Labels(NamedTuple):
+    """The accuracy that is meant.
+
+    Attributes:
+        name: `linear`, `logistic` or `knn`; None where no candidate has any.
+        protocol: How it was measured.
+        values: One for each candidate; None where it has none, or one that was measured otherwise.
+        left_out: Candidates whose accuracy of that name was measured otherwise.
+    """
+
+    name: str | None
+    protocol: Mapping[str, Any]
+    values: list[Score | None]
+    left_out: list[int]
+
+
+def choose_labels(candidates: Sequence[Candidate], asked: str | None) -> Labels:
+    """Choose the accuracy that most candidates have, measured in one way; of equally many the one that says most.
+
+    Args:
+        candidates: Runs, of which any may have labels.
+        asked: The accuracy that is meant; None for any.
+    """
+    chosen, best = Labels(None, {}, [None] * len(candidates), []), 0
+    for name in ACCURACIES if asked is None else (asked,):
+        taken = [(i, one) for i, each in enumerate(candidates) for one in each.labeled.get(name, ())]
+        for group in split(name, [one.protocol for _, one in taken], [None] * len(taken)):
+            first = dict(reversed([taken[place] for place in group]))
+            if len(first) > best:
+                best = len(first)
+                protocol = first[min(first)].protocol
+                otherwise = sorted({i for i, _ in taken if i not in first})
+                chosen = Labels(name, protocol, [first.get(i) for i in range(len(candidates))], otherwise)
+    return chosen

@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Accuracy = Literal["linear", "logistic", "knn"]
-
 
 @dataclass(frozen=True)
-class Options:
+class RankOptions:
     """How to rank; the defaults are those of the command line."""
 
-    accuracy: Accuracy | None = None
+    accuracy: Literal["linear", "logistic", "knn"] | None = None
     """Which accuracy is meant, where runs have labels; the one that most of them have when left out."""
     fit: Path | None = None
     """Write the linear model of accuracy, fitted on those of the runs that have labels, to this file (.json)."""

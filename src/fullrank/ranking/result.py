@@ -30,19 +30,21 @@ class Forecasted:
     left_out: bool
     outside: tuple[str, ...]
 
+    @property
+    def extrapolates(self) -> bool:
+        """Whether it lies beyond what was fitted."""
+        return bool(self.outside) and not self.left_out
+
 
 @dataclass(frozen=True)
 class Standing:
     """One candidate's place.
 
     Attributes:
-        candidate: The run.
         number: From 1, in the order shown; names it in figures.
         group: The group it is ranked in, from 0; None where its held-out loss or its AUC is missing.
         front: Its Pareto front in the group, from 1; None where it is not ranked.
         rank: From 1; equal where nothing decides. None where there is nobody to rank it against.
-        forecast: None where there is none.
-        accuracy: None where it has no labels.
     """
 
     candidate: Candidate
@@ -59,35 +61,33 @@ class Group:
     """Candidates whose held-out losses and whose AUCs can be compared.
 
     Attributes:
-        letter: A, B and so on, for groups of several where there is more than one group; else empty.
         members: Places among the standings, best first.
-        about: What tells it from the other groups, such as {"D": 128}; empty for a single group.
         undecided: Pairs of members, as places among the standings, that dominance leaves open.
-        forecast: The linear model that was fitted on its labelled members; None where it was not.
-        alone: The same with each feature alone, by name.
-        unfitted: Why nothing was fitted; empty where it was.
         ranked_by: "forecast" or "front"; empty for one that is alone.
+        letter: A, B and so on, for groups of several where there is more than one group; else empty.
+        about: What tells it from the other groups, such as {"D": 128}; empty for a single group.
+        forecast: Fitted on its labeled members, with both features, and `alone` with each by name; else `unfitted` says
+            why not.
     """
 
-    letter: str
     members: tuple[int, ...]
-    about: Mapping[str, Any]
     undecided: tuple[tuple[int, int], ...]
-    forecast: Forecast | None
-    alone: Mapping[str, LinearFit]
-    unfitted: str
     ranked_by: str
+    letter: str = ""
+    about: Mapping[str, Any] = field(default_factory=dict)
+    forecast: Forecast | None = None
+    alone: Mapping[str, LinearFit] = field(default_factory=dict)
+    unfitted: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class Ranked:
-    """How well one score ranks the labelled candidates.
+    """How well one score ranks the labeled candidates.
 
     Attributes:
         name: The score; "front" and "forecast" for what `fullrank rank` itself says, the forecast being leave-one-out.
         members: Places among the standings.
-        agreement: None where it could not be taken.
-        why: Why not.
+        agreement: None where it could not be taken, and `why`.
         about: What tells these from others that have the score; empty where there are none.
     """
 
@@ -106,9 +106,8 @@ class Ranking:
         standings: Groups in turn, each best first; then what is not ranked.
         groups: In the order of their standings.
         accuracy: The accuracy's name; None where no candidate has one.
-        accuracy_protocol: How it was measured.
         applied: The forecast that was read from a file.
-        scores: How well each score ranks the labelled candidates.
+        scores: How well each score ranks the labeled candidates.
         said: What follows, what does not, and what is missing, in clauses.
         asked: The scores that were asked for beside held-out loss and AUC.
     """
@@ -129,10 +128,9 @@ class Ranking:
         def of(members: Sequence[int]) -> list[str]:
             return [names[i] for i in members]
 
+        accuracy = {"name": self.accuracy, "protocol": dict(self.accuracy_protocol)}
         return {
-            "accuracy": None
-            if self.accuracy is None
-            else {"name": self.accuracy, "protocol": dict(self.accuracy_protocol)},
+            "accuracy": None if self.accuracy is None else accuracy,
             "ranked": [_standing(each) for each in self.standings],
             "groups": [
                 {
@@ -152,14 +150,7 @@ class Ranking:
             ],
             "applied": None if self.applied is None else as_dict(self.applied),
             "scores": [
-                {
-                    "name": row.name,
-                    "direction": kind_of(row.name).direction,
-                    "members": of(row.members),
-                    "about": dict(row.about),
-                    "agreement": None if row.agreement is None else asdict(row.agreement),
-                    "why": row.why,
-                }
+                {**asdict(row), "direction": kind_of(row.name).direction, "members": of(row.members)}
                 for row in self.scores
             ],
             "said": list(self.said),

@@ -14,9 +14,11 @@ from fullrank._version import __version__
 from fullrank.errors import FullrankError
 from fullrank.files import AtLeast, Protocol, ShapeError, check, read_json, said, write_text
 from fullrank.measure.forecast import LinearFit, fit_linear
-from fullrank.ranking.names import FEATURES, TITLES
+from fullrank.measure.scores import title
+from fullrank.ranking.candidates import FEATURES
 
 FORMAT, VERSION = "fullrank forecast", 1
+TITLES = tuple(title(name) for name in FEATURES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +49,6 @@ def write_forecast(forecast: Forecast, path: Path) -> None:
         FullrankError: `path` is a folder.
         OSError: It cannot be written.
     """
-    if path.is_dir():
-        raise FullrankError(f"{path} is a folder: name the file to write the fit to, such as {path / 'forecast.json'}")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(as_dict(forecast), indent=2, allow_nan=False) + "\n")
 
@@ -82,18 +82,11 @@ def as_dict(forecast: Forecast) -> dict[str, Any]:
     }
 
 
-class _Head(TypedDict):
-    """What a forecast of any version has."""
-
-    format: str
-    version: int
-
-
-class _Protocol(TypedDict):
+class _Measured(TypedDict):
     protocol: Protocol
 
 
-class _Accuracy(_Protocol):
+class _Accuracy(_Measured):
     name: str
 
 
@@ -106,42 +99,40 @@ class _Run(TypedDict):
     accuracy: float
 
 
-class _Document(_Head):
-    """What a forecast of this version has; what follows from its runs is worked out again."""
+class _Document(TypedDict):
+    """What a forecast has; all else in it follows from its runs."""
 
     accuracy: _Accuracy
-    features: dict[str, _Protocol]
+    features: dict[str, _Measured]
     width: Annotated[int, AtLeast(1)] | None
     coefficients: dict[str, _Coefficient]
     runs: list[_Run]
 
 
 def read_forecast(path: Path) -> Forecast:
-    """Read what `write_forecast` wrote. The model is fitted again on the runs in the file, and must come out the same.
+    """Read what `write_forecast` wrote: the runs, whose fit is the model, and its coefficients must be the file's.
 
     Raises:
         FullrankError: There is no such file, it is damaged, changed, or of a newer version.
     """
     remedy = "write it again with `fullrank rank RUN ... --fit`"
-    try:
-        head = read_json(path, _Head, remedy)
-    except FullrankError as error:
-        if "is damaged" not in str(error):  # it cannot be read
-            raise
-        head = _Head(format="", version=0)
-    if head["format"] != FORMAT:
-        raise FullrankError(f"{path} is not a forecast: expected a file that `fullrank rank RUN ... --fit` wrote")
-    version = head["version"]
-    if version > VERSION:
-        raise FullrankError(f"{path} is of version {version}, this fullrank reads up to {VERSION}: upgrade fullrank")
-    found = read_json(path, _Document, remedy)
     with said(path, remedy):
-        runs = found["runs"]
         try:
-            features = [{name: run[name] for name in FEATURES} for run in map(dict, runs)]
-            check(features, list[dict[str, float]], "runs")
-            rows: list[Any] = [list(row.values()) for row in features]
-            fit = fit_linear(rows, [run["accuracy"] for run in runs], TITLES)
+            head: Any = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError):
+            head = None
+        version = head.get("version") if isinstance(head, dict) and head.get("format") == FORMAT else None
+        if type(version) is not int:
+            raise FullrankError(f"{path} is not a forecast: expected a file that `fullrank rank RUN ... --fit` wrote")
+        if version > VERSION:
+            raise FullrankError(
+                f"{path} is of version {version}, this fullrank reads up to {VERSION}: upgrade fullrank"
+            )
+        found = read_json(path, _Document, remedy)
+        rows: list[Any] = [[dict(run).get(name) for name in FEATURES] for run in found["runs"]]
+        check(rows, list[list[float]], "runs")
+        try:
+            fit = fit_linear(rows, [run["accuracy"] for run in found["runs"]], TITLES)
         except FullrankError as error:
             raise ShapeError(str(error)) from None
         stated = [found["coefficients"][term]["value"] for term in ("intercept", *FEATURES)]
@@ -149,7 +140,7 @@ def read_forecast(path: Path) -> Forecast:
             raise ShapeError("its coefficients do not follow from its runs")
         return Forecast(
             fit=fit,
-            runs=tuple(run["name"] for run in runs),
+            runs=tuple(run["name"] for run in found["runs"]),
             accuracy=found["accuracy"]["name"],
             accuracy_protocol=found["accuracy"]["protocol"],
             protocols={name: found["features"][name]["protocol"] for name in FEATURES},

@@ -5,20 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Annotated, Any, TypedDict
 
 from fullrank._version import __version__
 from fullrank.errors import FullrankError, nearest
-from fullrank.files import AtLeast, Step, read_json, said, write_text
-from fullrank.inspection.inspect import FEWEST_IMAGES, Progress, inspect
-from fullrank.inspection.options import Options as InspectionOptions
-from fullrank.measure.scores import SCORES, read_score
+from fullrank.inspection.inspect import FEWEST_IMAGES, Progress, inspect, keep_scores
+from fullrank.inspection.options import InspectOptions
+from fullrank.measure.scores import SCORES, Score, read_score
 from fullrank.measure.verdict import ENOUGH
 from fullrank.ranking.candidates import Candidate
-from fullrank.ranking.options import Options
-
-INSPECTION = "inspection.json"
+from fullrank.ranking.options import RankOptions
+from fullrank.training.scores import kept
 
 
 def score_names(asked: str) -> list[str]:
@@ -39,119 +35,62 @@ def score_names(asked: str) -> list[str]:
     return names
 
 
-def with_scores(candidates: Sequence[Candidate], options: Options, progress: Progress) -> list[Candidate]:
-    """Add the scores that `options.scores` names, of candidates whose weights were kept.
+def with_scores(
+    candidates: Sequence[Candidate], names: Sequence[str], options: RankOptions, progress: Progress
+) -> list[Candidate]:
+    """Add scores, of candidates whose weights were kept: those in the run's scores.json, or measured now.
 
     Raises:
-        FullrankError: One of the names is no score, or an encoder cannot be measured.
+        FullrankError: An encoder cannot be measured, or scores.json is damaged.
     """
-    assert options.scores is not None
-    names = score_names(options.scores)
     widest = max((each.width or 0 for each in candidates), default=0)
-    asked = {
-        "images": options.images,
-        "limit": options.limit or max(FEWEST_IMAGES, ENOUGH * widest),
-        "views": any(SCORES[name].needs == "views" for name in names),
-    }
+    limit = options.limit or max(FEWEST_IMAGES, ENOUGH * widest)
     found = []
     for each in candidates:
+        missing = each.missing
         if each.checkpoint is None:
             gone = f"the weights of step {each.step:,} were not kept, so --scores could not be measured"
-            found.append(replace(each, missing=(*each.missing, gone)))
+            found.append(replace(each, missing=(*missing, gone)))
             continue
-        kept = read_inspections(each.run)
-        own = next((one for one in kept if _answers(one, each.step, asked)), None)
-        missing = each.missing
-        if own is None:
-            own = _measure(each, asked, options.device, progress)
-            missing += _keep(each.run, [one for one in kept if not _replaces(own, one)], own)
-        taken = {score.name: score for score in map(read_score, own["scores"])}
-        new = {}
-        for name in names:
-            score = taken.get(name)
-            if score is not None and score.value is not None:
-                new[name] = score
-            elif score is not None:
-                missing += (f"{name} could not be taken: {score.why}",)
-        found.append(replace(each, width=own["width"], scores={**each.scores, **new}, missing=missing))
+        taken = _kept(each, options.images, limit)
+        if not taken.keys() >= set(names):
+            taken, why = _measure(each, names, options, limit, progress)
+            missing += (why,) if why else ()
+        new = {name: taken[name] for name in names if taken[name].value is not None}
+        missing += tuple(f"{name} could not be taken: {taken[name].why}" for name in names if name not in new)
+        width = next((score.protocol["d"] for score in taken.values() if "d" in score.protocol), each.width)
+        found.append(replace(each, width=width, scores={**each.scores, **new}, missing=missing))
     return found
 
 
-def _measure(each: Candidate, asked: dict[str, Any], device: str, progress: Progress) -> dict[str, Any]:
-    options = InspectionOptions(
-        images=asked["images"],
-        limit=asked["limit"],
-        views="auto" if asked["views"] else "none",
-        untrained=False,
-        device=device,
-    )
-    (inspection,) = inspect(
-        [str(each.checkpoint)], options, progress=lambda what, *rest: progress(f"{each.name}: {_last(what)}", *rest)
-    )
-    document = {
-        "fullrank": __version__,
-        "step": each.step,
-        "asked": asked,
-        "width": inspection.spectrum.dim,
-        "scores": inspection.as_dict()["scores"],
+def _kept(each: Candidate, images: str | None, limit: int) -> dict[str, Score]:
+    """Return what this version measured before, of the same images."""
+    return {
+        one.score.name: one.score
+        for one in kept(each.run)
+        if one.by == "inspect"
+        and (one.step, one.version) == (each.step, __version__)
+        and one.asked
+        and (one.asked.get("images"), one.asked.get("limit")) == (images, limit)
     }
-    # As it will be read back: what JSON turns into something else, such as a tuple, would not be equal.
-    return json.loads(json.dumps(document, allow_nan=False))
 
 
-def _last(what: str) -> str:
-    return what.rpartition(": ")[2]
+def _measure(
+    each: Candidate, names: Sequence[str], options: RankOptions, limit: int, progress: Progress
+) -> tuple[dict[str, Score], str]:
+    """Measure a checkpoint and keep its scores; return them, and why they could not be kept."""
+    how = InspectOptions(
+        images=options.images,
+        limit=limit,
+        views="auto" if any(SCORES[name].needs == "views" for name in names) else "none",
+        untrained=False,
+        device=options.device,
+    )
 
+    def tell(what: str, done: int, total: int) -> None:
+        progress(f"{each.name}: {what.rpartition(': ')[2]}", done, total)
 
-def _answers(kept: dict[str, Any], step: int, asked: dict[str, Any]) -> bool:
-    same = all(kept["asked"].get(key) == asked[key] for key in ("images", "limit"))
-    enough = kept["asked"].get("views") or not asked["views"]
-    return bool(same and enough and kept["step"] == step and kept["fullrank"] == __version__)
-
-
-def _replaces(new: dict[str, Any], old: dict[str, Any]) -> bool:
-    same = all(new["asked"][key] == old["asked"].get(key) for key in ("images", "limit"))
-    return same and new["step"] == old["step"]
-
-
-class _Inspection(TypedDict):
-    """A measurement of inspection.json, each score as `Score.as_dict` has it."""
-
-    fullrank: str
-    step: Step
-    asked: dict[str, Any]
-    width: Annotated[int, AtLeast(1)]
-    scores: list[dict[str, Any]]
-
-
-class _Document(TypedDict):
-    """What inspection.json holds."""
-
-    inspections: list[_Inspection]
-
-
-def read_inspections(run: Path) -> list[dict[str, Any]]:
-    """Return the measurements that a run's inspection.json holds; none where there is none.
-
-    Raises:
-        FullrankError: It is damaged.
-    """
-    path = run / INSPECTION
-    if not path.is_file():
-        return []
-    remedy = "delete it and rank again"
-    found = read_json(path, _Document, remedy)["inspections"]
-    with said(path, remedy):
-        for one in found:
-            for score in one["scores"]:
-                read_score(score)
-    return [dict(one) for one in found]
-
-
-def _keep(run: Path, others: list[dict[str, Any]], own: dict[str, Any]) -> tuple[str, ...]:
-    """Write a measurement to the run's folder; where that cannot be done, say so and go on."""
-    try:
-        write_text(run / INSPECTION, json.dumps({"inspections": [*others, own]}, indent=2) + "\n")
-    except OSError as error:
-        return (f"scores could not be kept in {run / INSPECTION} ({error.strerror})",)
-    return ()
+    (inspection,) = inspect([str(each.checkpoint)], how, progress=tell)
+    # As they will be read back: what JSON turns into something else, such as a tuple, would not be equal.
+    taken = [read_score(json.loads(json.dumps(score.as_dict()))) for score in inspection.scores.values()]
+    return {score.name: score for score in taken}, keep_scores(each.run, inspection, how, limit)

@@ -1,6 +1,6 @@
 """What the runs of all studies have in common, at either scale.
 
-`paper` holds the published settings of [Li22] (`training/presets/imagenet.py`). `lab` is its SimSiam in minutes on a
+`paper` holds the published settings of [Li22] (`training/presets`). `lab` is its SimSiam in minutes on a
 CPU core. Three numbers carry the phenomenon when the paper is scaled down, and no run of minutes keeps all of them:
 
 | ResNet-18 with multiple passes                    | paper | lab |
@@ -18,6 +18,7 @@ from dataclasses import replace
 
 from fullrank.config import BackboneConfig, MonitorConfig, TrainConfig
 from fullrank.studies.study import Scale
+from fullrank.training.optim import scaled_lr
 from fullrank.training.presets import LAB, preset
 
 ORDERS = ("multiple-pass", "cumulative", "single-pass", "hybrid")
@@ -104,4 +105,4 @@ def clock(config: TrainConfig) -> float:
     (1.25, 0.34)
     """
     optim = config.optim
-    return config.steps * optim.base_lr * config.batch_size / 256 * optim.weight_decay / 2
+    return config.steps * scaled_lr(optim.base_lr, config.batch_size) * optim.weight_decay / 2

@@ -71,7 +71,7 @@ def _lab(method: str, d: int, batch: int) -> TrainConfig:
     """Return a method's recipe; another batch sees as many images, at a rate in proportion."""
     config = preset(LAB[METHODS[method]])
     steps = config.steps * config.batch_size // batch
-    if method == "VICReg-exp":  # its weight is in proportion to d: training/presets/lab.py
+    if method == "VICReg-exp":  # its weight is in proportion to d: see vicreg-exp-lab.yaml
         own, weight = config.heads.projector_out, config.loss.covariance
         assert own is not None
         assert weight is not None

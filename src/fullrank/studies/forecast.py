@@ -172,7 +172,7 @@ def _ranks(runs: Sequence[Result], accuracy: str) -> Table:
     rows = []
     for name, (values, better) in columns.items():
         try:
-            found = agreement(values, wanted, better=better, groups=_settings(runs))
+            found = agreement(values, wanted, direction=better, groups=_settings(runs))
         except FullrankError:
             rows.append([name, better, *3 * [MISSING]])
             continue

@@ -23,10 +23,11 @@ from fullrank.data.images import NAMES
 from fullrank.errors import FullrankError
 from fullrank.files import write_text
 from fullrank.studies.identity import mismatch
-from fullrank.studies.store import Planned, Store, evaluations, inspections
+from fullrank.studies.store import Planned, Store, inspections
 from fullrank.studies.study import Scale
 from fullrank.training.checkpoint import checkpoint_path
 from fullrank.training.runs import CONFIG, METRICS, SUMMARY, read_run
+from fullrank.training.scores import evaluated
 
 STOPPED = 128 + signal.SIGTERM
 _IMAGES = ("images", "eval_images")
@@ -125,7 +126,7 @@ class Job:
     def measuring(self) -> list[list[str]]:
         """Return the commands that take the scores it still lacks, on the same images for all runs."""
         steps, images, found = self.config.steps, self.config.images, []
-        made = {each.name for each in evaluations(self.folder, steps)}
+        made = {each.name for each in evaluated(self.folder, steps)}
         if probes := [f"--{probe}" for probe in self.run.cell.probes or () if probe not in made]:
             found.append(["evaluate", str(self.folder), *probes])
         if self.run.cell.label_free and not inspections(self.folder, steps, images):

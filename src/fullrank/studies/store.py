@@ -1,7 +1,7 @@
 """Results of finished runs: small files, apart from the runs' own folders, so that they can be kept in a repository.
 
     results/lab/simsiam-resnet18-hybrid-s0-1a2b3c4d/
-        config.yaml  metrics.jsonl  timing.jsonl  spectra.safetensors  summary.json  evaluation.json  inspection.json
+        config.yaml  metrics.jsonl  timing.jsonl  spectra.safetensors  summary.json  scores.json
 
 No weights, and no path of the machine: images are called what the study calls them.
 """
@@ -21,15 +21,14 @@ import yaml
 import fullrank
 from fullrank.config import TrainConfig
 from fullrank.errors import FullrankError, choose
-from fullrank.evaluation.result import EVALUATION, read_evaluation
 from fullrank.files import atomic_path, write_text
-from fullrank.measure.scores import Score, read_score
-from fullrank.ranking.scores import INSPECTION, read_inspections
+from fullrank.measure.scores import Score, kind_of
 from fullrank.studies.identity import mismatch, run_name
 from fullrank.studies.study import ACCURACY, Cell, Result, Scale, Study
 from fullrank.training.runs import CONFIG, METRICS, SPECTRA, SUMMARY, TIMING, read_run
+from fullrank.training.scores import KEPT, evaluated, kept
 
-_KEPT = (CONFIG, METRICS, TIMING, EVALUATION, INSPECTION, SUMMARY)
+_KEPT = (CONFIG, METRICS, TIMING, *KEPT, SUMMARY)
 _WHOLE = (CONFIG, METRICS, SPECTRA, SUMMARY)
 
 
@@ -92,10 +91,10 @@ class Store:
             raise FullrankError(
                 f"{path} is of a run with {other}: a default has changed since; move it away to make the run again"
             )
-        scores = evaluations(path, run.config.steps)
+        scores = evaluated(path, run.config.steps)
         label_free = inspections(path, run.config.steps, run.config.images) if run.cell.label_free else []
-        evaluated = set(run.cell.probes or ()) <= {score.name for score in scores}
-        if not evaluated or (run.cell.label_free and not label_free):
+        probed = set(run.cell.probes or ()) <= {score.name for score in scores}
+        if not probed or (run.cell.label_free and not label_free):
             return None
         return Result(run.cell, run.seed, record, scores, label_free)
 
@@ -129,28 +128,20 @@ def published() -> Path:
     return packaged if packaged.is_dir() else package.parent.parent / "results"
 
 
-def evaluations(folder: Path, steps: int) -> list[Score]:
-    """Return the scores of `fullrank evaluate` in a run's folder; none of a run that was not trained to its end.
-
-    Raises:
-        FullrankError: The file is damaged.
-    """
-    found = read_evaluation(folder)
-    return list(found.scores) if found is not None and found.step == steps else []
-
-
 def inspections(folder: Path, steps: int, images: str) -> list[Score]:
-    """Return the label-free scores that were taken of a run at its end, those of views too; none where they were not.
+    """Return the label-free scores that were taken of a run at its end; none where those of views were not.
 
     They are of the same images for all runs of a study, those on shares of the images too.
 
     Raises:
         FullrankError: The file is damaged.
     """
-    for each in read_inspections(folder):
-        if each["step"] == steps and each["asked"].get("views") and each["asked"].get("images") == images:
-            return [read_score(score) for score in each["scores"]]
-    return []
+    found = [
+        each.score
+        for each in kept(folder)
+        if each.by == "inspect" and each.step == steps and each.asked.get("images") == images
+    ]
+    return found if any(kind_of(score.name).needs == "views" for score in found) else []
 
 
 def seeds_with_results(study: Study, store: Store) -> int:

@@ -18,9 +18,10 @@ from torch import nn
 from fullrank.config import TrainConfig, from_dict
 from fullrank.errors import FullrankError, nearest
 from fullrank.files import ShapeError, Step, check, said, shown, write_bytes
+from fullrank.models.backbones import build_backbone
 from fullrank.models.exported import is_export, open_export
 from fullrank.models.weights import DamagedError, ForeignError, fill, read_pickle
-from fullrank.training.runs import CONFIG, SUMMARY
+from fullrank.training.runs import SUMMARY, check_run
 
 Branch = Literal["online", "target"]
 
@@ -30,8 +31,6 @@ _NAME = re.compile(r"step_(\d+)\.pt")
 
 
 class _Head(TypedDict):
-    """What a checkpoint of any version has."""
-
     version: Step
     step: Step
 
@@ -47,14 +46,12 @@ class _Record(TypedDict, total=False):
 
 
 class _Encoder(TypedDict):
-    """What every checkpoint of this version has, for whoever loads its encoder."""
-
     config: dict[str, Any]
     model: dict[str, Any]
 
 
 class _State(_Encoder, total=False):
-    """And what going on with the run needs, which is asked for there."""
+    """What loading an encoder needs, and what going on with the run needs, which is asked for there."""
 
     data_version: Step
     optimizer: _Optimizer
@@ -104,31 +101,32 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise FullrankError(f"there is no checkpoint {path}")
-    damaged = f"{path} is damaged, cut short or overwritten: delete it to go on from the checkpoint before"
-    if not _NAME.fullmatch(path.name):  # perhaps something else of the user's, not to be deleted
-        damaged = f"{path} is no checkpoint, or damaged, cut short or overwritten: give one that `fullrank train` wrote"
-    foreign = f"{path} is not a checkpoint of fullrank: it holds more than weights, and was not opened"
+    remedy = "delete it to go on from the checkpoint before"
     try:
         state = read_pickle(path)
     except ForeignError:
-        raise FullrankError(foreign) from None
+        raise FullrankError(
+            f"{path} is not a checkpoint of fullrank: it holds more than weights, and was not opened"
+        ) from None
     except DamagedError:
-        raise FullrankError(damaged) from None
+        if _NAME.fullmatch(path.name):
+            raise FullrankError(f"{path} is damaged, cut short or overwritten: {remedy}") from None
+        raise FullrankError(  # perhaps something else of the user's, not to be deleted
+            f"{path} is no checkpoint, or damaged, cut short or overwritten: give one that `fullrank train` wrote"
+        ) from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise FullrankError(
             f"{path} is not a checkpoint of fullrank: expected one written by `fullrank train`; weights of other code "
             "are measured by `fullrank inspect FILE --backbone NAME --images FOLDER`"
         )
-    remedy = "delete it to go on from the checkpoint before"
     with said(path, remedy):
         check(state, _Head)
-    if state["version"] > VERSION:
-        raise FullrankError(
-            f"{path} is of version {state['version']}, this fullrank reads up to {VERSION}: upgrade fullrank"
-        )
-    with said(path, remedy):
+        if state["version"] > VERSION:
+            raise FullrankError(
+                f"{path} is of version {state['version']}, this fullrank reads up to {VERSION}: upgrade fullrank"
+            )
         check(state, _State)
-        for name, value in state.get("model", {}).items():
+        for name, value in state["model"].items():
             if not isinstance(value, torch.Tensor):
                 raise ShapeError(f"model.{name} must be a tensor, got {shown(value)}")
         loss = state.get("record", {}).get("loss_sum", torch.zeros(()))
@@ -160,21 +158,18 @@ def find_checkpoint(run_or_checkpoint: Path | str) -> Path:
         FullrankError: There is none.
     """
     path = Path(run_or_checkpoint)
-    if path.is_dir():
-        if not (path / CONFIG).is_file():
-            raise FullrankError(
-                f"{path} is not a run: expected a folder made by `fullrank train`, with a {CONFIG} in it"
-            )
-        found = list_checkpoints(path / "checkpoints")
-        if not found:
-            if (path / SUMMARY).is_file():
-                raise FullrankError(
-                    f"{path} is finished and has no checkpoint: its weights were left out or deleted; `fullrank "
-                    "report` and `fullrank rank` need none"
-                )
-            raise FullrankError(f"{path} has no checkpoint yet")
+    if not path.is_dir():
+        return path
+    check_run(path)
+    found = list_checkpoints(path / "checkpoints")
+    if found:
         return found[-1]
-    return path
+    if (path / SUMMARY).is_file():
+        raise FullrankError(
+            f"{path} is finished and has no checkpoint: its weights were left out or deleted; `fullrank report` and "
+            "`fullrank rank` need none"
+        )
+    raise FullrankError(f"{path} has no checkpoint yet")
 
 
 def load(run_or_checkpoint: Path | str, *, branch: Branch | None = None) -> nn.Module:
@@ -194,15 +189,13 @@ def load(run_or_checkpoint: Path | str, *, branch: Branch | None = None) -> nn.M
     Raises:
         FullrankError: There is no run or checkpoint, the file is damaged or foreign, or the method has no such branch.
     """
-    if is_export(Path(run_or_checkpoint)):
-        encoder, about = open_export(Path(run_or_checkpoint))
-        if branch not in (None, about["branch"]):
-            raise FullrankError(
-                f"{run_or_checkpoint} is an export of the branch {about['branch']!r}, not of {branch!r}"
-            )
-        return encoder
-    state = read_checkpoint(find_checkpoint(run_or_checkpoint))
-    return encoder_of(state, branch or "online", where=str(run_or_checkpoint))
+    if not is_export(Path(run_or_checkpoint)):
+        state = read_checkpoint(find_checkpoint(run_or_checkpoint))
+        return encoder_of(state, branch or "online", where=str(run_or_checkpoint))
+    encoder, about = open_export(Path(run_or_checkpoint))
+    if branch not in (None, about["branch"]):
+        raise FullrankError(f"{run_or_checkpoint} is an export of the branch {about['branch']!r}, not of {branch!r}")
+    return encoder
 
 
 def config_of(state: dict[str, Any], where: str) -> TrainConfig:
@@ -230,8 +223,6 @@ def encoder_of(state: dict[str, Any], branch: Branch = "online", *, where: str) 
     Raises:
         FullrankError: The method has no such branch, or the weights are of another network.
     """
-    from fullrank.training.setup import build_backbone
-
     config = config_of(state, where)
     there = [name for name, prefix in BRANCHES.items() if any(key.startswith(prefix) for key in state["model"])]
     if branch not in there:

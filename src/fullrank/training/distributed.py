@@ -20,11 +20,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn  # imported while there is a default group, it would keep that group: see `_leave`
+import torch.distributed.nn  # imported while there is a default group, it would keep that group: see `processes`
 from torch import Tensor, nn
 
 from fullrank.errors import FullrankError, OtherProcessError, count
@@ -59,7 +59,7 @@ class World:
         return self.rank == 0
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def raise_together(self) -> Iterator[None]:
         """Run a block on all processes; what it raises on one, all raise at its end.
 
         The error is the main process's own, or a `FullrankError` there that names the process; the others raise
@@ -73,11 +73,10 @@ class World:
             if self.size == 1:
                 raise
             error = raised
-        if self.largest(int(error is not None)):
-            self._raise(error)
-
-    def _raise(self, error: Exception | None) -> NoReturn:
-        texts = self.everyones(None if error is None else _text(error))
+        if not self.all_reduce_max(int(error is not None)):
+            return
+        text = str(error) if isinstance(error, FullrankError) else f"{type(error).__name__}: {error}"
+        texts = self.all_gather_object(None if error is None else text)
         if error is not None and (self.main or not isinstance(error, (FullrankError, OSError))):
             raise error
         rank, text = next((rank, text) for rank, text in enumerate(texts) if text is not None)
@@ -87,15 +86,15 @@ class World:
 
     def on_main(self, function: Callable[..., T], *arguments: Any) -> T:
         """Call a function on the main process while the others wait; return what it returns, pickled, on all."""
-        result: Any = None
-        with self.together():
+        if self.size == 1:
+            return function(*arguments)
+        box: list[Any] = [None]
+        with self.raise_together():
             if self.main:
-                result = function(*arguments)
-        if self.size > 1:
-            box = [result]
-            dist.broadcast_object_list(box, src=0, group=self.control)
-            result = result if self.main else box[0]
-        return result
+                box = [function(*arguments)]
+        own = box[0]
+        dist.broadcast_object_list(box, src=0, group=self.control)
+        return own if self.main else box[0]
 
     @contextmanager
     def first_on_machine(self) -> Iterator[None]:
@@ -110,15 +109,15 @@ class World:
 
     def each(self, items: Iterable[T]) -> Iterator[T]:
         """Give each item when all processes have theirs; what making one raises on one process, all raise."""
-        iterator, end = iter(items), object()
+        iterator = iter(items)
         while True:
-            with self.together():
-                item = next(iterator, end)
-            if item is end:
+            with self.raise_together():
+                item = next(iterator, None)
+            if item is None:
                 return
-            yield item  # type: ignore[misc]
+            yield item
 
-    def everyones(self, value: T) -> list[T]:
+    def all_gather_object(self, value: T) -> list[T]:
         """Return each process's value, by rank."""
         if self.size == 1:
             return [value]
@@ -126,7 +125,7 @@ class World:
         dist.all_gather_object(values, value, group=self.control)
         return values
 
-    def largest(self, number: int) -> int:
+    def all_reduce_max(self, number: int) -> int:
         """Return the largest of the processes' numbers."""
         if self.size == 1:
             return number
@@ -146,9 +145,9 @@ class World:
         """Return the rows of all processes, `(N, M)` each, by rank, `(size N, M)`, without gradient."""
         if self.size == 1:
             return rows
-        everyones = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(self.size)]
-        dist.all_gather(everyones, rows.detach().contiguous())
-        return torch.cat(everyones)
+        pieces = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(self.size)]
+        dist.all_gather(pieces, rows.detach().contiguous())
+        return torch.cat(pieces)
 
     def average_gradients(self, module: nn.Module) -> None:
         """Replace the gradients of a module's parameters by their means over processes, in one exchange.
@@ -196,33 +195,22 @@ def processes() -> Iterator[World]:
         # by device; the second is started when the first CUDA tensor is exchanged
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     rank, size = dist.get_rank(), dist.get_world_size()
-    _current = World(
-        rank,
-        size,
-        count("LOCAL_RANK", rank),
-        count("LOCAL_WORLD_SIZE", size),
-        dist.new_group(backend="gloo", timeout=PATIENCE) if size > 1 else None,
-    )
+    _current = World(rank, size, count("LOCAL_RANK", rank), count("LOCAL_WORLD_SIZE", size))
+    if size > 1:
+        _current.control = dist.new_group(backend="gloo", timeout=PATIENCE)
+    in_order = True
     try:
         yield _current
     except (FullrankError, OSError):  # raised by all
-        _leave(_current, joined)
         raise
-    else:
-        # After anything else there is no leaving in order, which waits for the others: torchrun ends them.
-        _leave(_current, joined)
+    except BaseException:
+        in_order = False  # leaving waits for the others, who do not: torchrun ends them
+        raise
     finally:
+        # Groups and their threads end with the last reference, and may abort a program that ends first: some libraries
+        # keep tracebacks, and with them this object.
+        if in_order:
+            _current.control = None
+            if not joined:
+                dist.destroy_process_group()
         _current = None
-
-
-def _leave(world: World, joined: bool) -> None:
-    """End the groups and their threads, which end with the last reference and may abort a program that ends first."""
-    world.control = None  # some libraries keep tracebacks, and with them this object
-    if not joined:
-        dist.destroy_process_group()
-
-
-def _text(error: Exception) -> str:
-    if isinstance(error, FullrankError):
-        return str(error)
-    return f"{type(error).__name__}: {error}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -47,7 +47,7 @@ def choose_device(name: str, world: World = ALONE) -> torch.device:
     return torch.device("cuda", world.local_rank)
 
 
-def choose_precision(config: MachineConfig, device: torch.device) -> str:
+def choose_precision(config: MachineConfig, device: torch.device) -> Literal["bf16", "float32"]:
     """Return `bf16` or `float32`; `auto` takes bf16 where the hardware multiplies it natively.
 
     It is a property of the hardware and not a timing, so that equal commands on equal machines give equal runs.
@@ -55,40 +55,34 @@ def choose_precision(config: MachineConfig, device: torch.device) -> str:
     if config.precision != "auto":
         return config.precision
     if device.type == "cuda":
-        return "bf16" if torch.cuda.get_device_capability(device)[0] >= 8 else "float32"
+        return "bf16" if _ampere(device) else "float32"
     native = any(
         getattr(torch.cpu, name, lambda: False)() for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
     )
     return "bf16" if native else "float32"
 
 
+def _ampere(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
+
+
 def float32_on(device: torch.device) -> str:
     """Name what float32 is on a device: cuDNN rounds the factors of convolutions to TF32 unless told otherwise."""
-    rounds = (
-        device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8 and torch.backends.cudnn.allow_tf32
-    )
-    return "float32 (TF32 in convolutions)" if rounds else "float32"
+    return "float32 (TF32 in convolutions)" if _ampere(device) and torch.backends.cudnn.allow_tf32 else "float32"
 
 
 def environment(device: torch.device, processes: int = 1) -> dict[str, Any]:
     """Return the versions and hardware that a run's numbers belong to; the hardware is the main process's."""
-    packages = {name: importlib.metadata.version(name) for name in ("torchvision", "timm", "numpy")}
-    packages["torch"] = str(torch.__version__)  # says which CUDA it was built for, too
-    hardware: dict[str, Any] = {
+    found: dict[str, Any] = {"fullrank": __version__, "python": platform.python_version(), "system": platform.system()}
+    found |= {name: importlib.metadata.version(name) for name in ("torchvision", "timm", "numpy")}
+    found |= {
+        "torch": str(torch.__version__),  # says which CUDA it was built for, too
         "device": device.type if processes > 1 else str(device),
         "cpu": _cpu_name(),
         "threads": torch.get_num_threads(),
         "processes": processes,
     }
-    if device.type == "cuda":
-        hardware["gpu"] = torch.cuda.get_device_name(device)
-    return {
-        "fullrank": __version__,
-        "python": platform.python_version(),
-        "system": platform.system(),
-        **packages,
-        **hardware,
-    }
+    return found | ({"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {})
 
 
 def _cpu_name() -> str:

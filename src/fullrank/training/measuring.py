@@ -6,7 +6,7 @@ All measurements use the encoder in eval mode, in float32, and leave training as
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,11 +19,14 @@ from fullrank.errors import FullrankError
 from fullrank.measure.probes import knn_accuracy, knn_protocol
 from fullrank.measure.scores import SCORES, take
 from fullrank.measure.spectrum import Spectrum, spectrum
+from fullrank.models.encoder import Encoder, Preprocessing
 from fullrank.models.memory_format import choose_memory_format
 from fullrank.models.methods import METHODS, Method
 from fullrank.training.machine import float32_on
 from fullrank.training.online_probe import OnlineProbe
-from fullrank.training.setup import Data
+
+if TYPE_CHECKING:
+    from fullrank.training.setup import Data
 
 HELD_OUT_SEED = 0
 """Held-out views are the same in every run, whatever its seed, so that held-out losses can be compared."""
@@ -31,6 +34,16 @@ HELD_OUT_STEP = 2**62
 """Their place in the stream of random views, which no training step reaches."""
 
 _BATCH = 256
+
+
+class _Labeled(NamedTuple):
+    """What accuracies are measured on: the images of the spectrum, and held-out ones, that have a label."""
+
+    voters: Tensor  # which of the images of the spectrum have one, (n,) bool
+    voters_labels: Tensor
+    queries: Tensor  # (m, 3, S, S) uint8
+    labels: Tensor  # (m,)
+    strange: int  # how many queries are of a class that no training image has
 
 
 class Measurer:
@@ -41,140 +54,115 @@ class Measurer:
         data: Its images.
         device: Where the encoder is.
         probe: The run's online probe, where it has one.
+
+    Attributes:
+        skipped: The names of images that could not be decoded.
+        failed: Why monitored scores could not be taken at some step, by their names.
     """
 
     def __init__(self, config: TrainConfig, data: Data, device: torch.device, probe: OnlineProbe | None = None) -> None:
-        assert config.image_size is not None
         self.config = config
+        self.data = data
         self.device = device
         self.probe = probe
-        self._dtype = float32_on(device)
-        size = config.image_size
         self.skipped: set[str] = set()
-        self.failed: dict[str, str] = {}  # monitored scores that could not be taken at some step, and why
-        take = former.spread if data.former else sample
-        self._sampled = "at a fixed stride" if data.former else SAMPLED
-        labelled = _labelled(data.measured)
-        chosen = take(labelled, config.monitor.images)
-        self._of_all = {"train": len(chosen) == len(labelled), "held out": True}
-        self.train, chosen = load_for_eval(data.measured, chosen, size, self._skip)
-        self.train_labels = None if data.measured.labels is None else data.measured.labels[chosen]
+        self.failed: dict[str, str] = {}
+        self._across = METHODS[config.method].across_images
+        chosen, self._sample = self._choose(data.measured)
+        self.train, chosen = load_for_eval(data.measured, chosen, data.image_size, self._skip)
         self.pairs: tuple[Tensor, Tensor] | None = None
-        self.queries: Tensor | None = None
-        self.query_labels: Tensor | None = None
+        self._labeled: _Labeled | None = None
         if data.held_out is not None:
-            labelled = _labelled(data.held_out)
-            indices = take(labelled, config.monitor.images)
-            self._of_all["held out"] = len(indices) == len(labelled)
-            recipes = views.recipe(config.views, crop_min=config.crop_min)
-            self.pairs = load_view_pairs(
-                data.held_out, indices, recipes, size, seed=HELD_OUT_SEED, step=HELD_OUT_STEP, unreadable=self._skip
-            )
-            if METHODS[config.method].across_images:
-                if len(self.pairs[0]) < 2:
-                    raise FullrankError(
-                        f"method={config.method} compares the images of a batch, and there is one held-out image: give "
-                        "more, or none"
-                    )
-                # A batch is what its images are told apart from: sets are often sorted by class.
-                mixed = torch.randperm(len(self.pairs[0]), generator=torch.Generator().manual_seed(HELD_OUT_SEED))
-                self.pairs = (self.pairs[0][mixed], self.pairs[1][mixed])
-            if data.held_out.labels is not None and self.train_labels is not None:
-                self.queries, chosen = load_for_eval(data.held_out, indices, size, self._skip)
-                self.query_labels = data.held_out.labels[chosen]
-        self._strange = 0
-        if self.query_labels is not None and self.train_labels is not None:
-            assert data.measured.labels is not None
-            voters = int((self.train_labels >= 0).sum())
-            # of a class that no training image has, which the sample of them need not show
-            strange = ~torch.isin(self.query_labels, data.measured.labels[data.measured.labels >= 0])
-            self._strange = int((strange & (self.query_labels >= 0)).sum())
-            if not voters or bool(strange.all()):
-                self.queries = self.query_labels = None  # no class that both sets know
-            elif voters < config.monitor.knn_k:
-                raise FullrankError(
-                    f"monitor.knn_k={config.monitor.knn_k} neighbours are more than the {voters} labelled images they "
-                    "are chosen from: lower it, or raise monitor.images"
+            indices, self._held_out_sample = self._choose(data.held_out)
+            self.pairs = self._load_pairs(data.held_out, indices)
+            if data.held_out.labels is not None and data.measured.labels is not None:
+                queries, indices = load_for_eval(data.held_out, indices, data.image_size, self._skip)
+                self._labeled = self._tell_apart(
+                    data.measured.labels, data.measured.labels[chosen], queries, data.held_out.labels[indices]
                 )
+
+    def _choose(self, images: Images) -> tuple[Tensor, dict[str, str]]:
+        """Choose images to measure on, with a label where some have one; say how where they are not all.
+
+        Those without a label cannot vote in k-NN.
+        """
+        labeled = torch.arange(len(images))
+        if images.labels is not None and bool((images.labels >= 0).any()):
+            labeled = labeled[images.labels >= 0]
+        chosen = (former.spread if self.data.former else sample)(labeled, self.config.monitor.images)
+        if len(chosen) == len(labeled):
+            return chosen, {}
+        return chosen, {"sample": "at a fixed stride" if self.data.former else SAMPLED}
+
+    def _load_pairs(self, images: Images, indices: Tensor) -> tuple[Tensor, Tensor]:
+        recipes = views.recipe(self.config.views, crop_min=self.config.crop_min)
+        place: Any = {"seed": HELD_OUT_SEED, "step": HELD_OUT_STEP, "unreadable": self._skip}
+        first, second = load_view_pairs(images, indices, recipes, self.data.image_size, **place)
+        if not self._across:
+            return first, second
+        if len(first) < 2:
+            raise FullrankError(
+                f"method={self.config.method} compares the images of a batch, and there is one held-out image: give "
+                "more, or none"
+            )
+        # A batch is what its images are told apart from: sets are often sorted by class.
+        mixed = torch.randperm(len(first), generator=torch.Generator().manual_seed(HELD_OUT_SEED))
+        return first[mixed], second[mixed]
+
+    def _tell_apart(self, every: Tensor, own: Tensor, queries: Tensor, labels: Tensor) -> _Labeled | None:
+        """Return what k-NN is measured on; None where the sets have no class in common.
+
+        `every` are the labels of all training images, of which those that are measured on, `own`, need not show each.
+        """
+        voters, asked = own >= 0, labels >= 0
+        strange = ~torch.isin(labels, every[every >= 0])
+        if not bool(voters.any()) or bool(strange.all()):
+            return None
+        if int(voters.sum()) < self.config.monitor.knn_k:
+            raise FullrankError(
+                f"monitor.knn_k={self.config.monitor.knn_k} neighbours are more than the {int(voters.sum())} labelled "
+                "images they are chosen from: lower it, or raise monitor.images"
+            )
+        return _Labeled(voters, own[voters], queries[asked], labels[asked], int((strange & asked).sum()))
 
     def _skip(self, name: str) -> None:
         if self.config.strict:
             raise UnreadableImageError(f"{name} cannot be decoded")
         self.skipped.add(name)
 
-    def _sample(self, *splits: str) -> dict[str, Any]:
-        """Say how images were chosen, where some were."""
-        return {} if all(self._of_all[split] for split in splits) else {"sample": self._sampled}
-
     @property
     def protocols(self) -> dict[str, dict[str, Any]]:
         """How each measurement is taken; stored once with the run, and with its final scores."""
-        config = self.config
-        common = {
-            "mode": "eval",
-            "layer": "backbone",
-            "view": "eval",
-            "image_size": config.image_size,
-            "branch": "online",
-            "dtype": self._dtype,
-        }
+        config, monitor = self.config, self.config.monitor
+        held_out, size, dtype = config.eval_images or config.images, config.image_size, float32_on(self.device)
+        common: dict[str, Any] = {"mode": "eval", "layer": "backbone", "view": "eval", "image_size": size}
+        common |= {"branch": "online", "dtype": dtype}
+        train = {"images": config.images, "split": "train"}
         # a share of the training images, not of the held-out ones
-        share = {"subset": 1.0 if config.monitor.whole else config.subset} if config.subset < 1 else {}
-        protocols: dict[str, dict[str, Any]] = {
-            "spectrum": {
-                **common,
-                "images": config.images,
-                "split": "train",
-                "n": len(self.train),
-                **self._sample("train"),
-                **share,
-                "center": True,
-                "normalize": False,
-            }
-        }
+        share = {"subset": 1.0 if monitor.whole else config.subset} if config.subset < 1 else {}
+        own: dict[str, Any] = {"n": len(self.train), **self._sample, **share, "center": True, "normalize": False}
+        protocols: dict[str, dict[str, Any]] = {"spectrum": {**common, **train, **own}}
         if self.pairs is not None:
-            across = METHODS[config.method].across_images
-            protocols["heldout_loss"] = {
-                "mode": "eval",
-                **loss_protocol(config),
-                **({"batch": min(_BATCH, self._compared()), "batches": "shuffled"} if across else {}),
-                "images": config.eval_images or config.images,
-                "split": "held out",
-                "n": self._compared(),
-                **self._sample("held out"),
-                "pairs": 1,
-                "seed": HELD_OUT_SEED,
-                "dtype": self._dtype,
-            }
+            count = self._compared(self.pairs)
+            batches = {"batch": min(_BATCH, count), "batches": "shuffled"} if self._across else {}
+            shown = {"images": held_out, "split": "held out", "n": count, **self._held_out_sample}
+            drawn = {"pairs": 1, "seed": HELD_OUT_SEED, "dtype": dtype}
+            protocols["heldout_loss"] = {"mode": "eval", **loss_protocol(config), **batches, **shown, **drawn}
         if self.probe is not None:
-            protocols["online_probe_train"] = {
-                **self.probe.protocol,
-                "mode": "train",
-                "images": config.images,
-                "split": "train",
-                "view": config.views,
-                "crop_min": config.crop_min,
-                "image_size": config.image_size,
-                "steps": f"mean since the last record, of {config.monitor.log_every} steps at most, each before it is "
-                "learned from",
-            }
-        if self.queries is not None and self.query_labels is not None and self.train_labels is not None:
-            asked = int((self.query_labels >= 0).sum())
-            labels = f"{config.images} / {config.eval_images or config.images}"
-            strange = never_right(self._strange, asked)
+            steps = f"mean since the last record, of {monitor.log_every} steps at most, each before it is learned from"
+            shown = {"view": config.views, "crop_min": config.crop_min, "image_size": size, "steps": steps}
+            protocols["online_probe_train"] = {**self.probe.protocol, "mode": "train", **train, **shown}
+        if self._labeled is not None:
+            labels = {"labels": f"{config.images} / {held_out}"}
+            queries = {"queries": len(self._labeled.labels)}
+            strange = never_right(self._labeled.strange, queries["queries"])
             if self.probe is not None:
-                own = {**common, **self.probe.protocol, "queries": asked, "labels": labels}
-                protocols["online_probe"] = {**own, **self._sample("held out"), **strange}
-            protocols["knn"] = {
-                **common,  # in the words of `fullrank evaluate`, so that scores of one protocol can be told
-                "labels": labels,
-                **share,
-                **self._sample("train", "held out"),
-                **strange,
-                "bank": int((self.train_labels >= 0).sum()),
-                "queries": asked,
-                **knn_protocol(config.monitor.knn_k),
-            }
+                own = {**self.probe.protocol, **queries, **labels, **self._held_out_sample, **strange}
+                protocols["online_probe"] = {**common, **own}
+            own = {**labels, **share, **self._sample, **self._held_out_sample, **strange}
+            bank = {"bank": len(self._labeled.voters_labels), **queries}
+            # in the words of `fullrank evaluate`, so that scores of one protocol can be told
+            protocols["knn"] = {**common, **own, **bank, **knn_protocol(monitor.knn_k)}
         return protocols
 
     @torch.no_grad()
@@ -198,42 +186,36 @@ class Measurer:
                     else:
                         self.failed.setdefault(kind.name, score.why)
             if self.pairs is not None:
-                scores["heldout_loss"] = self.heldout_loss(method)
-            if self.queries is not None and self.query_labels is not None and self.train_labels is not None:
-                known, asked = self.train_labels >= 0, self.query_labels >= 0
-                queries, labels = self.features(method, self.queries[asked]), self.query_labels[asked]
-                scores["knn"] = knn_accuracy(
-                    features[known.to(features.device)],
-                    self.train_labels[known].to(features.device),
-                    queries,
-                    labels.to(features.device),
-                    k=self.config.monitor.knn_k,
-                )
+                scores["heldout_loss"] = self._heldout_loss(method, self.pairs)
+            if self._labeled is not None:
+                voters, voters_labels, queries, labels, _ = self._labeled
+                asked = self.features(method, queries)
+                bank = features[voters.to(features.device)]
+                where, k = features.device, self.config.monitor.knn_k
+                scores["knn"] = knn_accuracy(bank, voters_labels.to(where), asked, labels.to(where), k=k)
                 if self.probe is not None and self.probe.learned:
-                    scores["online_probe"] = self.probe.measure(queries, labels)
+                    scores["online_probe"] = self.probe.measure(asked, labels)
             return scores, measured
         finally:
             method.train()
 
     def features(self, method: Method, images: Tensor) -> Tensor:
         """Return the representations of `(n, 3, S, S)` uint8 images, `(n, D)` float32."""
-        return torch.cat([method.backbone(batch).float() for batch in self._batches(images, method)])
+        encoder = Encoder(method.backbone, Preprocessing(images.shape[-1]))
+        return encoder.features(images, batch_size=_BATCH).features.to(self.device)
 
-    def heldout_loss(self, method: Method) -> float:
+    def _heldout_loss(self, method: Method, pairs: tuple[Tensor, Tensor]) -> float:
         """Return the method's loss on the fixed held-out views, a mean over images."""
-        assert self.pairs is not None
-        count = self._compared()
+        count = self._compared(pairs)
         total = 0.0
-        for first, second in zip(*(self._batches(view[:count], method) for view in self.pairs), strict=True):
+        for first, second in zip(*(self._batches(view[:count], method) for view in pairs), strict=True):
             total += float(method(first, second).loss.double()) * len(first)
         return total / count
 
-    def _compared(self) -> int:
+    def _compared(self, pairs: tuple[Tensor, Tensor]) -> int:
         """Return how many held-out pairs the loss is taken on: whole batches where it compares the images of one."""
-        assert self.pairs is not None
-        count = len(self.pairs[0])
-        across = METHODS[self.config.method].across_images
-        return count - count % _BATCH if across and count > _BATCH else count
+        count = len(pairs[0])
+        return count - count % _BATCH if self._across and count > _BATCH else count
 
     def _batches(self, images: Tensor, method: Method) -> Iterator[Tensor]:
         memory_format = choose_memory_format(method)
@@ -250,38 +232,15 @@ def never_right(strange: int, asked: int) -> dict[str, Any]:
 
 def loss_protocol(config: TrainConfig) -> dict[str, Any]:
     """Return what a value of the method's loss depends on, wherever it is taken."""
-    settings = {
-        **vars(config.loss),
-        "teacher": config.target.teacher,
-        "dimensions": config.heads.projector_out,
-        "normalize": config.heads.normalize,
-        "queue": config.target.queue,
-    }
-    return {
-        "loss": config.method,
-        **{name: value for name, value in settings.items() if value is not None},
-        "view": config.views,
-        "crop_min": config.crop_min,
-        "image_size": config.image_size,
-    }
+    heads, target = config.heads, config.target
+    settings = {**vars(config.loss), "teacher": target.teacher, "dimensions": heads.projector_out}
+    settings |= {"normalize": heads.normalize, "queue": target.queue}
+    seen = {"view": config.views, "crop_min": config.crop_min, "image_size": config.image_size}
+    return {"loss": config.method, **{name: value for name, value in settings.items() if value is not None}, **seen}
 
 
 def training_protocol(config: TrainConfig) -> dict[str, Any]:
     """Return how the training loss is taken."""
-    return {
-        "mode": "train",
-        **loss_protocol(config),
-        "batch": config.batch_size,
-        "images": config.images,
-        "split": "train",
-        "steps": f"mean since the last record, of {config.monitor.log_every} steps at most",
-        "dtype": config.machine.precision,
-    }
-
-
-def _labelled(images: Images) -> Tensor:
-    """Return the indices of the images with a label, or of all where none has: unlabelled ones cannot vote in k-NN."""
-    everything = torch.arange(len(images))
-    if images.labels is None or not bool((images.labels >= 0).any()):
-        return everything
-    return everything[images.labels >= 0]
+    seen = {"batch": config.batch_size, "images": config.images, "split": "train"}
+    steps = f"mean since the last record, of {config.monitor.log_every} steps at most"
+    return {"mode": "train", **loss_protocol(config), **seen, "steps": steps, "dtype": config.machine.precision}

@@ -1,4 +1,4 @@
-"""Optimiser and learning-rate schedule, both functions of the configuration and a step number."""
+"""Optimizer, learning-rate schedule and what a chunk resets: functions of the configuration and a step number."""
 
 from __future__ import annotations
 
@@ -6,21 +6,28 @@ import math
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
-from fullrank.config import OptimConfig
+from fullrank.config import OptimConfig, TrainConfig
+from fullrank.data.order import Order
 from fullrank.models.methods import Method
 
 LARS_TRUST = 0.001  # of MoCo-v3, VICReg and apex's LARC
 
 
+def scaled_lr(base_lr: float, batch_size: int) -> float:
+    """Return the learning rate of a batch, in proportion to its size: `base_lr` is that of 256 images."""
+    return base_lr * batch_size / 256
+
+
 def build_optimizer(method: Method, config: OptimConfig, batch_size: int) -> Optimizer:
-    """Build the optimiser; parameters of constant learning rate have groups of their own, whichever it is.
+    """Build the optimizer; parameters of constant learning rate have groups of their own, whichever it is.
 
     LARS neither decays parameters of one axis (biases, norms) nor scales their rate, as in BYOL, VICReg, Barlow Twins
     and MoCo-v3.
     """
-    lr = config.base_lr * batch_size / 256
+    lr = scaled_lr(config.base_lr, batch_size)
     groups = parameter_groups(method, config)
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=lr, momentum=config.momentum)
@@ -68,7 +75,7 @@ def parameter_groups(method: Method, config: OptimConfig) -> list[dict]:
 def learning_rate(step: int, steps: int, config: OptimConfig, batch_size: int, *, constant: bool = False) -> float:
     """Return the learning rate of a step.
 
-    Linear warm-up over w steps to lr0 = base_lr * batch_size / 256, then a cosine to f lr0 over the rest:
+    Linear warm-up over w steps to lr0 = `scaled_lr(base_lr, batch_size)`, then a cosine to f lr0 up to S, all `steps`:
 
         lr(s) = lr0 (t + c) / (w + c)                                      for s < w
         lr(s) = lr0 (f + (1 - f) (1 + cos(pi (t - w) / (S - w))) / 2)      for s >= w
@@ -77,18 +84,11 @@ def learning_rate(step: int, steps: int, config: OptimConfig, batch_size: int, *
     is [Li22]'s schedule by epochs, whose warm-up of W epochs begins at lr0 / (W + 1). Parameters with a constant rate
     warm up too, and then keep lr0.
 
-    Args:
-        step: Which step, from 0.
-        steps: S, all steps.
-        config: The schedule.
-        batch_size: The global batch.
-        constant: Whether it is for parameters of constant rate.
-
     >>> config = OptimConfig(base_lr=1.0)
     >>> [round(learning_rate(s, 4, config, 256), 3) for s in range(4)]
     [1.0, 0.854, 0.5, 0.146]
     """
-    peak = config.base_lr * batch_size / 256
+    peak = scaled_lr(config.base_lr, batch_size)
     warmup = config.warmup_steps
     at = step - step % config.cosine_every
     if step < warmup:
@@ -106,3 +106,21 @@ def set_learning_rate(optimizer: Optimizer, step: int, steps: int, config: Optim
         lr = learning_rate(step, steps, config, batch_size, constant=group["constant_rate"])
         group["lr"] = lr * group.get("rate_scale", 1.0)  # checkpoints of version 0.1.0 have none
     return learning_rate(step, steps, config, batch_size)
+
+
+def begin_chunk(config: TrainConfig, order: Order, step: int, method: Method, optimizer: Optimizer) -> None:
+    """Reset what is to be reset before the first step of every chunk but the first; do nothing before other steps.
+
+    [Li22] resets nothing. It follows from the step alone, so a run that is resumed at a boundary does it too.
+    Batch norms in eval mode, a teacher's, keep their statistics.
+    """
+    if not (config.reset_momentum or config.reset_statistics) or step == 0 or order.span(step).start != step:
+        return
+    if config.reset_momentum:
+        for state in optimizer.state.values():
+            if state.get("momentum_buffer") is not None:
+                state["momentum_buffer"].zero_()
+    if config.reset_statistics:
+        for module in method.modules():
+            if isinstance(module, _BatchNorm) and module.training:
+                module.reset_running_stats()

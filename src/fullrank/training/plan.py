@@ -11,8 +11,10 @@ from torch import Tensor
 from fullrank.config import TrainConfig
 from fullrank.data import holding, views
 from fullrank.data.memory import available_memory, gigabytes
-from fullrank.data.order import MultiplePass, Order
+from fullrank.data.order import Order
+from fullrank.documents import Document, Table
 from fullrank.errors import FullrankError
+from fullrank.models.backbones import image_size_of
 from fullrank.models.methods import Method
 from fullrank.training import setup
 from fullrank.training.optim import learning_rate
@@ -22,11 +24,11 @@ class Plan(NamedTuple):
     """What a run would do.
 
     Attributes:
-        rows: Pairs of a heading and its text, to print as a table.
-        wrong: Why the images cannot be opened; what follows from them is not in `rows` then.
+        document: A table of it.
+        wrong: Why the images cannot be opened; what follows from them is not in the document then.
     """
 
-    rows: list[tuple[str, str]]
+    document: Document
     wrong: FullrankError | None = None
 
 
@@ -40,57 +42,56 @@ def plan(config: TrainConfig) -> Plan:
     views.recipe(config.views, crop_min=config.crop_min)  # whose errors a plan should show too
     # held in memory only if the run would be, but not decoded for a plan: streaming reads none
     wanted, config = config.hold, replace(config, hold="stream")
+    wrong: FullrankError | None = None
+    assumed = ""
     try:
         config, data = setup.open_data(config)
     except FullrankError as error:
-        wrong: FullrankError | None = error
-        assumed = "" if config.image_size else ", assumed: images decide unless --image-size does"
-        config = replace(config, image_size=config.image_size or setup.LARGE_VIEW)
+        wrong = error
+        if config.image_size is None:
+            config = replace(config, image_size=setup.LARGE_VIEW)
+            assumed = ", assumed: images decide unless --image-size does"
         method = setup.build_method(config)
-        about = [("images", f"{config.images}: not known, they cannot be opened (see below)")]
-        order_words = f"{config.order}; how often it sees an image follows from their number, not known"
+        about = {
+            "images": f"{config.images}: not known, they cannot be opened (see below)",
+            "order": f"{config.order}; how often it sees an image follows from their number, not known",
+        }
     else:
-        wrong, assumed = None, ""
         config = setup.resolve_hold(replace(config, hold=wanted), data.train)
         order = setup.build_order(config, len(data.train))
         method = setup.build_method(config)
         setup.build_probe(config, data, method, torch.device("cpu"))  # whose errors too
         labels = "labelled" if data.train.labels is not None else "no labels"
-        held_out = f"{len(data.held_out):,} images" if data.held_out is not None else "none: no held-out loss, no k-NN"
-        about = [
-            ("images", f"{config.images}: {len(data.train):,} ({labels}); {_hold_words(config, data, order)}"),
-            ("held out", held_out),
-        ]
-        order_words = describe_order(order)
-    rates = [
+        about = {
+            "images": f"{config.images}: {len(data.train):,} ({labels}); {_hold_words(config, data, order)}",
+            "held out": f"{len(data.held_out):,} images" if data.held_out else "none: no held-out loss, no k-NN",
+            "order": describe_order(order),
+        }
+    start, half, end = (
         learning_rate(s, config.steps, config.optim, config.batch_size)
         for s in (0, config.steps // 2, config.steps - 1)
-    ]
-    rows = [
-        *about,
-        ("views", f"{config.views}, {config.image_size} x {config.image_size}{assumed}"),
-        ("order", order_words),
-        ("steps", f"{config.steps:,} of {config.batch_size} images"),
-        ("method", config.method),
-        *_settings(method),
-        ("parameters", _parameters(method)),
-        (
-            "optimiser",
-            f"{config.optim.optimizer}, weight decay {config.optim.weight_decay:g}, learning rate "
-            f"{rates[0]:.4g} at the start, {rates[1]:.4g} half-way, {rates[2]:.2g} at the end",
-        ),
-        ("machine", f"{device}, {config.machine.precision}, {torch.get_num_threads()} CPU threads"),
-        ("memory", _memory(config, method)),
-    ]
-    return Plan(rows, wrong)
+    )
+    about |= {
+        "views": f"{config.views}, {config.image_size} x {config.image_size}{assumed}",
+        "steps": f"{config.steps:,} of {config.batch_size} images",
+        "method": config.method,
+        **_settings(method),
+        "parameters": _parameters(method),
+        "optimizer": f"{config.optim.optimizer}, weight decay {config.optim.weight_decay:g}, learning rate "
+        f"{start:.4g} at the start, {half:.4g} half-way, {end:.2g} at the end",
+        "machine": f"{device}, {config.machine.precision}, {torch.get_num_threads()} CPU threads",
+        "memory": _memory(config, method),
+    }
+    rows = Table("What the run would do", ["part", "plan"], list(about.items()), text=(1,), captioned=False)
+    return Plan(Document("plan", "What the run would do", [rows], data=about), wrong)
 
 
 def describe_order(order: Order) -> str:
     """Say in words what an order does with its images and steps."""
-    passes = order.steps / (order.size // order.batch_size)
-    if isinstance(order, MultiplePass):
-        return f"{order.name}: {order.size:,} images in {passes:.1f} passes of {order.size // order.batch_size} steps"
-    chunks: int = getattr(order, "chunks")  # noqa: B009 - every other order has chunks
+    chunks: int | None = getattr(order, "chunks", None)
+    if chunks is None:
+        a_pass = order.size // order.batch_size
+        return f"{order.name}: {order.size:,} images in {order.steps / a_pass:.1f} passes of {a_pass} steps"
     rounds: int = getattr(order, "rounds", 1)
     size, steps = order.size // chunks, order.steps // (chunks * rounds)
     text = (
@@ -103,28 +104,25 @@ def describe_order(order: Order) -> str:
 
 
 def _hold_words(config: TrainConfig, data: setup.Data, order: Order) -> str:
+    words = "decoded by workers as needed"
+    if config.hold != "stream":
+        height, width = holding.look_at_sizes(data.train)[0]
+        count = order.size if config.hold == "memory" else 2 * len(order.pool(0))
+        words = (
+            f"held in memory{'' if config.hold == 'memory' else ' by chunks'}, {gigabytes(count * 3 * height * width)}"
+        )
     encoded = data.train.encoded_bytes
-    kept = f"; encoded, {gigabytes(encoded)} in memory" if encoded else ""
-    return _decoded_words(config, data, order) + kept
+    return f"{words}; encoded, {gigabytes(encoded)} in memory" if encoded else words
 
 
-def _decoded_words(config: TrainConfig, data: setup.Data, order: Order) -> str:
-    if config.hold == "stream":
-        return "decoded by workers as needed"
-    size = holding.look_at_sizes(data.train)[0]
-    if config.hold == "memory":
-        return f"held in memory, {gigabytes(order.size * 3 * size[0] * size[1])}"
-    return f"held in memory by chunks, {gigabytes(2 * len(order.pool(0)) * 3 * size[0] * size[1])}"
-
-
-def _settings(method: Method) -> list[tuple[str, str]]:
+def _settings(method: Method) -> dict[str, str]:
     """Return the method's settings, its own where the configuration leaves them out."""
     sections = {"heads": method.heads_config, "loss": method.loss_config, "target": method.target_config}
     words = {
         name: ", ".join(f"{field} {value}" for field, value in vars(section).items() if value is not None)
         for name, section in sections.items()
     }
-    return [(name, text) for name, text in words.items() if text]
+    return {name: text for name, text in words.items() if text}
 
 
 def _parameters(method: Method) -> str:
@@ -158,15 +156,15 @@ def _memory(config: TrainConfig, method: Method) -> str:
 
 def _kept(config: TrainConfig, method: Method, images: int) -> float:
     """Return the bytes that autograd keeps of a batch, beside the weights."""
-    assert config.image_size is not None
     kept: dict[int, int] = {}
+    size = image_size_of(config)
 
     def keep(tensor: Tensor) -> Tensor:
         kept[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
         return tensor
 
     own = {p.data_ptr() for p in method.parameters()}
-    views = torch.zeros(2, images, 3, config.image_size, config.image_size)
+    views = torch.zeros(2, images, 3, size, size)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         method(views[0], views[1])
     return sum(size for pointer, size in kept.items() if pointer not in own)

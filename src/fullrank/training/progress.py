@@ -6,31 +6,21 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import TracebackType
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fullrank.config import TrainConfig
 
 
 class TrainingProgress:
-    """Shows steps, images/s, loss and remaining time of one run.
-
-    Args:
-        config: The run.
-        name: What to call it.
-        start: Steps that are done already.
-        console: Where to write.
-    """
+    """Shows steps, images/s, loss and remaining time of one run, `start` of whose steps are done already."""
 
     def __init__(self, config: TrainConfig, name: str, start: int, console: Console) -> None:
-        self.config = config
-        self.name = name
-        self.console = console
+        self.steps, self.name, self.start, self.console = config.steps, name, start, console
         self.live = console.is_terminal
         self.began = time.perf_counter()
-        self.start = start
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
@@ -42,48 +32,42 @@ class TrainingProgress:
             disable=not self.live,
             transient=False,
         )
-        self.task: TaskID | None = None
+        self.task = self.progress.add_task(
+            name, total=config.steps, completed=start, speed=0.0, loss=float("nan"), remaining="?"
+        )
 
     def __enter__(self) -> TrainingProgress:
+        self.began = time.perf_counter()
         self.progress.start()
-        self.task = self.progress.add_task(
-            self.name,
-            total=self.config.steps,
-            completed=self.start,
-            speed=0.0,
-            loss=float("nan"),
-            remaining="?",
-        )
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.progress.stop()
 
     def step(self, step: int) -> None:
         """Move the bar on."""
-        if self.live and self.task is not None:
-            self.progress.update(self.task, completed=step)
+        self.progress.update(self.task, completed=step)
 
     def log(self, step: int, loss: float, images_per_second: float, extra: str = "") -> None:
         """Show the latest figures."""
         spent = time.perf_counter() - self.began
-        remaining = clock(spent / max(1, step - self.start) * (self.config.steps - step))
-        if self.live and self.task is not None:
-            self.progress.update(self.task, completed=step, loss=loss, speed=images_per_second, remaining=remaining)
-        else:
-            self.console.print(
-                f"{self.name}  {step}/{self.config.steps} steps  {images_per_second:,.0f} images/s  loss {loss:+.4f}"
-                f"{extra}  {remaining} left",
-                soft_wrap=True,
-                highlight=False,
+        remaining = clock(spent / max(1, step - self.start) * (self.steps - step))
+        self.progress.update(self.task, completed=step, loss=loss, speed=images_per_second, remaining=remaining)
+        if not self.live:
+            self.note(
+                f"{self.name}  {step}/{self.steps} steps  {images_per_second:,.0f} images/s  loss {loss:+.4f}"
+                f"{extra}  {remaining} left"
             )
             sys.stdout.flush()
 
     def note(self, text: str) -> None:
         """Write a line above the bar."""
-        self.progress.console.print(text, soft_wrap=True, highlight=False, markup=False)
+        say(self.console, text)
+
+
+def say(console: Console, text: str) -> None:
+    """Print a line as it is."""
+    console.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
 def clock(seconds: float) -> str:
@@ -107,7 +91,7 @@ def counting(console: Console) -> Iterator[Callable[[str, int, int], None]]:
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-        tasks: dict[str, TaskID] = {}
+        tasks: dict[str, Any] = {}
 
         def show(what: str, done: int, total: int) -> None:
             if what not in tasks:

@@ -1,29 +1,68 @@
-"""The records of a run: what metrics.jsonl, timing.jsonl and spectra.safetensors are filled from."""
+"""What a run does beside training: it logs, measures and saves, and says on the console how it goes."""
 
 from __future__ import annotations
 
 import math
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from rich.console import Console
 from torch import Tensor
+from torch.optim import Optimizer
 
+from fullrank.config import to_dict
+from fullrank.data import former
 from fullrank.errors import FullrankError
 from fullrank.measure.scores import SCORES, Score
-from fullrank.measure.spectrum import Spectrum
+from fullrank.training.checkpoint import save_checkpoint
+from fullrank.training.distributed import World
+from fullrank.training.measuring import Measurer, training_protocol
+from fullrank.training.optim import learning_rate
+from fullrank.training.progress import TrainingProgress, clock
 from fullrank.training.runs import METRICS, TIMING, RunFolder, read_lines
+from fullrank.training.samples import write_samples
+from fullrank.training.setup import Resolved
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 
-class Record:
-    """Writes a run's records, and keeps the sums of the one that is not finished.
+class Recorder:
+    """Writes a run's records and checkpoints, and keeps the sums of the record that is not finished.
 
-    With many processes each has one, so that all add the same losses; the main process's writes.
+    With many processes each has one, so that all add the same losses; `begin`, `log`, `measure`, `checkpoint` and
+    `finish` are for the main process.
+
+    Args:
+        run: The run.
+        folder: Where it is written.
+        optimizer: The optimizer, for checkpoints.
+        state: The checkpoint from which the run goes on; None for a new run.
+        console: Where to show progress.
+        world: The run's processes.
     """
 
-    def __init__(self, folder: RunFolder, state: dict[str, Any] | None, *, tensorboard: bool) -> None:
-        self.folder = folder
+    measurer: Measurer  # the main process's
+
+    def __init__(
+        self,
+        run: Resolved,
+        folder: RunFolder,
+        optimizer: Optimizer,
+        state: dict[str, Any] | None,
+        console: Console,
+        world: World,
+    ) -> None:
+        self.run, self.folder, self.optimizer, self.world = run, folder, optimizer, world
+        self.skipped = run.loader.skipped
+        self.skipped.update(run.data.skipped, state["skipped"] if state else ())
+        if run.measurer is not None:
+            self.measurer = run.measurer
+            self.skipped.update(run.measurer.skipped)
+        step = state["step"] if state else 0
+        self.progress = TrainingProgress(run.config, folder.path.name, step, console)
         kept: dict[str, Any] = state["record"] if state else {}
         self.loss_sum: Tensor = kept.get("loss_sum", torch.zeros((), dtype=torch.float64))
         self.count: int = kept.get("count", 0)
@@ -32,24 +71,121 @@ class Record:
         self._steps_since_log = 0
         self._latest: dict[str, float] = {}
         self._measured_at = 0
-        self._tensorboard = _tensorboard(folder.path, state["step"] + 1 if state else 0) if tensorboard else None
+        wanted = run.config.monitor.tensorboard and world.main
+        self._tensorboard = _tensorboard(folder.path, step + 1 if state else 0) if wanted else None
 
     @property
     def seconds(self) -> float:
         """Seconds that the run has taken, interruptions left out."""
         return self._before + time.perf_counter() - self._began
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
-        return {"loss_sum": self.loss_sum.cpu(), "count": self.count, "seconds": self.seconds}
+    def begin(self) -> None:
+        """Write what a new run has before its first step: pictures of its views, and how it is measured."""
+        write_samples(self.folder.path / "samples.png", self.run.loader)
+        self.folder.append(METRICS, {"kind": "protocols", "step": 0, **self.measurer.protocols})
 
     def add(self, loss: Tensor) -> None:
-        """Add a step's loss, without waiting for the device."""
+        """Add a step's loss, without waiting for the device; all processes do."""
+        loss = self.world.mean(loss)
         self.loss_sum = self.loss_sum.to(loss.device) + loss.detach().double()
         self.count += 1
         self._steps_since_log += 1
 
-    def check_finite(self, step: int) -> None:
+    def log(self, step: int, embedding: Tensor) -> None:
+        """Write the record of the steps since the last one.
+
+        Args:
+            step: Steps done.
+            embedding: `(N, M)`, of the last step's global batch.
+        """
+        self._check_finite(step)
+        config = self.run.config
+        loss = float(self.loss_sum) / self.count
+        std = float(torch.nn.functional.normalize(embedding.float(), dim=1).std(dim=0).mean())
+        lr = learning_rate(step - 1, config.steps, config.optim, config.batch_size)
+        now = time.perf_counter()
+        speed = self._steps_since_log * config.batch_size / (now - self._last_log)
+        record = {"kind": "train", "step": step, "loss": loss, "lr": lr, "std": std}
+        if self.run.probe is not None and (accuracy := self.run.probe.taken()) is not None:
+            record["online_probe_train"] = accuracy
+        self._write(record)
+        self.folder.append(TIMING, {"step": step, "seconds": self.seconds, "images_per_second": speed})
+        if self._tensorboard is not None:
+            self._tensorboard.add_scalar("images_per_second", speed, step)
+        self.loss_sum = torch.zeros_like(self.loss_sum)
+        self.count = self._steps_since_log = 0
+        self._last_log = now
+        self.progress.log(step, loss, speed, self._latest_scores(step))
+
+    def measure(self, step: int) -> None:
+        """Measure the method as it is after a step, and write that."""
+        self._check_finite(step)
+        known = set(self.measurer.failed)
+        scores, measured = self.measurer.measure(self.run.method)
+        for name in self.measurer.failed.keys() - known:
+            self.progress.note(
+                f"{SCORES[name].title} could not be taken at step {step}, and is left out wherever it cannot: "
+                f"{' '.join(self.measurer.failed[name].split())}"
+            )
+        self._latest, self._measured_at = scores, step
+        self._write({"kind": "measure", "step": step, **scores})
+        self.folder.append_spectrum(step, measured.singular_values.numpy())
+        self._last_log, self._steps_since_log = time.perf_counter(), 0  # images/s are of training alone
+
+    def checkpoint(self, step: int, skipped: list[set[str]]) -> None:
+        """Save everything that going on after a step needs; `skipped` are the images that each process left out."""
+        self._check_finite(step)
+        self.skipped.update(*skipped)
+        probe = self.run.probe
+        contents = {
+            "config": to_dict(self.run.config),
+            "model": self.run.method.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "record": {"loss_sum": self.loss_sum.cpu(), "count": self.count, "seconds": self.seconds},
+            **({} if probe is None else {"online_probe": probe.state_dict()}),
+            "skipped": sorted(self.skipped),
+            **({} if self.run.data.former else {"data_version": former.VERSION}),
+        }
+        self.folder.sync()
+        save_checkpoint(self.folder.checkpoints, step, contents, keep=self.run.config.keep_checkpoints)
+
+    def finish(self) -> None:
+        """Write the summary: the last records as scores, each with its protocol."""
+        config, skipped = self.run.config, sorted(self.skipped)
+        if skipped:
+            shown = ", ".join(skipped[:3]) + (" ..." if len(skipped) > 3 else "")
+            self.progress.note(f"images that could not be decoded: {len(skipped)} ({shown})")
+        last = {record["kind"]: record for record in read_lines(self.folder.path / METRICS)}
+        for kind in ("train", "measure"):
+            if kind not in last:
+                raise FullrankError(
+                    f"{self.folder.path / METRICS} has no record of the kind {kind!r}, and there are no final scores "
+                    "without: put the file back as it was, or delete the last checkpoint to go on from the one before"
+                )
+        values: dict[str, float] = {
+            name: last["train"][name] for name in ("loss", "online_probe_train") if name in last["train"]
+        }
+        values |= {name: value for name, value in last["measure"].items() if name not in ("kind", "step")}
+        protocols = {**self.measurer.protocols, "loss": training_protocol(config)}
+        scores = [Score(name, value, protocols.get(name, protocols["spectrum"])) for name, value in values.items()]
+        self.folder.write_summary(
+            {
+                "steps": config.steps,
+                "scores": [score.as_dict() for score in scores],
+                "skipped": skipped,
+                "seconds": self.seconds,
+            }
+        )
+        self.progress.note(
+            f"{self.folder.path}: {config.steps} steps in {clock(self.seconds)}{self._latest_scores(config.steps)}"
+        )
+
+    def close(self) -> None:
+        """Finish what is still being written."""
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+
+    def _check_finite(self, step: int) -> None:
         """Raise `FullrankError` when the loss of some step since the last record was NaN or infinite."""
         if not math.isfinite(float(self.loss_sum)):
             raise FullrankError(
@@ -58,35 +194,6 @@ class Record:
                 f"{self.folder.checkpoints}"
             )
 
-    def logged(
-        self, step: int, lr: float, embedding: Tensor, batch_size: int, others: dict[str, float]
-    ) -> tuple[float, float]:
-        """Write the record of the steps since the last one, `others` in it; return their mean loss and the images/s."""
-        self.check_finite(step)
-        loss = float(self.loss_sum) / self.count
-        std = float(torch.nn.functional.normalize(embedding.float(), dim=1).std(dim=0).mean())
-        now = time.perf_counter()
-        speed = self._steps_since_log * batch_size / (now - self._last_log)
-        self._write({"kind": "train", "step": step, "loss": loss, "lr": lr, "std": std, **others})
-        self.folder.append(TIMING, {"step": step, "seconds": self.seconds, "images_per_second": speed})
-        if self._tensorboard is not None:
-            self._tensorboard.add_scalar("images_per_second", speed, step)
-        self.loss_sum = torch.zeros_like(self.loss_sum)
-        self.count = self._steps_since_log = 0
-        self._last_log = now
-        return loss, speed
-
-    def protocols(self, protocols: dict[str, Any]) -> None:
-        """Write how each measurement is taken."""
-        self.folder.append(METRICS, {"kind": "protocols", "step": 0, **protocols})
-
-    def measured(self, step: int, scores: dict[str, float], measured: Spectrum) -> None:
-        """Write a measurement."""
-        self._latest, self._measured_at = scores, step
-        self._write({"kind": "measure", "step": step, **scores})
-        self.folder.append_spectrum(step, measured.singular_values.numpy())
-        self._last_log, self._steps_since_log = time.perf_counter(), 0  # images/s are of training alone
-
     def _write(self, record: dict[str, Any]) -> None:
         self.folder.append(METRICS, record)
         if self._tensorboard is not None:
@@ -94,45 +201,17 @@ class Record:
                 if name not in ("kind", "step"):
                     self._tensorboard.add_scalar(f"{record['kind']}/{name}", value, record["step"])
 
-    def latest_scores(self, step: int) -> str:
+    def _latest_scores(self, step: int) -> str:
         """Return the last measured scores in words, for a log of a step, and at which other step they were."""
-        if not self._latest:
-            return ""
-        shown = {name: SCORES[name] for name in ("auc", "knn") if name in self._latest}
         words = "".join(
-            f"  {kind.title.removesuffix(' accuracy')} {kind.write(self._latest[name])}" for name, kind in shown.items()
+            f"  {SCORES[name].title.removesuffix(' accuracy')} {SCORES[name].write(self._latest[name])}"
+            for name in ("auc", "knn")
+            if name in self._latest
         )
-        return words if self._measured_at == step else f"{words} at {self._measured_at}"
-
-    def close(self) -> None:
-        """Finish what is still being written."""
-        if self._tensorboard is not None:
-            self._tensorboard.close()
-
-    def final_scores(self, protocols: dict[str, Any], training: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return the last records as scores, each with its protocol: those of measurements, and that of the loss."""
-        records = read_lines(self.folder.path / METRICS)
-        last = {record["kind"]: record for record in records}
-        lacking = [kind for kind in ("train", "measure") if kind not in last]
-        if lacking:
-            raise FullrankError(
-                f"{self.folder.path / METRICS} has no record of the kind {lacking[0]!r}, and there are no final scores "
-                "without: put the file back as it was, or delete the last checkpoint to go on from the one before"
-            )
-        trained, measured = last["train"], last["measure"]
-        values: dict[str, float] = {
-            **{name: trained[name] for name in ("loss", "online_probe_train") if name in trained},
-            **{k: v for k, v in measured.items() if k not in ("kind", "step")},
-        }
-        return [
-            Score(
-                name, value, training if name == "loss" else protocols.get(name) or protocols.get("spectrum", {})
-            ).as_dict()
-            for name, value in values.items()
-        ]
+        return words if not words or self._measured_at == step else f"{words} at {self._measured_at}"
 
 
-def _tensorboard(path: Path, step: int) -> Any:
+def _tensorboard(path: Path, step: int) -> SummaryWriter:
     """Return a TensorBoard writer that takes over from `step`."""
     try:
         from torch.utils.tensorboard import SummaryWriter

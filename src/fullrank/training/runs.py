@@ -15,14 +15,17 @@ Records of metrics.jsonl have `kind` and `step` (finished gradient steps): `prot
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import itertools
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO, TypedDict
+from typing import TYPE_CHECKING, Any, TextIO, TypedDict
 
 import numpy as np
 import yaml
@@ -43,6 +46,10 @@ from fullrank.files import (
     write_bytes,
     write_text,
 )
+
+if TYPE_CHECKING:
+    from fullrank.config import TrainConfig
+    from fullrank.training.distributed import World
 
 METRICS, TIMING, SPECTRA, SUMMARY, CONFIG = (
     "metrics.jsonl",
@@ -93,6 +100,13 @@ class RunRecord:
         return {key: value for key, value in found[0].items() if key not in ("kind", "step")} if found else {}
 
 
+def check_run(path: Path) -> None:
+    """Raise `FullrankError` unless there is a run at `path`."""
+    if not (path / CONFIG).is_file():
+        what = "is not a run" if path.exists() else "does not exist"
+        raise FullrankError(f"{path} {what}: expected a folder made by `fullrank train`, with a {CONFIG} in it")
+
+
 def read_run(path: Path | str) -> RunRecord:
     """Read a run folder.
 
@@ -100,13 +114,15 @@ def read_run(path: Path | str) -> RunRecord:
         FullrankError: There is no run at `path`, or a file in it is damaged.
     """
     path = Path(path)
-    if not (path / CONFIG).is_file():
-        what = "is not a run" if path.exists() else "does not exist"
-        raise FullrankError(f"{path} {what}: expected a folder made by `fullrank train`, with a {CONFIG} in it")
-    config = dict(read_yaml(path / CONFIG, Config, "put it back as it was"))
+    check_run(path)
+    config = dict(read_yaml(path / CONFIG, _Config, "put it back as it was"))
     environment: Any = config.pop("environment", None) or {}
     steps, values = read_spectra(path / SPECTRA)
     records = read_lines(path / METRICS)
+    summary: Any = None
+    if (path / SUMMARY).exists():
+        remedy = f"delete it, and `fullrank train --resume {path}` writes it again"
+        summary = dict(read_json(path / SUMMARY, _Summary, remedy))
     with said(path / METRICS, "put it back as it was"):
         for kind in ("train", "measure"):
             own = [record["step"] for record in records if record.get("kind") == kind]
@@ -114,35 +130,22 @@ def read_run(path: Path | str) -> RunRecord:
                 raise ShapeError(f"the steps of its records of kind {kind} do not rise")
             if own and own[-1] > config.get("steps", own[-1]):
                 raise ShapeError(f"it has a record of step {own[-1]:,}, and the run has {config['steps']:,} steps")
-    return RunRecord(
-        path=path,
-        config=config,
-        environment=environment,
-        records=records,
-        timing=read_lines(path / TIMING),
-        spectrum_steps=steps,
-        singular_values=values,
-        summary=_read_summary(path / SUMMARY),
-    )
+    return RunRecord(path, config, environment, records, read_lines(path / TIMING), steps, values, summary)
 
 
-class ImageSet(TypedDict, total=False):
-    """What config.yaml says of a set of images that the run was started on."""
-
+class _ImageSet(TypedDict, total=False):
     count: Step
     fingerprint: str
     skipped: Step
 
 
-class Environment(TypedDict, total=False):
-    """What a run was started on, as far as it is reckoned with."""
-
+class _Environment(TypedDict, total=False):
     processes: Step
-    data: dict[str, ImageSet | int | None]
+    data: dict[str, _ImageSet | int | None]
 
 
-class Config(TypedDict, total=False):
-    """What is reckoned with of config.yaml, of whatever version; to go on with a run it is read as `TrainConfig`."""
+class _Config(TypedDict, total=False):
+    """What is read of config.yaml, of whatever version; to go on with a run it is read as `TrainConfig`."""
 
     method: str
     order: str
@@ -156,25 +159,21 @@ class Config(TypedDict, total=False):
     backbone: dict[str, Any]
     heads: dict[str, Any]
     machine: dict[str, Any]
-    environment: Environment | None
-
-
-class FinalScore(TypedDict):
-    """A score of summary.json."""
-
-    name: str
-    value: Number
+    environment: _Environment | None
 
 
 class _ProtocolOf(TypedDict, total=False):
     protocol: Protocol
 
 
-class Summary(TypedDict, total=False):
-    """What summary.json holds."""
+class _FinalScore(_ProtocolOf):
+    name: str
+    value: Number
 
+
+class _Summary(TypedDict, total=False):
     steps: Step
-    scores: list[FinalScore]
+    scores: list[_FinalScore]
     skipped: list[str]
     seconds: float
 
@@ -184,25 +183,12 @@ def _check_line(record: Any) -> None:
     check(record, dict[str, object])
     kind = record.get("kind", "timing")
     check({"kind": kind}, dict[str, str])
-    if kind == "protocols":
-        check({k: v for k, v in record.items() if k not in ("kind", "step")}, dict[str, Protocol])
-    elif kind == "timing":
-        check(record, dict[str, float])
-    elif kind in ("train", "measure"):  # a diverged run has a loss that is no number, which is shown
-        check({k: v for k, v in record.items() if k != "kind"}, dict[str, Number])
-    else:
-        check(record, dict[str, Any])
+    # a diverged run has a loss that is no number, which is shown
+    shapes: dict[str, Any] = {"protocols": Protocol, "timing": float, "train": Number, "measure": Number}
+    for name, value in record.items():
+        if name not in ("kind", "step"):
+            check(value, shapes.get(kind, Any), name)
     check({"step": record.get("step")}, dict[str, Step])
-
-
-def _read_summary(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    remedy = f"delete it, and `fullrank train --resume {path.parent}` writes it again"
-    found = read_json(path, Summary, remedy)
-    with said(path, remedy):
-        check(found.get("scores", []), list[_ProtocolOf], "scores")
-    return dict(found)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -236,108 +222,78 @@ def only_runs(paths: Sequence[Path | str]) -> list[Path]:
     Raises:
         FullrankError: Not one is a run.
     """
+
+    def stays(path: Path) -> bool:
+        parts = (CONFIG, METRICS, SUMMARY, "checkpoints")
+        return not path.exists() or path.suffix == ".pt" or any((path / name).exists() for name in parts)
+
     given = [Path(path) for path in paths]
-    own = [path for path in given if not path.expanduser().exists() or path.suffix == ".pt" or _like_a_run(path)]
+    own = [path for path in given if stays(path.expanduser())]
     if given and not own:
         raise FullrankError(f"{given[0]} is not a run, nor is any other: give folders made by `fullrank train`")
-    if any(path.expanduser().exists() for path in own):
-        for path in given:
-            if path not in own:
-                print(f"passed over, for it is not a run: {path}", file=sys.stderr)
-        return own
-    return given
-
-
-def _like_a_run(path: Path) -> bool:
-    path = path.expanduser()
-    return any((path / name).exists() for name in (CONFIG, METRICS, SUMMARY, "checkpoints"))
+    if not any(path.expanduser().exists() for path in own):
+        return given
+    for path in given:
+        if path not in own:
+            print(f"passed over, for it is not a run: {path}", file=sys.stderr)
+    return own
 
 
 class RunFolder:
     """A run being written: exclusive, and never ahead of what a reader may trust.
 
-    Use `create` for a new run and `reopen` to go on with one; both hold a lock until `close`, which a killed process
-    loses by itself. `follow` is for a run's other processes, which write nothing and may not even see the folder.
+    `create` makes a new one and `reopen` goes on with one; both hold a lock until `close`, which a killed process
+    loses by itself. The run's other processes write nothing, and may not even see the folder: theirs has no lock.
     """
 
-    def __init__(self, path: Path, *, writes: bool = True) -> None:
+    def __init__(self, path: Path, lock: TextIO | None = None) -> None:
         self.path = path
         self.checkpoints = path / "checkpoints"
-        self._lock: TextIO | None = None
-        if writes:
-            self._take_lock()
-
-    def _take_lock(self) -> None:
-        lock = open(self.path / ".lock", "w")  # noqa: SIM115 - held for the run's whole life
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.close()
-            raise FullrankError(
-                f"another process is training {self.path}: wait for it, or choose another --out"
-            ) from None
-        # A forked worker holds the lock too, and may outlive a killed parent by seconds: it lets go at once.
-        os.register_at_fork(after_in_child=lock.close)
-        for stale in self.path.rglob(".*.tmp"):  # of a process that was killed while it wrote
-            stale.unlink(missing_ok=True)
         self._lock = lock
 
-    @staticmethod
-    def check_free(out: str | None) -> None:
-        """Raise `FullrankError` where a new run cannot be written to `out`: before any long work begins."""
-        path = Path(out).expanduser() if out is not None else None
-        if path is None:
-            return
-        if not path.exists():
-            check_output(path)
-            return
-        if (path / CONFIG).exists():
-            raise FullrankError(
-                f"{path} already holds a run: go on with it by --resume {path}, or choose another --out"
-            )
-        if not path.is_dir() or any(not entry.name.startswith(".") for entry in path.iterdir()):
-            raise FullrankError(f"{path} exists and is not an empty folder: choose another --out")
-
     @classmethod
-    def create(cls, out: str | None, default_name: str) -> RunFolder:
-        """Make a new folder: `out`, or `runs/default_name`, numbered from 2 where that is taken."""
-        if out is not None:
-            path = Path(out).expanduser()
+    def create(cls, config: TrainConfig) -> RunFolder:
+        """Make a new folder: `config.out`, or one below `runs`, numbered from 2 where its name is taken."""
+        if config.out is not None:
+            path = Path(config.out).expanduser()
             try:
                 path.mkdir(parents=True, exist_ok=True)
-                folder = cls(path)
+                folder = cls(path, _locked(path))
             except OSError as error:
                 raise FullrankError(
                     f"cannot make the run's folder {path} ({error.strerror}): choose another --out"
                 ) from None
-            cls.check_free(out)  # again, now that nobody else can be making it
+            cls.check_free(config.out)  # again, now that nobody else can be making it
             return folder
-        number = 1
-        while True:
-            path = Path("runs") / (default_name if number == 1 else f"{default_name}-{number}")
-            try:
+        source = Path(config.images).stem.replace("*", "") or "images"
+        name = f"{source}-{config.method}-{config.order}-s{config.seed}"
+        for number in itertools.count(1):
+            path = Path("runs") / (name if number == 1 else f"{name}-{number}")
+            with contextlib.suppress(FileExistsError):
                 path.mkdir(parents=True)
-                return cls(path)
-            except FileExistsError:
-                number += 1
+                break
+        return cls(path, _locked(path))
 
     @classmethod
     def reopen(cls, path: Path) -> RunFolder:
         """Open an existing run to go on with it."""
-        cls.check_exists(path)
-        return cls(path)
-
-    @classmethod
-    def follow(cls, path: Path) -> RunFolder:
-        """Name the folder that another process has opened."""
-        return cls(path, writes=False)
+        check_run(path)
+        return cls(path, _locked(path))
 
     @staticmethod
-    def check_exists(path: Path) -> None:
-        """Raise `FullrankError` where there is no run to go on with."""
-        if not (path / CONFIG).is_file():
-            what = "is not a run" if path.exists() else "does not exist"
-            raise FullrankError(f"cannot resume: {path} {what} (a run is a folder made by `fullrank train`)")
+    def check_free(out: str | None) -> None:
+        """Raise `FullrankError` where a new run cannot be written to `out`: before any long work begins."""
+        if out is None:
+            return
+        path = Path(out).expanduser()
+        if not path.exists():
+            check_output(path)
+        elif (path / CONFIG).exists():
+            raise FullrankError(
+                f"{path} already holds a run: go on with it by --resume {path}, or choose another --out"
+            )
+        elif not path.is_dir() or any(not entry.name.startswith(".") for entry in path.iterdir()):
+            raise FullrankError(f"{path} exists and is not an empty folder: choose another --out")
 
     def close(self) -> None:
         """Release the lock. Its file stays: removing it would let two processes lock two files of one name."""
@@ -387,3 +343,32 @@ class RunFolder:
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write summary.json."""
         write_text(self.path / SUMMARY, json.dumps(summary, indent=2) + "\n")
+
+
+@contextmanager
+def opened(open_folder: Callable[[], RunFolder], world: World) -> Iterator[RunFolder]:
+    """Open a run's folder on the main process, which alone reads and writes it; the others know its path."""
+    with world.raise_together():
+        folder = open_folder() if world.main else RunFolder(Path())
+    path = world.on_main(lambda: folder.path)
+    if not world.main:
+        folder = RunFolder(path)
+    try:
+        yield folder
+    finally:
+        folder.close()
+
+
+def _locked(path: Path) -> TextIO:
+    """Lock a run's folder, and clear what a process left there that was killed while it wrote."""
+    lock = open(path / ".lock", "w")  # noqa: SIM115 - held for the run's whole life
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise FullrankError(f"another process is training {path}: wait for it, or choose another --out") from None
+    # A forked worker holds the lock too, and may outlive a killed parent by seconds: it lets go at once.
+    os.register_at_fork(after_in_child=lock.close)
+    for stale in path.rglob(".*.tmp"):
+        stale.unlink(missing_ok=True)
+    return lock

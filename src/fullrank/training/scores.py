@@ -1,14 +1,144 @@
-"""The scores that a run took while it trained, each with its protocol: one reading of its records for all commands."""
+"""A run's scores, each with its protocol: what it recorded while it trained, and what was measured of it afterwards.
+
+What `fullrank evaluate`, `inspect` and `rank --scores` measure is kept in the run's folder, in scores.json: one list,
+each score with the step it is of and the command that took it. What versions before 0.2 wrote, evaluation.json and
+inspection.json, is still read.
+"""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypedDict
 
+from fullrank._version import __version__
+from fullrank.files import ShapeError, Step, read_json, said, write_text
 from fullrank.measure.protocols import FINGERPRINT
-from fullrank.measure.scores import Score, kind_of
+from fullrank.measure.scores import Score, kind_of, read_score
 from fullrank.training.runs import RunRecord
+
+SCORES_FILE, EVALUATION, INSPECTION = KEPT = ("scores.json", "evaluation.json", "inspection.json")
+WARNING = "warning"
+"""What a score that is not to be trusted has among what was `chosen`: a sentence that says why."""
+_REMEDY = "delete it and measure again"
+
+By = Literal["evaluate", "inspect"]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A score that was taken of a run after it was trained.
+
+    Attributes:
+        score: The score.
+        step: Gradient steps of the checkpoint that it is of.
+        by: The command that took it.
+        version: Of fullrank.
+        asked: On which `images`, None for the run's own, and how many at most (`limit`), where `rank --scores` may
+            take the score instead of measuring it again.
+    """
+
+    score: Score
+    step: int
+    by: By
+    version: str = __version__
+    asked: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def _key(self) -> tuple[Any, ...]:
+        return self.by, self.step, self.score.name, json.dumps(self.score.protocol, sort_keys=True)
+
+
+class _Taken(TypedDict):
+    step: Step
+    scores: list[dict[str, Any]]
+
+
+class _Inspection(_Taken):
+    fullrank: str
+    asked: dict[str, Any]
+
+
+class _Inspections(TypedDict):
+    inspections: list[_Inspection]
+
+
+class _Asked(TypedDict, total=False):
+    asked: dict[str, Any]
+
+
+class _Entry(_Asked):
+    step: Step
+    by: By
+    fullrank: str
+
+
+class _Entries(TypedDict):
+    scores: list[_Entry]
+
+
+def kept(run: Path) -> list[Kept]:
+    """Return the scores that were kept with a run; of two of one command, step, name and protocol, the newer.
+
+    Raises:
+        FullrankError: A file of them is damaged.
+    """
+    found: dict[tuple[Any, ...], Kept] = {}
+    for name, read in ((EVALUATION, _evaluation), (INSPECTION, _inspections), (SCORES_FILE, _scores)):
+        if (run / name).is_file():
+            with said(run / name, _REMEDY):
+                for each in read(run / name):
+                    if each.score.value is None and not each.score.why:
+                        raise ShapeError(f"the value of {each.score.name} is missing")
+                    found[each._key] = each
+    return list(found.values())
+
+
+def keep(run: Path, new: Sequence[Kept]) -> None:
+    """Add scores to a run's scores.json; what was kept of one command, step, name and protocol is replaced.
+
+    Raises:
+        FullrankError: A file of scores that is there already is damaged.
+        OSError: It cannot be written.
+    """
+    scores = {each._key: each for each in [*kept(run), *new]}.values()
+    entries = [
+        {
+            "step": each.step,
+            "by": each.by,
+            "fullrank": each.version,
+            **({"asked": dict(each.asked)} if each.asked else {}),
+            **each.score.as_dict(),
+        }
+        for each in scores
+    ]
+    write_text(run / SCORES_FILE, json.dumps({"scores": entries}, indent=2, allow_nan=False) + "\n")
+
+
+def evaluated(run: Path, step: int) -> list[Score]:
+    """Return what `fullrank evaluate` measured at a step."""
+    return [each.score for each in kept(run) if each.by == "evaluate" and each.step == step]
+
+
+def _scores(path: Path) -> Iterator[Kept]:
+    for each in read_json(path, _Entries, _REMEDY)["scores"]:
+        yield Kept(read_score(each), each["step"], each["by"], each["fullrank"], each.get("asked", {}))
+
+
+def _evaluation(path: Path) -> Iterator[Kept]:
+    found = read_json(path, _Taken, _REMEDY)
+    for each in found["scores"]:
+        yield Kept(read_score(each), found["step"], "evaluate", str(dict(found).get("fullrank")))
+
+
+def _inspections(path: Path) -> Iterator[Kept]:
+    for found in read_json(path, _Inspections, _REMEDY)["inspections"]:
+        for each in found["scores"]:
+            yield Kept(read_score(each), found["step"], "inspect", found["fullrank"], found["asked"])
+
 
 # Versions before 0.2 called these scores of centered features by the names of uncentered ones.
 CENTERED_NAMES = {"rankme": "rankme_centered", "stable_rank": "nesum"}
@@ -41,10 +171,12 @@ def recorded(run: RunRecord, step: int) -> dict[str, Score] | None:
     return None
 
 
-def latest(run: RunRecord) -> dict[str, Score]:
-    """Return a run's last training loss and the scores of its last measurement."""
+def latest(run: RunRecord, step: int | None = None) -> dict[str, Score]:
+    """Return a run's last training loss and the scores of its last measurement, or those of one step."""
     found: dict[str, Score] = {}
-    trained, measured = run.of_kind("train"), run.of_kind("measure")
+    trained, measured = (
+        [record for record in run.of_kind(kind) if step in (None, record["step"])] for kind in ("train", "measure")
+    )
     protocols = {score["name"]: score.get("protocol") or {} for score in (run.summary or {}).get("scores") or []}
     for name in ("loss", "online_probe_train"):
         if trained and isinstance(trained[-1].get(name), (int, float)):

@@ -1,13 +1,14 @@
-"""From a configuration to the things a run is made of: images, order, loader and method.
+"""From a configuration to a run with nothing left open, so that it means the same when it is resumed: `resolve`.
 
-`open_data` and `resolve_machine` fill in what the configuration leaves to the images and the machine, so that a run's
-config.yaml holds no `auto` whose meaning could change before it is resumed.
+What a run is made of (images, order, method, loader, probe) is built here too, a function each.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,12 +18,16 @@ from fullrank.data import batches, former, holding, views
 from fullrank.data.images import NAMES, Images, match_labels, open_images
 from fullrank.data.order import ORDERS, Order, subset
 from fullrank.errors import FullrankError
-from fullrank.models.backbones import backbone, pretrained_backbone, width_of
+from fullrank.models.backbones import build_backbone, image_size_of, pretrained_backbone, width_of
+from fullrank.models.batchnorm import synchronise
+from fullrank.models.memory_format import to_memory_format
 from fullrank.models.methods import METHODS, Distillation, Method
 from fullrank.training.checkpoint import load
 from fullrank.training.distributed import ALONE, World
 from fullrank.training.machine import choose_device, choose_precision
+from fullrank.training.measuring import Measurer
 from fullrank.training.online_probe import OnlineProbe
+from fullrank.training.resuming import Resumed, counted
 from fullrank.training.runs import CONFIG
 
 LARGE_VIEW = 224
@@ -36,6 +41,7 @@ class Data:
         train: What the order indexes, the subset already taken, unreadable images left out where they are known.
         measured: The training images that are measured on: these, or all that the subset was taken from.
         held_out: Held-out images, or None.
+        image_size: Rows and columns of a view of them.
         skipped: The names of the images left out.
         fingerprint: Of the training images as they were found, before anything was left out.
         former: Whether they are seen as runs of before saw them; see `fullrank.data.former`.
@@ -44,9 +50,133 @@ class Data:
     train: Images
     measured: Images
     held_out: Images | None
+    image_size: int
     skipped: list[str]
     fingerprint: str
     former: bool = False
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """What must be the same when a run is resumed, wherever its images lie then."""
+
+        def seen(images: Images) -> dict[str, Any]:
+            return {"count": len(images), "fingerprint": images.fingerprint(), "skipped": 0}
+
+        return {
+            **({} if self.former else {"version": former.VERSION}),
+            "train": {"count": len(self.train), "fingerprint": self.fingerprint, "skipped": len(self.skipped)},
+            "held_out": self.held_out and seen(self.held_out),
+            **({} if self.measured is self.train else {"measured": seen(self.measured)}),
+        }
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A run with nothing left open.
+
+    Attributes:
+        config: The configuration; what it leaves to the machine, the images and the method is filled in.
+        device: Where this process trains.
+        data: The images.
+        loader: Gives the two views of each step, in the run's order.
+        method: What is trained, on the device.
+        memory_format: Of the method's weights, and so of its images.
+        probe: The online probe, where the run has one.
+        measurer: Measures the method, on the main process; None on the others.
+    """
+
+    config: TrainConfig
+    device: torch.device
+    data: Data
+    loader: batches.ViewLoader
+    method: Method
+    memory_format: torch.memory_format
+    probe: OnlineProbe | None
+    measurer: Measurer | None
+
+
+def resolve(config: TrainConfig, world: World = ALONE, resumed: Resumed | None = None) -> Resolved:
+    """Choose what the configuration leaves open, open the images, and build the method with its initial weights.
+
+    Args:
+        config: What to do.
+        world: The run's processes.
+        resumed: The run that goes on, where one does: it sees the images as it did.
+
+    Raises:
+        FullrankError: The configuration, the machine or the images do not allow it.
+    """
+    config, device = resolve_machine(config, world)
+    config, data = open_data(config, world, as_before=resumed is not None and resumed.former)
+    if resumed is not None:
+        world.on_main(resumed.check_images, config, data.facts)
+    facts = world.all_gather_object(data.facts)
+    with world.raise_together():
+        for rank, found in enumerate(facts):
+            if found != facts[0]:
+                raise FullrankError(
+                    f"process {rank} finds other images than process 0: {counted(found['train'])}, not "
+                    f"{counted(facts[0]['train'])}, or other names or sizes; give all machines the same files"
+                )
+        loader = build_loader(config, data, build_order(config, len(data.train)), device, world)
+        with world.first_on_machine():  # which downloads a teacher, where there is one
+            method = build_method(config)
+        config = replace(config, heads=method.heads_config, loss=method.loss_config, target=method.target_config)
+        probe = build_probe(config, data, method, device, world)
+        measurer = Measurer(config, data, device, probe) if world.main else None
+    if world.size > 1:  # equal weights everywhere, whatever the machines' own arithmetic makes of the seed
+        method.load_state_dict(world.on_main(method.state_dict))
+        synchronise(method, device)
+    method.to(device)
+    return Resolved(config, device, data, loader, method, to_memory_format(method), probe, measurer)
+
+
+def resolve_machine(config: TrainConfig, world: World = ALONE) -> tuple[TrainConfig, torch.device]:
+    """Choose device and precision, and set the number of threads.
+
+    Returns:
+        The configuration with what the main process has chosen, and this process's device.
+
+    Raises:
+        FullrankError: There is no such device, or the batch cannot be shared among the processes.
+    """
+
+    def choose() -> TrainConfig:
+        check_share(config.batch_size, world.size)
+        device = choose_device(config.machine.device, world)
+        machine = replace(
+            config.machine,
+            device=str(device) if world.local_size == 1 else device.type,
+            precision=choose_precision(config.machine, device),
+            threads=config.machine.threads or torch.get_num_threads(),
+        )
+        return replace(config, machine=machine)
+
+    chosen = world.on_main(choose)
+    with world.raise_together():
+        device = choose_device(chosen.machine.device, world)
+        if chosen.machine.threads is not None:
+            torch.set_num_threads(chosen.machine.threads)
+        if device.type == "cuda" and world.size > 1:
+            torch.cuda.set_device(device)
+    return chosen, device
+
+
+def check_share(batch_size: int, processes: int) -> None:
+    """Raise `FullrankError` unless each process gets an equal piece of the batch, of two images at least."""
+    if processes == 1:
+        return
+    if batch_size < 2 * processes:
+        raise FullrankError(
+            f"batch_size={batch_size} is of all {processes} processes together and leaves some fewer than 2 images: "
+            f"raise it to {2 * processes} at least, or start fewer processes"
+        )
+    below = batch_size - batch_size % processes
+    if batch_size != below:
+        raise FullrankError(
+            f"batch_size={batch_size} cannot be shared equally among {processes} processes: take {below} or "
+            f"{below + processes}, or start another number of processes"
+        )
 
 
 def open_data(config: TrainConfig, world: World = ALONE, *, as_before: bool = False) -> tuple[TrainConfig, Data]:
@@ -60,7 +190,7 @@ def open_data(config: TrainConfig, world: World = ALONE, *, as_before: bool = Fa
     Returns:
         The configuration with `image_size` and `hold` resolved, and the images.
     """
-    with world.together(), world.first_on_machine():
+    with world.raise_together(), world.first_on_machine():
         found = whole = open_images(config.images, split="train", root=config.data_dir, former=as_before)
         if config.subset < 1:
             found = whole.select(subset(len(whole), config.subset, config.seed))
@@ -76,9 +206,10 @@ def open_data(config: TrainConfig, world: World = ALONE, *, as_before: bool = Fa
                 raise FullrankError(f"held-out images: {error}; or leave them out with --eval-images None") from None
 
     chosen = config.hold == "auto"
-    config = world.on_main(_resolve_images, config, found, world.local_size)
+    size = config.image_size or world.on_main(_view_size, found)
+    config = world.on_main(resolve_hold, replace(config, image_size=size), found, world.local_size)
     skipped: list[str] = []
-    with world.together():
+    with world.raise_together():
         if config.hold == "memory":
             try:
                 found, skipped = holding.hold_whole(found, strict=config.strict)
@@ -87,12 +218,7 @@ def open_data(config: TrainConfig, world: World = ALONE, *, as_before: bool = Fa
                     raise
                 config = replace(config, hold="stream")  # the few that were looked at had one size, and not all have
     measured = whole if config.subset < 1 and config.monitor.whole else found
-    return config, Data(found, measured, held_out, skipped, fingerprint, as_before)
-
-
-def _resolve_images(config: TrainConfig, images: Images, sharers: int) -> TrainConfig:
-    config = replace(config, image_size=config.image_size or _view_size(images))
-    return resolve_hold(config, images, sharers)
+    return config, Data(found, measured, held_out, size, skipped, fingerprint, as_before)
 
 
 def resolve_hold(config: TrainConfig, images: Images, sharers: int = 1) -> TrainConfig:
@@ -133,7 +259,8 @@ def build_order(config: TrainConfig, size: int) -> Order:
         arguments["rounds"] = config.rounds
     if config.order == "hybrid":
         arguments["switch"] = config.switch
-    return ORDERS[config.order](size, config.batch_size, config.steps, seed=config.seed, **arguments)  # type: ignore[call-arg]
+    kind: Any = ORDERS[config.order]
+    return kind(size, config.batch_size, config.steps, seed=config.seed, **arguments)
 
 
 def build_method(config: TrainConfig) -> Method:
@@ -151,38 +278,9 @@ def build_method(config: TrainConfig) -> Method:
         )
     # the generator's state is put back: building a model inside someone's program changes nothing there
     with torch.random.fork_rng(devices=[]):
-        teacher = open_teacher(config) if issubclass(chosen, Distillation) else None
+        teacher = (open_teacher(config),) if issubclass(chosen, Distillation) else ()
         torch.manual_seed(config.seed)
-        encoder = build_backbone(config)
-        if issubclass(chosen, Distillation):
-            assert teacher is not None
-            return chosen(encoder, config, teacher)
-        return chosen(encoder, config)
-
-
-def build_backbone(config: TrainConfig) -> nn.Module:
-    """Build the configured backbone with weights from torch's generator.
-
-    Raises:
-        FullrankError: `image_size` is not resolved, or the backbone cannot be built.
-    """
-    if config.image_size is None:
-        raise FullrankError("image_size must be known before the encoder is built: resolve the configuration first")
-    shape = config.backbone
-    return backbone(
-        shape.name,
-        image_size=config.image_size,
-        block=shape.block,
-        depths=shape.depths,
-        width=shape.width,
-        inner_width=shape.inner_width,
-        stem=shape.stem,
-        blocks=shape.blocks,
-        attention_heads=shape.attention_heads,
-        patch=shape.patch,
-        positions=shape.positions,
-        frozen_patches=shape.frozen_patches,
-    )
+        return chosen(build_backbone(config), config, *teacher)
 
 
 def open_teacher(config: TrainConfig) -> nn.Module:
@@ -191,20 +289,19 @@ def open_teacher(config: TrainConfig) -> nn.Module:
     Raises:
         FullrankError: There is none, or it was trained on images of another size.
     """
-    name, size = config.target.teacher, config.image_size
+    name, size = config.target.teacher, image_size_of(config)
     if not name:
         raise FullrankError(
             "method=distill needs a teacher: --target.teacher with a run, a checkpoint, or a timm model that has "
             "published weights"
         )
-    assert size is not None
     path = Path(name).expanduser()
     if "/" not in name and not path.is_file() and not (path / CONFIG).is_file():
         return pretrained_backbone(name, image_size=size)  # even where a folder that is no run has the model's name
     if not path.exists():
         raise FullrankError(f"no run, checkpoint or timm model is at --target.teacher {name}")
-    teacher = load(path)
-    seen = teacher.pretrained_cfg["input_size"][-1]  # type: ignore[index]
+    teacher: Any = load(path)
+    seen = teacher.pretrained_cfg["input_size"][-1]
     if seen != size:
         raise FullrankError(
             f"the teacher {name} was trained on views of {seen} x {seen}, and this run's are {size} x {size}: use "
@@ -213,9 +310,23 @@ def open_teacher(config: TrainConfig) -> nn.Module:
     return teacher
 
 
-def resolve_method(config: TrainConfig, method: Method) -> TrainConfig:
-    """Fill in what the configuration leaves to the method: heads, coefficients and target."""
-    return replace(config, heads=method.heads_config, loss=method.loss_config, target=method.target_config)
+def build_loader(
+    config: TrainConfig, data: Data, order: Order, device: torch.device, world: World = ALONE
+) -> batches.ViewLoader:
+    """Build the loader of the two views of each step, of this process's piece of the global batch."""
+    recipes = views.recipe(config.views, crop_min=config.crop_min)
+    return batches.ViewLoader(
+        data.train,
+        order,
+        recipes,
+        data.image_size,
+        hold="stream" if config.hold == "stream" else "memory",
+        device=device,
+        workers=config.machine.workers,
+        strict=config.strict,
+        rank=world.rank,
+        world_size=world.size,
+    )
 
 
 def build_probe(
@@ -231,77 +342,3 @@ def build_probe(
     dtype = next(method.backbone.parameters()).dtype
     width = width_of(method.backbone)
     return OnlineProbe(data.train, width, config.steps, device=device, dtype=dtype, world=world, as_before=data.former)
-
-
-def build_loader(
-    config: TrainConfig, data: Data, order: Order, device: torch.device, world: World = ALONE
-) -> batches.ViewLoader:
-    """Build the loader of the two views of each step, of this process's piece of the global batch."""
-    assert config.hold != "auto"
-    assert config.image_size is not None
-    return batches.ViewLoader(
-        data.train,
-        order,
-        views.recipe(config.views, crop_min=config.crop_min),
-        config.image_size,
-        hold="stream" if config.hold == "stream" else "memory",
-        device=device,
-        workers=config.machine.workers,
-        strict=config.strict,
-        rank=world.rank,
-        world_size=world.size,
-    )
-
-
-def resolve_machine(config: TrainConfig, world: World = ALONE) -> tuple[TrainConfig, torch.device]:
-    """Choose device and precision, and set the number of threads.
-
-    Returns:
-        The configuration with what the main process has chosen, and this process's device.
-
-    Raises:
-        FullrankError: There is no such device, or the batch cannot be shared among the processes.
-    """
-    config = world.on_main(_resolve_machine, config, world)
-    with world.together():
-        device = choose_device(config.machine.device, world)
-        if config.machine.threads is not None:
-            torch.set_num_threads(config.machine.threads)
-        if device.type == "cuda" and world.size > 1:
-            torch.cuda.set_device(device)
-    return config, device
-
-
-def _resolve_machine(config: TrainConfig, world: World) -> TrainConfig:
-    check_share(config.batch_size, world.size)
-    device = choose_device(config.machine.device, world)
-    machine = replace(
-        config.machine,
-        device=str(device) if world.local_size == 1 else device.type,
-        precision=choose_precision(config.machine, device),  # type: ignore[arg-type]
-        threads=config.machine.threads or torch.get_num_threads(),
-    )
-    return replace(config, machine=machine)
-
-
-def check_share(batch_size: int, processes: int) -> None:
-    """Raise `FullrankError` unless each process gets an equal piece of the batch, of two images at least."""
-    if processes == 1:
-        return
-    if batch_size < 2 * processes:
-        raise FullrankError(
-            f"batch_size={batch_size} is of all {processes} processes together and leaves some fewer than 2 images: "
-            f"raise it to {2 * processes} at least, or start fewer processes"
-        )
-    below = batch_size - batch_size % processes
-    if batch_size != below:
-        raise FullrankError(
-            f"batch_size={batch_size} cannot be shared equally among {processes} processes: take {below} or "
-            f"{below + processes}, or start another number of processes"
-        )
-
-
-def default_name(config: TrainConfig) -> str:
-    """Return the name of a run that was given none."""
-    source = Path(config.images).stem.replace("*", "") or "images"
-    return f"{source}-{config.method}-{config.order}-s{config.seed}"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 
@@ -17,24 +17,15 @@ def caught_signals(*, second_kills: bool = True) -> Iterator[dict[str, int]]:
             terminal may have sent it to its processes too.
     """
     caught: dict[str, int] = {}
-    before: dict[int, Any] = {}
 
     def note(number: int, _: object) -> None:
         caught.setdefault("signal", number)
         if second_kills:
-            for each in before:
+            for each in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(each, signal.SIG_DFL)
 
-    try:
-        for each in (signal.SIGINT, signal.SIGTERM):
-            before[each] = signal.signal(each, note)
-    except ValueError:  # not in the main thread, as in some notebooks: leave the signals alone
-        pass
-    try:
+    with _handled(note, signal.SIGINT, signal.SIGTERM):
         yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
@@ -44,12 +35,18 @@ def sigterm_interrupts() -> Iterator[None]:
     def interrupt(_: int, __: object) -> None:
         raise KeyboardInterrupt
 
-    try:
-        before = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not in the main thread
+    with _handled(interrupt, signal.SIGTERM):
         yield
-        return
+
+
+@contextmanager
+def _handled(handler: Callable[[int, Any], None], *numbers: signal.Signals) -> Iterator[None]:
+    before: dict[signal.Signals, Any] = {}
+    with suppress(ValueError):  # not in the main thread, as in some notebooks: leave the signals alone
+        for number in numbers:
+            before[number] = signal.signal(number, handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, old in before.items():
+            signal.signal(number, old)

@@ -15,11 +15,11 @@ def test_coefficients_are_scipys(seed, ties):
     x, y = rng.standard_normal((2, 15))
     if ties:
         x, y = np.round(x), np.round(y)
-    for better, sign in (("higher", 1), ("lower", -1), ("context", 1), ("lower, with a lower AUC", -1)):
-        found = agreement(x, y, better=better)
+    for direction, sign in (("higher", 1), ("lower", -1), ("none", 1)):
+        found = agreement(x, y, direction=direction)
         assert found.kendall == pytest.approx(stats.kendalltau(sign * x, y).statistic)
         assert found.spearman == pytest.approx(stats.spearmanr(sign * x, y).statistic)
-        assert found.directed == (better != "context")
+        assert found.directed == (direction != "none")
         assert found.n == 15
 
 
@@ -27,7 +27,7 @@ def test_intervals_are_those_of_resampled_runs():
     rng = np.random.default_rng(0)
     x = rng.standard_normal(12)
     y = x + rng.standard_normal(12)
-    found = agreement(x, y, better="higher", resamples=4000, seed=3)
+    found = agreement(x, y, direction="higher", resamples=4000, seed=3)
     kendall, spearman = [], []
     for _ in range(4000):
         i = rng.integers(0, 12, 12)
@@ -35,8 +35,8 @@ def test_intervals_are_those_of_resampled_runs():
         spearman.append(stats.spearmanr(x[i], y[i]).statistic)
     for interval, values in ((found.kendall_interval, kendall), (found.spearman_interval, spearman)):
         np.testing.assert_allclose(interval, np.quantile(values, [0.025, 0.975]), atol=0.03)
-    assert found == agreement(x, y, better="higher", resamples=4000, seed=3)
-    assert found != agreement(x, y, better="higher", resamples=4000, seed=4)
+    assert found == agreement(x, y, direction="higher", resamples=4000, seed=3)
+    assert found != agreement(x, y, direction="higher", resamples=4000, seed=4)
 
 
 def test_resampling_counts_a_run_drawn_twice_as_a_tie():
@@ -52,18 +52,18 @@ def test_resampling_counts_a_run_drawn_twice_as_a_tie():
 
 
 def test_a_perfect_ranking():
-    found = agreement(np.arange(8.0), -(np.arange(8.0) ** 3), better="lower")
+    found = agreement(np.arange(8.0), -(np.arange(8.0) ** 3), direction="lower")
     assert (found.kendall, found.spearman) == pytest.approx((1, 1))
     assert found.kendall_interval == pytest.approx((1, 1))
 
 
 def test_few_runs_have_no_interval():
-    found = agreement([1.0, 2.0, 4.0, 3.0], [0.1, 0.2, 0.3, 0.4], better="higher")
+    found = agreement([1.0, 2.0, 4.0, 3.0], [0.1, 0.2, 0.3, 0.4], direction="higher")
     assert found.kendall == pytest.approx(4 / 6)
     assert found.kendall_interval is None
     assert found.spearman_interval is None
     # five runs drawn alike have no ranks, and are left out
-    assert np.isfinite(agreement([1.0, 2, 3, 4, 5], [2.0, 1, 3, 4, 5], better="higher").kendall_interval).all()
+    assert np.isfinite(agreement([1.0, 2, 3, 4, 5], [2.0, 1, 3, 4, 5], direction="higher").kendall_interval).all()
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_few_runs_have_no_interval():
 )
 def test_what_cannot_be_ranked(score, accuracy, message):
     with pytest.raises(FullrankError, match=message):
-        agreement(score, accuracy, better="higher")
+        agreement(score, accuracy, direction="higher")
 
 
 def test_whole_groups_are_drawn():
@@ -86,12 +86,14 @@ def test_whole_groups_are_drawn():
     generator = np.random.default_rng(3)
     x, y = generator.standard_normal((2, 8))
     names = [n for n in range(8) for _ in range(3)]
-    single = agreement(x, y, better="higher")
-    tripled = agreement(np.repeat(x, 3), np.repeat(y, 3), better="higher", groups=names)
-    independent = agreement(np.repeat(x, 3), np.repeat(y, 3), better="higher")
+    single = agreement(x, y, direction="higher")
+    tripled = agreement(np.repeat(x, 3), np.repeat(y, 3), direction="higher", groups=names)
+    independent = agreement(np.repeat(x, 3), np.repeat(y, 3), direction="higher")
     assert tripled.spearman_interval == pytest.approx(single.spearman_interval)  # the same draws of eight
     assert np.ptp(independent.spearman_interval) < 0.8 * np.ptp(tripled.spearman_interval)
-    few = agreement(np.repeat(x[:4], 3), np.repeat(y[:4], 3), better="higher", groups=names[:12])
+    few = agreement(np.repeat(x[:4], 3), np.repeat(y[:4], 3), direction="higher", groups=names[:12])
     assert few.spearman_interval is None
     with pytest.raises(FullrankError, match="group of each of 8 runs, got 7"):
-        agreement(x, y, better="higher", groups=names[:7])
+        agreement(x, y, direction="higher", groups=names[:7])
+    with pytest.raises(FullrankError, match="direction must be one of lower, higher, none, got 'context'"):
+        agreement(x, y, direction="context")

@@ -1,4 +1,4 @@
-"""Features whose similarities float32 computes exactly, in any order, and the neighbours that they must have."""
+"""Features whose similarities float32 computes exactly, in any order, and the neighbors that they must have."""
 
 import torch
 from torch import Tensor

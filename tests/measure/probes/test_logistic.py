@@ -20,7 +20,7 @@ def blobs(count, width=6, classes=4, *, seed=0, spread=1.0, dtype=torch.float64)
 
 
 def naive_objective(x, labels, weight, bias, l2):
-    """f as the module's docstring has it, one image at a time, of features standardised by numpy."""
+    """f as the module's docstring has it, one image at a time, of features standardized by numpy."""
     x = (x.numpy() - x.numpy().mean(0)) / x.numpy().std(0)
     total = torch.zeros((), dtype=torch.float64)
     for row, label in zip(torch.from_numpy(x), labels.tolist(), strict=True):

@@ -5,7 +5,7 @@
     fronts([[-0.9, 0.86], [-0.8, 0.75], [-0.7, 0.80]])  # held-out loss and AUC, lower is better: [1, 1, 2]
     fit = fit_linear(loss_and_auc, accuracy, names=("heldout_loss", "auc"))
     fit.leave_one_out_r2, fit.predict(others)
-    agreement(auc, accuracy, better="lower").kendall
+    agreement(auc, accuracy, direction="lower").kendall
 
 Li, Efros and Pathak (https://arxiv.org/abs/2209.15007, section 3.5) forecast the linear probe's accuracy of 22 models
 from their held-out loss and their AUC, with R^2 = .950; either alone says little. Their regression needs the accuracies

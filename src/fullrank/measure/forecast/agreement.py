@@ -16,11 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from fullrank.errors import FullrankError
+from fullrank.errors import FullrankError, choose
 
 RESAMPLES = 2_000
 FEWEST = 3
@@ -56,7 +57,7 @@ def agreement(
     score: npt.ArrayLike,
     accuracy: npt.ArrayLike,
     *,
-    better: str,
+    direction: Literal["lower", "higher", "none"],
     groups: Sequence[Hashable] | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -69,7 +70,7 @@ def agreement(
     Args:
         score: `(n,)`.
         accuracy: `(n,)`, higher is better.
-        better: "lower" or "higher", alone or before a comma; anything else for a score without a direction.
+        direction: Which values of the score are better; "none" where neither is by itself.
         groups: The group of each run, such as its setting: whole groups are drawn, for their runs are not independent.
             Each run is a group of its own when left out.
         resamples: Samples of the bootstrap.
@@ -79,7 +80,7 @@ def agreement(
         FullrankError: There are fewer than three runs, the score or the accuracy is the same for all, or there are not
             as many groups' names as runs.
 
-    >>> agreement([3.0, 2.0, 1.0], [0.1, 0.2, 0.3], better="lower").kendall
+    >>> agreement([3.0, 2.0, 1.0], [0.1, 0.2, 0.3], direction="lower").kendall
     1.0
     """
     x, y = np.asarray(score, dtype=np.float64), np.asarray(accuracy, dtype=np.float64)
@@ -93,22 +94,19 @@ def agreement(
     for name, values in (("score", x), ("accuracy", y)):
         if np.ptp(values) == 0:
             raise FullrankError(f"the {name} is the same, {values[0]:.4g}, for all {n} runs: there is nothing to rank")
-    direction = better.partition(",")[0]
+    choose("direction", direction, ("lower", "higher", "none"))
     x = -x if direction == "lower" else x
-    once = np.ones((1, n))
-    kendall, spearman = float(_kendall(x, y, once)[0]), float(_spearman(x, y, once)[0])
-    intervals: list[Interval | None] = [None, None]
     names = list(range(n)) if groups is None else list(groups)
     if len(names) != n:
         raise FullrankError(f"groups must name the group of each of {n} runs, got {len(names)}")
     number = {name: place for place, name in enumerate(dict.fromkeys(names))}
-    member = [number[name] for name in names]
-    count = len(number)
+    count, drawn = len(number), None
     if count >= FEWEST_RESAMPLED:
         times = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
-        drawn = times[:, member].astype(np.float64)
-        intervals = [_middle(_kendall(x, y, drawn)), _middle(_spearman(x, y, drawn))]
-    return Agreement(n, kendall, intervals[0], spearman, intervals[1], direction in ("lower", "higher"))
+        drawn = times[:, [number[name] for name in names]].astype(np.float64)
+    kendall, spearman = (float(of(x, y, np.ones((1, n)))[0]) for of in (_kendall, _spearman))
+    intervals = (None if drawn is None else _middle(of(x, y, drawn)) for of in (_kendall, _spearman))
+    return Agreement(n, kendall, next(intervals), spearman, next(intervals), direction != "none")
 
 
 def _kendall(x: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 r"""A linear model of accuracy: ordinary least squares, and how far it can be trusted.
 
-Legend: X: (n, p) features, centred; y: (n,) accuracies; S = X^T X; e_i: residuals; h_i = 1/n + x_i^T S^-1 x_i, the
+Legend: X: (n, p) features, centered; y: (n,) accuracies; S = X^T X; e_i: residuals; h_i = 1/n + x_i^T S^-1 x_i, the
 leverages; s^2 = sum e_i^2 / (n - p - 1); t: Student's 97.5 % quantile with as many degrees of freedom as s^2 has.
 
 | quantity                    | formula                                                       |
@@ -72,7 +72,7 @@ class LinearFit:
         left_out: What a fit without each run says of it.
         residual: The residual standard deviation s.
         inflation: `(p,)`, the variance inflation factors; 1 for features that do not correlate.
-        condition: The condition number of the features, each standardised.
+        condition: The condition number of the features, each standardized.
     """
 
     names: tuple[str, ...]
@@ -104,12 +104,11 @@ class LinearFit:
         reach = _quantile(n - p - 1) * self.residual * np.sqrt(1 + leverage)
         # A copy of the extreme run is no extrapolation, whatever its last bit.
         furthest = _leverages(self.features, self.features).max() * (1 + 1e-9)
-        low, high = self.features.min(axis=0), self.features.max(axis=0)
-        outside = []
-        for row, far in zip(x, leverage > furthest, strict=True):
-            beyond = [name for j, name in enumerate(self.names) if not low[j] <= row[j] <= high[j]]
-            outside.append(tuple(beyond or (["their combination"] if far else [])))
-        return Prediction(value, value - reach, value + reach, tuple(outside))
+        outside = tuple(
+            _beyond(self.names, row, self.features) or (("their combination",) if far else ())
+            for row, far in zip(x, leverage > furthest, strict=True)
+        )
+        return Prediction(value, value - reach, value + reach, outside)
 
 
 def leave_groups_out(fit: LinearFit, groups: Sequence[Hashable]) -> np.ndarray:
@@ -173,8 +172,7 @@ def fit_linear(features: npt.ArrayLike, accuracy: npt.ArrayLike, names: Sequence
         what = " and ".join(names)
         raise FullrankError(
             f"{n} runs with labels are too few to fit accuracy on {what}: it takes {fewest(p)}, so that a fit of "
-            f"{p + 1} coefficients on all runs but one still leaves an error to judge it by; label "
-            f"{fewest(p) - n} more"
+            f"{p + 1} coefficients on all runs but one still leaves an error to judge it by; label {fewest(p) - n} more"
         )
     for name, column in zip((*names, "accuracy"), (*x.T, y), strict=True):
         if np.ptp(column) <= _CONSTANT * np.abs(column).max():
@@ -182,11 +180,11 @@ def fit_linear(features: npt.ArrayLike, accuracy: npt.ArrayLike, names: Sequence
                 f"{name} is the same, {column[0]:.4g}, for all {n} runs with labels: nothing can be fitted; add runs "
                 "where it differs"
             )
-    centred = x - x.mean(axis=0)
-    scale = np.sqrt((centred**2).mean(axis=0))
-    left, singular, right = np.linalg.svd(centred / scale, full_matrices=False)
+    centered = x - x.mean(axis=0)
+    scale = np.sqrt((centered**2).mean(axis=0))
+    left, singular, right = np.linalg.svd(centered / scale, full_matrices=False)
     condition = float(singular[0] / singular[-1]) if singular[-1] > 0 else float("inf")
-    # Of standardised features the inverse correlation matrix has the VIFs on its diagonal.
+    # Of standardized features the inverse correlation matrix has the VIFs on its diagonal.
     inflation = n * ((right.T / np.maximum(singular, 1e-100)) ** 2).sum(axis=1)
     if inflation.max() >= MOST_INFLATION:
         raise FullrankError(
@@ -194,32 +192,19 @@ def fit_linear(features: npt.ArrayLike, accuracy: npt.ArrayLike, names: Sequence
             f"variance inflation {inflation.max():.3g}, refused from {MOST_INFLATION:.0f}): what each of them does "
             "cannot be told apart; add runs that differ in one and not in the other"
         )
-    slopes = right.T @ (left.T @ (y - y.mean()) / singular) / scale
-    fitted = y.mean() + centred @ slopes
-    errors, leverage = y - fitted, 1 / n + (left**2).sum(axis=1)
+    whiten = right.T / singular / scale[:, None]  # centered @ whiten = left, and whiten @ whiten.T = S^-1
+    slopes = whiten @ (left.T @ (y - y.mean()))
+    errors, leverage = y - y.mean() - centered @ slopes, 1 / n + (left**2).sum(axis=1)
     residual = float(np.sqrt((errors**2).sum() / (n - p - 1)))
-    deviation = residual * np.sqrt(inflation / n) / scale
-    inverse = (right.T / singular**2) @ right / np.outer(scale, scale)
     mean = x.mean(axis=0)
-    of_intercept = residual * np.sqrt(1 / n + mean @ inverse @ mean)
     coefficients = np.array([y.mean() - mean @ slopes, *slopes])
-    reach = _quantile(n - p - 1) * np.array([of_intercept, *deviation])
+    variances = [1 / n + ((mean @ whiten) ** 2).sum(), *(whiten**2).sum(axis=1)]
+    reach = _quantile(n - p - 1) * residual * np.sqrt(variances)
     total = ((y - y.mean()) ** 2).sum()
     left_out = _left_out(x, y, errors, leverage, names)
-    return LinearFit(
-        names=names,
-        features=x,
-        accuracy=y,
-        coefficients=coefficients,
-        lower=coefficients - reach,
-        upper=coefficients + reach,
-        r2=float(1 - (errors**2).sum() / total),
-        leave_one_out_r2=float(1 - ((y - left_out.value) ** 2).sum() / total),
-        left_out=left_out,
-        residual=residual,
-        inflation=inflation,
-        condition=condition,
-    )
+    r2, unseen_r2 = (float(1 - (missed**2).sum() / total) for missed in (errors, y - left_out.value))
+    low, high = coefficients - reach, coefficients + reach
+    return LinearFit(names, x, y, coefficients, low, high, r2, unseen_r2, left_out, residual, inflation, condition)
 
 
 def _left_out(
@@ -233,18 +218,17 @@ def _left_out(
             f"only run {run + 1} of the {n} with labels tells {' and '.join(names)} apart: without it they cannot be "
             "fitted, so no leave-one-out; add runs that differ in one and not in the other"
         )
-    missed = errors / (1 - leverage)
-    freedom = n - p - 2
+    freedom, value = n - p - 2, y - errors / (1 - leverage)
     squares = (errors**2).sum() - errors**2 / (1 - leverage)  # of the residuals of each smaller fit
-    own = np.sqrt(np.maximum(squares, 0) / freedom)
-    reach = _quantile(freedom) * own / np.sqrt(1 - leverage)
-    value = y - missed
-    outside = []
-    for i in range(n):
-        others = np.delete(x, i, axis=0)
-        beyond = (x[i] < others.min(axis=0)) | (x[i] > others.max(axis=0))
-        outside.append(tuple(name for name, far in zip(names, beyond, strict=True) if far))
-    return Prediction(value, value - reach, value + reach, tuple(outside))
+    reach = _quantile(freedom) * np.sqrt(np.maximum(squares, 0) / freedom / (1 - leverage))
+    outside = tuple(_beyond(names, x[i], np.delete(x, i, axis=0)) for i in range(n))
+    return Prediction(value, value - reach, value + reach, outside)
+
+
+def _beyond(names: tuple[str, ...], row: np.ndarray, fitted: np.ndarray) -> tuple[str, ...]:
+    """Return the features of a run that lie outside the fitted runs' range."""
+    inside = (fitted.min(axis=0) <= row) & (row <= fitted.max(axis=0))
+    return tuple(name for name, within in zip(names, inside, strict=True) if not within)
 
 
 def _leverages(x: np.ndarray, at: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""k nearest neighbours: do images of one class lie together in a frozen representation?
+"""k nearest neighbors: do images of one class lie together in a frozen representation?
 
-Neighbours are found once for the largest k; each smaller k is a vote of the first of them.
+Neighbors are found once for the largest k; each smaller k is a vote of the first of them.
 
 Legend: h: (N, D) representations.
 """
@@ -16,11 +16,21 @@ from torch import Tensor
 from fullrank.data.images import sample
 from fullrank.errors import FullrankError, choose
 from fullrank.measure.checks import as_labels, as_matrix, check_whole
-from fullrank.measure.probes.neighbours import neighbours
+from fullrank.measure.probes.neighbors import neighbors
 from fullrank.numerics import exact_arithmetic
 
 if TYPE_CHECKING:
-    import numpy as np
+    from fullrank.measure.checks import Array
+
+__all__ = [
+    "best_k",
+    "knn_accuracies",
+    "knn_accuracy",
+    "knn_predict",
+    "knn_predictions",
+    "knn_protocol",
+    "leave_one_out",
+]
 
 Vote = Literal["majority", "weighted"]
 
@@ -34,9 +44,9 @@ _QUERIES = 4096  # whose votes are counted at a time
 
 @exact_arithmetic()
 def knn_predictions(
-    bank: Tensor | np.ndarray,
-    bank_labels: Tensor | np.ndarray,
-    queries: Tensor | np.ndarray,
+    bank: Array,
+    bank_labels: Array,
+    queries: Array,
     *,
     k: int,
     vote: Vote = "majority",
@@ -45,20 +55,20 @@ def knn_predictions(
 ) -> Tensor:
     """Predict labels by a vote of the 1, 2, ..., k rows of a bank that are nearest in cosine similarity.
 
-    A majority vote counts neighbours; in a weighted vote one of similarity s counts exp(s / T). Of labels with equal
+    A majority vote counts neighbors; in a weighted vote one of similarity s counts exp(s / T). Of labels with equal
     votes the smallest wins, and of equally similar rows those that stand first in the bank vote.
 
     Args:
-        bank: `(N, D)` labelled representations.
+        bank: `(N, D)` labeled representations.
         bank_labels: `(N,)`, a whole number of at least 0 each, of any type and size.
         queries: `(Q, D)` representations.
-        k: The most neighbours that vote, in [1, N], or [1, N - 1] where a row is left out.
+        k: The most neighbors that vote, in [1, N], or [1, N - 1] where a row is left out.
         vote: How they do.
         temperature: T of a weighted vote, above 0.
         leave_out: `(Q,)` int64, the row of the bank that does not vote for each query.
 
     Returns:
-        `(Q, k)` int64, on the device of the queries: column j is the vote of j + 1 neighbours.
+        `(Q, k)` int64, on the device of the queries: column j is the vote of j + 1 neighbors.
 
     Raises:
         FullrankError: The shapes do not fit, a label is negative or a fraction, features hold NaN or infinity, k or T
@@ -72,7 +82,7 @@ def knn_predictions(
         raise FullrankError(f"the temperature of a weighted vote must be above 0, got {temperature!r}")
     bank, queries = as_matrix(bank), as_matrix(queries)
     known = as_labels(bank_labels, len(bank), "the bank's labels").cpu()
-    similarity, nearest = (found.cpu() for found in neighbours(bank, queries, k=k, leave_out=leave_out))
+    similarity, nearest = (found.cpu() for found in neighbors(bank, queries, k=k, leave_out=leave_out))
     labels = known[nearest]  # counted on a CPU: sums on a GPU have no fixed order
     if vote == "majority":
         weights = torch.ones_like(similarity, dtype=torch.float64)
@@ -109,24 +119,24 @@ def _places(labels: Tensor) -> Tensor:
 
 @exact_arithmetic()
 def knn_predict(
-    bank: Tensor | np.ndarray,
-    bank_labels: Tensor | np.ndarray,
-    queries: Tensor | np.ndarray,
+    bank: Array,
+    bank_labels: Array,
+    queries: Array,
     *,
     k: int = 20,
     vote: Vote = "majority",
     temperature: float = TEMPERATURE,
 ) -> Tensor:
-    """Predict labels, `(Q,)` int64, by a vote of k neighbours: the last column of `knn_predictions`."""
+    """Predict labels, `(Q,)` int64, by a vote of k neighbors: the last column of `knn_predictions`."""
     return knn_predictions(bank, bank_labels, queries, k=k, vote=vote, temperature=temperature)[:, -1]
 
 
 @exact_arithmetic()
 def knn_accuracy(
-    bank: Tensor | np.ndarray,
-    bank_labels: Tensor | np.ndarray,
-    queries: Tensor | np.ndarray,
-    query_labels: Tensor | np.ndarray,
+    bank: Array,
+    bank_labels: Array,
+    queries: Array,
+    query_labels: Array,
     *,
     k: int = 20,
     vote: Vote = "majority",
@@ -141,10 +151,10 @@ def knn_accuracy(
 
 @exact_arithmetic()
 def knn_accuracies(
-    bank: Tensor | np.ndarray,
-    bank_labels: Tensor | np.ndarray,
-    queries: Tensor | np.ndarray,
-    query_labels: Tensor | np.ndarray,
+    bank: Array,
+    bank_labels: Array,
+    queries: Array,
+    query_labels: Array,
     *,
     ks: Iterable[int],
     vote: Vote = "majority",
@@ -160,8 +170,8 @@ def knn_accuracies(
 
 @exact_arithmetic()
 def leave_one_out(
-    bank: Tensor | np.ndarray,
-    bank_labels: Tensor | np.ndarray,
+    bank: Array,
+    bank_labels: Array,
     *,
     ks: Iterable[int],
     vote: Vote = "majority",
@@ -174,9 +184,9 @@ def leave_one_out(
     wants a smaller k; here the bank is the one that k is used with, but for one image.
 
     Args:
-        bank: `(N, D)` labelled representations.
+        bank: `(N, D)` labeled representations.
         bank_labels: `(N,)`, whole numbers of at least 0.
-        ks: Numbers of neighbours, in [1, N - 1].
+        ks: Numbers of neighbors, in [1, N - 1].
         vote: As in `knn_predictions`.
         temperature: As in `knn_predictions`.
         images: So many of them are asked, at random.
@@ -202,10 +212,10 @@ def best_k(accuracies: Mapping[int, float]) -> int:
 
 
 def knn_protocol(k: int | str, *, vote: Vote = "majority", temperature: float = TEMPERATURE) -> dict[str, Any]:
-    """Say how neighbours vote, in the words of every k-NN score.
+    """Say how neighbors vote, in the words of every k-NN score.
 
     Args:
-        k: The number of neighbours, or how it is chosen.
+        k: The number of neighbors, or how it is chosen.
         vote: As in `knn_predictions`.
         temperature: As in `knn_predictions`.
     """

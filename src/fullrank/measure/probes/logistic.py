@@ -1,6 +1,6 @@
 """Logistic regression on fixed representations: the convex linear probe.
 
-Legend: x_i: features of image i, standardised, (D,); y_i: its class, of C; W: (C, D) weights; b: (C,) biases.
+Legend: x_i: features of image i, standardized, (D,); y_i: its class, of C; W: (C, D) weights; b: (C,) biases.
 
     f(W, b) = (1/N) sum_i [log sum_c exp(W x_i + b)_c - (W x_i + b)_{y_i}] + (l2 / 2) ||W||^2
 
@@ -28,10 +28,12 @@ from fullrank.measure.checks import as_labels, as_matrix, check_finite
 from fullrank.numerics import exact_arithmetic
 
 if TYPE_CHECKING:
-    import numpy as np
+    from fullrank.measure.checks import Array
+
+__all__ = ["Chosen", "LogisticProbe", "choose_logistic", "fit_logistic"]
 
 L2_GRID = tuple(10.0**power for power in range(-1, -8, -1))
-"""Strengths of the regularisation to choose from, strongest first."""
+"""Strengths of the regularization to choose from, strongest first."""
 TOLERANCE = 1e-4
 """Norm of the gradient at which a fit ends; scikit-learn's default asks as much of its largest entry only."""
 MAX_ITERATIONS = 1000
@@ -50,11 +52,11 @@ class LogisticProbe:
 
     Attributes:
         classes: The labels it knows, ascending, `(C,)` int64.
-        weight: W, of standardised features, `(C, D)`.
+        weight: W, of standardized features, `(C, D)`.
         bias: b, `(C,)`.
-        mean: What standardising subtracts from features, `(D,)`.
+        mean: What standardizing subtracts from features, `(D,)`.
         scale: What it multiplies them with then, `(D,)`; 0 for a feature that was constant.
-        l2: Strength of the regularisation.
+        l2: Strength of the regularization.
         objective: f at W and b.
         gradient_norm: The norm of its gradient there.
         iterations: How many times f and its gradient were computed.
@@ -73,7 +75,7 @@ class LogisticProbe:
     converged: bool
 
     @exact_arithmetic()
-    def predict(self, features: Tensor | np.ndarray) -> Tensor:
+    def predict(self, features: Array) -> Tensor:
         """Return the likeliest label of each row of `(Q, D)` features, `(Q,)` int64."""
         x = as_matrix(features)
         if x.shape[1] != len(self.mean):
@@ -86,7 +88,7 @@ class LogisticProbe:
         return self.classes[torch.cat(found)]
 
     @exact_arithmetic()
-    def accuracy(self, features: Tensor | np.ndarray, labels: Tensor | np.ndarray) -> float:
+    def accuracy(self, features: Array, labels: Array) -> float:
         """Return the share of rows of `(Q, D)` whose label `(Q,)` is predicted, in [0, 1].
 
         A row of a class that the probe was not fitted on counts as wrong.
@@ -97,7 +99,7 @@ class LogisticProbe:
 
 @dataclass(frozen=True)
 class Chosen:
-    """A probe whose regularisation was chosen.
+    """A probe whose regularization was chosen.
 
     Attributes:
         probe: Fitted on all rows with the chosen strength.
@@ -110,23 +112,18 @@ class Chosen:
 
 @exact_arithmetic()
 def fit_logistic(
-    features: Tensor | np.ndarray,
-    labels: Tensor | np.ndarray,
-    *,
-    l2: float,
-    tolerance: float = TOLERANCE,
-    max_iterations: int = MAX_ITERATIONS,
+    features: Array, labels: Array, *, l2: float, tolerance: float = TOLERANCE, max_iterations: int = MAX_ITERATIONS
 ) -> LogisticProbe:
-    """Fit a logistic regression to standardised features.
+    """Fit a logistic regression to standardized features.
 
-    Each feature is standardised by its own mean and standard deviation over the rows; one that is constant is left out.
+    Each feature is standardized by its own mean and standard deviation over the rows; one that is constant is left out.
     Products are computed in the dtype of the features, float32 at least, on their device, and in float64 from where
     float32's rounding leaves no smaller gradient; sums over rows are float64.
 
     Args:
         features: `(N, D)`.
         labels: `(N,)` whole numbers of at least 0, of two classes at least.
-        l2: Strength of the regularisation, above 0.
+        l2: Strength of the regularization, above 0.
         tolerance: Norm of the gradient of f at which to stop, above 0.
         max_iterations: Give up after so many; the result says so, as where rounding leaves no smaller gradient.
 
@@ -143,15 +140,15 @@ def fit_logistic(
 
 @exact_arithmetic()
 def choose_logistic(
-    features: Tensor | np.ndarray,
-    labels: Tensor | np.ndarray,
-    held_out: Tensor | np.ndarray,
+    features: Array,
+    labels: Array,
+    held_out: Array,
     *,
     grid: Sequence[float] = L2_GRID,
     tolerance: float = TOLERANCE,
     max_iterations: int = MAX_ITERATIONS,
 ) -> Chosen:
-    """Fit logistic regressions to some rows, choose the regularisation by the others, and fit it to all.
+    """Fit logistic regressions to some rows, choose the regularization by the others, and fit it to all.
 
     From the strongest to the weakest, each fit starts from the one before. Of equal accuracies the strongest wins.
 
@@ -175,7 +172,7 @@ def choose_logistic(
         raise FullrankError(f"held_out must be True or False for each of {len(x)} rows, got {held_out.dtype}")
     if held_out.shape != y.shape or bool(held_out.all()) or not bool(held_out.any()):
         raise FullrankError(
-            f"some of {len(x)} rows must be held out to choose the regularisation, got {int(held_out.sum())}"
+            f"some of {len(x)} rows must be held out to choose the regularization, got {int(held_out.sum())}"
         )
     judges, judge_labels = x[held_out], y[held_out]
     part = _Problem(x, y, (~held_out).nonzero().squeeze(1))
@@ -191,11 +188,7 @@ def choose_logistic(
 
 
 def _checked(
-    features: Tensor | np.ndarray,
-    labels: Tensor | np.ndarray,
-    strengths: Sequence[float],
-    tolerance: float,
-    max_iterations: int,
+    features: Array, labels: Array, strengths: Sequence[float], tolerance: float, max_iterations: int
 ) -> tuple[Tensor, Tensor]:
     x = as_matrix(features)
     check_finite(x)
@@ -228,7 +221,7 @@ class _Problem:
         self.mean = torch.stack([x[block].double().sum(dim=0) for block in blocks]).sum(dim=0) / len(chosen)
         squares = [(x[block].double() - self.mean).square_().sum(dim=0) for block in blocks]
         deviation = (torch.stack(squares).sum(dim=0) / len(chosen)).sqrt()
-        # rounding gives a constant feature a deviation, and standardising would make that a feature of noise
+        # rounding gives a constant feature a deviation, and standardizing would make that a feature of noise
         constant = deviation <= 10 * torch.finfo(x.dtype).eps * self.mean.abs()
         self.scale = torch.where(constant, 0.0, 1 / deviation)
         # a sample is enough: the axes decide how long the way is, and not where it ends
@@ -243,7 +236,7 @@ class _Problem:
         return ((x.double() - self.mean) * self.scale).to(x.dtype)
 
     def fit(self, l2: float, tolerance: float, max_iterations: int, start: LogisticProbe | None) -> LogisticProbe:
-        """Minimise f from a start, or from 0; in float64 from where rounding leaves no smaller gradient."""
+        """Minimize f from a start, or from 0; in float64 from where rounding leaves no smaller gradient."""
         found = self._descend(l2, tolerance, max_iterations, start, self.x.dtype)
         left = max_iterations - found.iterations
         if found.converged or left < 1 or self.x.dtype == torch.float64:
@@ -254,7 +247,7 @@ class _Problem:
     def _descend(
         self, l2: float, tolerance: float, max_iterations: int, start: LogisticProbe | None, dtype: torch.dtype
     ) -> LogisticProbe:
-        """Minimise f with products in a dtype."""
+        """Minimize f with products in a dtype."""
         count = len(self.classes)
         stretch = (self.variances / count + l2).rsqrt()
         bias_stretch = count**0.5

@@ -16,28 +16,30 @@ import torch
 from torch import Tensor
 
 from fullrank.errors import FullrankError
-from fullrank.measure.checks import BLOCK_ENTRIES, as_features, check_directions, subsample, unit
-from fullrank.numerics import exact_arithmetic
+from fullrank.measure.checks import BLOCK_ENTRIES, as_features, check_directions, subsample
+from fullrank.numerics import exact_arithmetic, l2_normalize
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from fullrank.measure.checks import Array
+
+__all__ = ["clid", "cluster_learnability", "idest", "two_nn"]
+
 CANDIDATES = 8
-"""Neighbours taken from the Gram matrix, whose rounding may swap near ties; their distances are exact."""
+"""Neighbors taken from the Gram matrix, whose rounding may swap near ties; their distances are exact."""
 
 
 @exact_arithmetic()
-def two_nn(
-    features: Tensor | np.ndarray, *, discard: float = 0.1, max_samples: int | None = 10_000, seed: int = 0
-) -> float:
+def two_nn(features: Array, *, discard: float = 0.1, max_samples: int | None = 10_000, seed: int = 0) -> float:
     """Return the TwoNN intrinsic dimension, the slope through 0 of -log(1 - F(mu)) on log mu, mu = r_2 / r_1.
 
     F(mu_(i)) = i/n for the sorted mu; the largest `discard` share is left out of the fit. Neither direction
     is better in itself (CLID rewards a high one, IdEst a low one): read it with another score. Range (0,
-    inf), at most about D in practice; inf when all neighbours are equally far.
+    inf), at most about D in practice; inf when all neighbors are equally far.
 
     Fails: underestimates beyond about 10 dimensions (14 of 16, 38 of 64 at n = 2,000), and reads noise where
-    noise is larger than the distance of neighbours. Duplicate rows make r_1 = 0 and the published estimate
+    noise is larger than the distance of neighbors. Duplicate rows make r_1 = 0 and the published estimate
     diverge; exact ones are dropped first (the first of each is kept). Near-duplicates, such as frames of a
     video, still bend it. A port that takes F = (i-1)/n reads slightly lower.
 
@@ -51,8 +53,7 @@ def two_nn(
     Raises:
         FullrankError: Not a finite matrix, `discard` is out of range, or fewer than 10 distinct rows.
 
-    Reference:
-        Facco, d'Errico, Rodriguez, Laio 2017, https://doi.org/10.1038/s41598-017-11873-y
+    Reference: Facco, d'Errico, Rodriguez, Laio 2017, https://doi.org/10.1038/s41598-017-11873-y
     """
     if not 0 <= discard < 1:
         raise FullrankError(f"discard must be in [0, 1), got {discard}: the paper leaves out 0.1")
@@ -71,14 +72,7 @@ def two_nn(
 
 
 @exact_arithmetic()
-def idest(
-    features: Tensor | np.ndarray,
-    *,
-    max_samples: int = 4_000,
-    sizes: int = 10,
-    repeats: int = 3,
-    seed: int = 0,
-) -> float:
+def idest(features: Array, *, max_samples: int = 4_000, sizes: int = 10, repeats: int = 3, seed: int = 0) -> float:
     """Return IdEst, the spanning-tree dimension 1 / (1 - m), from the slope m of log L(n) on log n.
 
     L(n) grows as n^((d-1)/d) for points of a d-dimensional set. Lower is better by its authors (Spearman
@@ -89,10 +83,9 @@ def idest(
     one data set rather than counts dimensions; uninformative in the first epochs, and a collapsed encoder has
     a good value. Do not read it alone.
 
-    Convention: the subsample sizes are ours, the paper's could not be read: `sizes` of them, geometric from a
-    tenth of the rows to all, `repeats` draws of each, log L averaged. Exact duplicates are dropped first.
-    SciPy's `minimum_spanning_tree` reads a distance of 0 as "no edge" and so lengthens the tree of a sample
-    with duplicates.
+    Convention: the subsample sizes are ours, the paper's could not be read: `sizes` of them, geometric from a tenth of
+    the rows to all, `repeats` draws of each, log L averaged. Exact duplicates are dropped first. SciPy's
+    `minimum_spanning_tree` reads a distance of 0 as "no edge" and so lengthens the tree of a sample with duplicates.
 
     Args:
         features: `(N, D)`, the backbone's.
@@ -104,8 +97,7 @@ def idest(
     Raises:
         FullrankError: Not a finite matrix, fewer than 100 distinct rows, or `sizes` or `repeats` too small.
 
-    Reference:
-        Mordacq, Kalogeiton, Oudot 2026, https://arxiv.org/abs/2606.03338
+    Reference: Mordacq, Kalogeiton, Oudot 2026, https://arxiv.org/abs/2606.03338
     """
     import numpy as np
 
@@ -130,15 +122,11 @@ def idest(
 
 @exact_arithmetic()
 def cluster_learnability(
-    features: Tensor | np.ndarray,
-    *,
-    clusters: int | None = None,
-    max_samples: int | None = 10_000,
-    seed: int = 0,
+    features: Array, *, clusters: int | None = None, max_samples: int | None = 10_000, seed: int = 0
 ) -> float:
-    """Return CL of CLID: the accuracy of a nearest-neighbour classifier on k-means clusters of the features.
+    """Return CL of CLID: the accuracy of a nearest-neighbor classifier on k-means clusters of the features.
 
-    Rows are L2-normalised (cosine); k-means labels all n rows; a random half gives neighbours, the other half
+    Rows are L2-normalized (cosine); k-means labels all n rows; a random half gives neighbors, the other half
     is classified by its nearest one. Higher is better. Range [0, 1].
 
     Fails: collapsed and clumped features are the easiest to learn, which is why CLID adds the intrinsic
@@ -149,22 +137,21 @@ def cluster_learnability(
     Args:
         features: `(N, D)`.
         clusters: k of k-means, at least 2; the paper's floor(sqrt(n)) when omitted.
-        max_samples: Use so many rows; None uses all. Cost O(n k D) an iteration, O(n^2 D) for the neighbours.
+        max_samples: Use so many rows; None uses all. Cost O(n k D) an iteration, O(n^2 D) for the neighbors.
         seed: Chooses the rows, the k-means start (one k-means++ run) and the halves.
 
     Raises:
         FullrankError: Not a finite matrix of 16 rows or more, a row is all zero, or fewer distinct directions
             than clusters.
 
-    Reference:
-        Lu, Liu, Baratin, Laroche, Courville, Sordoni 2023 (TMLR), https://arxiv.org/abs/2206.01251
+    Reference: Lu, Liu, Baratin, Laroche, Courville, Sordoni 2023 (TMLR), https://arxiv.org/abs/2206.01251
     """
     import numpy as np
     from sklearn.cluster import KMeans
 
     x = subsample(as_features(features, rows=16, score="cluster_learnability"), max_samples, seed)
     check_directions(x)
-    u = unit(x)
+    u = l2_normalize(x.double())
     n = len(u)
     k = int(n**0.5) if clusters is None else clusters
     if not 2 <= k <= n // 2:
@@ -180,7 +167,7 @@ def cluster_learnability(
 
 @exact_arithmetic()
 def clid(learnability: Sequence[float], dimension: Sequence[float]) -> list[float]:
-    """Return CLID of each model of a pool: CL and ID, each standardised over the pool, added.
+    """Return CLID of each model of a pool: CL and ID, each standardized over the pool, added.
 
     Higher is better. It ranks the models of this pool and says nothing outside it: add a model and all values
     change. They sum to zero. A component on which all models agree adds nothing. Dividing ID by D instead, as
@@ -193,8 +180,7 @@ def clid(learnability: Sequence[float], dimension: Sequence[float]) -> list[floa
     Raises:
         FullrankError: The two are of unequal length, hold fewer than two models, or a value is not finite.
 
-    Reference:
-        Lu et al. 2023, section 3, https://arxiv.org/abs/2206.01251
+    Reference: Lu et al. 2023, section 3, https://arxiv.org/abs/2206.01251
 
     >>> clid([0.5, 0.75], [10.0, 30.0])
     [-2.0, 2.0]

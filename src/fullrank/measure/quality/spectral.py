@@ -1,10 +1,12 @@
 """Scores that are functions of the singular values alone: each takes features, or a `Spectrum` already made.
 
-Legend: s_1 >= ... >= s_D >= 0: singular values of the features H, (N, D); p_k = s_k / sum_i s_i; l_k = s_k^2
-/ (N - 1).
+Legend: s_1 >= ... >= s_D >= 0: singular values of the features H, (N, D); p_k = s_k / sum_i s_i; l_k = s_k^2 / (N - 1).
 
-Centring is part of each score's definition and is checked: a `Spectrum` whose protocol says otherwise is
-refused. All of them are unchanged when the features are rotated or multiplied by a number; none is when
+Each takes real features, `(N, D)`, or a spectrum of them, and raises `FullrankError` for features that cannot be
+measured. Centering is part of each score's definition, `center` is by default as published, and a `Spectrum` whose
+protocol says otherwise is refused.
+
+All of them are unchanged when the features are rotated or multiplied by a number; none is when
 single columns are rescaled. The finite sample bends all of them (N should be several times D), and none can
 tell useful directions from noise.
 """
@@ -13,19 +15,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torch import Tensor
-
 from fullrank.errors import FullrankError
 from fullrank.measure.checks import check_flags
 from fullrank.measure.spectrum import ALPHA_RANGE, Spectrum, spectrum
 from fullrank.numerics import exact_arithmetic
 
 if TYPE_CHECKING:
-    import numpy as np
+    from fullrank.measure.checks import Array
+
+__all__ = ["alpha_req", "auc", "dead", "nesum", "participation_ratio", "pseudo_condition_number"]
+__all__ += ["rankme", "rankme_centered", "stable_rank"]
 
 
 @exact_arithmetic()
-def auc(features: Spectrum | Tensor | np.ndarray, *, center: bool = True) -> float:
+def auc(features: Spectrum | Array, *, center: bool = True) -> float:
     """Return the area under the cumulative explained variance, (1/D) sum_j sum_{i<=j} p_i.
 
     Equal to 1 + (1 - sum_k k p_k) / D.
@@ -33,19 +36,10 @@ def auc(features: Spectrum | Tensor | np.ndarray, *, center: bool = True) -> flo
     Lower is better, jointly with the training loss. Range [(D+1)/(2D), 1]: equal singular values, rank one
     (and constant features).
 
-    Fails: its floor and its scale depend on D, so 512 and 2048 dimensions do not compare, and padding with
-    dead columns raises it. It is made of singular values, not variances, despite the name; squaring them
-    gives another number.
+    Fails: its floor and its scale depend on D, so 512 and 2048 dimensions do not compare, and padding with dead columns
+    raises it. It is made of singular values, not variances, despite the name; squaring them gives another number.
 
-    Args:
-        features: `(N, D)`, or a spectrum of them.
-        center: Centred, as published.
-
-    Raises:
-        FullrankError: The features cannot be measured, or the spectrum was centred otherwise.
-
-    Reference:
-        Li, Efros, Pathak 2022, eq. 1 and 2, https://arxiv.org/abs/2209.15007
+    Reference: Li, Efros, Pathak 2022, eq. 1 and 2, https://arxiv.org/abs/2209.15007
 
     >>> import torch
     >>> auc(Spectrum(torch.tensor([1.0, 1.0, 0.0, 0.0])))
@@ -55,30 +49,26 @@ def auc(features: Spectrum | Tensor | np.ndarray, *, center: bool = True) -> flo
 
 
 @exact_arithmetic()
-def rankme(features: Spectrum | Tensor | np.ndarray, *, center: bool = False, eps: float = 0.0) -> float:
-    """Return RankMe, exp(-sum_k p_k log p_k): the exponential entropy of the normalised singular values.
+def rankme(features: Spectrum | Array, *, center: bool = False, eps: float = 0.0) -> float:
+    """Return RankMe, exp(-sum_k p_k log p_k): the exponential entropy of the normalized singular values.
 
-    Higher is better. Range [1, min(N, D)]; 0 when there is no variation at all (no non-zero feature,
-    uncentred).
+    Higher is better. Range [1, min(N, D)]; 0 when there is no variation at all (no non-zero feature, uncentered).
 
     Fails: compares models of one method only; saturates beyond the number of classes; a large mean hides
-    everything behind its one direction when uncentred. Full rank is necessary for good features, not
+    everything behind its one direction when uncentered. Full rank is necessary for good features, not
     sufficient: white noise scores best.
 
     Args:
-        features: `(N, D)`, or a spectrum of them. The authors take projector outputs of 25,600 training
-            images.
+        features: `(N, D)`, or a spectrum of them. The authors take projector outputs of 25,600 training images.
         center: False as published; True is the variant that the published spectra of Li et al. allow.
         eps: The authors' constant, p_k = s_k / ||s||_1 + eps with 1e-7, there to keep log(0) out of float32.
-            Here 0 log 0 = 0 and none is needed. It is added outside the normalisation, so the p_k sum to more
+            Here 0 log 0 = 0 and none is needed. It is added outside the normalization, so the p_k sum to more
             than one and exp(H) can pass D.
 
     Raises:
-        FullrankError: `eps` is negative, the features cannot be measured, or the spectrum was centred
-            otherwise.
+        FullrankError: `eps` is negative.
 
-    Reference:
-        Garrido, Balestriero, Najman, LeCun 2023, eq. 1, https://arxiv.org/abs/2210.02885
+    Reference: Garrido, Balestriero, Najman, LeCun 2023, eq. 1, https://arxiv.org/abs/2210.02885
 
     >>> import torch
     >>> rankme(Spectrum(torch.tensor([3.0, 3.0, 3.0, 3.0])))
@@ -96,26 +86,19 @@ def rankme(features: Spectrum | Tensor | np.ndarray, *, center: bool = False, ep
 
 
 @exact_arithmetic()
-def rankme_centered(features: Spectrum | Tensor | np.ndarray) -> float:
-    """Return `rankme` of centred features: the rank of the variation, without the mean's direction.
+def rankme_centered(features: Spectrum | Array) -> float:
+    """Return `rankme` of centered features: the rank of the variation, without the mean's direction.
 
     Higher is better. Range [1, min(N - 1, D)]; 0 for constant features. For post-ReLU features this and the
-    published, uncentred score are far apart; name the one you report.
+    published, uncentered score are far apart; name the one you report.
 
-    Args:
-        features: `(N, D)`, or a spectrum of them.
-
-    Raises:
-        FullrankError: The features cannot be measured, or the spectrum was not centred.
-
-    Reference:
-        Garrido et al. 2023, eq. 1, https://arxiv.org/abs/2210.02885, on the matrix of Li et al. 2022.
+    Reference: Garrido et al. 2023, eq. 1, https://arxiv.org/abs/2210.02885, on the matrix of Li et al. 2022.
     """
     return rankme(features, center=True)
 
 
 @exact_arithmetic()
-def participation_ratio(features: Spectrum | Tensor | np.ndarray, *, center: bool = True) -> float:
+def participation_ratio(features: Spectrum | Array, *, center: bool = True) -> float:
     """Return (sum_k l_k)^2 / sum_k l_k^2.
 
     Higher is better. Range [1, min(N, D)]; 0 for constant features. Dominated by the top of the spectrum,
@@ -123,15 +106,7 @@ def participation_ratio(features: Spectrum | Tensor | np.ndarray, *, center: boo
 
     Fails: the finite sample lowers it; for Gaussian features 1 / PR_hat is about 1 / PR + 1 / N.
 
-    Args:
-        features: `(N, D)`, or a spectrum of them.
-        center: Centred, as the covariance is.
-
-    Raises:
-        FullrankError: The features cannot be measured, or the spectrum was centred otherwise.
-
-    Reference:
-        Gao et al. 2017, https://doi.org/10.1101/214262
+    Reference: Gao et al. 2017, https://doi.org/10.1101/214262
 
     >>> import torch
     >>> participation_ratio(Spectrum(torch.tensor([2.0, 2.0, 2.0, 0.0])))
@@ -141,22 +116,13 @@ def participation_ratio(features: Spectrum | Tensor | np.ndarray, *, center: boo
 
 
 @exact_arithmetic()
-def stable_rank(features: Spectrum | Tensor | np.ndarray, *, center: bool = False) -> float:
+def stable_rank(features: Spectrum | Array, *, center: bool = False) -> float:
     """Return ||H||_F^2 / s_1^2 = sum_k s_k^2 / s_1^2.
 
-    Higher is better. Range [1, min(N, D)]; 0 when all features are zero. It asks only how far the first
-    direction stands out; uncentred, as published, that direction is mostly the mean. On centred features it
-    is `nesum`.
+    Higher is better. Range [1, min(N, D)]; 0 when all features are zero. It asks only how far the first direction
+    stands out; uncentered, as published, that direction is mostly the mean. On centered features it is `nesum`.
 
-    Args:
-        features: `(N, D)`, or a spectrum of them.
-        center: False as published.
-
-    Raises:
-        FullrankError: The features cannot be measured, or the spectrum was centred otherwise.
-
-    Reference:
-        Tsitsulin, Munkhoeva, Perozzi 2023, https://arxiv.org/abs/2305.16562
+    Reference: Tsitsulin, Munkhoeva, Perozzi 2023, https://arxiv.org/abs/2305.16562
 
     >>> import torch
     >>> stable_rank(Spectrum(torch.tensor([2.0, 1.0, 1.0])))
@@ -166,28 +132,20 @@ def stable_rank(features: Spectrum | Tensor | np.ndarray, *, center: bool = Fals
 
 
 @exact_arithmetic()
-def nesum(features: Spectrum | Tensor | np.ndarray) -> float:
-    """Return NESum, sum_k l_k / l_1 over the covariance's eigenvalues: the stable rank of centred features.
+def nesum(features: Spectrum | Array) -> float:
+    """Return NESum, sum_k l_k / l_1 over the covariance's eigenvalues: the stable rank of centered features.
 
-    Higher is better, though its authors do not aim at the maximum (whitened features). Range [1, min(N - 1,
-    D)]; 0 for constant features. Sees the first direction against the rest; blind to which of the rest are
-    dead.
+    Higher is better, though its authors do not aim at the maximum (whitened features). Range [1, min(N - 1, D)]; 0 for
+    constant features. Sees the first direction against the rest; blind to which of the rest are dead.
 
-    Args:
-        features: `(N, D)`, or a spectrum of them.
-
-    Raises:
-        FullrankError: The features cannot be measured, or the spectrum was not centred.
-
-    Reference:
-        He, Ozay 2022, definition 4.1, https://proceedings.mlr.press/v162/he22c.html
+    Reference: He, Ozay 2022, definition 4.1, https://proceedings.mlr.press/v162/he22c.html
     """
     return _spectrum_of(features, True, "nesum").stable_rank
 
 
 @exact_arithmetic()
 def alpha_req(
-    features: Spectrum | Tensor | np.ndarray,
+    features: Spectrum | Array,
     *,
     center: bool = True,
     first_rank: int = ALPHA_RANGE[0],
@@ -210,16 +168,14 @@ def alpha_req(
 
     Args:
         features: `(N, D)`, or a spectrum of them.
-        center: Centred, as the covariance is.
+        center: Centered, as the covariance is.
         first_rank: k of the first eigenvalue that is fitted, at least 1.
         last_rank: k of the last one.
 
     Raises:
-        FullrankError: The features cannot be measured, the spectrum was centred otherwise, or the range holds fewer
-            than three ranks.
+        FullrankError: The range holds fewer than three ranks.
 
-    Reference:
-        Agrawal, Mondal, Ghosh, Richards 2022, https://openreview.net/forum?id=ii9X4vtZGTZ
+    Reference: Agrawal, Mondal, Ghosh, Richards 2022, https://openreview.net/forum?id=ii9X4vtZGTZ
 
     >>> import torch
     >>> round(alpha_req(Spectrum(torch.arange(1.0, 129.0).double() ** -0.5)), 9)
@@ -229,24 +185,16 @@ def alpha_req(
 
 
 @exact_arithmetic()
-def pseudo_condition_number(features: Spectrum | Tensor | np.ndarray, *, center: bool = False) -> float:
+def pseudo_condition_number(features: Spectrum | Array, *, center: bool = False) -> float:
     """Return s_D / s_1, the inverse of the condition number.
 
     Higher is better. Range [0, 1]; 0 for constant features, and whenever N < D.
 
     Fails: one dead direction makes it 0, and in float32 it then measures rounding (about 1e-7), so most real
     encoders are indistinguishable. Its published association with linear probes is one with their
-    conditioning and is not seen with nearest-neighbour probes.
+    conditioning and is not seen with nearest-neighbor probes.
 
-    Args:
-        features: `(N, D)`, or a spectrum of them.
-        center: False as published.
-
-    Raises:
-        FullrankError: The features cannot be measured, or the spectrum was centred otherwise.
-
-    Reference:
-        Tsitsulin et al. 2023, https://arxiv.org/abs/2305.16562
+    Reference: Tsitsulin et al. 2023, https://arxiv.org/abs/2305.16562
 
     >>> import torch
     >>> pseudo_condition_number(Spectrum(torch.tensor([4.0, 2.0, 1.0])))
@@ -256,7 +204,7 @@ def pseudo_condition_number(features: Spectrum | Tensor | np.ndarray, *, center:
     return float(values[-1] / values[0]) if values[0] > 0 else 0.0
 
 
-def dead(features: Spectrum | Tensor | np.ndarray, *, tol: float = 1e-3) -> float:
+def dead(features: Spectrum | Array, *, tol: float = 1e-3) -> float:
     """Return the number of directions with s_k < tol s_1, of centered features.
 
     Lower is better. Range [0, D]; D for constant features. Directions that N <= D images cannot span count as dead.
@@ -265,11 +213,7 @@ def dead(features: Spectrum | Tensor | np.ndarray, *, tol: float = 1e-3) -> floa
         features: `(N, D)`, or a spectrum of them.
         tol: Relative to the largest singular value.
 
-    Raises:
-        FullrankError: The features cannot be measured, or the spectrum was not centered.
-
-    Reference:
-        Li, Efros, Pathak 2022, Fig. 3, https://arxiv.org/abs/2209.15007
+    Reference: Li, Efros, Pathak 2022, Fig. 3, https://arxiv.org/abs/2209.15007
 
     >>> import torch
     >>> dead(Spectrum(torch.tensor([1.0, 0.5, 1e-4])))
@@ -278,7 +222,7 @@ def dead(features: Spectrum | Tensor | np.ndarray, *, tol: float = 1e-3) -> floa
     return float(_spectrum_of(features, True, "dead").dead(tol))
 
 
-def _spectrum_of(features: Spectrum | Tensor | np.ndarray, center: bool, score: str) -> Spectrum:
+def _spectrum_of(features: Spectrum | Array, center: bool, score: str) -> Spectrum:
     check_flags(center=center)
     if not isinstance(features, Spectrum):
         return spectrum(features, center=center)

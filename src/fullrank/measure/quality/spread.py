@@ -11,24 +11,18 @@ import torch
 from torch import Tensor
 
 from fullrank.errors import FullrankError
-from fullrank.measure.checks import (
-    BLOCK_ENTRIES,
-    as_features,
-    check_directions,
-    check_flags,
-    double_blocks,
-    subsample,
-    unit,
-)
-from fullrank.numerics import exact_arithmetic
+from fullrank.measure.checks import BLOCK_ENTRIES, as_features, check_directions, check_flags, double_blocks, subsample
+from fullrank.numerics import exact_arithmetic, l2_normalize
 
 if TYPE_CHECKING:
-    import numpy as np
+    from fullrank.measure.checks import Array
+
+__all__ = ["coherence", "feature_std", "self_cluster", "uniformity"]
 
 
 @exact_arithmetic()
-def feature_std(features: Tensor | np.ndarray, *, normalize: bool = True) -> float:
-    """Return the mean over dimensions of the standard deviation over images, of L2-normalised rows.
+def feature_std(features: Array, *, normalize: bool = True) -> float:
+    """Return the mean over dimensions of the standard deviation over images, of L2-normalized rows.
 
     Higher is better. Range [0, 1/sqrt(D)], reached by rows spread evenly around zero; 0 at complete collapse.
     Deviations divide by N, which makes the upper end exact; ports that divide by N - 1 differ by a factor
@@ -42,10 +36,9 @@ def feature_std(features: Tensor | np.ndarray, *, normalize: bool = True) -> flo
         normalize: As published; False takes the features as they are, and the range is then [0, inf).
 
     Raises:
-        FullrankError: Not a finite matrix of two rows or more, or a row to normalise is all zero.
+        FullrankError: Not a finite matrix of two rows or more, or a row to normalize is all zero.
 
-    Reference:
-        Chen, He 2021, section 4.1, https://arxiv.org/abs/2011.10566
+    Reference: Chen, He 2021, section 4.1, https://arxiv.org/abs/2011.10566
 
     >>> feature_std(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]))
     0.5
@@ -54,9 +47,9 @@ def feature_std(features: Tensor | np.ndarray, *, normalize: bool = True) -> flo
     x = as_features(features, rows=2, score="feature_std")
     if normalize:
         check_directions(x)
-    prepare = unit if normalize else Tensor.double
+    prepare = l2_normalize if normalize else Tensor.double
     # Shifted by a row, and in two passes, so that a large mean leaves the deviations their digits.
-    shift = prepare(x[:1])
+    shift = prepare(x[:1].double())
     mean = torch.zeros_like(shift)
     for block in double_blocks(x):
         mean += (prepare(block) - shift).sum(dim=0) / len(x)
@@ -67,14 +60,14 @@ def feature_std(features: Tensor | np.ndarray, *, normalize: bool = True) -> flo
 
 
 @exact_arithmetic()
-def self_cluster(features: Tensor | np.ndarray) -> float:
+def self_cluster(features: Array) -> float:
     """Return (Q - E) / (N^2 - E): Q = sum_ij cos(h_i, h_j)^2, and E = N + N(N-1)/D is its value by chance.
 
     Lower is better. Range [-1 / (max(N, D) - 1), 1]: 0 for isotropic rows in expectation, 1 when all rows lie
     on one line. Cost O(N D min(N, D)), on the smaller side: Q = ||U U^T||_F^2 = ||U^T U||_F^2.
 
     Q - N is the sample-contrastive criterion L_c of Garrido et al. 2022 (https://arxiv.org/abs/2206.02574) of
-    unit embeddings, so this score is an affine function of L_c and of nothing else. Uncentred: the mean of
+    unit embeddings, so this score is an affine function of L_c and of nothing else. Uncentered: the mean of
     post-ReLU features counts as clustering.
 
     Args:
@@ -83,8 +76,7 @@ def self_cluster(features: Tensor | np.ndarray) -> float:
     Raises:
         FullrankError: Not a finite matrix of two rows and two columns or more, or a row is all zero.
 
-    Reference:
-        Tsitsulin et al. 2023, https://arxiv.org/abs/2305.16562
+    Reference: Tsitsulin et al. 2023, https://arxiv.org/abs/2305.16562
 
     >>> self_cluster(torch.tensor([[1.0, 0.0], [2.0, 0.0], [-3.0, 0.0]]))
     1.0
@@ -95,19 +87,19 @@ def self_cluster(features: Tensor | np.ndarray) -> float:
         raise FullrankError("self_cluster needs at least two columns, got one: on a line all cosines are 1 or -1")
     check_directions(x)
     if n <= d:
-        u = unit(x)
+        u = l2_normalize(x.double())
         gram = u @ u.T
     else:
         gram = torch.zeros(d, d, dtype=torch.float64, device=x.device)
         for block in double_blocks(x):
-            u = unit(block)
+            u = l2_normalize(block)
             gram += u.T @ u
     expected = n + n * (n - 1) / d
     return float(((gram**2).sum() - expected) / (n**2 - expected))
 
 
 @exact_arithmetic()
-def coherence(features: Tensor | np.ndarray, *, tol: float | None = None) -> float:
+def coherence(features: Array, *, tol: float | None = None) -> float:
     """Return (N/r) max_i ||U_i||^2, where U, (N, r), are the left singular vectors of the r live directions.
 
     Lower is better. Range [1, N/r]: all images have equal leverage, or one image alone holds a direction. 1,
@@ -118,15 +110,14 @@ def coherence(features: Tensor | np.ndarray, *, tol: float | None = None) -> flo
     vectors of dead directions are arbitrary, whatever the SVD routine returned; only live ones count here.
 
     Args:
-        features: `(N, D)`, uncentred, as published.
+        features: `(N, D)`, uncentered, as published.
         tol: Directions with s_k <= tol s_1 are dead. By default the rounding of the features' own dtype, 2
             eps, and at least D eps of float64.
 
     Raises:
         FullrankError: Not a finite matrix, or all of it is zero.
 
-    Reference:
-        Tsitsulin et al. 2023, https://arxiv.org/abs/2305.16562; the notion is of Candes, Recht 2009.
+    Reference: Tsitsulin et al. 2023, https://arxiv.org/abs/2305.16562; the notion is of Candes, Recht 2009.
 
     >>> round(coherence(torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])), 12)
     1.0
@@ -153,9 +144,7 @@ def coherence(features: Tensor | np.ndarray, *, tol: float | None = None) -> flo
 
 
 @exact_arithmetic()
-def uniformity(
-    features: Tensor | np.ndarray, *, t: float = 2.0, max_samples: int | None = 10_000, seed: int = 0
-) -> float:
+def uniformity(features: Array, *, t: float = 2.0, max_samples: int | None = 10_000, seed: int = 0) -> float:
     """Return log mean_{i<j} exp(-t ||u_i - u_j||^2), over pairs of distinct images.
 
     Lower is better. Range [-2tN/(N-1), 0], that is down to about -4 at t = 2; 0 when all rows point one way.
@@ -163,20 +152,18 @@ def uniformity(
     the number of live directions.
 
     Fails: counting each row's distance 0 to itself raises it, by log(1 + ...) of order N^-1 e^4, which
-    matters below N of 10,000. Uncentred.
+    matters below N of 10,000. Uncentered.
 
     Args:
         features: `(N, D)`.
         t: Temperature of the Gaussian kernel, positive; 2 in the paper.
-        max_samples: Use so many rows, drawn by `seed`; None uses all. Cost O(n^2 D), memory O(n) times a
-            block.
+        max_samples: Use so many rows, drawn by `seed`; None uses all. Cost O(n^2 D), memory O(n) times a block.
         seed: Chooses the rows.
 
     Raises:
         FullrankError: Not a finite matrix of two rows or more, a row is all zero, or `t` is not positive.
 
-    Reference:
-        Wang, Isola 2020, eq. 2, https://arxiv.org/abs/2005.10242
+    Reference: Wang, Isola 2020, eq. 2, https://arxiv.org/abs/2005.10242
 
     >>> uniformity(torch.tensor([[1.0, 0.0], [-2.0, 0.0]]))
     -8.0
@@ -187,7 +174,7 @@ def uniformity(
     if len(x) < 2:
         raise FullrankError(f"max_samples must leave two rows at least, got {max_samples}")
     check_directions(x)
-    u = unit(x)
+    u = l2_normalize(x.double())
     n = len(u)
     step = max(1, BLOCK_ENTRIES // n)
     total = 0.0

@@ -12,13 +12,15 @@ import torch
 from torch import Tensor
 
 from fullrank.errors import FullrankError
-from fullrank.measure.checks import as_tensor, check_directions, check_finite, unit
-from fullrank.numerics import exact_arithmetic
+from fullrank.measure.checks import as_tensor, check_directions, check_finite
+from fullrank.numerics import exact_arithmetic, l2_normalize
 
 if TYPE_CHECKING:
-    import numpy as np
+    from fullrank.measure.checks import Array
 
-    Views = Tensor | np.ndarray | Sequence[Tensor | np.ndarray]
+    Views = Array | Sequence[Array]
+
+__all__ = ["alignment", "lidar"]
 
 
 @exact_arithmetic()
@@ -34,8 +36,7 @@ def alignment(views: Views) -> float:
     Raises:
         FullrankError: The views are of unequal shape, fewer than two, not finite, or a row is all zero.
 
-    Reference:
-        Wang, Isola 2020, eq. 1 with alpha = 2, https://arxiv.org/abs/2005.10242
+    Reference: Wang, Isola 2020, eq. 1 with alpha = 2, https://arxiv.org/abs/2005.10242
 
     >>> alignment([torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.tensor([[0.0, 3.0], [0.0, 1.0]])])
     1.0
@@ -43,7 +44,7 @@ def alignment(views: Views) -> float:
     z = _as_views(views, "alignment")
     q, d = z.shape[1:]
     check_directions(z.reshape(-1, d))
-    u = unit(z)
+    u = l2_normalize(z, dim=-1)
     # The mean over pairs is 2/(q-1) times the sum of squared distances from the mean view.
     return float(2 / (q - 1) * ((u - u.mean(dim=1, keepdim=True)) ** 2).sum(dim=(1, 2)).mean())
 
@@ -57,25 +58,22 @@ def lidar(views: Views, *, delta: float = 1e-4) -> float:
     class. Higher is better. Range [1, min(N - 1, D)]; 0 when all images have one mean. It counts the
     directions that tell images apart, measured in units of what augmentation moves.
 
-    Fails: where images differ by noise alone, S_b is S_w / q, equal in all directions, and the score is near
-    its top. The views must be the pre-training augmentations, and N and q are free: the paper takes about
-    1000 images with 50 views, ports 100 with 10, and no two such numbers compare. `delta` is absolute, so
-    features of a small scale are judged by it and not by S_w. S_w needs N (q - 1) several times D. The
-    published p_k = l_k / sum l + eps and ports' (l_k + 1e-8) / sum (l + 1e-8) keep log(0) away; here 0 log 0
-    = 0. A port that runs PCA on the matrix S_w^-1/2 S_b S_w^-1/2 has centred it and squared its spectrum:
-    another quantity.
+    Fails: where images differ by noise alone, S_b is S_w / q, equal in all directions, and the score is near its top.
+    The views must be the pre-training augmentations, and N and q are free: the paper takes about 1000 images with 50
+    views, ports 100 with 10, and no two such numbers compare. `delta` is absolute, so features of a small scale are
+    judged by it and not by S_w. S_w needs N (q - 1) several times D. The published p_k = l_k / sum l + eps and ports'
+    (l_k + 1e-8) / sum (l + 1e-8) keep log(0) away; here 0 log 0 = 0. A port that runs PCA on the matrix S_w^-1/2 S_b
+    S_w^-1/2 has centered it and squared its spectrum: another quantity.
 
     Args:
         views: `(N, q, D)` with q >= 2, or a sequence of q matrices `(N, D)` whose rows belong together.
-        delta: Ridge on S_w, not negative. With 0, invertible linear maps of the features leave the score as
-            it is.
+        delta: Ridge on S_w, not negative. With 0, invertible linear maps of the features leave the score as it is.
 
     Raises:
         FullrankError: The views are of unequal shape, fewer than two, of a single image, not finite, or
             `delta` is negative or too small to invert S_w.
 
-    Reference:
-        Thilak et al. 2023, section 4, https://arxiv.org/abs/2312.04000
+    Reference: Thilak et al. 2023, section 4, https://arxiv.org/abs/2312.04000
     """
     if not delta >= 0:
         raise FullrankError(f"delta must not be negative, got {delta}: the paper uses 1e-4")

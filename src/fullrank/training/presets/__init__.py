@@ -1,15 +1,18 @@
-"""Named configurations: recipes for laptops, and the papers' published settings."""
+"""Named configurations, a YAML file each: recipes for laptops, and the published settings with their sources."""
 
 from __future__ import annotations
 
-from fullrank.config import TrainConfig
+from pathlib import Path
+
+from fullrank.config import TrainConfig, read_config
 from fullrank.errors import FullrankError, nearest
-from fullrank.training.presets.imagenet import IMAGENET
-from fullrank.training.presets.lab import LAB, SMALL
 
-__all__ = ["LAB", "PRESETS", "preset"]
+_FOLDER = Path(__file__).parent
 
-PRESETS: dict[str, TrainConfig] = {**SMALL, **IMAGENET}
+PRESETS = tuple(sorted(path.stem for path in _FOLDER.glob("*.yaml")))
+
+LAB = {name.removesuffix("-lab"): name for name in PRESETS if name.endswith("-lab")} | {"simsiam": "simsiam-lab-short"}
+"""The laptop recipe of each method, by the method's name: `benchmarks/methods.py` compares them."""
 
 
 def preset(name: str) -> TrainConfig:
@@ -20,4 +23,4 @@ def preset(name: str) -> TrainConfig:
     """
     if name not in PRESETS:
         raise FullrankError(f"unknown preset {name!r}{nearest(name, PRESETS)} (known: {', '.join(PRESETS)})")
-    return PRESETS[name]
+    return read_config(_FOLDER / f"{name}.yaml")

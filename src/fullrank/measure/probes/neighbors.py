@@ -21,13 +21,13 @@ from fullrank.errors import FullrankError
 from fullrank.measure.checks import as_matrix, check_finite
 from fullrank.numerics import exact_arithmetic
 
-_BANK_ROWS, _BANK_ENTRIES = 2**16, 2**26  # of a block of the bank; its normalised copy takes 256 MiB at most
+_BANK_ROWS, _BANK_ENTRIES = 2**16, 2**26  # of a block of the bank; its normalized copy takes 256 MiB at most
 _SIMILARITIES = {"cpu": 2**24, "cuda": 2**27}  # of a block of queries to one of the bank: 64 MiB, 512 MiB
 _LAST = 2**32 - 1  # a key has 32 bits for the row
 
 
 @exact_arithmetic()
-def neighbours(
+def neighbors(
     bank: Tensor,
     queries: Tensor,
     *,
@@ -47,7 +47,7 @@ def neighbours(
         bank: `(N, D)` representations.
         queries: `(Q, D)` representations, on the same device.
         k: How many, in [1, N], or [1, N - 1] where a row is left out.
-        leave_out: `(Q,)` int64, the row of the bank that is no neighbour of each query, such as the query itself.
+        leave_out: `(Q,)` int64, the row of the bank that is no neighbor of each query, such as the query itself.
         bank_block: Rows of the bank at a time; 65,536, or fewer of more than 1,024 dimensions, when None.
         query_block: Queries at a time; such that their similarities take 64 MiB, 512 MiB on a GPU, when None.
 

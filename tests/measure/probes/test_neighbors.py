@@ -6,15 +6,15 @@ from sklearn.neighbors import NearestNeighbors
 from tests.measure.probes.exact import naive, signs, told_apart
 
 from fullrank.errors import FullrankError
-from fullrank.measure.probes import neighbours
+from fullrank.measure.probes import neighbors
 
 
 @pytest.mark.parametrize("k", [1, 7, 60, 900])
 @pytest.mark.parametrize("blocks", [(None, None), (128, 50)])
-def test_neighbours_are_scikit_learns(k, blocks):
+def test_neighbors_are_scikit_learns(k, blocks):
     generator = torch.Generator().manual_seed(0)
     bank, queries = (torch.randn(n, 24, generator=generator, dtype=torch.float64) for n in (900, 200))
-    similarity, nearest = neighbours(bank, queries, k=k, bank_block=blocks[0], query_block=blocks[1])
+    similarity, nearest = neighbors(bank, queries, k=k, bank_block=blocks[0], query_block=blocks[1])
     theirs = NearestNeighbors(n_neighbors=k, metric="cosine", algorithm="brute").fit(bank.numpy())
     distance, expected = map(torch.from_numpy, theirs.kneighbors(queries.numpy()))
     assert float((similarity.double() - (1 - distance)).abs().max()) < 5e-7
@@ -37,7 +37,7 @@ def test_any_blocks_give_the_same_bits_and_ties_go_to_the_first_row(n, q, k, ban
     bank, queries = signs(n, seed), signs(q, seed + 1)  # so few dimensions that most similarities are tied
     leave_out = torch.randint(0, n, (q,), generator=torch.Generator().manual_seed(seed)) if leaves else None
     k = min(k, n - leaves)
-    found = neighbours(bank, queries, k=k, leave_out=leave_out, bank_block=bank_block, query_block=query_block)
+    found = neighbors(bank, queries, k=k, leave_out=leave_out, bank_block=bank_block, query_block=query_block)
     expected = naive(bank, queries, k, leave_out)
     assert torch.equal(found[0].double(), expected[0])
     assert torch.equal(found[1], expected[1])
@@ -46,11 +46,11 @@ def test_any_blocks_give_the_same_bits_and_ties_go_to_the_first_row(n, q, k, ban
 def test_lengths_do_not_matter():
     generator = torch.Generator().manual_seed(0)
     bank, queries = torch.randn(100, 8, generator=generator), torch.randn(20, 8, generator=generator)
-    expected = neighbours(bank, queries, k=5)
+    expected = neighbors(bank, queries, k=5)
     lengths = 2.0 ** torch.randint(-100, 100, (100, 1), generator=generator)  # their squares are no float32
     for found in (
-        neighbours(bank * lengths, queries * 2.0**90, k=5),
-        neighbours(bank.double() * 2.0**600, queries.double() * 2.0**-600, k=5),
+        neighbors(bank * lengths, queries * 2.0**90, k=5),
+        neighbors(bank.double() * 2.0**600, queries.double() * 2.0**-600, k=5),
     ):
         assert torch.equal(found[1], expected[1])
         torch.testing.assert_close(found[0], expected[0])
@@ -59,11 +59,11 @@ def test_lengths_do_not_matter():
 def test_the_precision_that_others_asked_for_is_not_taken_and_is_put_back():
     generator = torch.Generator().manual_seed(0)
     bank, queries = torch.randn(200, 64, generator=generator), torch.randn(30, 64, generator=generator)
-    expected = neighbours(bank, queries, k=5)
+    expected = neighbors(bank, queries, k=5)
     before = torch.get_float32_matmul_precision()
     try:
         torch.set_float32_matmul_precision("medium")
-        found = neighbours(bank, queries, k=5)
+        found = neighbors(bank, queries, k=5)
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision(before)
@@ -73,8 +73,8 @@ def test_the_precision_that_others_asked_for_is_not_taken_and_is_put_back():
 @pytest.mark.gpu
 def test_a_gpu_finds_the_same():
     for bank, queries in ((signs(5000, 0), signs(300, 1)), (signs(70_000, 2), signs(40, 3))):
-        found = neighbours(bank.cuda(), queries.cuda(), k=100, leave_out=torch.arange(len(queries)).cuda())
-        expected = neighbours(bank, queries, k=100, leave_out=torch.arange(len(queries)))
+        found = neighbors(bank.cuda(), queries.cuda(), k=100, leave_out=torch.arange(len(queries)).cuda())
+        expected = neighbors(bank, queries, k=100, leave_out=torch.arange(len(queries)))
         assert torch.equal(found[0].cpu(), expected[0])
         assert torch.equal(found[1].cpu(), expected[1])
 
@@ -82,9 +82,9 @@ def test_a_gpu_finds_the_same():
 def test_errors():
     bank = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
     with pytest.raises(FullrankError, match="k must be from 1 to the bank's 3 images, got 4"):
-        neighbours(bank, bank, k=4, leave_out=torch.arange(4))
+        neighbors(bank, bank, k=4, leave_out=torch.arange(4))
     bad = bank.clone()
     bad[2, 1] = torch.nan
     for pair in ((bad, bank), (bank, bad)):
         with pytest.raises(FullrankError, match="NaN or infinity in 1 of 4 rows, first in row 2"):
-            neighbours(*pair, k=1)
+            neighbors(*pair, k=1)

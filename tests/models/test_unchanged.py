@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from fullrank.errors import FullrankError
-from fullrank.evaluation.unchanged import fingerprint, unchanged
+from fullrank.models.encoder import fingerprint, unchanged
 
 
 def network():

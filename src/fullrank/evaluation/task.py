@@ -1,4 +1,4 @@
-"""A frozen encoder and the labelled images that it is judged by: what every probe starts from."""
+"""A frozen encoder and the labeled images that it is judged by: what every probe starts from."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from torch import Tensor
 from fullrank.data.holding import Decoded, MixedSizesError, choose_hold
 from fullrank.data.images import NAMES, SAMPLED, Images, Split, match_labels, open_images, sample
 from fullrank.errors import FullrankError
-from fullrank.evaluation.options import Options
-from fullrank.inspection.encoders import Encoder
-from fullrank.inspection.features import features_of, to_device
+from fullrank.evaluation.options import EvaluateOptions
 from fullrank.measure.protocols import FINGERPRINT
+from fullrank.models.encoder import Encoder
 from fullrank.training.machine import float32_on
 from fullrank.training.measuring import never_right
 
@@ -27,11 +26,11 @@ Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
 
 
-class UnlabelledError(FullrankError):
+class UnlabeledError(FullrankError):
     """Report that labels are missing, and of which images."""
 
 
-class Features(NamedTuple):
+class LabeledFeatures(NamedTuple):
     """Representations and labels of the images that could be read.
 
     Attributes:
@@ -48,14 +47,14 @@ class Features(NamedTuple):
 
 
 @dataclass
-class Frozen:
-    """A run's encoder, in eval mode, and its images.
+class Task:
+    """A frozen encoder, and the images to judge it by.
 
     Attributes:
         name: What the run was given as.
-        encoder: With its configuration and the step that it is from.
-        train: Training images whose labels are shown, every one labelled.
-        held_out: Images to classify, every one labelled in the numbers of `train`; where it is of a class that `train`
+        encoder: Of a run, in eval mode.
+        train: Training images whose labels are shown, every one labeled.
+        held_out: Images to classify, every one labeled in the numbers of `train`; where it is of a class that `train`
             does not have, in one of its own.
         device: Where to compute.
         run: The run's folder, where a probe may keep what it has to go on with; None where there is none.
@@ -85,37 +84,23 @@ class Frozen:
         return self._represent(self.held_out, "held-out images")
 
     @property
-    def features(self) -> Features:
+    def features(self) -> LabeledFeatures:
         """Representations and labels of all images."""
-        return Features(*self.bank, *self.queries)
+        return LabeledFeatures(*self.bank, *self.queries)
 
     def _represent(self, images: Images, what: str) -> tuple[Tensor, Tensor]:
-        done = 0
-
-        def advance(count: int) -> None:
-            nonlocal done
-            done += count
-            self.progress(f"{self.name}: {what}", done, len(images))
-
-        (features,), read = features_of(
-            self.encoder,
-            [to_device(self.encoder.module, self.device)],
+        found = self.encoder.features(
             images,
-            torch.arange(len(images)),
-            self.device,
+            device=self.device,
+            progress=lambda done: self.progress(f"{self.name}: {what}", done, len(images)),
             unreadable=lambda key: self.skipped.update({key: None}),
-            advance=advance,
         )
-        assert images.labels is not None
-        return features, images.labels[read]
+        assert found.labels is not None
+        return found.features, found.labels
 
 
 class ImageSets:
-    """Image sets, opened once for all runs; decoded once, too, where several runs see them and they fit into memory.
-
-    Args:
-        several: Whether there are several runs.
-    """
+    """Image sets, opened once for all runs; decoded once, too, where several runs see them and they fit into memory."""
 
     def __init__(self, *, several: bool) -> None:
         self._several = several
@@ -134,22 +119,22 @@ class ImageSets:
         return self._opened[key]
 
 
-def freeze(
+def open_task(
     name: str,
     encoder: Encoder,
     run: Path | None,
-    options: Options,
+    options: EvaluateOptions,
     device: torch.device,
     sets: ImageSets,
-    progress: Progress,
-) -> Frozen:
-    """Open the labelled images of a run's encoder, its own or those that the options name.
+    progress: Progress = lambda what, done, total: None,
+) -> Task:
+    """Open the labeled images of a run's encoder, its own or those that the options name.
 
     A held-out image of a class without training images stays, and is never classified right: an accuracy is a share of
     all held-out images. Were it left out, the accuracy would rise as training images lose classes.
 
     Raises:
-        UnlabelledError: Training or held-out images have no labels, or there are no held-out images.
+        UnlabeledError: Training or held-out images have no labels, or there are no held-out images.
         FullrankError: The images cannot be read.
     """
     config = encoder.config
@@ -160,41 +145,44 @@ def freeze(
         own = None if options.images is not None else config.eval_images
         held_out_name = own or (train_name if train_name in NAMES else None)
     found, train_print = sets.open(train_name, "train", config.data_dir)
-    train, held_out, missing = _labelled(found, found.labels, options.limit), None, []
+    train, held_out, missing = _labeled(found, found.labels, options.limit), None, []
     if train is None:
         missing.append(f"the training images {train_name} have no labels: name others with --images")
     if held_out_name is None:
         missing.append("there are no held-out images to classify: give some with --eval-images")
     else:
         asked, held_out_print = sets.open(held_out_name, "eval", config.data_dir)
-        held_out = _labelled(asked, match_labels(asked, found))
+        held_out = _labeled(asked, match_labels(asked, found))
         lack = "have no labels" if held_out is None else ""
         if train is not None and held_out is not None:
-            assert train.labels is not None
-            assert held_out.labels is not None
-            strange = ~torch.isin(held_out.labels, train.labels)
+            strange = ~torch.isin(_labels(held_out), _labels(train))
             lack = "share no class with the training images" if bool(strange.all()) else ""
         if lack:
             missing.append(f"the held-out images {held_out_name} {lack}: name others with --eval-images")
     if train is None or held_out is None or missing:
-        raise UnlabelledError("; ".join(missing))
+        raise UnlabeledError("; ".join(missing))
+    sampled = len(train) < int((_labels(found) >= 0).sum())
     protocol = {
         "mode": "eval",
-        "layer": "backbone",
+        "layer": encoder.layer,
         "view": "eval",
-        "image_size": encoder.size,
-        "branch": "online",
+        "image_size": encoder.preprocessing.size,
+        "branch": encoder.branch,
         "dtype": float32_on(device),
         "labels": f"{train_name} / {held_out_name}",
         FINGERPRINT: f"{train_print} / {held_out_print}",
+        **({"sample": SAMPLED} if sampled else {}),
+        **never_right(int(strange.sum()), len(strange)),
     }
-    if found.labels is not None and len(train) < int((found.labels >= 0).sum()):
-        protocol["sample"] = SAMPLED
-    protocol |= never_right(int(strange.sum()), len(strange))
-    return Frozen(name, encoder, train, held_out, device, run, protocol, progress)
+    return Task(name, encoder.to(device), train, held_out, device, run, protocol, progress)
 
 
-def _labelled(images: Images, labels: Tensor | None, limit: int | None = None) -> Images | None:
+def _labels(images: Images) -> Tensor:
+    assert images.labels is not None
+    return images.labels
+
+
+def _labeled(images: Images, labels: Tensor | None, limit: int | None = None) -> Images | None:
     """Return the images that have a label, or `limit` of them at random; None where none has."""
     if labels is None or not bool((labels >= 0).any()):
         return None

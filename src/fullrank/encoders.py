@@ -1,0 +1,281 @@
+"""Open an encoder, whatever it is: a run of ours, an export, a timm model, anybody's weights, a module in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import timm
+import torch
+from timm.data import create_transform, resolve_model_data_config
+from torch import nn
+
+from fullrank.config import TrainConfig
+from fullrank.errors import FullrankError, choose, nearest
+from fullrank.models.backbones import RESNETS, Stem, backbone, fetching
+from fullrank.models.encoder import Encoder, Preprocessing
+from fullrank.models.exported import is_export, open_export
+from fullrank.models.methods import METHODS, Method
+from fullrank.models.weights import PICKLES, fill, load_weights, read_weights
+from fullrank.training.checkpoint import (
+    Branch,
+    config_of,
+    encoder_of,
+    find_checkpoint,
+    is_checkpoint,
+    read_checkpoint,
+)
+from fullrank.training.runs import CONFIG
+from fullrank.training.setup import build_backbone, build_method
+
+Kind = Literal["run", "checkpoint", "exported encoder", "timm model", "weights", "features"]
+Layer = Literal["representation", "embedding"]
+Pretrained = Literal["yes", "no"]
+
+UNTRAINED_SEED = 0
+"""Seed of the random weights of an encoder whose own initial weights nobody knows."""
+SETTLED_STEPS = 100
+"""From which the running statistics of batch norm say how embeddings vary; before, all of them look alike."""
+OTHERS = "other prefixes that fit"
+MATRICES = (".npy", ".parquet", ".safetensors")
+_COMMON_SIZE = 224
+_STEMS = {
+    "imagenet": "imagenet: 7x7, stride 2, pooling",
+    "cifar": "cifar: 3x3, stride 1, no pooling (if its stride was 2: --stem cifar-stride2)",
+    "cifar-stride2": "cifar-stride2: 3x3, stride 2, no pooling",
+}
+
+
+def open_encoder(
+    source: str | Path | nn.Module,
+    *,
+    backbone: str | None = None,
+    layer: Layer = "representation",
+    branch: Branch = "online",
+    pretrained: Pretrained = "yes",
+    prefix: str | None = None,
+    stem: Stem = "auto",
+    image_size: int | None = None,
+) -> Encoder:
+    """Open an encoder, in eval mode.
+
+    Args:
+        source: A run's folder, for its newest checkpoint; a checkpoint; a folder that `fullrank export` wrote; the name
+            of a timm model; a weights file (give `backbone`); or a module.
+        backbone: The network that a weights file is for: a ResNet of [Li22], or any timm model.
+        layer: Of a run: the backbone's output, or the projector's.
+        branch: Of a run: `online`, which gradients train, or `target`, its moving average.
+        pretrained: Trained weights of a timm model ("yes") or random ones ("no").
+        prefix: What stands before the backbone's own names in a weights file; found when omitted.
+        stem: First layers of the ResNet that a weights file is for. `auto` tells 7x7 (`imagenet`) from 3x3 (`cifar`);
+            the stride, which tells `cifar-stride2`, is not in the weights.
+        image_size: Rows and columns that a timm model, a weights file's network or a module is shown; its own, or 224
+            of a module that does not say, when omitted.
+
+    Raises:
+        FullrankError: It cannot be read or built, or takes no images of that size.
+    """
+    choose("layer", layer, get_args(Layer))
+    if isinstance(source, nn.Module):
+        encoder = _module(source, image_size)
+    else:
+        kind, path = kind_of(source, backbone=backbone), Path(source).expanduser()
+        if kind in ("run", "checkpoint"):
+            encoder = open_checkpoint(path, layer, branch)
+        elif kind == "exported encoder":
+            module, about = open_export(path)
+            encoder = _timm(module, None, {"folder": str(path), **about}, None)
+        elif kind == "timm model":
+            encoder = _named(str(source), image_size, trained=pretrained == "yes")
+        elif kind == "weights":
+            assert backbone is not None
+            encoder = _weights(path, backbone, prefix, stem, image_size)
+        else:
+            raise FullrankError(f"{source} holds features, not an encoder: open it with fullrank.data.matrices")
+    _ = encoder.width  # where it takes no such images, that is found here
+    return encoder
+
+
+def kind_of(source: str | Path, *, backbone: str | None = None) -> Kind:
+    """Say what a name stands for.
+
+    Raises:
+        FullrankError: It is nothing that can be opened, or a weights file without a backbone's name.
+    """
+    name, path = str(source), Path(source).expanduser()
+    suffix = path.suffix.lower()
+    if is_export(path):
+        return "exported encoder"
+    if path.is_dir() and ((path / CONFIG).is_file() or not timm.is_model(name)):
+        return "run"
+    if not path.is_file():
+        _check_timm(name)
+        return "timm model"
+    if suffix == ".pt" and is_checkpoint(path):
+        return "checkpoint"
+    if suffix not in PICKLES and not (suffix == ".safetensors" and backbone is not None):
+        return "features"
+    if backbone is None:
+        raise FullrankError(
+            f"{name} is not a checkpoint of ours: if it holds weights, say whose, as in --backbone resnet50; "
+            "if it holds features, save them with numpy.save"
+        )
+    return "weights"
+
+
+def _check_timm(name: str) -> None:
+    architecture = name.split(".")[0]
+    if not timm.is_model(architecture):
+        raise FullrankError(
+            f"there is no {name}: expected a run's folder, a checkpoint, a weights file, a feature file "
+            f"({', '.join(MATRICES)}) or the name of a timm model{nearest(name, timm.list_models())}"
+        )
+    tags = timm.list_pretrained(f"{architecture}.*")
+    if "." in name and name not in tags:
+        known = ", ".join(tags) or f"none of {architecture}"
+        raise FullrankError(f"timm has no weights {name}{nearest(name, tags)} (there are: {known})")
+
+
+def open_checkpoint(path: Path, layer: Layer = "representation", branch: Branch = "online") -> Encoder:
+    """Open the encoder of a run's newest checkpoint, or of one checkpoint, as `open_encoder` does.
+
+    Raises:
+        FullrankError: There is no checkpoint, it is damaged, or its method has no such layer or branch.
+    """
+    file = find_checkpoint(path)
+    state = read_checkpoint(file)
+    config = config_of(state, str(path))
+    assert config.image_size is not None
+    step = int(state["step"])
+
+    def trained() -> Method:
+        method = build_method(config)
+        fill(method, state["model"], str(path))
+        return method
+
+    def untrained() -> nn.Module:
+        if layer == "embedding":
+            return _with_projector(build_method(config), config)
+        with _seeded(config.seed):
+            return build_backbone(config).eval()
+
+    embedding = layer == "embedding"
+    falls = METHODS[config.method].has_predictor and step >= SETTLED_STEPS and not embedding
+    return Encoder(
+        module=_with_projector(trained(), config) if embedding else encoder_of(state, branch, where=str(path)),
+        preprocessing=Preprocessing(config.image_size),
+        source={
+            "checkpoint": str(file),
+            "step": step,
+            "method": config.method,
+            "order": config.order,
+            "backbone": config.backbone.name,
+            "seed": config.seed,
+            "untrained": "its own initial weights",
+        },
+        layer="projector" if embedding else "backbone",
+        branch=branch,
+        config=config,
+        projector=(lambda: trained().get_submodule("projector").eval()) if falls else None,
+        untrained=untrained if step else None,
+    )
+
+
+def _with_projector(method: Method, config: TrainConfig) -> nn.Module:
+    projector = getattr(method, "projector", None)
+    if projector is None:
+        raise FullrankError(f"the method {config.method} has no projector, so no embedding to inspect")
+    return nn.Sequential(method.backbone, projector).eval()
+
+
+def _named(name: str, image_size: int | None, *, trained: bool) -> Encoder:
+    with fetching(name) if trained else nullcontext():
+        module = _timm_model(name, image_size, pretrained=trained)
+    source = {"backbone": f"timm's {name}", "weights": "timm's pretrained" if trained else "random"}
+    return _timm(module, image_size, source, (lambda: _timm_model(name, image_size)) if trained else None)
+
+
+def _weights(path: Path, name: str, prefix: str | None, stem: Stem, image_size: int | None) -> Encoder:
+    weights = read_weights(path)
+    if name in RESNETS:
+        if stem == "auto":
+            small = any(k.endswith("conv1.weight") and tuple(v.shape[1:]) == (3, 3, 3) for k, v in weights.items())
+            stem = "cifar" if small else "imagenet"
+        size = image_size or (_COMMON_SIZE if stem == "imagenet" else 32)
+
+        def build() -> nn.Module:
+            with _seeded():
+                return backbone(name, image_size=size, stem=stem).eval()
+
+        encoder = Encoder(build(), Preprocessing(size), {"stem": _STEMS[stem]}, untrained=build)
+    elif timm.is_model(name):
+        encoder = _timm(_timm_model(name, image_size), image_size, {}, lambda: _timm_model(name, image_size))
+    else:
+        raise FullrankError(
+            f"unknown backbone {name!r}{nearest(name, [*RESNETS, *timm.list_models()])} (known: "
+            f"{', '.join(RESNETS)}, and all of timm.list_models())"
+        )
+    loaded = load_weights(encoder.module, weights, prefix=prefix)
+    source: dict[str, Any] = {
+        "backbone": name,
+        **encoder.source,
+        "weights": str(path),
+        "prefix": loaded.prefix or "none",
+        "left out": ", ".join(loaded.ignored) or "nothing",
+        "untrained": f"random weights, seed {UNTRAINED_SEED}",
+    }
+    if loaded.others:
+        source[OTHERS] = ", ".join(other or "none" for other in loaded.others)
+    return replace(encoder, source=source)
+
+
+def _module(module: nn.Module, image_size: int | None) -> Encoder:
+    """Take a module in memory: as timm prepares images for it where it says how, else the `eval` view."""
+    name = {"module": type(module).__name__}
+    if getattr(module, "pretrained_cfg", None):
+        return _timm(module, image_size, name, None)
+    return Encoder(module, Preprocessing(image_size or _COMMON_SIZE), name)
+
+
+def _timm(
+    module: nn.Module, image_size: int | None, source: dict[str, Any], untrained: Callable[[], nn.Module] | None
+) -> Encoder:
+    data = resolve_model_data_config(module)
+    if image_size is not None:
+        data["input_size"] = (3, image_size, image_size)
+    if untrained is not None:
+        source = {**source, "untrained": f"random weights, seed {UNTRAINED_SEED}"}
+    preprocessing = Preprocessing(
+        size=int(data["input_size"][-1]),
+        mean=tuple(data["mean"]),
+        std=tuple(data["std"]),
+        transform=create_transform(**data, is_training=False),
+        interpolation=data["interpolation"],
+        crop_pct=round(float(data["crop_pct"]), 4),
+    )
+    return Encoder(module, preprocessing, source, untrained=untrained)
+
+
+def _timm_model(name: str, image_size: int | None, *, pretrained: bool = False) -> nn.Module:
+    """Make a timm model; its random weights are a function of `UNTRAINED_SEED`."""
+    with _seeded():
+        options: dict[str, Any] = {"num_classes": 0, "pretrained": pretrained}
+        if image_size is not None:
+            try:
+                return timm.create_model(name, img_size=image_size, **options).eval()
+            except TypeError:  # convolutional models take images of any size, and no such argument
+                pass
+            except AssertionError as error:
+                raise FullrankError(f"{name} does not take images of {image_size} x {image_size}: {error}") from None
+        return timm.create_model(name, **options).eval()
+
+
+@contextmanager
+def _seeded(seed: int = UNTRAINED_SEED) -> Iterator[None]:
+    """Draw random weights from a seed, and put the generator back."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

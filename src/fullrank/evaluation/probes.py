@@ -1,0 +1,108 @@
+"""The quick probes, on representations that are taken once: k nearest neighbors, and logistic regression."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from fullrank.data.images import SAMPLED
+from fullrank.data.randomness import Purpose, permutation
+from fullrank.errors import FullrankError
+from fullrank.evaluation.options import EvaluateOptions
+from fullrank.evaluation.task import LabeledFeatures, Task
+from fullrank.measure.probes import choose_logistic, fit_logistic
+from fullrank.measure.probes.knn import LEFT_OUT, best_k, knn_accuracies, knn_protocol, leave_one_out
+from fullrank.measure.probes.logistic import L2_GRID
+from fullrank.measure.scores import Score
+from fullrank.training.scores import WARNING
+
+SPLIT_SEED = 0
+"""Which training images choose the regularization is the same for every run."""
+_FEWEST = 10
+
+
+def check_knn(task: Task, options: EvaluateOptions) -> None:
+    """Refuse more neighbors than there are training images."""
+    count, k = len(task.train), options.knn_options.k
+    if k is not None and k > count:
+        raise FullrankError(f"knn.k={k} neighbors are more than the {count} labeled training images")
+    if k is None and count < 2:
+        raise FullrankError("one labeled training image leaves no k to choose: give more, or --knn.k 1")
+
+
+def knn(task: Task, options: EvaluateOptions) -> Score:
+    """Score a frozen encoder by k-NN.
+
+    Raises:
+        FullrankError: There are fewer training images than neighbors asked for.
+    """
+    check_knn(task, options)
+    how = options.knn_options
+    vote: dict[str, Any] = {"vote": how.vote, "temperature": how.temperature}
+    features = LabeledFeatures(*(tensor.to(task.device) for tensor in task.features))
+    count = len(features.bank)
+    k: int | str
+    if how.k is not None:
+        k, ks = how.k, [how.k]
+    else:
+        ks = list(range(1, min(how.most, len(task.train) - 1) + 1))
+        if how.choose == "leave-one-out":
+            at_random = f" {SAMPLED}" if count > LEFT_OUT else ""
+            k = f"1 to {ks[-1]}, the best by leave-one-out over {min(LEFT_OUT, count)} training images{at_random}"
+            ks = [best_k(leave_one_out(features.bank, features.bank_labels, ks=ks, **vote))]
+        else:
+            k = f"1 to {ks[-1]}, the best on the held-out labels, which it has seen"
+    accuracies = knn_accuracies(*features, ks=ks, **vote)
+    chosen = best_k(accuracies)
+    protocol = {**task.protocol, "bank": count, "queries": len(features.queries), **knn_protocol(k, **vote)}
+    return Score("knn", accuracies[chosen], protocol, chosen={} if how.k is not None else {"k": chosen})
+
+
+def check_logistic(task: Task, options: EvaluateOptions) -> None:
+    """Refuse training images that are too few to choose the regularization on."""
+    _check_count(len(task.train), options)
+
+
+def _check_count(count: int, options: EvaluateOptions) -> None:
+    if options.logistic_options.l2 is None and count < _FEWEST:
+        raise FullrankError(
+            f"{count} training images are too few to hold a tenth of them out: give {_FEWEST} at least, or "
+            "--logistic.l2"
+        )
+
+
+def logistic(task: Task, options: EvaluateOptions) -> Score:
+    """Score a frozen encoder by a logistic regression on its representations of training images.
+
+    Raises:
+        FullrankError: A representation is not finite, there are too few images, or all are of one class.
+    """
+    check_logistic(task, options)
+    asked, features = options.logistic_options, task.features
+    count, bank = len(features.bank), features.bank.to(task.device)
+    _check_count(count, options)  # some may have been unreadable
+    until: dict[str, Any] = {"tolerance": asked.tolerance, "max_iterations": asked.max_iterations}
+    protocol: dict[str, Any] = {
+        **task.protocol,
+        "probe": "multinomial logistic regression",
+        "features": "standardised by the training images",
+        "objective": "mean cross-entropy + l2 / 2 |W|^2",
+        "gradient": f"of norm {asked.tolerance:g} at most",
+        "bank": count,
+        "queries": len(features.queries),
+    }
+    if asked.l2 is not None:
+        probe = fit_logistic(bank, features.bank_labels, l2=asked.l2, **until)
+        protocol["l2"] = asked.l2
+    else:
+        held_out = torch.zeros(count, dtype=torch.bool)
+        held_out[torch.from_numpy(permutation(SPLIT_SEED, Purpose.PROBE, 0, 0, count)[: count // _FEWEST])] = True
+        probe = choose_logistic(bank, features.bank_labels, held_out, grid=L2_GRID, **until).probe
+        protocol["l2"] = f"of {L2_GRID[-1]:g} to {L2_GRID[0]:g} by decades, the best"
+        protocol["chosen on"] = f"a tenth of the training images (seed {SPLIT_SEED}), by accuracy; refitted to all"
+    chosen: dict[str, Any] = {"l2": probe.l2} if asked.l2 is None else {}
+    chosen["gradient_norm"] = float(f"{probe.gradient_norm:.2g}")
+    if not probe.converged:
+        chosen[WARNING] = f"not the minimum, given up after {probe.iterations} iterations"
+    return Score("logistic", probe.accuracy(features.queries, features.query_labels), protocol, chosen=chosen)

@@ -1,0 +1,301 @@
+"""An encoder: a network, how it wants its images, where it came from, and its features of whatever holds images.
+
+    from fullrank.encoders import open_encoder
+
+    encoder = open_encoder("runs/hybrid")       # or a checkpoint, an exported folder, a timm model, a module, ...
+    encoder.features(images).features           # (N, D) of uint8 tensors, of `Images`, or of any DataLoader
+
+Two ways of showing an image exist. Runs of ours see the `eval` view of `fullrank.data.views`, as they do while they are
+trained. A timm model has a preprocessing of its own (size, crop, interpolation, mean and deviation): timm's transform.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from fullrank.config import TrainConfig
+from fullrank.data import views
+from fullrank.data.images import ArrayImages, Images
+from fullrank.data.still import eval_blocks, transformed_blocks
+from fullrank.errors import FullrankError
+from fullrank.models.memory_format import choose_memory_format, to_memory_format
+
+_SHOWN = 3
+
+
+class Preprocessing(NamedTuple):
+    """How an encoder wants its images.
+
+    Attributes:
+        size: Rows and columns S.
+        mean: Of the normalization, by channel.
+        std: Of the normalization, by channel.
+        transform: Turns a PIL image into the encoder's input; None for the `eval` view of `fullrank.data.views`.
+        interpolation: What the transform resizes with.
+        crop_pct: The share of the image's side that the transform keeps.
+    """
+
+    size: int
+    mean: tuple[float, ...] = views.IMAGENET_MEAN
+    std: tuple[float, ...] = views.IMAGENET_STD
+    transform: Callable[[Any], Tensor] | None = None
+    interpolation: str | None = None
+    crop_pct: float | None = None
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """What a protocol says of it."""
+        eval_view = {"view": "eval", "image_size": self.size, "mean": self.mean, "std": self.std}
+        if self.transform is None:
+            return eval_view
+        return {
+            **eval_view,
+            "view": "timm's transform",
+            "interpolation": self.interpolation,
+            "crop_pct": self.crop_pct,
+        }
+
+    def normalize(self, pixels: Tensor) -> Tensor:
+        """Turn `(B, 3, S, S)` uint8 into the network's input."""
+        return views.normalise(views.as_float(pixels), self.mean, self.std)
+
+    def show(
+        self, images: Images, indices: Tensor, unreadable: Callable[[str], None]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Walk over images, some hundred at a time: the network's input `(n, 3, S, S)`, and which could be read."""
+        if self.transform is not None:
+            yield from transformed_blocks(images, indices, self.transform, unreadable)
+        else:
+            for pixels, read in eval_blocks(images, indices, self.size, unreadable):
+                yield self.normalize(pixels), read
+
+
+class Features(NamedTuple):
+    """Features of images, on the CPU.
+
+    Attributes:
+        features: `(N, D)` float32; `(N, q, D)` where batches held q views of each image.
+        labels: `(N,)`; None where there are none.
+        indices: `(N,)` places of the images that could be read.
+    """
+
+    features: Tensor
+    labels: Tensor | None
+    indices: Tensor
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A network, its preprocessing, and what is known about it. `fullrank.encoders.open_encoder` makes them.
+
+    Attributes:
+        module: The network's input `(B, 3, S, S)` -> features `(B, D)`.
+        preprocessing: How it wants its images.
+        source: Where it came from, for people to read.
+        layer: What its features are: of the `backbone` or the `projector`.
+        branch: `online` or `target`, of a run's encoder.
+        config: How it was trained, where that is known.
+        projector: Builds what turns its features `(B, D)` into embeddings `(B, M)`, of methods whose embeddings can
+            fall to a point unseen by the loss; else None.
+        untrained: Builds the same network as it was, or may have been, before training; None for one that is untrained.
+    """
+
+    module: nn.Module
+    preprocessing: Preprocessing
+    source: Mapping[str, Any] = field(default_factory=dict)
+    layer: str = "backbone"
+    branch: str | None = None
+    config: TrainConfig | None = None
+    projector: Callable[[], nn.Module] | None = field(default=None, repr=False)
+    untrained: Callable[[], nn.Module] | None = field(default=None, repr=False)
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """What its features' protocol says of it."""
+        branch = {} if self.branch is None else {"branch": self.branch}
+        return {"layer": self.layer, **branch, "mode": "eval", **self.preprocessing.protocol}
+
+    @cached_property
+    def width(self) -> int:
+        """The features' width D.
+
+        Raises:
+            FullrankError: The network does not take images of this size, or gives no features `(B, D)`.
+        """
+        size = self.preprocessing.size
+        try:
+            features = self.features(torch.zeros(1, 3, size, size)).features
+        except (RuntimeError, AssertionError, ValueError) as error:
+            raise FullrankError(f"it does not take images of {size} x {size}: {error}") from None
+        if features.ndim != 2:
+            raise FullrankError(
+                f"{self.source.get('backbone', 'the model')} gives features of shape {tuple(features.shape)}, not "
+                "(B, D): it has no pooled output"
+            )
+        return features.shape[1]
+
+    def to(self, device: torch.device) -> Encoder:
+        """Move the network where it will run, in place, in the memory format that convolutions like."""
+        self.module.to(device)
+        to_memory_format(self.module)
+        return self
+
+    @torch.no_grad()
+    def features(
+        self,
+        images: Tensor | Images | Iterable[Any],
+        *,
+        indices: Tensor | None = None,
+        batch_size: int = 128,
+        device: torch.device | None = None,
+        dtype: torch.dtype = torch.float32,
+        progress: Callable[[int], None] = lambda done: None,
+        unreadable: Callable[[str], None] = lambda name: None,
+    ) -> Features:
+        """Take features of images in eval mode; each part of the network is put back into its own mode afterwards.
+
+        Args:
+            images: A tensor `(N, 3, H, W)`, `Images`, or batches, such as a DataLoader's. A batch is a tensor, or a
+                tuple, list or dictionary: each `(B, 3, H, W)` in it is a view, and the first `(B,)` of whole numbers
+                the labels. uint8 is shown as the encoder shows images, and as it is where it has the size S; floating
+                point is the network's input already.
+            indices: Which of `Images`, `(n,)`; all when omitted.
+            batch_size: Images that the network sees at a time.
+            device: Where to move the network and compute; where it is when omitted.
+            dtype: What the network computes in, by autocast where it is not float32.
+            progress: Called with the number of images that are done.
+            unreadable: Called with the name of each image of `Images` that cannot be decoded; it is left out.
+
+        Raises:
+            FullrankError: A batch holds no images, or none of the images can be decoded.
+        """
+        module = self.module
+        if device is not None:
+            self.to(device)
+        else:
+            device = next((p.device for p in module.parameters()), torch.device("cpu"))
+        memory_format = choose_memory_format(module)
+        found, labels, read = [], [], []
+        done = 0
+        modes = [(part, part.training) for part in module.modules()]
+        module.eval()
+        try:
+            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                for shown, answers, places in self._batches(images, indices, unreadable):
+                    each = []
+                    for view in shown:
+                        parts = view.split(batch_size)
+                        inputs = (self._input(part.to(device)).to(memory_format=memory_format) for part in parts)
+                        each.append(torch.cat([module(x).float().cpu() for x in inputs]))
+                    found.append(each[0] if len(each) == 1 else torch.stack(each, dim=1))
+                    labels.append(answers)
+                    read.append(torch.arange(done, done + len(found[-1])) if places is None else places)
+                    done += len(found[-1])
+                    progress(done)
+        finally:
+            for part, mode in modes:
+                part.training = mode
+        if not found:
+            raise FullrankError("there are no images to take features of")
+        known = [one for one in labels if one is not None]
+        return Features(torch.cat(found), torch.cat(known) if len(known) == len(found) else None, torch.cat(read))
+
+    def _batches(
+        self, images: Any, indices: Tensor | None, unreadable: Callable[[str], None]
+    ) -> Iterator[tuple[list[Tensor], Tensor | None, Tensor | None]]:
+        """Yield views, labels, and places where they are not one after another."""
+        if isinstance(images, Tensor):
+            images = [images]
+        if not isinstance(images, Images):
+            for batch in images:
+                tensors = list(_tensors(batch))
+                shown = [x for x in tensors if x.ndim == 4]
+                if not shown:
+                    raise FullrankError(f"a batch holds no images (B, 3, H, W): it is {type(batch).__name__}")
+                whole = (x.cpu() for x in tensors if x.ndim == 1 and not x.is_floating_point())
+                yield shown, next(whole, None), None
+            return
+        chosen = torch.arange(len(images)) if indices is None else indices
+        for inputs, read in self.preprocessing.show(images, chosen, unreadable):
+            yield [inputs], None if images.labels is None else images.labels[read], read
+
+    def _input(self, pixels: Tensor) -> Tensor:
+        if pixels.dtype != torch.uint8:
+            return pixels
+        if pixels.shape[2:] == (self.preprocessing.size,) * 2:
+            return self.preprocessing.normalize(pixels)
+        images = ArrayImages("the batch", pixels.cpu(), None)
+        shown = self.preprocessing.show(images, torch.arange(len(pixels)), lambda name: None)
+        return torch.cat([x for x, _ in shown]).to(pixels.device)
+
+
+def _tensors(batch: Any) -> Iterator[Tensor]:
+    """Yield the tensors of a batch in order, however deep."""
+    if isinstance(batch, Tensor):
+        yield batch
+    elif isinstance(batch, (list, tuple, Mapping)):
+        for each in batch.values() if isinstance(batch, Mapping) else batch:
+            yield from _tensors(each)
+
+
+def fingerprint(module: nn.Module) -> str:
+    """Return one hash of all parameters and buffers with their names: equal for equal networks, wherever they lie."""
+    hashed = hashlib.sha256()
+    for name, value in sorted(_values(module).items()):
+        own = f"{value.dtype} {tuple(value.shape)}".encode() + _bits(value).cpu().numpy().tobytes()
+        hashed.update(f"{name}={hashlib.sha256(own).hexdigest()};".encode())
+    return hashed.hexdigest()[:16]
+
+
+@contextmanager
+def unchanged(module: nn.Module) -> Iterator[Callable[[], None]]:
+    """Check that a block leaves every parameter and buffer of a module as it was; gives a function that checks now.
+
+    PyTorch counts how often a tensor was written to, so that weights need no copy. Batch norm's statistics are written
+    to without a count: buffers are copied, and compared.
+
+    Raises:
+        FullrankError: It did not; the scores that it took are of no one encoder.
+    """
+    buffers = {name for name, _ in module.named_buffers(remove_duplicate=False)}
+    before = {
+        name: (value, value._version, _bits(value).clone() if name in buffers else None)
+        for name, value in _values(module).items()
+    }
+
+    def same(name: str, value: Tensor) -> bool:
+        was, version, bits = before.get(name, (None, 0, None))
+        return was is value and version == value._version and (bits is None or torch.equal(bits, _bits(value)))
+
+    def check() -> None:
+        after = _values(module)
+        changed = sorted(name for name, value in after.items() if not same(name, value))
+        if changed:
+            shown = ", ".join(changed[:_SHOWN]) + (", ..." if len(changed) > _SHOWN else "")
+            raise FullrankError(
+                f"the encoder changed while it was probed, in {len(changed)} of {len(after)} parameters and buffers "
+                f"({shown}): a frozen encoder stays as it is; use one whose forward pass writes nothing in eval mode"
+            )
+
+    yield check
+    check()
+
+
+def _values(module: nn.Module) -> dict[str, Tensor]:
+    """Return every parameter and every buffer, also those that a state dict leaves out."""
+    return {
+        **dict(module.named_parameters(remove_duplicate=False)),
+        **dict(module.named_buffers(remove_duplicate=False)),
+    }
+
+
+def _bits(value: Tensor) -> Tensor:
+    return value.detach().contiguous().reshape(-1).view(torch.uint8)

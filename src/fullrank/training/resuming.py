@@ -1,0 +1,196 @@
+"""What a run must be to go on: its configuration, records, checkpoint and images are those it was started with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from fullrank.config import TrainConfig, differences, from_dict, read_config
+from fullrank.data import former
+from fullrank.data.images import same_images
+from fullrank.errors import FullrankError
+from fullrank.models.methods import Method
+from fullrank.training.checkpoint import checkpoint_path, list_checkpoints, read_checkpoint
+from fullrank.training.online_probe import OnlineProbe
+from fullrank.training.runs import CONFIG, METRICS, SPECTRA, RunRecord, read_run
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """A run that goes on.
+
+    Attributes:
+        path: Its folder.
+        config: Its configuration, with what was changed.
+        state: Its last checkpoint; None where it was stopped before the first.
+        images: What it saw of its images when it was started.
+        finished: Whether nothing is left to do.
+        notes: What a person should know.
+    """
+
+    path: Path
+    config: TrainConfig
+    state: dict[str, Any] | None
+    images: dict[str, Any]
+    finished: bool
+    notes: list[str]
+
+    @property
+    def former(self) -> bool:
+        """Whether it sees its images as runs of before version 2 did."""
+        return self.images.get("version", 1) < former.VERSION
+
+    def check_images(self, config: TrainConfig, now: dict[str, Any]) -> None:
+        """Refuse images other than those the run was started with."""
+        for part, where in (("train", config.images), ("held_out", config.eval_images or config.images)):
+            if not _same(self.images[part], now[part]):
+                raise FullrankError(
+                    f"the {part.replace('_', '-')} images at {where} are not those that {self.path} was started with: "
+                    f"{counted(self.images[part])} then, {counted(now[part])} now, or other names, sizes or contents; "
+                    "put them back, or start a new run"
+                )
+
+
+def read_resumed(path: Path, asked: TrainConfig | None, processes: int) -> Resumed:
+    """Read a run that is to go on.
+
+    Args:
+        path: Its folder.
+        asked: The configuration that was asked for, when it was changed.
+        processes: In how many processes it goes on.
+
+    Raises:
+        FullrankError: Its files are damaged or do not belong together, or more was changed than may be.
+    """
+    config = read_config(path / CONFIG)
+    if asked is not None:
+        changed = differences(config, asked)
+        if changed:
+            raise FullrankError(
+                f"{path} was started with another configuration: {'; '.join(changed)}. Resume it as it was "
+                f"(--resume {path} alone), or start a new run with another --out"
+            )
+        config = replace(asked, out=config.out)
+    found = list_checkpoints(path / "checkpoints")
+    state = read_checkpoint(found[-1]) if found else None
+    notes = _check_checkpoint(path, found[-1], state, config) if state is not None else []
+    run = read_run(path)
+    images = run.environment.get("data")
+    if not isinstance(images, dict):
+        raise FullrankError(
+            f"{path / CONFIG} is damaged: its environment.data, which says what images the run was started with, is "
+            "missing; put the file back as it was, or start a new run"
+        )
+    version = images.get("version", 1)
+    if version not in (1, former.VERSION) or (state is not None and state.get("data_version", version) != version):
+        raise FullrankError(
+            f"{path / CONFIG} is not what the run was started with: environment.data.version is {version}; put the "
+            "file back as it was"
+        )
+    if state is not None:
+        notes += _missing_records(run, state["step"], config)
+    finished = state is not None and state["step"] == config.steps and run.summary is not None
+    if not finished and processes != (before := run.environment.get("processes", 1)):
+        notes.append(
+            f"{path} goes on in {processes} instead of {before} processes: the same batches, and the same results up "
+            "to rounding"
+        )
+    return Resumed(path, config, state, images, finished, notes)
+
+
+def _check_checkpoint(path: Path, file: Path, state: dict[str, Any], config: TrainConfig) -> list[str]:
+    """Refuse a checkpoint of another configuration; say which settings that may change, and change rounding, did."""
+    before = from_dict(state["config"], TrainConfig(), str(file))
+    changed = differences(replace(before, out=config.out), config)
+    if changed:
+        raise FullrankError(
+            f"{path / CONFIG} is not what {file.name} was trained with: {'; '.join(changed)}. Put it back (the first "
+            f"of each), or start a new run with --config {path / CONFIG} and another --out"
+        )
+    if not state["step"] <= config.steps or file != checkpoint_path(file.parent, state["step"]):
+        raise FullrankError(
+            f"{file} is of step {state['step']:,}, not what its name says or within the run's {config.steps:,} steps: "
+            "it was copied or renamed; put it back, or delete it to go on from the checkpoint before"
+        )
+    for name in ("optimizer", "record", "skipped"):
+        if name not in state:
+            raise FullrankError(f"{file} is damaged: {name} is missing; delete it to go on from the checkpoint before")
+    pairs = {
+        "machine.precision": (before.machine.precision, config.machine.precision),
+        "machine.device": (before.machine.device, config.machine.device),
+        "hold": (before.hold, config.hold),
+    }
+    others = [f"{name} {new} (before {old})" for name, (old, new) in pairs.items() if old != new]
+    return [f"going on with other settings, which change the rounding: {', '.join(others)}"] if others else []
+
+
+def _missing_records(run: RunRecord, step: int, config: TrainConfig) -> list[str]:
+    """Say which records up to a checkpoint's step are gone.
+
+    They are said, not refused: nothing but an earlier checkpoint gives them back, and the weights are whole.
+    """
+    lacking = []
+    for kind, often in {"train": config.monitor.log_every, "measure": config.monitor.measure_every}.items():
+        has = {record["step"] for record in run.of_kind(kind)}
+        due = {*range(0 if kind == "measure" else often, step + 1, often), *([step] if step == config.steps else [])}
+        lacking += [(METRICS, at) for at in due - has]
+        if kind == "measure":
+            lacking += [(SPECTRA, at) for at in due - set(run.spectrum_steps.tolist())]
+    if not lacking:
+        return []
+    names = " and ".join(sorted({name for name, _ in lacking}))
+    return [
+        f"{run.path}: {names} lack {len(lacking)} records up to step {step:,}, the first of step "
+        f"{min(at for _, at in lacking):,}: the run goes on without them, and its curves have gaps; put the files back "
+        "if you have them"
+    ]
+
+
+def _same(before: dict[str, Any] | None, now: dict[str, Any] | None) -> bool:
+    if not before or not now:
+        return not before and not now
+    return {**before, "fingerprint": ""} == {**now, "fingerprint": ""} and same_images(
+        before["fingerprint"], now["fingerprint"]
+    )
+
+
+def counted(facts: dict[str, Any] | None) -> str:
+    """Say how many images a set has."""
+    return f"{facts['count']} readable and {facts['skipped']} not" if facts else "none"
+
+
+def restore(method: Method, optimizer: Optimizer, probe: OnlineProbe | None, state: dict[str, Any]) -> None:
+    """Take over weights and the optimizers' state from a checkpoint, and drop its copies of them.
+
+    Raises:
+        FullrankError: They are not of this method.
+    """
+    try:
+        method.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        if probe is not None:
+            probe.load_state_dict(state["online_probe"])
+        _check_optimizer(optimizer, state["optimizer"])
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise FullrankError(
+            f"the checkpoint of step {state['step']:,} does not fit the run's configuration: {reason}; delete it to go "
+            "on from the checkpoint before"
+        ) from None
+    del state["model"], state["optimizer"]
+
+
+def _check_optimizer(optimizer: Optimizer, saved: dict[str, Any]) -> None:
+    """Raise `ValueError` where what an optimizer loaded is not of its parameters: torch would see it a step later."""
+    for group, before in zip(optimizer.param_groups, saved["param_groups"], strict=True):
+        for parameter in group["params"]:
+            for name, value in optimizer.state.get(parameter, {}).items():
+                if not isinstance(value, Tensor) or (value.ndim and value.shape != parameter.shape):
+                    raise ValueError(f"the optimizer's {name} is not of its parameter's shape {tuple(parameter.shape)}")
+        wrong = [name for name in ("lr", "weight_decay") if not isinstance(before.get(name), (int, float))]
+        if wrong:
+            raise ValueError(f"the optimizer's {wrong[0]} is no number")

@@ -1,0 +1,118 @@
+"""Features of an encoder are the same however images come, and taking them leaves the network as it was."""
+
+import pytest
+import timm
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from fullrank.data import views
+from fullrank.data.images import ArrayImages
+from fullrank.encoders import open_encoder
+from fullrank.errors import FullrankError
+from fullrank.models.encoder import Encoder, Preprocessing
+
+SIZE = 16
+PIXELS = torch.randint(0, 256, (10, 3, SIZE, SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+LABELS = torch.arange(10) % 3
+INPUTS = views.normalise(views.as_float(PIXELS))
+
+
+@pytest.fixture
+def encoder():
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2), nn.BatchNorm2d(8), nn.Dropout(0.5), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+    module[1].running_mean.uniform_()
+    return Encoder(module, Preprocessing(SIZE))
+
+
+def by_hand(encoder, inputs=INPUTS):
+    modes = [part.training for part in encoder.module.modules()]
+    with torch.no_grad():
+        features = encoder.module.eval()(inputs)
+    for part, mode in zip(encoder.module.modules(), modes, strict=True):
+        part.training = mode
+    return features
+
+
+def test_features_are_the_same_however_images_come(encoder):
+    expected = by_hand(encoder)
+    images = ArrayImages("made up", PIXELS, LABELS)
+    pairs = list(zip(PIXELS, LABELS, strict=True))
+    named = [{"pixel_values": image, "labels": label} for image, label in pairs]
+    for given, labels in (
+        (PIXELS, None),
+        (INPUTS, None),
+        (images, LABELS),
+        (DataLoader(PIXELS, batch_size=4), None),
+        (DataLoader(pairs, batch_size=4), LABELS),
+        (DataLoader(named, batch_size=4), LABELS),
+    ):
+        found = encoder.features(given, batch_size=3)
+        torch.testing.assert_close(found.features, expected)
+        assert found.indices.tolist() == list(range(10))
+        assert (found.labels is None) if labels is None else torch.equal(found.labels, labels)
+
+
+def test_views_of_each_image_stand_side_by_side(encoder):
+    other = PIXELS.flip(0)
+    loader = DataLoader(
+        [((one, two), label) for one, two, label in zip(PIXELS, other, LABELS, strict=True)], batch_size=4
+    )
+    found = encoder.features(loader)
+    assert found.features.shape == (10, 2, 8)
+    torch.testing.assert_close(found.features[:, 1], by_hand(encoder, INPUTS.flip(0)))
+    assert torch.equal(found.labels, LABELS)
+
+
+def test_some_images_and_how_far_it_is(encoder):
+    told = []
+    found = encoder.features(
+        ArrayImages("made up", PIXELS, LABELS), indices=torch.tensor([7, 2]), progress=lambda done: told.append(done)
+    )
+    torch.testing.assert_close(found.features, by_hand(encoder)[[7, 2]])
+    assert (found.indices.tolist(), found.labels.tolist(), told) == ([7, 2], [1, 2], [2])
+
+
+def test_the_network_is_left_as_it_was(encoder):
+    encoder.module.train()
+    encoder.module[1].eval()  # frozen statistics in a network that is trained
+    before = {name: value.clone() for name, value in encoder.module.state_dict().items()}
+    assert not encoder.features(PIXELS).features.requires_grad
+    assert [part.training for part in encoder.module.modules()] == [True, True, False, True, True, True]
+    assert all(torch.equal(value, before[name]) for name, value in encoder.module.state_dict().items())
+
+
+def test_images_of_another_size_are_shown_as_images_are(encoder):
+    large = torch.randint(0, 256, (4, 3, 40, 24), dtype=torch.uint8)
+    shown = views.normalise(views.as_float(views.eval_view(large, SIZE).mul(255).round_().to(torch.uint8)))
+    torch.testing.assert_close(encoder.features(large).features, by_hand(encoder, shown))
+
+
+def test_what_it_computes_in(encoder):
+    found = encoder.features(PIXELS, dtype=torch.bfloat16).features
+    assert found.dtype == torch.float32
+    assert not torch.equal(found, by_hand(encoder))
+    torch.testing.assert_close(found, by_hand(encoder), rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"), [([], "there are no images"), ([{"name": "x"}], "a batch holds no images .*: it is dict")]
+)
+def test_what_holds_no_images(encoder, given, message):
+    with pytest.raises(FullrankError, match=message):
+        encoder.features(given)
+
+
+def test_a_module_in_memory_is_opened_as_it_says_or_by_the_eval_view(encoder):
+    model = timm.create_model("resnet10t", num_classes=0)
+    opened = open_encoder(model, image_size=32)
+    assert (opened.width, opened.preprocessing.size, opened.preprocessing.interpolation) == (512, 32, "bicubic")
+    assert opened.protocol["view"] == "timm's transform"
+    plain = open_encoder(encoder.module, image_size=SIZE)
+    assert (plain.width, plain.protocol["view"], plain.source) == (8, "eval", {"module": "Sequential"})
+    assert model.training
+    with pytest.raises(FullrankError, match="it does not take images of 224 x 224"):
+        open_encoder(nn.Sequential(nn.Flatten(), nn.Linear(8, 2)))
