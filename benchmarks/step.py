@@ -1,4 +1,4 @@
-"""Where the time of a training step goes: loading and views, forward and backward, optimiser, the rest.
+"""Where the time of a training step goes: loading and views, forward and backward, optimizer, the rest.
 
     python benchmarks/step.py --images train.parquet
     python benchmarks/step.py --images train.parquet --batch-size 256 --views simsiam

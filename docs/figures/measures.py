@@ -16,7 +16,8 @@ import matplotlib.pyplot as plt
 import torch
 
 from fullrank import Spectrum, spectrum
-from fullrank.measure.quality import SCORES, auc, participation_ratio, rankme_centered
+from fullrank.measure.quality import auc, participation_ratio, rankme_centered
+from fullrank.measure.scores import SCORES
 
 D = 64
 N = 2_000
@@ -26,7 +27,7 @@ DECAY = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
 RATIO = (1, 2, 4, 8, 16, 32, 64)
 DRAWN = {
     "auc": "AUC",
-    "rankme_centered": "RankMe, centred",
+    "rankme_centered": "RankMe, centered",
     "participation_ratio": "participation ratio",
     "nesum": "NESum",
     "pseudo_condition_number": "pseudo-condition",
@@ -80,13 +81,13 @@ def relative(rows: list[dict[str, float]], name: str) -> list[float]:
 def finite() -> dict[str, list[float]]:
     """Return scores of isotropic features for each N / D, over their value at infinitely many images."""
     limit = Spectrum(torch.ones(D))
-    names = ("AUC", "RankMe, centred", "participation ratio", "TwoNN")
+    names = ("AUC", "RankMe, centered", "participation ratio", "TwoNN")
     found: dict[str, list[float]] = {name: [] for name in names}
     for ratio in RATIO:
         x = gaussian(ratio * D, D)
         made = spectrum(x)
         found["AUC"].append(auc(made) / limit.auc)
-        found["RankMe, centred"].append(rankme_centered(made) / limit.rankme)
+        found["RankMe, centered"].append(rankme_centered(made) / limit.rankme)
         found["participation ratio"].append(participation_ratio(made) / limit.participation_ratio)
         found["TwoNN"].append(SCORES["two_nn"].function(x) / D)
     return found
@@ -124,7 +125,7 @@ def main() -> None:
             "color": colors(i),
             "linestyle": styles[i % 2],
             "marker": ".",
-            "label": f"{label} ({SCORES[name].better})",
+            "label": f"{label} ({SCORES[name].direction})",
         }
         axes[0].plot([k / D for k in KILLED], relative(dead, name), **look)
         axes[1].plot(DECAY, relative(decay, name), **look)

@@ -133,10 +133,9 @@ def log_det_identity_plus(a: Tensor, scale: float) -> Tensor:
     """Return log det(I + scale A^T A) = log det(I + scale A A^T) of A `(N, M)`, scale >= 0 (Sylvester's identity)."""
     x = exact(a)
     gram = x @ x.T if rows_are_fewer(*a.shape) else x.T @ x
+    identity = torch.eye(len(gram), dtype=x.dtype, device=a.device)
     # Not `logdet` or Cholesky: NaN embeddings shall give a NaN loss, as everywhere else, and no error.
-    return torch.linalg.slogdet(torch.eye(len(gram), dtype=x.dtype, device=a.device) + scale * gram).logabsdet.to(
-        a.dtype
-    )
+    return torch.linalg.slogdet(identity + scale * gram).logabsdet.to(a.dtype)
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:

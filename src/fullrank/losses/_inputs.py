@@ -42,11 +42,7 @@ def full_precision(loss: Callable[P, Tensor]) -> Callable[P, Tensor]:
 
 
 def check_matrices(loss: str, *, rows: int = 1, columns: int = 1, **matrices: Tensor) -> None:
-    """Refuse anything but real matrices `(N, M)` of one shape, N >= `rows` and M >= `columns`.
-
-    Raises:
-        FullrankError: It is something else; the names of the keywords are used in the message.
-    """
+    """Raise `FullrankError` for anything but real matrices `(N, M)` of one shape, N >= `rows` and M >= `columns`."""
     *first, last = matrices
     names = f"{', '.join(first)} and {last}" if first else last
     for name, x in matrices.items():
@@ -61,23 +57,17 @@ def check_matrices(loss: str, *, rows: int = 1, columns: int = 1, **matrices: Te
             raise FullrankError(f"{name} must be dense, got layout {x.layout}: call .to_dense() on it")
         if not x.is_floating_point() or x.dtype not in REAL:
             raise FullrankError(f"{name} must hold real floating-point numbers, got {x.dtype}: call .float() on it")
-    n, m = shapes[0]
-    if n < rows:
-        why = "there is nothing to contrast a single row with" if rows == 2 else "the batch is empty"
-        raise FullrankError(f"{loss} needs at least {rows} row{'s' * (rows > 1)}, got shape {shapes[0]}: {why}")
-    if m < columns:
-        why = "one dimension has no other to contrast it with" if columns == 2 else "there are no dimensions"
-        raise FullrankError(
-            f"{loss} needs at least {columns} column{'s' * (columns > 1)}, got shape {shapes[0]}: {why}"
-        )
+    for size, least, what, single, empty in (
+        (shapes[0][0], rows, "row", "there is nothing to contrast a single row with", "the batch is empty"),
+        (shapes[0][1], columns, "column", "one dimension has no other to contrast it with", "there are no dimensions"),
+    ):
+        if size < least:
+            needs = f"at least {least} {what}{'s' * (least > 1)}"
+            raise FullrankError(f"{loss} needs {needs}, got shape {shapes[0]}: {single if least == 2 else empty}")
 
 
 def check_positive(**values: float) -> None:
-    """Refuse values that are not positive finite numbers; tensors of one element, which may learn, count as numbers.
-
-    Raises:
-        FullrankError: A value is something else.
-    """
+    """Raise `FullrankError` for what is no positive finite number; a tensor of one element, which may learn, is one."""
     for name, value in values.items():
         number = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
         if not isinstance(number, Real) or not 0 < number < math.inf:

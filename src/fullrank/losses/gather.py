@@ -14,11 +14,10 @@ from fullrank.errors import FullrankError
 def gather(z: Tensor) -> Tensor:
     """Concatenate the rows of all processes, in rank order.
 
-    Without `torch.distributed`, or on one process, it returns `z` itself. Otherwise use it as `loss(gather(z1),
-    gather(z2))`: each process computes the loss of the global batch, the same on all. The backward pass adds up the
-    gradients of all W processes and gives each process its own rows', which is W times the gradient of that one loss;
-    `DistributedDataParallel`, which averages parameters' gradients over processes, makes it one time. A gather that
-    kept only the own process's part would make it 1/W, silently, as several public libraries' losses once did.
+    On one process it returns `z` itself. On W, use it as `loss(gather(z1), gather(z2))`: each computes the loss of the
+    global batch. The backward pass adds up the gradients of all processes, which is W times the gradient of that one
+    loss; `DistributedDataParallel` averages over processes and so makes it right. (A gather that kept only the own
+    process's part would make it 1/W, silently, as several public libraries' losses once did.)
 
     All processes must give the same shape and dtype (a training loader drops the last, smaller batch).
 

@@ -56,7 +56,11 @@ class Loss(nn.Module):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__()
-        self.settings = tuple(inspect.signature(type(self)).bind(**settings).arguments)
+        try:
+            inspect.signature(type(self)).bind(**settings)
+        except TypeError as error:
+            raise TypeError(f"{type(self).__name__} {error}") from None
+        self.settings = tuple(settings)
         for name, value in settings.items():
             setattr(self, name, value)
         # Two embeddings that nothing is wrong with: what the function refuses now is a setting.

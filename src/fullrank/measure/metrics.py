@@ -60,9 +60,7 @@ class SpectrumMetric(Metric):
     Raises:
         FullrankError: `dim` is not a positive integer, or `exact` and `fast` come together.
 
-    Reference:
-        Chan, Golub, LeVeque 1979, eq. 2.1 (merging of moments); [Li22] eq. 1 and 2 (what the spectrum is
-        for).
+    Reference: Chan, Golub, LeVeque 1979, eq. 2.1 (merging of moments); [Li22] eq. 1 and 2 (what the spectrum is for).
 
     >>> metric = SpectrumMetric(2)
     >>> metric.update(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]))
@@ -94,7 +92,7 @@ class SpectrumMetric(Metric):
         check_whole(1, dim=dim)
         check_flags(center=center, normalize=normalize, exact=exact, fast=fast)
         if exact and fast:
-            raise FullrankError("exact=True and fast=True exclude each other: choose the tail or the time")
+            raise FullrankError("exact=True and fast=True exclude each other: choose one of them")
         self.dim, self.center, self.normalize, self.exact, self.fast = int(dim), center, normalize, exact, fast
         # One packed state, not four: what processes' matrices mean depends on their counts and means.
         with torch.device(self.device):
@@ -218,7 +216,7 @@ class SpectrumMetric(Metric):
         metric: SpectrumMetric | None = None
         for path in paths:
             state, metadata = _read(path)
-            settings = {"dim": int(state[0]), **{key: metadata[key] == "True" for key in SETTINGS[1:]}}
+            settings: dict[str, Any] = {"dim": int(state[0]), **{key: metadata[key] == "True" for key in SETTINGS[1:]}}
             if metric is None:
                 metric = cls(**settings, **kwargs)
             metric._check_settings(settings, str(path))

@@ -29,6 +29,7 @@ import math
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fullrank.errors import FullrankError
@@ -97,7 +98,7 @@ def absorb(
         x: `(N, D)`, real, at least one row, on the device of `moments`.
         center: Take moments about the mean; otherwise about zero.
         normalize: Divide each row by its L2 norm first; a zero row stays zero.
-        exact: Keep the `root` form, by a QR decomposition whenever 2 D rows have come together.
+        exact: Keep the `ROOT` form, by a QR decomposition whenever 2 D rows have come together.
         fast: Take the products of a block in float32, on a CPU; elsewhere float64 is quick enough.
 
     Raises:
@@ -136,13 +137,12 @@ def _absorb_block(
     if center:
         rows -= recentering(total, n, m.offset, m.count)
     m = replace(m, shift=shift)
-    matrix, form = m.matrix, m.form
-    if form != ROOT:
-        fast = fast and rows.device.type == "cpu"
-        add_gram_(matrix, rows.to(torch.float32) if fast else rows)
-        form = FAST if fast else form
+    if m.form == ROOT:
+        matrix, form = _stack([m.matrix, rows], exact)
     else:
-        matrix, form = _stack([matrix, rows], exact)
+        fast = fast and rows.device.type == "cpu"
+        matrix, form = m.matrix, FAST if fast else m.form
+        add_gram_(matrix, rows.to(torch.float32) if fast else rows)
     return replace(m, count=m.count + n, total=m.total + total, matrix=matrix, form=form)
 
 
@@ -226,18 +226,16 @@ def merge(a: Moments, b: Moments, *, center: bool = True, exact: bool = False) -
         # About the joint mean from now on, so that rows to come are not far from the shift.
         shift = a.shift + a.offset + (b.count / n) * delta
         total = a.count * ((a.shift - shift) + a.offset) + b.count * ((b.shift - shift) + b.offset)
-    if a.form == ROOT and b.form == ROOT:
+    form = max(a.form, b.form)
+    if form == ROOT:
         matrix, form = _stack(parts, exact)
     else:
-        form = max(a.form, b.form)
         matrix = torch.zeros(a.dim, a.dim, dtype=torch.float64, device=a.shift.device)
-        for group in (a, b):
-            if group.form != ROOT:
-                matrix += group.matrix
+        for part, kind in zip(parts, (a.form, b.form, ROOT), strict=False):
+            if kind == ROOT:
+                add_gram_(matrix, part)
             else:
-                add_gram_(matrix, group.matrix)
-        if center:
-            add_gram_(matrix, parts[-1])
+                matrix += part
     return Moments(n, shift, total, matrix, form, a.dtype)
 
 
@@ -245,13 +243,10 @@ def about_zero(moments: Moments) -> Moments:
     """Return the moments about zero of what was absorbed about its mean: C + N m m^T."""
     mean = moments.shift + moments.offset
     row = (math.sqrt(moments.count) * mean)[None]
-    zero = torch.zeros_like(moments.shift)
-    if moments.form == ROOT:
-        matrix = torch.cat([moments.matrix, row])
-    else:
-        matrix = moments.matrix.clone()
+    matrix = torch.cat([moments.matrix, row]) if moments.form == ROOT else moments.matrix.clone()
+    if moments.form != ROOT:
         add_gram_(matrix, row)
-    return replace(moments, shift=zero, total=moments.count * mean, matrix=matrix)
+    return replace(moments, shift=torch.zeros_like(mean), total=moments.count * mean, matrix=matrix)
 
 
 def singular_values(moments: Moments) -> Tensor:
@@ -260,15 +255,12 @@ def singular_values(moments: Moments) -> Tensor:
     Raises:
         FullrankError: The squares of the features overflowed.
     """
-    d = moments.dim
     if not bool(torch.isfinite(moments.matrix).all()):
         raise FullrankError("features are so large that their squares overflow float64: scale them down")
     if moments.form != ROOT:
         return gram_singular_values(moments.matrix)
-    values = torch.zeros(d, dtype=torch.float64)
-    found = torch.linalg.svdvals(moments.matrix).cpu() if len(moments.matrix) else values[:0]
-    values[: len(found)] = found
-    return values
+    found = torch.linalg.svdvals(moments.matrix).cpu() if len(moments.matrix) else torch.zeros(0, dtype=torch.float64)
+    return F.pad(found, (0, moments.dim - len(found)))
 
 
 def gram_singular_values(gram: Tensor) -> Tensor:
@@ -280,9 +272,7 @@ def gram_singular_values(gram: Tensor) -> Tensor:
 
 def floor(moments: Moments) -> float:
     """Return the singular value, relative to the largest, below which values are rounding noise."""
-    if moments.form == FAST:
-        return math.sqrt(torch.finfo(torch.float32).eps)
-    return gram_floor(moments.dim) if moments.form == GRAM else moments.dim * _EPS
+    return (moments.dim * _EPS, gram_floor(moments.dim), math.sqrt(torch.finfo(torch.float32).eps))[moments.form]
 
 
 def gram_floor(dim: int) -> float:
@@ -293,9 +283,7 @@ def gram_floor(dim: int) -> float:
 def pack(moments: Moments) -> Tensor:
     """Return one float64 vector that holds everything: `dim, count, form, dtype, shift, total, matrix`."""
     code = DTYPES.index(moments.dtype) if moments.dtype else -1
-    header = torch.tensor(
-        [moments.dim, moments.count, moments.form, code], dtype=torch.float64, device=moments.shift.device
-    )
+    header = moments.shift.new_tensor([moments.dim, moments.count, moments.form, code])
     return torch.cat([header, moments.shift, moments.total, moments.matrix.flatten()])
 
 

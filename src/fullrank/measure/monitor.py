@@ -4,8 +4,7 @@
     for step, images in enumerate(loader):
         h = backbone(images)              # (N, 512), as the loss needs it anyway
         if step % 4 == 0:
-            monitor.update(h)             # one product of 512 x N x 512; no forward pass, no wait for the
-            device
+            monitor.update(h)             # one product of 512 x N x 512; no wait for the device
         ...
         if step % 500 == 0:
             print(monitor.compute())      # an eigendecomposition, tens of milliseconds at 512
@@ -58,8 +57,7 @@ class MovingSpectrum:
     Raises:
         FullrankError: `dim` or `half_life` is not positive.
 
-    Reference:
-        Chan, Golub, LeVeque 1979, eq. 2.1, with weights for counts.
+    Reference: Chan, Golub, LeVeque 1979, eq. 2.1, with weights for counts.
 
     >>> monitor = MovingSpectrum(2)
     >>> monitor.update(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]))

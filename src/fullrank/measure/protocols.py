@@ -99,15 +99,16 @@ def split(name: str, protocols: Sequence[Mapping[str, Any]], widths: Sequence[in
     Returns:
         The places of each group's members, in order; groups in the order of their first members.
     """
+
+    def fits(joined: list[int]) -> bool:
+        return not differences(name, [protocols[i] for i in joined], [widths[i] for i in joined])
+
     groups: list[list[int]] = []
     for place in range(len(protocols)):
-        for group in groups:
-            joined = [*group, place]
-            if not differences(name, [protocols[i] for i in joined], [widths[i] for i in joined]):
-                group.append(place)
-                break
-        else:
-            groups.append([place])
+        found = next((group for group in groups if fits([*group, place])), None)
+        if found is None:
+            groups.append(found := [])
+        found.append(place)
     return groups
 
 
@@ -121,13 +122,10 @@ def comparable(protocols: Mapping[str, Sequence[Mapping[str, Any]]], widths: Seq
     Returns:
         As `split` does.
     """
-    labels: list[tuple[int, ...]] = [() for _ in widths]
-    for name, own in protocols.items():
-        for number, group in enumerate(split(name, own, widths)):
-            for place in group:
-                labels[place] += (number,)
+    splits = [split(name, own, widths) for name, own in protocols.items()]
     groups: dict[tuple[int, ...], list[int]] = {}
-    for place, label in enumerate(labels):
+    for place in range(len(widths)):
+        label = tuple(number for each in splits for number, group in enumerate(each) if place in group)
         groups.setdefault(label, []).append(place)
     return list(groups.values())
 

@@ -149,23 +149,14 @@ def read_score(found: Any) -> Score:
     Raises:
         ValueError: It is no score: what is wrong, without a full stop.
     """
-    if not isinstance(found, Mapping):
-        raise ValueError(f"a score is a mapping, not {found!r:.40}")
+    check(found, dict[str, object], "a score")
     name, value = found.get("name"), found.get("value")
-    if not isinstance(name, str):
-        raise ValueError(f"a score's name is text, not {name!r:.40}")
-    if value is not None and (
-        isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value)
-    ):
-        raise ValueError(f"the value of {name} is a finite number or null, not {value!r:.40}")
-    parts = {key: found.get(key) or {} for key in ("protocol", "chosen")}
-    for key, part in parts.items():
-        if not isinstance(part, Mapping):
-            raise ValueError(f"the {key} of {name} is a mapping, not {part!r:.40}")
-    check(parts["protocol"], Protocol, f"the protocol of {name}")
-    return Score(
-        name, None if value is None else float(value), parts["protocol"], str(found.get("why") or ""), parts["chosen"]
-    )
+    check(name, str, "a score's name")
+    check(value, float | None, f"the value of {name}")
+    protocol, chosen = found.get("protocol") or {}, found.get("chosen") or {}
+    check(protocol, Protocol, f"the protocol of {name}")
+    check(chosen, dict[str, object], f"what {name} chose")
+    return Score(name, None if value is None else float(value), protocol, str(found.get("why") or ""), chosen)
 
 
 def register(kind: ScoreKind) -> ScoreKind:

@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fullrank.errors import FullrankError
@@ -56,7 +57,6 @@ class Spectrum:
     """
 
     # No dataclass: torchmetrics and Lightning write into those that a metric returns.
-
     singular_values: Tensor
     protocol: Mapping[str, Any]
 
@@ -172,8 +172,7 @@ class Spectrum:
         """
         import matplotlib.pyplot as plt
 
-        if ax is None:
-            ax = plt.subplots()[1]
+        ax = plt.subplots()[1] if ax is None else ax
         ax.semilogy(range(1, self.dim + 1), self.singular_values.clamp(min=1e-300).numpy(), **line)
         ax.set_xlabel("direction")
         ax.set_ylabel("singular value")
@@ -191,8 +190,8 @@ def spectrum(features: Array, *, center: bool = True, normalize: bool = False) -
     """Measure the singular values of a feature matrix, in float64.
 
     The default, centered and not normalized, is [Li22]'s, who apply it to the backbone's pooled output over the
-    training images,
-    without augmentation, the model in eval mode. RankMe as published is `center=False` on the projector's output.
+    training images, without augmentation, the model in eval mode. RankMe as published is `center=False` on the
+    projector's output.
 
     Args:
         features: `(N, D)`, real. All N rows are used; N should be several times D, or the finite sample itself bends
@@ -227,7 +226,7 @@ def spectrum(features: Array, *, center: bool = True, normalize: bool = False) -
         # Shifted by a row first: columns that are constant become exactly zero, not rounding noise.
         x = x - x[0].clone()
         x = x - x.mean(dim=0)
-    values = torch.zeros(d, dtype=torch.float64)
-    found = torch.linalg.svdvals(x if n >= d else x.T)
-    values[: len(found)] = found.cpu()
-    return Spectrum(values, {"n": n, "d": d, "center": center, "normalize": normalize, "dtype": dtype})
+    found = torch.linalg.svdvals(x if n >= d else x.T).cpu()
+    return Spectrum(
+        F.pad(found, (0, d - len(found))), {"n": n, "d": d, "center": center, "normalize": normalize, "dtype": dtype}
+    )

@@ -249,8 +249,7 @@ def isotropic_auc(n: int, dim: int) -> float:
     Their sample variances follow the law of Marchenko and Pastur of ratio D / N, not one value; the singular values
     are the roots of its quantiles. With N < D, of the N directions that N features span.
 
-    Reference:
-        Marchenko, Pastur 1967, https://doi.org/10.1070/SM1967v001n04ABEH001994
+    Reference: Marchenko, Pastur 1967, https://doi.org/10.1070/SM1967v001n04ABEH001994
 
     >>> round(isotropic_auc(8 * 512, 512), 3), round(isotropic_auc(100 * 512, 512), 3)
     (0.553, 0.515)

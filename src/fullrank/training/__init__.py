@@ -1,1 +1,1 @@
-"""One run: its configuration, the loop, optimiser and schedule, checkpoints and the run folder."""
+"""One run: its configuration, the loop, optimizer and schedule, checkpoints and the run folder."""

@@ -71,7 +71,7 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], *, keep: int
         OSError: The disk is full or cannot be written; the checkpoints before are untouched.
     """
     folder.mkdir(exist_ok=True)
-    # Serialised in memory first: a full disk then gives a plain OSError, not one of the serialiser's many.
+    # Serialized in memory first: a full disk then gives a plain OSError, not one of the serializer's many.
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, "version": VERSION, "step": step, **state}, buffer)
     path = checkpoint_path(folder, step)
@@ -182,7 +182,7 @@ def load(run_or_checkpoint: Path | str, *, branch: Branch | None = None) -> nn.M
             online, or the one that was exported.
 
     Returns:
-        The backbone, a plain timm module in eval mode: normalised images `(B, 3, S, S)` -> representation `(B, D)`.
+        The backbone, a plain timm module in eval mode: normalized images `(B, 3, S, S)` -> representation `(B, D)`.
         `timm.data.create_transform(**timm.data.resolve_model_data_config(encoder))` prepares an image for it as the
         run's measurements do, to within the rounding of pixels to 8 bits.
 

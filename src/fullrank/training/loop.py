@@ -75,22 +75,12 @@ def train_steps(
     with world.raise_together():
         optimizer = build_optimizer(run.method, config.optim, config.batch_size)
         recorder = Recorder(run, folder, optimizer, state, console, world)
-    world.on_main(folder.forget_after, state["step"] if state else None)
+    step = state["step"] if state is not None else 0
+    world.on_main(folder.forget_after, step if state is not None else None)
     if state is not None:
-        step = state["step"]
         with world.raise_together():
             restore(run.method, optimizer, run.probe, state)
-        say(console, f"going on with {folder.path} from step {step}")
-    else:
-        step = 0
-        several = f", {world.size} processes" if world.size > 1 else ""
-        say(
-            console,
-            f"{folder.path}: {config.method} on {len(run.data.train):,} images of {config.images}, {config.order}, "
-            f"{config.steps:,} steps, {run.device}{several}",
-        )
-    for name in sorted(loader.skipped):
-        say(console, f"skipped, cannot be decoded: {name}")
+    recorder.announce(step, resumed=state is not None)
 
     model: Any = torch.compile(run.method) if config.machine.compile else run.method
     run.method.train()

@@ -120,7 +120,7 @@ class Measurer:
             return None
         if int(voters.sum()) < self.config.monitor.knn_k:
             raise FullrankError(
-                f"monitor.knn_k={self.config.monitor.knn_k} neighbours are more than the {int(voters.sum())} labelled "
+                f"monitor.knn_k={self.config.monitor.knn_k} neighbors are more than the {int(voters.sum())} labeled "
                 "images they are chosen from: lower it, or raise monitor.images"
             )
         return _Labeled(voters, own[voters], queries[asked], labels[asked], int((strange & asked).sum()))

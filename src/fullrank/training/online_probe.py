@@ -1,6 +1,6 @@
 """The online probe: a linear classifier that learns on the representations of the training views while they change.
 
-It sees them without gradient, draws no random number and has an optimiser of its own, so the run is the same to the
+It sees them without gradient, draws no random number and has an optimizer of its own, so the run is the same to the
 last bit with it and without. [Garrido23] (https://arxiv.org/abs/2206.02574) evaluates with one, and saw its accuracy
 follow that of a probe that is trained afterwards. It costs a product of 2 B x D with D x C numbers a step.
 
@@ -29,7 +29,7 @@ cosine, so that the last weights are not noisy."""
 class OnlineProbe:
     """A linear classifier beside an encoder that is being trained.
 
-    Representations are standardised by batch statistics, in measurements by running ones, for their scale is a matter
+    Representations are standardized by batch statistics, in measurements by running ones, for their scale is a matter
     of the method. The weights start at 0. All processes hold the same probe; each learns from its piece of the batch.
 
     Args:
@@ -116,7 +116,7 @@ class OnlineProbe:
         right = torch.stack([(logits.argmax(dim=1) == labels).sum(), (labels >= 0).sum()]).double()
         right = self.world.mean(right) * self.world.size
         self._right += right
-        # The mean over the labelled views of the global batch, of which there may be none; gradients are averaged next.
+        # The mean over the labeled views of the global batch, of which there may be none; gradients are averaged next.
         share = self.world.size / right[1].clamp(min=1).to(logits.dtype)
         (share * F.cross_entropy(logits, labels, ignore_index=-1, reduction="sum")).backward()
         self.world.average_gradients(self.classifier)

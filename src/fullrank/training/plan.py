@@ -61,7 +61,7 @@ def plan(config: TrainConfig) -> Plan:
         order = setup.build_order(config, len(data.train))
         method = setup.build_method(config)
         setup.build_probe(config, data, method, torch.device("cpu"))  # whose errors too
-        labels = "labelled" if data.train.labels is not None else "no labels"
+        labels = "labeled" if data.train.labels is not None else "no labels"
         about = {
             "images": f"{config.images}: {len(data.train):,} ({labels}); {_hold_words(config, data, order)}",
             "held out": f"{len(data.held_out):,} images" if data.held_out else "none: no held-out loss, no k-NN",
@@ -134,13 +134,13 @@ def _parameters(method: Method) -> str:
 
 
 def _memory(config: TrainConfig, method: Method) -> str:
-    """Estimate a step's memory: weights, gradients and optimiser state, and the activations kept for the backward pass.
+    """Estimate a step's memory: weights, gradients and optimizer state, and the activations kept for the backward pass.
 
     What is kept for the backward pass is counted, not guessed: autograd says what it keeps for two images and for four,
     in float32, and what grows between them grows with the batch. The rest, such as a covariance matrix, does not.
     """
     copies = {"sgd": 3, "lars": 3, "adamw": 4}[config.optim.optimizer]
-    # a target branch has no gradients and no optimiser state
+    # a target branch has no gradients and no optimizer state
     weights = sum(p.numel() * 4 * (copies if p.requires_grad else 1) for p in method.parameters())
     two, four = (_kept(config, method, images) for images in (2, 4))
     each = (four - two) / 2
@@ -148,7 +148,7 @@ def _memory(config: TrainConfig, method: Method) -> str:
     if config.machine.precision == "bf16":
         activations /= 2
     return (
-        f"about {gigabytes(weights + activations)} for a step (weights and optimiser "
+        f"about {gigabytes(weights + activations)} for a step (weights and optimizer "
         f"{gigabytes(weights)}, "
         f"activations {gigabytes(activations)}); {gigabytes(available_memory())} free in main memory"
     )

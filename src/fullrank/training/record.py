@@ -79,6 +79,20 @@ class Recorder:
         """Seconds that the run has taken, interruptions left out."""
         return self._before + time.perf_counter() - self._began
 
+    def announce(self, step: int, *, resumed: bool) -> None:
+        """Say what is trained from which step on, and which images are left out."""
+        run, config, processes = self.run, self.run.config, self.world.size
+        if resumed:
+            self.progress.note(f"going on with {self.folder.path} from step {step}")
+        else:
+            self.progress.note(
+                f"{self.folder.path}: {config.method} on {len(run.data.train):,} images of {config.images}, "
+                f"{config.order}, {config.steps:,} steps, {run.device}"
+                + (f", {processes} processes" if processes > 1 else "")
+            )
+        for name in sorted(self.skipped):
+            self.progress.note(f"skipped, cannot be decoded: {name}")
+
     def begin(self) -> None:
         """Write what a new run has before its first step: pictures of its views, and how it is measured."""
         write_samples(self.folder.path / "samples.png", self.run.loader)

@@ -284,7 +284,7 @@ def build_method(config: TrainConfig) -> Method:
 
 
 def open_teacher(config: TrainConfig) -> nn.Module:
-    """Load the encoder that the configured run distils.
+    """Load the encoder that the configured run distills.
 
     Raises:
         FullrankError: There is none, or it was trained on images of another size.

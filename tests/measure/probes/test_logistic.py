@@ -176,7 +176,7 @@ def with_nan():
         ({"labels": torch.arange(9)}, r"one whole number of at least 0 for each of 10 rows, got shape \(9,\)"),
         ({"labels": torch.arange(10) - 1}, "for each of 10 rows, got .* the least -1"),
         ({"labels": torch.rand(10)}, "got torch.float32"),
-        ({"labels": torch.full((10,), 3)}, "all 10 rows have the label 3: a probe needs two classes at least"),
+        ({"labels": torch.full((10,), 3)}, "all 10 rows have the label 3: a probe needs at least two classes"),
         ({"l2": 0.0}, "l2 must be above 0, got 0.0"),
         ({"l2": float("nan")}, "l2 must be above 0, got nan"),
         ({"tolerance": 0}, "tolerance must be above 0, got 0"),

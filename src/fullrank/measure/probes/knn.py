@@ -8,7 +8,7 @@ Legend: h: (N, D) representations.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 
 import torch
 from torch import Tensor
@@ -20,19 +20,22 @@ from fullrank.measure.probes.neighbors import neighbors
 from fullrank.numerics import exact_arithmetic
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from fullrank.measure.checks import Array
 
-__all__ = [
-    "best_k",
-    "knn_accuracies",
-    "knn_accuracy",
-    "knn_predict",
-    "knn_predictions",
-    "knn_protocol",
-    "leave_one_out",
-]
+__all__ = ["best_k", "knn_accuracies", "knn_accuracy", "knn_predict", "knn_predictions"]
+__all__ += ["knn_protocol", "leave_one_out"]
 
 Vote = Literal["majority", "weighted"]
+
+
+class Voting(TypedDict, total=False):
+    """How neighbors vote: see `knn_predictions`."""
+
+    vote: Vote
+    temperature: float
+
 
 TEMPERATURE = 0.07
 """Of weighted votes (Wu et al. 2018)."""
@@ -118,65 +121,37 @@ def _places(labels: Tensor) -> Tensor:
 
 
 @exact_arithmetic()
-def knn_predict(
-    bank: Array,
-    bank_labels: Array,
-    queries: Array,
-    *,
-    k: int = 20,
-    vote: Vote = "majority",
-    temperature: float = TEMPERATURE,
-) -> Tensor:
+def knn_predict(bank: Array, bank_labels: Array, queries: Array, *, k: int = 20, **voting: Unpack[Voting]) -> Tensor:
     """Predict labels, `(Q,)` int64, by a vote of k neighbors: the last column of `knn_predictions`."""
-    return knn_predictions(bank, bank_labels, queries, k=k, vote=vote, temperature=temperature)[:, -1]
+    return knn_predictions(bank, bank_labels, queries, k=k, **voting)[:, -1]
 
 
 @exact_arithmetic()
 def knn_accuracy(
-    bank: Array,
-    bank_labels: Array,
-    queries: Array,
-    query_labels: Array,
-    *,
-    k: int = 20,
-    vote: Vote = "majority",
-    temperature: float = TEMPERATURE,
+    bank: Array, bank_labels: Array, queries: Array, query_labels: Array, *, k: int = 20, **voting: Unpack[Voting]
 ) -> float:
     """Return the share of queries whose label `knn_predict` gets right, in [0, 1].
 
     Labels are those of `knn_predictions`. A query of a class that the bank lacks counts as wrong.
     """
-    return knn_accuracies(bank, bank_labels, queries, query_labels, ks=[k], vote=vote, temperature=temperature)[k]
+    return knn_accuracies(bank, bank_labels, queries, query_labels, ks=[k], **voting)[k]
 
 
 @exact_arithmetic()
 def knn_accuracies(
-    bank: Array,
-    bank_labels: Array,
-    queries: Array,
-    query_labels: Array,
-    *,
-    ks: Iterable[int],
-    vote: Vote = "majority",
-    temperature: float = TEMPERATURE,
+    bank: Array, bank_labels: Array, queries: Array, query_labels: Array, *, ks: Iterable[int], **voting: Unpack[Voting]
 ) -> dict[int, float]:
     """Return, for each k, the share of queries whose label is predicted right; the work is that of the largest k."""
     ks = _numbers(ks)
     queries = as_matrix(queries)
     wanted = as_labels(query_labels, len(queries), "the queries' labels")
-    predictions = knn_predictions(bank, bank_labels, queries, k=ks[-1], vote=vote, temperature=temperature)
+    predictions = knn_predictions(bank, bank_labels, queries, k=ks[-1], **voting)
     return _shares(predictions, wanted, ks)
 
 
 @exact_arithmetic()
 def leave_one_out(
-    bank: Array,
-    bank_labels: Array,
-    *,
-    ks: Iterable[int],
-    vote: Vote = "majority",
-    temperature: float = TEMPERATURE,
-    images: int = LEFT_OUT,
+    bank: Array, bank_labels: Array, *, ks: Iterable[int], images: int = LEFT_OUT, **voting: Unpack[Voting]
 ) -> dict[int, float]:
     """Return, for each k, the share of the bank's own images that the rest of the bank predicts right.
 
@@ -187,18 +162,15 @@ def leave_one_out(
         bank: `(N, D)` labeled representations.
         bank_labels: `(N,)`, whole numbers of at least 0.
         ks: Numbers of neighbors, in [1, N - 1].
-        vote: As in `knn_predictions`.
-        temperature: As in `knn_predictions`.
-        images: So many of them are asked, at random.
+        images: So many of them are predicted, drawn at random.
+        **voting: `vote` and `temperature`, as in `knn_predictions`.
     """
     ks = _numbers(ks)
     check_whole(1, images=images)
     bank = as_matrix(bank)
     known = as_labels(bank_labels, len(bank), "the bank's labels")
     asked = sample(torch.arange(len(bank)), images).to(bank.device)
-    predictions = knn_predictions(
-        bank, known, bank[asked], k=ks[-1], vote=vote, temperature=temperature, leave_out=asked
-    )
+    predictions = knn_predictions(bank, known, bank[asked], k=ks[-1], leave_out=asked, **voting)
     return _shares(predictions, known.to(asked.device)[asked], ks)
 
 

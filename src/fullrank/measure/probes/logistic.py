@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -81,11 +81,9 @@ class LogisticProbe:
         if x.shape[1] != len(self.mean):
             raise FullrankError(f"the probe was fitted on features of {len(self.mean)} columns, got {x.shape[1]}")
         check_finite(x)
-        found = []
-        for block in x.split(_rows(x, len(self.classes))):
-            standard = (block.to(self.weight.device, torch.float64) - self.mean) * self.scale
-            found.append((standard @ self.weight.T + self.bias).argmax(dim=1))
-        return self.classes[torch.cat(found)]
+        blocks = (block.to(self.weight.device, torch.float64) for block in x.split(_rows(x, len(self.classes))))
+        logits = (((block - self.mean) * self.scale) @ self.weight.T + self.bias for block in blocks)
+        return self.classes[torch.cat([each.argmax(dim=1) for each in logits])]
 
     @exact_arithmetic()
     def accuracy(self, features: Array, labels: Array) -> float:
@@ -131,8 +129,7 @@ def fit_logistic(
         FullrankError: Not a finite matrix, labels that do not fit it, fewer than two classes, or a setting out of
             range.
 
-    Reference:
-        Liu & Nocedal 1989, https://doi.org/10.1007/BF01589116 (L-BFGS)
+    Reference: Liu & Nocedal 1989, https://doi.org/10.1007/BF01589116 (L-BFGS)
     """
     x, y = _checked(features, labels, [l2], tolerance, max_iterations)
     return _Problem(x, y, torch.arange(len(x))).fit(l2, tolerance, max_iterations, start=None)
@@ -171,14 +168,13 @@ def choose_logistic(
     if held_out.dtype != torch.bool:
         raise FullrankError(f"held_out must be True or False for each of {len(x)} rows, got {held_out.dtype}")
     if held_out.shape != y.shape or bool(held_out.all()) or not bool(held_out.any()):
-        raise FullrankError(
-            f"some of {len(x)} rows must be held out to choose the regularization, got {int(held_out.sum())}"
-        )
+        got = int(held_out.sum())
+        raise FullrankError(f"some of {len(x)} rows must be held out to choose the regularization, got {got}")
     judges, judge_labels = x[held_out], y[held_out]
     part = _Problem(x, y, (~held_out).nonzero().squeeze(1))
     fitted: list[LogisticProbe] = []
     for l2 in strengths:
-        fitted.append(part.fit(l2, tolerance, max_iterations, start=fitted[-1] if fitted else None))
+        fitted.append(part.fit(l2, tolerance, max_iterations, fitted[-1] if fitted else None))
     del part  # it has a copy of the features, and so has the next one
     accuracies = [probe.accuracy(judges, judge_labels) for probe in fitted]
     best = fitted[accuracies.index(max(accuracies))]  # the first of equal ones
@@ -213,9 +209,8 @@ class _Problem:
     def __init__(self, x: Tensor, y: Tensor, chosen: Tensor) -> None:
         self.classes, self.y = y[chosen.to(y.device)].unique(return_inverse=True)
         if len(self.classes) < 2:
-            raise FullrankError(
-                f"all {len(chosen)} rows have the label {int(self.classes[0])}: a probe needs two classes at least"
-            )
+            label = int(self.classes[0])
+            raise FullrankError(f"all {len(chosen)} rows have the label {label}: a probe needs at least two classes")
         self.rows = _rows(x, len(self.classes))
         blocks = chosen.to(x.device).split(self.rows)
         self.mean = torch.stack([x[block].double().sum(dim=0) for block in blocks]).sum(dim=0) / len(chosen)
@@ -273,30 +268,14 @@ class _Problem:
                 raise _EndError
             return value
 
-        optimizer = torch.optim.LBFGS(
-            [u, c],
-            max_iter=max_iterations,
-            max_eval=2 * max_iterations,  # ends by itself only where rounding leaves it no way down
-            tolerance_grad=0,
-            tolerance_change=0,
-            history_size=_HISTORY,
-            line_search_fn="strong_wolfe",
-        )
+        limits: dict[str, Any] = {"max_iter": max_iterations, "max_eval": 2 * max_iterations}
+        limits |= {"tolerance_grad": 0, "tolerance_change": 0}  # ends by itself only where rounding leaves no way down
+        optimizer = torch.optim.LBFGS([u, c], history_size=_HISTORY, line_search_fn="strong_wolfe", **limits)
         with suppress(_EndError):
             optimizer.step(evaluate)
         weight, bias, value, norm = best
-        return LogisticProbe(
-            classes=self.classes,
-            weight=weight @ self.axes.T,
-            bias=bias,
-            mean=self.mean,
-            scale=self.scale,
-            l2=l2,
-            objective=value,
-            gradient_norm=norm,
-            iterations=iterations,
-            converged=norm <= tolerance,
-        )
+        fitted = self.classes, weight @ self.axes.T, bias, self.mean, self.scale
+        return LogisticProbe(*fitted, l2, value, norm, iterations, converged=norm <= tolerance)
 
     def objective(
         self, weight: Tensor, bias: Tensor, l2: float, dtype: torch.dtype = torch.float64

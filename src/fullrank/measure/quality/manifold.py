@@ -57,9 +57,7 @@ def two_nn(features: Array, *, discard: float = 0.1, max_samples: int | None = 1
     """
     if not 0 <= discard < 1:
         raise FullrankError(f"discard must be in [0, 1), got {discard}: the paper leaves out 0.1")
-    x = _distinct(
-        subsample(as_features(features, rows=10, score="two_nn"), max_samples, seed), least=10, score="two_nn"
-    )
+    x = _distinct_sample(features, max_samples, seed, least=10, score="two_nn")
     n = len(x)
     near = _two_nearest(x)
     log_mu = (near[:, 1] / near[:, 0]).log().sort().values
@@ -102,12 +100,9 @@ def idest(features: Array, *, max_samples: int = 4_000, sizes: int = 10, repeats
     import numpy as np
 
     if sizes < 2 or repeats < 1:
-        raise FullrankError(
-            f"idest needs sizes >= 2 and repeats >= 1 to fit a line, got sizes={sizes}, repeats={repeats}"
-        )
-    x = _distinct(
-        subsample(as_features(features, rows=100, score="idest"), max_samples, seed), least=100, score="idest"
-    )
+        got = f"sizes={sizes}, repeats={repeats}"
+        raise FullrankError(f"idest needs sizes >= 2 and repeats >= 1 to fit a line, got {got}")
+    x = _distinct_sample(features, max_samples, seed, least=100, score="idest")
     n = len(x)
     distance = _distances(x).cpu().numpy()
     random = np.random.default_rng(seed)
@@ -156,7 +151,7 @@ def cluster_learnability(
     k = int(n**0.5) if clusters is None else clusters
     if not 2 <= k <= n // 2:
         raise FullrankError(f"clusters must be between 2 and half of the {n} rows, got {k}")
-    _distinct((u * 1e9).round(), least=k, score="cluster_learnability")  # Directions equal to 1e-9 are one direction.
+    _distinct((u * 1e9).round(), k, "cluster_learnability")  # Directions equal to 1e-9 are one direction.
     label = torch.from_numpy(KMeans(k, n_init=1, random_state=seed).fit_predict(u.cpu().numpy()))
     order = torch.from_numpy(np.random.default_rng(seed).permutation(n))
     bank, query = order[: n // 2], order[n // 2 :]
@@ -185,18 +180,14 @@ def clid(learnability: Sequence[float], dimension: Sequence[float]) -> list[floa
     >>> clid([0.5, 0.75], [10.0, 30.0])
     [-2.0, 2.0]
     """
-    if len(learnability) != len(dimension):
-        raise FullrankError(
-            f"clid needs CL and ID of the same models, got {len(learnability)} and {len(dimension)} values"
-        )
-    if len(learnability) < 2:
-        raise FullrankError(f"clid compares models of a pool and needs at least two, got {len(learnability)}")
-    parts = torch.tensor([list(learnability), list(dimension)], dtype=torch.float64)
+    one, other = list(learnability), list(dimension)
+    if len(one) != len(other):
+        raise FullrankError(f"clid needs CL and ID of the same models, got {len(one)} and {len(other)} values")
+    if len(one) < 2:
+        raise FullrankError(f"clid compares models of a pool and needs at least two, got {len(one)}")
+    parts = torch.tensor([one, other], dtype=torch.float64)
     if not bool(torch.isfinite(parts).all()):
-        raise FullrankError(
-            f"clid needs finite values, got CL {list(learnability)} and ID {list(dimension)}: "
-            "drop the models that have none"
-        )
+        raise FullrankError(f"clid needs finite values, got CL {one} and ID {other}: drop the models that have none")
     centered = parts - parts.mean(dim=1, keepdim=True)
     # Models that agree may differ from their mean by rounding; that is no spread to divide by.
     centered[(parts == parts[:, :1]).all(dim=1)] = 0
@@ -204,7 +195,11 @@ def clid(learnability: Sequence[float], dimension: Sequence[float]) -> list[floa
     return (centered / torch.where(spread > 0, spread, 1.0)).sum(dim=0).tolist()
 
 
-def _distinct(x: Tensor, *, least: int, score: str) -> Tensor:
+def _distinct_sample(features: Array, max_samples: int | None, seed: int, *, least: int, score: str) -> Tensor:
+    return _distinct(subsample(as_features(features, rows=least, score=score), max_samples, seed), least, score)
+
+
+def _distinct(x: Tensor, least: int, score: str) -> Tensor:
     """Return the first of each distinct row of `x` in float64, around their mean: distances keep digits."""
     x = x.to(torch.float64) + 0.0  # -0.0 becomes 0.0, which it equals.
     first: dict[bytes, int] = {}

@@ -133,10 +133,8 @@ def coherence(features: Array, *, tol: float | None = None) -> float:
         triangle = torch.linalg.qr(torch.cat([triangle, block]), mode="r").R
     _, values, right = torch.linalg.svd(triangle, full_matrices=False)
     if values[0] == 0:
-        raise FullrankError(
-            f"features are all zero, shape {tuple(x.shape)}, and coherence needs one live direction: "
-            "is the encoder's output dead?"
-        )
+        got = f"features are all zero, shape {tuple(x.shape)}"
+        raise FullrankError(f"{got}, and coherence needs one live direction: is the encoder's output dead?")
     live = values > tol * values[0]
     whiten = right[live].T / values[live]
     leverage = max(float(((block @ whiten) ** 2).sum(dim=1).max()) for block in double_blocks(x))

@@ -86,11 +86,8 @@ def lidar(views: Views, *, delta: float = 1e-4) -> float:
     s_w = within.T @ within / (n * (q - 1)) + delta * torch.eye(d, dtype=z.dtype, device=z.device)
     factor, failed = torch.linalg.cholesky_ex(s_w)
     if int(failed) != 0:
-        raise FullrankError(
-            f"the within-image covariance cannot be inverted with delta={delta}: "
-            f"it has {n * (q - 1)} differences of views for {d} dimensions; "
-            "raise delta, or give more images or views"
-        )
+        few = f"it has {n * (q - 1)} differences of views for {d} dimensions; raise delta, or give more images or views"
+        raise FullrankError(f"the within-image covariance cannot be inverted with delta={delta}: {few}")
     between = mean[:, 0] - mean.mean(dim=0)
     # With S_w = L L^T, the singular values of L^-1 B^T are the roots of the eigenvalues, times sqrt(N - 1).
     roots = torch.linalg.svdvals(torch.linalg.solve_triangular(factor, between.T, upper=False))
@@ -105,22 +102,17 @@ def _as_views(views: Views, score: str) -> Tensor:
         parts = [as_tensor(view, "matrices of numbers (N, D), one for each view") for view in views]
         shapes = [tuple(part.shape) for part in parts]
         if len(set(shapes)) > 1:
-            raise FullrankError(
-                f"{score} needs views of equal shape, got {shapes}: row i of each must be the same image"
-            )
+            raise FullrankError(f"{score} needs views of equal shape, got {shapes}: row i of each must be one image")
         if shapes and len(shapes[0]) != 2:
             raise FullrankError(f"{score} needs each view as a matrix (N, D), got shape {shapes[0]}")
         z = torch.stack([part.to(torch.float64) for part in parts], dim=1) if parts else torch.empty(0, 0, 0)
     else:
         z = as_tensor(views, "views of numbers (N, q, D)")
+    got = f"got shape {tuple(z.shape)}"
     if z.ndim != 3:
-        raise FullrankError(
-            f"{score} needs views (N, q, D), or a list of q matrices (N, D), got shape {tuple(z.shape)}: "
-            "a single matrix has no views"
-        )
+        wanted = "views (N, q, D), or a list of q matrices (N, D)"
+        raise FullrankError(f"{score} needs {wanted}, {got}: a single matrix has no views")
     if z.numel() == 0 or z.shape[1] < 2:
-        raise FullrankError(
-            f"{score} needs at least two views of one image, got shape {tuple(z.shape)} as (images, views, dimensions)"
-        )
+        raise FullrankError(f"{score} needs at least two views of one image, {got} as (images, views, dimensions)")
     check_finite(z.reshape(-1, z.shape[2]))
     return z.to(torch.float64)

@@ -1,0 +1,114 @@
+"""What the site takes from elsewhere while it is built: the notebook, commands' help, public names, files of the root.
+
+A page asks for them by a comment in a line of its own:
+
+    <!-- file: CHANGELOG.md -->          a file of the repository's root
+    <!-- help: ## -->                    the `--help` of all commands, each below such a heading
+    <!-- names: fullrank.losses -->      the docstrings of all names in `__all__`
+    <!-- names: fullrank.losses info_nce dcl -->
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import os
+import re
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import redirect_stdout, suppress
+from io import StringIO
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+from fullrank.cli import main
+
+ROOT = Path(__file__).resolve().parent.parent
+MARK = re.compile(r"^<!-- (file|help|names): (.+) -->$", re.MULTILINE)
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Make a page of each notebook, which stays beside it to be downloaded."""
+    for file in list(files):
+        if file.src_uri.endswith(".ipynb"):
+            text = notebook_page(json.loads(file.content_string), Path(file.src_uri).name)
+            files.append(File.generated(config, file.src_uri.removesuffix(".ipynb") + ".md", content=text))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Put what a page asks for in the place of the comment."""
+    made = {"file": root_file, "help": command_help, "names": public_names}
+    return MARK.sub(lambda mark: made[mark[1]](mark[2]), markdown)
+
+
+def notebook_page(notebook: dict[str, Any], name: str) -> str:
+    """Return a notebook as Markdown: its text, its code and what the code printed and drew."""
+    parts = []
+    for cell in notebook["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(source)
+            continue
+        language = "bash" if source.startswith("%%bash\n") else "python"
+        parts.append(f"```{language}\n{source.removeprefix('%%bash').strip()}\n```")
+        for output in cell["outputs"]:
+            data = output.get("data", {})
+            text = "".join(output.get("text", data.get("text/plain", "")))
+            if "image/png" in data:
+                parts.append(f'<img alt="what the code draws" src="data:image/png;base64,{data["image/png"].strip()}">')
+            elif text:
+                parts.append(f'``` {{.text .output title="Output"}}\n{text.rstrip()}\n```')
+    title, rest = parts[0].split("\n", 1)
+    return "\n\n".join([title, f"[Download this page as a notebook]({name}).", rest.strip(), *parts[1:]])
+
+
+def root_file(name: str) -> str:
+    """Return a file of the repository's root, with links as `docs` sees them."""
+    return (ROOT / name).read_text().replace("](docs/", "](")
+
+
+def command_help(heading: str) -> str:
+    """Return what each command prints with `--help`, under headings of this level."""
+    with patch.dict(os.environ, COLUMNS="100"):
+        return "\n\n".join(_helps((), heading))
+
+
+def _helps(words: tuple[str, ...], heading: str) -> Iterator[str]:
+    with redirect_stdout(StringIO()) as printed, suppress(SystemExit):
+        main([*words, "--help"])
+    text = printed.getvalue().strip()
+    if words:
+        yield f"{heading} fullrank {' '.join(words)}"
+    lines = (line if line[:1] in "│╭╰" else textwrap.fill(line, 100) for line in text.splitlines())
+    yield "\n".join(["```text", *lines, "```"])
+    usage = text.partition("\n\n")[0]
+    below = re.search(r"\[-h\]\s+\{([\w,\s]+)\}$", usage)
+    for name in re.split(r",\s*", below[1]) if below else ():
+        yield from _helps((*words, name), heading)
+
+
+def public_names(asked: str) -> str:
+    """Return mkdocstrings' request for names of a module, all public classes and functions where none is given.
+
+    Losses as modules are left out: they have the docstrings of their functions.
+    """
+    module, *names = asked.split()
+    loaded = importlib.import_module(module)
+    loss = getattr(loaded, "Loss", ())
+
+    def shown(item: Any) -> bool:
+        return inspect.isfunction(item) or (inspect.isclass(item) and not issubclass(item, loss))
+
+    requests = []
+    for name in names or [name for name in loaded.__all__ if shown(getattr(loaded, name))]:
+        hidden = f"{module}.{name}" in sys.modules  # a function that has the name of the file it is in
+        requests.append(f"::: {getattr(loaded, name).__module__ if hidden else module}.{name}")
+    return "\n\n".join(requests)

@@ -1,0 +1,154 @@
+"""The site's pages say what works: their Python runs, their commands can be given, and the quickstart is executed.
+
+The blocks of a page run in turn, with one namespace, in a folder that holds what pages speak of. A block below a line
+`<!-- needs: PACKAGE -->` is skipped where that is not installed.
+"""
+
+import doctest
+import importlib.util
+import json
+import re
+import shlex
+import sys
+import warnings
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from fullrank.cli import _parse, main
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = {path.relative_to(DOCS).as_posix(): path.read_text() for path in sorted(DOCS.rglob("*.md"))}
+FENCE = re.compile(r"^(?:<!-- needs: ([\w.]+) -->\n)?```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"^(?: {4})?(?:fullrank |torchrun [^\n]*-m fullrank )[^\n]*$", re.MULTILINE)
+COMMANDS = [(page, found[0].strip()) for page, text in PAGES.items() for found in COMMAND.finditer(text)]
+WITH_PYTHON = [page for page, text in PAGES.items() if any(found[2] == "python" for found in FENCE.finditer(text))]
+RUN = ("fullrank inspect features.npy", "fullrank export runs/hybrid --out model")  # the others are parsed
+PLACEHOLDERS = {"NAME": "orders", "SEEDS": "3", "RUN": "runs/hybrid"}
+DIM = 64
+
+
+class Pairs(torch.utils.data.Dataset):
+    """Two views of each image."""
+
+    def __len__(self):
+        return 96
+
+    def __getitem__(self, index):
+        return torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(index)).unbind()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Where pages are executed: the quickstart's runs, a feature matrix, some photos, the committed results."""
+    folder = tmp_path_factory.mktemp("docs")
+    rows = torch.randn(400, DIM, generator=torch.Generator().manual_seed(0))
+    np.save(folder / "features.npy", rows.numpy())
+    (folder / "photos" / "a").mkdir(parents=True)
+    for i in range(16):
+        pixels = np.random.default_rng(i).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "photos" / "a" / f"{i}.png")
+    (folder / "results").symlink_to(ROOT / "results")
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        patch.chdir(folder)
+        patch.setitem(matplotlib.rcParams, "backend", "agg")
+        warnings.simplefilter("ignore")  # as a notebook shows them and goes on
+        execute(json.loads((DOCS / "quickstart.ipynb").read_text()))
+    return folder
+
+
+def execute(notebook):
+    """Run the cells of a notebook as Jupyter does; `%%bash` cells hold commands of ours and nothing else."""
+    names = {}
+    for number, cell in enumerate(notebook["cells"]):
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "code" and source.startswith("%%bash"):
+            for line in source.splitlines()[1:]:
+                assert main(shlex.split(line)[1:]) == 0, line
+        elif cell["cell_type"] == "code":
+            exec(compile(source, f"quickstart.ipynb, cell {number}", "exec"), names)
+
+
+def what_pages_name():
+    """The names that pages take to be the reader's own."""
+    from lightning.pytorch import LightningModule
+
+    from fullrank import losses
+
+    class Module(LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.backbone = nn.Sequential(nn.Flatten(), nn.Linear(3072, DIM))
+
+        def training_step(self, batch, index):
+            z1, z2 = map(self.backbone, batch)
+            return losses.vicreg(z1, z2)
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.01)
+
+    torch.manual_seed(0)
+    backbone = nn.Sequential(nn.Flatten(), nn.Linear(3072, DIM))
+    projector, predictor = nn.Linear(DIM, DIM), nn.Linear(DIM, DIM)
+    z1, z2, features = torch.randn(16, DIM), torch.randn(16, DIM), torch.randn(400, DIM)
+    return {
+        "torch": torch,
+        "dataset": Pairs(),
+        "loader": torch.utils.data.DataLoader(Pairs(), batch_size=32),
+        "dim": DIM,
+        "backbone": backbone,
+        "encoder": backbone,
+        "projector": projector,
+        "predictor": predictor,
+        "optimizer": torch.optim.SGD([*backbone.parameters(), *projector.parameters(), *predictor.parameters()], 0.01),
+        "features": features,
+        "labels": torch.arange(400) % 4,
+        "test_features": features[:40],
+        "test_labels": torch.arange(40) % 4,
+        "z": z1,
+        "z1": z1,
+        "z2": z2,
+        "picture": Image.new("RGB", (32, 32)),
+        "lightning_module": Module(),
+    }
+
+
+def test_there_are_pages():
+    assert len(WITH_PYTHON) >= 10
+    assert len(COMMANDS) >= 30
+
+
+@pytest.mark.filterwarnings("ignore")  # of other people's packages, as Lightning's advice on workers
+@pytest.mark.parametrize("page", WITH_PYTHON)
+def test_the_python_of_a_page_runs(page, place, monkeypatch):
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    names = what_pages_name()
+    skipped = []
+    for number, (needs, language, block) in enumerate(FENCE.findall(PAGES[page])):
+        if language == "bash":
+            for line in block.splitlines():
+                if line.partition("#")[0].strip() in RUN:
+                    assert main(shlex.split(line, comments=True)[1:]) == 0, line
+        if language != "python":
+            continue
+        if needs and importlib.util.find_spec(needs) is None:
+            skipped.append(needs)
+            continue
+        source = doctest.script_from_examples(block) if block.startswith(">>>") else block
+        exec(compile(source, f"{page}, block {number}", "exec"), names)
+    if skipped:
+        pytest.skip(f"all but what needs {', '.join(skipped)} was run")
+
+
+@pytest.mark.parametrize(("page", "line"), COMMANDS)
+def test_every_command_line_can_be_given(page, line, place, monkeypatch):
+    monkeypatch.chdir(place)
+    words = [PLACEHOLDERS.get(word, word) for word in shlex.split(line, comments=True) if word != "..."]
+    assert _parse(words[words.index("fullrank") + 1 :])
