@@ -28,9 +28,8 @@ from rich.progress import track
 
 from fullrank.config import MachineConfig
 from fullrank.errors import FullrankError
-from fullrank.studies.jobs import Job
+from fullrank.studies.jobs import Job, Place
 from fullrank.studies.registry import find
-from fullrank.studies.run import Place, job
 from fullrank.studies.store import Planned
 from fullrank.training.runs import read_run
 
@@ -105,7 +104,7 @@ def main() -> int:
         )
         make_images(asked.out, {"train": config.chunks * config.batch_size, "val": 2 * CLASSES}, asked.distinct)
         place = Place(str(asked.out / "train"), str(asked.out / "val"), asked.out / "work", asked.out / "results")
-        made = job(Planned(cell, 0, config), "paper", place)
+        made = Job(Planned(cell, 0, config), "paper", place)
         if made.folder.exists():
             raise FullrankError(f"{made.folder} has taken its steps already: remove it, or give another --out")
         made.work.mkdir(parents=True, exist_ok=True)

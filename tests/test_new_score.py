@@ -38,4 +38,4 @@ def test_a_new_score_shows_everywhere(toy, tmp_path, capsys):
     assert "toy of scores" in " ".join(capsys.readouterr().out.split())
     result = Result(Cell({"order": "hybrid"}, config), 0, record)
     assert "toy of scores" in overview([result], ["toy"], rows=["order"]).header
-    assert through_training([result], "toy", colour="order").title == "Toy of scores through training"
+    assert through_training([result], "toy", color="order").title == "Toy of scores through training"

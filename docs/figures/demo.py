@@ -12,7 +12,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from fullrank.demo import ORDERS
-from fullrank.documents.svg import style
+from fullrank.documents.plots import style
 from fullrank.files import atomic_path
 from fullrank.training.runs import read_run
 

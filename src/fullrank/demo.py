@@ -24,12 +24,7 @@ ORDERS: tuple[Literal["multiple-pass", "hybrid"], ...] = ("multiple-pass", "hybr
 
 
 def demo(out: Path | None, *, config: TrainConfig | None = None, console: Console | None = None) -> int:
-    """Train both orders, print their scores, and write a report.
-
-    Args:
-        out: The folder; `runs/demo`, numbered if taken, when None.
-        config: What to train, but for the order; the digits preset when None.
-        console: Where to write.
+    """Train both orders, print their scores, and write a report to a folder, `runs/demo` when None, numbered if taken.
 
     Returns:
         The exit code: 0, or 128 + N when signal N stopped it.

@@ -1,8 +1,9 @@
 import numpy as np
 from run_folders import make_run
 
-from fullrank.documents.looks import COLORS, DASHES
+from fullrank.documents.looks import COLORS, DASHES, Look
 from fullrank.documents.svg import inline_svg
+from fullrank.measure.spectrum import Spectrum
 from fullrank.report import figures
 from fullrank.report.side import sides
 from fullrank.training.runs import read_run
@@ -46,3 +47,12 @@ def test_more_runs_than_colors_differ_in_dashes(tmp_path):
     record = read_run(make_run(tmp_path / "run"))
     looks = {(side.color, side.dashes) for side in sides([record] * len(COLORS) * len(DASHES))}
     assert len(looks) == len(COLORS) * len(DASHES)
+
+
+def test_spectra_beside_the_others_are_thin_and_of_their_color():
+    shown = [(Look("a", 0), Spectrum(np.array([8.0, 4.0, 2.0]))), (Look("b", 1), Spectrum(np.array([8.0, 7.0, 6.0])))]
+    for draw in (figures.relative_spectra, figures.explained):
+        own, other, thin, *_ = (line for line in draw(shown, shown[1:]).axes[0].lines if len(line.get_xdata()) == 3)
+        assert own.get_linewidth() == other.get_linewidth() > thin.get_linewidth()
+        assert own.get_color() != other.get_color() == thin.get_color()
+        assert (own.get_marker(), other.get_marker(), thin.get_marker()) == ("o", "s", "None")

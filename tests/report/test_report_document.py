@@ -29,7 +29,7 @@ def test_one_run(tmp_path):
     assert "How each score was measured" in page.text
     assert "cosine" in page.text
     assert page.tags.count("img") == 1
-    assert any(alt.startswith("AUC (0 to 1) over gradient steps. first: 0.") for alt in page.alts)
+    assert any(alt.startswith("AUC over gradient steps. first: 0.") for alt in page.alts)
     assert page.tags.count("figure") == page.tags.count("figcaption") == 10
 
 

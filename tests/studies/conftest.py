@@ -6,7 +6,7 @@ import pytest
 
 from fullrank.cli import main
 from fullrank.studies import jobs
-from fullrank.studies.run import Place
+from fullrank.studies.jobs import Place
 
 
 @pytest.fixture

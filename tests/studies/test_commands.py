@@ -30,21 +30,21 @@ def words(text):
 
 def test_list_counts_runs_and_the_finished_ones(toy, here, place, capsys, monkeypatch):
     assert main(["study", "list", "--results", str(place.results), "--seeds", "2"]) == 0
-    assert "toy ours Does it run? 4 0 " in words(capsys.readouterr().out)
+    assert "toy Toy 0 of 4 " in words(capsys.readouterr().out)
     monkeypatch.setattr("fullrank.commands.study.ShowStudy.run", lambda self: 0)
     flags = ["--seeds", "1", "--work", str(place.work), "--results", str(place.results), "--threads", "1"]
     assert main(["study", "run", "toy", *flags]) == 0
     capsys.readouterr()
     assert main(["study", "list", "--results", str(place.results), "--seeds", "2"]) == 0
     said = words(capsys.readouterr().out)
-    assert "toy ours Does it run? 4 2 " in said
-    assert f"lab scale, 2 seeds, results of {place.results}; studies share runs of equal settings" in said
+    assert "toy Toy 2 of 4 " in said
+    assert f"Runs at lab scale, 2 seeds each, results of {place.results}." in said
 
 
 def test_list_finds_the_results_that_came_with_the_package(toy, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["study", "list"]) == 0
-    assert f"results of {published()}; studies share" in words(capsys.readouterr().out)
+    assert f"results of {published()}." in words(capsys.readouterr().out)
     (tmp_path / "file").touch()
     assert main(["study", "list", "--results", "file"]) == 1
     assert "--results file is a file" in capsys.readouterr().err

@@ -168,4 +168,4 @@ def test_the_figure_has_each_runs_forecast_from_other_settings():
     rest = np.arange(len(y)) // 2 != 2  # without both seeds of its setting
     expected = x[4] @ np.linalg.lstsq(x[rest], y[rest], rcond=None)[0]
     assert runs[4].score("forecast") == pytest.approx(expected / 100)
-    assert against(runs, "forecast", "logistic", colour="study").key == "forecast-against-logistic"
+    assert against(runs, "forecast", "logistic", color="study").key == "forecast-against-logistic"

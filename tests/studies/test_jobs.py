@@ -16,7 +16,7 @@ from fullrank.config import HeadsConfig
 from fullrank.errors import FullrankError
 from fullrank.studies import jobs, launchers
 from fullrank.studies.launchers import Submitit
-from fullrank.studies.run import check_images, job, to_make
+from fullrank.studies.run import check_images, to_make
 from fullrank.studies.store import Store, planned
 from fullrank.training import scores
 
@@ -66,7 +66,7 @@ def test_finished_runs_that_are_trained_again_for_their_weights_are_said_and_rep
     assert to_make(asking, "lab", [0], place).again == []
     shutil.rmtree(place.work)
     found = to_make(asking, "lab", [0], place)
-    assert [run.name for run in found.again] == [run.name for run in found.needed] == [kept.name]
+    assert found.again == [job.name for job in found.jobs] == [kept.name]
     failed, text = make(asking, place)
     assert failed == 0
     assert (
@@ -220,7 +220,7 @@ def test_a_process_is_not_left_behind_by_what_ends_the_waiting(place, monkeypatc
     toy = study(cell(steps=150))
     (run,) = planned(toy, "lab", [0])
     stopper = jobs.Stopper()
-    own = job(run, "lab", place)
+    own = jobs.Job(run, "lab", place)
     real = jobs.subprocess.Popen.wait
 
     def interrupted(self, timeout=None):

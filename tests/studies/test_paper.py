@@ -9,6 +9,7 @@ import pytest
 from fullrank.config import to_dict
 from fullrank.report.side import flatten
 from fullrank.studies.registry import STUDIES
+from fullrank.studies.store import planned
 
 # 1,281,167 images at batch 256 are 5,004 whole batches an epoch, 500,400 in 100 epochs.
 SIMSIAM = {
@@ -316,7 +317,7 @@ def test_every_study_is_written_out_here():
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_settings_are_the_published_ones(name):
-    found = {tuple(cell.factors.values()): cell for cell in STUDIES[name].cells("paper")}
+    found = {tuple(run.cell.factors.values()): run.cell for run in planned(STUDIES[name], "paper", [0])}
     assert set(found) == set(EXPECTED[name])
     for key, differs in EXPECTED[name].items():
         settings = {

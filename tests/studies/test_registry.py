@@ -11,10 +11,10 @@ from tests.studies.made_up import decaying, finished
 from fullrank.documents import Picture, Table, Words
 from fullrank.errors import FullrankError
 from fullrank.models.backbones import backbone, width_of
-from fullrank.studies.bases import clock, simsiam, where
+from fullrank.studies.bases import clock, simsiam
 from fullrank.studies.registry import STUDIES, find
 from fullrank.studies.store import planned
-from fullrank.studies.study import Results
+from fullrank.studies.study import ACCURACY, Results
 from fullrank.training import setup
 from fullrank.training.optim import learning_rate
 
@@ -129,14 +129,14 @@ def test_the_larger_set_has_as_many_more_steps_as_in_the_paper(scale):
 def test_results_are_chosen_by_factors():
     cells = STUDIES["orders"].cells("lab")
     results = Results(cells, [finished(cell, seed) for cell in cells[::2] for seed in (0, 1)])
-    hybrid = where(results, order="hybrid", encoder=["ResNet-18", "ResNet-50"])
+    hybrid = results.where(order="hybrid", encoder=["ResNet-18", "ResNet-50"])
     assert [cell.factors for cell in hybrid.cells] == [
         {"order": "hybrid", "encoder": "ResNet-18"},
         {"order": "hybrid", "encoder": "ResNet-50"},
     ]
     assert len(hybrid) == 0
-    assert len(where(results, order="multiple-pass")) == 6
-    heads = where(Results(STUDIES["heads"].cells("lab"), []), projector_hidden="256")
+    assert len(results.where(order="multiple-pass")) == 6
+    heads = Results(STUDIES["heads"].cells("lab"), []).where(projector_hidden="256")
     assert len(heads.cells) == 3
 
 
@@ -149,7 +149,7 @@ def some_results(study, scale, share, seed=0):
             if draw.random() < share:
                 spectrum = decaying(16, 2 + draw.random())
                 curves = {name: draw.random(4) for name in ("knn", "auc", "rankme", "heldout_loss")}
-                evaluated = {name: draw.random() for name in cell.probes}
+                evaluated = {name: draw.random() for name in ("knn", ACCURACY[scale])}
                 found.append(finished(cell, number, curves=curves, evaluated=evaluated, spectrum=spectrum))
     return Results(study.cells(scale), found)
 

@@ -17,7 +17,7 @@ from fullrank.studies.store import Store, planned, seeds_with_results
 from fullrank.studies.study import Cell, Published, Study
 from fullrank.studies.views import pivot, through_training
 
-PUBLISHED = Published("a paper", "a linear probe", {("hybrid",): (48.3, 0.7)})
+PUBLISHED = Published("a paper", "a linear probe", {"hybrid": ("48.3 ± 0.7",)})
 
 
 def cells(scale):
@@ -28,8 +28,8 @@ def parts(results, scale):
     return [
         pivot(results, "logistic", rows="order", published=PUBLISHED),
         Words("Mind the <gap>."),
-        through_training(results, "auc", colour="order"),
-        through_training(results, "auc", colour="order"),
+        through_training(results, "auc", color="order"),
+        through_training(results, "auc", color="order"),
     ]
 
 

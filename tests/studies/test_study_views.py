@@ -57,9 +57,7 @@ def test_one_seed_has_no_deviation():
 
 
 def test_published_numbers_stand_beside_ours():
-    published = Published(
-        "a paper", "another probe", {("hybrid", "small"): (48.3, 0.7), ("hybrid", "wide"): (67.6, None)}
-    )
+    published = Published("a paper", "another probe", {"hybrid": ("48.3 ± 0.7", "67.6")}, ("small", "wide"))
     results = Results(CELLS, accuracy("hybrid", [0.5]))
     table = pivot(results, "logistic", rows="order", columns="encoder", published=published)
     assert table.header == ["order", "small", "published", "wide", "published"]
@@ -166,7 +164,7 @@ def test_several_scores_of_each_setting():
 def test_scores_through_training_are_means_and_bands_of_the_seeds():
     seeds = [[0.2, 0.3, 0.4], [0.2, 0.5, 0.3], [0.2, 0.1, 0.5]]
     results = [finished(cell("single-pass"), seed, curves={"knn": values}) for seed, values in enumerate(seeds)]
-    figure = through_training(results, "knn", colour="order", panel="encoder").draw()
+    figure = through_training(results, "knn", color="order", panel="encoder").draw()
     (ax,) = figure.axes
     (line,) = ax.lines
     np.testing.assert_allclose(line.get_xdata(), [0, 300, 600])
@@ -182,14 +180,14 @@ def test_scores_through_training_are_means_and_bands_of_the_seeds():
 
 def test_seeds_that_were_measured_at_other_steps_are_compared_where_both_were():
     results = [finished(cell(), 0, curves={"auc": [0.9, 0.8, 0.7]}), finished(cell(), 1, curves={"auc": [0.9, 0.7]})]
-    (ax,) = through_training(results, "auc", colour="order").draw().axes
+    (ax,) = through_training(results, "auc", color="order").draw().axes
     np.testing.assert_allclose(ax.lines[0].get_xdata(), [0, 600])
     np.testing.assert_allclose(ax.lines[0].get_ydata(), [0.9, 0.7])
 
 
 def test_figures_carry_their_names_and_units():
     results = [finished(each, curves={"knn": [0.2, 0.4, 0.5]}) for each in CELLS]
-    picture = through_training(Results(CELLS, results), "knn", colour="order", panel="encoder")
+    picture = through_training(Results(CELLS, results), "knn", color="order", panel="encoder")
     drawn = inline_svg(picture.draw(), picture.key, picture.title)
     texts = re.findall(r"<text[^>]*>([^<]*)", drawn)
     assert texts.count("gradient step") == 2
@@ -203,7 +201,7 @@ def test_figures_carry_their_names_and_units():
 
 def test_colours_do_not_depend_on_what_is_finished():
     def colours(results):
-        (ax, *_) = through_training(Results(CELLS, results), "auc", colour="order", panel="encoder").draw().axes
+        (ax, *_) = through_training(Results(CELLS, results), "auc", color="order", panel="encoder").draw().axes
         return [to_hex(line.get_color()).upper() for line in ax.lines if len(line.get_xdata()) == 3]
 
     results = [finished(each, curves={"auc": [0.9, 0.8, 0.7]}) for each in CELLS[:3]]
@@ -213,24 +211,24 @@ def test_colours_do_not_depend_on_what_is_finished():
 
 def test_values_before_training_do_not_squeeze_the_others():
     steep = [0.0, -0.8, -0.85, -0.87, -0.9]
-    picture = through_training([finished(cell(), curves={"heldout_loss": steep})], "heldout_loss", colour="order")
+    picture = through_training([finished(cell(), curves={"heldout_loss": steep})], "heldout_loss", color="order")
     (ax,) = picture.draw().axes
     bottom, top = ax.get_ylim()
     assert -0.92 < bottom < -0.9
     assert -0.8 < top < -0.75
     assert "Early values, before training and soon after, lie outside" in picture.caption
     slow = [finished(cell(), curves={"heldout_loss": [0.0, -0.2, -0.4, -0.7, -0.9]})]
-    (ax,) = through_training(slow, "heldout_loss", colour="order").draw().axes
+    (ax,) = through_training(slow, "heldout_loss", color="order").draw().axes
     assert ax.get_ylim()[1] > 0
 
 
 def test_a_score_nobody_has_is_words():
     results = [finished(cell(), final={"auc": 0.7})]
-    assert through_training(results, "knn", colour="order") == Words(
+    assert through_training(results, "knn", color="order") == Words(
         "k-NN accuracy was not measured while these runs were trained."
     )
-    assert isinstance(against(results, "knn", "auc", colour="order"), Words)
-    assert isinstance(against_number(results, "knn", of=lambda cell: 1.0, label="x"), Words)
+    assert isinstance(against(results, "knn", "auc", color="order"), Words)
+    assert isinstance(against_number(results, "knn", "order", "x"), Words)
 
 
 def test_a_score_against_another_has_a_point_for_each_run():
@@ -240,7 +238,7 @@ def test_a_score_against_another_has_a_point_for_each_run():
         for encoder in ("small", "wide")
         for seed, (loss, auc) in enumerate(values)
     ]
-    picture = against(results, "heldout_loss", "auc", colour="order", panel="encoder")
+    picture = against(results, "heldout_loss", "auc", color="order", panel="encoder")
     axes = picture.draw().axes
     assert [ax.get_title(loc="left") for ax in axes] == ["small", "wide"]
     for ax in axes:
@@ -257,9 +255,7 @@ def test_a_score_against_a_number_joins_means_and_names_the_numbers():
         for place, pair in values.items()
         for seed, value in enumerate(pair)
     ]
-    picture = against_number(
-        results, "logistic", of=lambda cell: 100 * cell.config.subset, label="share (%)", logarithmic=True
-    )
+    picture = against_number(results, "logistic", "images", "share (%)")
     figure = picture.draw()
     (ax,) = figure.axes
     means, points = ax.lines
@@ -279,7 +275,7 @@ def test_a_score_against_a_number_joins_means_and_names_the_numbers():
 def test_spectra_are_relative_to_the_largest_and_summed():
     values = np.array([8.0, 4.0, 3.0, 1.0])
     results = [finished(cell(), 0, spectrum=values), finished(cell(), 1, spectrum=3 * values)]
-    relative, summed = spectra(results, colour="order", panel="encoder").draw().axes
+    relative, summed = spectra(results, color="order", panel="encoder").draw().axes
     line = next(line for line in relative.lines if len(line.get_xdata()) == 4)
     np.testing.assert_allclose(line.get_ydata(), [1, 0.5, 0.375, 0.125])
     assert relative.get_yscale() == "log"
@@ -290,7 +286,7 @@ def test_spectra_are_relative_to_the_largest_and_summed():
 def test_numbers_are_shades_from_light_to_dark():
     cells = [Cell({"images": f"{share} %"}, TrainConfig(subset=share / 100)) for share in (1, 10, 50, 100)]
     results = [finished(each, spectrum=decaying(16, 3)) for each in cells]
-    relative, _ = spectra(results, colour="images").draw().axes
+    relative, _ = spectra(results, color="images").draw().axes
     drawn = [line.get_color() for line in relative.lines if len(line.get_xdata()) == 16]
     light = [sum(int(colour[i : i + 2], 16) for i in (1, 3, 5)) for colour in drawn]
     assert len(set(drawn)) == 4
@@ -298,14 +294,14 @@ def test_numbers_are_shades_from_light_to_dark():
 
 
 def test_constant_features_can_be_drawn():
-    figure = spectra([finished(cell(), spectrum=np.zeros(4))], colour="order").draw()
+    figure = spectra([finished(cell(), spectrum=np.zeros(4))], color="order").draw()
     assert "singular value / the largest" in inline_svg(figure, "x", "x")
 
 
 def test_every_column_of_panels_has_its_steps_below():
     cells = [Cell({"width": f"{width}", "order": "hybrid"}, TrainConfig(order="hybrid")) for width in range(1, 6)]
     results = [finished(each, curves={"auc": [0.9, 0.8]}) for each in cells]
-    axes = through_training(results, "auc", colour="order", panel="width").draw().axes
+    axes = through_training(results, "auc", color="order", panel="width").draw().axes
     assert [ax.get_title(loc="left") for ax in axes] == [f"width {width}" for width in range(1, 6)]
     assert [bool(ax.get_xlabel()) for ax in axes] == [False, False, True, True, True]
     assert [bool(ax.get_ylabel()) for ax in axes] == [True, False, False, True, False]
@@ -316,7 +312,7 @@ def test_a_switch_is_drawn_once_where_several_orders_turn():
     cells = [Cell({"chunks": name}, TrainConfig(order="hybrid", steps=600, switch=0.5)) for name in ("few", "many")]
     later = Cell({"chunks": "late"}, TrainConfig(order="hybrid", steps=600, switch=0.75))
     results = [finished(each, curves={"auc": [0.9, 0.8, 0.7]}) for each in (*cells, later)]
-    (ax,) = through_training(results, "auc", colour="chunks").draw().axes
+    (ax,) = through_training(results, "auc", color="chunks").draw().axes
     switches = {
         line.get_xdata()[0]: to_hex(line.get_color()).upper() for line in ax.lines if len(line.get_xdata()) == 2
     }

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -14,8 +15,8 @@ from fullrank.text import plain_console
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from fullrank.studies.jobs import Place
     from fullrank.studies.launchers import Launcher
-    from fullrank.studies.run import Place
 
 _RESULTS = Path("results")
 
@@ -35,25 +36,17 @@ class ListStudies:
         """Print a table."""
         _check_seeds(self.seeds)
 
-        from fullrank.documents.parts import Table
-        from fullrank.documents.terminal import grid
+        from fullrank.studies.jobs import Place
         from fullrank.studies.registry import STUDIES
-        from fullrank.studies.run import Place, missing
+        from fullrank.studies.run import missing
 
         folder, rows = _results_folder(self.results), []
         for study in STUDIES.values():
             runs, waiting = missing(study, self.scale, range(self.seeds), Place(results=folder))
-            own = ["–", "–"] if not runs else [str(len(runs)), str(len(runs) - len(waiting))]
-            rows.append((study.name, study.source, study.question, *own))
-        console = plain_console()
-        console.print(grid(Table("studies", ("study", "from", "question", "runs", "finished"), rows, text=(1, 2))))
-        seeds = f"{self.seeds} seed{'s' * (self.seeds > 1)}"
-        console.print(
-            f"{self.scale} scale, {seeds}, results of {folder}; studies share runs of equal settings, so that "
-            "some are finished of studies that were never run",
-            soft_wrap=True,
-            highlight=False,
-        )
+            finished = f"{len(runs) - len(waiting)} of {len(runs)}" if runs else "–"
+            rows.append((study.name, study.title, finished))
+        _print_table(plain_console(), "studies", ("study", "about", "finished"), rows, text=(1,))
+        print(f"\nRuns at {self.scale} scale, {self.seeds} seed{'s' * (self.seeds > 1)} each, results of {folder}.")
         return 0
 
 
@@ -121,7 +114,7 @@ class RunStudy:
             what = "stopped; what had begun is saved: give the same command again to go on"
             if self.launcher == "slurm":
                 what = "no longer waiting; what was submitted goes on: give the same command again when it has ended"
-            console.print(what, highlight=False)
+            console.print(what)
             return 130
         if failed and not Store(self.results, self.scale).results(planned(study, self.scale, range(self.seeds))):
             return 1
@@ -135,7 +128,7 @@ class RunStudy:
                 raise FullrankError(f"--{flag} must be at least 1, got {value}")
 
     def _place(self) -> Place:
-        from fullrank.studies.run import Place
+        from fullrank.studies.jobs import Place
 
         threads = self.threads or (1 if self.jobs > 1 and self.launcher == "local" else None)
         processes = self.slurm.gpus if self.launcher == "slurm" else self.processes
@@ -158,33 +151,28 @@ class RunStudy:
         return Submitit("slurm", self.work / "submitit", self.jobs, parameters)
 
     def _plan(self, console: Console) -> int:
-        from fullrank.documents.parts import Table
-        from fullrank.documents.terminal import grid
         from fullrank.studies.estimate import hours
         from fullrank.studies.registry import find
-        from fullrank.studies.run import job, to_make, trained_again
+        from fullrank.studies.run import to_make
 
-        place = self._place()
-        found = to_make(find(self.name), self.scale, range(self.seeds), place)
-        done = {run.name: job(run, self.scale, place).done_steps() for run in found.needed}
-        expected = hours(found.needed, done, place.threads, place.processes)
+        found = to_make(find(self.name), self.scale, range(self.seeds), self._place())
+        expected = hours(found.jobs)
         rows = []
         for run in found.runs:
             left = f"{expected[run.name]:,.2f}" if run.name in expected else "finished"
             rows.append((run.name, run.cell.words, str(run.seed), f"{run.config.steps:,}", left))
-        console.print(grid(Table("runs", ("run", "setting", "seed", "steps", "hours"), rows, text=(1,))))
-        if not found.needed:
-            console.print(f"all {len(found.runs)} runs are finished", highlight=False)
+        _print_table(console, "runs", ("run", "setting", "seed", "steps", "hours"), rows, text=(1,))
+        if not found.jobs:
+            console.print(f"all {len(found.runs)} runs are finished")
             return 0
         if found.again:
-            console.print(trained_again(found.again, place.work / self.scale), highlight=False)
-        total = sum(expected.values())
-        together = f" ({place.processes} processes a run, taken to be as many times as fast)" * (place.processes > 1)
+            console.print(found.warning())
+        total, processes = sum(expected.values()), found.jobs[0].place.processes
+        together = f" ({processes} processes a run, taken to be as many times as fast)" * (processes > 1)
         console.print(
-            f"{len(found.needed)} of {len(found.runs)} runs to make: about {total:,.1f} hours of training, "
+            f"{len(found.jobs)} of {len(found.runs)} runs to make: about {total:,.1f} hours of training, "
             f"{total / self.jobs:,.1f} with {self.jobs} at a time{together}, from a few steps of each kind timed on "
-            "this machine with random views. Decoding, measurements and evaluations come on top",
-            highlight=False,
+            "this machine with random views. Decoding, measurements and evaluations come on top"
         )
         return 0
 
@@ -229,6 +217,15 @@ class ShowStudy:
         print(page.with_suffix(".md").read_text("utf-8"))
         print(f"page: {page}")
         return 0
+
+
+def _print_table(
+    console: Console, title: str, header: Sequence[str], rows: Sequence[Sequence[str]], **how: Any
+) -> None:
+    from fullrank.documents import Table
+    from fullrank.documents.terminal import grid
+
+    console.print(grid(Table(title, header, rows, **how)))
 
 
 def _results_folder(asked: Path | None) -> Path:

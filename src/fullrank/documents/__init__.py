@@ -4,44 +4,220 @@
     found.print(console)
     write_page(found, Path("inspect.html"))
 
-`inspect`, `evaluate`, `rank`, `report` and `study show` each make one. `parts` says what one is made of; `html`,
-`markdown` and `terminal` show each kind of part in one place.
+`inspect`, `evaluate`, `rank`, `report` and `study show` each make one. `html`, `markdown` and `terminal` show each kind
+of part in one place. All text is plain; each of them escapes it for itself.
 """
 
-from fullrank.documents.looks import Look
-from fullrank.documents.parts import (
-    Cell,
-    Document,
-    Fields,
-    Fold,
-    Heading,
-    Hinted,
-    Only,
-    Part,
-    Photo,
-    Picture,
-    Points,
-    Protocols,
-    Statement,
-    Table,
-    Words,
-)
+from __future__ import annotations
 
-__all__ = [
-    "Cell",
-    "Document",
-    "Fields",
-    "Fold",
-    "Heading",
-    "Hinted",
-    "Look",
-    "Only",
-    "Part",
-    "Photo",
-    "Picture",
-    "Points",
-    "Protocols",
-    "Statement",
-    "Table",
-    "Words",
-]
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from fullrank._version import __version__
+from fullrank.documents.looks import Look as Look
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from rich.console import Console
+
+Protocols = Mapping[str, Mapping[str, Any]]
+"""How some scores were measured: by their names, the fields of their protocol."""
+
+
+@dataclass(frozen=True)
+class Hinted:
+    """A cell with a hint below it on a page; elsewhere the text alone."""
+
+    text: str
+    hint: str
+
+
+Cell = str | Look | Hinted
+"""A cell of a table: text, text with a hint, or one of the things compared, with its line and marker."""
+
+
+@dataclass(frozen=True)
+class Heading:
+    """The heading of a section (depth 2), or of a part of one (depth 3)."""
+
+    text: str
+    depth: Literal[2, 3] = 2
+
+
+@dataclass(frozen=True)
+class Words:
+    """A paragraph; a command is one to copy."""
+
+    text: str
+    tone: Literal["body", "lead", "hint", "warning", "command"] = "body"
+    subject: Look | None = None  # which of the things compared it is about, named before the text
+
+
+@dataclass(frozen=True)
+class Points:
+    """A list of sentences."""
+
+    items: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Fields:
+    """Names with their values."""
+
+    values: Mapping[str, Any]
+    title: str = ""
+    subject: Look | None = None  # which of the things compared they are of
+
+    @property
+    def heading(self) -> str:
+        """What stands above them."""
+        return self.title or (self.subject.label if self.subject else "")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table."""
+
+    title: str
+    header: Sequence[Cell]
+    rows: Sequence[Sequence[Cell]]
+    note: str = ""  # what a reader must know: seeds, source of published numbers
+    protocols: Protocols = field(default_factory=dict)  # how its scores were measured
+    names: int = 1  # how many columns, the first ones, name the rows
+    beside: Sequence[int] = ()  # places of the columns whose numbers are published ones
+    text: Sequence[int] = ()  # places of the columns that hold words, not numbers
+    marked: Sequence[int] = ()  # places of the rows that stand out
+    captioned: bool = True  # whether the title is shown; for those who cannot see the table it is always there
+
+    def markdown(self) -> str:
+        """Return it as Markdown."""
+        from fullrank.documents.markdown import table
+
+        return table(self)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure, drawn in the style of `fullrank.documents.plots`."""
+
+    key: str  # a short name, for its file and its marks; each of a document has its own
+    title: str
+    caption: str  # how to read it
+    draw: Callable[[], Figure]
+    protocols: Protocols = field(default_factory=dict)  # how its scores were measured
+    label: str = ""  # what it shows in numbers, for those who cannot see it; title and caption where it is empty
+    subject: Look | None = None  # which of the things compared it is of
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A picture that exists as a PNG file."""
+
+    png: bytes
+    caption: str
+    label: str  # what it shows, for those who cannot see it
+    subject: Look | None = None  # which of the things compared it is of
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What is said of one of the things compared."""
+
+    subject: Look
+    headline: str
+    sentences: Sequence[str]
+    remedies: Sequence[tuple[str, str]] = ()  # what to try, each with its source
+    trying: str = ""  # what stands above them
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Parts that a page shows when asked to, Markdown in full, and a terminal not at all."""
+
+    summary: str
+    parts: Sequence[Part]
+    opened: bool = False  # whether a page shows them at first
+
+
+@dataclass(frozen=True)
+class Only:
+    """Parts that only one kind of reader sees: a terminal has less room than a page."""
+
+    where: Literal["terminal", "page"]
+    parts: Sequence[Part]
+
+
+Part = Heading | Words | Points | Fields | Table | Picture | Photo | Statement | Fold | Only
+
+
+@dataclass(frozen=True)
+class Document:
+    """What a command has to say."""
+
+    kind: str  # what sort of document, in a word or two
+    title: str
+    parts: Sequence[Part]  # in order; those before the first heading stand in the page's header
+    data: Mapping[str, Any] = field(default_factory=dict)  # the same for programs, as JSON has it
+    looks: Sequence[Look] = ()  # the things compared, where figures tell them apart
+
+    def print(self, console: Console) -> None:
+        """Print it in a terminal."""
+        from fullrank.documents.terminal import show
+
+        show(self, console)
+
+    def html(self) -> str:
+        """Return it as one self-contained page: no script, nothing loaded from anywhere."""
+        from fullrank.documents.html import page
+
+        return page(self)
+
+    def markdown(self) -> str:
+        """Return it as Markdown, without its figures."""
+        from fullrank.documents.markdown import render
+
+        return render(self)
+
+    def json(self) -> str:
+        """Return what programs read."""
+        return json.dumps({"fullrank": __version__, **self.data}, indent=2, allow_nan=False)
+
+    def _repr_html_(self) -> str:
+        """Show it in a notebook, in a frame of its own, so that its style stays its own."""
+        from html import escape
+
+        return f'<iframe srcdoc="{escape(self.html())}" style="width: 100%; height: 640px; border: 0"></iframe>'
+
+
+def plain(cell: Cell) -> str:
+    """Return the text of a cell."""
+    return cell.label if isinstance(cell, Look) else cell.text if isinstance(cell, Hinted) else cell
+
+
+def value_text(value: Any) -> str:
+    """Write a value of a configuration or a protocol.
+
+    >>> value_text(None), value_text(True), value_text(10_000), value_text(1e-05), value_text((0.2, 1.0))
+    ('none', 'yes', '10,000', '1e-05', '0.2, 1')
+    """
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return ", ".join(map(value_text, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def field_list(values: Mapping[str, Any]) -> str:
+    """Write names with their values in a line."""
+    return ", ".join(f"{key} {value_text(value)}" for key, value in values.items())
+
+
+def in_words(protocols: Protocols) -> list[str]:
+    """Write protocols as sentences, one for each score."""
+    return [f"{name}: {field_list(fields)}." for name, fields in protocols.items() if fields]

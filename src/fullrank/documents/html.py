@@ -9,27 +9,10 @@ from importlib import resources
 from itertools import groupby
 from pathlib import Path
 
+from fullrank import documents as doc
 from fullrank._version import __version__
-from fullrank.documents.looks import Look
-from fullrank.documents.parts import (
-    Cell,
-    Document,
-    Fields,
-    Fold,
-    Heading,
-    Hinted,
-    Only,
-    Part,
-    Photo,
-    Picture,
-    Points,
-    Protocols,
-    Statement,
-    Table,
-    Words,
-    value_text,
-)
-from fullrank.documents.svg import SIZE, inline_svg
+from fullrank.documents.plots import SIZE
+from fullrank.documents.svg import inline_svg
 from fullrank.errors import FullrankError
 from fullrank.files import check_output, write_text
 
@@ -46,22 +29,22 @@ _SHAPES = {
 _DASHES = {"-": "", "--": ' stroke-dasharray="5 3"', ":": ' stroke-dasharray="1.5 2.5"'}
 
 
-def page(document: Document) -> str:
+def page(document: doc.Document) -> str:
     """Return a document as a page; the same document gives the same text."""
     css = resources.files("fullrank.documents").joinpath("style.css").read_text(encoding="utf-8")
     parts = list(seen(document.parts))
-    cut = next((place for place, part in enumerate(parts) if _is_section(part)), len(parts))
+    starts = [at for at, part in enumerate(parts) if isinstance(part, doc.Heading) and part.depth == 2] or [len(parts)]
     writer = _Writer(document.looks)
-    starts = [place for place in range(cut, len(parts)) if _is_section(parts[place])]
-    sections = [
-        f"<section>\n{writer.blocks(parts[start:stop])}</section>\n"
-        for start, stop in zip(starts, [*starts[1:], len(parts)], strict=False)
-    ]
+    header, *others = (
+        writer.blocks(parts[start:stop]) for start, stop in zip([0, *starts], [*starts, len(parts)], strict=True)
+    )
+    sections = "".join(f"<section>\n{section}</section>\n" for section in others if section)
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
 <title>{escape(document.title)} · fullrank {document.kind}</title>
 <link rel="icon" href="data:,">
 <style>
@@ -71,9 +54,9 @@ def page(document: Document) -> str:
 <header>
 <p class="over">fullrank {document.kind}</p>
 <h1>{escape(document.title)}</h1>
-{writer.blocks(parts[:cut])}</header>
+{header}</header>
 <main>
-{"".join(sections)}</main>
+{sections}</main>
 <footer>
 <p>Written by fullrank {__version__}. [Li22]: Li, Efros, Pathak, <cite>Understanding Collapse in
 Non-Contrastive Siamese Representation Learning</cite>, ECCV 2022, arXiv 2209.15007.</p>
@@ -83,74 +66,68 @@ Non-Contrastive Siamese Representation Learning</cite>, ECCV 2022, arXiv 2209.15
 """
 
 
-def seen(parts: Iterable[Part]) -> Iterable[Part]:
+def seen(parts: Iterable[doc.Part]) -> Iterable[doc.Part]:
     """Give the parts that a page shows."""
     for part in parts:
-        if isinstance(part, Only):
-            if part.where == "page":
-                yield from seen(part.parts)
-        else:
+        if not isinstance(part, doc.Only):
             yield part
-
-
-def _is_section(part: Part) -> bool:
-    return isinstance(part, Heading) and part.depth == 2
+        elif part.where == "page":
+            yield from seen(part.parts)
 
 
 class _Writer:
-    """Writes parts, and gives each figure of the page a key of its own.
-
-    Args:
-        looks: The things compared on the page.
-    """
-
-    def __init__(self, looks: Sequence[Look]) -> None:
+    def __init__(self, looks: Sequence[doc.Look]) -> None:
         self.looks = looks
-        self._keys: set[str] = set()
 
-    def blocks(self, parts: Sequence[Part]) -> str:
+    def blocks(self, parts: Sequence[doc.Part]) -> str:
         """Return parts as HTML; figures that follow each other share a grid, statements a list."""
         found = []
         for kind, group in groupby(seen(parts), type):
-            if kind is Picture:
-                drawn = "".join(self.picture(part) for part in group if isinstance(part, Picture))
-                found.append(f'{self.legend()}<div class="plots">\n{drawn}</div>\n')
-            elif kind is Statement:
-                said = "".join(self.statement(part) for part in group if isinstance(part, Statement))
-                found.append(f'<ul class="verdicts">{said}</ul>\n')
-            else:
-                found += [self.block(part) for part in group]
+            written = "".join(map(self.block, group))
+            if kind is doc.Picture:
+                written = f'{self.legend()}<div class="plots">\n{written}</div>\n'
+            found.append(f'<ul class="verdicts">{written}</ul>\n' if kind is doc.Statement else written)
         return "".join(found)
 
-    def block(self, part: Part) -> str:
-        """Return a part that stands by itself."""
-        if isinstance(part, Heading):
-            return f"<h{part.depth}>{escape(part.text)}</h{part.depth}>\n"
-        if isinstance(part, Words):
-            if part.tone == "command":
+    def block(self, part: doc.Part) -> str:
+        match part:
+            case doc.Heading():
+                return f"<h{part.depth}>{escape(part.text)}</h{part.depth}>\n"
+            case doc.Words(tone="command"):
                 return f'<p class="scroll command"><code>{escape(part.text)}</code></p>\n'
-            kind = "" if part.tone == "body" else f' class="{part.tone}"'
-            about = f"{self.named(part.subject)} " if part.subject else ""
-            warning = "<b>Warning.</b> " if part.tone == "warning" else ""
-            return f"<p{kind}>{about}{warning}{escape(part.text)}</p>\n"
-        if isinstance(part, Points):
-            return f'<ul class="compare">{"".join(f"<li>{escape(item)}</li>" for item in part.items)}</ul>\n'
-        if isinstance(part, Fields):
-            above = self.named(part.subject) if part.subject else escape(part.title)
-            body = _fields(part.values) if part.values else '<p class="hint">Not recorded.</p>'
-            return f"{f'<h3>{above}</h3>' if above else ''}{body}\n"
-        if isinstance(part, Table):
-            return self.table(part)
-        if isinstance(part, Photo):
-            data = base64.b64encode(part.png).decode("ascii")
-            about = f"{self.named(part.subject)} · " if part.subject else ""
-            return (
-                f'<figure class="photo">\n<img src="data:image/png;base64,{data}" alt="{escape(part.label)}">\n'
-                f"<figcaption>{about}{escape(part.caption)}</figcaption>\n</figure>\n"
-            )
-        assert isinstance(part, Fold)
-        opened = " open" if part.opened else ""
-        return f"<details{opened}><summary>{escape(part.summary)}</summary>{self.blocks(part.parts)}</details>\n"
+            case doc.Words():
+                kind = "" if part.tone == "body" else f' class="{part.tone}"'
+                about = f"{self.named(part.subject)} " if part.subject else ""
+                warning = "<b>Warning.</b> " if part.tone == "warning" else ""
+                return f"<p{kind}>{about}{warning}{escape(part.text)}</p>\n"
+            case doc.Points():
+                return f'<ul class="compare">{"".join(f"<li>{escape(item)}</li>" for item in part.items)}</ul>\n'
+            case doc.Fields():
+                above = self.named(part.subject) if part.subject else escape(part.title)
+                body = _fields(part.values) if part.values else '<p class="hint">Not recorded.</p>'
+                return f"{f'<h3>{above}</h3>' if above else ''}{body}\n"
+            case doc.Table():
+                return self.table(part)
+            case doc.Picture():
+                drawn = part.draw()
+                svg = inline_svg(drawn, part.key, part.label or f"{part.title}. {part.caption}")
+                wide = ' class="wide"' if drawn.get_figwidth() > SIZE[0] else ""
+                caption = f"<b>{escape(part.title)}.</b> {escape(part.caption)}{_protocols(part.protocols)}"
+                caption = f"{self.about(part.subject)}{caption}"
+                return (
+                    f'<figure{wide}>\n<div class="scroll">{svg}</div>\n<figcaption>{caption}</figcaption>\n</figure>\n'
+                )
+            case doc.Photo():
+                data = base64.b64encode(part.png).decode("ascii")
+                image = f'<img src="data:image/png;base64,{data}" alt="{escape(part.label)}">'
+                caption = f"{self.about(part.subject)}{escape(part.caption)}"
+                return f'<figure class="photo">\n{image}\n<figcaption>{caption}</figcaption>\n</figure>\n'
+            case doc.Statement():
+                return self.statement(part)
+            case doc.Fold():
+                opened, inner = " open" if part.opened else "", self.blocks(part.parts)
+                return f"<details{opened}><summary>{escape(part.summary)}</summary>{inner}</details>\n"
+        raise TypeError(f"no part of a document: {part!r}")
 
     def legend(self) -> str:
         """Return the names that figures tell apart; empty for a single one."""
@@ -158,7 +135,7 @@ class _Writer:
             return ""
         return f'<ul class="key">{"".join(f"<li>{self.named(look)}</li>" for look in self.looks)}</ul>\n'
 
-    def named(self, look: Look) -> str:
+    def named(self, look: doc.Look) -> str:
         """Return a name, after its line and marker where there are several to tell apart."""
         swatch = (
             f'<svg class="swatch" viewBox="0 0 30 12" aria-hidden="true" fill="{look.color}">'
@@ -167,16 +144,18 @@ class _Writer:
         )
         return f'{swatch if len(self.looks) > 1 else ""}<span class="name">{escape(look.label)}</span>'
 
-    def cell(self, cell: Cell) -> str:
-        """Return what a cell of a table says."""
-        if isinstance(cell, Look):
-            return self.named(cell)
-        if isinstance(cell, Hinted):
-            hint = f'<br><span class="hint">{escape(cell.hint)}</span>' if cell.hint else ""
-            return f"{escape(cell.text)}{hint}"
-        return escape(cell)
+    def about(self, subject: doc.Look | None) -> str:
+        return f"{self.named(subject)} · " if subject else ""
 
-    def table(self, part: Table) -> str:
+    def cell(self, cell: doc.Cell) -> str:
+        if isinstance(cell, doc.Look):
+            return self.named(cell)
+        hint = (
+            f'<br><span class="hint">{escape(cell.hint)}</span>' if isinstance(cell, doc.Hinted) and cell.hint else ""
+        )
+        return f"{escape(doc.plain(cell))}{hint}"
+
+    def table(self, part: doc.Table) -> str:
         """Return a table, which scrolls where it is too wide."""
 
         def look(place: int) -> str:
@@ -188,13 +167,14 @@ class _Writer:
         )
         rows = []
         for number, cells in enumerate(part.rows):
-            names = "".join(f'<th scope="row">{self.cell(cell)}</th>' for cell in cells[: part.names])
-            others = "".join(
-                f'<td class="{look(place)}">{self.cell(cell)}</td>'
-                for place, cell in enumerate(cells[part.names :], start=part.names)
+            written = "".join(
+                f'<th scope="row">{self.cell(cell)}</th>'
+                if place < part.names
+                else f'<td class="{look(place)}">{self.cell(cell)}</td>'
+                for place, cell in enumerate(cells)
             )
             marked = ' class="marked"' if number in part.marked else ""
-            rows.append(f"<tr{marked}>{names}{others}</tr>\n")
+            rows.append(f"<tr{marked}>{written}</tr>\n")
         above = f"<h3>{escape(part.title)}</h3>\n" if part.captioned else ""
         note = f'<p class="hint">{escape(part.note)}</p>\n' if part.note else ""
         return (
@@ -203,20 +183,7 @@ class _Writer:
             f"{note}{_protocols(part.protocols)}"
         )
 
-    def picture(self, part: Picture) -> str:
-        """Return a figure with its caption; a wide one takes a whole row."""
-        key, number = part.key, 2
-        while key in self._keys:
-            key, number = f"{part.key}-{number}", number + 1
-        self._keys.add(key)
-        drawn = part.draw()
-        svg = inline_svg(drawn, key, part.label or f"{part.title}. {part.caption}")
-        wide = ' class="wide"' if drawn.get_figwidth() > SIZE[0] else ""
-        about = f"{self.named(part.subject)} · " if part.subject else ""
-        caption = f"{about}<b>{escape(part.title)}.</b> {escape(part.caption)}{_protocols(part.protocols)}"
-        return f"<figure{wide}>\n{svg}\n<figcaption>{caption}</figcaption>\n</figure>\n"
-
-    def statement(self, part: Statement) -> str:
+    def statement(self, part: doc.Statement) -> str:
         """Return what is said of one of the things compared, with its color at the side."""
         tries = "".join(
             f'<li>{escape(text)} <span class="hint">({escape(source)})</span></li>' for text, source in part.remedies
@@ -230,11 +197,11 @@ class _Writer:
 
 
 def _fields(values: Mapping[str, object]) -> str:
-    items = (f"<dt>{escape(str(key))}</dt><dd>{escape(value_text(value))}</dd>" for key, value in values.items())
+    items = (f"<dt>{escape(str(key))}</dt><dd>{escape(doc.value_text(value))}</dd>" for key, value in values.items())
     return f"<dl>{''.join(items)}</dl>"
 
 
-def _protocols(protocols: Protocols) -> str:
+def _protocols(protocols: doc.Protocols) -> str:
     said = "".join(f"<h4>{escape(title)}</h4>{_fields(fields)}" for title, fields in protocols.items())
     return f'<details class="how"><summary>How it was measured</summary>{said}</details>\n' if said else ""
 
@@ -246,7 +213,7 @@ def check_page(out: Path) -> None:
     check_output(out)
 
 
-def write_page(document: Document, out: Path) -> Path:
+def write_page(document: doc.Document, out: Path) -> Path:
     """Write a document as a page, and return where.
 
     Raises:

@@ -12,15 +12,10 @@ DASHES = ("-", "--", ":")
 
 @dataclass(frozen=True)
 class Look:
-    """A label, and what tells it from the others.
+    """A label, and what tells it from the others."""
 
-    Attributes:
-        label: Its name, unlike any other's on the page.
-        index: Its place, from 0; decides color, marker and dashes.
-    """
-
-    label: str
-    index: int
+    label: str  # unlike any other's on the page
+    index: int  # its place, from 0; decides color, marker and dashes
 
     @property
     def color(self) -> str:

@@ -8,80 +8,59 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from fullrank.documents.parts import (
-    Document,
-    Fields,
-    Heading,
-    Only,
-    Part,
-    Points,
-    Statement,
-    Table,
-    Words,
-    in_words,
-    plain,
-    value_text,
-)
+from fullrank import documents as doc
 
 _REMEDIES = 3
+_STYLES = {"hint": "dim", "warning": "yellow", "command": "bold"}
 
 
-def show(document: Document, console: Console) -> None:
+def show(document: doc.Document, console: Console) -> None:
     """Print a document; figures and what is folded are the page's."""
-    first = True
-    for line in _lines(document.parts):
-        if not first and isinstance(line, Grid):
+    for place, line in enumerate(_lines(document.parts)):
+        if place and isinstance(line, Grid):
             console.print()
         console.print(line)
-        first = False
 
 
-def _lines(parts: Iterable[Part]) -> Iterable[Text | Grid]:
+def _lines(parts: Iterable[doc.Part]) -> Iterable[Text | Grid]:
     for part in parts:
-        if isinstance(part, Heading):
-            yield Text("")
-            yield Text(part.text, style="bold")
-        elif isinstance(part, Words):
-            style = {"hint": "dim", "warning": "yellow", "lead": "", "command": "bold", "body": ""}[part.tone]
-            about = f"{part.subject.label}: " if part.subject else ""
-            yield Text.assemble((about, "bold"), (part.text, style))
-        elif isinstance(part, Points):
-            for item in part.items:
-                yield Text(f"- {item}")
-        elif isinstance(part, Fields):
-            about = part.title or (part.subject.label if part.subject else "")
-            values = ", ".join(f"{key} {value_text(value)}" for key, value in part.values.items())
-            yield Text(f"{about}: {values}" if about else values, style="dim")
-        elif isinstance(part, Table):
-            yield grid(part)
-            for note in (part.note, *in_words(part.protocols)):
-                if note:
-                    yield Text(note, style="dim")
-        elif isinstance(part, Statement):
-            yield Text("")
-            yield Text.assemble((f"{part.subject.label}: ", "bold"), f"{part.headline}. {' '.join(part.sentences)}")
-            if part.remedies:
-                yield Text(f"  {part.trying}:")
-            for text, source in part.remedies[:_REMEDIES]:
-                yield Text(f"  - {text} ({source})")
-        elif isinstance(part, Only) and part.where == "terminal":
-            yield from _lines(part.parts)
+        match part:
+            case doc.Heading():
+                yield Text("")
+                yield Text(part.text, style="bold")
+            case doc.Words():
+                about = f"{part.subject.label}: " if part.subject else ""
+                yield Text.assemble((about, "bold"), (part.text, _STYLES.get(part.tone, "")))
+            case doc.Points():
+                yield from (Text(f"- {item}") for item in part.items)
+            case doc.Fields():
+                about = f"{part.heading}: " if part.heading else ""
+                yield Text(f"{about}{doc.field_list(part.values)}", style="dim")
+            case doc.Table():
+                yield grid(part)
+                yield from (Text(note, style="dim") for note in (part.note, *doc.in_words(part.protocols)) if note)
+            case doc.Statement():
+                yield Text("")
+                yield Text.assemble((f"{part.subject.label}: ", "bold"), f"{part.headline}. {' '.join(part.sentences)}")
+                if part.remedies:
+                    yield Text(f"  {part.trying}:")
+                yield from (Text(f"  - {text} ({source})") for text, source in part.remedies[:_REMEDIES])
+            case doc.Only(where="terminal"):
+                yield from _lines(part.parts)
 
 
-def grid(part: Table) -> Grid:
+def grid(part: doc.Table) -> Grid:
     """Return a table for a terminal: headings and names fold between words, numbers never."""
     made = Grid(box=None, padding=(0, 1), header_style="bold", title_justify="left", pad_edge=False)
-    words = {*range(part.names), *part.text}
-    for place, heading in enumerate(part.header):
-        # the longest word of a heading is the least a column may shrink to
-        least = max((len(word) for word in plain(heading).split()), default=0)
-        if place in part.text:  # sentences: their words are not broken either
-            least = max([least, *(len(word) for row in part.rows for word in plain(row[place]).split())])
-        if place in words:
-            made.add_column(Text(plain(heading)), overflow="fold", min_width=min(least, 24))
+    for place, heading in enumerate(map(doc.plain, part.header)):
+        column = [doc.plain(row[place]) for row in part.rows]
+        # the longest word of a heading is the least a column may shrink to; those of sentences are not broken either
+        words = [*heading.split(), *(word for text in column for word in text.split() if place in part.text)]
+        least = max(map(len, words), default=0)
+        if place < part.names or place in part.text:
+            made.add_column(Text(heading), overflow="fold", min_width=min(least, 24))
         else:
-            widest = max((len(plain(row[place])) for row in part.rows), default=0)
-            made.add_column(Text(plain(heading)), justify="right", min_width=max(least, widest))
-    for place, cells in enumerate(part.rows):
-        made.add_row(*(Text(plain(cell)) for cell in cells), style="italic" if place in part.marked else None)
+            made.add_column(Text(heading), justify="right", min_width=max([least, *map(len, column)]))
+    for number, cells in enumerate(part.rows):
+        made.add_row(*(Text(doc.plain(cell)) for cell in cells), style="italic" if number in part.marked else None)
     return made

@@ -18,10 +18,9 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 
 from fullrank.documents.looks import COLORS
-from fullrank.documents.svg import SIZE, style
+from fullrank.documents.plots import REFERENCE, SIZE, style
 from fullrank.ranking.candidates import FEATURES
 from fullrank.ranking.result import Standing
-from fullrank.report.figures import REFERENCE
 
 _POINT = 6.5  # points across
 _UNLABELED = "#9a9a9a"

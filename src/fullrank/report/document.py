@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from fullrank.documents import (
-    Document,
-    Fields,
-    Fold,
-    Heading,
-    Hinted,
-    Part,
-    Photo,
-    Picture,
-    Points,
-    Protocols,
-    Statement,
-    Table,
-    Words,
-)
+from fullrank import documents as doc
 from fullrank.documents.html import check_page, write_page
-from fullrank.documents.parts import value_text
 from fullrank.errors import FullrankError
 from fullrank.measure.scores import SCORES, kind_of
 from fullrank.report import figures
 from fullrank.report.side import Side, flatten, sides
-from fullrank.report.words import comparison, duration, verdict
+from fullrank.report.words import better, comparison, duration, verdict
 from fullrank.text import capital
 from fullrank.training.runs import RunRecord, read_run
 
@@ -39,12 +26,7 @@ _FIRST = ("loss", "heldout_loss", "knn", "online_probe", "online_probe_train", "
 def write_report(runs: Sequence[Path], out: Path) -> Path:
     """Read run folders and write one page about them.
 
-    Args:
-        runs: Run folders, finished or not, in the order to show them. One that is named twice is shown once.
-        out: Where the page goes; its folder is made if need be.
-
-    Returns:
-        `out`.
+    They are shown in this order, finished or not, and one that is named twice once. Returns `out`.
 
     Raises:
         FullrankError: There is no run, one of them cannot be read, or `out` cannot be written.
@@ -56,168 +38,112 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
     return write_page(document([read_run(folder) for folder in folders]), Path(out))
 
 
-def document(runs: Sequence[RunRecord]) -> Document:
+def document(runs: Sequence[RunRecord]) -> doc.Document:
     """Say what runs have recorded; the same runs make the same document."""
     shown = sides(runs)
     title = " and ".join(side.label for side in shown) if len(shown) < 3 else f"{len(shown)} runs side by side"
-    parts: list[Part] = []
+    parts: list[doc.Part] = []
     for side in shown:
         headline, sentences = verdict(side)
-        parts.append(Statement(side, headline, [sentences]))
+        parts.append(doc.Statement(side, headline, [sentences]))
     if said := comparison(shown):
-        parts += [Heading("Side by side", 3), Points(said)]
+        parts += [doc.Heading("Side by side", 3), doc.Points(said)]
     for section in (_scores, _over_training, _spectra, _samples, _trained):
         parts += section(shown)
-    data = {
-        "runs": [
-            {"name": side.label, "step": side.measured, "scores": [score.as_dict() for score in side.scores.values()]}
-            for side in shown
-        ]
-    }
-    return Document("report", title, parts, data, shown)
+    runs_said = [
+        {"name": side.label, "step": side.measured, "scores": [score.as_dict() for score in side.scores.values()]}
+        for side in shown
+    ]
+    return doc.Document("report", title, parts, {"runs": runs_said}, shown)
 
 
-def _scores(shown: Sequence[Side]) -> Iterator[Part]:
-    configs = [side.run.config for side in shown]
-    rows: list[list[Any]] = [
-        ["method", *(str(config.get("method", "–")) for config in configs)],
-        ["order", *map(_order, shown)],
-        ["images", *(str(config.get("images", "–")) for config in configs)],
-        ["steps", *map(_progress, shown)],
-        ["scores measured at step", *("–" if side.measured is None else f"{side.measured:,}" for side in shown)],
+def _scores(shown: Sequence[Side]) -> Iterator[doc.Part]:
+    def row(name: str, write: Callable[[Side], Any], hint: str = "") -> list[Any]:
+        return [doc.Hinted(name, hint), *("–" if (said := write(side)) is None else str(said) for side in shown)]
+
+    def score(name: str, side: Side) -> str | None:
+        of = f" of {side.width}" if name == "dead" and side.width else ""
+        return side.scores[name].text + of if name in side.scores else None
+
+    rows = [
+        row("method", lambda side: side.run.config.get("method")),
+        row("order", _order),
+        row("images", lambda side: side.run.config.get("images")),
+        row("steps", lambda side: f"{side.reached:,}" + ("" if side.finished else f" of {side.planned:,}, unfinished")),
+        row("scores measured at step", lambda side: None if side.measured is None else f"{side.measured:,}"),
     ]
     taken = dict.fromkeys(name for side in shown for name in side.scores)
-    for name in (*(first for first in _FIRST if first in taken), *(name for name in taken if name not in _FIRST)):
-        kind = kind_of(name)
-        hint = "" if kind.direction == "none" else f"{kind.direction} is better"
-        hint += ", with a lower AUC" if name == "heldout_loss" else ""
-        cells = []
-        for side in shown:
-            of = f" of {side.width}" if name == "dead" and side.width else ""
-            cells.append(side.scores[name].text + of if name in side.scores else "–")
-        rows.append([Hinted(kind.title, hint), *cells])
-    seconds = [(side.run.summary or {}).get("seconds") for side in shown]
+    for name in sorted(taken, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST)):
+        rows.append(row(kind_of(name).title, partial(score, name), better(name)))
     rows += [
-        ["time", *("–" if each is None else duration(each) for each in seconds)],
-        [
-            Hinted("images per second", "median"),
-            *(f"{side.throughput:,.0f}" if side.throughput else "–" for side in shown),
-        ],
-        [Hinted("images skipped", "could not be read"), *(str(len(side.skipped)) for side in shown)],
+        row("time", lambda side: (seconds := (side.run.summary or {}).get("seconds")) and duration(seconds)),
+        row("images per second", _throughput, "median"),
+        row("images skipped", lambda side: len(side.skipped), "could not be read"),
     ]
-    yield Heading("Scores")
-    yield Table("Scores of each run", ["", *shown], rows, captioned=False)
-    yield Fold("How each score was measured", [Fields(fields, title) for title, fields in _protocols(shown).items()])
+    yield doc.Heading("Scores")
+    yield doc.Table("Scores of each run", ["", *shown], rows, captioned=False)
+    yield doc.Fold("How each score was measured", _protocols(shown))
     skipped = []
     for side in shown:
         if side.skipped:
             more = f" and {len(side.skipped) - SKIPPED_SHOWN} more" if len(side.skipped) > SKIPPED_SHOWN else ""
-            skipped.append(Words(", ".join(side.skipped[:SKIPPED_SHOWN]) + more, subject=side))
+            skipped.append(doc.Words(", ".join(side.skipped[:SKIPPED_SHOWN]) + more, subject=side))
     if skipped:
-        yield Fold("Images that could not be read", skipped)
+        yield doc.Fold("Images that could not be read", skipped)
 
 
-def _protocols(shown: Sequence[Side]) -> Protocols:
-    """Return each protocol once, by the scores and the runs that share it."""
-    by_protocol: dict[str, tuple[dict[str, Any], dict[str, list[str]]]] = {}
+def _throughput(side: Side) -> str | None:
+    rates = [record["images_per_second"] for record in side.run.timing if "images_per_second" in record]
+    return f"{statistics.median(rates):,.0f}" if rates else None
+
+
+def _order(side: Side) -> str | None:
+    switch = f", multiple pass from step {side.switch:,}" if side.switch is not None else ""
+    return f"{side.run.config.get('order', '–')}{switch}"
+
+
+def _protocols(shown: Sequence[Side]) -> list[doc.Fields]:
+    """Return each protocol once, with the scores and the runs that share it."""
+    shared: dict[str, tuple[dict[str, Any], dict[str, None], dict[str, None]]] = {}
     for side in shown:
         for score in side.scores.values():
             key = repr(sorted(score.protocol.items()))
-            _, names = by_protocol.setdefault(key, (dict(score.protocol), {}))
-            names.setdefault(side.label, []).append(score.kind.title)
-    found = {}
-    for protocol, names in by_protocol.values():
-        title = ", ".join(dict.fromkeys(name for own in names.values() for name in own))
-        found[capital(title) + (f" of {', '.join(names)}" if len(names) < len(shown) else "")] = protocol
-    return found
+            _, titles, labels = shared.setdefault(key, (dict(score.protocol), {}, {}))
+            titles[score.kind.title] = labels[side.label] = None
+    return [
+        doc.Fields(protocol, capital(", ".join(titles)) + ("" if len(of) == len(shown) else f" of {', '.join(of)}"))
+        for protocol, titles, of in shared.values()
+    ]
 
 
-def _trained(shown: Sequence[Side]) -> Iterator[Part]:
-    yield Heading("What was trained")
-    config = _fields([side.run.config for side in shown])
+def _trained(shown: Sequence[Side]) -> Iterator[doc.Part]:
+    yield doc.Heading("What was trained")
+    config = _values([side.run.config for side in shown])
     if len(shown) == 1:
-        yield Table(
-            "Configuration", ["field", "value"], [[k, *v] for k, v in config.items()], text=[1], captioned=False
-        )
+        rows = [[name, *values] for name, values in config.items()]
+        yield doc.Table("Configuration", ["field", "value"], rows, text=[1], captioned=False)
     else:
-        differ = {name: values for name, values in config.items() if len(set(values)) > 1}
-        same = {name: values[0] for name, values in config.items() if name not in differ}
-        yield Words("These fields differ." if differ else "The configurations are identical.")
-        if differ:
-            rows = [[name, *values] for name, values in differ.items()]
-            places = range(1, len(shown) + 1)
-            yield Table(
-                "Fields that differ", ["field", *shown], rows, text=places, marked=range(len(rows)), captioned=False
-            )
-        yield Fold(f"{len(same)} fields are the same in all runs", [Fields(same)])
-    environment = _fields([side.run.environment for side in shown])
+        same = {name: values[0] for name, values in config.items() if len(set(values)) == 1}
+        rows = [[name, *values] for name, values in config.items() if name not in same]
+        yield doc.Words("These fields differ." if rows else "The configurations are identical.")
+        if rows:
+            words = range(1, len(shown) + 1)
+            marked = range(len(rows))
+            yield doc.Table("Fields that differ", ["field", *shown], rows, text=words, marked=marked, captioned=False)
+        yield doc.Fold(f"{len(same)} fields are the same in all runs", [doc.Fields(same)])
+    environment = _values([side.run.environment for side in shown])
     said = {name: values[0] if len(set(values)) == 1 else "; ".join(values) for name, values in environment.items()}
-    yield Fold("Versions and hardware", [Fields(said)])
+    yield doc.Fold("Versions and hardware", [doc.Fields(said)])
 
 
-def _fields(nested: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+def _values(nested: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     flat = [flatten(each or {}) for each in nested]
     names = dict.fromkeys(name for each in flat for name in each)
-    return {name: [value_text(each.get(name)) for each in flat] for name in names}
+    return {name: [doc.value_text(each.get(name)) for each in flat] for name in names}
 
 
-class _Quantity(NamedTuple):
-    """What is drawn over steps."""
-
-    name: str
-    title: str
-    axis: str
-    caption: str
-    references: Callable[[Side], tuple[float, str] | None] = lambda side: None
-
-
-def _quantities(shown: Sequence[Side]) -> Iterable[_Quantity]:
-    methods = len({side.run.config.get("method") for side in shown}) > 1
-    own = " Each method has a loss of its own: compare shapes, not heights." if methods else ""
-    yield _Quantity("loss", "Training loss", "training loss", f"The mean over the steps between two points.{own}")
-    yield _Quantity(
-        "heldout_loss",
-        "Loss on held-out images",
-        "held-out loss",
-        f"Lower alone does not mean a better representation: [Li22] read it together with AUC.{own}",
-    )
-    yield _Quantity("knn", "k-NN accuracy", "k-NN accuracy (%)", "Of the representation; it needs labels.")
-    yield _Quantity(
-        "online_probe",
-        "Online probe accuracy",
-        "online probe accuracy (%)",
-        "On held-out images, of a linear classifier that learns beside the encoder. It lags behind a representation "
-        "that changes, and catches up as the rates fall.",
-    )
-    yield _Quantity(
-        "auc",
-        "AUC",
-        "AUC (0 to 1)",
-        "Of the cumulative explained variance; lower is better. Dotted: its floor (D+1)/(2D), when all directions are "
-        "equal; 1 is a single direction.",
-        lambda side: ((side.width + 1) / (2 * side.width), f"floor, D = {side.width}") if side.width else None,
-    )
-    yield _Quantity(
-        "rankme_centered",
-        "RankMe of centered features",
-        "RankMe, centered (directions)",
-        "The effective number of directions; higher is better, up to the width D.",
-    )
-    yield _Quantity(
-        "std",
-        "Per-dimension standard deviation",
-        "std per dimension",
-        "Of the L2-normalized embeddings. At 0 all embeddings are one; 1/√M, dotted, is what M equal directions give. "
-        "It does not see dimensional collapse.",
-        _even_std,
-    )
-    known = ("step", "kind", "lr", "loss", "std", "online_probe_train")
-    drawn = ("heldout_loss", "knn", "online_probe", "auc", "rankme_centered")
-    for name in dict.fromkeys(name for side in shown for name in side.scores):
-        kind = SCORES.get(name)
-        if kind is not None and name not in known + drawn and name not in ("participation_ratio", "nesum", "dead"):
-            unit = f"{kind.title} (%)" if kind.share else kind.title
-            yield _Quantity(name, capital(kind.title), unit, kind.sees)
+def _floor(side: Side) -> tuple[float, str] | None:
+    return ((side.width + 1) / (2 * side.width), f"floor, D = {side.width}") if side.width else None
 
 
 def _even_std(side: Side) -> tuple[float, str] | None:
@@ -225,92 +151,101 @@ def _even_std(side: Side) -> tuple[float, str] | None:
     return (out**-0.5, f"1/√M, M = {out}") if isinstance(out, int) and out > 0 else None
 
 
-def _over_training(shown: Sequence[Side]) -> Iterator[Part]:
-    yield Heading("Over training")
+_REFERENCES = {"auc": _floor, "std": _even_std}
+_CAPTIONS = {
+    "loss": "The mean over the steps between two points.",
+    "heldout_loss": "Lower alone does not mean a better representation: [Li22] read it together with AUC.",
+    "knn": "Of the representation; it needs labels.",
+    "online_probe": "On held-out images, of a linear classifier that learns beside the encoder. It lags behind a "
+    "representation that changes, and catches up as the rates fall.",
+    "auc": "Of the cumulative explained variance; lower is better. Dotted: its floor (D+1)/(2D), when all directions "
+    "are equal; 1 is a single direction.",
+    "rankme_centered": "The effective number of directions; higher is better, up to the width D.",
+    "std": "Of each dimension of the L2-normalized embeddings. At 0 all embeddings are one; 1/√M, dotted, is what M "
+    "equal directions give. It does not see dimensional collapse.",
+}
+_NOT_DRAWN = ("online_probe_train", "participation_ratio", "nesum", "dead")
+
+
+def _curves(overlaid: Sequence[Side], shown: Sequence[Side]) -> Iterator[doc.Picture]:
+    methods = len({side.run.config.get("method") for side in shown}) > 1
+    own = " Each method has a loss of its own: compare shapes, not heights." if methods else ""
+    taken = [name for side in shown for name in side.scores if name in SCORES and name not in _NOT_DRAWN]
+    for name in dict.fromkeys([*_CAPTIONS, *taken]):
+        kind = kind_of(name)
+        what = "standard deviation" if name == "std" else kind.title
+        axis = f"{what} (%)" if kind.share else what
+        if label := figures.say_ends(overlaid, name, axis):
+            references, scale = _REFERENCES.get(name, lambda side: None), 100.0 if kind.share else 1.0
+            draw = partial(figures.over_steps, overlaid, name, title=axis, scale=scale, references=references)
+            caption = _CAPTIONS.get(name, kind.sees) + (own if name.endswith("loss") else "")
+            yield doc.Picture(name.replace("_", "-"), capital(what), caption, draw, label=label)
+
+
+def _over_training(shown: Sequence[Side]) -> Iterator[doc.Part]:
+    yield doc.Heading("Over training")
     overlaid = [side for side in shown if side.run.records]
     if any(side.switch is not None for side in overlaid):
-        yield Words("Thin vertical lines mark where a hybrid order turns from single pass to multiple pass.")
-    found = False
-    for what in _quantities(shown):
-        label = figures.say_ends(overlaid, what.name, what.axis)
-        if label:
-            found = True
-            yield Picture(what.name.replace("_", "-"), what.title, what.caption, _curve(overlaid, what), label=label)
-    measured = [(side, side.spectrum(-1)) for side in shown if side.width]
-    if measured:
-        yield Picture(
-            "final-spectra",
-            "Last measured spectrum",
-            "Relative to its largest value. Directions below the dotted line count as dead.",
-            lambda: figures.relative_spectra(measured),
-            label=figures.say_dead(measured),
+        yield doc.Words("Thin vertical lines mark where a hybrid order turns from single pass to multiple pass.")
+    pictures = list(_curves(overlaid, shown))
+    if measured := [(side, side.spectrum(-1)) for side in shown if side.width]:
+        pictures.append(
+            doc.Picture(
+                "final-spectra",
+                "Last measured spectrum",
+                "Relative to its largest value. Directions below the dotted line count as dead.",
+                lambda: figures.relative_spectra(measured),
+                label=figures.say_dead(measured),
+            )
         )
-    elif not found:
-        yield Words("Nothing has been recorded yet.")
+    yield from pictures
+    if not pictures:
+        yield doc.Words("Nothing has been recorded yet.")
 
 
-def _curve(overlaid: Sequence[Side], what: _Quantity) -> Callable[[], Any]:
-    scale = 100.0 if kind_of(what.name).share else 1.0
-    return lambda: figures.over_steps(overlaid, what.name, title=what.axis, scale=scale, references=what.references)
-
-
-def _spectra(shown: Sequence[Side]) -> Iterator[Part]:
+def _spectra(shown: Sequence[Side]) -> Iterator[doc.Part]:
     measured = [side for side in shown if side.width]
-    for title, text, draw, key in (
+    if not measured:
+        return
+    for key, draw, title, text in (
         (
+            "spectra",
+            figures.spectra_through_training,
             "Singular values through training",
             "One line a measured step, light to dark; dashed, the untrained encoder (a ResNet's residual branches "
             "start off). A line that drops early has dead directions. "
             "Values below 10⁻⁷ of the largest of all are drawn at that height. As [Li22] Fig. 3.",
-            figures.spectra_through_training,
-            "spectra",
         ),
         (
+            "explained",
+            figures.explained_through_training,
             "Cumulative explained variance through training",
             "The share of the sum of singular values in the leading directions; the area under a line is its "
             "AUC. The faster a line rises, the fewer directions carry the representation. As [Li22] Fig. 6.",
-            figures.explained_through_training,
-            "explained",
         ),
     ):
-        if measured:
-            yield Heading(title)
-            yield Words(text)
+        yield doc.Heading(title)
+        yield doc.Words(text)
         for side in measured:
-            rows = len(side.run.singular_values)
+            rows, last = len(side.run.singular_values), side.spectrum(-1)
             thinned = f", {figures.MEASUREMENTS} of them drawn" if rows > figures.MEASUREMENTS else ""
             count = "1 measurement" if rows == 1 else f"{rows} measurements{thinned}"
-            last = side.spectrum(-1)
-            yield Picture(
+            yield doc.Picture(
                 f"{key}-{side.index}",
                 title,
                 f"{count}, D = {side.width}",
-                _through(draw, side, measured),
+                partial(draw, side, measured),
                 label=f"{title} of {side.label}, {count}. At the last step AUC is {last.auc:.3f}, the largest singular "
                 f"value {last.singular_values[0]:.3g} and the smallest {last.singular_values[-1]:.2g}.",
                 subject=side,
             )
 
 
-def _through(draw: Callable[..., Any], side: Side, measured: Sequence[Side]) -> Callable[[], Any]:
-    return lambda: draw(side, measured)
-
-
-def _samples(shown: Sequence[Side]) -> Iterator[Part]:
+def _samples(shown: Sequence[Side]) -> Iterator[doc.Part]:
     found = [(side, side.run.path / SAMPLES) for side in shown if (side.run.path / SAMPLES).is_file()]
-    if not found:
-        return
-    yield Heading("Images and views")
-    yield Words("Images of the first step in the top row, and below each the two random views that the encoder sees.")
+    if found:
+        yield doc.Heading("Images and views")
+        yield doc.Words("In the top row images of the first step, and below each the two views that the encoder sees.")
     for side, path in found:
         label = f"Some training images of {side.label}, and below each the two views made of it"
-        yield Photo(path.read_bytes(), f"recipe: {side.run.config.get('views', 'not recorded')}", label, side)
-
-
-def _order(side: Side) -> str:
-    switch = f", multiple pass from step {side.switch:,}" if side.switch is not None else ""
-    return f"{side.run.config.get('order', '–')}{switch}"
-
-
-def _progress(side: Side) -> str:
-    return f"{side.reached:,}" if side.finished else f"{side.reached:,} of {side.planned:,}, unfinished"
+        yield doc.Photo(path.read_bytes(), f"recipe: {side.run.config.get('views', 'not recorded')}", label, side)

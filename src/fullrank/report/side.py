@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,11 +18,7 @@ from fullrank.training.scores import latest
 
 @dataclass(frozen=True)
 class Side(Look):
-    """A run, and how it looks in every figure and table.
-
-    Attributes:
-        run: What its folder holds.
-    """
+    """A run, and how it looks in every figure and table."""
 
     run: RunRecord
 
@@ -40,10 +35,8 @@ class Side(Look):
     @property
     def reached(self) -> int:
         """The last step that left a trace."""
-        steps = [int(record.get("step", 0)) for record in (*self.run.records, *self.run.timing)]
-        if self.run.summary is not None:
-            steps.append(int(self.run.summary.get("steps", 0)))
-        return max(steps, default=0)
+        traces = (*self.run.records, *self.run.timing, {"step": (self.run.summary or {}).get("steps", 0)})
+        return max(int(record.get("step", 0)) for record in traces)
 
     @property
     def measured(self) -> int | None:
@@ -69,12 +62,6 @@ class Side(Look):
         """The images that could not be read."""
         return [str(name) for name in (self.run.summary or {}).get("skipped") or []]
 
-    @property
-    def throughput(self) -> float | None:
-        """The median of images per second; None where none was recorded."""
-        rates = [record["images_per_second"] for record in self.run.timing if "images_per_second" in record]
-        return statistics.median(rates) if rates else None
-
     def spectrum(self, row: int) -> Spectrum:
         """Return a measured spectrum with its protocol; row -1 is the last."""
         return Spectrum(self.run.singular_values[row], self.run.protocols.get("spectrum") or {})
@@ -92,13 +79,9 @@ class Side(Look):
 
 
 def sides(runs: Sequence[RunRecord]) -> list[Side]:
-    """Put runs side by side, in the order given, each with a label of its own."""
-    return [Side(label, index, run) for index, (run, label) in enumerate(zip(runs, labels(runs), strict=True))]
-
-
-def labels(runs: Sequence[RunRecord]) -> list[str]:
-    """Name runs by their folder, with as many folders above it as it takes to tell them apart."""
-    return tails([Path(run.path).resolve() for run in runs])
+    """Put runs side by side, named by their folder, with as many folders above it as it takes to tell them apart."""
+    labels = tails([Path(run.path).resolve() for run in runs])
+    return [Side(label, index, run) for index, (run, label) in enumerate(zip(runs, labels, strict=True))]
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -109,8 +92,6 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """
     flat: dict[str, Any] = {}
     for key, value in config.items():
-        if isinstance(value, Mapping) and value:
-            flat.update(flatten(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
+        nested = isinstance(value, Mapping) and value
+        flat |= flatten(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
     return flat

@@ -14,12 +14,10 @@ So partial collapse is brought about by a higher decay, of 3.6e-3 where the pape
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from fullrank.config import BackboneConfig, MonitorConfig, TrainConfig
-from fullrank.studies.study import Result, Results, Scale
-from fullrank.studies.views.groups import settings
+from fullrank.studies.study import Scale
 from fullrank.training.optim import scaled_lr
 from fullrank.training.presets import LAB, preset
 
@@ -35,11 +33,7 @@ ENCODERS: dict[str, tuple[str, int]] = {
     "Basic-50": ("basic50", 512),
 }
 """[Li22] Table 1: the backbone and the width D of its representation."""
-LAB_WIDTH = 0.125
-"""Of all encoders at lab scale: 8 channels at first instead of 64."""
-ACCURACY: dict[Scale, str] = {"lab": "logistic", "paper": "linear"}
-"""The linear evaluation: quick at lab scale, and [Li22]'s own at the paper's."""
-PROBES: dict[Scale, tuple[str, ...]] = {scale: ("knn", name) for scale, name in ACCURACY.items()}
+LAB_WIDTH = 0.125  # of all encoders at lab scale: 8 channels at first instead of 64
 
 
 def simsiam(scale: Scale, encoder: str = SMALL) -> TrainConfig:
@@ -83,14 +77,9 @@ def other(method: str, encoder: str = SMALL) -> TrainConfig:
     So it sees the same images as often, and its clock of weight decay differs from SimSiam's by its rate only.
     """
     recipe, config = preset(LAB[method]), simsiam("lab", encoder)
-    return replace(
-        config,
-        method=recipe.method,
-        heads=recipe.heads,
-        loss=recipe.loss,
-        target=recipe.target,
-        optim=replace(config.optim, base_lr=recipe.optim.base_lr),
-    )
+    optim = replace(config.optim, base_lr=recipe.optim.base_lr)
+    own = {name: getattr(recipe, name) for name in ("method", "heads", "loss", "target")}
+    return replace(config, **own, optim=optim)
 
 
 def with_order(config: TrainConfig, order: str) -> TrainConfig:
@@ -117,21 +106,3 @@ def clock(config: TrainConfig) -> float:
     """
     optim = config.optim
     return config.steps * scaled_lr(optim.base_lr, config.batch_size) * optim.weight_decay / 2
-
-
-def where(results: Sequence[Result], **factors: str | Sequence[str]) -> Results:
-    """Return the runs of the settings whose factors have these values, one of several where they are given.
-
-    Args:
-        results: Finished runs.
-        factors: Values by the factor's name, in which `_` stands for a space.
-    """
-    wanted: Mapping[str, Sequence[str]] = {
-        name.replace("_", " "): [value] if isinstance(value, str) else value for name, value in factors.items()
-    }
-
-    def fits(own: Mapping[str, str]) -> bool:
-        return all(own.get(name) in values for name, values in wanted.items())
-
-    cells = [cell for cell in settings(results) if fits(cell.factors)]
-    return Results(cells, [result for result in results if fits(result.cell.factors)])

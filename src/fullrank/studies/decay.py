@@ -1,14 +1,12 @@
 """Is it the weight decay? Collapse against the clock of decay, the sum over steps of rate x decay."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from fullrank.documents import Part, Words
-from fullrank.studies.bases import ACCURACY, MULTIPLE, PROBES, clock, simsiam, where, with_order
-from fullrank.studies.study import Cell, Result, Scale, Study
+from fullrank.studies.bases import MULTIPLE, clock, simsiam, with_order
+from fullrank.studies.study import ACCURACY, Cell, Results, Scale, Study
 from fullrank.studies.views import against, against_number, overview, pivot, spectra, through_training
 
 DECAYS: dict[Scale, tuple[float, ...]] = {
@@ -34,38 +32,22 @@ PARTS: dict[str, dict[str, Any]] = {
 EVERYTHING = "everything"
 
 
-def cells(scale: Scale) -> list[Cell]:
-    """Return clocks at one rate, rates at one clock, decay on parts, and other orders at some clocks."""
-    return [
-        *(_cell(scale, weight_decay=decay) for decay in DECAYS[scale]),
-        *(_cell(scale, order, weight_decay=decay) for order, decays in OTHER_ORDERS[scale].items() for decay in decays),
-        *(_cell(scale, base_lr=rate, weight_decay=decay) for rate, decay in PRODUCT[scale]),
-        *(_cell(scale, decayed=part) for part in PARTS),
-    ]
-
-
 def _cell(scale: Scale, order: str = MULTIPLE, decayed: str = EVERYTHING, **optim: Any) -> Cell:
     base = simsiam(scale)
     config = with_order(replace(base, optim=replace(base.optim, **optim, **PARTS.get(decayed, {}))), order)
-    factors = {
-        "rate": f"{config.optim.base_lr:g}",
-        "decay": f"{config.optim.weight_decay:g}",
-        "clock": f"{clock(config):.2g}",
-        "decayed": decayed,
-        "order": order,
-    }
-    return Cell(factors, config, PROBES[scale])
+    rate, decay = f"{config.optim.base_lr:g}", f"{config.optim.weight_decay:g}"
+    factors = {"rate": rate, "decay": decay, "clock": f"{clock(config):.2g}", "decayed": decayed, "order": order}
+    return Cell(factors, config)
 
 
-def parts(results: Sequence[Result], scale: Scale) -> list[Part]:
-    """Return scores against the clock, at one clock, and by what is decayed."""
+def _parts(results: Results, scale: Scale) -> Sequence[Part]:
     base = _cell(scale).factors
-    everything = where(results, decayed=EVERYTHING)
-    clocks = where(everything, rate=base["rate"])
-    product = where(everything, clock=base["clock"], order=MULTIPLE)
-    on_parts = where(results, rate=base["rate"], decay=base["decay"], order=MULTIPLE)
-    names = ("knn", "auc", "heldout_loss")
-    scores = (ACCURACY[scale], *names)
+    everything = results.where(decayed=EVERYTHING)
+    clocks = everything.where(rate=base["rate"])
+    multiple = clocks.where(order=MULTIPLE)
+    product = everything.where(clock=base["clock"], order=MULTIPLE)
+    on_parts = results.where(rate=base["rate"], decay=base["decay"], order=MULTIPLE)
+    scores, label = (ACCURACY[scale], "knn", "auc", "heldout_loss"), "clock (sum over steps of rate x decay)"
     return [
         Words(
             "The clock is the sum over steps of learning rate x weight decay; the predictor's rate is constant and has "
@@ -73,22 +55,12 @@ def parts(results: Sequence[Result], scale: Scale) -> list[Part]:
             "of the representation dies (Tian et al. 2021), and the clock says how far the dying got."
         ),
         *(pivot(clocks, name, rows="clock", columns="order") for name in scores),
-        *(
-            against_number(
-                clocks,
-                name,
-                of=lambda cell: float(cell.factors["clock"]),
-                label="clock (sum over steps of rate x decay)",
-                logarithmic=True,
-                colour="order",
-            )
-            for name in scores
-        ),
+        *(against_number(clocks, name, "clock", label, color="order") for name in scores),
         overview(product, scores, rows=("rate", "decay")),
         overview(on_parts, scores, rows=("decayed",)),
-        *(through_training(where(clocks, order=MULTIPLE), name, colour="clock") for name in ("knn", "auc")),
-        against(everything, "heldout_loss", "auc", colour="clock"),
-        spectra(where(clocks, order=MULTIPLE), colour="clock"),
+        *(through_training(multiple, name, color="clock") for name in ("knn", "auc")),
+        against(everything, "heldout_loss", "auc", color="clock"),
+        spectra(multiple, color="clock"),
     ]
 
 
@@ -97,6 +69,11 @@ STUDY = Study(
     title="The clock of weight decay",
     source="ours",
     question="Does the sum over steps of rate x decay decide whether SimSiam collapses, and when the order matters?",
-    cells=cells,
-    parts=parts,
+    cells=lambda scale: [
+        *(_cell(scale, weight_decay=decay) for decay in DECAYS[scale]),
+        *(_cell(scale, order, weight_decay=decay) for order, own in OTHER_ORDERS[scale].items() for decay in own),
+        *(_cell(scale, base_lr=rate, weight_decay=decay) for rate, decay in PRODUCT[scale]),
+        *(_cell(scale, decayed=part) for part in PARTS),
+    ],
+    parts=_parts,
 )

@@ -1,14 +1,12 @@
 """Do methods that decorrelate dimensions need wide embeddings, and contrastive ones large batches?"""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 
 from fullrank.config import HeadsConfig, TrainConfig
 from fullrank.documents import Part, Words
-from fullrank.studies.bases import ACCURACY, PROBES, published, where
-from fullrank.studies.study import Cell, Published, Result, Scale, Study
+from fullrank.studies.bases import published
+from fullrank.studies.study import ACCURACY, Cell, Published, Results, Scale, Study
 from fullrank.studies.views import against_number, pivot
 from fullrank.training.presets import LAB, preset
 
@@ -20,59 +18,49 @@ PAPER_BATCH = {"VICReg": 1024, "SimCLR": 2048}
 LAB_BATCHES = (64, 256, 1024)
 LAB_BATCH = 256
 
-_PROTOCOL = (
-    "ImageNet top-1, %, of a linear classifier trained online, ResNet-50, 100 epochs, one seed; second-hand: the "
-    "supplement could not be read. SimCLR is the tuned one"
-)
 PUBLISHED_WIDE = Published(
     source="[Garrido23] Table S5, projector 8192-8192-d",
-    protocol=_PROTOCOL,
-    values={
-        (method, f"d = {d}"): (value, None)
-        for method, row in {
-            "VICReg": (65.01, 66.72, 68.06, 68.07, 68.13),
-            "VICReg-exp": (65.24, 66.71, 67.86, 68.00, 67.93),
-            "VICReg-ctr": (67.72, 67.86, 67.84, 67.92, 67.73),
-            "SimCLR": (68.45, 68.61, 68.49, 68.48, 68.68),
-        }.items()
-        for d, value in zip(DIMENSIONS["paper"], row, strict=True)
+    protocol="ImageNet top-1, %, of a linear classifier trained online, ResNet-50, 100 epochs, one seed; second-hand: "
+    "the supplement could not be read. SimCLR is the tuned one",
+    columns=[f"d = {d}" for d in DIMENSIONS["paper"]],
+    rows={
+        "VICReg": ("65.01", "66.72", "68.06", "68.07", "68.13"),
+        "VICReg-exp": ("65.24", "66.71", "67.86", "68.00", "67.93"),
+        "VICReg-ctr": ("67.72", "67.86", "67.84", "67.92", "67.73"),
+        "SimCLR": ("68.45", "68.61", "68.49", "68.48", "68.68"),
     },
 )
-PUBLISHED_EQUAL = Published(
+PUBLISHED_EQUAL = replace(
+    PUBLISHED_WIDE,
     source="[Garrido23] Table S5, projector d-d-d",
-    protocol=_PROTOCOL,
-    values={
-        (method, f"d = {d}"): (value, None)
-        for method, row in {
-            "VICReg": (61.36, 63.50, 65.35, 66.74, 68.13),
-            "SimCLR": (63.42, 65.35, 66.36, 67.62, 68.68),
-        }.items()
-        for d, value in zip(DIMENSIONS["paper"], row, strict=True)
+    rows={
+        "VICReg": ("61.36", "63.50", "65.35", "66.74", "68.13"),
+        "SimCLR": ("63.42", "65.35", "66.36", "67.62", "68.68"),
     },
 )
 
 
-def cells(scale: Scale) -> list[Cell]:
+def _cells(scale: Scale) -> list[Cell]:
     """Return methods by embedding behind two projectors; at lab scale two methods by batch too.
 
     A d-d-d projector as wide as the wide one is the same, and is not run twice.
     """
-    methods = list(METHODS) if scale == "lab" else list(PAPER_BATCH)
     *narrow, widest = DIMENSIONS[scale]
-    found = [_cell(scale, method, WIDE, d) for method in methods for d in DIMENSIONS[scale]]
-    found += [_cell(scale, method, EQUAL, d) for method in PAPER_BATCH for d in narrow]
-    if scale == "lab":
-        others = [batch for batch in LAB_BATCHES if batch != LAB_BATCH]
-        found += [_cell(scale, method, WIDE, widest, batch) for method in PAPER_BATCH for batch in others]
-    return found
+    methods = METHODS if scale == "lab" else PAPER_BATCH
+    others = [batch for batch in LAB_BATCHES if batch != LAB_BATCH and scale == "lab"]
+    return [
+        *(_cell(scale, method, WIDE, d) for method in methods for d in DIMENSIONS[scale]),
+        *(_cell(scale, method, EQUAL, d) for method in PAPER_BATCH for d in narrow),
+        *(_cell(scale, method, WIDE, widest, batch) for method in PAPER_BATCH for batch in others),
+    ]
 
 
-def _cell(scale: Scale, method: str, projector: str, d: int, batch: int | None = None) -> Cell:
-    config = _lab(method, d, batch or LAB_BATCH) if scale == "lab" else _paper(method)
+def _cell(scale: Scale, method: str, projector: str, d: int, batch: int = LAB_BATCH) -> Cell:
+    config = _lab(method, d, batch) if scale == "lab" else _paper(method)
     hidden = DIMENSIONS[scale][-1] if projector == WIDE else d
     config = replace(config, heads=HeadsConfig(projector_hidden=hidden, projector_out=d, projector_layers=3))
     factors = {"method": method, "projector": projector, "dimensions": f"d = {d}", "batch": _images(config.batch_size)}
-    return Cell(factors, config, PROBES[scale])
+    return Cell(factors, config)
 
 
 def _images(batch: int) -> str:
@@ -84,30 +72,24 @@ def _lab(method: str, d: int, batch: int) -> TrainConfig:
     config = preset(LAB[METHODS[method]])
     steps = config.steps * config.batch_size // batch
     if method == "VICReg-exp":  # its weight is in proportion to d: see vicreg-exp-lab.yaml
-        own = config.heads.projector_out, config.loss.covariance
-        assert own[0] is not None
-        assert own[1] is not None
-        config = replace(config, loss=replace(config.loss, covariance=own[1] * d / own[0]))
+        own, weight = config.heads.projector_out, config.loss.covariance
+        assert own is not None
+        assert weight is not None
+        config = replace(config, loss=replace(config.loss, covariance=weight * d / own))
     monitor = replace(config.monitor, log_every=steps // 30, measure_every=steps // 3, images=10_000)
-    return replace(
-        config, steps=steps, batch_size=batch, monitor=monitor, checkpoint_every=steps // 3, keep_checkpoints=1
-    )
+    config = replace(config, steps=steps, batch_size=batch, monitor=monitor)
+    return replace(config, checkpoint_every=steps // 3, keep_checkpoints=1)
 
 
 def _paper(method: str) -> TrainConfig:
-    config = published(f"{METHODS[method]}-resnet50-imagenet")
-    batch = PAPER_BATCH[method]
+    config, batch = published(f"{METHODS[method]}-resnet50-imagenet"), PAPER_BATCH[method]
     if config.batch_size == batch:
         return config
     epoch, own = 1_281_167 // batch, config.steps // 100
-    return replace(
-        config,
-        batch_size=batch,
-        steps=100 * epoch,
-        optim=replace(config.optim, warmup_steps=config.optim.warmup_steps // own * epoch),
-        monitor=replace(config.monitor, measure_every=epoch),
-        checkpoint_every=epoch,
-    )
+    optim = replace(config.optim, warmup_steps=config.optim.warmup_steps // own * epoch)
+    monitor = replace(config.monitor, measure_every=epoch)
+    config = replace(config, batch_size=batch, steps=100 * epoch, optim=optim, monitor=monitor)
+    return replace(config, checkpoint_every=epoch)
 
 
 _SETTINGS: dict[Scale, str] = {
@@ -118,36 +100,22 @@ _SETTINGS: dict[Scale, str] = {
 }
 
 
-def parts(results: Sequence[Result], scale: Scale) -> list[Part]:
-    """Return Table S5 and the sweep of batches."""
-    own_batch = [_images(batch) for batch in ((LAB_BATCH,) if scale == "lab" else PAPER_BATCH.values())]
-    usual = where(results, batch=own_batch)
-    wide, equal = where(usual, projector=WIDE), where(usual, projector=EQUAL)
-    said: list[Part] = [
+def _parts(results: Results, scale: Scale) -> Sequence[Part]:
+    own_batches = [LAB_BATCH] if scale == "lab" else list(PAPER_BATCH.values())
+    usual = results.where(batch=[_images(batch) for batch in own_batches])
+    grids = [(usual.where(projector=WIDE), PUBLISHED_WIDE), (usual.where(projector=EQUAL), PUBLISHED_EQUAL)]
+    accuracy, widest = ACCURACY[scale], f"d = {DIMENSIONS[scale][-1]}"
+    batches = results.where(method=list(PAPER_BATCH), projector=WIDE, dimensions=widest)
+    return [
         Words(f"{_SETTINGS[scale]} A projector d-d-d as wide as the wide one is the same as that."),
+        *(
+            pivot(grid, name, rows="method", columns="dimensions", published=beside if name == "linear" else None)
+            for name in (accuracy, "knn", "auc")
+            for grid, beside in grids
+        ),
+        against_number(usual, accuracy, "dimensions", "width d of the embedding", color="method", panel="projector"),
+        *(pivot(batches, n, rows="method", columns="batch") for n in (accuracy, "knn") if scale == "lab"),
     ]
-    for name in (ACCURACY[scale], "knn", "auc"):
-        first = name == ACCURACY[scale] and scale == "paper"
-        beside = PUBLISHED_WIDE if first else None, PUBLISHED_EQUAL if first else None
-        said += [
-            pivot(wide, name, rows="method", columns="dimensions", published=beside[0]),
-            pivot(equal, name, rows="method", columns="dimensions", published=beside[1]),
-        ]
-    said.append(
-        against_number(
-            usual,
-            ACCURACY[scale],
-            of=lambda cell: float(cell.factors["dimensions"].removeprefix("d = ")),
-            label="width d of the embedding",
-            logarithmic=True,
-            colour="method",
-            panel="projector",
-        )
-    )
-    if scale == "lab":
-        batches = where(results, method=list(PAPER_BATCH), projector=WIDE, dimensions=f"d = {DIMENSIONS[scale][-1]}")
-        said += [pivot(batches, name, rows="method", columns="batch") for name in (ACCURACY[scale], "knn")]
-    return said
 
 
 STUDY = Study(
@@ -155,6 +123,6 @@ STUDY = Study(
     title="Embedding width, projector and batch",
     source="[Garrido23] section 5, Table S5",
     question="Do methods that decorrelate dimensions need wide embeddings, and contrastive ones large batches?",
-    cells=cells,
-    parts=parts,
+    cells=_cells,
+    parts=_parts,
 )

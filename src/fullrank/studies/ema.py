@@ -1,26 +1,14 @@
 """Do methods that do not collapse gain from a single pass? Two with a moving average, one that is contrastive."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
 from dataclasses import replace
 
 from fullrank.config import TrainConfig
-from fullrank.documents import Part, Words
-from fullrank.studies.bases import ACCURACY, PROBES, other, published, simsiam, with_order
-from fullrank.studies.study import Cell, Result, Scale, Study
+from fullrank.documents import Words
+from fullrank.studies.bases import other, published, simsiam, with_order
+from fullrank.studies.study import ACCURACY, Cell, Scale, Study
 from fullrank.studies.views import pivot, spectra, through_training
 
 METHODS = {"SimSiam": "simsiam", "BYOL": "byol", "MoCo-v3": "mocov3", "SimCLR": "simclr"}
-
-
-def cells(scale: Scale) -> list[Cell]:
-    """Return every method with two orders."""
-    return [
-        Cell({"method": method, "order": order}, with_order(_base(scale, method), order), PROBES[scale])
-        for method in METHODS
-        for order in ("multiple-pass", "single-pass")
-    ]
 
 
 def _base(scale: Scale, method: str) -> TrainConfig:
@@ -43,25 +31,23 @@ _SETTINGS: dict[Scale, str] = {
     "SimCLR has [Garrido23]'s tuned settings, which are for ResNet-50, behind a ResNet-18.",
 }
 
-
-def parts(results: Sequence[Result], scale: Scale) -> list[Part]:
-    """Return Figures 1 and 7."""
-    return [
-        Words(
-            f"{_SETTINGS[scale]} [Li22] print no numbers for ResNet-18: BYOL and MoCo-v3 do not collapse, and a single "
-            "pass does not help them, which the authors take for an effect of the moving average."
-        ),
-        *(pivot(results, name, rows="method", columns="order") for name in (ACCURACY[scale], "knn", "auc")),
-        *(through_training(results, name, colour="order", panel="method") for name in ("knn", "auc")),
-        spectra(results, colour="method", panel="order"),
-    ]
-
-
 STUDY = Study(
     name="ema",
     title="Methods with a moving average or negatives",
     source="[Li22] Figures 1 and 7",
     question="Do methods that do not collapse gain anything from a single pass?",
-    cells=cells,
-    parts=parts,
+    cells=lambda scale: [
+        Cell({"method": method, "order": order}, with_order(_base(scale, method), order))
+        for method in METHODS
+        for order in ("multiple-pass", "single-pass")
+    ],
+    parts=lambda results, scale: [
+        Words(
+            f"{_SETTINGS[scale]} [Li22] print no numbers for ResNet-18: BYOL and MoCo-v3 do not collapse, and a single "
+            "pass does not help them, which the authors take for an effect of the moving average."
+        ),
+        *(pivot(results, name, rows="method", columns="order") for name in (ACCURACY[scale], "knn", "auc")),
+        *(through_training(results, name, color="order", panel="method") for name in ("knn", "auc")),
+        spectra(results, color="method", panel="order"),
+    ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -12,18 +12,17 @@ import torch
 from fullrank.config import HeadsConfig, MachineConfig, TargetConfig, TrainConfig
 from fullrank.data.images import NAMES
 from fullrank.models.memory_format import to_memory_format
-from fullrank.studies.store import Planned
+from fullrank.studies.jobs import Job
 from fullrank.training import setup
 from fullrank.training.optim import build_optimizer
 
 _TIMED_STEPS = 3
-_IMAGES_ON_CPU = 16
-"""Of a step that is timed on a CPU where a whole batch takes long: a published one would take minutes."""
+_IMAGES_ON_CPU = 16  # of a step that is timed on a CPU where a whole batch takes long: a published one takes minutes
 _LONG_SECONDS = 2.0
 
 
 def seconds_per_step(config: TrainConfig) -> float:
-    """Time a gradient step of a run on this machine: the model and the optimiser, on random views.
+    """Time a gradient step of a run on this machine: the model and the optimizer, on random views.
 
     Where a step is long on a CPU, one of few images is timed and taken times the batch, which leaves out that large
     batches are more efficient. Decoding, views, measurements and evaluations are not counted.
@@ -63,25 +62,18 @@ def _timed(config: TrainConfig, images: int, device: torch.device) -> float:
     return statistics.median(step() for _ in range(_TIMED_STEPS))
 
 
-def hours(
-    runs: Sequence[Planned], done: Mapping[str, int], threads: int | None, processes: int = 1
-) -> dict[str, float]:
-    """Return the hours that each run is expected to train on, by its name; runs of one kind are timed once.
+def hours(jobs: Sequence[Job]) -> dict[str, float]:
+    """Return the hours that each job is expected to train on, by its name; runs of one kind are timed once.
 
     Many processes are taken to be as many times as fast as one.
-
-    Args:
-        runs: The runs.
-        done: Steps that each has made already, by its name.
-        threads: CPU threads of a run.
-        processes: Processes that train one run.
     """
     timed: dict[tuple[object, ...], float] = {}
     found = {}
-    for run in runs:
-        config = replace(run.config, machine=replace(run.config.machine, threads=threads))
+    for job in jobs:
+        config = replace(job.run.config, machine=job.config.machine)
         kind = (config.method, config.backbone, config.heads, config.image_size, config.images, config.batch_size)
         if kind not in timed:
             timed[kind] = seconds_per_step(config)
-        found[run.name] = timed[kind] * max(0, config.steps - done[run.name]) / 3600 / processes
+        left = max(0, config.steps - job.done_steps())
+        found[job.name] = timed[kind] * left / 3600 / job.place.processes
     return found

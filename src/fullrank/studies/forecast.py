@@ -14,11 +14,10 @@ from fullrank.measure.protocols import comparable, differences, split
 from fullrank.measure.scores import Direction, Score, kind_of, title
 from fullrank.report.words import NEAR_THE_MINIMUM
 from fullrank.studies import decay, heads, orders, subsets
-from fullrank.studies.bases import ACCURACY, WIDE
+from fullrank.studies.bases import WIDE
 from fullrank.studies.identity import run_name
-from fullrank.studies.study import Cell, Result, Scale, Study
+from fullrank.studies.study import ACCURACY, Cell, Result, Scale, Study
 from fullrank.studies.views import against
-from fullrank.studies.views.scores import name as called
 from fullrank.studies.views.scores import unit
 from fullrank.studies.views.tables import MISSING
 from fullrank.text import capital, listing
@@ -62,7 +61,8 @@ def parts(results: Sequence[Result], scale: Scale) -> list[Part]:
         for each in runs
         if each.scores["auc"].taken < COLLAPSED_AUC and each.scores["heldout_loss"].taken > NEAR_THE_MINIMUM
     ]
-    said: list[Part] = [
+    with_forecast = _forecast(alive, accuracy)
+    return [
         _fits({"orders and subsets": as_published, "all": runs, "all that did not collapse": alive}, accuracy),
         Words(
             "[Li22] fit the linear probe's accuracy of 22 models, ResNet-18 and -34 on shares of ImageNet and in "
@@ -70,20 +70,14 @@ def parts(results: Sequence[Result], scale: Scale) -> list[Part]:
             "poor. They print neither coefficients nor points, and no R² of models that were not fitted."
             + _left_out(runs, left_out, accuracy)
         ),
+        *([against(with_forecast, "forecast", accuracy, color="study")] if with_forecast else []),
+        *(against(runs, name, accuracy, color="study") for name in FEATURES),
+        _ranks(runs, accuracy),
     ]
-    with_forecast = _forecast(alive, accuracy)
-    if with_forecast:
-        said.append(against(with_forecast, "forecast", accuracy, colour="study"))
-    said += [against(runs, name, accuracy, colour="study") for name in FEATURES]
-    return [*said, _ranks(runs, accuracy)]
 
 
-def _setting(result: Result) -> tuple[str, ...]:
-    return tuple(result.cell.factors.values())
-
-
-def _settings(runs: Sequence[Result]) -> int:
-    return len(set(map(_setting, runs)))
+def _settings(runs: Sequence[Result]) -> list[tuple[str, ...]]:
+    return [tuple(each.cell.factors.values()) for each in runs]
 
 
 def _pools(results: Sequence[Result], accuracy: str) -> list[list[Result]]:
@@ -96,55 +90,47 @@ def _pools(results: Sequence[Result], accuracy: str) -> list[list[Result]]:
 def _left_out(runs: Sequence[Result], pools: Sequence[Sequence[Result]], accuracy: str) -> str:
     said = []
     for pool in pools:
-        found = []
+        two, found = (runs[0], pool[0]), []
         for name in (accuracy, *FEATURES):
-            two = runs[0], pool[0]
             fields = differences(name, [each.protocol(name) for each in two], [each.width for each in two])
-            found += [f"{called(name)} ({field}: {', '.join(map(str, values))})" for field, values in fields.items()]
+            found += [f"{title(name)} ({field}: {', '.join(map(str, values))})" for field, values in fields.items()]
         said.append(f"{len(pool)} run{'s' * (len(pool) > 1)} for another {', '.join(found)}")
     return f" Left out, for their scores do not compare: {'; '.join(said)}." if said else ""
 
 
-def _fit(runs: Sequence[Result], accuracy: str, features: Sequence[str]) -> LinearFit:
-    """Fit accuracy in percent.
+def _fit(runs: Sequence[Result], accuracy: str, features: Sequence[str]) -> tuple[LinearFit, np.ndarray]:
+    """Fit accuracy in percent, and forecast each run's without the other seeds of its setting.
 
     Raises:
         FullrankError: There are too few runs, or they do not differ.
     """
-    return fit_linear(
-        [[each.scores[name].taken for name in features] for each in runs],
-        [100 * each.scores[accuracy].taken for each in runs],
-        [called(name) for name in features],
-    )
+    known = [[each.scores[name].taken for name in features] for each in runs]
+    fit = fit_linear(known, [100 * each.scores[accuracy].taken for each in runs], list(map(title, features)))
+    return fit, leave_groups_out(fit, _settings(runs))
 
 
 def _fits(pools: dict[str, Sequence[Result]], accuracy: str) -> Table:
     rows, refused = [], []
     for pool, runs in pools.items():
         for features in (FEATURES, *((name,) for name in FEATURES)):
-            row = [pool, " and ".join(map(called, features)), f"{len(runs)} ({_settings(runs)})"]
-            coefficients = dict.fromkeys(FEATURES, MISSING)
+            names = " and ".join(map(title, features))
+            shares, coefficients = 3 * [MISSING], dict.fromkeys(FEATURES, MISSING)
             try:
-                fit = _fit(runs, accuracy, features)
+                fit, without = _fit(runs, accuracy, features)
             except FullrankError as error:
-                refused.append(f"{pool}, {row[1]}: {error}.")
-                rows.append([*row, *3 * [MISSING], *coefficients.values()])
-                continue
-            for place, name in enumerate(features, start=1):
-                ends = f"{_number(fit.lower[place], 0)} to {_number(fit.upper[place], 0)}"
-                coefficients[name] = f"{_number(fit.coefficients[place], 0)} ({ends})"
-            without = leave_groups_out(fit, list(map(_setting, runs)))
-            unseen = float(
-                1 - ((fit.accuracy - without) ** 2).sum() / ((fit.accuracy - fit.accuracy.mean()) ** 2).sum()
-            )
-            shares = [_number(share) for share in (fit.r2, fit.leave_one_out_r2, unseen)]
-            rows.append([*row, *shares, *coefficients.values()])
+                refused.append(f"{pool}, {names}: {error}.")
+            else:
+                squares = ((fit.accuracy - fit.accuracy.mean()) ** 2).sum()
+                unseen = float(1 - ((fit.accuracy - without) ** 2).sum() / squares)
+                shares = [_number(share) for share in (fit.r2, fit.leave_one_out_r2, unseen)]
+                for at, name in enumerate(features, start=1):
+                    coefficients[name] = _with_ends(fit.coefficients[at], (fit.lower[at], fit.upper[at]), 0)
+            count = f"{len(runs)} ({len(set(_settings(runs)))})"
+            rows.append([pool, names, count, *shares, *coefficients.values()])
+    shares = ["R²", "leave-one-out R²", "leave-one-setting-out R²"]
     return Table(
         f"{capital(unit(accuracy).label)} from held-out loss and AUC",
-        [
-            *("runs of", "fitted on", "runs (settings)", "R²", "leave-one-out R²", "leave-one-setting-out R²"),
-            *(f"per 1 of {called(f)}" for f in FEATURES),
-        ],
+        ["runs of", "fitted on", "runs (settings)", *shares, *(f"per 1 of {title(name)}" for name in FEATURES)],
         rows,
         "Ordinary least squares, in percentage points; in brackets 95 % intervals, too narrow where runs are seeds of "
         "one setting. "
@@ -159,7 +145,7 @@ def _fits(pools: dict[str, Sequence[Result]], accuracy: str) -> Table:
 def _forecast(runs: Sequence[Result], accuracy: str) -> list[Result]:
     """Return runs with a score more, what a fit to the others forecasts; none where nothing can be fitted."""
     try:
-        values = leave_groups_out(_fit(runs, accuracy, FEATURES), list(map(_setting, runs)))
+        _, values = _fit(runs, accuracy, FEATURES)
     except FullrankError:
         return []
     protocol = {"fitted to": "the runs of all other settings, but for the collapsed", "on": "held-out loss and AUC"}
@@ -172,58 +158,46 @@ def _forecast(runs: Sequence[Result], accuracy: str) -> list[Result]:
 def _ranks(runs: Sequence[Result], accuracy: str) -> Table:
     """Return how each label-free score ranks the runs."""
     wanted = [each.scores[accuracy].taken for each in runs]
-    losses = [each.scores["heldout_loss"].taken for each in runs]
-    columns: dict[str, tuple[list[float], Direction]] = {called("heldout_loss"): (losses, "lower")}
-    inspected, unlike = _inspected(runs)
-    columns |= inspected
+    columns: dict[str, tuple[list[float], Direction]] = {
+        title("heldout_loss"): ([each.scores["heldout_loss"].taken for each in runs], "lower")
+    }
+    taken = [{score.name: score for score in each.label_free if score.value is not None} for each in runs]
+    unlike = []
+    for name in dict.fromkeys(score.name for each in runs for score in each.label_free):
+        having, widths = [scores[name] for scores in taken if name in scores], [each.width for each in runs]
+        if len(having) == len(runs) and len(split(name, [score.protocol for score in having], widths)) == 1:
+            columns[title(name)] = [score.taken for score in having], kind_of(name).direction
+        else:
+            unlike.append(title(name))
     rows = []
     for name, (values, better) in columns.items():
         try:
-            found = agreement(values, wanted, direction=better, groups=list(map(_setting, runs)))
+            found = agreement(values, wanted, direction=better, groups=_settings(runs))
         except FullrankError:
             rows.append([name, better, *3 * [MISSING]])
             continue
-        cells = []
-        for value, interval in ((found.kendall, found.kendall_interval), (found.spearman, found.spearman_interval)):
-            ends = "" if interval is None else f" ({_number(interval[0])} to {_number(interval[1])})"
-            cells.append(f"{_number(value)}{ends}")
-        straight = np.corrcoef(values, wanted)[0, 1] ** 2
-        rows.append([name, better, *cells, _number(float(straight))])
+        both = (found.kendall, found.kendall_interval), (found.spearman, found.spearman_interval)
+        straight = float(np.corrcoef(values, wanted)[0, 1] ** 2)
+        rows.append([name, better, *(_with_ends(value, ends) for value, ends in both), _number(straight)])
+    images = sorted({score.protocol["n"] for each in runs for score in each.label_free if score.name == "auc"})
     return Table(
-        f"Label-free scores, and how they rank {len(runs)} runs by {called(accuracy)}",
+        f"Label-free scores, and how they rank {len(runs)} runs by {title(accuracy)}",
         ["score", "better", "Kendall's tau", "Spearman's rho", "R² alone"],
         rows,
         "1: each better score goes with a better accuracy; where neither way is better, each higher one does. In "
-        f"brackets 95 % intervals by bootstrap over {_settings(runs)} settings. " + _taken(runs, unlike),
+        f"brackets 95 % intervals by bootstrap over {len(set(_settings(runs)))} settings. Scores of the "
+        f"representations of {', '.join(f'{count:,}' for count in images)} training images, those that need views of "
+        "their views." + (f" Not taken of all runs alike, and left out: {listing(unlike)}." if unlike else ""),
     )
-
-
-def _inspected(runs: Sequence[Result]) -> tuple[dict[str, tuple[list[float], Direction]], list[str]]:
-    """Return the label-free scores that were taken of every run alike, and the names of those that were not.
-
-    Of each score its values, and which of them are better.
-    """
-    taken = [{score.name: score for score in each.label_free if score.value is not None} for each in runs]
-    widths = [each.width for each in runs]
-    alike, unlike = {}, []
-    for name in dict.fromkeys(score.name for each in runs for score in each.label_free):
-        having = [scores[name] for scores in taken if name in scores]
-        if len(having) == len(runs) and len(split(name, [score.protocol for score in having], widths)) == 1:
-            alike[title(name)] = [score.taken for score in having], kind_of(name).direction
-        else:
-            unlike.append(title(name))
-    return alike, unlike
-
-
-def _taken(runs: Sequence[Result], unlike: Sequence[str]) -> str:
-    images = {score.protocol["n"] for each in runs for score in each.label_free if score.name == "auc"}
-    counts = ", ".join(f"{count:,}" for count in sorted(images))
-    said = f"Scores of the representations of {counts} training images, those that need views of their views."
-    return f"{said} Not taken of all runs alike, and left out: {listing(unlike)}." if unlike else said
 
 
 def _number(value: float, digits: int = 2) -> str:
     return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")  # no negative zero
+
+
+def _with_ends(value: float, ends: tuple[float, float] | None, digits: int = 2) -> str:
+    interval = "" if ends is None else f" ({' to '.join(_number(end, digits) for end in ends)})"
+    return _number(value, digits) + interval
 
 
 STUDY = Study(

@@ -20,11 +20,8 @@ def settings(config: TrainConfig) -> dict[str, Any]:
     Fields at their defaults are left out, so that a later version's new field does not make every old run another one.
     """
     defaults = flatten(to_dict(TrainConfig()))
-    return {
-        name: value
-        for name, value in flatten(to_dict(replace(config, machine=MachineConfig()))).items()
-        if name not in _NO_RESULT and value != defaults[name]
-    }
+    own = flatten(to_dict(replace(config, machine=MachineConfig())))
+    return {name: value for name, value in own.items() if name not in _NO_RESULT and value != defaults[name]}
 
 
 def run_name(config: TrainConfig) -> str:
@@ -33,21 +30,15 @@ def run_name(config: TrainConfig) -> str:
     >>> run_name(TrainConfig(order="hybrid", seed=2))
     'simsiam-resnet18_w16-hybrid-s2-803bb4fc'
     """
-    text = json.dumps(settings(config), sort_keys=True)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    digest = hashlib.sha256(json.dumps(settings(config), sort_keys=True).encode()).hexdigest()[:8]
     return f"{config.method}-{config.backbone.name}-{config.order}-s{config.seed}-{digest}"
 
 
 def mismatch(config: TrainConfig, resolved: dict[str, Any]) -> str | None:
-    """Return the first setting that a finished run does not share with a configuration, or None.
-
-    Args:
-        config: What is asked for.
-        resolved: A run's configuration, nested, with what was left open filled in.
-    """
+    """Return the first setting that a finished run, by its `resolved` configuration, does not share, or None."""
     has = flatten(resolved)
     for name, value in flatten(to_dict(config)).items():
-        if name in _NO_RESULT or name.startswith("machine.") or name in ("images", "eval_images", "target.teacher"):
+        if name in (*_NO_RESULT, "images", "eval_images", "target.teacher") or name.startswith("machine."):
             continue
         if value is not None and name in has and has[name] != value:
             return f"{name}={has[name]}, not {value}"

@@ -9,54 +9,60 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from fullrank.config import TrainConfig, to_dict
+from fullrank.data.images import NAMES
 from fullrank.errors import FullrankError
 from fullrank.files import write_text
 from fullrank.studies.identity import mismatch
-from fullrank.studies.store import Store, inspections
+from fullrank.studies.store import Planned, Store, inspections
 from fullrank.studies.study import Scale
 from fullrank.training.checkpoint import checkpoint_path
 from fullrank.training.runs import CONFIG, METRICS, SUMMARY, read_run
 from fullrank.training.scores import evaluated
 
 STOPPED = 128 + signal.SIGTERM
+_IMAGES = ("images", "eval_images")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a study's images are and its runs go, on this machine."""
+
+    images: str | None = None  # training images, where they are not found by the study's own name for them
+    eval_images: str | None = None
+    work: Path = Path("runs/studies")  # the folder of the runs, with their checkpoints
+    results: Path = Path("results")
+    threads: int | None = None  # CPU threads of a job
+    processes: int = 1  # that train one run, by torchrun
 
 
 @dataclass(frozen=True)
 class Job:
-    """What one process does for a study.
+    """What one process does for a study on this machine."""
 
-    Attributes:
-        name: The run's.
-        config: Its configuration, with the images and the teacher's folder where they are on this machine.
-        probes: Evaluations to make.
-        work: The folder of runs being made.
-        results: The folder of all results.
-        scale: Which of them.
-        names: What to call this machine's paths in the results.
-        processes: Processes that train it, by torchrun.
-        label_free: Whether to take every label-free score too.
-        weights: Whether others wait for its weights.
-    """
-
-    name: str
-    config: TrainConfig
-    probes: tuple[str, ...]
-    work: Path
-    results: Path
+    run: Planned
     scale: Scale
-    names: Mapping[str, str]
-    processes: int = 1
-    label_free: bool = False
-    weights: bool = False
+    place: Place
+    weights: bool = False  # whether others wait for its weights
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.run.name
+
+    @property
+    def work(self) -> Path:
+        """The folder of the runs being made."""
+        return self.place.work / self.scale
 
     @property
     def folder(self) -> Path:
@@ -68,6 +74,35 @@ class Job:
         """What its processes print."""
         return self.work / f"{self.name}.log"
 
+    @cached_property
+    def config(self) -> TrainConfig:
+        """The run's configuration, with the images and the teacher's folder where they are on this machine."""
+        config, target = self.run.config, self.run.config.target
+        if self.run.cell.teacher is not None:
+            target = replace(target, teacher=str(self.work / str(target.teacher)))
+        given = {field: path for field in _IMAGES if (path := self._given(field)) is not None}
+        threads = self.place.threads or config.machine.threads
+        return replace(config, **given, target=target, machine=replace(config.machine, threads=threads))  # type: ignore[arg-type]
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """What to call this machine's paths in the results."""
+        config = self.run.config
+        found: dict[str, str] = {}
+        for path, name in zip(
+            map(self._given, _IMAGES), (config.images, config.eval_images or "held out"), strict=True
+        ):
+            if path is not None:
+                found.setdefault(path, name)
+        if self.run.cell.teacher is not None:
+            found[str(self.config.target.teacher)] = str(config.target.teacher)
+        return found
+
+    def _given(self, field: str) -> str | None:
+        """Return images as a path that is no bare word, which might mean something else in a run's records."""
+        images = getattr(self.place, field)
+        return images if images is None or images in NAMES else str(Path(images).expanduser().absolute())
+
     def done_steps(self) -> int:
         """Return how many steps its records know of."""
         with suppress(OSError, IndexError, ValueError, KeyError):
@@ -78,30 +113,29 @@ class Job:
     def training(self) -> list[str]:
         """Return the command that trains it, or goes on; a configuration file is written for a new run."""
         python = [sys.executable, "-m"]
-        if self.processes > 1:
-            python += ["torch.distributed.run", "--standalone", f"--nproc-per-node={self.processes}", "-m"]
+        if self.place.processes > 1:
+            python += ["torch.distributed.run", "--standalone", f"--nproc-per-node={self.place.processes}", "-m"]
         if (self.folder / CONFIG).is_file():
-            return [*python, "fullrank", "train", "--resume", str(self.folder), *self._moved()]
+            given = [(f"--{field.replace('_', '-')}", self._given(field)) for field in _IMAGES]
+            moved = [word for flag, path in given if path is not None for word in (flag, path)]
+            return [*python, "fullrank", "train", "--resume", str(self.folder), *moved]
         settings = self.work / f"{self.name}.yaml"
         write_text(settings, yaml.safe_dump(to_dict(self.config), sort_keys=False))
         return [*python, "fullrank", "train", "--config", str(settings), "--out", str(self.folder)]
 
-    def evaluation(self) -> list[str] | None:
-        """Return the command that makes the evaluations it still lacks, or None."""
-        made = {each.name for each in evaluated(self.folder, self.config.steps)}
-        probes = [f"--{probe}" for probe in self.probes if probe not in made]
-        return [sys.executable, "-m", "fullrank", "evaluate", str(self.folder), *probes] if probes else None
-
-    def inspection(self) -> list[str] | None:
-        """Return the command that takes the label-free scores, on the same images for all runs, or None."""
-        if not self.label_free or inspections(self.folder, self.config.steps, self.config.images):
-            return None
-        command = [sys.executable, "-m", "fullrank", "rank", str(self.folder), "--scores", "all", "--json"]
-        return [*command, "--images", self.config.images]
+    def measuring(self) -> list[list[str]]:
+        """Return the commands that take the scores it still lacks, on the same images for all runs."""
+        steps, images, found = self.config.steps, self.config.images, []
+        made = {each.name for each in evaluated(self.folder, steps)}
+        if probes := [f"--{probe}" for probe in self.run.cell.probes or () if probe not in made]:
+            found.append(["evaluate", str(self.folder), *probes])
+        if self.run.cell.label_free and not inspections(self.folder, steps, images):
+            found.append(["rank", str(self.folder), "--scores", "all", "--json", "--images", images])
+        return [[sys.executable, "-m", "fullrank", *words] for words in found]
 
     def lacks_training(self) -> bool:
         """Whether it is to be trained, or gone on with; again where weights are needed that are gone."""
-        if self.weights or self.evaluation() or self.inspection():
+        if self.weights or self.measuring():
             return not is_trained(self.folder)
         return not (self.folder / SUMMARY).is_file()
 
@@ -109,7 +143,7 @@ class Job:
         """Return what to call this machine's paths in the results, those of an earlier call too."""
         found = {str(self.folder): self.name, **self.names}
         has = read_run(self.folder).config
-        for field in ("images", "eval_images"):
+        for field in _IMAGES:
             asked = getattr(self.config, field)
             if asked is not None and os.sep in (has.get(field) or ""):  # a path, and no word of the records
                 found.setdefault(has[field], self.names.get(asked, asked))
@@ -134,21 +168,13 @@ class Job:
             )
         if not (self.folder / SUMMARY).is_file():
             return  # when it goes on, training compares the images
-        for field in ("images", "eval_images"):
+        for field in _IMAGES:
             asked = getattr(self.config, field)
             if asked in self.names and os.path.abspath(asked) != os.path.abspath(str(has.get(field))):
                 raise FullrankError(
                     f"{self.folder} was trained with --{field.replace('_', '-')} {has.get(field)}, not {asked}: give "
                     "that, or move the folder away to train it again"
                 )
-
-    def _moved(self) -> list[str]:
-        """Return the flags of images that this call gave, which may have moved since the run began."""
-        found = []
-        for flag, asked in (("--images", self.config.images), ("--eval-images", self.config.eval_images)):
-            if asked is not None and asked in self.names:
-                found += [flag, asked]
-        return found
 
 
 def is_trained(folder: Path) -> bool:
@@ -188,38 +214,27 @@ class Stopper:
 
 
 def perform(job: Job, stopper: Stopper | None = None) -> int:
-    """Train or go on, evaluate, and keep the results.
-
-    Args:
-        job: What to do.
-        stopper: By which another thread can stop it.
+    """Train or go on, evaluate, and keep the results; another thread can end it by `stopper`.
 
     Returns:
         The exit code of what failed, `STOPPED` when it was stopped, or 0.
     """
+    stopper = stopper or Stopper()
     job.work.mkdir(parents=True, exist_ok=True)
     try:
-        return _perform(job, stopper or Stopper())
+        job.check()
+        if job.lacks_training() and (code := _run(job, job.training(), stopper)):
+            return code
+        for command in job.measuring():
+            if code := _run(job, command, stopper):
+                return code
+        Store(job.place.results, job.scale).keep(job.folder, job.name, job.names_of_paths())
+        return 0
     except Exception as error:  # whatever it is, the other jobs go on
         with open(job.log, "a", encoding="utf-8") as log:
             text = f"fullrank: error: {error}\n" if isinstance(error, FullrankError) else traceback.format_exc()
             log.write(text)
         return 1
-
-
-def _perform(job: Job, stopper: Stopper) -> int:
-    job.check()
-    if job.lacks_training():
-        code = _run(job, job.training(), stopper)
-        if code:
-            return code
-    for command in (job.evaluation(), job.inspection()):
-        if command is not None:
-            code = _run(job, command, stopper)
-            if code:
-                return code
-    Store(job.results, job.scale).keep(job.folder, job.name, job.names_of_paths())
-    return 0
 
 
 def _run(job: Job, command: Sequence[str], stopper: Stopper) -> int:

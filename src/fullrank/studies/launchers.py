@@ -8,42 +8,27 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from fullrank.errors import FullrankError
 from fullrank.studies.jobs import Job, Stopper, perform
 
-Tick = Callable[[], None]
-Done = Callable[[Job, int], None]
-
-
-class Launcher(Protocol):
-    """Performs jobs."""
-
-    def run(self, stages: Sequence[Sequence[Job]], done: Done, tick: Tick) -> None:
-        """Perform jobs, each stage after the one before; a job that fails does not stop the others.
-
-        Args:
-            stages: The jobs.
-            done: Called with each job that ended, and its exit code.
-            tick: Called now and then meanwhile.
-        """
+Tick = Callable[[], None]  # called now and then
+Done = Callable[[Job, int], None]  # called with each job that ended, and its exit code
 
 
 @dataclass(frozen=True)
 class Local:
-    """Jobs on this machine.
+    """Jobs on this machine."""
 
-    Attributes:
-        jobs: How many at a time.
-        tick_seconds: How often progress is looked at.
-    """
-
-    jobs: int = 1
+    jobs: int = 1  # how many at a time
     tick_seconds: float = 2.0
 
     def run(self, stages: Sequence[Sequence[Job]], done: Done, tick: Tick) -> None:
-        """Perform jobs; on Ctrl-C those that run save themselves before the interrupt goes on."""
+        """Perform jobs, each stage after the one before; one that fails does not stop the others.
+
+        On Ctrl-C those that run save themselves before the interrupt goes on.
+        """
         for stage in stages:
             with ThreadPoolExecutor(max_workers=self.jobs) as pool:
                 stoppers = [Stopper() for _ in stage]
@@ -85,20 +70,12 @@ class Requeued:
 
 @dataclass(frozen=True)
 class Submitit:
-    """Jobs through submitit: Slurm, or its local executor, which takes the same way.
+    """Jobs through submitit: Slurm, or its local executor, which takes the same way."""
 
-    Attributes:
-        cluster: "slurm", or "local" for submitit's own processes on this machine.
-        folder: Where submitit keeps its files; all nodes see it.
-        jobs: How many at a time.
-        parameters: More of submitit's, such as `slurm_partition`.
-        tick_seconds: How often progress is looked at.
-    """
-
-    cluster: str
-    folder: Path
-    jobs: int
-    parameters: dict[str, Any]
+    cluster: str  # "slurm", or "local" for submitit's own processes on this machine
+    folder: Path  # where submitit keeps its files; all nodes see it
+    jobs: int  # how many at a time
+    parameters: dict[str, Any]  # more of submitit's, such as `slurm_partition`
     tick_seconds: float = 10.0
 
     def run(self, stages: Sequence[Sequence[Job]], done: Done, tick: Tick) -> None:
@@ -108,19 +85,19 @@ class Submitit:
         except ImportError:
             raise FullrankError("--launcher slurm needs the extra: pip install 'fullrank[slurm]'") from None
         executor = submitit.AutoExecutor(folder=self.folder, cluster=self.cluster)
-        parameters = dict(self.parameters)
-        if self.cluster == "slurm":
-            parameters["slurm_array_parallelism"] = self.jobs
-        executor.update_parameters(**parameters)
+        at_a_time = {"slurm_array_parallelism": self.jobs} if self.cluster == "slurm" else {}
+        executor.update_parameters(**self.parameters, **at_a_time)
         for stage in stages:
             waiting = dict(zip(executor.map_array(Requeued(), list(stage)), stage, strict=True))
             while waiting:
                 for submitted in [each for each in waiting if each.done()]:
-                    job = waiting.pop(submitted)
-                    code = 1
+                    job, code = waiting.pop(submitted), 1
                     with suppress(Exception):  # whatever ended the job: it is reported by its code and its log
                         code = submitted.result()
                     done(job, code)
                 tick()
                 if waiting:
                     time.sleep(self.tick_seconds)
+
+
+Launcher = Local | Submitit

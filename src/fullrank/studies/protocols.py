@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fullrank.documents import value_text
 from fullrank.studies.study import Result
 
 Taken = Sequence[tuple[Result, Mapping[str, Any]]]
 """Runs, and how a score of theirs was measured."""
-
-UNKNOWN = "not stated"
 
 
 def protocol(taken: Taken) -> dict[str, str]:
@@ -19,23 +18,28 @@ def protocol(taken: Taken) -> dict[str, str]:
     A field whose values follow from a factor names that factor's values, another the number of runs:
     `{"k": "20", "D": "128 (ResNet-18), 512 (ResNet-50)", "n": "10,000 (5 runs), 9,000 (1 run)"}`.
     """
-    return {field: _text([(result, own.get(field, UNKNOWN)) for result, own in taken]) for field in _fields(taken)}
+    found = {}
+    for field, values in _fields(taken).items():
+        factor = _deciding(values)
+        whose: dict[str, dict[str, None]] = {}
+        for result, value in values:
+            whose.setdefault(value_text(value), {})[_level(result, factor)] = None
+        if len(whose) < 2 or factor is None:
+            found[field] = counted([value_text(value) for _, value in values])
+        else:
+            found[field] = ", ".join(f"{text} ({', '.join(levels)})" for text, levels in whose.items())
+    return found
 
 
 def differing(taken: Taken) -> dict[str, str]:
     """Return those fields of `protocol` that are not the same in all runs."""
-    said = protocol(taken)
-    return {field: said[field] for field in _fields(taken) if len(_values(taken, field)) > 1}
+    fields = _fields(taken)
+    return {field: text for field, text in protocol(taken).items() if _differ(fields[field])}
 
 
 def unexplained(taken: Taken) -> list[str]:
     """Name the fields that differ between runs, and follow from no factor of their settings."""
-    found = []
-    for field in _fields(taken):
-        values = [(result, own.get(field, UNKNOWN)) for result, own in taken]
-        if len(_values(taken, field)) > 1 and _deciding(values) is None:
-            found.append(field)
-    return found
+    return [field for field, values in _fields(taken).items() if _differ(values) and _deciding(values) is None]
 
 
 def counted(values: Sequence[str]) -> str:
@@ -50,26 +54,19 @@ def counted(values: Sequence[str]) -> str:
     return ", ".join(f"{value} ({count} run{'s' * (count > 1)})" for value, count in counts.items())
 
 
-def _fields(taken: Taken) -> list[str]:
-    return list(dict.fromkeys(field for _, own in taken for field in own))
+_Values = Sequence[tuple[Result, Any]]
 
 
-def _values(taken: Taken, field: str) -> set[str]:
-    return {repr(own.get(field, UNKNOWN)) for _, own in taken}
+def _fields(taken: Taken) -> dict[str, _Values]:
+    fields = dict.fromkeys(field for _, own in taken for field in own)
+    return {field: [(result, own.get(field, "not stated")) for result, own in taken] for field in fields}
 
 
-def _text(values: Sequence[tuple[Result, Any]]) -> str:
-    texts = [_value(value) for _, value in values]
-    factor = _deciding(values)
-    if len(set(texts)) < 2 or factor is None:
-        return counted(texts)
-    whose: dict[str, dict[Hashable, None]] = {}
-    for (result, _), text in zip(values, texts, strict=True):
-        whose.setdefault(text, {})[_level(result, factor)] = None
-    return ", ".join(f"{text} ({', '.join(map(str, who))})" for text, who in whose.items())
+def _differ(values: _Values) -> bool:
+    return len({repr(value) for _, value in values}) > 1
 
 
-def _deciding(values: Sequence[tuple[Result, Any]]) -> str | None:
+def _deciding(values: _Values) -> str | None:
     """Return the first factor that a field's values follow from; None where there is no such factor.
 
     Settings that do not have it, such as those of other studies, count as one level of it.
@@ -85,13 +82,5 @@ def _deciding(values: Sequence[tuple[Result, Any]]) -> str | None:
     return None
 
 
-def _level(result: Result, factor: str) -> str:
-    return result.cell.factors.get(factor, "the others")
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    return "none" if value is None else str(value)
+def _level(result: Result, factor: str | None) -> str:
+    return result.cell.factors.get(factor or "", "the others")

@@ -1,46 +1,18 @@
-"""The studies by name."""
+"""The studies by name: a new one is a file with a `STUDY`, and its name here."""
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from fullrank.errors import FullrankError, nearest
-from fullrank.studies import (
-    boundaries,
-    decay,
-    distill,
-    duality_dims,
-    ema,
-    forecast,
-    heads,
-    hybrid_switch,
-    nnsiam,
-    orders,
-    places,
-    subsets,
-    vit,
-    warmup,
-    width_depth,
-)
 from fullrank.studies.study import Study
 
+_FILES = (
+    *("orders", "subsets", "width_depth", "hybrid_switch", "ema", "places", "distill", "vit", "nnsiam", "warmup"),
+    *("duality_dims", "decay", "heads", "boundaries", "forecast"),
+)
 STUDIES: dict[str, Study] = {
-    study.name: study
-    for study in (
-        orders.STUDY,
-        subsets.STUDY,
-        width_depth.STUDY,
-        hybrid_switch.STUDY,
-        ema.STUDY,
-        places.STUDY,
-        distill.STUDY,
-        vit.STUDY,
-        nnsiam.STUDY,
-        warmup.STUDY,
-        duality_dims.STUDY,
-        decay.STUDY,
-        heads.STUDY,
-        boundaries.STUDY,
-        forecast.STUDY,
-    )
+    study.name: study for study in (import_module(f"fullrank.studies.{file}").STUDY for file in _FILES)
 }
 
 

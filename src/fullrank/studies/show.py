@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,30 +29,19 @@ def write(
     *,
     figures: Path | None = None,
 ) -> Path:
-    """Write a study's page and its Markdown, NAME-SCALE.html and .md.
+    """Write a study's page and its Markdown to a folder, NAME-SCALE.html and .md, and return the page.
 
-    Args:
-        study: The study.
-        scale: Which of its runs.
-        results: Those that are finished.
-        planned: All of them.
-        folder: Where the two go; it is made if need be.
-        figures: Where to write each figure too, as NAME-SCALE-FIGURE.svg, which the Markdown then shows.
-
-    Returns:
-        The page.
+    With `figures`, a folder, each figure is a file too, NAME-SCALE-FIGURE.svg, which the Markdown then shows.
     """
     made = document(study, scale, results, planned)
     folder.mkdir(parents=True, exist_ok=True)
-    stem = f"{study.name}-{scale}"
-    shown = {}
-    if figures is not None:
-        figures.mkdir(parents=True, exist_ok=True)
-        for part in made.parts:
-            if isinstance(part, Picture):
-                file = figures / f"{stem}-{part.key}.svg"
-                write_text(file, svg_file(part.draw(), part.key, f"{part.title}. {part.caption}"))
-                shown[part.key] = Path(os.path.relpath(file, folder)).as_posix()
+    stem, shown = f"{study.name}-{scale}", {}
+    for part in made.parts:
+        if isinstance(part, Picture) and figures is not None:
+            figures.mkdir(parents=True, exist_ok=True)
+            file = figures / f"{stem}-{part.key}.svg"
+            write_text(file, svg_file(part.draw(), part.key, f"{part.title}. {part.caption}"))
+            shown[part.key] = Path(os.path.relpath(file, folder)).as_posix()
     write_text(folder / f"{stem}.md", render(made, shown))
     return write_page(made, folder / f"{stem}.html")
 
@@ -64,23 +54,14 @@ def document(study: Study, scale: Scale, results: Sequence[Result], planned: Seq
     parts += [Words(warning, "warning") for warning in warnings(results)]
     parts += _missing(study, scale, results, planned)
     if results:
-        parts += [Only("page", [Heading("Results")]), *_with_own_keys(study.parts(results, scale))]
+        parts.append(Only("page", [Heading("Results")]))
+        keys: Counter[str] = Counter()
+        for part in study.parts(results, scale):
+            if isinstance(part, Picture):
+                keys[part.key] += 1
+                part = replace(part, key=f"{part.key}-{keys[part.key]}") if keys[part.key] > 1 else part
+            parts.append(part)
     return Document("study", study.title, parts, {"study": study.name, "scale": scale, "facts": said})
-
-
-def _with_own_keys(parts: Sequence[Part]) -> list[Part]:
-    """Give each picture a key of its own."""
-    keys: set[str] = set()
-    found = []
-    for part in parts:
-        if isinstance(part, Picture):
-            key, number = part.key, 2
-            while key in keys:
-                key, number = f"{part.key}-{number}", number + 1
-            keys.add(key)
-            part = replace(part, key=key)
-        found.append(part)
-    return found
 
 
 def _missing(study: Study, scale: Scale, results: Sequence[Result], planned: Sequence[Planned]) -> list[Part]:
@@ -88,9 +69,6 @@ def _missing(study: Study, scale: Scale, results: Sequence[Result], planned: Seq
     command = Words(f"fullrank study run {study.name} --scale {scale} --seeds {seeds}", "command")
     if not results:
         return [Words("Nothing is finished yet. This makes the runs:"), command]
-    lacking = missing(results, planned)
-    if not lacking:
-        return []
-    runs = len(planned) - len(results)
-    parts: list[Part] = [Points(lacking), Words("This makes them:"), command]
-    return [Fold(f"{runs} run{'s' * (runs != 1)} missing", parts, opened=len(lacking) <= NAMED)]
+    lacking, runs = missing(results, planned), len(planned) - len(results)
+    said: list[Part] = [Points(lacking), Words("This makes them:"), command]
+    return [Fold(f"{runs} run{'s' * (runs != 1)} missing", said, opened=len(lacking) <= NAMED)] if lacking else []

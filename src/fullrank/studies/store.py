@@ -24,7 +24,7 @@ from fullrank.errors import FullrankError, choose
 from fullrank.files import atomic_path, write_text
 from fullrank.measure.scores import Score, kind_of
 from fullrank.studies.identity import mismatch, run_name
-from fullrank.studies.study import Cell, Result, Scale, Study
+from fullrank.studies.study import ACCURACY, Cell, Result, Scale, Study
 from fullrank.training.runs import CONFIG, METRICS, SPECTRA, SUMMARY, TIMING, read_run
 from fullrank.training.scores import KEPT, evaluated, kept
 
@@ -34,17 +34,11 @@ _WHOLE = (CONFIG, METRICS, SPECTRA, SUMMARY)
 
 @dataclass(frozen=True)
 class Planned:
-    """A run of a study, finished or not.
-
-    Attributes:
-        cell: Its setting.
-        seed: Its seed.
-        config: Its configuration; a teacher is called by its run's name.
-    """
+    """A run of a study, finished or not."""
 
     cell: Cell
     seed: int
-    config: TrainConfig
+    config: TrainConfig  # a teacher is called by its run's name
 
     @property
     def name(self) -> str:
@@ -63,7 +57,8 @@ def planned(study: Study, scale: Scale, seeds: Sequence[int]) -> list[Planned]:
         if cell.teacher is not None:
             teacher = next(other for other in cells if other.factors == cell.teacher)
             config = replace(config, target=replace(config.target, teacher=add(teacher, seed).name))
-        run = Planned(cell, seed, config)
+        probes = ("knn", ACCURACY[scale]) if cell.probes is None else cell.probes
+        run = Planned(replace(cell, probes=probes), seed, config)
         return found.setdefault(run.name, run)
 
     for seed in seeds:
@@ -73,12 +68,7 @@ def planned(study: Study, scale: Scale, seeds: Sequence[int]) -> list[Planned]:
 
 
 class Store:
-    """A folder of results, of one scale.
-
-    Args:
-        root: The folder of all results.
-        scale: Which of them.
-    """
+    """The folder of results of one scale, within the folder `root` of all results."""
 
     def __init__(self, root: Path, scale: Scale) -> None:
         self.scale: Scale = scale
@@ -103,7 +93,7 @@ class Store:
             )
         scores = evaluated(path, run.config.steps)
         label_free = inspections(path, run.config.steps, run.config.images) if run.cell.label_free else []
-        probed = set(run.cell.probes) <= {score.name for score in scores}
+        probed = set(run.cell.probes or ()) <= {score.name for score in scores}
         if not probed or (run.cell.label_free and not label_free):
             return None
         return Result(run.cell, run.seed, record, scores, label_free)
@@ -119,12 +109,7 @@ class Store:
     def keep(self, folder: Path, name: str, names: Mapping[str, str]) -> None:
         """Copy the small files of a finished run; the summary, by which it counts as finished, comes last.
 
-        An older result of that name is replaced whole.
-
-        Args:
-            folder: The run's own folder.
-            name: What to keep it as.
-            names: What to call paths of this machine.
+        An older result of that name is replaced whole; `names` are what to call paths of this machine.
         """
         target = self.path / name
         target.mkdir(parents=True, exist_ok=True)
@@ -146,10 +131,7 @@ def published() -> Path:
 def inspections(folder: Path, steps: int, images: str) -> list[Score]:
     """Return the label-free scores that were taken of a run at its end; none where those of views were not.
 
-    Args:
-        folder: The run's.
-        steps: The last one.
-        images: What they must be of: the same for all runs of a study, those on shares of the images too.
+    They are of the same images for all runs of a study, those on shares of the images too.
 
     Raises:
         FullrankError: The file is damaged.

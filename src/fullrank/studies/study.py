@@ -18,25 +18,19 @@ from fullrank.training.scores import latest, protocol_of, series
 
 Scale = Literal["lab", "paper"]
 Factors = Mapping[str, str]
+ACCURACY: Mapping[Scale, str] = {"lab": "logistic", "paper": "linear"}
+"""The linear evaluation: quick at lab scale, and [Li22]'s own at the paper's."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One setting of a study, which every seed is run with.
+    """One setting of a study, which every seed is run with."""
 
-    Attributes:
-        factors: What the tables call it, such as `{"encoder": "ResNet-18", "order": "hybrid"}`.
-        config: The run, with the seed left at 0; images are named, and found where the user says.
-        probes: Evaluations of `fullrank evaluate` once it is trained.
-        teacher: The factors of the cell whose run, of the same seed, it distils.
-        label_free: Whether every label-free score is taken of it, as `fullrank inspect` does.
-    """
-
-    factors: Factors
-    config: TrainConfig
-    probes: tuple[str, ...] = ("knn", "logistic")
-    teacher: Factors | None = None
-    label_free: bool = False
+    factors: Factors  # what the tables call it, such as {"encoder": "ResNet-18", "order": "hybrid"}
+    config: TrainConfig  # the run, with the seed left at 0; images are named, and found where the user says
+    probes: tuple[str, ...] | None = None  # of `fullrank evaluate`; when None k-NN and the scale's linear evaluation
+    teacher: Factors | None = None  # the factors of the cell whose run, of the same seed, it distills
+    label_free: bool = False  # whether every label-free score is taken of it, as `fullrank inspect` does
 
     @property
     def words(self) -> str:
@@ -51,36 +45,23 @@ class Cell:
 
 @dataclass(frozen=True)
 class Published:
-    """Numbers of a paper that stand beside ours.
+    """Numbers of a paper that stand beside ours, as they are printed."""
 
-    Attributes:
-        source: Where they are printed.
-        protocol: How they were measured.
-        values: Mean, and standard deviation where one is printed, by the values of the factors.
-    """
-
-    source: str
-    protocol: str
-    values: Mapping[tuple[str, ...], tuple[float, float | None]]
+    source: str  # where
+    protocol: str  # how they were measured
+    rows: Mapping[str, Sequence[str]]  # by the value of the rows' factor
+    columns: Sequence[str] = ("",)  # the values of the columns' factor, where there is one
 
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run of a study.
-
-    Attributes:
-        cell: Its setting.
-        seed: Its seed.
-        run: Its records.
-        evaluation: Scores of `fullrank evaluate`.
-        label_free: Scores of `fullrank inspect`; none where its cell does not ask for them.
-    """
+    """A finished run of a study."""
 
     cell: Cell
     seed: int
     run: RunRecord
-    evaluation: Sequence[Score] = field(default=())
-    label_free: Sequence[Score] = field(default=())
+    evaluation: Sequence[Score] = field(default=())  # of `fullrank evaluate`
+    label_free: Sequence[Score] = field(default=())  # of `fullrank inspect`; none where its cell does not ask for them
 
     @cached_property
     def scores(self) -> dict[str, Score]:
@@ -89,8 +70,7 @@ class Result:
 
     def score(self, name: str) -> float | None:
         """Return a final score's value; None where it was not taken."""
-        score = self.scores.get(name)
-        return None if score is None else score.value
+        return self.scores[name].value if name in self.scores else None
 
     def protocol(self, name: str) -> Mapping[str, Any]:
         """Return how `score` was measured; the width D is part of it where the score depends on it."""
@@ -122,12 +102,7 @@ class Result:
 
 
 class Results(Sequence[Result]):
-    """The finished runs of a study in the order of its settings, and these settings, finished or not.
-
-    Args:
-        cells: The settings.
-        found: Finished runs of theirs, and of no others.
-    """
+    """The finished runs of a study in the order of its settings, and these settings, finished or not."""
 
     def __init__(self, cells: Sequence[Cell], found: Iterable[Result]) -> None:
         self.cells = cells
@@ -144,23 +119,29 @@ class Results(Sequence[Result]):
     def __len__(self) -> int:
         return len(self._found)
 
+    def where(self, **factors: str | Sequence[str]) -> Results:
+        """Return the runs of the settings whose factors have these values, or one of several.
+
+        Args:
+            factors: Values by the factor's name, in which `_` stands for a space.
+        """
+
+        def fits(cell: Cell) -> bool:
+            own = {name: cell.factors.get(name.replace("_", " ")) for name in factors}
+            return all(
+                own[n] == wanted if isinstance(wanted, str) else own[n] in wanted for n, wanted in factors.items()
+            )
+
+        return Results(list(filter(fits, self.cells)), [result for result in self if fits(result.cell)])
+
 
 @dataclass(frozen=True)
 class Study:
-    """A table or figure of a paper, or a question of ours, as runs.
+    """A table or figure of a paper, or a question of ours, as runs."""
 
-    Attributes:
-        name: What the command line calls it.
-        title: A line for people.
-        source: The paper's tables and figures, or "ours".
-        question: What it asks.
-        cells: Its settings at a scale.
-        parts: Its tables and figures, from what is finished (a `Results`, where a page is made).
-    """
-
-    name: str
+    name: str  # what the command line calls it
     title: str
-    source: str
+    source: str  # the paper's tables and figures, or "ours"
     question: str
-    cells: Callable[[Scale], Sequence[Cell]]
-    parts: Callable[[Sequence[Result], Scale], Sequence[Part]]
+    cells: Callable[[Scale], Sequence[Cell]]  # its settings
+    parts: Callable[[Results, Scale], Sequence[Part]]  # its tables and figures, of what is finished

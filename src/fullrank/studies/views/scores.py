@@ -1,34 +1,27 @@
-"""How a score is written, and what must be said of how it was measured."""
+"""How a score is written, whose it is, and what must be said of how it was measured."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from fullrank.documents import Protocols
 from fullrank.measure.scores import kind_of, title
 from fullrank.studies.protocols import Taken, differing, protocol
-from fullrank.studies.study import Result
+from fullrank.studies.study import Cell, Result, Results
 from fullrank.text import capital, listing
 
 Measured = Mapping[str, Taken]
 """By a score's name the runs that have it, and how each measured it."""
 
 
-@dataclass(frozen=True)
-class Unit:
-    """How a score is written.
+class Unit(NamedTuple):
+    """How a score is written."""
 
-    Attributes:
-        label: Its name and unit.
-        scale: Factor from the value kept to the value shown.
-        digits: Decimals that mean something over seeds.
-    """
-
-    label: str
-    scale: float
-    digits: int
+    label: str  # its name and unit
+    scale: float  # factor from the value kept to the value shown
+    digits: int  # decimals that mean something over seeds
 
 
 def unit(score: str) -> Unit:
@@ -43,24 +36,6 @@ def unit(score: str) -> Unit:
     return Unit(kind.title, 1.0, 1 if kind.digits is None else kind.digits)
 
 
-def is_loss(score: str) -> bool:
-    """Whether a score is a loss, of training or held-out images."""
-    return score.endswith("loss")
-
-
-def name(score: str) -> str:
-    """Return what a score is called."""
-    return title(score)
-
-
-def better(score: str) -> str:
-    """Say which values of a score are better; an empty string where neither are."""
-    direction = kind_of(score).direction
-    if direction == "none":
-        return ""
-    return f"{direction} is better{', with a lower AUC' if score == 'heldout_loss' else ''}"
-
-
 def mean_and_deviation(values: Iterable[float | None], digits: int = 1, scale: float = 1.0) -> str:
     """Write a mean over seeds, with the sample standard deviation where there are two or more.
 
@@ -72,6 +47,48 @@ def mean_and_deviation(values: Iterable[float | None], digits: int = 1, scale: f
         return "–"
     mean = f"{statistics.mean(known):.{digits}f}".replace("-", "−")
     return mean if len(known) == 1 else f"{mean} ± {statistics.stdev(known):.{digits}f}"
+
+
+def settings(results: Sequence[Result]) -> Sequence[Cell]:
+    """Return the settings of runs, unfinished ones too where these are known."""
+    return results.cells if isinstance(results, Results) else [result.cell for result in results]
+
+
+def level(of: Result | Cell, factor: str | None) -> str | None:
+    """Return the value of a factor; an empty string for no factor, None where it has no such factor."""
+    cell = of.cell if isinstance(of, Result) else of
+    return "" if factor is None else cell.factors.get(factor)
+
+
+def levels(results: Sequence[Result], factor: str | None) -> list[str]:
+    """Return a factor's values in the order of the study's settings, of unfinished ones too where these are known.
+
+    Raises:
+        ValueError: No run has this factor.
+    """
+    cells = settings(results)
+    found = list(dict.fromkeys(own for cell in cells if (own := level(cell, factor)) is not None))
+    if cells and not found:
+        raise ValueError(f"no run has a factor {factor!r}: they have {', '.join(cells[0].factors)}")
+    return found
+
+
+def grouped(results: Sequence[Result], *factors: str | None) -> dict[tuple[str, ...], list[Result]]:
+    """Group runs by the values of factors: every group holds the seeds of one setting.
+
+    Raises:
+        ValueError: Runs of a group differ in another factor, so that a mean would mix settings.
+    """
+    groups: dict[tuple[str, ...], list[Result]] = {}
+    for result in results:
+        own = tuple(found for factor in factors if (found := level(result, factor)) is not None)
+        if len(own) == len(factors):
+            first, *_ = groups.setdefault(own, [result])
+            groups[own] += [result] * (first is not result)
+            if first.cell.factors != result.cell.factors:
+                both = f"{dict(first.cell.factors)} and {dict(result.cell.factors)}"
+                raise ValueError(f"a mean over seeds would mix settings: {both}")
+    return groups
 
 
 def final(results: Sequence[Result], *scores: str) -> Measured:
@@ -89,7 +106,7 @@ def protocols(measured: Measured) -> Protocols:
     shared: dict[str, tuple[list[str], dict[str, str]]] = {}
     for score, taken in measured.items():
         fields = protocol(taken)
-        shared.setdefault(repr(fields), ([], fields))[0].append(name(score))
+        shared.setdefault(repr(fields), ([], fields))[0].append(title(score))
     return {capital(", ".join(names)): fields for names, fields in shared.values()}
 
 
@@ -99,13 +116,13 @@ def caveats(measured: Measured) -> str:
     for score, taken in measured.items():
         fields = differing(taken)
         if widths := fields.pop("D", None):
-            said.append(f"{capital(name(score))} depends on the width D, compare within one: {widths}.")
+            said.append(f"{capital(title(score))} depends on the width D, compare within one: {widths}.")
         if fields:
             ways = " ".join(next(iter(fields.items()))) if len(fields) == 1 else f"{listing(list(fields))} differ"
-            said.append(f"{capital(name(score))} was measured in different ways: {ways}.")
+            said.append(f"{capital(title(score))} was measured in different ways: {ways}.")
     return sentences(*said)
 
 
 def sentences(*said: str) -> str:
     """Join what there is to say."""
-    return " ".join(sentence for sentence in said if sentence)
+    return " ".join(filter(None, said))

@@ -5,24 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fullrank.documents import Protocols, Table
+from fullrank.measure.scores import kind_of, title
+from fullrank.report.words import better
 from fullrank.studies.study import Published, Result
-from fullrank.studies.views.groups import grouped, levels, settings
 from fullrank.studies.views.scores import (
-    Unit,
-    better,
     caveats,
     final,
+    grouped,
+    level,
+    levels,
     mean_and_deviation,
     monitored,
-    name,
     protocols,
     sentences,
+    settings,
     unit,
 )
 from fullrank.text import capital, listing
 
 MISSING = "–"
 UNTRAINED = "random weights"
+Groups = dict[tuple[str, ...], list[Result]]
 
 
 def pivot(
@@ -37,35 +40,28 @@ def pivot(
 
     The score of untrained encoders, where it was monitored, is a last row or a last column: whichever way it is one
     number for a seed.
-
-    Args:
-        results: Finished runs.
-        score: The score's name.
-        rows: The factor whose values name the rows.
-        columns: The factor whose values name the columns; a single column of the score where there is none.
-        published: Numbers to stand beside ours, by the values of `rows` and `columns`.
     """
-    how = unit(score)
     down, across = levels(results, rows), levels(results, columns)
     groups = grouped(results, rows, columns)
-    seeds = max((len(group) for group in groups.values()), default=0)
+    seeds = max(map(len, groups.values()), default=0)
     header, beside, cells = [rows], [], [[value] for value in down]
     for column in across:
-        header.append(column or name(score))
+        header.append(column or title(score))
         for value, cell in zip(down, cells, strict=True):
-            cell.append(_over_seeds(groups.get((value, column), []), score, how, seeds))
+            cell.append(_over_seeds(groups.get((value, column), []), score, seeds))
         if published is not None:
             beside.append(len(header))
             header.append("published")
+            printed = {row: dict(zip(published.columns, own, strict=True)) for row, own in published.rows.items()}
             for value, cell in zip(down, cells, strict=True):
-                cell.append(_published(published, (value, column) if columns else (value,), how))
+                cell.append(printed.get(value, {}).get(column, MISSING))
     measured = final(results, score)
     how_measured = protocols(measured)
-    by_column, by_row = (_initial(groups, score, how, place) for place in (1, 0))
+    by_column, by_row = (_initial(groups, score, place) for place in (1, 0))
     if by_column is not None:
         row = [UNTRAINED]
         for column in across:
-            row += [by_column.get(column, MISSING), *([MISSING] if published is not None else [])]
+            row += [by_column.get(column, MISSING), *([MISSING] if published else [])]
         cells.append(row)
     elif by_row is not None:
         header.append(UNTRAINED)
@@ -74,7 +70,7 @@ def pivot(
     if by_column is not None or by_row is not None:
         how_measured = {**how_measured, **_of_untrained(results, score, how_measured)}
     return Table(
-        _title(results, score),
+        capital(": ".join(filter(None, (unit(score).label, better(score))))),
         header,
         cells,
         sentences(
@@ -89,31 +85,29 @@ def pivot(
 
 
 def overview(results: Sequence[Result], scores: Sequence[str], *, rows: Sequence[str]) -> Table:
-    """Return a table of several final scores, a row for each setting.
-
-    Args:
-        results: Finished runs.
-        scores: The scores' names, a column each.
-        rows: The factors whose values name the rows; one that has a single value is left out.
-    """
+    """Return a table of several final scores, a row for each setting; a factor that has a single value is left out."""
     taken = [score for score in scores if any(score in result.scores for result in results)]
     shown = [factor for factor in rows if len(levels(results, factor)) > 1] or list(rows[:1])
+    places = [levels(results, factor) for factor in shown]
+    keys = {tuple(own for factor in shown if (own := level(cell, factor)) is not None) for cell in settings(results)}
     groups = grouped(results, *shown)
-    seeds = max((len(group) for group in groups.values()), default=0)
+    seeds = max(map(len, groups.values()), default=0)
     cells = [
-        [*key, *(_over_seeds(groups.get(key, []), score, unit(score), seeds) for score in taken)]
-        for key in _keys(results, shown)
+        [*key, *(_over_seeds(groups.get(key, []), score, seeds) for score in taken)]
+        for key in sorted(
+            (key for key in keys if len(key) == len(shown)),
+            key=lambda key: [own.index(value) for own, value in zip(places, key, strict=True)],
+        )
     ]
     measured = final(results, *taken)
-    lower, higher = ([name(score) for score in taken if better(score).startswith(way)] for way in _WAYS)
+    ways = {way: [title(score) for score in taken if kind_of(score).direction == way] for way in ("higher", "lower")}
     return Table(
         f"Final scores by {listing(shown)}",
         [*shown, *(unit(score).label for score in taken)],
         cells,
         sentences(
             _over(seeds, cells),
-            f"Higher is better: {', '.join(higher)}." if higher else "",
-            f"Lower is better: {', '.join(lower)}." if lower else "",
+            *(f"{capital(way)} is better: {', '.join(names)}." for way, names in ways.items() if names),
             caveats(measured),
         ),
         protocols(measured),
@@ -121,65 +115,37 @@ def overview(results: Sequence[Result], scores: Sequence[str], *, rows: Sequence
     )
 
 
-_WAYS = ("lower", "higher")
-
-
-def _keys(results: Sequence[Result], factors: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return the combinations of factors' values that some setting has, the first factor slowest."""
-    places = [levels(results, factor) for factor in factors]
-    found = {
-        tuple(cell.factors[factor] for factor in factors)
-        for cell in settings(results)
-        if all(factor in cell.factors for factor in factors)
-    }
-    return sorted(found, key=lambda key: [own.index(value) for own, value in zip(places, key, strict=True)])
-
-
-def _over_seeds(group: Sequence[Result], score: str, how: Unit, seeds: int) -> str:
+def _over_seeds(group: Sequence[Result], score: str, seeds: int) -> str:
     values = [value for result in group if (value := result.score(score)) is not None]
-    text = mean_and_deviation(values, how.digits, how.scale)
+    text = mean_and_deviation(values, unit(score).digits, unit(score).scale)
     return f"{text} (of {len(values)})" if values and len(values) < seeds else text
 
 
-def _published(published: Published, key: tuple[str, ...], how: Unit) -> str:
-    if key not in published.values:
-        return MISSING
-    mean, deviation = published.values[key]
-    text = f"{mean:.{how.digits}f}".replace("-", "−")
-    return text if deviation is None else f"{text} ± {deviation:.{how.digits}f}"
-
-
-def _initial(groups: dict[tuple[str, ...], list[Result]], score: str, how: Unit, axis: int) -> dict[str, str] | None:
+def _initial(groups: Groups, score: str, axis: int) -> dict[str, str] | None:
     """Return untrained scores along an axis of a table; None where they do not follow from it and the seed."""
+    _, scale, digits = unit(score)
     found: dict[str, dict[int, list[float]]] = {}
     for key, group in groups.items():
         for result in group:
             value = result.initial(score)
             if value is None:
                 return None
-            found.setdefault(key[axis], {}).setdefault(result.seed, []).append(how.scale * value)
-    last_digit = 10**-how.digits
-    if not found or any(max(v) - min(v) >= last_digit for by_seed in found.values() for v in by_seed.values()):
+            found.setdefault(key[axis], {}).setdefault(result.seed, []).append(scale * value)
+    if not found or any(max(own) - min(own) >= 10**-digits for seeds in found.values() for own in seeds.values()):
         return None
-    return {
-        place: mean_and_deviation([sum(v) / len(v) for v in by_seed.values()], how.digits)
-        for place, by_seed in found.items()
-    }
+    means = {place: [sum(own) / len(own) for own in seeds.values()] for place, seeds in found.items()}
+    return {place: mean_and_deviation(own, digits) for place, own in means.items()}
 
 
 def _of_untrained(results: Sequence[Result], score: str, trained: Protocols) -> Protocols:
     """Return how untrained encoders were scored, where that is not how the others were."""
     own = protocols(monitored([result for result in results if score in result.scores], score))
-    return {} if own == trained else {f"{title} of {UNTRAINED}": fields for title, fields in own.items()}
-
-
-def _title(results: Sequence[Result], score: str) -> str:
-    label, said = unit(score).label, better(score)
-    return capital(f"{label}: {said}" if said else label)
+    return {} if own == trained else {f"{name} of {UNTRAINED}": fields for name, fields in own.items()}
 
 
 def _over(seeds: int, cells: Sequence[Sequence[str]]) -> str:
+    every = [cell for row in cells for cell in row]
     spread = f"Mean and sample standard deviation over {seeds} seeds" if seeds > 1 else "One seed"
-    fewer = "; (of N): over N of them" if any("(of " in cell for row in cells for cell in row) else ""
-    missing = f"; {MISSING}: not finished, or not measured" if any(MISSING in row for row in cells) else ""
+    fewer = "; (of N): over N of them" if any("(of " in cell for cell in every) else ""
+    missing = f"; {MISSING}: not finished, or not measured" if MISSING in every else ""
     return f"{spread}{fewer}{missing}."

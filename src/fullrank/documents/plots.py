@@ -1,0 +1,130 @@
+"""How all figures look, and what several of them have in common.
+
+Lines are told apart by color and marker, the same in every figure. Names are text, and no formulas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap, ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from fullrank.documents.looks import Look
+
+SIZE = (6.0, 3.7)  # inches of 72 SVG units; a page scales it to its column
+DEAD = 1e-3  # of the largest singular value
+LOWEST = 1e-7  # of the largest singular value: float32's noise lies there, and smaller values say nothing more
+REFERENCE: dict[str, Any] = {"color": "#444444", "linewidth": 1.0, "linestyle": (0, (1, 2))}
+EDGE: dict[str, Any] = {"markeredgecolor": "white", "markeredgewidth": 0.5}
+_MARKERS = 8  # of a line
+_STYLE = {
+    "svg.fonttype": "none",  # text stays text: it can be selected, found, and takes the page's font
+    "font.family": "sans-serif",
+    "font.size": 10.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#8a8a8a",
+    "axes.labelcolor": "#333333",
+    "axes.linewidth": 0.8,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.formatter.useoffset": False,
+    "grid.color": "#e8e8e8",
+    "grid.linewidth": 0.7,
+    "xtick.color": "#555555",
+    "ytick.color": "#555555",
+    "lines.linewidth": 1.6,
+    "lines.markersize": 5.0,
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Set the look of figures, on matplotlib's defaults whatever the reader's own settings are; a decorator too."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_STYLE)
+        yield
+
+
+def single() -> tuple[Figure, Axes]:
+    """Return a figure of the usual size, and its axes."""
+    figure = Figure(figsize=SIZE, layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def line(look: Look, points: int, phase: float) -> dict[str, Any]:
+    """Tell a line from others beside it by color, dashes and markers that do not hide one another.
+
+    Args:
+        look: The line's.
+        points: How many it has.
+        phase: In [0, 1), where between two markers the first one is.
+    """
+    every = max(1, points // _MARKERS)
+    how = {"color": look.color, "linestyle": look.dashes, "marker": look.marker}
+    return {**how, "markevery": (int(phase * every), every), **EDGE}
+
+
+def aside(ax: Axes, text: str, at: tuple[float, float], offset: tuple[float, float], **place: Any) -> None:
+    """Write small beside a point, `offset` points away."""
+    ax.annotate(text, at, offset, textcoords="offset points", **place).set(fontsize=9, color="#444444")
+
+
+def relative_axes(ax: Axes, below: float) -> None:
+    """Set the axes of singular values relative to the largest, and mark where they are dead, its name so far below."""
+    ax.axhline(DEAD, **REFERENCE)
+    aside(ax, "dead below 10⁻³", (0, DEAD), (4, -below), xycoords=ax.get_yaxis_transform())
+    ax.set_yscale("log")
+    ax.set_xlabel("direction, largest first")
+    ax.set_ylabel("singular value / the largest")
+
+
+def explained_axes(ax: Axes) -> None:
+    """Set the axes of cumulative explained variances, in percent, and draw that of equal singular values."""
+    ax.plot([0, 100], [0, 100], **REFERENCE, zorder=1.5)  # below the others
+    aside(ax, "all equal", (72, 72), (4, -4), va="top")
+    ax.set_xlim(0, 100)
+    ax.set_ylim(0, 102)
+    ax.set_xlabel("share of the directions, largest first (%)")
+    ax.set_ylabel("share of the sum of singular values (%)", fontsize=9.5)
+
+
+def step_axis(ax: Axes) -> None:
+    """Write gradient steps below."""
+    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    ax.xaxis.set_major_formatter(FuncFormatter(short))
+    ax.set_xlabel("gradient step")
+
+
+def mark_switches(ax: Axes, switches: Iterable[tuple[int | None, str]]) -> None:
+    """Draw a line where a hybrid order turns, in the color of its runs, gray where several turn there."""
+    found: dict[int, list[str]] = {}
+    for step, color in switches:
+        if step is not None:
+            found.setdefault(step, []).append(color)
+    for step, colors in found.items():
+        ax.axvline(step, color=colors[0] if len(colors) == 1 else "#666666", linewidth=0.8, alpha=0.8)
+
+
+def late_is_dark() -> Colormap:
+    """Viridis reversed, without the yellow that white swallows; few colors keep the scale's SVG small."""
+    return ListedColormap(matplotlib.colormaps["viridis_r"](np.linspace(0.12, 1.0, 32)))
+
+
+def short(step: float, _: Any = None) -> str:
+    """Write a step so that 500,400 of them fit under an axis.
+
+    >>> short(1500), short(50000), short(1.5e6)
+    ('1500', '50k', '1.5M')
+    """
+    if abs(step) >= 1e6:
+        return f"{step / 1e6:g}M"
+    return f"{step / 1e3:g}k" if abs(step) >= 1e4 else f"{step:g}"
