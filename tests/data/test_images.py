@@ -429,18 +429,3 @@ def test_parquet_that_is_well_formed_and_no_images_is_refused(tmp_path, table, m
     pq.write_table(table, tmp_path / "x.parquet")
     with pytest.raises(FullrankError, match=message):
         open_images(str(tmp_path / "x.parquet"))
-
-
-def test_encoded_images_that_do_not_fit_are_refused(tmp_path, monkeypatch):
-    write_parquet(tmp_path / "x.parquet", (1, 2))
-    monkeypatch.setattr("fullrank.data.parquet.available_memory", lambda: 100)
-    with pytest.raises(FullrankError, match=r"the encoded images in .*x.parquet need over .* MB of memory, and 0.0 MB"):
-        open_images(str(tmp_path / "x.parquet"))
-    monkeypatch.undo()
-
-    def fail(*arguments, **options):
-        raise pa.ArrowMemoryError("malloc of size 9999 failed")
-
-    monkeypatch.setattr("pyarrow.parquet.ParquetFile", fail)
-    with pytest.raises(FullrankError, match="does not fit into memory, or is damaged: unpack it"):
-        open_images(str(tmp_path / "x.parquet"))

@@ -197,8 +197,11 @@ class ViewLoader:
             pin_memory=self.device.type == "cuda",
             worker_init_fn=_ignore_signals,
         )
-        for step, images, crops, parameters, unreadable in loader:
+        for made in loader:
             # raised here, not in the worker, whose exceptions arrive wrapped in their traceback
+            if isinstance(made, str):
+                raise FullrankError(made)
+            step, images, crops, parameters, unreadable = made
             if unreadable and self.strict:
                 raise UnreadableImageError(f"{unreadable[0]} cannot be decoded")
             if crops is None:
@@ -219,7 +222,16 @@ class _StepCrops(Dataset):
     def __init__(self, loader: ViewLoader) -> None:
         self.loader = loader
 
-    def __getitem__(self, step: int) -> tuple[int, Tensor, Tensor | None, tuple[Tensor, ...], list[str]]:
+    def __getitem__(self, step: int) -> tuple[int, Tensor, Tensor | None, tuple[Tensor, ...], list[str]] | str:
+        """Return the step, its images, crops, parameters and the names of unreadable ones; or what went wrong."""
+        try:
+            return self._make(step)
+        except FullrankError as error:
+            return str(error)
+        except OSError as error:  # the disk or the network failed
+            return f"the images of step {step} cannot be read: {error}"
+
+    def _make(self, step: int) -> tuple[int, Tensor, Tensor | None, tuple[Tensor, ...], list[str]]:
         loader = self.loader
         indices = loader.order[step].tolist()
         unreadable: list[str] = []
