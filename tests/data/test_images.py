@@ -429,3 +429,25 @@ def test_parquet_that_is_well_formed_and_no_images_is_refused(tmp_path, table, m
     pq.write_table(table, tmp_path / "x.parquet")
     with pytest.raises(FullrankError, match=message):
         open_images(str(tmp_path / "x.parquet"))
+
+
+@pytest.mark.parametrize("options", [{"subsampling": s, "quality": q} for s in (0, 1, 2) for q in (30, 95)])
+def test_jpegs_are_decoded_to_the_bits_of_pillow(tmp_path, options):
+    pytest.importorskip("simplejpeg")
+    smooth = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)).resize((101, 75))
+    kinds = {"plain": {}, "progressive": {"progressive": True}, "gray": {}, "cmyk": {}}
+    for name, more in kinds.items():
+        image = smooth.convert({"gray": "L", "cmyk": "CMYK"}.get(name, "RGB"))
+        image.save(tmp_path / f"{name}.jpg", **options, **more)
+    images = open_images(str(tmp_path))
+    for index, name in enumerate(sorted(kinds)):
+        expected = np.array(Image.open(tmp_path / f"{name}.jpg").convert("RGB"))
+        assert np.array_equal(images.read(index).permute(1, 2, 0).numpy(), expected)
+
+
+def test_a_jpeg_that_is_cut_cannot_be_decoded(tmp_path):
+    Image.fromarray(np.zeros((50, 40, 3), np.uint8)).save(tmp_path / "a.jpg")
+    whole = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(whole[: len(whole) * 9 // 10])
+    with pytest.raises(UnreadableImageError, match="a.jpg cannot be decoded: .*[Tt]runcated"):
+        open_images(str(tmp_path)).read(0)

@@ -118,7 +118,7 @@ def _read(file: Path, take: Callable[[Any], Any] | None) -> Labels | None:
     import pyarrow.parquet as pq
 
     shown = printable(file)
-    with pq.ParquetFile(file, buffer_size=2**20) as parquet:  # a column is read bit by bit, however large a row group
+    with pq.ParquetFile(file, buffer_size=2**20, pre_buffer=False) as parquet:  # else a whole file is kept
         schema = parquet.schema_arrow
         names = ", ".join(schema.names)
         image = next((column for column in _IMAGE if column in schema.names), None)
