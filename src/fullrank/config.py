@@ -181,8 +181,9 @@ class TrainConfig:
     """Everything that decides what a run computes."""
 
     images: str = "digits"
-    """Training images: digits, cifar10, cifar100, stl10, places365, a folder, a .parquet file or a pattern of them; as
-    torchvision loads them, without alpha and not turned by EXIF, and 16-bit greys scaled to 8."""
+    """Training images: digits, cifar10, cifar100, stl10, places365, a folder, .parquet or .tar files or a pattern of
+    them, hf://owner/name; as torchvision loads them, without alpha and not turned by EXIF, and 16-bit greys scaled to
+    8."""
     eval_images: str | None = None
     """Held-out images; a named set's own test split when left out. Their labels are matched with those of the training
     images by name, or by number where both are numbers."""

@@ -240,3 +240,20 @@ def test_fixed_pairs_of_views_are_the_same_whether_held_or_not(folder):
 def test_the_order_must_be_over_the_images():
     with pytest.raises(FullrankError, match="order is over 39 images and the set has 40"):
         ViewLoader(arrays(), MultiplePass(39, 4, 2), RECIPES, 8)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_cropping_one_by_one_is_torchvisions_resized_crop(interpolation):
+    from torchvision.transforms.v2 import InterpolationMode
+    from torchvision.transforms.v2 import functional as F
+
+    images = [image[:, :, : 12 - row % 5] for row, image in enumerate(arrays().pixels)]
+    widths = torch.tensor([image.shape[2] for image in images])
+    given = views.ViewRecipe(interpolation=interpolation, crop_scale=(0.08, 1))
+    drawn = views.draw(given, seed=0, step=0, view=0, heights=torch.full((40,), 12), widths=widths)
+    for row, found in enumerate(crop_each(images, drawn, 9)):
+        image = images[row].float() if interpolation == "bicubic" else images[row]
+        box = (int(getattr(drawn, name)[row]) for name in ("top", "left", "height", "width"))
+        made = F.resized_crop(image, *box, [9, 9], InterpolationMode(interpolation), antialias=True)
+        made = made.clamp(0, 255).round().to(torch.uint8)
+        assert torch.equal(found, made.flip(2) if drawn.flip[row] else made)

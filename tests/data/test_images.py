@@ -431,16 +431,23 @@ def test_parquet_that_is_well_formed_and_no_images_is_refused(tmp_path, table, m
         open_images(str(tmp_path / "x.parquet"))
 
 
-def test_encoded_images_that_do_not_fit_are_refused(tmp_path, monkeypatch):
-    write_parquet(tmp_path / "x.parquet", (1, 2))
-    monkeypatch.setattr("fullrank.data.parquet.available_memory", lambda: 100)
-    with pytest.raises(FullrankError, match=r"the encoded images in .*x.parquet need over .* MB of memory, and 0.0 MB"):
-        open_images(str(tmp_path / "x.parquet"))
-    monkeypatch.undo()
+@pytest.mark.parametrize("options", [{"subsampling": s, "quality": q} for s in (0, 1, 2) for q in (30, 95)])
+def test_jpegs_are_decoded_to_the_bits_of_pillow(tmp_path, options):
+    pytest.importorskip("simplejpeg")
+    smooth = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)).resize((101, 75))
+    kinds = {"plain": {}, "progressive": {"progressive": True}, "gray": {}, "cmyk": {}}
+    for name, more in kinds.items():
+        image = smooth.convert({"gray": "L", "cmyk": "CMYK"}.get(name, "RGB"))
+        image.save(tmp_path / f"{name}.jpg", **options, **more)
+    images = open_images(str(tmp_path))
+    for index, name in enumerate(sorted(kinds)):
+        expected = np.array(Image.open(tmp_path / f"{name}.jpg").convert("RGB"))
+        assert np.array_equal(images.read(index).permute(1, 2, 0).numpy(), expected)
 
-    def fail(*arguments, **options):
-        raise pa.ArrowMemoryError("malloc of size 9999 failed")
 
-    monkeypatch.setattr("pyarrow.parquet.ParquetFile", fail)
-    with pytest.raises(FullrankError, match="does not fit into memory, or is damaged: unpack it"):
-        open_images(str(tmp_path / "x.parquet"))
+def test_a_jpeg_that_is_cut_cannot_be_decoded(tmp_path):
+    Image.fromarray(np.zeros((50, 40, 3), np.uint8)).save(tmp_path / "a.jpg")
+    whole = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(whole[: len(whole) * 9 // 10])
+    with pytest.raises(UnreadableImageError, match="a.jpg cannot be decoded: .*[Tt]runcated"):
+        open_images(str(tmp_path)).read(0)

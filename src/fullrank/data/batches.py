@@ -197,8 +197,11 @@ class ViewLoader:
             pin_memory=self.device.type == "cuda",
             worker_init_fn=_ignore_signals,
         )
-        for step, images, crops, parameters, unreadable in loader:
+        for made in loader:
             # raised here, not in the worker, whose exceptions arrive wrapped in their traceback
+            if isinstance(made, str):
+                raise FullrankError(made)
+            step, images, crops, parameters, unreadable = made
             if unreadable and self.strict:
                 raise UnreadableImageError(f"{unreadable[0]} cannot be decoded")
             if crops is None:
@@ -219,7 +222,16 @@ class _StepCrops(Dataset):
     def __init__(self, loader: ViewLoader) -> None:
         self.loader = loader
 
-    def __getitem__(self, step: int) -> tuple[int, Tensor, Tensor | None, tuple[Tensor, ...], list[str]]:
+    def __getitem__(self, step: int) -> tuple[int, Tensor, Tensor | None, tuple[Tensor, ...], list[str]] | str:
+        """Return the step, its images, crops, parameters and the names of unreadable ones; or what went wrong."""
+        try:
+            return self._make(step)
+        except FullrankError as error:
+            return str(error)
+        except OSError as error:  # the disk or the network failed
+            return f"the images of step {step} cannot be read: {error}"
+
+    def _make(self, step: int) -> tuple[int, Tensor, Tensor | None, tuple[Tensor, ...], list[str]]:
         loader = self.loader
         indices = loader.order[step].tolist()
         unreadable: list[str] = []
@@ -265,17 +277,22 @@ def crop_each(batch: list[Tensor], parameters: ViewParameters, size: int) -> lis
         size: Rows and columns of a result.
     """
     from torchvision.transforms.v2 import InterpolationMode
-    from torchvision.transforms.v2 import functional as F
+    from torchvision.transforms.v2.functional import resize_image
 
     crops = []
-    for row, image in enumerate(batch):
-        mode = InterpolationMode.BICUBIC if bool(parameters.bicubic[row]) else InterpolationMode.BILINEAR
-        box = (parameters.top[row], parameters.left[row], parameters.height[row], parameters.width[row])
-        if mode is InterpolationMode.BICUBIC:  # torchvision clamps 8-bit ones after each axis: 20 levels off
-            image = image.float()
-        crop = F.resized_crop(image, *(int(value) for value in box), [size, size], mode, antialias=True)
-        crop = crop.clamp(0, 255).round().to(torch.uint8)
-        crops.append(F.horizontal_flip(crop) if bool(parameters.flip[row]) else crop)
+    boxes = torch.stack([parameters.top, parameters.left, parameters.height, parameters.width], dim=1).tolist()
+    for image, box, bicubic, flip in zip(
+        batch, boxes, parameters.bicubic.tolist(), parameters.flip.tolist(), strict=True
+    ):
+        top, left, height, width = box
+        crop = image[None, :, top : top + height, left : left + width]
+        if bicubic:  # torchvision clamps 8-bit ones after each axis: 20 levels off
+            crop = resize_image(crop.float(), [size, size], InterpolationMode.BICUBIC)
+            crop = crop.clamp(0, 255).round().to(torch.uint8)
+        else:  # three channels beside each other are resized fastest
+            crop = crop.contiguous(memory_format=torch.channels_last)
+            crop = resize_image(crop, [size, size], InterpolationMode.BILINEAR)
+        crops.append((crop.flip(3) if flip else crop)[0])
     return crops
 
 

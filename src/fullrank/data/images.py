@@ -5,7 +5,9 @@
 * `digits`: scikit-learn's 1,797 handwritten digits, 8 x 8; needs no network. Every fifth image is held out.
 * `cifar10`, `cifar100`, `stl10`, `places365`: through torchvision, downloaded once where there is a network.
 * a folder of class folders (torchvision's `ImageFolder` layout), or a folder of images without labels.
-* a parquet file, a folder of them or a pattern such as `data/train-*.parquet`, with Hugging Face's image schema.
+* a parquet file, a folder of them or a pattern such as `data/train-*.parquet`, with Hugging Face's image schema
+  (`parquet`); `hf://owner/name`, such a set on the Hugging Face hub (`hub`).
+* WebDataset's tar shards: one, a folder, a pattern or `data/{000..146}.tar` (`shards`).
 
 Images are uint8 `(3, h, w)`; `decoding` says how others become so. Labels are optional everywhere; a label of -1 means
 that this image has none, and `labels` says how those of two sets are matched.
@@ -17,7 +19,6 @@ path that exists is that path, whatever brackets and stars are in it.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import sys
 from abc import ABC, abstractmethod
@@ -34,12 +35,15 @@ from fullrank.data.decoding import UnreadableImageError as UnreadableImageError
 from fullrank.data.decoding import decode_file, printable
 from fullrank.data.labels import match_labels as match_labels
 from fullrank.data.randomness import Purpose, permutation
-from fullrank.data.splits import check_files, check_folders, glob_files, hidden
+from fullrank.data.splits import check_files, check_folders, glob_files, hidden, list_shards
 from fullrank.errors import FullrankError, choose, nearest
 
 Split = Literal["train", "eval"]
 
 NAMES = ("digits", "cifar10", "cifar100", "stl10", "places365")
+
+LARGE = (".parquet", ".tar")
+"""Files that hold many images."""
 
 DEFAULT_ROOT = "~/.cache/fullrank"
 """Where downloaded sets are kept."""
@@ -257,72 +261,19 @@ class FileImages(Images):
         return self._contents
 
 
-class ParquetImages(Images):
-    """Encoded images in memory, from parquet files with Hugging Face's image schema."""
-
-    def __init__(
-        self,
-        name: str,
-        files: Sequence[Path],
-        encoded: Any,
-        labels: Tensor | None,
-        classes: tuple[str, ...] | None = None,
-        *,
-        numbered: bool = True,
-    ) -> None:
-        self.name = name
-        self.classes = classes
-        self.numbered = numbered
-        self.files = files
-        self.encoded = encoded  # a pyarrow ChunkedArray of binary: one buffer, shared by forked workers
-        self.labels = labels
-
-    def __len__(self) -> int:
-        return len(self.encoded)
-
-    def read(self, index: int) -> Tensor:
-        """Decode one image."""
-        encoded = self.encoded[index].as_py()
-        if encoded is None:
-            raise UnreadableImageError(f"{self.key(index)} holds no bytes")
-        return decode_file(io.BytesIO(encoded), self.key(index))
-
-    def key(self, index: int) -> str:
-        """Return the set's name and the row."""
-        return f"{self.name}, row {index}"
-
-    @property
-    def encoded_bytes(self) -> int:
-        """What encoded images take in memory."""
-        return int(self.encoded.nbytes)
-
-    def listing(self) -> str:
-        """Hash the encoded sizes of all images."""
-        import pyarrow.compute as pc
-
-        return _digest(np.asarray(pc.binary_length(self.encoded).fill_null(-1)).tobytes())
-
-    def contents(self) -> str:
-        """Hash the bytes of 256 images at random, and the labels of all."""
-        chosen = sample(torch.arange(len(self)), _HASHED).tolist()
-        images = [self.encoded[index].as_py() or b"" for index in chosen]
-        labels = b"" if self.labels is None else self.labels.numpy().tobytes()
-        return _digest(b"".join(hashlib.sha256(image).digest() for image in images), labels)
-
-
 def open_images(spec: str, *, split: Split = "train", root: str = DEFAULT_ROOT, former: bool = False) -> Images:
     """Open an image set.
 
     Args:
-        spec: A name of `NAMES`, a folder, a parquet file, or a pattern of parquet files.
+        spec: What the module says.
         split: Which part of a named set; a path means all that lies there. What is trained on in a single class folder
             has no labels, what is held out has.
-        root: Where downloaded sets are kept.
+        root: Where downloaded sets and the indices of large ones are kept.
         former: See it as runs did that were started before hidden folders and splits were told.
 
     Raises:
-        FullrankError: There is no such set, nothing in it, it cannot be had without a network, it is too large to
-            hold, or it looks like several splits.
+        FullrankError: There is no such set, nothing in it, it cannot be had without a network, or it looks like
+            several splits.
     """
     choose("split", split, get_args(Split))
     if not spec.strip():
@@ -331,17 +282,24 @@ def open_images(spec: str, *, split: Split = "train", root: str = DEFAULT_ROOT, 
         return _digits(split)
     if spec in NAMES:
         return _from_torchvision(spec, split, Path(root).expanduser())
+    if spec.startswith("hf://"):
+        from fullrank.data.hub import download
+
+        return _from_files(spec, download(spec, split), root)
     path, shown = Path(spec).expanduser(), printable(spec)
     flag = "--images" if split == "train" else "--eval-images"
     try:
         if path.is_file():
-            if path.suffix != ".parquet":
+            if path.suffix not in LARGE:
                 raise FullrankError(
-                    f"{shown} is one file, and not a parquet file: give a folder of images, or .parquet files"
+                    f"{shown} is one file, and not a parquet file or a tar shard: give a folder of images, or .parquet "
+                    "or .tar files"
                 )
-            return _from_parquet(shown, [path])
+            return _from_files(shown, [path], root)
         if path.is_dir():
-            return _from_folder(shown, path, flag, former=former)
+            return _from_folder(shown, path, flag, root, former=former)
+        if "{" in spec and "}" in spec:
+            return _from_files(shown, list_shards(str(path)), root)
         if any(character in spec for character in "*?["):
             matches = glob_files(str(path))
             if not matches:
@@ -350,7 +308,7 @@ def open_images(spec: str, *, split: Split = "train", root: str = DEFAULT_ROOT, 
                 )
             if not former:
                 check_files(shown, matches, flag)
-            return _from_parquet(shown, matches)
+            return _from_files(shown, matches, root)
     except (PermissionError, NotADirectoryError) as error:
         raise FullrankError(f"cannot read the images at {shown}: {error.strerror}") from None
     except (ValueError, OSError) as error:  # a NUL in the path, or a path that is too long
@@ -358,7 +316,7 @@ def open_images(spec: str, *, split: Split = "train", root: str = DEFAULT_ROOT, 
             raise
     raise FullrankError(
         f"no images at {shown!r}: it is neither a path that exists nor a known set{nearest(spec, NAMES)} "
-        f"(known: {', '.join(NAMES)}; or a folder of images, or .parquet files)"
+        f"(known: {', '.join(NAMES)}; or a folder of images, or .parquet or .tar files)"
     )
 
 
@@ -419,14 +377,15 @@ def _names_of(found: Any) -> tuple[str, ...] | None:
     return tuple(getattr(found, "classes", ())) or None
 
 
-def _from_folder(name: str, root: Path, flag: str, *, former: bool) -> Images:
+def _from_folder(name: str, root: Path, flag: str, cache: str, *, former: bool) -> Images:
     from torchvision.datasets.folder import IMG_EXTENSIONS
 
-    parquet = sorted(path for path in root.glob("*.parquet") if former or not hidden(path.name))
-    if parquet:
-        if not former:
-            check_files(name, parquet, flag)
-        return _from_parquet(name, parquet)
+    for kind in LARGE:
+        large = sorted(path for path in root.glob(f"*{kind}") if former or not hidden(path.name))
+        if large:
+            if not former:
+                check_files(name, large, flag)
+            return _from_files(name, large, cache)
     found: dict[str, list[str]] = {}
     tree: dict[str, list[str]] = {}
     holding = set()
@@ -482,15 +441,16 @@ def _walk(root: Path, *, former: bool) -> Iterator[tuple[str, list[str], list[st
             yield where, folders, files
 
 
-def _from_parquet(name: str, files: Sequence[Path]) -> Images:
-    from fullrank.data.parquet import read_parquet
+def _from_files(name: str, files: Sequence[Path], root: str) -> Images:
+    """Open parquet files, or tar shards."""
+    cache = Path(root).expanduser() / "large"
+    if all(file.suffix == ".tar" for file in files):
+        from fullrank.data.shards import open_shards
 
-    encoded, labels = read_parquet(name, files)
-    if labels is None:
-        return ParquetImages(name, files, encoded, None)
-    return ParquetImages(
-        name, files, encoded, torch.from_numpy(labels.values), labels.classes, numbered=labels.numbered
-    )
+        return open_shards(name, files, cache)
+    from fullrank.data.parquet import open_parquet
+
+    return open_parquet(name, files, cache)
 
 
 def _size_of(path: bytes) -> int:

@@ -1,86 +1,124 @@
-"""Read parquet files with Hugging Face's image schema: encoded images and labels, in memory."""
+"""Parquet files with Hugging Face's image schema, of any size.
+
+What takes at most 2 GB, and a quarter of the free memory, is held there, encoded. Of larger sets the encoded images are
+copied once, file by file, to a folder of caches on disk, for a parquet file cannot be read row by row.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fullrank.data.decoding import printable
+from fullrank.data.encoded import EncodedImages, HeldImages, StoredImages, indexed
 from fullrank.data.labels import Labels, class_names, join_labels, read_labels
 from fullrank.data.memory import available_memory, gigabytes
 from fullrank.data.splits import check_rows
 from fullrank.errors import FullrankError
 
 _IMAGE, _LABEL = ("image", "img"), ("label", "fine_label")
+_HELD = 2e9
+"""Bytes of encoded images that are held in memory at most."""
 
 
-def read_parquet(name: str, files: Sequence[Path]) -> tuple[Any, Labels | None]:
-    """Read the encoded images and the labels of parquet files.
+def open_parquet(name: str, files: Sequence[Path], cache: Path) -> EncodedImages:
+    """Open the images in parquet files.
 
     Args:
         name: What the user calls the set.
         files: In the order of the images.
-
-    Returns:
-        A pyarrow `ChunkedArray` of large binary, null where a row holds no bytes; and the labels, or None.
+        cache: Where images are copied to that are too many to hold.
 
     Raises:
-        FullrankError: A file is damaged, does not hold images as it should, or they do not fit into memory.
+        FullrankError: A file is damaged, does not hold images as it should, or they do not fit on the disk.
     """
     import pyarrow as pa
 
     chunks: list[Any] = []
-    labels = []
-    held = 0
+    labels, stored = [], []
+    large = sum(_guarded(file, _size) for file in files) > min(_HELD, available_memory() / 4)
     for file in files:
-        shown = printable(file)
-        try:
-            held += _check_size(name, file, held)
-            labels.append(_read(file, shown, chunks))
-        except MemoryError:  # ArrowMemoryError is one
-            raise FullrankError(
-                f"{shown} does not fit into memory, or is damaged: unpack it to a folder of image files, which is read "
-                "as it is needed"
-            ) from None
-        except (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
-            lines = str(error).splitlines() or [type(error).__name__]
-            raise FullrankError(f"{shown} cannot be read as parquet: {lines[0]}") from None
-    if not sum(len(chunk) for chunk in chunks):
+        if large:
+            stored.append(indexed(file, cache, partial(_copy, file), copied=True))
+        labels.append(_guarded(file, _read, None if large else chunks.append))
+    joined = join_labels(labels, [printable(file) for file in files])
+    images = (
+        StoredImages(name, stored, joined)
+        if large
+        else HeldImages(name, pa.chunked_array(chunks, pa.large_binary()), joined)
+    )
+    if not len(images):
         raise FullrankError(f"no images in {printable(name)}: its {len(files)} parquet file(s) have no rows")
-    return pa.chunked_array(chunks), join_labels(labels, [printable(file) for file in files])
+    return images
 
 
-def _check_size(name: str, file: Path, held: int) -> int:
-    """Return the bytes that a file's columns take in memory; raise where they do not fit beside what is held."""
+def _guarded(file: Path, read: Callable[..., Any], *arguments: Any) -> Any:
+    """Call `read` with a file, and name the file in what goes wrong."""
+    import pyarrow as pa
+
+    shown = printable(file)
+    try:
+        return read(file, *arguments)
+    except MemoryError:  # ArrowMemoryError is one
+        raise FullrankError(f"{shown} does not fit into memory, or is damaged: write smaller row groups") from None
+    except (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
+        lines = str(error).splitlines() or [type(error).__name__]
+        raise FullrankError(f"{shown} cannot be read as parquet: {lines[0]}") from None
+
+
+def _size(file: Path) -> int:
+    """Return the bytes that a file's images and labels take in memory."""
     import pyarrow.parquet as pq
 
     about = pq.read_metadata(file)
-    size = 0
-    for group in (about.row_group(i) for i in range(about.num_row_groups)):
-        columns = (group.column(j) for j in range(group.num_columns))
-        size += sum(
-            column.total_uncompressed_size
-            for column in columns
-            if column.path_in_schema.split(".")[0] in (*_IMAGE, *_LABEL)
-        )
-    free = available_memory()  # what is held already is not free any more
-    if size > 0.8 * free:
+    groups = (about.row_group(i) for i in range(about.num_row_groups))
+    columns = (group.column(i) for group in groups for i in range(group.num_columns))
+    return sum(c.total_uncompressed_size for c in columns if c.path_in_schema.split(".")[0] in (*_IMAGE, *_LABEL))
+
+
+def _copy(file: Path, copy: Path) -> Any:
+    """Write a file's encoded images one after the other, and return where each lies."""
+    import pyarrow as pa
+
+    size, free = _size(file), shutil.disk_usage(copy.parent).free
+    if size > free:
         raise FullrankError(
-            f"the encoded images in {printable(name)} need over {gigabytes(held + size)} of memory, and "
-            f"{gigabytes(free)} are free: unpack them to a folder of image files, which is read as it is needed, or "
-            "give fewer files"
+            f"the encoded images of {printable(file)} need {gigabytes(size)} in {printable(copy.parent)}, and "
+            f"{gigabytes(free)} are free: name a place on another disk (--data-dir)"
         )
-    return size
+    print(f"copying {gigabytes(size)} of encoded images from {printable(file)} to {copy.parent}, once", file=sys.stderr)
+    offsets, lengths, end = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], 0
+    with open(copy, "wb") as out:
+
+        def take(column: Any) -> None:
+            nonlocal end
+            _, starts, data = column.buffers()
+            at = np.frombuffer(starts, np.int64)[column.offset : column.offset + len(column) + 1]
+            lengths.append(np.where(np.asarray(column.is_null()), -1, np.diff(at)))
+            offsets.append(end + at[:-1] - at[0])
+            try:
+                end += out.write(memoryview(data)[at[0] : at[-1]]) if data else 0
+            except OSError as error:
+                raise FullrankError(f"{printable(copy.parent)} cannot be written: {error.strerror}") from None
+
+        _guarded(file, _read, take)
+    return pa.table({"offset": np.concatenate(offsets), "length": np.concatenate(lengths)})
 
 
-def _read(file: Path, shown: str, chunks: list[Any]) -> Labels | None:
-    """Add a file's encoded images to `chunks`, a piece at a time, and return its labels."""
+def _read(file: Path, take: Callable[[Any], Any] | None) -> Labels | None:
+    """Return a file's labels, and give its encoded images, a piece at a time, to `take`."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(file) as parquet:
+    shown = printable(file)
+    with pq.ParquetFile(file, buffer_size=2**20, pre_buffer=False) as parquet:  # else a whole file is kept
         schema = parquet.schema_arrow
         names = ", ".join(schema.names)
         image = next((column for column in _IMAGE if column in schema.names), None)
@@ -104,9 +142,11 @@ def _read(file: Path, shown: str, chunks: list[Any]) -> Labels | None:
                 "or JPEG files as binary"
             )
         found = []
+        columns = ([image] if take else []) + ([label] if label else [])
         # a row group at once would fail where its images take over 2 GB: pyarrow cannot put nested chunks together
-        for batch in parquet.iter_batches(batch_size=1024, columns=[image, *([label] if label else [])]):
-            chunks.append(pc.struct_field(batch.column(image), "bytes").cast(pa.large_binary()))
+        for batch in parquet.iter_batches(batch_size=256, columns=columns) if columns else ():
+            if take is not None:
+                take(pc.struct_field(batch.column(image), "bytes").cast(pa.large_binary()))
             if label is not None:
                 found.append(batch.column(label))
         if label is None:

@@ -12,7 +12,7 @@ import os
 import re
 import shlex
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from fullrank.data.decoding import printable
 from fullrank.errors import FullrankError
@@ -50,6 +50,12 @@ def _kind(name: str) -> tuple[str, str] | None:
     words = re.findall("[a-z]+", name)
     kinds = [word for word in words if word in _KINDS]
     return (_KINDS[kinds[0]], " ".join(word for word in words if word != kinds[0])) if kinds else None
+
+
+def split_of(file: PurePath) -> str:
+    """Return the split that a relative path names, by the file's name or a folder's; an empty string where none."""
+    parts = [file.name.removesuffix(file.suffix), *reversed(file.parent.parts)]
+    return next((found[0] for part in parts if (found := _kind(part))), "")
 
 
 def check_rows(values: Sequence[str], shown: str) -> None:
@@ -110,9 +116,7 @@ def check_files(name: str, files: Sequence[Path], flag: str) -> None:
     common = os.path.commonpath([str(file.parent) for file in files])
     by_kind: dict[str, list[Path]] = {}
     for file in files:
-        parts = [file.name.removesuffix(file.suffix), *reversed(file.parent.relative_to(common).parts)]
-        found = next((found for part in parts if (found := _kind(part))), ("", ""))
-        by_kind.setdefault(found[0], []).append(file)
+        by_kind.setdefault(split_of(file.relative_to(common)), []).append(file)
     if len(by_kind) < 2 or ("" in by_kind and len(by_kind) == 2 and not set(by_kind) & set(_HELD_OUT)):
         return
     named = {kind: group for kind, group in by_kind.items() if kind}
@@ -137,7 +141,7 @@ def _pattern(chosen: Sequence[Path], files: Sequence[Path]) -> str:
         while not all(str(file).startswith(start) for file in chosen):
             start = start[:-1]
         if sum(str(file).startswith(start) for file in files) == len(chosen):
-            return f"{glob.escape(start)}*.parquet"
+            return f"{glob.escape(start)}*{chosen[0].suffix}"
         if len({file.parent for file in chosen}) == 1 and chosen[0].parent != files[0].parent:
             return str(chosen[0].parent)
     return str(chosen[0])
@@ -151,3 +155,26 @@ def glob_files(pattern: str) -> list[Path]:
         path = path.parent
     found = glob.glob(os.path.join(glob.escape(str(path)), *reversed(rest)))
     return sorted(Path(match) for match in found if not hidden(Path(match).name))
+
+
+def list_shards(pattern: str) -> list[Path]:
+    """Return the files that a pattern with braces names, as a shell's: `{000..146}`, `{a,b}`.
+
+    Raises:
+        FullrankError: Some do not exist.
+    """
+    files = [Path(each) for each in _expand(pattern)]
+    missing = [printable(file) for file in files if not file.is_file()]
+    if missing:
+        raise FullrankError(f"{len(missing)} of {len(files)} files of {printable(pattern)} are missing: {missing[0]}")
+    return files
+
+
+def _expand(pattern: str) -> list[str]:
+    found = re.search(r"\{([^{}]*)\}", pattern)
+    if found is None:
+        return [pattern]
+    first, dots, last = found[1].partition("..")
+    numbers = dots and first.isdecimal() and last.isdecimal() and len(last) < 8
+    parts = [str(n).zfill(len(first)) for n in range(int(first), int(last) + 1)] if numbers else found[1].split(",")
+    return [each for part in parts for each in _expand(pattern[: found.start()] + part + pattern[found.end() :])]

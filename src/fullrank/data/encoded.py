@@ -1,0 +1,215 @@
+"""Images in encoded form: held in memory, or on disk and read one at a time.
+
+On disk a set of any size takes some thirty bytes of memory an image. An index says where in which file each image
+lies. It is built once and kept in a folder of caches, under a name that follows from the file's path, size and time of
+change. Images are read, not mapped into memory: the pages of a map would count as the process's memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fullrank.data.decoding import UnreadableImageError, decode_file, printable
+from fullrank.data.images import _HASHED, Images, sample
+from fullrank.data.images import _digest as digest
+from fullrank.data.labels import Labels
+from fullrank.errors import FullrankError
+
+
+class EncodedImages(Images):
+    """Images whose encoded bytes can be had one by one."""
+
+    def __init__(self, name: str, labels: Labels | None) -> None:
+        self.name = name
+        if labels is not None:
+            self.labels, self.classes = torch.tensor(labels.values), labels.classes
+        self.numbered = labels is None or labels.numbered
+
+    @abstractmethod
+    def encoded(self, index: int) -> bytes | None:
+        """Return the bytes of one image, None where the set holds none for it."""
+
+    @abstractmethod
+    def lengths(self) -> np.ndarray:
+        """Return how many bytes each image has, `(N,)` int64; -1 where the set holds none for it."""
+
+    def __len__(self) -> int:
+        return len(self.lengths())
+
+    def read(self, index: int) -> Tensor:
+        """Decode one image."""
+        encoded = self.encoded(index)
+        if encoded is None:
+            raise UnreadableImageError(f"{self.key(index)} holds no bytes")
+        return decode_file(io.BytesIO(encoded), self.key(index))
+
+    def key(self, index: int) -> str:
+        """Return the set's name and the row."""
+        return f"{self.name}, row {index}"
+
+    def listing(self) -> str:
+        """Hash the encoded sizes of all images."""
+        return digest(self.lengths())
+
+    def contents(self) -> str:
+        """Hash the bytes of 256 images at random, and the labels of all."""
+        chosen = sample(torch.arange(len(self)), _HASHED).tolist()
+        labels = b"" if self.labels is None else self.labels.numpy().tobytes()
+        return digest(b"".join(hashlib.sha256(self.encoded(index) or b"").digest() for index in chosen), labels)
+
+
+class HeldImages(EncodedImages):
+    """Encoded images in memory: a pyarrow `ChunkedArray` of large binary, one buffer, shared by forked workers."""
+
+    def __init__(self, name: str, held: Any, labels: Labels | None) -> None:
+        super().__init__(name, labels)
+        self.held = held
+
+    def __len__(self) -> int:
+        return len(self.held)
+
+    def encoded(self, index: int) -> bytes | None:
+        """Return the bytes of one image."""
+        return self.held[index].as_py()
+
+    def lengths(self) -> np.ndarray:
+        """Return how many bytes each image has."""
+        import pyarrow.compute as pc
+
+        return np.asarray(pc.binary_length(self.held).fill_null(-1))
+
+    @property
+    def encoded_bytes(self) -> int:
+        """What encoded images take in memory."""
+        return int(self.held.nbytes)
+
+
+class Stored(NamedTuple):
+    """Where the images of one file lie.
+
+    Attributes:
+        file: The file that holds their bytes.
+        stamp: Its size and time of change when the index was made.
+        index: A pyarrow table with the int64 columns `offset` and `length` (-1 where there are no bytes).
+    """
+
+    file: Path
+    stamp: tuple[int, int]
+    index: Any
+
+
+class StoredImages(EncodedImages):
+    """Encoded images in files on disk.
+
+    Args:
+        name: What the user calls the set.
+        parts: Its files, in the order of the images.
+        labels: Of all images, if they have any.
+        names: A pyarrow `ChunkedArray` of strings: what to call each image, where images have names.
+    """
+
+    def __init__(self, name: str, parts: Sequence[Stored], labels: Labels | None, names: Any = None) -> None:
+        super().__init__(name, labels)
+        self._files = [(part.file, part.stamp) for part in parts]
+        self._first = np.cumsum([0, *(len(part.index) for part in parts)])
+        self._offsets, self._lengths = (
+            np.concatenate([part.index.column(column).to_numpy() for part in parts]) for column in ("offset", "length")
+        )
+        self._names = names
+
+    def encoded(self, index: int) -> bytes | None:
+        """Read the bytes of one image.
+
+        Raises:
+            FullrankError: The file is gone, has changed, or the disk fails.
+        """
+        (file, before), length = self._file(index), int(self._lengths[index])
+        if length < 0:
+            return None
+        try:
+            with open(file, "rb", buffering=0) as opened:
+                if stamp(opened.fileno()) != before:
+                    raise FullrankError(
+                        f"{printable(file)} has changed since it was opened: put the former file back, or start anew"
+                    )
+                return os.pread(opened.fileno(), length, int(self._offsets[index]))
+        except FileNotFoundError:
+            raise FullrankError(f"{printable(file)} is gone, and images in it are needed: put it back") from None
+        except OSError as error:
+            raise FullrankError(f"{self.key(index)} cannot be read: {error.strerror}") from None
+
+    def _file(self, index: int) -> tuple[Path, tuple[int, int]]:
+        return self._files[int(np.searchsorted(self._first, index, side="right")) - 1]
+
+    def lengths(self) -> np.ndarray:
+        """Return how many bytes each image has."""
+        return self._lengths
+
+    def key(self, index: int) -> str:
+        """Return the file and the image's name in it; without names, the set's name and the row."""
+        if self._names is None:
+            return super().key(index)
+        return f"{printable(self._file(index)[0])}, {self._names[index].as_py()}"
+
+    @property
+    def stored_bytes(self) -> int:
+        """What encoded images take on disk."""
+        return int(self._lengths.clip(min=0).sum())
+
+    def listing(self) -> str:
+        """Hash the encoded sizes, and the names where images have them."""
+        names = [] if self._names is None else ["\n".join(self._names.to_pylist()).encode()]
+        return digest(self._lengths, *names)
+
+
+def stamp(file: Path | int) -> tuple[int, int]:
+    """Return what changes with a file: its size and time of change in nanoseconds."""
+    about = os.stat(file)
+    return about.st_size, about.st_mtime_ns
+
+
+def indexed(file: Path, cache: Path, build: Callable[[Path], Any], *, copied: bool = False) -> Stored:
+    """Return where the images of a file lie, found once.
+
+    Args:
+        file: Where they come from.
+        cache: The folder of caches.
+        build: Makes the index. Where images are copied it also writes their bytes to the path that it is called with.
+        copied: Whether they are, and are read from there.
+
+    Raises:
+        FullrankError: The cache cannot be written.
+    """
+    from pyarrow import feather
+
+    name = hashlib.sha256(repr((str(file.resolve()), *stamp(file))).encode()).hexdigest()[:16]
+    index, copy = cache / f"{name}.index", cache / f"{name}.images"
+    if not index.exists() or (copied and not copy.exists()):
+        new = [cache / f"{name}.{os.getpid()}.{end}" for end in ("images", "index")]
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            try:
+                feather.write_feather(build(new[0]), str(new[1]))
+                if copied:
+                    os.replace(new[0], copy)
+                os.replace(new[1], index)  # the last: where it is, all is
+            finally:
+                for path in new:
+                    path.unlink(missing_ok=True)
+        except OSError as error:
+            raise FullrankError(
+                f"{printable(cache)}, where the index of large sets is kept, cannot be written: {error.strerror}: name "
+                "another place (--data-dir)"
+            ) from None
+    where = copy if copied else file
+    return Stored(where, stamp(where), feather.read_table(str(index), memory_map=False))

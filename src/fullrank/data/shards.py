@@ -1,0 +1,107 @@
+"""WebDataset's tar shards (https://github.com/webdataset/webdataset), read at random.
+
+Files of one name up to the first dot of their base name belong together: an image (`n01.jpg`, .jpeg, .png, .webp) and
+its label, `.cls` or `.txt` (a number or a name) or a field `label` or `cls` of a `.json`. A shard's headers are read
+once, to learn where each image lies. Compressed shards cannot be read at random and are refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tarfile
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fullrank.data.decoding import printable
+from fullrank.data.encoded import StoredImages, indexed
+from fullrank.data.labels import read_labels
+from fullrank.errors import FullrankError
+
+_IMAGE = ("jpg", "jpeg", "png", "webp")
+_LABEL = ("cls", "json", "txt")
+"""Where a label is looked for, the first that is there."""
+_END = bytes(2 * tarfile.BLOCKSIZE)
+"""What ends an archive that was written to its end."""
+
+
+def open_shards(name: str, files: Sequence[Path], cache: Path) -> StoredImages:
+    """Open the images in tar shards.
+
+    Args:
+        name: What the user calls the set.
+        files: In the order of the images.
+        cache: Where the indices are kept.
+
+    Raises:
+        FullrankError: A shard is damaged or cut, or none holds an image.
+    """
+    import pyarrow as pa
+
+    parts = [indexed(file, cache, partial(_index, file)) for file in files]
+    names, texts = (
+        pa.chunked_array([chunk for part in parts for chunk in part.index.column(column).chunks], pa.string())
+        for column in ("name", "label")
+    )
+    if not len(names):
+        raise FullrankError(f"no images in {printable(name)}: expected members ending in .{', .'.join(_IMAGE)}")
+    labels = None
+    if texts.null_count < len(texts):
+        with contextlib.suppress(pa.ArrowInvalid):  # they are names
+            texts = texts.cast(pa.int64())
+        labels = read_labels(texts, None, printable(name))
+    return StoredImages(name, parts, labels, names)
+
+
+def _index(file: Path, copy: Path) -> Any:
+    """Return where each image of a shard lies, its name and its label's text."""
+    import pyarrow as pa
+
+    shown = printable(file)
+    rows: list[tuple[int, int, str]] = []
+    labels: dict[str, dict[str, str]] = {}
+    try:
+        with tarfile.open(file, "r:") as shard:
+            end = 0
+            for member in shard:
+                end = member.offset_data + member.size
+                shard.members.clear()  # type: ignore[attr-defined] # tarfile keeps all that it has seen
+                folder, slash, base = member.name.rpartition("/")
+                stem, _, kind = base.partition(".")
+                key, kind = folder + slash + stem, kind.lower()
+                if not member.isfile() or not stem:
+                    continue
+                if kind in _IMAGE:
+                    rows.append((member.offset_data, member.size, key))
+                elif kind in _LABEL:
+                    found = shard.extractfile(member)
+                    text = found.read() if found else b""
+                    labels.setdefault(key, {})[kind] = text.decode("utf-8", "replace").strip()
+        with open(file, "rb") as opened:
+            opened.seek(-(-end // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE)
+            whole = opened.read(len(_END)) == _END
+    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
+        raise FullrankError(f"{shown} cannot be read as a tar shard: {error}") from None
+    if not whole:
+        raise FullrankError(f"{shown} was cut short: it has no end mark after {len(rows)} images: copy it again")
+    return pa.table(
+        {
+            "offset": pa.array([row[0] for row in rows], pa.int64()),
+            "length": pa.array([row[1] for row in rows], pa.int64()),
+            "name": pa.array([row[2] for row in rows], pa.string()),
+            "label": pa.array([_label(labels.get(row[2], {})) for row in rows], pa.string()),
+        }
+    )
+
+
+def _label(texts: dict[str, str]) -> str | None:
+    kind = next((kind for kind in _LABEL if kind in texts), None)
+    if kind != "json":
+        return texts[kind] if kind else None
+    try:
+        fields = json.loads(texts["json"])
+        return str(next(fields[field] for field in ("label", "cls") if field in fields))
+    except (ValueError, TypeError, StopIteration):
+        return texts.get("txt")
