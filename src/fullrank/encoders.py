@@ -87,7 +87,7 @@ def open_encoder(
             encoder = open_checkpoint(path, layer, branch)
         elif kind == "exported encoder":
             module, about = open_export(path)
-            encoder = _timm(module, None, {"folder": str(path), **about}, None)
+            encoder = replace(_timm(module, None, {"folder": str(path), **about}, None), branch=about.get("branch"))
         elif kind == "timm model":
             encoder = _named(str(source), image_size, trained=pretrained == "yes")
         elif kind == "weights":
@@ -163,6 +163,8 @@ def open_checkpoint(path: Path, layer: Layer = "representation", branch: Branch 
             return build_backbone(config).eval()
 
     embedding = layer == "embedding"
+    if embedding and branch != "online":
+        raise FullrankError(f"the embedding is of the online branch, got branch={branch!r}: leave it out")
     falls = METHODS[config.method].has_predictor and step >= SETTLED_STEPS and not embedding
     return Encoder(
         module=_with_projector(trained(), config) if embedding else encoder_of(state, branch, where=str(path)),

@@ -3,14 +3,17 @@
 import pytest
 import timm
 import torch
+from tests.training.tiny import quiet, tiny
 from torch import nn
 from torch.utils.data import DataLoader
 
+from fullrank.config import TargetConfig
 from fullrank.data import views
 from fullrank.data.images import ArrayImages
 from fullrank.encoders import open_encoder
 from fullrank.errors import FullrankError
 from fullrank.models.encoder import Encoder, Preprocessing
+from fullrank.training.loop import train
 
 SIZE = 16
 PIXELS = torch.randint(0, 256, (10, 3, SIZE, SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -116,3 +119,13 @@ def test_a_module_in_memory_is_opened_as_it_says_or_by_the_eval_view(encoder):
     assert model.training
     with pytest.raises(FullrankError, match="it does not take images of 224 x 224"):
         open_encoder(nn.Sequential(nn.Flatten(), nn.Linear(8, 2)))
+
+
+def test_embeddings_are_of_the_online_branch(tmp_path):
+    train(tiny(steps=1, out=tmp_path / "run", method="byol", target=TargetConfig(momentum=0.5)), console=quiet())
+    online, target = (open_encoder(tmp_path / "run", branch=branch) for branch in ("online", "target"))
+    assert (online.protocol["branch"], target.protocol["branch"]) == ("online", "target")
+    assert not torch.equal(online.module.conv1.weight, target.module.conv1.weight)
+    assert open_encoder(tmp_path / "run", layer="embedding").protocol["layer"] == "projector"
+    with pytest.raises(FullrankError, match="the embedding is of the online branch, got branch='target'"):
+        open_encoder(tmp_path / "run", layer="embedding", branch="target")

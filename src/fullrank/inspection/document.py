@@ -121,10 +121,11 @@ def _down(found: Sequence[Inspection], looks: Sequence[Look]) -> Table:
     for name in dict.fromkeys(name for each in found for name in each.scores):
         kind = kind_of(name)
         scores = [each.scores.get(name) for each in found]
-        hint = f"{kind.direction} is better" if kind.direction != "none" else "neither is better by itself"
+        better = "neither" if kind.direction == "none" else kind.direction
+        hint = f"{better} is better" + (" by itself" if kind.direction == "none" else "")
         mark = " *" if widths and not obstacle(found, name) else ""
         hinted = Hinted(f"{kind.title}{mark}", f"{hint}; range {kind.range}" if kind.range else hint)
-        rows.append([hinted, *(score.text if score else "–" for score in scores), kind.direction])
+        rows.append([hinted, *(score.text if score else "–" for score in scores), better])
     return Table("Scores", ["score", *looks, "better"], rows, text=[len(found) + 1], captioned=False)
 
 

@@ -20,12 +20,7 @@ SAMPLE_SEED = 0
 
 
 def absorb(blocks: Iterable[Tensor], n: int, dim: int) -> tuple[Spectrum, Spectrum, Tensor]:
-    """Walk over features once.
-
-    Args:
-        blocks: `(n_i, D)` each, N rows in all.
-        n: N.
-        dim: D.
+    """Walk once over features, blocks `(n_i, D)` of N rows in all.
 
     Returns:
         The centered and the uncentered spectrum of all rows, and a sample of at most `SAMPLE` of them in order, drawn
@@ -60,7 +55,7 @@ def take_all(
     view_protocol: Mapping[str, Any],
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Score]:
-    """Take every label-free score that the features allow.
+    """Take every label-free score that the features allow; one that cannot be taken says why instead of a value.
 
     Args:
         spectra: Their "centered" and their "uncentered" spectrum.
@@ -69,9 +64,6 @@ def take_all(
         protocol: How the features were made.
         view_protocol: How those of the views were made.
         progress: Called with the number of scores that were taken, and of all.
-
-    Returns:
-        By name; a score that cannot be taken says why instead of a value.
     """
     of_sample = {
         **protocol,
