@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+K = TypeVar("K", bound=Hashable)
 
 
 def plain_console(*, stderr: bool = False) -> Console:
@@ -24,6 +26,18 @@ def listing(items: Sequence[str]) -> str:
     'a, b and c'
     """
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+
+
+def grouped(pairs: Iterable[tuple[K, str]]) -> dict[K, list[str]]:
+    """Return the names that share a reason, by the reason.
+
+    >>> grouped([("no loss", "a"), ("no AUC", "b"), ("no loss", "c")])
+    {'no loss': ['a', 'c'], 'no AUC': ['b']}
+    """
+    found: dict[K, list[str]] = {}
+    for why, name in pairs:
+        found.setdefault(why, []).append(name)
+    return found
 
 
 def capital(text: str) -> str:

@@ -8,7 +8,7 @@ from fullrank.inspection.result import Inspection
 from fullrank.measure.protocols import UNKNOWN, ends
 from fullrank.measure.protocols import obstacle as differ
 from fullrank.measure.scores import title
-from fullrank.text import listing
+from fullrank.text import grouped, listing
 
 RANKED = ("auc", "rankme", "participation_ratio", "lidar", "cluster_learnability")
 """Scores whose best is said."""
@@ -27,17 +27,11 @@ def comparison(found: Sequence[Inspection]) -> list[str]:
     """Compare in sentences: what is best by which score, and what cannot be compared and why."""
     if len(found) < 2:
         return []
-    said: list[str] = []
-    refused: dict[str, list[str]] = {}
-    for name in RANKED:
-        if not any(name in each.scores for each in found):
-            continue
-        if why := obstacle(found, name):
-            refused.setdefault(why, []).append(title(name))
-            continue
-        said.append(ends(name, {each.name: each.scores[name].taken for each in found}))
-    for why, names in refused.items():
-        said.append(f"{listing(names)} cannot be compared: {why}")
+    why = {name: obstacle(found, name) for name in RANKED if any(name in each.scores for each in found)}
+    able = [name for name in why if not why[name]]
+    said = [ends(name, {each.name: each.scores[name].taken for each in found}) for name in able]
+    refused = grouped((why[name], title(name)) for name in why if why[name])
+    said += [f"{listing(names)} cannot be compared: {reason}" for reason, names in refused.items()]
     if len({each.spectrum.dim for each in found}) > 1:
         able = [
             title(name) for name in dict.fromkeys(n for each in found for n in each.scores) if not obstacle(found, name)

@@ -24,7 +24,7 @@ from fullrank.inspection.compare import comparison, obstacle
 from fullrank.inspection.result import Inspection
 from fullrank.measure.scores import kind_of, title
 from fullrank.report import figures
-from fullrank.text import capital
+from fullrank.text import capital, grouped
 
 TRY = "If it was trained without negatives, as SimSiam is, try to"
 KEY_SCORES = ("auc", "rankme", "participation_ratio", "alpha_req", "dead")
@@ -88,13 +88,10 @@ def _page(found: Sequence[Inspection], looks: Sequence[Look]) -> Iterator[Part]:
     if widths:
         yield Words("* can be compared here, between different widths D; the others cannot.")
     yield _down(found, looks)
-    missing: dict[str, dict[str, list[str]]] = {}
-    for each in found:
-        for score in each.scores.values():
-            if score.value is None:
-                missing.setdefault(score.why, {}).setdefault(each.name, []).append(score.kind.title)
+    failed = [(each.name, score) for each in found for score in each.scores.values() if score.value is None]
+    missing = grouped((f"{who}: {score.why}", score.kind.title) for who, score in failed)
     if missing:
-        items = [f"{', '.join(names)} of {who}: {why}" for why, of in missing.items() for who, names in of.items()]
+        items = [f"{', '.join(titles)} of {why}" for why, titles in missing.items()]
         yield Fold("Scores that could not be taken", [Points(items)])
     yield Heading("Spectra")
     yield from _spectra(found, looks)
@@ -103,11 +100,8 @@ def _page(found: Sequence[Inspection], looks: Sequence[Look]) -> Iterator[Part]:
         yield Fields(each.source, subject=look)
         if each.skipped:
             yield Fold("Images that could not be read", [Points(each.skipped)])
-        shared: dict[str, tuple[list[str], dict]] = {}
-        for score in each.scores.values():
-            names, _ = shared.setdefault(repr(sorted(score.protocol.items(), key=repr)), ([], dict(score.protocol)))
-            names.append(score.kind.title)
-        how = [Fields(protocol, ", ".join(names)) for names, protocol in shared.values()]
+        alike = grouped((repr(sorted(s.protocol.items(), key=repr)), name) for name, s in each.scores.items())
+        how = [Fields(each.scores[names[0]].protocol, ", ".join(map(title, names))) for names in alike.values()]
         yield Fold("How each score was measured", how)
 
 

@@ -12,8 +12,8 @@ from fullrank.measure.scores import kind_of, title
 from fullrank.ranking import figures
 from fullrank.ranking.candidates import FEATURES
 from fullrank.ranking.result import Forecasted, Group, Ranked, Ranking, Standing
-from fullrank.ranking.words import about, group_title, grouped, names_of
-from fullrank.text import capital
+from fullrank.ranking.words import about, group_title, names_of
+from fullrank.text import capital, grouped
 
 NONE = "–"
 _MOST_SCORES = 2  # asked for, that have a column beside the others in a terminal; the page has all

@@ -20,8 +20,8 @@ from fullrank.ranking.groups import Labels, choose_labels, features_of, groups_o
 from fullrank.ranking.options import RankOptions
 from fullrank.ranking.result import Forecasted, Group, Ranking, Standing
 from fullrank.ranking.saved import TITLES, Forecast, read_forecast, write_forecast
-from fullrank.ranking.words import about, grouped, refusal, said
-from fullrank.text import listing
+from fullrank.ranking.words import about, refusal, said
+from fullrank.text import grouped, listing
 
 if TYPE_CHECKING:
     from fullrank.inspection.inspect import Progress

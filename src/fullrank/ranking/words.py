@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from fullrank.measure.protocols import COUNT, WIDTH, differences
 from fullrank.measure.scores import SCORES, title
 from fullrank.ranking.candidates import FEATURES, Candidate
 from fullrank.ranking.saved import Forecast
-from fullrank.text import listing
+from fullrank.text import grouped, listing
 
 if TYPE_CHECKING:
     from fullrank.ranking.result import Group, Ranked, Ranking
@@ -60,14 +60,6 @@ def refusal(forecast: Forecast, candidate: Candidate) -> str:
     return ""
 
 
-def grouped(reasons: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
-    """Return the names behind each reason."""
-    found: dict[str, list[str]] = {}
-    for why, name in reasons:
-        found.setdefault(why, []).append(name)
-    return found
-
-
 def said(ranking: Ranking, *, asked: str | None, otherwise: Sequence[str]) -> list[str]:
     """Put a ranking in clauses.
 
@@ -101,9 +93,9 @@ def _apart(ranking: Ranking, names: Sequence[str]) -> Iterator[str]:
         yield f"these runs cannot all be compared, so each group is ranked by itself: {'; '.join(several)}"
     if lone:
         yield f"these cannot be compared with any other, so they have no rank: {'; '.join(lone)}"
-    grouped = [ranking.standings[i].candidate for group in ranking.groups for i in group.members]
-    widths = [each.width for each in grouped]
-    loss, auc = (_differences(name, [each.scores[name].protocol for each in grouped], widths) for name in FEATURES)
+    able = [ranking.standings[i].candidate for group in ranking.groups for i in group.members]
+    widths = [each.width for each in able]
+    loss, auc = (_differences(name, [each.scores[name].protocol for each in able], widths) for name in FEATURES)
     if auc.pop(WIDTH, None):
         yield "AUC depends on the width D: its floor is (D+1)/(2D), and dead directions that only fill up D raise it"
     if loss:
