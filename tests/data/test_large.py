@@ -242,3 +242,28 @@ def test_a_hub_gives_the_files_of_one_split(sets, monkeypatch):
         FullrankError, match="hf://o/n/other has no parquet files of the split train there: give others"
     ):
         open_images("hf://o/n/other")
+
+
+def test_of_two_runs_that_copy_at_once_both_read_on(sets, on_disk, monkeypatch):
+    cache, copy, opened = str(sets / "cache"), parquet._copy, []
+
+    def slow(file, to):
+        table = copy(file, to)
+        if not opened:  # the other run begins later and is done first
+            opened.append(None)
+            opened[0] = open_images(str(sets), root=cache)
+        return table
+
+    monkeypatch.setattr(parquet, "_copy", slow)
+    mine = open_images(str(sets), root=cache)
+    assert [mine.encoded(index) == opened[0].encoded(index) for index in range(20)] == [True] * 20
+
+
+def test_a_dry_run_says_what_streaming_takes(sets, on_disk, capsys):
+    from fullrank.cli import main
+
+    main(["train", "--images", str(sets), "--data-dir", str(sets / "cache"), "--image-size", "32", "--hold", "stream",
+          "--steps", "4", "--batch-size", "4", "--monitor.images", "8", "--dry-run"])  # fmt: skip
+    words = " ".join(capsys.readouterr().out.split())
+    assert "MB on disk" in words
+    assert "for each of 2 workers" in words

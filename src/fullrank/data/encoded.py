@@ -200,9 +200,12 @@ def indexed(file: Path, cache: Path, build: Callable[[Path], Any], *, copied: bo
             cache.mkdir(parents=True, exist_ok=True)
             try:
                 feather.write_feather(build(new[0]), str(new[1]))
-                if copied:
-                    os.replace(new[0], copy)
-                os.replace(new[1], index)  # the last: where it is, all is
+                if not (
+                    index.exists() and (copy.exists() or not copied)
+                ):  # else another run was quicker, and is reading its
+                    if copied:
+                        os.replace(new[0], copy)
+                    os.replace(new[1], index)  # the last: where it is, all is
             finally:
                 for path in new:
                     path.unlink(missing_ok=True)

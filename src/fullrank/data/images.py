@@ -129,6 +129,11 @@ class Images(ABC):
         """What encoded images take in memory."""
         return 0
 
+    @property
+    def stored_bytes(self) -> int:
+        """What encoded images take on disk, where they are read one at a time."""
+        return 0
+
     @abstractmethod
     def listing(self) -> str:
         """Return a short hash that changes when images are added, removed or reordered."""
@@ -174,6 +179,11 @@ class Selection(Images):
     def encoded_bytes(self) -> int:
         """What encoded images of the whole set take in memory."""
         return self.base.encoded_bytes
+
+    @property
+    def stored_bytes(self) -> int:
+        """What encoded images of the whole set take on disk."""
+        return self.base.stored_bytes
 
     def listing(self) -> str:
         """Hash the base's listing together with the chosen indices."""

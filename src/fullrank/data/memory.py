@@ -45,6 +45,17 @@ def _left_in_groups(root: Path) -> Iterator[int]:
                 continue
 
 
+def peak_memory() -> int:
+    """Return the most bytes of memory that this process has had so far."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    except (OSError, StopIteration):  # not Linux
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
 def gigabytes(count: float) -> str:
     """Write a number of bytes for people.
 

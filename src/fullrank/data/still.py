@@ -18,7 +18,8 @@ from fullrank.data.images import Images, UnreadableImageError
 from fullrank.data.views import ViewRecipe
 from fullrank.errors import FullrankError
 
-_BLOCK = 256  # images that are read for measuring at a time
+BLOCK = 256  # images that are read for measuring at a time
+_FLOATS = 2**24  # numbers of them that are resized at a time: 64 MB
 
 
 def load_for_eval(
@@ -63,7 +64,8 @@ def eval_blocks(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Walk over what `load_for_eval` returns, some hundred images at a time."""
     for read, batch in _blocks(images, indices, unreadable):
-        groups = [image[None] for image in batch] if isinstance(batch, list) else [batch]
+        at_once = max(_FLOATS // batch[0].numel(), 1)
+        groups = [image[None] for image in batch] if isinstance(batch, list) else batch.split(at_once)
         yield torch.cat([_eight_bits(views.eval_view(group, size)) for group in groups]), read
 
 
@@ -134,7 +136,7 @@ def _blocks(
     found = False
     whole = as_array(images)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        for block in indices.split(_BLOCK):
+        for block in indices.split(BLOCK):
             if whole is not None:
                 found = True
                 yield block, whole[block]
@@ -144,7 +146,9 @@ def _blocks(
             if batch:
                 found = True
                 good = block[torch.tensor([image is not None for image in decoded])]
-                yield good, torch.stack(batch) if len({image.shape for image in batch}) == 1 else batch
+                made = torch.stack(batch) if len({image.shape for image in batch}) == 1 else batch
+                del decoded, batch  # else they are there twice while they are used
+                yield good, made
     if not found:
         raise FullrankError(f"none of {len(indices)} images of {images.name} can be decoded")
 

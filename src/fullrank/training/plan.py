@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from fullrank.config import TrainConfig
-from fullrank.data import holding, views
-from fullrank.data.memory import available_memory, gigabytes
+from fullrank.data import holding, still, views
+from fullrank.data.memory import available_memory, gigabytes, peak_memory
 from fullrank.data.order import Order
 from fullrank.documents import Document, Table
 from fullrank.errors import FullrankError
@@ -82,6 +82,8 @@ def plan(config: TrainConfig) -> Plan:
         "machine": f"{device}, {config.machine.precision}, {torch.get_num_threads()} CPU threads",
         "memory": _memory(config, method),
     }
+    if wrong is None and config.hold == "stream":
+        about["streaming"] = _streaming(config, data)
     rows = Table("What the run would do", ["part", "plan"], list(about.items()), text=(1,), captioned=False)
     return Plan(Document("plan", "What the run would do", [rows], data=about), wrong)
 
@@ -112,7 +114,22 @@ def _hold_words(config: TrainConfig, data: setup.Data, order: Order) -> str:
             f"held in memory{'' if config.hold == 'memory' else ' by chunks'}, {gigabytes(count * 3 * height * width)}"
         )
     encoded = data.train.encoded_bytes
-    return f"{words}; encoded, {gigabytes(encoded)} in memory" if encoded else words
+    kept = f"; encoded, {gigabytes(encoded)} in memory" if encoded else ""
+    stored = f"; encoded, {gigabytes(data.train.stored_bytes)} on disk" if data.train.stored_bytes else ""
+    return words + kept + stored
+
+
+def _streaming(config: TrainConfig, data: setup.Data) -> str:
+    """Estimate what processes take that decode images as they are needed, however many images there are."""
+    assert config.image_size is not None
+    height, width = holding.look_at_sizes(data.train)[0]
+    image, views = 3 * height * width, 2 * 3 * config.image_size**2
+    measured = 2 * min(config.monitor.images, still.BLOCK) * image  # one by one, and put together
+    worker = config.batch_size * (image + 2 * views)  # a batch, and its views on their way
+    return (
+        f"about {gigabytes(peak_memory() + measured)} for this process beside the step, {gigabytes(worker)} for each "
+        f"of {config.machine.workers} workers beside what they share with it"
+    )
 
 
 def _settings(method: Method) -> dict[str, str]:
