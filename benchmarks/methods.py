@@ -35,7 +35,7 @@ from fullrank.training.presets import LAB, preset
 from fullrank.training.runs import CONFIG, RunRecord, read_run
 from step import time_steps
 
-_OF_THE_MACHINE = ("hold", "data_dir", "out", "machine.device", "machine.precision", "machine.workers")
+_OF_THE_MACHINE = ("cache", "data_dir", "out", "machine.device", "machine.precision", "machine.workers")
 SPEEDS = "speed.json"
 TIMED_STEPS, WARM_UP = 20, 5
 SCORES = {"knn": "k-NN %", "auc": "AUC", "rankme_centered": "RankMe", "heldout_loss": "held-out loss"}

@@ -22,7 +22,7 @@ from rich.table import Table
 
 from fullrank.config import TrainConfig
 from fullrank.data.randomness import Purpose, random_bits
-from fullrank.data.views import RECIPES
+from fullrank.registry import VIEWS
 from fullrank.training.machine import environment
 from fullrank.training.optim import build_optimizer, set_learning_rate
 from fullrank.training.presets import preset
@@ -79,7 +79,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", default="cifar10", help="as `fullrank train --images`")
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--views", choices=tuple(RECIPES), default="cifar")
+    parser.add_argument("--views", choices=tuple(VIEWS), default="cifar")
     parser.add_argument("--order", default="multiple-pass")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--device", default="auto")

@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from fullrank import config as config_module
+from fullrank.cli import main
 from fullrank.config import (
-    RANGES,
     BackboneConfig,
     LossConfig,
     MonitorConfig,
@@ -116,8 +116,16 @@ def numbers():
     return {name for name, hint in config_module._HINTS.items() if re.search(r"\b(int|float)\b", str(hint))}
 
 
-def test_every_number_has_a_range():
-    assert numbers() == set(RANGES)
+RANGES = {
+    name: found
+    for name, hint in config_module._HINTS.items()
+    if (found := [check for check in config_module._options(hint)[1] if isinstance(check, Range)])
+}
+
+
+def test_every_number_has_one_range():
+    assert numbers() - {"order_options"} == set(RANGES)
+    assert all(len(found) == 1 for found in RANGES.values())
 
 
 @pytest.mark.parametrize("name", RANGES)
@@ -154,7 +162,7 @@ def test_a_missing_file_is_named(tmp_path):
     ("arguments", "message"),
     [
         ({"image_size": 3}, "image_size must be at least 4 and at most 16,384, got 3"),
-        ({"hold": "chunks"}, "hold=chunks is for order=single-pass, got order=multiple-pass"),
+        ({"cache": "chunks"}, "cache=chunks is for order=single-pass, got order=multiple-pass"),
         ({"batch_size": 1}, "batch_size must be at least 2"),
         ({"subset": 5.0}, r"subset must be above 0 and at most 1, got 5.0 \(a share: 5 % is 0.05\)"),
         ({"optim": OptimConfig(base_lr=-1)}, "optim.base_lr must be at least 0 .*, got -1"),
@@ -321,3 +329,16 @@ def test_lab_preset_is_the_regime_of_partial_collapse():
 def test_a_field_that_was_renamed_is_read_under_its_old_name(tmp_path):
     (tmp_path / "old.yaml").write_text("loss: {lambda_: 0.02}")
     assert read_config(tmp_path / "old.yaml").loss.lambd == 0.02
+
+
+def test_former_names_of_files_and_flags_are_read_and_said(tmp_path, capsys):
+    (tmp_path / "old.yaml").write_text("hold: stream")
+    assert read_config(tmp_path / "old.yaml").cache == "stream"
+    assert capsys.readouterr().err == f"{tmp_path / 'old.yaml'}: hold is called cache now\n"
+    (tmp_path / "run.yaml").write_text("hold: stream\nenvironment: {x: 1}")  # a run's own, which nobody wrote
+    assert read_config(tmp_path / "run.yaml").cache == "stream"
+    assert capsys.readouterr().err == ""
+    assert main(["train", "--hold", "chunks", "--dry-run"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("fullrank: --hold is called --cache now\n")
+    assert "cache=chunks is for order=single-pass" in said

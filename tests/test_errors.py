@@ -24,7 +24,7 @@ from fullrank.training.presets import preset
     [
         (lambda: replace(TrainConfig(), method="simsaim"), "method must be .*'simsaim'; did you mean 'simsiam'"),
         (lambda: TrainConfig(order="hybrd"), "order must be .*'hybrd'; did you mean 'hybrid'"),
-        (lambda: TrainConfig(hold=None), "hold must be one of auto, memory, chunks, stream, got None"),
+        (lambda: TrainConfig(cache=None), "cache must be one of auto, memory, chunks, stream, got None"),
         (lambda: TrainConfig(optim=OptimConfig(optimizer="sdg")), "optim.optimizer must .* did you mean 'sgd'"),
         (lambda: TrainConfig(backbone=BackboneConfig(stem="cfar")), "backbone.stem must be .* did you mean 'cifar'"),
         (lambda: inspect(["x.npy"], InspectOptions(layer="embeding")), "layer must be .* did you mean 'embedding'"),
@@ -36,7 +36,7 @@ from fullrank.training.presets import preset
         (lambda: rank(["x"], RankOptions(accuracy="liner")), "accuracy must be .* did you mean 'linear'"),
         (lambda: open_images("digits", split="tran"), "split must be one of train, eval, .* did you mean 'train'"),
         (lambda: planned(find("orders"), "papr", [0]), "scale must be .* did you mean 'paper'"),
-        (lambda: recipe("simsam"), "unknown views 'simsam'; did you mean 'simsiam'"),
+        (lambda: recipe("simsam"), "views must be one of .*, got 'simsam'; did you mean 'simsiam'"),
         (lambda: preset("simsiam-resnet81-imagenet"), "did you mean 'simsiam-resnet18-imagenet'"),
     ],
 )

@@ -412,7 +412,7 @@ def flags(whole, chance) -> Iterator[Case]:
             "--backbone.width",
             "0.0625",
         ): "--steps --seed --batch-size --images --order --subset --switch --method --chunks "
-        "--optim.base-lr --backbone.width --machine.memory-gb --machine.device --data-dir --image-size --hold",
+        "--optim.base-lr --backbone.width --machine.memory-gb --machine.device --data-dir --image-size --cache",
         ("rank", run): "--accuracy --forecast --scores --limit --device --images",
         ("inspect", "x.npy", "--json"): "--limit --key --device --backbone --image-size --layer",
         ("evaluate", run): "--images --device",

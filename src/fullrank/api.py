@@ -329,4 +329,4 @@ def _opened(images: ImageSource) -> Any:
         return open_images(str(images))
     if isinstance(images, Tensor) and images.ndim != 4:
         raise FullrankError(f"images must be (N, 3, H, W), got a tensor of shape {tuple(images.shape)}")
-    return open_images(images) if isinstance(images, Dataset) else images  # type: ignore[arg-type]
+    return open_images(images) if isinstance(images, Dataset) else images

@@ -20,7 +20,7 @@ from fullrank.commands.inspect import Inspect
 from fullrank.commands.rank import Rank
 from fullrank.commands.report import Report
 from fullrank.commands.study import StudyCommand
-from fullrank.commands.train import Train, base_config
+from fullrank.commands.train import Train, base_config, list_choices
 from fullrank.commands.watch import Watch
 from fullrank.config import TrainConfig
 from fullrank.errors import FullrankError, OtherProcessError, count
@@ -29,7 +29,7 @@ PROGRAM = "fullrank"
 
 
 _ADVICE = {
-    "train": "lower --batch-size, --image-size or --backbone.width, or keep fewer images decoded with --hold stream",
+    "train": "lower --batch-size, --image-size or --backbone.width, or keep fewer images decoded with --cache stream",
     "demo": "it needs about 1 GB",
     "inspect": "look at fewer images with --limit",
     "evaluate": "take fewer training images with --limit",
@@ -39,6 +39,10 @@ _ADVICE = {
     "study": "run fewer at once with --jobs 1",
 }
 """What to do where memory is out."""
+
+
+_FORMER = {"--hold": "--cache", "--linear.hold": "--linear.cache"}
+"""Flags of before, and what they are called now."""
 
 
 class Command(Protocol):
@@ -63,7 +67,7 @@ def main(arguments: list[str]) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     debug = "--debug" in arguments
-    arguments = [each for each in arguments if each != "--debug"]
+    arguments = [_renamed(each) for each in arguments if each != "--debug"]
     if arguments == ["--version"]:
         print(f"{PROGRAM} {__version__}")
         return 0
@@ -78,6 +82,15 @@ def main(arguments: list[str]) -> int:
         return 130
     except Exception as error:
         return _report(error, "".join(arguments[:1]), debug=debug)
+
+
+def _renamed(argument: str) -> str:
+    """Return a flag under its name of today, and say so."""
+    flag, equals, value = argument.partition("=")
+    if flag not in _FORMER:
+        return argument
+    print(f"{PROGRAM}: {flag} is called {_FORMER[flag]} now", file=sys.stderr)
+    return f"{_FORMER[flag]}{equals}{value}"
 
 
 def _report(error: Exception, command: str, *, debug: bool) -> int:
@@ -136,6 +149,7 @@ def _parse(arguments: list[str]) -> Command:
     base = TrainConfig()
     if arguments[:1] == ["train"]:
         base = base_config(arguments[1:])
+        list_choices()
     command = (
         Annotated[Demo, tyro.conf.subcommand("demo")]
         | Annotated[Train, tyro.conf.subcommand("train", default=Train(base))]

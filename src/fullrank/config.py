@@ -8,16 +8,28 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import sys
 import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 
 from fullrank.errors import FullrankError, nearest, shown
-from fullrank.ranges import Range, check_ranges
+from fullrank.ranges import Range
+from fullrank.registry import METHODS, ORDERS, VIEWS, Registry
+
+# The upper ends are far above any use: they catch slips before memory runs out.
+Steps = Annotated[int, Range(1, 10**12)]
+Count = Annotated[int, Range(1, 10**9)]
+Channels = Annotated[int, Range(1, 2**20)]
+Layers = Annotated[int, Range(1, 1000)]
+Share = Annotated[float, Range(0, 1)]
+Weight = Annotated[float, Range(0, 1e9)]
+Positive = Annotated[float, Range(0, 1e9, above=True)]
+Factor = Annotated[float, Range(0, 64, above=True)]
 
 
 @dataclass(frozen=True)
@@ -29,19 +41,19 @@ class BackboneConfig:
     bottleneck26x2 and basic50, or any timm model."""
     block: Literal["basic", "bottleneck"] | None = None
     """Replaces the named ResNet's block."""
-    depths: tuple[int, int, int, int] | None = None
+    depths: Annotated[tuple[int, int, int, int], Range(1, 1000)] | None = None
     """Replaces the named ResNet's blocks in each of its four stages."""
-    width: float = 1.0
+    width: Factor = 1.0
     """Multiplies a ResNet's channels, the representation's width D included; 1 is the named network."""
-    inner_width: float | None = None
+    inner_width: Factor | None = None
     """Multiplies the channels inside a bottleneck only; D stays."""
     stem: Literal["auto", "imagenet", "cifar", "cifar-stride2"] = "auto"
     """First layers of a ResNet: 7x7 and pooling, 3x3, or 3x3 of stride 2; auto takes 3x3 for views up to 64 pixels."""
-    blocks: int | None = None
+    blocks: Layers | None = None
     """Replaces a named vision transformer's number of blocks."""
-    attention_heads: int | None = None
+    attention_heads: Layers | None = None
     """Replaces its attention heads; they divide its width."""
-    patch: int | None = None
+    patch: Annotated[int, Range(1, 2**14)] | None = None
     """Replaces its rows and columns of a patch."""
     positions: Literal["learned", "sincos"] = "learned"
     """A vision transformer's positions: learned, or fixed sines and cosines of row and column, as MoCo-v3 has them."""
@@ -53,13 +65,13 @@ class BackboneConfig:
 class HeadsConfig:
     """Projector and predictor; what is left out is the method's own, narrower behind a backbone that is narrow."""
 
-    projector_hidden: int | None = None
+    projector_hidden: Channels | None = None
     """Width between the projector's layers."""
-    projector_out: int | None = None
+    projector_out: Channels | None = None
     """Width M of the embedding."""
-    projector_layers: int | None = None
+    projector_layers: Layers | None = None
     """Linear layers of the projector."""
-    predictor_hidden: int | None = None
+    predictor_hidden: Channels | None = None
     """Width inside the predictor, where the method has one."""
     normalize: Literal["none", "vicreg", "vicreg_exp", "vicreg_ctr", "simclr", "simclr_a", "simclr_b"] | None = None
     """What is done to a batch of embeddings before a loss that compares them: a scheme of [Garrido23] Table 1
@@ -70,19 +82,19 @@ class HeadsConfig:
 class LossConfig:
     """Coefficients of the loss; its own defaults where left out, an error where the method's loss takes none such."""
 
-    temperature: float | None = None
+    temperature: Positive | None = None
     """What similarities, or covariances in vicreg-exp and -ctr, are divided by inside exponentials."""
-    invariance: float | None = None
+    invariance: Weight | None = None
     """Weight of the term that pulls the two views together."""
-    variance: float | None = None
+    variance: Weight | None = None
     """Weight of the term that keeps dimensions spread out (embeddings, in vicreg-ctr)."""
-    covariance: float | None = None
+    covariance: Weight | None = None
     """Weight of the term that keeps dimensions apart (embeddings, in vicreg-ctr)."""
-    lambd: float | None = None
+    lambd: Weight | None = None
     """Weight of the off-diagonal correlations in barlow."""
-    mu: float | None = None
+    mu: Positive | None = None
     """Squared norm that spectral clips embeddings to."""
-    eps: float | None = None
+    eps: Positive | None = None
     """Squared distortion in tcr; what vicreg, its variants and barlow add to variances."""
     toward: Literal["mean", "view"] | None = None
     """Whether tcr pulls each view to the mean of both (EMP-SSL) or to the other one (NMCE, with eps .5, invariance 100:
@@ -95,45 +107,45 @@ class LossConfig:
 class TargetConfig:
     """The branch that gives the targets, where a method has one of its own; its own defaults where left out."""
 
-    momentum: float | None = None
+    momentum: Share | None = None
     """First momentum of the moving average that is the target of byol and mocov3; it rises to 1 along a cosine."""
     constant_momentum: bool | None = None
     """Keep that momentum as it is, as [Li22]'s code does unless told otherwise."""
-    queue: int | None = None
-    """Embeddings that nnsiam looks for nearest neighbours in; a multiple of the batch."""
+    queue: Count | None = None
+    """Embeddings that nnsiam looks for nearest neighbors in; a multiple of the batch."""
     teacher: str | None = None
     """What distill learns from: a run, a checkpoint, or a timm model, whose published weights are taken."""
-    statistics_rate: float | None = None
+    statistics_rate: Share | None = None
     """Share of a batch in the running mean and variance of the teacher's features."""
 
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """Optimiser and learning-rate schedule."""
+    """Optimizer and learning-rate schedule."""
 
     optimizer: Literal["sgd", "adamw", "lars"] = "sgd"
     """SGD with momentum, AdamW, or LARS (timm's)."""
-    base_lr: float = 0.3
+    base_lr: Weight = 0.3
     """Learning rate at a batch of 256; it is scaled by batch_size / 256."""
-    momentum: float = 0.9
+    momentum: Annotated[float, Range(0, 1, below=True)] = 0.9
     """Momentum of SGD and LARS."""
-    weight_decay: float = 5e-4
+    weight_decay: Weight = 5e-4
     """Weight decay."""
     decay_all: bool = True
     """Decay all parameters, as SimSiam and [Li22] do, or leave out biases and norms. LARS always leaves them out, and
     does not scale their rate."""
     decay_heads: Literal["all", "projector", "none"] = "all"
     """Decay all that stands behind the backbone, as [Li22], the projector but not the predictor, or none of it."""
-    warmup_steps: int = 0
+    warmup_steps: Annotated[int, Range(0, 10**12)] = 0
     """Steps over which the learning rate rises linearly from 0, the predictor's too."""
-    cosine_every: int = 1
+    cosine_every: Steps = 1
     """Steps between updates of warm-up and cosine; [Li22] updates once an epoch (5,004 steps on ImageNet)."""
-    final_lr: float = 0.0
+    final_lr: Share = 0.0
     """Share of the learning rate that the cosine ends at; 0.001 for VICReg and Barlow Twins."""
-    bias_lr: float | None = None
+    bias_lr: Weight | None = None
     """Base learning rate of biases and norms; base_lr when left out. Barlow Twins has another."""
     constant_predictor_lr: bool = True
-    """Keep the predictor's learning rate constant under every optimiser, in simsiam and nnsiam; those of byol and
+    """Keep the predictor's learning rate constant under every optimizer, in simsiam and nnsiam; those of byol and
     mocov3 decay with the rest."""
 
 
@@ -141,17 +153,17 @@ class OptimConfig:
 class MonitorConfig:
     """What is watched while training, and how often."""
 
-    log_every: int = 50
+    log_every: Steps = 50
     """Steps between records of loss, learning rate and std."""
-    measure_every: int = 500
+    measure_every: Steps = 500
     """Steps between measurements: spectrum, held-out loss, k-NN. The first is before training, the last after it."""
-    images: int = 5000
+    images: Annotated[int, Range(2, 10**9, why="a spectrum needs two images")] = 5000
     """Images for a measurement: so many training images (spectrum, k-NN bank) and held-out ones (loss, queries), at
     random; the same in every run."""
     whole: bool = False
     """Take them from all training images, as [Li22], where the run is trained on a subset; else from the subset."""
-    knn_k: int = 20
-    """Neighbours that vote in the k-NN monitor."""
+    knn_k: Count = 20
+    """Neighbors that vote in the k-NN monitor."""
     online_probe: bool = False
     """Train a linear classifier beside, on representations without gradient; needs labels, and changes nothing else."""
     tensorboard: bool = False
@@ -168,11 +180,11 @@ class MachineConfig:
     """Autocast to bfloat16 or not; auto asks the machine whether it gains."""
     compile: bool = False
     """Compile the model with torch.compile."""
-    threads: int | None = None
+    threads: Annotated[int, Range(1, 2**14)] | None = None
     """CPU threads of torch, of each process; its own default when left out. Equal numbers give equal bits."""
-    workers: int = 2
+    workers: Annotated[int, Range(0, 2**14)] = 2
     """Processes that decode images, where they are streamed, for each process that trains."""
-    memory_gb: float | None = None
+    memory_gb: Annotated[float, Range(0, 10**6, above=True)] | None = None
     """Memory of a machine that decoded images may take; half of what is free when left out."""
 
 
@@ -181,71 +193,55 @@ class TrainConfig:
     """Everything that decides what a run computes."""
 
     images: str = "digits"
-    """Training images: digits, cifar10, cifar100, stl10, places365, a folder, .parquet or .tar files or a pattern of
-    them, hf://owner/name; as torchvision loads them, without alpha and not turned by EXIF, and 16-bit greys scaled to
-    8."""
+    """Training images: digits, cifar10, cifar100, stl10, places365, a registered source, a folder, .parquet or .tar
+    files or a pattern of them, hf://owner/name; as torchvision loads them, without alpha and not turned by EXIF, and
+    16-bit grays scaled to 8."""
     eval_images: str | None = None
     """Held-out images; a named set's own test split when left out. Their labels are matched with those of the training
     images by name, or by number where both are numbers."""
     data_dir: str = "~/.cache/fullrank"
     """Where named sets are downloaded to."""
-    subset: float = 1.0
+    subset: Annotated[float, Range(0, 1, above=True, why="a share: 5 % is 0.05")] = 1.0
     """Share of the training images to use, in (0, 1]; smaller subsets lie inside larger ones."""
     strict: bool = False
     """Stop at the first image that cannot be decoded, instead of naming and skipping it."""
-    hold: Literal["auto", "memory", "chunks", "stream"] = "auto"
+    cache: Literal["auto", "memory", "chunks", "stream"] = "auto"
     """Decode all images once and keep them (memory), keep the current chunk of a single pass and decode the next
     meanwhile (chunks), or decode in workers as steps need them (stream)."""
-    image_size: int | None = None
+    image_size: Annotated[int, Range(4, 2**14)] | None = None
     """Rows and columns of a view; the images' own size up to 64 when left out, else 224."""
 
-    method: Literal[
-        "simsiam",
-        "nnsiam",
-        "byol",
-        "mocov3",
-        "simclr",
-        "simclr-sq",
-        "simclr-abs",
-        "dcl",
-        "dcl-sq",
-        "dcl-abs",
-        "spectral",
-        "vicreg",
-        "vicreg-exp",
-        "vicreg-ctr",
-        "barlow",
-        "tcr",
-        "distill",
-    ] = "simsiam"
+    method: Annotated[str, METHODS] = "simsiam"
     """How the encoder is trained."""
-    order: Literal["multiple-pass", "single-pass", "cumulative", "hybrid"] = "multiple-pass"
+    order: Annotated[str, ORDERS] = "multiple-pass"
     """In which order images are presented."""
-    chunks: int = 20
-    """Chunks of single-pass, cumulative and hybrid orders."""
-    switch: float = 0.4
+    chunks: Count = 20
+    """Chunks of single-pass, cumulative and hybrid orders, and of others that have some."""
+    switch: Share = 0.4
     """Share of the steps after which hybrid goes from single pass to multiple pass."""
-    rounds: int = 1
+    rounds: Count = 1
     """How often single-pass goes through the chunks; its passes over a chunk are spread over so many visits."""
+    order_options: dict[str, int | float | str] = field(default_factory=dict, hash=False)
+    """Other settings of an order from another package: names and values."""
     reset_momentum: bool = False
     """Set the momentum of SGD or LARS to zero at each chunk's first step, and at hybrid's switch; [Li22] does not."""
     reset_statistics: bool = False
-    """Forget batch norms' running means and variances there. Training normalises by its batches, so weights stay the
-    same; only what is measured soon after, before they are learnt again, differs."""
-    views: Literal["simsiam", "byol", "mocov3", "cifar"] = "cifar"
-    """Recipe of the random views: a paper's, or crops, flips and colours without blur (cifar)."""
-    crop_min: float | None = None
+    """Forget batch norms' running means and variances there. Training normalizes by its batches, so weights stay the
+    same; only what is measured soon after, before they are learned again, differs."""
+    views: Annotated[str, VIEWS] = "cifar"
+    """Recipe of the random views: a paper's, or crops, flips and colors without blur (cifar)."""
+    crop_min: Annotated[float, Range(0, 1, above=True)] | None = None
     """Least share of the image's area that a crop covers; the recipe's when left out."""
 
-    steps: int = 1500
+    steps: Steps = 1500
     """Gradient steps."""
-    batch_size: int = 64
+    batch_size: Annotated[int, Range(2, 10**9, why="batch normalization has no variance over one image")] = 64
     """Images of a step, over all processes."""
-    seed: int = 0
+    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
     """Initial weights, order and views follow from it."""
-    checkpoint_every: int = 500
+    checkpoint_every: Steps = 500
     """Steps between checkpoints."""
-    keep_checkpoints: int = 2
+    keep_checkpoints: Annotated[int, Range(0, 10**9)] = 2
     """How many checkpoints to keep, the newest; 0 keeps all."""
     out: str | None = None
     """The run's folder; runs/IMAGES-METHOD-ORDER-sSEED, numbered if taken, when left out."""
@@ -259,20 +255,19 @@ class TrainConfig:
     machine: MachineConfig = field(default_factory=MachineConfig)
 
     def __post_init__(self) -> None:
-        values = _flat(self)
-        for name, value in values.items():
+        for name, value in _flat(self).items():
             _fit(value, _HINTS[name], name)
-        check_ranges(values, RANGES)
         self._check_together()
 
     def _check_together(self) -> None:
         """Raise `FullrankError` where fields contradict each other."""
         optim = self.optim
-        if self.hold == "chunks" and self.order != "single-pass":
+        other = self.order in ORDERS.built_in and self.order != "single-pass"
+        if self.cache == "chunks" and other:
             raise FullrankError(
-                f"hold=chunks is for order=single-pass, got order={self.order}: use hold=memory or stream"
+                f"cache=chunks is for order=single-pass, got order={self.order}: use cache=memory or stream"
             )
-        if self.rounds > 1 and self.order != "single-pass":
+        if self.rounds > 1 and other:
             raise FullrankError(f"rounds={self.rounds} is for order=single-pass, got order={self.order}: leave it at 1")
         if (self.reset_momentum or self.reset_statistics) and self.order == "multiple-pass":
             name = "reset_momentum" if self.reset_momentum else "reset_statistics"
@@ -294,88 +289,39 @@ class TrainConfig:
             raise FullrankError("optim.bias_lr is a share of optim.base_lr in every step, which is 0: raise it")
 
 
-_COUNT, _NONE_OR_MORE = Range(1, 10**9), Range(0, 10**9)
-_SHARE, _PART = Range(0, 1), Range(0, 1, above=True)
-_WEIGHT, _ABOVE_0 = Range(0, 1e9), Range(0, 1e9, above=True)
-_WIDTH, _LAYERS, _CHANNELS = Range(0, 64, above=True), Range(1, 1000), Range(1, 2**20)
-
-RANGES = {
-    "subset": Range(0, 1, above=True, why="a share: 5 % is 0.05"),
-    "image_size": Range(4, 2**14),
-    "chunks": _COUNT,
-    "switch": _SHARE,
-    "rounds": _COUNT,
-    "crop_min": _PART,
-    "steps": Range(1, 10**12),
-    "batch_size": Range(2, 10**9, why="batch normalisation has no variance over one image"),
-    "seed": Range(0, 2**63 - 1),
-    "checkpoint_every": Range(1, 10**12),
-    "keep_checkpoints": _NONE_OR_MORE,
-    "backbone.depths": _LAYERS,
-    "backbone.width": _WIDTH,
-    "backbone.inner_width": _WIDTH,
-    "backbone.blocks": _LAYERS,
-    "backbone.attention_heads": _LAYERS,
-    "backbone.patch": Range(1, 2**14),
-    "heads.projector_hidden": _CHANNELS,
-    "heads.projector_out": _CHANNELS,
-    "heads.projector_layers": _LAYERS,
-    "heads.predictor_hidden": _CHANNELS,
-    "loss.temperature": _ABOVE_0,
-    "loss.invariance": _WEIGHT,
-    "loss.variance": _WEIGHT,
-    "loss.covariance": _WEIGHT,
-    "loss.lambd": _WEIGHT,
-    "loss.mu": _ABOVE_0,
-    "loss.eps": _ABOVE_0,
-    "target.momentum": _SHARE,
-    "target.queue": _COUNT,
-    "target.statistics_rate": _SHARE,
-    "optim.base_lr": _WEIGHT,
-    "optim.momentum": Range(0, 1, below=True),
-    "optim.weight_decay": _WEIGHT,
-    "optim.warmup_steps": Range(0, 10**12),
-    "optim.cosine_every": Range(1, 10**12),
-    "optim.final_lr": _SHARE,
-    "optim.bias_lr": _WEIGHT,
-    "monitor.log_every": Range(1, 10**12),
-    "monitor.measure_every": Range(1, 10**12),
-    "monitor.images": Range(2, 10**9, why="a spectrum needs two images"),
-    "monitor.knn_k": _COUNT,
-    "machine.threads": Range(1, 2**14),
-    "machine.workers": Range(0, 2**14),
-    "machine.memory_gb": Range(0, 10**6, above=True),
+_SECTIONS: dict[str, type] = {
+    name: typing.cast(type, hint)
+    for name, hint in typing.get_type_hints(TrainConfig).items()
+    if dataclasses.is_dataclass(hint)
 }
-"""Which numbers each field takes. The upper ends are far above any use: they catch slips before memory runs out."""
 
 
 def _flat_hints(kind: type, prefix: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for name, hint in typing.get_type_hints(kind).items():
-        inner = dataclasses.is_dataclass(hint)
-        found |= _flat_hints(typing.cast(type, hint), f"{prefix}{name}.") if inner else {f"{prefix}{name}": hint}
-    return found
-
-
-def _flat(config: TrainConfig) -> dict[str, Any]:
-    """Return all fields, those of sections as `section.field`."""
-    found: dict[str, Any] = {}
-    for name, hint in typing.get_type_hints(TrainConfig).items():
-        value = getattr(config, name)
-        if not dataclasses.is_dataclass(hint):
-            found[name] = value
-        elif isinstance(value, typing.cast(type, hint)):
-            found |= {f"{name}.{key}": inner for key, inner in vars(value).items()}
-        else:
-            raise FullrankError(f"{name} must be a {typing.cast(type, hint).__name__}, got {shown(value)}")
+    for name, hint in typing.get_type_hints(kind, include_extras=True).items():
+        found |= _flat_hints(hint, f"{name}.") if name in _SECTIONS and not prefix else {f"{prefix}{name}": hint}
     return found
 
 
 _HINTS = _flat_hints(TrainConfig)
 
 
-CHANGEABLE = ("images", "eval_images", "data_dir", "hold", "machine", "target.teacher")
-"""Fields that may differ when a run is resumed. Moved images, training and held out, are recognised by fingerprints; a
+def _flat(config: TrainConfig) -> dict[str, Any]:
+    """Return all fields, those of sections as `section.field`."""
+    found: dict[str, Any] = {}
+    for name, value in vars(config).items():
+        section = _SECTIONS.get(name)
+        if section is None:
+            found[name] = value
+        elif isinstance(value, section):
+            found |= {f"{name}.{key}": inner for key, inner in vars(value).items()}
+        else:
+            raise FullrankError(f"{name} must be a {section.__name__}, got {shown(value)}")
+    return found
+
+
+CHANGEABLE = ("images", "eval_images", "data_dir", "cache", "machine", "target.teacher")
+"""Fields that may differ when a run is resumed. Moved images, training and held out, are recognized by fingerprints; a
 teacher's weights are in the checkpoint."""
 
 
@@ -391,6 +337,8 @@ def to_dict(config: TrainConfig) -> dict[str, Any]:
 
 
 _LARGEST = 2**20
+_RENAMED = {"loss.lambda_": "lambd", "hold": "cache"}
+"""Fields that files and flags of before know by another name."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -404,13 +352,10 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             if key.tag == "tag:yaml.org,2002:merge":
                 raise yaml.constructor.ConstructorError(None, None, "<< is not taken", key.start_mark)
-            if not isinstance(key, yaml.ScalarNode):
-                continue  # no field is named by it
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{shown(key.value)} is there twice", key.start_mark
-                )
-            seen.add(key.value)
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                twice = f"{shown(key.value)} is there twice"
+                raise yaml.constructor.ConstructorError(None, None, twice, key.start_mark)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)  # no field is named by another kind
         return super().construct_mapping(node, deep)
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
@@ -426,27 +371,26 @@ def read_config(path: Path, base: TrainConfig | None = None) -> TrainConfig:
     try:
         with path.open("rb") as file:
             text = file.read(_LARGEST + 1).decode("utf-8-sig")
+        if len(text) > _LARGEST:
+            raise FullrankError(f"{path} is larger than {_LARGEST >> 20} MB, which no configuration is")
+        values = yaml.load(text, _Loader)
+    except FullrankError:
+        raise
     except UnicodeDecodeError as error:
         what = f"{error.reason} at byte {error.start}"
         raise FullrankError(f"{path} is not UTF-8 text ({what}): save it as UTF-8") from None
     except OSError as error:
         raise FullrankError(f"cannot read the configuration {path}: {error.strerror}") from None
-    if len(text) > _LARGEST:
-        raise FullrankError(f"{path} is larger than {_LARGEST >> 20} MB, which no configuration is")
-    try:
-        values = yaml.load(text, _Loader)
     except RecursionError:
         raise FullrankError(f"{path} is not a configuration: it is nested too deep") from None
     except (yaml.YAMLError, ValueError, TypeError, OverflowError) as error:
         raise FullrankError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise FullrankError(f"{path} must hold `key: value` lines, got {type(values).__name__}")
-    values.pop("environment", None)  # a run's config.yaml says there what it ran on
+    if values.pop("environment", None) is None:  # a run's own config.yaml says there what it ran on
+        for old in _RENAMED.keys() & values.keys():
+            print(f"{path}: {old} is called {_RENAMED[old]} now", file=sys.stderr)
     return from_dict(values, base or TrainConfig(), str(path))
-
-
-_RENAMED = {"loss.lambda_": "lambd"}
-"""Fields that runs of before know by another name."""
 
 
 def from_dict(values: dict[str, Any], base: Any, where: str, prefix: str = "") -> Any:
@@ -461,16 +405,15 @@ def from_dict(values: dict[str, Any], base: Any, where: str, prefix: str = "") -
     Raises:
         FullrankError: A key is unknown, or a value does not fit its field.
     """
-    hints = typing.get_type_hints(type(base))
-    known = {f.name for f in dataclasses.fields(base)}
+    hints = typing.get_type_hints(type(base), include_extras=True)
     replaced = {}
     for key, value in values.items():
         name = f"{prefix}{key if isinstance(key, str) else shown(key)}"
         key = _RENAMED.get(name, key)
-        if key not in known:
+        if key not in hints:
             raise FullrankError(
-                f"{where}: unknown key {shown(name)}{nearest(str(key)[:80], known)} (known: "
-                f"{', '.join(prefix + k for k in sorted(known))})"
+                f"{where}: unknown key {shown(name)}{nearest(str(key)[:80], hints)} (known: "
+                f"{', '.join(prefix + k for k in sorted(hints))})"
             )
         current = getattr(base, key)
         if dataclasses.is_dataclass(current):
@@ -478,48 +421,63 @@ def from_dict(values: dict[str, Any], base: Any, where: str, prefix: str = "") -
                 raise FullrankError(f"{where}: {name} must hold `key: value` lines, got {shown(value)}")
             replaced[key] = from_dict(value, current, where, f"{name}.")
         else:
-            if isinstance(value, str) and float in (hints[key], *typing.get_args(hints[key])):
+            if isinstance(value, str) and float in _options(hints[key])[0]:
                 with contextlib.suppress(ValueError):  # YAML 1.1 reads 1e-4, which has no dot, as text
                     value = float(value)
             replaced[key] = _fit(value, hints[key], f"{where}: {name}")
     return dataclasses.replace(base, **replaced)
 
 
+def _options(hint: Any) -> tuple[list[Any], list[Any]]:
+    """Return the types that a field takes, and what else its values are checked by: ranges and registries."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        options, checks = _options(inner[0])
+        return options, [*checks, *(each for each in inner[1:] if isinstance(each, (Range, Registry)))]
+    if origin in (typing.Union, types.UnionType):
+        parts = [_options(each) for each in inner]
+        return [option for part, _ in parts for option in part], [check for _, own in parts for check in own]
+    return [hint], []
+
+
 def _fit(value: Any, hint: Any, name: str) -> Any:
     """Return `value` as the type `hint`, or raise an error that says what was expected."""
-    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    options, checks = _options(hint)
+    value = _as_one_of(value, options, name)
+    for check in checks:
+        if value is not None:
+            check.check(name, value)
+    return value
+
+
+def _as_one_of(value: Any, options: list[Any], name: str) -> Any:
     for option in options:
-        origin = typing.get_origin(option)
+        origin, inner = typing.get_origin(option), typing.get_args(option)
         if option is type(None) and value is None:
             return None
-        if origin is Literal and value in typing.get_args(option):
+        if origin is Literal and value in inner:
             return value
-        if origin is tuple and isinstance(value, (list, tuple)) and len(value) == len(typing.get_args(option)):
-            return tuple(_fit(v, o, name) for v, o in zip(value, typing.get_args(option), strict=True))
+        if origin is tuple and isinstance(value, (list, tuple)) and len(value) == len(inner):
+            return tuple(_fit(v, o, name) for v, o in zip(value, inner, strict=True))
+        if origin is dict and isinstance(value, dict):
+            return {_fit(k, inner[0], f"a key of {name}"): _fit(v, inner[1], f"{name}.{k}") for k, v in value.items()}
         if option is float and isinstance(value, int) and not isinstance(value, bool):
             return float(value) if abs(value) < 1e300 else math.inf
         if isinstance(option, type) and isinstance(value, option) and (option is bool) == isinstance(value, bool):
             return value
     literals = [v for option in options if typing.get_origin(option) is Literal for v in typing.get_args(option)]
-    expected = " or ".join(getattr(option, "__name__", str(option)) for option in options)
     if literals:
         hint = nearest(value, literals) if isinstance(value, str) else ""
         raise FullrankError(f"{name} must be one of {', '.join(map(str, literals))}, got {shown(value)}{hint}")
+    expected = " or ".join(getattr(option, "__name__", str(option)) for option in options)
     raise FullrankError(f"{name} must be {expected.replace('NoneType', 'null')}, got {shown(value)}")
 
 
 def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
     """Name the fields that differ and may not, each as `name: old -> new`."""
-
-    def walk(a: dict[str, Any], b: dict[str, Any], prefix: str) -> list[str]:
-        found = []
-        for key in a:
-            if f"{prefix}{key}" in CHANGEABLE:
-                continue
-            if isinstance(a[key], dict):
-                found += walk(a[key], b[key], f"{prefix}{key}.")
-            elif a[key] != b[key]:
-                found.append(f"{prefix}{key}: {a[key]} -> {b[key]}")
-        return found
-
-    return walk(to_dict(old), to_dict(new), "")
+    before, after = _flat(old), _flat(new)
+    return [
+        f"{name}: {before[name]} -> {after[name]}"
+        for name in before
+        if before[name] != after[name] and not {name, name.split(".")[0]} & set(CHANGEABLE)
+    ]

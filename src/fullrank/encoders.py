@@ -13,7 +13,7 @@ import torch
 from timm.data import create_transform, resolve_model_data_config
 from torch import nn
 
-from fullrank.config import TrainConfig
+from fullrank.config import BackboneConfig, TrainConfig
 from fullrank.errors import FullrankError, choose, nearest
 from fullrank.models.backbones import RESNETS, Stem, backbone, fetching
 from fullrank.models.encoder import Encoder, Preprocessing
@@ -210,7 +210,7 @@ def _weights(path: Path, name: str, prefix: str | None, stem: Stem, image_size: 
 
         def build() -> nn.Module:
             with _seeded():
-                return backbone(name, image_size=size, stem=stem).eval()
+                return backbone(BackboneConfig(name, stem=stem), image_size=size).eval()
 
         encoder = Encoder(build(), Preprocessing(size), {"stem": _STEMS[stem]}, untrained=build)
     elif timm.is_model(name):

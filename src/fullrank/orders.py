@@ -1,14 +1,17 @@
 """The public door to `fullrank.data.order`: `from fullrank.orders import Hybrid, OrderSampler`."""
 
-from fullrank.data.order import (
-    ORDERS,
-    Cumulative,
-    Hybrid,
-    MultiplePass,
-    Order,
-    OrderSampler,
-    SinglePass,
-    subset,
-)
+from fullrank.data.order import Cumulative, Hybrid, MultiplePass, Order, OrderSampler, SinglePass, Slot, subset
+from fullrank.registry import ORDERS, register_order
 
-__all__ = ["ORDERS", "Cumulative", "Hybrid", "MultiplePass", "Order", "OrderSampler", "SinglePass", "subset"]
+__all__ = [
+    "ORDERS",
+    "Cumulative",
+    "Hybrid",
+    "MultiplePass",
+    "Order",
+    "OrderSampler",
+    "SinglePass",
+    "Slot",
+    "register_order",
+    "subset",
+]

@@ -33,15 +33,19 @@ class Range(NamedTuple):
         low = f"{'above' if self.above else 'at least'} {self.low:,}"
         return f"{low} and {'below' if self.below else 'at most'} {self.high:,}"
 
+    def check(self, field: str, value: Any) -> None:
+        """Raise `FullrankError` where a number, or one of several, is out of the range."""
+        for each in value if isinstance(value, tuple) else (value,):
+            if each not in self:
+                why = f" ({self.why})" if self.why else ""
+                raise FullrankError(f"{field} must be {self}, got {shown(each)}{why}")
+
 
 def check_ranges(values: Mapping[str, Any], ranges: Mapping[str, Range]) -> None:
-    """Raise `FullrankError` where a number, or one of several, is out of its range; what was left out (None) is not."""
+    """Raise `FullrankError` where a number is out of its range; what was left out (None) is not."""
     for name, limits in ranges.items():
-        value = values[name]
-        for each in value if isinstance(value, tuple) else (value,):
-            if each is not None and each not in limits:
-                why = f" ({limits.why})" if limits.why else ""
-                raise FullrankError(f"{name} must be {limits}, got {shown(each)}{why}")
+        if values[name] is not None:
+            limits.check(name, values[name])
 
 
 OPTIONS = {
@@ -59,4 +63,4 @@ OPTIONS = {
     "linear.seed": Range(0, 2**63 - 1),
     "linear.workers": Range(0, 2**14),
 }
-"""Which numbers the options of commands take; those of a run are `fullrank.config.RANGES`."""
+"""Which numbers the options of commands take; those of a run stand beside its fields."""

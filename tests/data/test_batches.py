@@ -7,10 +7,10 @@ from PIL import Image
 
 from fullrank.data import views
 from fullrank.data.batches import ViewLoader, crop_each
-from fullrank.data.holding import Decoded, as_array, choose_hold, decode, find_unreadable, hold_whole
+from fullrank.data.cache import Decoded, as_array, cache_all, choose_cache, decode, find_unreadable
+from fullrank.data.eval_images import load_for_eval, load_view_pairs
 from fullrank.data.images import ArrayImages, UnreadableImageError, open_images
 from fullrank.data.order import Hybrid, MultiplePass, SinglePass
-from fullrank.data.still import load_for_eval, load_view_pairs
 from fullrank.errors import FullrankError
 
 RECIPES = views.recipe("simsiam")
@@ -43,7 +43,7 @@ def test_a_view_is_crop_appearance_normalise_with_the_drawn_parameters():
             size = torch.full((8,), 12)
             drawn = views.draw(RECIPES[view], seed=5, step=step, view=view, heights=size, widths=size)
             crops = views.crop(images.pixels[order[step]], drawn, 10)
-            torch.testing.assert_close(found, views.normalise(views.appearance(crops, drawn)), atol=1e-5, rtol=0)
+            torch.testing.assert_close(found, views.normalize(views.photometric(crops, drawn)), atol=1e-5, rtol=0)
 
 
 def test_a_batch_names_its_images():
@@ -87,8 +87,8 @@ def test_streamed_views_are_the_held_ones_up_to_8_bits(folder, workers):
     images = open_images(str(folder))
     order = MultiplePass(19, 4, 6)
     plain = tuple(dataclasses.replace(recipe, jitter=0, grayscale=0) for recipe in RECIPES)
-    held = collect(ViewLoader(hold_whole(images)[0], order, plain, 10))
-    streamed = collect(ViewLoader(images, order, plain, 10, hold="stream", workers=workers))
+    held = collect(ViewLoader(cache_all(images)[0], order, plain, 10))
+    streamed = collect(ViewLoader(images, order, plain, 10, cache="stream", workers=workers))
     assert [step for step, _, _ in streamed] == list(range(6))
     for a, b in zip(held, streamed, strict=True):
         for x, y in zip(a[1:], b[1:], strict=True):
@@ -99,7 +99,7 @@ def test_a_pool_at_a_time_gives_the_same_views_as_the_whole_set(folder):
     (folder / "07.png").unlink()
     images = open_images(str(folder))
     order = SinglePass(19, 3, 12, 4)
-    whole = collect(ViewLoader(hold_whole(images)[0], order, RECIPES, 10))
+    whole = collect(ViewLoader(cache_all(images)[0], order, RECIPES, 10))
     by_pool = ViewLoader(images, order, RECIPES, 10)
     for start in (0, 4):
         for a, b in zip(whole[start:], collect(by_pool, start), strict=True):
@@ -108,14 +108,14 @@ def test_a_pool_at_a_time_gives_the_same_views_as_the_whole_set(folder):
 
 def test_unreadable_images_found_before_training_are_left_out_and_named(folder):
     images = open_images(str(folder))
-    held, skipped = hold_whole(images)
+    held, skipped = cache_all(images)
     assert len(held) == 19
     assert [name[-6:] for name in skipped] == ["07.png"]
     pixels, good = decode(images)
     assert len(pixels) == 19
     assert good.tolist() == [i for i in range(20) if i != 7]
     with pytest.raises(UnreadableImageError, match="07.png cannot be decoded"):
-        hold_whole(images, strict=True)
+        cache_all(images, strict=True)
 
 
 def test_a_set_that_was_decoded_is_the_same_set(folder):
@@ -134,12 +134,12 @@ def test_a_set_that_was_decoded_is_the_same_set(folder):
     assert torch.equal(as_array(some), torch.stack([images.read(3), images.read(8)]))
 
 
-@pytest.mark.parametrize("hold", ["stream", "memory"])
-def test_unreadable_images_met_while_training_give_their_place_to_the_next(folder, hold):
+@pytest.mark.parametrize("cache", ["stream", "memory"])
+def test_unreadable_images_met_while_training_give_their_place_to_the_next(folder, cache):
     images = open_images(str(folder))
     order = SinglePass(20, 4, 10, 5)
     plain = tuple(views.ViewRecipe(crop_scale=(1, 1), flip=0, jitter=0, grayscale=0, blur=0) for _ in range(2))
-    loader = ViewLoader(images, order, plain, 12, hold=hold)
+    loader = ViewLoader(images, order, plain, 12, cache=cache)
     expected = arrays(20)
     met = False
     for batch in loader(0):
@@ -153,40 +153,42 @@ def test_unreadable_images_met_while_training_give_their_place_to_the_next(folde
         drawn = views.draw(
             plain[0], seed=0, step=step, view=0, heights=torch.full((4,), 12), widths=torch.full((4,), 12)
         )
-        right = views.normalise(views.crop(expected.pixels[indices], drawn, 12))
+        right = views.normalize(views.crop(expected.pixels[indices], drawn, 12))
         torch.testing.assert_close(first, right, atol=1.1 / 255 / 0.22, rtol=0)
     assert met
     assert [name[-6:] for name in loader.skipped] == ["07.png"]
     with pytest.raises(UnreadableImageError, match="07.png cannot be decoded"):
-        collect(ViewLoader(images, order, plain, 12, hold=hold, strict=True))
+        collect(ViewLoader(images, order, plain, 12, cache=cache, strict=True))
 
 
-@pytest.mark.parametrize("hold", ["stream", "memory"])
-def test_one_view_and_which_images_it_shows(folder, hold):
+@pytest.mark.parametrize("cache", ["stream", "memory"])
+def test_one_view_and_which_images_it_shows(folder, cache):
     images, order = open_images(str(folder)), SinglePass(20, 4, 10, 5)
     recipe = views.ViewRecipe(jitter=0, grayscale=0, blur=0)
     replaced = 0
-    for made in ViewLoader(images, order, (recipe,), 10, hold=hold).walk(3):
+    for made in ViewLoader(images, order, (recipe,), 10, cache=cache)(3):
         (seen,) = made.views
         replaced += made.images.tolist() != order[made.step].tolist()
         size = torch.full((4,), 12)
         drawn = views.draw(recipe, seed=0, step=made.step, view=0, heights=size, widths=size)
-        right = views.normalise(views.crop(arrays(20).pixels[made.images], drawn, 10))
+        right = views.normalize(views.crop(arrays(20).pixels[made.images], drawn, 10))
         torch.testing.assert_close(seen, right, atol=1.1 / 255 / 0.22, rtol=0)
     assert replaced > 0
     assert made.step == 9
 
 
-@pytest.mark.parametrize("hold", ["stream", "memory"])
-def test_processes_replace_unreadable_images_from_the_global_batch(folder, hold):
+@pytest.mark.parametrize("cache", ["stream", "memory"])
+def test_processes_replace_unreadable_images_from_the_global_batch(folder, cache):
     images, order = open_images(str(folder)), SinglePass(20, 4, 10, 5)
     at = [int((order[step] == 7).nonzero()) for step in range(10) if 7 in order[step]]
     assert 1 in at  # the last of the first process's piece: the image after it is the second one's
-    whole = collect(ViewLoader(images, order, RECIPES, 10, hold=hold))
-    shares = [collect(ViewLoader(images, order, RECIPES, 10, hold=hold, rank=rank, world_size=2)) for rank in range(2)]
+    whole = collect(ViewLoader(images, order, RECIPES, 10, cache=cache))
+    shares = [
+        collect(ViewLoader(images, order, RECIPES, 10, cache=cache, rank=rank, world_size=2)) for rank in range(2)
+    ]
     for one, left, right in zip(whole, *shares, strict=True):
         torch.testing.assert_close(one[1], torch.cat([left[1], right[1]]), atol=1e-5, rtol=0)
-    loaders = [ViewLoader(images, order, RECIPES, 10, hold=hold, rank=rank, world_size=2) for rank in range(2)]
+    loaders = [ViewLoader(images, order, RECIPES, 10, cache=cache, rank=rank, world_size=2) for rank in range(2)]
     named = [[batch.images for batch in loader(0)] for loader in (ViewLoader(images, order, RECIPES, 10), *loaders)]
     for one, left, right in zip(*named, strict=True):
         assert one.tolist() == torch.cat([left, right]).tolist()
@@ -197,7 +199,7 @@ def test_a_batch_of_unreadable_images_is_an_error(tmp_path):
         (tmp_path / f"{number}.png").write_bytes(b"x")
     images = open_images(str(tmp_path))
     with pytest.raises(FullrankError, match="none of the images of step 0 can be decoded: .*png"):
-        collect(ViewLoader(images, MultiplePass(4, 2, 1), RECIPES, 8, hold="stream"))
+        collect(ViewLoader(images, MultiplePass(4, 2, 1), RECIPES, 8, cache="stream"))
     with pytest.raises(FullrankError, match="none of the 4 images .* can be decoded"):
         decode(images)
 
@@ -206,12 +208,12 @@ def test_images_of_different_sizes_stream(tmp_path):
     for number, size in enumerate([(20, 30), (16, 16), (40, 12), (9, 9)]):
         Image.fromarray(np.full((*size, 3), 50 * number, np.uint8)).save(tmp_path / f"{number}.png")
     images = open_images(str(tmp_path))
-    assert choose_hold(images, 4) == "stream"
+    assert choose_cache(images, 4) == "stream"
     with pytest.raises(
-        FullrankError, match=r"different sizes: .*0.png is 30 x 20, .*1.png is 16 x 16: .*--hold stream"
+        FullrankError, match=r"different sizes: .*0.png is 30 x 20, .*1.png is 16 x 16: .*--cache stream"
     ):
         decode(images)
-    batches = collect(ViewLoader(images, MultiplePass(4, 4, 2), RECIPES, 14, hold="stream"))
+    batches = collect(ViewLoader(images, MultiplePass(4, 4, 2), RECIPES, 14, cache="stream"))
     assert [tuple(first.shape) for _, first, _ in batches] == [(4, 3, 14, 14)] * 2
     shown, good = load_for_eval(images, torch.arange(4), 14)
     assert shown.shape == (4, 3, 14, 14)
@@ -220,8 +222,8 @@ def test_images_of_different_sizes_stream(tmp_path):
 
 def test_holding_is_chosen_by_size():
     images = arrays()
-    assert choose_hold(images, 40, memory=40 * 432) == "memory"
-    assert choose_hold(images, 40, memory=40 * 432 - 1) == "stream"
+    assert choose_cache(images, 40, memory=40 * 432) == "memory"
+    assert choose_cache(images, 40, memory=40 * 432 - 1) == "stream"
 
 
 def test_fixed_pairs_of_views_are_the_same_whether_held_or_not(folder):
@@ -229,7 +231,7 @@ def test_fixed_pairs_of_views_are_the_same_whether_held_or_not(folder):
     images = open_images(str(folder))
     arguments = (torch.arange(19), views.recipe("cifar"), 12)
     a = load_view_pairs(images, *arguments, seed=0, step=9)
-    b = load_view_pairs(hold_whole(images)[0], *arguments, seed=0, step=9)
+    b = load_view_pairs(cache_all(images)[0], *arguments, seed=0, step=9)
     for x, y in zip(a, b, strict=True):
         assert x.dtype == torch.uint8
         # jitter amplifies the 8-bit rounding of streamed crops

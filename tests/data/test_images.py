@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fullrank.data.cache import cache_all
 from fullrank.data.images import ArrayImages, UnreadableImageError, match_labels, open_images, same_images, sample
 from fullrank.errors import FullrankError
 
@@ -451,3 +452,93 @@ def test_a_jpeg_that_is_cut_cannot_be_decoded(tmp_path):
     (tmp_path / "a.jpg").write_bytes(whole[: len(whole) * 9 // 10])
     with pytest.raises(UnreadableImageError, match="a.jpg cannot be decoded: .*[Tt]runcated"):
         open_images(str(tmp_path)).read(0)
+
+
+class Pairs(torch.utils.data.Dataset):
+    """Images of any kind, with labels or without, of which the third cannot be read."""
+
+    def __init__(self, images, labels=None, form=tuple, **attributes):
+        self.images, self.labels_, self.form = images, labels, form
+        vars(self).update(attributes)
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        image = self.images[index]
+        if image is None:
+            raise ValueError("broken")
+        if self.labels_ is None:
+            return image
+        return {"image": image, "label": self.labels_[index]} if self.form is dict else (image, self.labels_[index])
+
+
+def kinds():
+    """One picture as PIL's image, arrays and tensors."""
+    pixels = np.random.default_rng(0).integers(0, 255, (5, 4, 3), dtype=np.uint8)
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1)
+    return [Image.fromarray(pixels), pixels, tensor, tensor / 255, np.dstack([pixels, pixels[..., :1]])]
+
+
+def test_a_dataset_of_any_kind_of_image():
+    images = open_images(Pairs(kinds()))
+    assert images.labels is None
+    assert len({bytes(images.read(index).numpy().tobytes()) for index in range(5)}) == 1
+    gray = open_images(Pairs([np.full((3, 2), 7, np.uint8), torch.full((1, 3, 2), 7, dtype=torch.uint8)]))
+    assert torch.equal(gray.read(0), torch.full((3, 3, 2), 7, dtype=torch.uint8))
+    assert torch.equal(gray.read(0), gray.read(1))
+
+
+@pytest.mark.parametrize("form", [tuple, dict])
+def test_a_datasets_labels_are_optional_and_what_cannot_be_read_is_named(form):
+    pictures = [*kinds()[:2], None, *kinds()[:2]]
+    images = open_images(Pairs(pictures, [1, torch.tensor(0), 2, np.int64(1), None], form))
+    assert images.labels.tolist() == [1, 0, -1, 1, -1]
+    assert open_images(Pairs(pictures, list("abcab"), form, classes=["x"])).classes == ("a", "b")
+    named = open_images(Pairs(pictures, [0] * 5, form, targets=[2, 1, 0, 1, 2], classes=["a", "b", "c"]))
+    assert (named.labels.tolist(), named.classes) == ([2, 1, 0, 1, 2], ("a", "b", "c"))
+    with pytest.raises(UnreadableImageError, match=r"^Pairs\[2\] cannot be decoded: broken$"):
+        images.read(2)
+    assert cache_all(images)[1] == ["Pairs[2]"]
+
+
+def test_a_datasets_fingerprint_is_of_its_length_labels_and_pixels():
+    same = [open_images(Pairs(kinds()[:n], labels)).fingerprint() for n, labels in ((4, None), (4, None))]
+    other = kinds()[:4]
+    other[3] = torch.flip(other[3], dims=[2])
+    prints = {
+        same[0],
+        open_images(Pairs(kinds()[:3])).fingerprint(),
+        open_images(Pairs(kinds()[:4], [0, 0, 1, 1])).fingerprint(),
+        open_images(Pairs(other)).fingerprint(),
+    }
+    assert same[0] == same[1]
+    assert len(prints) == 4
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (iter([1]), "a dataset with a length and items by index, got list_iterator"),
+        ({"train": [1], "test": [1]}, r"the images are a dictionary \(train, test\): give one of its sets"),
+        (Pairs([]), "no images in Pairs: its length is 0"),
+        (Pairs(kinds()[:2], [1, "a"]), "the labels of Pairs are no column of one type"),
+    ],
+)
+def test_what_is_no_dataset_is_refused(given, message):
+    with pytest.raises(FullrankError, match=message):
+        open_images(given)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (torch.full((3, 2, 2), -1.5), r"it holds floats from -1.5 to -1.5"),
+        (np.zeros((2, 2, 7), np.uint8), r"it has shape \(2, 2, 7\), not that of an image"),
+        (np.zeros((2, 2, 3), np.int64), "it holds torch.int64, not uint8"),
+        ("picture.png", "cannot be decoded"),
+    ],
+)
+def test_items_that_are_no_images_are_named(image, message):
+    with pytest.raises(UnreadableImageError, match=message):
+        open_images(Pairs([image])).read(0)

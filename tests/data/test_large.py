@@ -83,7 +83,7 @@ def test_views_from_disk_are_those_from_memory(sets, monkeypatch):
     monkeypatch.setattr(parquet, "_HELD", 0)
     stored = open_images(str(sets), root=str(sets / "cache"))
     order = MultiplePass(20, 4, 10)
-    loaders = [ViewLoader(i, order, recipe("simsiam"), 8, hold="stream", workers=2) for i in (held, stored)]
+    loaders = [ViewLoader(i, order, recipe("simsiam"), 8, cache="stream", workers=2) for i in (held, stored)]
     for one, other in zip(*(loader(3) for loader in loaders), strict=True):
         assert torch.equal(one.images, other.images)
         assert torch.equal(one.first, other.first)
@@ -147,7 +147,7 @@ def test_tar_shards(shards):
     assert images.labels.tolist() == [value % 3 for value in range(12)]
     assert images.encoded(9) == encoded(9, "jpeg")
     assert images.key(9) == f"{shards}/02.tar, 0009"
-    loader = ViewLoader(images, MultiplePass(12, 4, 3), recipe("simsiam"), 8, hold="stream")
+    loader = ViewLoader(images, MultiplePass(12, 4, 3), recipe("simsiam"), 8, cache="stream")
     assert len(list(loader(0))) == 3
     assert loader.skipped == {f"{shards}/01.tar, 0006"}
     assert open_images(str(shards / "00.tar"), root=cache).fingerprint() != images.fingerprint()
@@ -199,7 +199,7 @@ def test_bad_shards_are_one_clear_error(shards):
 @pytest.mark.parametrize("change", ["deleted", "changed", "cut"])
 def test_a_shard_that_changes_during_training_is_one_clear_error(shards, change, workers):
     images = open_images(str(shards), root=str(shards / "cache"))
-    steps = ViewLoader(images, MultiplePass(12, 6, 40), recipe("simsiam"), 8, hold="stream", workers=workers)(0)
+    steps = ViewLoader(images, MultiplePass(12, 6, 40), recipe("simsiam"), 8, cache="stream", workers=workers)(0)
     next(steps)
     path = shards / "02.tar"
     if change == "deleted":

@@ -10,7 +10,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from fullrank.data import views
-from fullrank.data.views import RECIPES, ViewParameters, ViewRecipe, draw
+from fullrank.data.views import ViewParameters, ViewRecipe, draw
 from fullrank.errors import FullrankError
 
 
@@ -27,7 +27,10 @@ def pictures(count=12, height=40, width=52):
     return x.clamp(0, 1)
 
 
-def drawn(recipe=RECIPES["simsiam"][0], count=12, height=40, width=52, **place):
+SIMSIAM = views.recipe("simsiam")[0]
+
+
+def drawn(recipe=SIMSIAM, count=12, height=40, width=52, **place):
     place = {"seed": 0, "step": 3, "view": 0, **place}
     return draw(recipe, heights=torch.full((count,), height), widths=torch.full((count,), width), **place)
 
@@ -78,7 +81,7 @@ def test_each_colour_operation_agrees_with_torchvision(name):
     order[:, 1] = column
     factors = torch.ones(len(x), 4, dtype=torch.float64)
     factors[:, column] = values
-    found = views.colour_jitter(x.clone(), order, factors)
+    found = views.color_jitter(x.clone(), order, factors)
     for i in range(len(x)):
         torch.testing.assert_close(found[i], OPERATIONS[name](x[i], float(values[i])), atol=1e-5, rtol=0)
 
@@ -86,7 +89,7 @@ def test_each_colour_operation_agrees_with_torchvision(name):
 def test_jitter_applies_the_operations_in_each_images_own_order():
     x = pictures(count=60, height=9, width=9)
     parameters = drawn(count=60, height=9, width=9)
-    found = views.colour_jitter(x.clone(), parameters.jitter_order, parameters.jitter)
+    found = views.color_jitter(x.clone(), parameters.jitter_order, parameters.jitter)
     for i in range(len(x)):
         expected = x[i]
         for operation in parameters.jitter_order[i].tolist():
@@ -119,31 +122,31 @@ def test_blur_has_simclrs_taps():
     assert [views.blur_kernel_size(size) for size in (8, 32, 96, 224)] == [3, 3, 9, 23]
 
 
-def test_solarise_agrees_with_torchvision():
+def test_solarize_agrees_with_torchvision():
     x = (pictures() * 255).round() / 255
-    torch.testing.assert_close(views.solarise(x), F.solarize(x, 128 / 255), atol=0, rtol=0)
+    torch.testing.assert_close(views.solarize(x), F.solarize(x, 128 / 255), atol=0, rtol=0)
     levels = torch.tensor([127, 128]).view(2, 1, 1, 1) / 255
-    assert (views.solarise(levels) * 255).round().flatten().tolist() == [127, 127]  # PIL's threshold of 128
+    assert (views.solarize(levels) * 255).round().flatten().tolist() == [127, 127]  # PIL's threshold of 128
 
 
-def test_appearance_is_jitter_grayscale_blur_solarise_each_where_drawn():
-    recipe = ViewRecipe(grayscale=0.5, blur=0.5, solarise=0.5)
+def test_appearance_is_jitter_grayscale_blur_solarize_each_where_drawn():
+    recipe = ViewRecipe(grayscale=0.5, blur=0.5, solarize=0.5)
     x = pictures(40, 20, 20)
     parameters = drawn(recipe, count=40, height=20, width=20)
-    found = views.appearance(x.clone(), parameters)
-    expected = views.colour_jitter(x.clone(), parameters.jitter_order, parameters.jitter)
+    found = views.photometric(x.clone(), parameters)
+    expected = views.color_jitter(x.clone(), parameters.jitter_order, parameters.jitter)
     for i in range(len(x)):
         y = expected[i]
         if parameters.grayscale[i]:
             y = F.rgb_to_grayscale(y, num_output_channels=3)
         if parameters.blur_sigma[i] > 0:
             y = F.gaussian_blur(y, [3, 3], [float(parameters.blur_sigma[i])] * 2)
-        if parameters.solarise[i]:
+        if parameters.solarize[i]:
             y = F.solarize(y, 128 / 255)
         # a pixel within rounding of the threshold may fall on either side
         difference = (found[i] - y).abs()
         assert (difference > 1e-4).float().mean() < 0.001
-    for chosen in (parameters.grayscale, parameters.blur_sigma > 0, parameters.solarise):
+    for chosen in (parameters.grayscale, parameters.blur_sigma > 0, parameters.solarize):
         assert 8 < int(chosen.sum()) < 32
 
 
@@ -154,21 +157,21 @@ def test_parameters_are_of_the_place_in_the_global_batch_alone():
         assert torch.equal(getattr(whole[4:9], name), getattr(piece, name))
     sizes = torch.full((12,), 40)
     sizes[3] = 99  # another image's size changes nothing here
-    other = draw(RECIPES["simsiam"][0], seed=0, step=3, view=0, heights=sizes, widths=torch.full((12,), 52))
+    other = draw(views.recipe("simsiam")[0], seed=0, step=3, view=0, heights=sizes, widths=torch.full((12,), 52))
     assert torch.equal(other.left[4:], whole.left[4:])
     for place in ({"seed": 1}, {"step": 4}, {"view": 1}):
         assert not torch.equal(drawn(**place).jitter, whole.jitter)
 
 
 def test_drawn_frequencies_and_ranges_are_the_recipes():
-    recipe = RECIPES["byol"][1]
+    recipe = views.recipe("byol")[1]
     p = drawn(recipe, count=20_000)
     for chosen, probability in (
         (p.flip, 0.5),
         (p.jitter_order[:, 0] >= 0, 0.8),
         (p.grayscale, 0.2),
         (p.blur_sigma > 0, 0.1),
-        (p.solarise, 0.2),
+        (p.solarize, 0.2),
     ):
         assert abs(float(chosen.float().mean()) - probability) < 0.02
     low, high = torch.tensor([0.6, 0.6, 0.8, -0.1]), torch.tensor([1.4, 1.4, 1.2, 0.1])
@@ -229,27 +232,27 @@ def test_eval_view_leaves_images_of_the_right_size_alone_and_enlarges_small_ones
 def test_normalise_agrees_with_torchvision():
     x = pictures()
     expected = F.normalize(x, list(views.IMAGENET_MEAN), list(views.IMAGENET_STD))
-    torch.testing.assert_close(views.normalise(x), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(views.normalize(x), expected, atol=1e-5, rtol=0)
 
 
 def test_published_recipes():
-    first, second = RECIPES["simsiam"]
+    first, second = views.recipe("simsiam")
     assert first == second == ViewRecipe()
-    assert (first.crop_scale, first.blur, first.blur_sigma, first.solarise) == ((0.2, 1.0), 0.5, (0.1, 2.0), 0.0)
-    assert RECIPES["cifar"][0].blur == 0
-    first, second = RECIPES["byol"]
-    assert (first.blur, first.solarise, second.blur, second.solarise) == (1.0, 0.0, 0.1, 0.2)
+    assert (first.crop_scale, first.blur, first.blur_sigma, first.solarize) == ((0.2, 1.0), 0.5, (0.1, 2.0), 0.0)
+    assert views.recipe("cifar")[0].blur == 0
+    first, second = views.recipe("byol")
+    assert (first.blur, first.solarize, second.blur, second.solarize) == (1.0, 0.0, 0.1, 0.2)
     assert views.recipe("cifar", crop_min=0.08)[1].crop_scale == (0.08, 1.0)
 
 
 def test_errors_say_what_to_do():
-    with pytest.raises(FullrankError, match="unknown views 'simsaim'; did you mean 'simsiam'"):
+    with pytest.raises(FullrankError, match="views must be one of .*, got 'simsaim'; did you mean 'simsiam'"):
         views.recipe("simsaim")
     with pytest.raises(FullrankError, match=r"crop_min must be .* got 0"):
         views.recipe("cifar", crop_min=0)
     with pytest.raises(FullrankError, match="12 images need as many rows of parameters, got 5"):
         views.crop(pictures(), drawn(count=5), 8)
-    mixed = ViewParameters.cat([drawn(count=6), drawn(RECIPES["byol"][0], count=6)])
+    mixed = ViewParameters.cat([drawn(count=6), drawn(views.recipe("byol")[0], count=6)])
     with pytest.raises(FullrankError, match="mixes bilinear and bicubic"):
         views.crop(pictures(), mixed, 8)
 
@@ -258,6 +261,6 @@ def test_identity_parameters_change_nothing():
     recipe = ViewRecipe(crop_scale=(1, 1), crop_ratio=(1, 1), flip=0, jitter=0, grayscale=0, blur=0)
     x = pictures(5, 32, 32)
     p = drawn(recipe, count=5, height=32, width=32)
-    seen = views.appearance(views.crop(x, p, 32), p)
+    seen = views.photometric(views.crop(x, p, 32), p)
     torch.testing.assert_close(seen, x, atol=1e-6, rtol=0)
     assert np.array_equal(p.top.numpy(), np.zeros(5))

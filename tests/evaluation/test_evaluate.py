@@ -12,8 +12,8 @@ from tests.training.tiny import TINY, quiet, tiny
 import fullrank
 from fullrank.cli import main
 from fullrank.data import views
+from fullrank.data.eval_images import load_for_eval
 from fullrank.data.images import open_images, sample
-from fullrank.data.still import load_for_eval
 from fullrank.errors import FullrankError
 from fullrank.evaluation.evaluate import evaluate
 from fullrank.evaluation.options import EvaluateOptions, KnnOptions, LinearOptions, LogisticOptions
@@ -42,7 +42,7 @@ def by_hand(run, split):
     images = open_images("digits", split=split)
     pixels, _ = load_for_eval(images, torch.arange(len(images)), 16)
     with torch.no_grad():
-        return fullrank.load(run)(views.normalise(views.as_float(pixels))), images.labels
+        return fullrank.load(run)(views.normalize(views.as_float(pixels))), images.labels
 
 
 def test_a_run_is_scored_as_by_hand_over_all_training_images(run, name):

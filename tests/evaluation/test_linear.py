@@ -12,7 +12,7 @@ from torch import nn
 from torchvision.transforms.v2 import functional as TF
 
 from fullrank.data import views
-from fullrank.data.holding import Decoded
+from fullrank.data.cache import Decoded
 from fullrank.data.images import ArrayImages, open_images
 from fullrank.data.order import MultiplePass
 from fullrank.data.views import ViewRecipe
@@ -173,7 +173,7 @@ def stopping(at, number):
 
 def test_stopped_and_crashed_it_ends_with_the_bits_of_an_uninterrupted_one(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "SAVE_EVERY", 4)
-    asked = options(hold="stream", workers=0)
+    asked = options(cache="stream", workers=0)
     for name in ("whole", "broken"):
         (tmp_path / name).mkdir()
     whole = linear(frozen(run=tmp_path / "whole"), asked)
@@ -237,9 +237,9 @@ def test_streamed_and_damaged_images_keep_their_labels(tmp_path):
         path.write_bytes(b"damaged")
     asked = {"epochs": 30, "base_lr": 200.0, "batch_size": 15}
     found = []
-    for hold in ("stream", "memory"):
+    for cache in ("stream", "memory"):
         judged = frozen(open_images(str(tmp_path)), held_out=images)
-        found.append(linear(judged, options(**asked, hold=hold, workers=0)))
+        found.append(linear(judged, options(**asked, cache=cache, workers=0)))
         assert len(judged.skipped) == 15
     assert found[0].value == 1.0
     assert found[0].protocol["bank"] == 45
@@ -264,11 +264,11 @@ def test_it_goes_on_however_images_are_held_then(tmp_path, monkeypatch):
     run = tmp_path / "run"
     run.mkdir()
     with pytest.raises(StoppedError):
-        linear(frozen(found(decoded=True), run=run, progress=stopping(4, signal.SIGTERM)), options(hold="memory"))
+        linear(frozen(found(decoded=True), run=run, progress=stopping(4, signal.SIGTERM)), options(cache="memory"))
     damaged.write_bytes(whole)  # it began without this one, and goes on without it
     with monkeypatch.context() as patch:
-        patch.setattr(module.holding, "find_unreadable", None)
-        score = linear(frozen(found(decoded=False), run=run), options(hold="stream", workers=0))
+        patch.setattr(module.cache, "find_unreadable", None)
+        score = linear(frozen(found(decoded=False), run=run), options(cache="stream", workers=0))
     assert saved(run)[1]["classifier"]["step"] == 10
     assert score.protocol["bank"] == 59
     assert len(list((run / "probe").iterdir())) == 1

@@ -12,8 +12,8 @@ from tests.training.tiny import quiet, tiny
 import fullrank
 from fullrank.cli import main
 from fullrank.data import views
+from fullrank.data.eval_images import load_for_eval
 from fullrank.data.images import open_images
-from fullrank.data.still import load_for_eval
 from fullrank.errors import FullrankError
 from fullrank.evaluation import evaluate as evaluating
 from fullrank.evaluation import linear as training
@@ -34,7 +34,7 @@ def by_hand(run, split):
     images = open_images("digits", split=split)
     pixels, _ = load_for_eval(images, torch.arange(len(images)), 16)
     with torch.no_grad():
-        features = fullrank.load(run)(views.normalise(views.as_float(pixels)))
+        features = fullrank.load(run)(views.normalize(views.as_float(pixels)))
     return features.double().numpy(), images.labels.numpy()
 
 

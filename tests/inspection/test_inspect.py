@@ -14,9 +14,9 @@ from tests.training.tiny import quiet, tiny
 import fullrank
 from fullrank.config import HeadsConfig, TargetConfig
 from fullrank.data import views
+from fullrank.data.eval_images import load_for_eval, view_blocks
 from fullrank.data.images import open_images, sample
 from fullrank.data.order import subset
-from fullrank.data.still import load_for_eval, view_blocks
 from fullrank.encoders import kind_of
 from fullrank.errors import FullrankError
 from fullrank.exporting.export import export
@@ -128,7 +128,7 @@ def test_scores_of_views_are_of_the_recipe(run, tmp_path, recipe, crop):
     (shown,) = view_blocks(images, chosen, pair, 16, seed=VIEW_SEED, step=VIEW_STEP, count=10)
     encoder = fullrank.load(path)
     with torch.no_grad():
-        z = torch.stack([encoder(views.normalise(views.as_float(view))) for view in shown], dim=1)
+        z = torch.stack([encoder(views.normalize(views.as_float(view))) for view in shown], dim=1)
     assert found.scores["alignment"].value == pytest.approx(alignment(z), rel=1e-4)
     assert found.scores["lidar"].value == pytest.approx(lidar(z), rel=1e-3)
     assert VIEW_STEP > 2**62
@@ -234,7 +234,7 @@ def test_somebody_elses_weights(resnet):
     images, _ = load_for_eval(open_images("digits"), sample(torch.arange(1438), 40), 32)
     model.fc = torch.nn.Identity()
     with torch.no_grad():
-        features = model.eval()(views.normalise(views.as_float(images)))
+        features = model.eval()(views.normalize(views.as_float(images)))
     expected = fullrank.spectrum(features).singular_values
     assert float((found.spectrum.singular_values - expected).abs().max() / expected[0]) < 1e-5
     assert found.source["prefix"] == "state_dict.module.encoder"

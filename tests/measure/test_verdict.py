@@ -3,8 +3,8 @@ import torch
 
 import fullrank
 from fullrank.data import views
+from fullrank.data.eval_images import load_for_eval
 from fullrank.data.images import open_images
-from fullrank.data.still import load_for_eval
 from fullrank.errors import FullrankError
 from fullrank.measure.spectrum import Spectrum
 from fullrank.measure.verdict import isotropic_auc, judge
@@ -136,7 +136,7 @@ def test_random_weights_are_recognised_told_or_not():
     model = backbone("resnet18_w16", image_size=16).eval()
     pixels, _ = load_for_eval(open_images("digits"), torch.arange(640), 16)
     with torch.no_grad():
-        spectrum = fullrank.spectrum(model(views.normalise(views.as_float(pixels))))
+        spectrum = fullrank.spectrum(model(views.normalize(views.as_float(pixels))))
     guessed = judge(spectrum)
     assert guessed.level == "partial"
     assert "is seen in untrained ResNets too" in guessed.text

@@ -6,6 +6,7 @@ import timm
 import torch
 from torchvision.transforms.v2 import functional as F
 
+from fullrank.config import BackboneConfig
 from fullrank.data import views
 from fullrank.errors import FullrankError
 from fullrank.models.backbones import RESNETS, backbone, sincos_positions, width_of
@@ -44,27 +45,27 @@ def test_a_named_resnet_is_timms(name):
 
 
 def test_width_multiplies_every_channel():
-    model = backbone("resnet18", image_size=32, width=0.25, stem="cifar-stride2")
+    model = backbone(BackboneConfig("resnet18", width=0.25, stem="cifar-stride2"), image_size=32)
     assert width_of(model) == 128
     assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 128)
     assert model.conv1.weight.shape == (16, 3, 3, 3)
     assert [m.out_channels for m in (model.layer1[0].conv1, model.layer4[1].conv2)] == [16, 128]
     assert parameters(model) == 700_176
-    assert parameters(backbone("resnet18_w16", image_size=32, stem="cifar-stride2")) == 700_176
-    assert width_of(backbone("resnet50", image_size=224, width=0.5)) == 1024
+    assert parameters(backbone(BackboneConfig("resnet18_w16", stem="cifar-stride2"), image_size=32)) == 700_176
+    assert width_of(backbone(BackboneConfig("resnet50", width=0.5), image_size=224)) == 1024
 
 
 def test_block_depths_and_inner_width_replace_the_named_ones():
-    model = backbone("resnet18", image_size=224, block="bottleneck", inner_width=2.0)
+    model = backbone(BackboneConfig("resnet18", block="bottleneck", inner_width=2.0), image_size=224)
     assert parameters(model) == parameters(backbone("bottleneck26x2", image_size=224))
-    assert len(backbone("resnet18", image_size=32, depths=(1, 2, 1, 3)).layer4) == 3
+    assert len(backbone(BackboneConfig("resnet18", depths=(1, 2, 1, 3)), image_size=32).layer4) == 3
 
 
 @pytest.mark.parametrize(
     ("stem", "size", "expected"), [("imagenet", 64, 16), ("cifar", 32, 32), ("cifar-stride2", 32, 16), ("auto", 32, 32)]
 )
 def test_stems_shrink_as_they_say(stem, size, expected):
-    model = backbone("resnet18", image_size=size, width=0.125, stem=stem)
+    model = backbone(BackboneConfig("resnet18", width=0.125, stem=stem), image_size=size)
     x = model.maxpool(model.act1(model.bn1(model.conv1(torch.zeros(2, 3, size, size)))))
     assert x.shape[2:] == (expected, expected)
 
@@ -85,7 +86,7 @@ def test_any_timm_model_by_name(name):
 
 
 def test_vision_transformers_have_any_depth_heads_and_patch():
-    model = backbone("vit_tiny_patch16_224", image_size=32, blocks=3, attention_heads=6, patch=4)
+    model = backbone(BackboneConfig("vit_tiny_patch16_224", blocks=3, attention_heads=6, patch=4), image_size=32)
     assert len(model.blocks) == 3
     assert model.blocks[0].attn.num_heads == 6
     assert model.patch_embed.grid_size == (8, 8)
@@ -94,7 +95,10 @@ def test_vision_transformers_have_any_depth_heads_and_patch():
 
 
 def test_positions_and_patches_can_be_fixed():
-    model = backbone("vit_tiny_patch16_224", image_size=32, blocks=1, patch=8, positions="sincos", frozen_patches=True)
+    model = backbone(
+        BackboneConfig("vit_tiny_patch16_224", blocks=1, patch=8, positions="sincos", frozen_patches=True),
+        image_size=32,
+    )
     fixed = {name for name, p in model.named_parameters() if not p.requires_grad}
     assert fixed == {"pos_embed", "patch_embed.proj.weight", "patch_embed.proj.bias"}
     assert model.patch_embed.proj.weight.std() > 0
@@ -134,9 +138,9 @@ def test_timms_transform_is_the_eval_view(size, height, width):
     pixels = F.resize(torch.rand(3, 6, 7, generator=torch.Generator().manual_seed(0)), [height, width], antialias=True)
     image = F.to_pil_image(pixels)
     transform = timm.data.create_transform(
-        **timm.data.resolve_model_data_config(backbone("resnet18", image_size=size, width=0.0625))
+        **timm.data.resolve_model_data_config(backbone(BackboneConfig("resnet18", width=0.0625), image_size=size))
     )
-    seen = views.normalise(views.eval_view(F.pil_to_tensor(image)[None], size))[0]
+    seen = views.normalize(views.eval_view(F.pil_to_tensor(image)[None], size))[0]
     assert (transform(image) - seen).abs().max() < 1.5 / 255 / 0.22
 
 
@@ -158,5 +162,6 @@ def test_timms_transform_is_the_eval_view(size, height, width):
     ],
 )
 def test_errors_say_what_to_do(arguments, message):
+    size = arguments.pop("image_size", 32)
     with pytest.raises(FullrankError, match=message):
-        backbone(**{"image_size": 32, **arguments})
+        backbone(BackboneConfig(**arguments), image_size=size)

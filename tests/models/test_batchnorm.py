@@ -7,7 +7,7 @@ from timm.layers import BatchNormAct2d
 from torch import nn
 
 from fullrank.errors import FullrankError
-from fullrank.models.batchnorm import CPUSyncBatchNorm, synchronise
+from fullrank.models.batchnorm import CPUSyncBatchNorm, synchronize
 
 CPU = torch.device("cpu")
 STEPS = 3
@@ -54,7 +54,7 @@ def _process(rank, folder):
     for name in CASES:
         module, batches, gradients, cuts = prepare(name)
         parameters = dict(module.named_parameters())
-        synchronise(module, CPU)
+        synchronize(module, CPU)
         assert isinstance(module[0], CPUSyncBatchNorm)
         assert dict(module.named_parameters()).keys() == parameters.keys()
         assert all(p is parameters[key] for key, p in module.named_parameters())
@@ -64,7 +64,7 @@ def _process(rank, folder):
             with torch.no_grad():
                 results[name][0].append(module.eval()(batches[0, :4]))
     with pytest.raises(FullrankError, match="no variance over 1 value of a channel: take a larger batch"):
-        synchronise(nn.BatchNorm1d(2), CPU)(torch.zeros(1 - rank, 2))
+        synchronize(nn.BatchNorm1d(2), CPU)(torch.zeros(1 - rank, 2))
     torch.save(results, f"{folder}/{rank}.pt")
 
 
@@ -95,10 +95,10 @@ def test_two_processes_equal_one(found, name):
 
 def test_all_batch_norms_are_found_and_the_rest_is_left_alone():
     module = nn.Sequential(nn.Linear(2, 3), nn.Sequential(nn.BatchNorm1d(3), nn.ReLU()), BatchNormAct2d(3))
-    assert [type(m).__name__ for m in synchronise(module, CPU).modules() if isinstance(m, nn.SyncBatchNorm)] == [
+    assert [type(m).__name__ for m in synchronize(module, CPU).modules() if isinstance(m, nn.SyncBatchNorm)] == [
         "CPUSyncBatchNorm",
         "_CPUSyncBatchNormAct",
     ]
-    on_gpu = synchronise(nn.Sequential(nn.BatchNorm1d(3), BatchNormAct2d(3)), torch.device("cuda"))
+    on_gpu = synchronize(nn.Sequential(nn.BatchNorm1d(3), BatchNormAct2d(3)), torch.device("cuda"))
     assert [type(part).__name__ for part in on_gpu] == ["SyncBatchNorm", "SyncBatchNormAct"]
     assert isinstance(on_gpu[1].act, nn.ReLU)

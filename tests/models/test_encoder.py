@@ -18,7 +18,7 @@ from fullrank.training.loop import train
 SIZE = 16
 PIXELS = torch.randint(0, 256, (10, 3, SIZE, SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(10) % 3
-INPUTS = views.normalise(views.as_float(PIXELS))
+INPUTS = views.normalize(views.as_float(PIXELS))
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_the_network_is_left_as_it_was(encoder):
 
 def test_images_of_another_size_are_shown_as_images_are(encoder):
     large = torch.randint(0, 256, (4, 3, 40, 24), dtype=torch.uint8)
-    shown = views.normalise(views.as_float(views.eval_view(large, SIZE).mul(255).round_().to(torch.uint8)))
+    shown = views.normalize(views.as_float(views.eval_view(large, SIZE).mul(255).round_().to(torch.uint8)))
     torch.testing.assert_close(encoder.features(large).features, by_hand(encoder, shown))
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from fullrank.config import BackboneConfig
 from fullrank.models.backbones import backbone
 from fullrank.models.memory_format import choose_memory_format, to_memory_format
 
@@ -13,7 +14,9 @@ from fullrank.models.memory_format import choose_memory_format, to_memory_format
 )
 def test_narrow_strided_convolutions_stay_contiguous_without_avx512(monkeypatch, capability, width, last):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    network = backbone("resnet18", image_size=16, width=width, depths=(1, 1, 1, 1), stem="cifar-stride2")
+    network = backbone(
+        BackboneConfig("resnet18", width=width, depths=(1, 1, 1, 1), stem="cifar-stride2"), image_size=16
+    )
     chosen = torch.channels_last if last else torch.contiguous_format
     assert choose_memory_format(network) == chosen
     assert to_memory_format(network) == chosen
@@ -25,7 +28,9 @@ def test_networks_of_volumes_have_no_such_format():
 
 
 def test_training_a_narrow_encoder_does_not_damage_the_heap():
-    network = backbone("resnet18", image_size=16, width=0.0625, depths=(1, 1, 1, 1), stem="cifar-stride2").train()
+    network = backbone(
+        BackboneConfig("resnet18", width=0.0625, depths=(1, 1, 1, 1), stem="cifar-stride2"), image_size=16
+    ).train()
     chosen = to_memory_format(network)
     for _ in range(8):
         network(torch.randn(16, 3, 16, 16).to(memory_format=chosen)).square().mean().backward()

@@ -12,6 +12,7 @@ import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
+from fullrank.config import BackboneConfig
 from fullrank.errors import FullrankError
 from fullrank.models.backbones import backbone
 from fullrank.models.weights import DamagedError, ForeignError, Loaded, load_weights, read_pickle, read_weights
@@ -24,7 +25,7 @@ def renamed(state, prefix):
 
 def small():
     """Return a ResNet of every kind of layer, quick to build."""
-    return backbone("resnet18", image_size=32, width=0.0625)
+    return backbone(BackboneConfig("resnet18", width=0.0625), image_size=32)
 
 
 def filled(value):

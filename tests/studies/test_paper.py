@@ -71,9 +71,10 @@ SIMSIAM = {
     "optim.constant_predictor_lr": True,
     "monitor.knn_k": 20,
     "monitor.whole": True,
+    "order_options": {},
 }
 NOT_PUBLISHED = (
-    *("data_dir", "strict", "hold", "seed", "checkpoint_every", "keep_checkpoints", "out"),
+    *("data_dir", "strict", "cache", "seed", "checkpoint_every", "keep_checkpoints", "out"),
     *("monitor.log_every", "monitor.measure_every", "monitor.images", "monitor.tensorboard", "monitor.online_probe"),
 )
 """How a run is made and watched, not what it trains."""

@@ -8,6 +8,7 @@ import pytest
 import torch
 from tests.studies.made_up import decaying, finished
 
+from fullrank.config import BackboneConfig
 from fullrank.documents import Picture, Table, Words
 from fullrank.errors import FullrankError
 from fullrank.models.backbones import backbone, width_of
@@ -80,7 +81,7 @@ def test_orders_fit_the_real_sets(name, scale):
 
 def test_every_setting_can_be_built_and_projectors_are_as_wide_as_representations(monkeypatch):
     def teacher(config):
-        return backbone("resnet18", image_size=config.image_size, width=0.125)
+        return backbone(BackboneConfig("resnet18", width=0.125), image_size=config.image_size)
 
     monkeypatch.setattr(setup, "open_teacher", teacher)
     widths = {}

@@ -139,9 +139,11 @@ def test_runs_on_a_subset_can_be_measured_on_all_images(tmp_path):
 
 
 def test_rounds_train_the_same_however_images_are_held(tmp_path):
-    for hold in ("memory", "chunks"):
-        train(tiny(order="single-pass", rounds=2, chunks=3, steps=12, hold=hold, out=tmp_path / hold), console=quiet())
-    held, by_chunks = (state(tmp_path / hold)["model"] for hold in ("memory", "chunks"))
+    for cache in ("memory", "chunks"):
+        train(
+            tiny(order="single-pass", rounds=2, chunks=3, steps=12, cache=cache, out=tmp_path / cache), console=quiet()
+        )
+    held, by_chunks = (state(tmp_path / cache)["model"] for cache in ("memory", "chunks"))
     for name, value in held.items():
         assert torch.equal(value, by_chunks[name]), name
 

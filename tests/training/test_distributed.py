@@ -23,7 +23,7 @@ from fullrank.data import views
 from fullrank.data.batches import ViewLoader
 from fullrank.data.images import UnreadableImageError
 from fullrank.errors import FullrankError
-from fullrank.models.batchnorm import synchronise
+from fullrank.models.batchnorm import synchronize
 from fullrank.models.methods import METHODS
 from fullrank.training import loop, machine, setup
 from fullrank.training.checkpoint import find_checkpoint, read_checkpoint
@@ -45,7 +45,7 @@ EXACT_RUN = {"machine": EXACT, "order": "hybrid", "steps": 12, "monitor": PROBED
 @contextmanager
 def in_float64():
     """Let a run compute in float64 where it says float32, so that rounding is not what is compared."""
-    build, normalise = setup.build_method, views.normalise
+    build, normalise = setup.build_method, views.normalize
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(setup, "build_method", lambda config: build(config).double())
         patch.setattr(views, "normalise", lambda images: normalise(images).double())
@@ -86,7 +86,7 @@ def all_methods(world, folder):
     found = {}
     for name in METHODS:
         method, batches = build(name, folder)
-        synchronise(method, CPU)
+        synchronize(method, CPU)
         found[name] = trained(method, batches({"rank": world.rank, "world_size": world.size}), world)
     return found
 
@@ -452,5 +452,5 @@ def test_processes_of_a_machine_share_its_memory():
     images = setup.open_data(tiny())[1].train
     needs = len(images) * 3 * 8 * 8 / 1e9
     config = tiny(machine=replace(EXACT, memory_gb=1.5 * needs))
-    assert setup.resolve_hold(config, images).hold == "memory"
-    assert setup.resolve_hold(config, images, sharers=2).hold == "stream"
+    assert setup.resolve_cache(config, images).cache == "memory"
+    assert setup.resolve_cache(config, images, sharers=2).cache == "stream"

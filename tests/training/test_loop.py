@@ -97,7 +97,7 @@ def test_other_optimisers_resume_exactly(tmp_path, monkeypatch, optimizer):
 
 def test_streamed_images_and_dropout_resume_exactly(tmp_path, monkeypatch):
     backbone = dataclasses.replace(tiny().backbone, name="mobilenetv3_small_050", width=1.0, depths=None, stem="auto")
-    config = tiny(hold="stream", backbone=backbone, image_size=32, machine=MachineConfig(threads=1, workers=2))
+    config = tiny(cache="stream", backbone=backbone, image_size=32, machine=MachineConfig(threads=1, workers=2))
     train(replace(config, out=str(tmp_path / "whole")), console=quiet())
     with monkeypatch.context() as patch:
         stop_after(13, patch)
@@ -157,7 +157,7 @@ def test_a_signal_to_the_whole_group_saves_though_workers_get_it_too(tmp_path):
     run = tmp_path / "run"
     config = run.parent / "run.yaml"
     machine = MachineConfig(threads=1, workers=2)
-    config.write_text(yaml.safe_dump(to_dict(tiny(steps=5000, checkpoint_every=5000, hold="stream", machine=machine))))
+    config.write_text(yaml.safe_dump(to_dict(tiny(steps=5000, checkpoint_every=5000, cache="stream", machine=machine))))
     command = [sys.executable, "-m", "fullrank", "train", "--config", str(config), "--out", str(run)]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
@@ -173,7 +173,7 @@ def test_a_signal_to_the_whole_group_saves_though_workers_get_it_too(tmp_path):
 def test_a_killed_run_can_be_resumed_at_once_though_its_workers_live_on(tmp_path):
     run = tmp_path / "run"
     machine = MachineConfig(threads=1, workers=2)
-    process = start(run, steps=5000, checkpoint_every=5000, hold="stream", machine=machine)
+    process = start(run, steps=5000, checkpoint_every=5000, cache="stream", machine=machine)
     with process:
         wait_for_lines(run, 4)
         process.send_signal(signal.SIGKILL)
@@ -327,11 +327,11 @@ def damaged_folder(path, damaged=(3, 17, 30)):
     return str(path)
 
 
-@pytest.mark.parametrize("hold", ["memory", "chunks", "stream"])
-def test_runs_over_damaged_images_resume_exactly_and_name_them_all(tmp_path, monkeypatch, hold):
+@pytest.mark.parametrize("cache", ["memory", "chunks", "stream"])
+def test_runs_over_damaged_images_resume_exactly_and_name_them_all(tmp_path, monkeypatch, cache):
     images = damaged_folder(tmp_path / "images")
     config = tiny(
-        images=images, eval_images=images, subset=1.0, batch_size=8, image_size=16, order="single-pass", hold=hold
+        images=images, eval_images=images, subset=1.0, batch_size=8, image_size=16, order="single-pass", cache=cache
     )
     train(replace(config, out=str(tmp_path / "whole")), console=quiet())
     with monkeypatch.context() as patch:
@@ -365,7 +365,7 @@ def test_a_folder_of_nearly_one_size_streams(tmp_path):
         Image.new("RGB", (18, 18)).save(tmp_path / "images" / f"{number}.png")
     Image.new("RGB", (20, 18)).save(tmp_path / "images" / "odd.png")
     train(tiny(images=images, subset=1.0, steps=4, image_size=16, out=tmp_path / "run"), console=quiet())
-    assert read_run(tmp_path / "run").config["hold"] == "stream"
+    assert read_run(tmp_path / "run").config["cache"] == "stream"
 
 
 def test_two_processes_cannot_train_one_run(whole):
@@ -444,7 +444,7 @@ def test_a_full_disk_stops_the_run_and_it_goes_on_later(whole, tmp_path, monkeyp
 def test_a_run_folder_holds_what_it_should(whole):
     run = read_run(whole / "hybrid")
     assert run.config["order"] == "hybrid"
-    assert run.config["hold"] == "memory"
+    assert run.config["cache"] == "memory"
     assert run.config["image_size"] == 16
     assert run.environment["torch"] == torch.__version__
     assert run.environment["data"]["train"]["count"] == 216

@@ -346,7 +346,7 @@ def test_configurations_and_checkpoints_of_before_the_other_methods_still_work(t
         with pytest.raises(KeyboardInterrupt):
             train(config, console=quiet())
     found = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
-    for name in ("image_size", "hold", "machine", "environment", "out"):
+    for name in ("image_size", "cache", "machine", "environment", "out"):
         old[name] = found[name]
     (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(old))
     for path in (tmp_path / "run" / "checkpoints").iterdir():

@@ -12,6 +12,7 @@ import tyro
 from fullrank.commands.report import write_report
 from fullrank.config import OptimConfig, TrainConfig, read_config
 from fullrank.errors import FullrankError
+from fullrank.registry import METHODS, ORDERS, VIEWS
 from fullrank.text import plain_console
 from fullrank.training.presets import PRESETS
 from fullrank.training.presets import preset as named_preset
@@ -58,7 +59,7 @@ class Train:
 
         config = self.run_config
         chosen = self.preset is not None or self.config is not None or self.resume is not None
-        if not chosen and config.method != "simsiam" and config.optim == OptimConfig():
+        if not chosen and config.method != "simsiam" and config.method in LAB and config.optim == OptimConfig():
             print(
                 f"the learning rate, {config.optim.base_lr:g}, is SimSiam's; --preset {LAB[config.method]} has one "
                 f"that suits {config.method}"
@@ -72,6 +73,13 @@ class Train:
         if found.wrong is not None:
             raise found.wrong
         return 0
+
+
+def list_choices() -> None:
+    """Let `train --help` list what is registered, that of other packages too."""
+    for name, registry in (("method", METHODS), ("order", ORDERS), ("views", VIEWS)):
+        shown = tyro.conf.arg(metavar="{" + ",".join(registry) + "}")
+        TrainConfig.__annotations__[name] = Annotated[str, registry, shown]
 
 
 def base_config(arguments: list[str]) -> TrainConfig:

@@ -1,9 +1,9 @@
-"""From an order to the views of each step, two or any other number: decode, hold, crop, augment.
+"""From an order to the views of each step, two or any other number: decode, keep, crop, augment.
 
-Two ways to hold images:
+Two ways to keep images:
 
 * `memory`: images of one size are decoded once and stay, in main memory or on the GPU; crops are batched on the
-  device. A set that was not decoded as a whole (`hold=chunks` in a run's configuration) is held a pool at a time, while
+  device. With `cache=chunks` in a run's configuration a set is held a pool at a time, while
   a thread decodes the next.
 * `stream`: images are decoded and cropped by `DataLoader` workers as steps need them; any sizes, any number.
 
@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from fullrank.data import views
-from fullrank.data.holding import Hold, as_array, decode
+from fullrank.data.cache import Cache, as_array, decode
 from fullrank.data.images import Images, UnreadableImageError
 from fullrank.data.order import Order
 from fullrank.data.views import ViewParameters, ViewRecipe
@@ -36,30 +36,12 @@ from fullrank.errors import FullrankError
 
 
 @dataclass(frozen=True)
-class TwoViews:
-    """The two views of one step's images, on the device, normalised.
+class Views:
+    """Views of one step's images, on the device, normalized.
 
     Attributes:
         step: The step they belong to.
         images: Which image of the set each row shows, `(B,)` int64 on the CPU; not the order's where that one cannot be
-            decoded.
-        first: `(B, 3, S, S)` float32.
-        second: `(B, 3, S, S)` float32.
-    """
-
-    step: int
-    images: Tensor
-    first: Tensor
-    second: Tensor
-
-
-@dataclass(frozen=True)
-class Views:
-    """Views of one step's images, on the device, normalised.
-
-    Attributes:
-        step: The step they belong to.
-        images: Which image of the set each shows, `(B,)` int64 on the CPU; not the order's where that one cannot be
             decoded.
         views: One for each recipe, `(B, 3, S, S)` float32.
     """
@@ -68,6 +50,16 @@ class Views:
     images: Tensor
     views: tuple[Tensor, ...]
 
+    @property
+    def first(self) -> Tensor:
+        """The first view."""
+        return self.views[0]
+
+    @property
+    def second(self) -> Tensor:
+        """The second view."""
+        return self.views[1]
+
 
 class ViewLoader:
     """Give the views of each step of an order, from any step on.
@@ -75,7 +67,7 @@ class ViewLoader:
     Args:
         images: The set that the order indexes.
         order: Which images each step sees.
-        recipes: Each view's distribution; two for what trains, which calls the loader, any number for `walk`.
+        recipes: Each view's distribution.
         size: Rows and columns of a view.
         hold: How images are held; see the module. A set that lies in memory already (`ArrayImages`) is held whole.
         device: Where views are made.
@@ -92,7 +84,7 @@ class ViewLoader:
         recipes: tuple[ViewRecipe, ...],
         size: int,
         *,
-        hold: Hold = "memory",
+        cache: Cache = "memory",
         device: torch.device | str = "cpu",
         workers: int = 0,
         strict: bool = False,
@@ -105,43 +97,31 @@ class ViewLoader:
         self.order = order
         self.recipes = recipes
         self.size = size
-        self.hold = hold
+        self.cache = cache
         self.device = torch.device(device)
         self.workers = workers
         self.strict = strict
         self.share = slice(rank * order.batch_size // world_size, (rank + 1) * order.batch_size // world_size)
         self.skipped: set[str] = set()
-        whole = as_array(images) if hold == "memory" else None
+        whole = as_array(images) if cache == "memory" else None
         self._pixels = None if whole is None else self._place(whole)
 
-    def __call__(self, start: int = 0) -> Iterator[TwoViews]:
-        """Give the two views of the steps from `start` to the last."""
-        for made in self.walk(start):
-            yield TwoViews(made.step, made.images, *made.views)
-
-    def walk(self, start: int = 0) -> Iterator[Views]:
+    def __call__(self, start: int = 0) -> Iterator[Views]:
         """Give a view by each recipe of the steps from `start` to the last, and say which images they show."""
-        steps = self._from_memory(start) if self.hold == "memory" else self._from_workers(start)
+        steps = self._from_memory(start) if self.cache == "memory" else self._from_workers(start)
         for step, images, crops, parameters in steps:
             yield Views(step, images, self._finish(crops, parameters))
 
     def _finish(self, crops: Tensor, parameters: ViewParameters) -> tuple[Tensor, ...]:
         # all views in one batch: each operation is called once
-        seen = views.normalise(views.appearance(views.as_float(crops), parameters))
+        seen = views.normalize(views.photometric(views.as_float(crops), parameters))
         return seen.chunk(len(self.recipes))
 
     def parameters(self, step: int, heights: Tensor, widths: Tensor) -> list[ViewParameters]:
         """Return the parameters of the views of this process's images at a step."""
+        place: dict[str, int] = {"seed": self.order.seed, "step": step, "first": self.share.start}
         return [
-            views.draw(
-                recipe,
-                seed=self.order.seed,
-                step=step,
-                view=view,
-                heights=heights,
-                widths=widths,
-                first=self.share.start,
-            )
+            views.draw(recipe, view=view, heights=heights, widths=widths, **place)
             for view, recipe in enumerate(self.recipes)
         ]
 
@@ -217,7 +197,7 @@ def _ignore_signals(worker: int) -> None:
 
 
 class _StepCrops(Dataset):
-    """The cropped, still uncoloured views of a step, made in a worker."""
+    """The cropped, still uncolored views of a step, made in a worker."""
 
     def __init__(self, loader: ViewLoader) -> None:
         self.loader = loader
@@ -258,14 +238,7 @@ class _StepCrops(Dataset):
         widths = torch.tensor([image.shape[2] for image in batch])
         drawn = loader.parameters(step, heights, widths)
         crops = torch.stack([crop for parameters in drawn for crop in crop_each(batch, parameters, loader.size)])
-        joined = ViewParameters.cat(drawn)
-        return (
-            step,
-            torch.tensor(shown),
-            crops,
-            tuple(getattr(joined, name) for name in ViewParameters.__dataclass_fields__),
-            unreadable,
-        )
+        return step, torch.tensor(shown), crops, tuple(vars(ViewParameters.cat(drawn)).values()), unreadable
 
 
 def crop_each(batch: list[Tensor], parameters: ViewParameters, size: int) -> list[Tensor]:

@@ -1,9 +1,9 @@
 """From an encoded image to `(3, h, w)` uint8, as torchvision's loader has it: Pillow's `convert("RGB")`.
 
-So alpha is left out (the colours that lie under transparency show), the turn that EXIF asks for is not made, and of
+So alpha is left out (the colors that lie under transparency show), the turn that EXIF asks for is not made, and of
 several frames the first is taken. What Pillow would clip to white or black is scaled first, or refused by name:
 
-* 16-bit greys, whatever their byte order, from their whole range, 0 to 65535 (of 12-bit TIFF 0 to 4095);
+* 16-bit grays, whatever their byte order, from their whole range, 0 to 65535 (of 12-bit TIFF 0 to 4095);
 * floats, from 0 to 1; others are refused, for nobody says what is white;
 * integers of 32 bits, and signed ones, are refused for the same reason.
 
@@ -18,6 +18,8 @@ import functools
 import importlib
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from torch import Tensor
 from fullrank.errors import FullrankError
 
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
+_CHANNELS = (1, 3, 4)
 _IMAGES_FAULT = (None, errno.ENOENT, errno.ELOOP, errno.EINVAL, errno.EISDIR)
 """Errors of opening a file that say something about it; any other is of the disk or the network."""
 
@@ -56,19 +59,52 @@ def decode_file(file: Path | io.BytesIO, key: str) -> Tensor:
         UnreadableImageError: It cannot be decoded, or nobody knows what its values mean.
         OSError: The disk or the network failed, not the image.
     """
-    if isinstance(file, Path) and file.exists() and not file.is_file():  # opening a pipe would wait for ever
-        raise UnreadableImageError(f"{key} cannot be decoded: it is no regular file")
-    try:
+    with unreadable(key):
+        if isinstance(file, Path) and file.exists() and not file.is_file():  # opening a pipe would wait for ever
+            raise UnreadableImageError("it is no regular file")
         with Image.open(file) as image:
-            pixels = _rgb(image, file)
-    except UnreadableImageError as error:
-        raise UnreadableImageError(f"{key} cannot be decoded: {error}") from None
+            return to_pixels(image, file)
+
+
+@contextmanager
+def unreadable(key: str) -> Iterator[None]:
+    """Make what a damaged image raises an `UnreadableImageError` that names it; what a disk raises stays."""
+    try:
+        yield
     except Exception as error:  # Pillow's decoders raise all kinds on damaged files
         if isinstance(error, OSError) and error.errno not in _IMAGES_FAULT:
             raise  # the disk or the network failed, not the image: leaving it out would silently change the run
         lines = str(error).splitlines() or [type(error).__name__]
         raise UnreadableImageError(f"{key} cannot be decoded: {lines[0]}") from None
-    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def to_pixels(image: Any, file: Path | io.BytesIO | None = None) -> Tensor:
+    """Return an image of PIL, an array `(H, W[, C])` or a tensor `([C, ]H, W)` as `(3, h, w)` uint8.
+
+    Raises:
+        UnreadableImageError: Nobody knows what its values mean.
+    """
+    if isinstance(image, Image.Image):
+        return torch.from_numpy(_rgb(image, file)).permute(2, 0, 1)
+    x = image if isinstance(image, Tensor) else torch.tensor(np.asarray(image))
+    if x.ndim == 3 and not isinstance(image, Tensor) and x.shape[2] in _CHANNELS:
+        x = x.permute(2, 0, 1)
+    x = x[None] if x.ndim == 2 else x
+    if x.ndim != 3 or x.shape[0] not in _CHANNELS:
+        raise UnreadableImageError(f"it has shape {tuple(x.shape)}, not that of an image of 1, 3 or 4 channels")
+    if x.is_floating_point():
+        _check_floats(float(x.min()), float(x.max()))
+        x = (x.double() * 255).round().to(torch.uint8)
+    if x.dtype != torch.uint8:
+        raise UnreadableImageError(f"it holds {x.dtype}, not uint8 or floats from 0 to 1")
+    return x[:3].expand(3, -1, -1).contiguous()
+
+
+def _check_floats(low: float, high: float) -> None:
+    if not (low >= 0 and high <= 1):  # nor is NaN
+        raise UnreadableImageError(
+            f"it holds floats from {low:.4g} to {high:.4g}: save it in 8 or 16 bits, or from 0 to 1"
+        )
 
 
 @functools.cache
@@ -79,31 +115,29 @@ def _simplejpeg() -> Any | None:
         return None
 
 
-def _rgb(image: Image.Image, file: Path | io.BytesIO) -> np.ndarray:
+def _rgb(image: Image.Image, file: Path | io.BytesIO | None) -> np.ndarray:
     if image.mode == "RGB":
-        if image.format == "JPEG" and (fast := _simplejpeg()):  # the same bits, without Pillow's copies
+        if (
+            image.format == "JPEG" and file is not None and (fast := _simplejpeg())
+        ):  # the same bits, without Pillow's copies
             with contextlib.suppress(ValueError):  # Pillow may read it, and says what is wrong with it
                 return fast.decode_jpeg(file.read_bytes() if isinstance(file, Path) else file.getvalue())
         return np.array(image)
-    # Pillow opens 16-bit greys of PNG (before 11.3) and PNM as `I`, and scales the latter to 16 bits
+    # Pillow opens 16-bit grays of PNG (before 11.3) and PNM as `I`, and scales the latter to 16 bits
     sixteen = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
     if sixteen:
         tags = getattr(image, "tag_v2", {})
         bits = min((tags.get(_TIFF_BITS) or (16,))[0], 16)
-        grey = np.asarray(image).astype(np.float64) * (255 / (2**bits - 1))
-        grey = 255 - grey if tags.get(_TIFF_PHOTOMETRIC) == _WHITE_IS_ZERO else grey
+        gray = np.asarray(image).astype(np.float64) * (255 / (2**bits - 1))
+        gray = 255 - gray if tags.get(_TIFF_PHOTOMETRIC) == _WHITE_IS_ZERO else gray
     elif image.mode == "I":
         raise UnreadableImageError("it holds integers that are signed or of 32 bits: save it in 8 or 16 bits")
     elif image.mode == "F":
         values = np.asarray(image)
-        if not bool(np.isfinite(values).all()) or values.min() < 0 or values.max() > 1:
-            raise UnreadableImageError(
-                f"it holds floats from {values.min():.4g} to {values.max():.4g}: save it in 8 or 16 bits, or from 0 to "
-                "1"
-            )
-        grey = values.astype(np.float64) * 255
+        _check_floats(values.min(), values.max())
+        gray = values.astype(np.float64) * 255
     else:
         if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
-            image = image.convert("RGBA")  # the same colours, without a warning that alpha is lost
+            image = image.convert("RGBA")  # the same colors, without a warning that alpha is lost
         return np.array(image.convert("RGB"))
-    return np.repeat(np.rint(grey).clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
+    return np.repeat(np.rint(gray).clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)

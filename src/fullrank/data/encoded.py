@@ -30,10 +30,8 @@ class EncodedImages(Images):
     """Images whose encoded bytes can be had one by one."""
 
     def __init__(self, name: str, labels: Labels | None) -> None:
-        self.name = name
-        if labels is not None:
-            self.labels, self.classes = torch.tensor(labels.values), labels.classes
-        self.numbered = labels is None or labels.numbered
+        super().__init__(name)
+        self.label(labels)
 
     @abstractmethod
     def encoded(self, index: int) -> bytes | None:

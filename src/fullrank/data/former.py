@@ -1,6 +1,6 @@
 """How runs that were started before version 2 saw their images, so that they can go on as they began.
 
-They took every n-th image to measure on, recognised files by their names alone, walked hidden folders inside class
+They took every n-th image to measure on, recognized files by their names alone, walked hidden folders inside class
 folders, and left held-out images of unknown classes out. Such a run goes on with the same images, bits and protocol.
 """
 

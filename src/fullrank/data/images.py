@@ -1,13 +1,14 @@
-"""Image sets: names, folders and parquet files, behind one small interface.
+"""Image sets: names, folders, parquet files and datasets, behind one small interface.
 
 `open_images` takes what a user writes after `--images`:
 
-* `digits`: scikit-learn's 1,797 handwritten digits, 8 x 8; needs no network. Every fifth image is held out.
-* `cifar10`, `cifar100`, `stl10`, `places365`: through torchvision, downloaded once where there is a network.
+* the name of a registered source: `digits`, `cifar10`, ... (`fullrank.data.sources`), or one of your own.
 * a folder of class folders (torchvision's `ImageFolder` layout), or a folder of images without labels.
 * a parquet file, a folder of them or a pattern such as `data/train-*.parquet`, with Hugging Face's image schema
   (`parquet`); `hf://owner/name`, such a set on the Hugging Face hub (`hub`).
 * WebDataset's tar shards: one, a folder, a pattern or `data/{000..146}.tar` (`shards`).
+
+From Python it takes a torch `Dataset` or a Hugging Face `datasets.Dataset` too (`DatasetImages`).
 
 Images are uint8 `(3, h, w)`; `decoding` says how others become so. Labels are optional everywhere; a label of -1 means
 that this image has none, and `labels` says how those of two sets are matched.
@@ -21,9 +22,11 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -32,18 +35,19 @@ import torch
 from torch import Tensor
 
 from fullrank.data.decoding import UnreadableImageError as UnreadableImageError
-from fullrank.data.decoding import decode_file, printable
+from fullrank.data.decoding import decode_file, printable, to_pixels, unreadable
+from fullrank.data.labels import Labels, read_labels
 from fullrank.data.labels import match_labels as match_labels
 from fullrank.data.randomness import Purpose, permutation
 from fullrank.data.splits import check_files, check_folders, glob_files, hidden, list_shards
 from fullrank.errors import FullrankError, choose, nearest
+from fullrank.registry import SOURCES
 
 Split = Literal["train", "eval"]
 
-NAMES = ("digits", "cifar10", "cifar100", "stl10", "places365")
-
 LARGE = (".parquet", ".tar")
 """Files that hold many images."""
+IMAGE_COLUMNS, LABEL_COLUMNS = ("image", "img"), ("label", "fine_label")
 
 DEFAULT_ROOT = "~/.cache/fullrank"
 """Where downloaded sets are kept."""
@@ -54,7 +58,13 @@ SAMPLED = f"at random, seed {SAMPLE_SEED}"
 """What a protocol says of such a sample."""
 
 _HASHED = 256
-"""Files whose bytes a fingerprint looks at; of the others it takes names and sizes."""
+"""Images whose contents a fingerprint looks at."""
+_MANY = 10_000
+_ONE_AT_A_TIME = threading.Lock()  # torch promises nobody that a dataset may be read by several threads
+
+
+class NoSplitError(FullrankError):
+    """Report a source that has no held-out images."""
 
 
 def sample(indices: Tensor, wanted: int) -> Tensor:
@@ -102,12 +112,24 @@ class Images(ABC):
         preferred_size: The view size that suits the set, else None.
     """
 
-    name: str
-    labels: Tensor | None = None
-    classes: tuple[str, ...] | None = None
-    numbered: bool = True
-    size: tuple[int, int] | None = None
-    preferred_size: int | None = None
+    def __init__(
+        self,
+        name: str,
+        labels: Tensor | None = None,
+        classes: tuple[str, ...] | None = None,
+        *,
+        numbered: bool = True,
+        size: tuple[int, int] | None = None,
+        preferred_size: int | None = None,
+    ) -> None:
+        self.name, self.labels, self.classes, self.numbered = name, labels, classes, numbered
+        self.size, self.preferred_size = size, preferred_size
+
+    def label(self, labels: Labels | None) -> None:
+        """Take labels, their names, and whether they are numbers of the set's own."""
+        if labels is not None:
+            self.labels, self.classes = torch.tensor(labels.values), labels.classes
+            self.numbered = labels.numbered
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -120,9 +142,9 @@ class Images(ABC):
             UnreadableImageError: It cannot be decoded.
         """
 
-    @abstractmethod
     def key(self, index: int) -> str:
         """Return the name of one image, for messages."""
+        return f"{self.name}[{index}]"
 
     @property
     def encoded_bytes(self) -> int:
@@ -143,7 +165,7 @@ class Images(ABC):
         return ""
 
     def fingerprint(self) -> str:
-        """Return what images are recognised by: `listing`, and after a dash `contents`, which runs of before lack."""
+        """Return what images are recognized by: `listing`, and after a dash `contents`, which runs of before lack."""
         return "-".join(part for part in (self.listing(), self.contents()) if part)
 
     def select(self, indices: Tensor) -> Images:
@@ -151,18 +173,47 @@ class Images(ABC):
         return Selection(self, indices)
 
 
-class Selection(Images):
+class Derived(Images):
+    """Another set in another form: all that is not said anew is that set's."""
+
+    def __init__(self, base: Images) -> None:
+        self.base = base
+        for name in ("name", "labels", "classes", "numbered", "size", "preferred_size"):
+            setattr(self, name, getattr(base, name))
+
+    def __len__(self) -> int:
+        return len(self.base)
+
+    def key(self, index: int) -> str:
+        """Return the name that the image has in the other set."""
+        return self.base.key(index)
+
+    @property
+    def encoded_bytes(self) -> int:
+        """Return the other set's, all of it."""
+        return self.base.encoded_bytes
+
+    @property
+    def stored_bytes(self) -> int:
+        """Return the other set's, all of it."""
+        return self.base.stored_bytes
+
+    def listing(self) -> str:
+        """Return the other set's."""
+        return self.base.listing()
+
+    def contents(self) -> str:
+        """Return the other set's."""
+        return self.base.contents()
+
+
+class Selection(Derived):
     """Some of the images of another set."""
 
     def __init__(self, base: Images, indices: Tensor) -> None:
-        self.base = base
+        super().__init__(base)
         self.indices = indices
-        self.name = base.name
         self.labels = None if base.labels is None else base.labels[indices]
-        self.classes = base.classes
-        self.numbered = base.numbered
-        self.size = base.size
-        self.preferred_size = base.preferred_size
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -175,34 +226,24 @@ class Selection(Images):
         """Return the name that the image has in the whole set."""
         return self.base.key(int(self.indices[index]))
 
-    @property
-    def encoded_bytes(self) -> int:
-        """What encoded images of the whole set take in memory."""
-        return self.base.encoded_bytes
-
-    @property
-    def stored_bytes(self) -> int:
-        """What encoded images of the whole set take on disk."""
-        return self.base.stored_bytes
-
     def listing(self) -> str:
-        """Hash the base's listing together with the chosen indices."""
+        """Hash the other set's together with the chosen indices."""
         return _digest(self.base.listing().encode(), self.indices.numpy().tobytes())
-
-    def contents(self) -> str:
-        """Return the base's."""
-        return self.base.contents()
 
 
 class ArrayImages(Images):
     """Images that already lie in memory, `(N, 3, H, W)` uint8."""
 
-    def __init__(self, name: str, pixels: Tensor, labels: Tensor | None, preferred_size: int | None = None) -> None:
-        self.name = name
+    def __init__(
+        self,
+        name: str,
+        pixels: Tensor,
+        labels: Tensor | None = None,
+        classes: tuple[str, ...] | None = None,
+        **more: Any,
+    ) -> None:
+        super().__init__(name, labels, classes, size=(pixels.shape[2], pixels.shape[3]), **more)
         self.pixels = pixels
-        self.labels = labels
-        self.size = (pixels.shape[2], pixels.shape[3])
-        self.preferred_size = preferred_size
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -210,10 +251,6 @@ class ArrayImages(Images):
     def read(self, index: int) -> Tensor:
         """Return one image."""
         return self.pixels[index]
-
-    def key(self, index: int) -> str:
-        """Return the set's name and the index."""
-        return f"{self.name}[{index}]"
 
     def listing(self) -> str:
         """Hash the pixels."""
@@ -233,23 +270,20 @@ class FileImages(Images):
         *,
         numbered: bool = False,
     ) -> None:
-        self.name = name
+        given = None if labels is None else torch.tensor(labels, dtype=torch.int64)
+        super().__init__(name, given, classes, numbered=numbered)
         self.root = root
-        self.classes = classes
-        self.numbered = numbered
         self._contents = ""
         # one array rather than a million strings: forked workers share it without copying
         prefix = f"{root}{os.sep}"
         self.paths = np.array([os.fsencode(path.removeprefix(prefix)) for path in paths])
-        self.labels = None if labels is None else torch.tensor(labels, dtype=torch.int64)
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def read(self, index: int) -> Tensor:
         """Open and decode one file."""
-        path = self.root / os.fsdecode(self.paths[index])
-        return decode_file(path, self.key(index))
+        return decode_file(self.root / os.fsdecode(self.paths[index]), self.key(index))
 
     def key(self, index: int) -> str:
         """Return the path, printable."""
@@ -262,36 +296,138 @@ class FileImages(Images):
     def contents(self) -> str:
         """Hash the sizes of all files, and the bytes of 256 at random."""
         if not self._contents:
-            root = os.fsencode(self.root)
             chosen = sample(torch.arange(len(self)), _HASHED).numpy()
+            paths = [os.path.join(os.fsencode(self.root), path) for path in self.paths]
             with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-                sizes = pool.map(_size_of, (os.path.join(root, path) for path in self.paths), chunksize=1024)
-                hashes = pool.map(_hash_of, (os.path.join(root, path) for path in self.paths[chosen]))
+                sizes = pool.map(_size_of, paths, chunksize=1024)
+                hashes = pool.map(_hash_of, [paths[index] for index in chosen])
                 self._contents = _digest(np.array(list(sizes), dtype=np.int64), b"".join(hashes))
         return self._contents
 
 
-def open_images(spec: str, *, split: Split = "train", root: str = DEFAULT_ROOT, former: bool = False) -> Images:
+class DatasetImages(Images):
+    """The images of a torch `Dataset`, or a Hugging Face `datasets.Dataset`: anything with a length and items by index.
+
+    An item is an image, a pair of an image and its label, or a dictionary with `image` (or `img`) and perhaps `label`.
+    An image is one of PIL's, an array `(H, W)` or `(H, W, C)`, or a tensor `(C, H, W)`: of uint8, or of floats in
+    [0, 1]; alpha is left out. An item must be the same each time it is asked for, so leave random transforms out. One
+    thread at a time asks for items; worker processes, with `cache=stream`, do it side by side.
+
+    Labels come from the label column of a Hugging Face set, or from an attribute `targets` or `labels`, and else from
+    one walk over all items; `classes`, or a `ClassLabel`, names them.
+
+    Args:
+        dataset: The images.
+        name: What to call the set; the name of its class when left out.
+
+    Raises:
+        FullrankError: It is empty, or its labels are of several types.
+    """
+
+    def __init__(self, dataset: Any, name: str | None = None) -> None:
+        self.dataset = dataset
+        super().__init__(name or type(dataset).__name__)
+        if not len(dataset):
+            raise FullrankError(f"no images in {self.name}: its length is 0")
+        self.label(self._labels())
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def read(self, index: int) -> Tensor:
+        """Ask for one item, and take its image."""
+        with unreadable(self.key(index)):
+            return to_pixels(self._item(index)[0])
+
+    def listing(self) -> str:
+        """Hash the length and the labels."""
+        labels = b"" if self.labels is None else self.labels.numpy().tobytes()
+        return _digest(str(len(self)).encode(), labels)
+
+    def contents(self) -> str:
+        """Hash the pixels of 256 images at random."""
+        hashed = []
+        for index in sample(torch.arange(len(self)), _HASHED).tolist():
+            with suppress(UnreadableImageError):
+                pixels = self.read(index)
+                hashed.append(_digest(str((index, *pixels.shape)).encode(), pixels.contiguous().numpy()).encode())
+        return _digest(*hashed)
+
+    def _item(self, index: int) -> tuple[Any, Any]:
+        """Return an item's image and label, None for none."""
+        with _ONE_AT_A_TIME:
+            item = self.dataset[index]
+        if isinstance(item, Mapping):
+            image = next((column for column in IMAGE_COLUMNS if column in item), None)
+            if image is None:
+                raise FullrankError(f"it has {', '.join(map(str, item))}, and no 'image'")
+            return item[image], next((item[column] for column in LABEL_COLUMNS if column in item), None)
+        return (item[0], item[1] if len(item) > 1 else None) if isinstance(item, (tuple, list)) else (item, None)
+
+    def _labels(self) -> Labels | None:
+        import pyarrow as pa
+
+        columns = getattr(self.dataset, "features", None)
+        names, column = getattr(self.dataset, "classes", None), None
+        if isinstance(columns, Mapping):  # of a Hugging Face set
+            column = next((each for each in LABEL_COLUMNS if each in columns), None)
+            names = getattr(columns.get(column), "names", None)
+            values = None if column is None else list(self.dataset[column])
+        else:
+            there = (getattr(self.dataset, each, None) for each in ("targets", "labels"))
+            found = next((each for each in there if isinstance(each, Collection) and len(each) == len(self)), None)
+            values = self._walk() if found is None else list(found)
+        if values is None:
+            return None
+        plain = [value.item() if isinstance(value, (Tensor, np.generic)) else value for value in values]
+        try:
+            column = pa.chunked_array([pa.array(plain)])
+        except (pa.ArrowException, TypeError, OverflowError) as error:
+            raise FullrankError(f"the labels of {self.name} are no column of one type: {error}") from None
+        return read_labels(column, list(names) if names is not None else None, f"{self.name}, labels:")
+
+    def _walk(self) -> list[Any] | None:
+        """Ask for all items, and return their labels; None where the first item that can be had has none."""
+        labels: list[Any] = []
+        for index in range(len(self)):
+            try:
+                labels.append(self._item(index)[1])
+            except Exception:  # as unreadable as it will be when its image is asked for
+                labels.append(None)
+                continue
+            if labels[-1] is None and not any(label is not None for label in labels):
+                return None
+            if index == 0 and len(self) > _MANY:
+                print(f"{self.name}: reading {len(self):,} items for their labels; `targets` saves it", file=sys.stderr)
+        return labels
+
+
+def open_images(spec: Any, *, split: Split = "train", root: str = DEFAULT_ROOT, former: bool = False) -> Images:
     """Open an image set.
 
     Args:
-        spec: What the module says.
-        split: Which part of a named set; a path means all that lies there. What is trained on in a single class folder
-            has no labels, what is held out has.
+        spec: A registered source, a folder, a parquet file, a pattern of parquet files, or a dataset in Python: see
+            `DatasetImages`.
+        split: Which part of a source; a path or a dataset means all that there is. What is trained on in a single class
+            folder has no labels, what is held out has.
         root: Where downloaded sets and the indices of large ones are kept.
         former: See it as runs did that were started before hidden folders and splits were told.
 
     Raises:
+        NoSplitError: The source has no such split.
         FullrankError: There is no such set, nothing in it, it cannot be had without a network, or it looks like
             several splits.
     """
     choose("split", split, get_args(Split))
+    if not isinstance(spec, str):
+        return _from_object(spec)
     if not spec.strip():
         raise FullrankError("the name of the images is empty: name a set, a folder or parquet files")
-    if spec == "digits":
-        return _digits(split)
-    if spec in NAMES:
-        return _from_torchvision(spec, split, Path(root).expanduser())
+    if spec in SOURCES:
+        found = SOURCES[spec](split, root)
+        if found is None:
+            raise NoSplitError(f"{spec} has no images of the split {split!r}: give others")
+        return _from_object(found, spec)
     if spec.startswith("hf://"):
         from fullrank.data.hub import download
 
@@ -325,66 +461,21 @@ def open_images(spec: str, *, split: Split = "train", root: str = DEFAULT_ROOT, 
         if isinstance(error, FullrankError) or (isinstance(error, OSError) and path.exists()):
             raise
     raise FullrankError(
-        f"no images at {shown!r}: it is neither a path that exists nor a known set{nearest(spec, NAMES)} "
-        f"(known: {', '.join(NAMES)}; or a folder of images, or .parquet or .tar files)"
+        f"no images at {shown!r}: it is neither a path that exists nor a known set{nearest(spec, SOURCES)} "
+        f"(known: {', '.join(SOURCES)}; or a folder of images, or .parquet or .tar files)"
     )
 
 
-def _digits(split: Split) -> Images:
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    pixels = torch.from_numpy(np.rint(digits.images * (255 / 16)).astype(np.uint8))
-    held_out = torch.arange(len(pixels)) % 5 == 4
-    chosen = held_out if split == "eval" else ~held_out
-    labels = torch.from_numpy(digits.target.astype(np.int64))
-    # 8 x 8 pixels are too few for a convolutional encoder's strides, so views are enlarged to 16 x 16
-    return ArrayImages(
-        "digits", pixels[chosen, None].expand(-1, 3, -1, -1).contiguous(), labels[chosen], preferred_size=16
-    )
-
-
-def _from_torchvision(name: str, split: Split, root: Path) -> Images:
-    from torchvision import datasets
-
-    train = split == "train"
-    makers: dict[str, Callable[[bool], Any]] = {
-        "cifar10": lambda download: datasets.CIFAR10(root, train=train, download=download),
-        "cifar100": lambda download: datasets.CIFAR100(root, train=train, download=download),
-        "stl10": lambda download: datasets.STL10(root, "train+unlabeled" if train else "test", download=download),
-        "places365": lambda download: datasets.Places365(
-            str(root / "places365"), "train-standard" if train else "val", small=True, download=download
-        ),
-    }
-    make = makers[name]
-    try:
-        found = make(False)
-    except (RuntimeError, FileNotFoundError):
-        print(f"{name} is not in {root} yet: downloading it", flush=True)
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-            found = make(True)
-        except (OSError, RuntimeError) as error:  # urllib's URLError is an OSError
-            raise FullrankError(
-                f"{name} is not in {root} and could not be downloaded ({error}): copy torchvision's files for it "
-                f"there from a "
-                "machine with a network, or give a folder or .parquet files to --images"
-            ) from None
-    if name == "places365":
-        paths, labels = zip(*found.imgs, strict=True)
-        return FileImages(name, root, paths, labels, _names_of(found), numbered=True)
-    pixels = torch.from_numpy(np.asarray(found.data))
-    if pixels.shape[-1] == 3:  # CIFAR keeps channels last, STL-10 first
-        pixels = pixels.permute(0, 3, 1, 2).contiguous()
-    numbers = torch.as_tensor(np.asarray(found.labels if name == "stl10" else found.targets), dtype=torch.int64)
-    images = ArrayImages(name, pixels, numbers)
-    images.classes = _names_of(found)
-    return images
-
-
-def _names_of(found: Any) -> tuple[str, ...] | None:
-    """Return the class names of a set of torchvision's, which has them."""
-    return tuple(getattr(found, "classes", ())) or None
+def _from_object(found: Any, name: str | None = None) -> Images:
+    if isinstance(found, Images):
+        return found
+    if isinstance(found, Mapping):
+        raise FullrankError(f"the images are a dictionary ({', '.join(map(str, found))}): give one of its sets")
+    if not (hasattr(found, "__len__") and hasattr(found, "__getitem__")):
+        raise FullrankError(
+            f"images are a name, a path, or a dataset with a length and items by index, got {type(found).__name__}"
+        )
+    return DatasetImages(found, name)
 
 
 def _from_folder(name: str, root: Path, flag: str, cache: str, *, former: bool) -> Images:
@@ -417,14 +508,14 @@ def _from_folder(name: str, root: Path, flag: str, cache: str, *, former: bool) 
     paths = [path for group in found.values() for path in group]
     # Files beside the class folders belong to no class, and one class says nothing, but of images that are held out:
     # then the folders are not labels.
-    labelled = "" not in found and (len(found) > 1 or (flag == "--eval-images" and not former))
+    labeled = "" not in found and (len(found) > 1 or (flag == "--eval-images" and not former))
     if "" in found and len(found) > 1:
         print(
             f"{name}: {len(found[''])} images lie beside its folders, so these are not taken for labels",
             file=sys.stderr,
         )
-    labels = [label for label, group in enumerate(found.values()) for _ in group] if labelled else None
-    return FileImages(name, root, paths, labels, tuple(found) if labelled else None, numbered=not labelled)
+    labels = [label for label, group in enumerate(found.values()) for _ in group] if labeled else None
+    return FileImages(name, root, paths, labels, tuple(found) if labeled else None, numbered=not labeled)
 
 
 def _walk(root: Path, *, former: bool) -> Iterator[tuple[str, list[str], list[str]]]:

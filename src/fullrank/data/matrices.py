@@ -12,13 +12,13 @@
 from __future__ import annotations
 
 import tokenize
-from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,13 +26,12 @@ from fullrank.errors import FullrankError, nearest
 from fullrank.measure.checks import BLOCK_ENTRIES, DTYPES
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
 
 _MANY = 32  # more tensors than this in one file are a model's weights
 _WEIGHT_NAMES = (".weight", ".bias", ".running_mean")
 
-_SAFETENSORS_DTYPES = {
+_NAMES = {  # of safetensors and of pyarrow, where they are not numpy's
     "F64": "float64",
     "F32": "float32",
     "F16": "float16",
@@ -43,20 +42,23 @@ _SAFETENSORS_DTYPES = {
     "I8": "int8",
     "U8": "uint8",
     "BOOL": "bool",
+    "halffloat": "float16",
+    "float": "float32",
+    "double": "float64",
 }
 
-_CONVERSIONS = {
-    ".npz": 'np.save("features.npy", np.load("{name}")["NAME OF THE ARRAY"])',
-    ".csv": 'np.save("features.npy", np.loadtxt("{name}", delimiter=","))',
-    ".tsv": 'np.save("features.npy", np.loadtxt("{name}", delimiter="\\t"))',
-    ".txt": 'np.save("features.npy", np.loadtxt("{name}"))',
-    ".pt": 'np.save("features.npy", torch.load("{name}", weights_only=True).numpy())',
-    ".pth": 'np.save("features.npy", torch.load("{name}", weights_only=True).numpy())',
+_LOADS = {
+    ".npz": 'np.load("{name}")["NAME OF THE ARRAY"]',
+    ".csv": 'np.loadtxt("{name}", delimiter=",")',
+    ".tsv": 'np.loadtxt("{name}", delimiter="\\t")',
+    ".txt": 'np.loadtxt("{name}")',
+    ".pt": 'torch.load("{name}", weights_only=True).numpy()',
+    ".pth": 'torch.load("{name}", weights_only=True).numpy()',
 }
 
 
 @dataclass(frozen=True)
-class FeatureFile(ABC):
+class FeatureFile:
     """A feature matrix in a file. NaN and infinity are left to whoever measures it.
 
     Attributes:
@@ -71,6 +73,7 @@ class FeatureFile(ABC):
     key: str | None
     shape: tuple[int, int]
     dtype: str
+    _walk: Callable[[int], Iterator[Tensor]] = field(repr=False)
     ignored: tuple[str, ...] = ()
 
     def blocks(self, rows: int | None = None) -> Iterator[Tensor]:
@@ -84,10 +87,7 @@ class FeatureFile(ABC):
         """
         if rows is not None and rows < 1:
             raise FullrankError(f"rows of a block must be at least 1, got {rows}")
-        return self._blocks(max(1, BLOCK_ENTRIES // self.shape[1]) if rows is None else rows)
-
-    @abstractmethod
-    def _blocks(self, rows: int) -> Iterator[Tensor]: ...
+        return self._walk(max(1, BLOCK_ENTRIES // self.shape[1]) if rows is None else rows)
 
 
 def open_matrix(path: Path | str, *, key: str | None = None) -> FeatureFile:
@@ -103,24 +103,19 @@ def open_matrix(path: Path | str, *, key: str | None = None) -> FeatureFile:
     """
     path = Path(path)
     readers = {".npy": _open_npy, ".safetensors": _open_safetensors, ".parquet": _open_parquet}
-    reader = readers.get(path.suffix.lower())
+    suffix, formats = path.suffix.lower(), ", ".join(readers)
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
-        raise FullrankError(f"{path} {what}: give a file of features, {', '.join(readers)}")
-    if reader is None:
-        raise FullrankError(_not_read(path, tuple(readers)))
-    return reader(path, key)
-
-
-def _not_read(path: Path, formats: tuple[str, ...]) -> str:
-    suffix = path.suffix.lower()
-    how = _CONVERSIONS.get(suffix, 'np.save("features.npy", features)').format(name=path.name)
-    message = f"{path} is none of the formats that features are read from, {', '.join(formats)}: convert it, {how}"
+        raise FullrankError(f"{path} {what}: give a file of features, {formats}")
+    if suffix in readers:
+        return readers[suffix](path, key)
+    how = f'np.save("features.npy", {_LOADS.get(suffix, "features").format(name=path.name)})'
+    message = f"{path} is none of the formats that features are read from, {formats}: convert it, {how}"
     if suffix in (".pkl", ".pickle", ".joblib"):
         message += " in the program that made it (opening a pickle runs what is in it)"
     elif suffix in (".pt", ".pth", ".ckpt", ".bin", ".tar"):
         message += "; if it holds weights, give --backbone NAME"
-    return message
+    raise FullrankError(message)
 
 
 def _checked(path: Path, key: str | None, shape: tuple[int, ...], dtype: str) -> tuple[int, int]:
@@ -149,24 +144,17 @@ def _damaged(path: Path, error: BaseException) -> FullrankError:
     return FullrankError(f"{path} cannot be read as {path.suffix.lower()}, it is damaged or cut short: {reason}")
 
 
-# .npy
-
-
-class _NpyFile(FeatureFile):
-    def _blocks(self, rows: int) -> Iterator[Tensor]:
-        import numpy as np
-
-        array = _map_npy(self.path)
+def _open_npy(path: Path, key: str | None) -> FeatureFile:
+    def walk(rows: int) -> Iterator[Tensor]:
+        array = _map_npy(path)
         native = array.dtype.newbyteorder("=")
         for start in range(0, len(array), rows):
             yield torch.from_numpy(np.array(array[start : start + rows], dtype=native, order="C"))
 
-
-def _open_npy(path: Path, key: str | None) -> FeatureFile:
     if key is not None:
         raise FullrankError(f"{path} holds one array without a name: leave out --key {key}")
     array = _map_npy(path)
-    return _NpyFile(path, None, _checked(path, None, array.shape, array.dtype.name), array.dtype.name)
+    return FeatureFile(path, None, _checked(path, None, array.shape, array.dtype.name), array.dtype.name, walk)
 
 
 def _map_npy(path: Path) -> np.ndarray:
@@ -197,24 +185,17 @@ def _map_npy(path: Path) -> np.ndarray:
     return array
 
 
-# .safetensors
-
-
-class _SafetensorsFile(FeatureFile):
-    def _blocks(self, rows: int) -> Iterator[Tensor]:
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(self.path, framework="pt") as file:
-                matrix = file.get_slice(self.key)
-                for start in range(0, self.shape[0], rows):
-                    yield matrix[start : start + rows].clone()  # not a map of a file that may be cut short later
-        except SafetensorError as error:
-            raise _damaged(self.path, error) from None
-
-
 def _open_safetensors(path: Path, key: str | None) -> FeatureFile:
     from safetensors import SafetensorError, safe_open
+
+    def walk(rows: int) -> Iterator[Tensor]:
+        try:
+            with safe_open(path, framework="pt") as file:
+                matrix = file.get_slice(key)
+                for start in range(0, shapes[key][0], rows):
+                    yield matrix[start : start + rows].clone()  # not a map of a file that may be cut short later
+        except SafetensorError as error:
+            raise _damaged(path, error) from None
 
     try:
         with safe_open(path, framework="pt") as file:
@@ -229,8 +210,7 @@ def _open_safetensors(path: Path, key: str | None) -> FeatureFile:
             f"{path} holds a measurement, not features: "
             "SpectrumMetric.load(path).compute() of fullrank gives its spectrum"
         )
-    listed = ", ".join(f"{name} {shape}" for name, shape in list(shapes.items())[:8])
-    listed += f" and {len(shapes) - 8} more" if len(shapes) > 8 else ""
+    listed = _listed([f"{name} {shape}" for name, shape in shapes.items()])
     if key is None:
         if len(shapes) > _MANY or any(len(shape) > 3 or name.endswith(_WEIGHT_NAMES) for name, shape in shapes.items()):
             raise FullrankError(
@@ -245,43 +225,9 @@ def _open_safetensors(path: Path, key: str | None) -> FeatureFile:
         key = next(iter(matrices or shapes))
     elif key not in shapes:
         raise FullrankError(f"{path} has no tensor {key!r}{nearest(key, shapes)} (it holds {listed})")
-    dtype = _SAFETENSORS_DTYPES.get(codes[key], codes[key])
+    dtype = _NAMES.get(codes[key], codes[key])
     ignored = tuple(name for name in shapes if name != key)
-    return _SafetensorsFile(path, key, _checked(path, key, shapes[key], dtype), dtype, ignored)
-
-
-# .parquet
-
-
-@dataclass(frozen=True)
-class _ListColumn(FeatureFile):
-    """One column of lists: a row of the file is a row of the matrix."""
-
-    def _blocks(self, rows: int) -> Iterator[Tensor]:
-        assert self.key is not None
-        start = 0
-        for columns in _batches(self.path, [self.key], rows):
-            yield _owned(_list_rows(self.path, self.key, columns[0], self.shape[1], start))
-            start += len(columns[0])
-
-
-@dataclass(frozen=True)
-class _ScalarColumns(FeatureFile):
-    """Columns of numbers, side by side."""
-
-    columns: tuple[str, ...] = ()
-
-    def _blocks(self, rows: int) -> Iterator[Tensor]:
-        import numpy as np
-
-        start = 0
-        for columns in _batches(self.path, list(self.columns), rows):
-            block = np.empty((len(columns[0]), len(columns)), self.dtype)
-            for index, (name, column) in enumerate(zip(self.columns, columns, strict=True)):
-                _refuse_null(self.path, name, column, start)
-                block[:, index] = column.to_numpy(zero_copy_only=False)
-            yield torch.from_numpy(block)
-            start += len(block)
+    return FeatureFile(path, key, _checked(path, key, shapes[key], dtype), dtype, walk, ignored)
 
 
 def _open_parquet(path: Path, key: str | None) -> FeatureFile:
@@ -290,13 +236,13 @@ def _open_parquet(path: Path, key: str | None) -> FeatureFile:
 
     try:
         with pq.ParquetFile(path, memory_map=True) as file:
-            schema, rows = file.schema_arrow, file.metadata.num_rows
+            schema, count = file.schema_arrow, file.metadata.num_rows
     except (pa.ArrowException, OSError) as error:
         raise _damaged(path, error) from None
-    twice = [name for name, count in Counter(schema.names).items() if count > 1]
+    twice = [name for name, times in Counter(schema.names).items() if times > 1]
     if twice:
         raise FullrankError(f"{path} has several columns named {twice[0]!r}: rename or drop them")
-    lists = [field.name for field in schema if _is_list_of_numbers(field.type)]
+    lists = [each.name for each in schema if _is_list_of_numbers(each.type)]
     if key is not None:
         if key not in schema.names:
             raise FullrankError(f"{path} has no column {key!r}{nearest(key, schema.names)} ({_listed(schema.names)})")
@@ -309,38 +255,44 @@ def _open_parquet(path: Path, key: str | None) -> FeatureFile:
     if len(lists) > 1:
         raise FullrankError(f"{path} has {len(lists)} columns of lists ({_listed(lists)}): name one with --key NAME")
     if lists:
-        return _open_lists(path, lists[0], schema, rows)
-    return _open_scalars(path, schema, rows)
+        return _open_lists(path, lists[0], schema, count)
+    return _open_scalars(path, schema, count)
 
 
-def _open_lists(path: Path, name: str, schema: pa.Schema, rows: int) -> FeatureFile:
+def _open_lists(path: Path, name: str, schema: pa.Schema, count: int) -> FeatureFile:
+    """Open a column of lists: a row of the file is a row of the matrix."""
+
+    def walk(rows: int) -> Iterator[Tensor]:
+        for start, (column,) in _batches(path, [name], rows):
+            yield torch.from_numpy(_list_rows(path, name, column, width, start).copy())  # not the file's own memory
+
     kind = schema.field(name).type
-    # pyarrow's names: halffloat, float, double; the type's own name for integers
-    dtype = {"halffloat": "float16", "float": "float32", "double": "float64"}.get(
-        str(kind.value_type), str(kind.value_type)
-    )
+    dtype = _NAMES.get(str(kind.value_type), str(kind.value_type))
     width = getattr(kind, "list_size", 0)
-    if not width and rows:
-        first = next(_batches(path, [name], 1))[0]
-        _refuse_null(path, name, first, 0)
+    if not width and count:
+        _, (first,) = next(_batches(path, [name], 1))
         width = len(first.flatten())
-    shape = _checked(path, name, (rows, width), dtype)
-    return _ListColumn(path, name, shape, dtype, tuple(other for other in schema.names if other != name))
+    shape = _checked(path, name, (count, width), dtype)
+    return FeatureFile(path, name, shape, dtype, walk, tuple(other for other in schema.names if other != name))
 
 
-def _open_scalars(path: Path, schema: pa.Schema, rows: int) -> FeatureFile:
-    import numpy as np
+def _open_scalars(path: Path, schema: pa.Schema, count: int) -> FeatureFile:
+    """Open columns of numbers, side by side."""
     import pyarrow as pa
 
-    fields = [field for field in schema if pa.types.is_floating(field.type)]
+    def walk(rows: int) -> Iterator[Tensor]:
+        for _, columns in _batches(path, chosen, rows):
+            yield torch.from_numpy(np.stack([column.to_numpy(zero_copy_only=False) for column in columns], axis=1))
+
+    fields = [each for each in schema if pa.types.is_floating(each.type)]
     if not fields:
-        columns = _listed([f"{field.name}: {field.type}" for field in schema])
+        columns = _listed([f"{each.name}: {each.type}" for each in schema])
         raise FullrankError(
             f"{path} has no column of lists of numbers, nor any of floating-point numbers ({columns or 'no columns'})"
         )
     kinds: dict[str, str] = {}  # of each type, the first column
-    for field in fields:
-        kinds.setdefault(np.dtype(field.type.to_pandas_dtype()).name, field.name)
+    for each in fields:
+        kinds.setdefault(_NAMES[str(each.type)], each.name)
     if len(kinds) > 1:
         found = ", ".join(f"{name!r} is {kind}" for kind, name in kinds.items())
         raise FullrankError(
@@ -348,10 +300,9 @@ def _open_scalars(path: Path, schema: pa.Schema, rows: int) -> FeatureFile:
             "no features"
         )
     dtype = next(iter(kinds))
-    chosen = tuple(field.name for field in fields)
+    chosen = [each.name for each in fields]
     ignored = tuple(name for name in schema.names if name not in chosen)
-    shape = _checked(path, None, (rows, len(chosen)), dtype)
-    return _ScalarColumns(path, None, shape, dtype, ignored, chosen)
+    return FeatureFile(path, None, _checked(path, None, (count, len(chosen)), dtype), dtype, walk, ignored)
 
 
 def _is_list_of_numbers(kind: Any) -> bool:
@@ -362,26 +313,34 @@ def _is_list_of_numbers(kind: Any) -> bool:
     return is_list and (types.is_floating(kind.value_type) or types.is_integer(kind.value_type))
 
 
-def _batches(path: Path, names: list[str], rows: int) -> Iterator[list[pa.Array]]:
-    """Read some columns in batches of at most `rows` rows."""
+def _batches(path: Path, names: Sequence[str], rows: int) -> Iterator[tuple[int, list[pa.Array]]]:
+    """Read some columns in batches of at most `rows` rows, each with the number of its first row in the file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    start = 0
     try:
         with pq.ParquetFile(path, memory_map=True) as file:
-            for batch in file.iter_batches(batch_size=rows, columns=names, use_threads=False):
-                # By name: the file's order of columns wins over the order asked for.
-                yield [batch.column(name) for name in names]
+            for batch in file.iter_batches(batch_size=rows, columns=list(names), use_threads=False):
+                # by name: the file's order of columns wins over the order asked for
+                columns = [batch.column(name) for name in names]
+                for name, column in zip(names, columns, strict=True):
+                    if column.null_count:
+                        row = start + int(np.asarray(column.is_null()).argmax())
+                        raise FullrankError(
+                            f"{path}, column {name!r} has no value in row {row} (null; pandas writes NaN so): drop the "
+                            "row or fill it"
+                        )
+                yield start, columns
+                start += len(batch)
     except (pa.ArrowException, OSError) as error:
         raise _damaged(path, error) from None
 
 
 def _list_rows(path: Path, name: str, column: pa.Array, width: int, start: int) -> np.ndarray:
     """Return a batch of a column of lists as `(n, width)`; `start` is its first row's number in the file."""
-    import numpy as np
     import pyarrow.compute as pc
 
-    _refuse_null(path, name, column, start)
     lengths = np.asarray(pc.list_value_length(column))
     if (lengths != width).any():
         row = int((lengths != width).argmax())
@@ -397,21 +356,6 @@ def _list_rows(path: Path, name: str, column: pa.Array, width: int, start: int) 
             "drop the row or fill it"
         )
     return values.to_numpy(zero_copy_only=False).reshape(-1, width)
-
-
-def _refuse_null(path: Path, name: str, column: pa.Array, start: int) -> None:
-    import numpy as np
-
-    if column.null_count:
-        row = start + int(np.asarray(column.is_null()).argmax())
-        raise FullrankError(
-            f"{path}, column {name!r} has no value in row {row} (null; pandas writes NaN so): drop the row or fill it"
-        )
-
-
-def _owned(array: np.ndarray) -> Tensor:
-    """Return a copy: what Arrow hands out without one may be read-only memory of the file."""
-    return torch.from_numpy(array.copy())
 
 
 def _listed(names: list[str]) -> str:

@@ -18,12 +18,15 @@ each chunk gets an equal share of the steps. Within a pool, images come in reshu
 that does not fill a batch is dropped (a different one each pass), so no batch straddles two passes and no image
 appears twice in one. Nothing about the model is reset at a chunk boundary,
 unless a run asks for it (`TrainConfig.reset_momentum`, `reset_statistics`).
+
+An order of your own is a subclass of `Order` that says which `Slot` a step lies in, named by `@register_order("mine")`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from numbers import Integral, Real
@@ -36,46 +39,65 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from fullrank.data.randomness import Purpose, check_seed, permutation
-from fullrank.errors import FullrankError
+from fullrank.errors import FullrankError, nearest
+from fullrank.registry import ORDERS, register_order
+
+
+def _whole(name: str, value: object, low: int = 1) -> None:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < low:
+        raise FullrankError(f"{name} must be a whole number of at least {low}, got {value!r}")
+
+
+def _share(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and 0 <= float(value) <= 1
 
 
 @dataclass(frozen=True)
 class Slot:
-    """A stretch of consecutive steps that draw from one pool of images.
+    """A stretch of consecutive steps that draw from one pool of images."""
 
-    Attributes:
-        first: The first step of the slot.
-        stop: The step after its last one.
-        lo: The pool is `arrival[lo:hi]`, a piece of the arrival permutation.
-        hi: See `lo`.
-        stream: Which stream of shuffles the slot's passes use; unique to the slot within its order.
-        origin: The step at which pass 0 of the stream began. It lies before `first` where a slot joins a stream that
-            it did not start, as the multiple-pass part of `Hybrid` does.
-    """
-
-    first: int
-    stop: int
-    lo: int
+    first: int  # the first step
+    stop: int  # the step after the last
+    lo: int  # the pool is arrival[lo:hi], a piece of the arrival permutation
     hi: int
-    stream: int
-    origin: int
+    stream: int  # which stream of shuffles the passes use; unique to the slot within its order
+    origin: int  # the step at which pass 0 of the stream began; it lies before `first` where a slot joins one
 
 
-class Order(ABC):
+class _Seeded(ABC):
+    seed: int
+
+
+@dataclass(frozen=True)
+class Order(_Seeded):
     """A sequence of global batches of image indices; see the module's text for the rules all orders share.
 
+    A subclass ends with a field `seed`, which the arrival permutation and all shuffles follow from.
+
     Attributes:
+        name: What it is registered as.
         size: The number of images.
         batch_size: The images of one step, over all processes.
         steps: The number of gradient steps, `len(order)`.
-        seed: The arrival permutation and all shuffles follow from it.
+
+    Raises:
+        FullrankError: A number is not one of those that it may be, or they do not fit each other.
     """
 
     name: ClassVar[str]
     size: int
     batch_size: int
     steps: int
-    seed: int
+
+    def __post_init__(self) -> None:
+        for name in ("size", "batch_size", "steps"):
+            _whole(name, getattr(self, name))
+        check_seed(self.seed)
+        if self.batch_size > self.size:
+            raise FullrankError(
+                f"batch_size={self.batch_size} is larger than the {self.size} images there are, and an image appears "
+                f"at most once in a batch: use batch_size <= {self.size} or more images"
+            )
 
     @abstractmethod
     def slot(self, step: int) -> Slot:
@@ -117,19 +139,8 @@ class Order(ABC):
             raise IndexError(f"step {step} is outside an order of {self.steps} steps")
         return step % self.steps
 
-    def _validate(self) -> None:
-        for name in ("size", "batch_size", "steps"):
-            value = getattr(self, name)
-            if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-                raise FullrankError(f"{name} must be a whole number of at least 1, got {value!r}")
-        check_seed(self.seed)
-        if self.batch_size > self.size:
-            raise FullrankError(
-                f"batch_size={self.batch_size} is larger than the {self.size} images there are, and an image appears "
-                f"at most once in a batch: use batch_size <= {self.size} or more images"
-            )
 
-
+@register_order("multiple-pass")
 @dataclass(frozen=True)
 class MultiplePass(Order):
     """Show all images in reshuffled passes: the usual "epochs".
@@ -139,42 +150,40 @@ class MultiplePass(Order):
     (5, torch.Size([4]), True)
     """
 
-    size: int
-    batch_size: int
-    steps: int
     seed: int = 0
-    name: ClassVar[str] = "multiple-pass"
-
-    def __post_init__(self) -> None:
-        self._validate()
 
     def slot(self, step: int) -> Slot:
         """Return the one slot there is: all steps, all images."""
         return Slot(0, self.steps, 0, self.size, stream=0, origin=0)
 
 
+@dataclass(frozen=True)
 class _Chunked(Order):
     """What the orders in chunks share: equal chunks of the arrival permutation, equal shares of the steps."""
 
-    chunks: int
+    chunks: int = 100
+
+    @property
+    def _rounds(self) -> int:
+        return 1
 
     def chunk(self, step: int) -> int:
         """Return the chunk of a step: the c with `c * steps // chunks <= step < (c + 1) * steps // chunks`."""
-        return ((step + 1) * self.chunks - 1) // self.steps
+        return self._visit(step) % self.chunks
 
-    def _bounds(self, chunk: int) -> tuple[int, int, int, int]:
-        """Return a chunk's first and stop step, and its first and stop place in the arrival permutation."""
-        return (
-            chunk * self.steps // self.chunks,
-            (chunk + 1) * self.steps // self.chunks,
-            chunk * self.size // self.chunks,
-            (chunk + 1) * self.size // self.chunks,
-        )
+    def slot(self, step: int) -> Slot:
+        """Return the slot of the step's visit to its chunk."""
+        visit, visits, chunk = self._visit(step), self.chunks * self._rounds, self.chunk(step)
+        first, stop = visit * self.steps // visits, (visit + 1) * self.steps // visits
+        lo, hi = chunk * self.size // self.chunks, (chunk + 1) * self.size // self.chunks
+        return Slot(first, stop, lo, hi, stream=1 + visit, origin=first)
 
-    def _validate(self) -> None:
-        super()._validate()
-        if not isinstance(self.chunks, Integral) or isinstance(self.chunks, bool) or self.chunks < 1:
-            raise FullrankError(f"chunks must be a whole number of at least 1, got {self.chunks!r}")
+    def _visit(self, step: int) -> int:
+        return ((step + 1) * self.chunks * self._rounds - 1) // self.steps
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _whole("chunks", self.chunks)
         smallest = self.size // self.chunks
         if smallest < self.batch_size:
             raise FullrankError(
@@ -188,6 +197,7 @@ class _Chunked(Order):
             )
 
 
+@register_order("single-pass")
 @dataclass(frozen=True)
 class SinglePass(_Chunked):
     """Show the images chunk by chunk, each chunk in as many reshuffled passes as its share of the steps holds.
@@ -199,60 +209,36 @@ class SinglePass(_Chunked):
             The passes over a chunk are then spread over so many visits. [Li22]: 1 (their code has a switch for more).
     """
 
-    size: int
-    batch_size: int
-    steps: int
-    chunks: int = 100
     seed: int = 0
     rounds: int = 1
-    name: ClassVar[str] = "single-pass"
 
     def __post_init__(self) -> None:
-        self._validate()
-        if not isinstance(self.rounds, Integral) or isinstance(self.rounds, bool) or self.rounds < 1:
-            raise FullrankError(f"rounds must be a whole number of at least 1, got {self.rounds!r}")
+        super().__post_init__()
+        _whole("rounds", self.rounds)
         if self.steps < self.chunks * self.rounds:
             raise FullrankError(
                 f"steps={self.steps} leaves some visits to a chunk, {self.chunks} in each of {self.rounds} rounds, "
                 f"without a step: use rounds <= {self.steps // self.chunks}"
             )
 
-    def slot(self, step: int) -> Slot:
-        """Return the slot of the step's visit to its chunk."""
-        visit, visits = self._visit(step), self.chunks * self.rounds
-        _, _, lo, hi = self._bounds(visit % self.chunks)
-        first, stop = visit * self.steps // visits, (visit + 1) * self.steps // visits
-        return Slot(first, stop, lo, hi, stream=1 + visit, origin=first)
-
-    def chunk(self, step: int) -> int:
-        """Return the chunk of a step."""
-        return self._visit(step) % self.chunks
-
-    def _visit(self, step: int) -> int:
-        return ((step + 1) * self.chunks * self.rounds - 1) // self.steps
+    @property
+    def _rounds(self) -> int:
+        return self.rounds
 
 
+@register_order("cumulative")
 @dataclass(frozen=True)
 class Cumulative(_Chunked):
     """Show all images that have arrived so far: the pool grows by a chunk at each boundary."""
 
-    size: int
-    batch_size: int
-    steps: int
-    chunks: int = 100
     seed: int = 0
-    name: ClassVar[str] = "cumulative"
-
-    def __post_init__(self) -> None:
-        self._validate()
 
     def slot(self, step: int) -> Slot:
         """Return the slot in which the step's chunk is the newest."""
-        chunk = self.chunk(step)
-        first, stop, _, hi = self._bounds(chunk)
-        return Slot(first, stop, 0, hi, stream=1 + chunk, origin=first)
+        return dataclasses.replace(super().slot(step), lo=0)
 
 
+@register_order("hybrid")
 @dataclass(frozen=True)
 class Hybrid(_Chunked):
     """Run `SinglePass` up to the switch, then `MultiplePass` over all images, chunks never visited included.
@@ -264,17 +250,12 @@ class Hybrid(_Chunked):
         switch: The share of the steps after which it switches, in [0, 1]. [Li22]: 0.4 on ImageNet, 0.6 on Places365.
     """
 
-    size: int
-    batch_size: int
-    steps: int
-    chunks: int = 100
     switch: float = 0.4
     seed: int = 0
-    name: ClassVar[str] = "hybrid"
 
     def __post_init__(self) -> None:
-        self._validate()
-        if not isinstance(self.switch, Real) or isinstance(self.switch, bool) or not 0 <= self.switch <= 1:
+        super().__post_init__()
+        if not _share(self.switch):
             raise FullrankError(f"switch must be a share of the steps, from 0 to 1, got {self.switch!r}")
 
     @property
@@ -286,12 +267,28 @@ class Hybrid(_Chunked):
         """Return the step's chunk, cut off at the switch, or the multiple-pass part."""
         if step >= self.switch_step:
             return Slot(self.switch_step, self.steps, 0, self.size, stream=0, origin=0)
-        chunk = self.chunk(step)
-        first, stop, lo, hi = self._bounds(chunk)
-        return Slot(first, min(stop, self.switch_step), lo, hi, stream=1 + chunk, origin=first)
+        slot = super().slot(step)
+        return dataclasses.replace(slot, stop=min(slot.stop, self.switch_step))
 
 
-ORDERS: dict[str, type[Order]] = {order.name: order for order in (MultiplePass, SinglePass, Cumulative, Hybrid)}
+def open_order(
+    name: str, size: int, batch_size: int, steps: int, seed: int, usual: Mapping[str, Any], options: Mapping[str, Any]
+) -> Order:
+    """Build a registered order, with those of the `usual` settings that it has, and with all of the `options`.
+
+    Raises:
+        FullrankError: There is no such order, it has no such option, or refuses a value.
+    """
+    order = ORDERS[name]
+    own = [
+        field.name for field in dataclasses.fields(order) if field.name not in ("size", "batch_size", "steps", "seed")
+    ]
+    for option in options:
+        if option not in own:
+            known = f"it has {', '.join(own)}" if own else "it has none"
+            raise FullrankError(f"order={name} has no option {option!r}{nearest(option, own)} ({known})")
+    taken = {option: value for option, value in usual.items() if option in own}
+    return order(size, batch_size, steps, seed=seed, **(taken | dict(options)))  # type: ignore[call-arg]
 
 
 def subset(size: int, fraction: float, seed: int = 0) -> Tensor:
@@ -310,9 +307,8 @@ def subset(size: int, fraction: float, seed: int = 0) -> Tensor:
     Raises:
         FullrankError: `fraction` is not in (0, 1], or `size` is below 1.
     """
-    if not isinstance(size, Integral) or isinstance(size, bool) or size < 1:
-        raise FullrankError(f"size must be a whole number of at least 1, got {size!r}")
-    if not isinstance(fraction, Real) or isinstance(fraction, bool) or not 0 < fraction <= 1:
+    _whole("size", size)
+    if not _share(fraction) or fraction == 0:
         raise FullrankError(f"subset must be a share of the images in (0, 1], got {fraction!r} (5 % is 0.05)")
     check_seed(seed)
     kept = max(1, round(size * fraction))

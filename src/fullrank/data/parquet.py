@@ -17,12 +17,12 @@ import numpy as np
 
 from fullrank.data.decoding import printable
 from fullrank.data.encoded import EncodedImages, HeldImages, StoredImages, indexed
+from fullrank.data.images import IMAGE_COLUMNS, LABEL_COLUMNS
 from fullrank.data.labels import Labels, class_names, join_labels, read_labels
 from fullrank.data.memory import available_memory, gigabytes
 from fullrank.data.splits import check_rows
 from fullrank.errors import FullrankError
 
-_IMAGE, _LABEL = ("image", "img"), ("label", "fine_label")
 _HELD = 2e9
 """Bytes of encoded images that are held in memory at most."""
 
@@ -79,7 +79,9 @@ def _size(file: Path) -> int:
     about = pq.read_metadata(file)
     groups = (about.row_group(i) for i in range(about.num_row_groups))
     columns = (group.column(i) for group in groups for i in range(group.num_columns))
-    return sum(c.total_uncompressed_size for c in columns if c.path_in_schema.split(".")[0] in (*_IMAGE, *_LABEL))
+    return sum(
+        c.total_uncompressed_size for c in columns if c.path_in_schema.split(".")[0] in (*IMAGE_COLUMNS, *LABEL_COLUMNS)
+    )
 
 
 def _copy(file: Path, copy: Path) -> Any:
@@ -121,8 +123,8 @@ def _read(file: Path, take: Callable[[Any], Any] | None) -> Labels | None:
     with pq.ParquetFile(file, buffer_size=2**20, pre_buffer=False) as parquet:  # else a whole file is kept
         schema = parquet.schema_arrow
         names = ", ".join(schema.names)
-        image = next((column for column in _IMAGE if column in schema.names), None)
-        label = next((column for column in _LABEL if column in schema.names), None)
+        image = next((column for column in IMAGE_COLUMNS if column in schema.names), None)
+        label = next((column for column in LABEL_COLUMNS if column in schema.names), None)
         for column in (image, label):
             if column is not None and schema.names.count(column) > 1:
                 raise FullrankError(f"{shown} has the columns {names}: '{column}' more than once, leave one")

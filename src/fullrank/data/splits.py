@@ -18,20 +18,13 @@ from fullrank.data.decoding import printable
 from fullrank.errors import FullrankError
 
 _KINDS = {
-    "train": "train",
-    "training": "train",
-    "unlabeled": "unlabeled",
-    "unlabelled": "unlabeled",
-    "test": "test",
-    "testing": "test",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("unlabeled", "unlabelled"), "unlabeled"),
+    **dict.fromkeys(("test", "testing"), "test"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("eval", "evaluation"), "eval"),
+    **dict.fromkeys(("holdout", "heldout"), "held out"),
     "dev": "dev",
-    "eval": "eval",
-    "evaluation": "eval",
-    "holdout": "held out",
-    "heldout": "held out",
 }
 _HELD_OUT = ("test", "val", "eval", "dev", "held out")
 _SYSTEM = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found"}
@@ -59,11 +52,7 @@ def split_of(file: PurePath) -> str:
 
 
 def check_rows(values: Sequence[str], shown: str) -> None:
-    """Refuse rows of several splits, as a column of one file says.
-
-    Raises:
-        FullrankError: They are.
-    """
+    """Raise `FullrankError` where the rows of one file are of several splits, as a column of it says."""
     found = {kind[0]: value for value in values if (kind := _kind(value))}
     if len(found) > 1:
         raise FullrankError(
@@ -75,7 +64,7 @@ def check_rows(values: Sequence[str], shown: str) -> None:
 def check_folders(
     name: str, root: Path, tree: Mapping[str, Collection[str]], images: Collection[str], flag: str
 ) -> None:
-    """Refuse a folder of images that looks like several splits, or like one among other folders.
+    """Raise `FullrankError` where a folder of images looks like several splits, or like one among other folders.
 
     Args:
         name: What the user calls the set.
@@ -83,9 +72,6 @@ def check_folders(
         tree: For each folder below and for itself, relative to it, the names of its folders.
         images: The folders that hold images themselves, relative to it.
         flag: What the set is given to.
-
-    Raises:
-        FullrankError: It does.
     """
     for folder, children in sorted(tree.items()):
         kinds = {child: found for child in sorted(children) if (found := _kind(child))}
@@ -108,11 +94,7 @@ def check_folders(
 
 
 def check_files(name: str, files: Sequence[Path], flag: str) -> None:
-    """Refuse parquet files of several splits.
-
-    Raises:
-        FullrankError: Two of them name different splits, or only some name one to be held out.
-    """
+    """Raise `FullrankError` where two parquet files name different splits, or only some name one to be held out."""
     common = os.path.commonpath([str(file.parent) for file in files])
     by_kind: dict[str, list[Path]] = {}
     for file in files:

@@ -1,15 +1,15 @@
 """Random views: augment a whole batch at once, on the device it lies on, each image with parameters of its own.
 
-A view is `appearance(crop(images, parameters), parameters)`. The parameters come from `draw`, a pure function of
+A view is `photometric(crop(images, parameters), parameters)`. The parameters come from `draw`, a pure function of
 `(seed, step, place in the global batch)`; the operations are deterministic given them, and agree with
 `torchvision.transforms.v2.functional` on the same image, to within interpolation rounding.
 
 Recipes:
 
 * `simsiam`: Chen & He 2021 (https://arxiv.org/abs/2011.10566), the MoCo-v2 set; also [Li22]'s.
-* `byol`: Grill et al. 2020 (https://arxiv.org/abs/2006.07733), asymmetric: blur and solarise differ between the views.
+* `byol`: Grill et al. 2020 (https://arxiv.org/abs/2006.07733), asymmetric: blur and solarize differ between the views.
 * `cifar`: `simsiam` without blur, as is usual for images of about 32 x 32.
-* `eval`: no augmentation: resize the shorter side, crop the centre (256, then 224, on ImageNet; 32 on CIFAR): see
+* `eval`: no augmentation: resize the shorter side, crop the center (256, then 224, on ImageNet; 32 on CIFAR): see
   `eval_view`.
 
 Images are `(B, 3, H, W)`, float in [0, 1] unless said otherwise.
@@ -27,7 +27,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fullrank.data.randomness import Purpose, uniform
-from fullrank.errors import FullrankError, nearest
+from fullrank.errors import FullrankError
+from fullrank.registry import VIEWS, register_views
 
 Interpolation = Literal["bilinear", "bicubic"]
 
@@ -37,43 +38,27 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 SMALL_IMAGE = 64
 """Views of at most this many pixels show whole images in `eval`, and get the `cifar` stem where the stem is `auto`."""
 
-SOLARISE_THRESHOLD = 128 / 255
+SOLARIZE_THRESHOLD = 128 / 255
 """Pixels at or above it are inverted (PIL's default of 128)."""
 
 
 @dataclass(frozen=True)
 class ViewRecipe:
-    """The distribution that one view's parameters are drawn from.
+    """The distribution that one view's parameters are drawn from. A lone number is a probability or a spread."""
 
-    Attributes:
-        crop_scale: Least and greatest share of the image's area that the crop covers, in (0, 1].
-        crop_ratio: Least and greatest width / height of the crop.
-        interpolation: How the crop is resized (with antialiasing, as PIL does).
-        flip: Probability of a horizontal flip.
-        jitter: Probability of colour jitter, in a random order of its four operations.
-        brightness: Factor from `[1 - brightness, 1 + brightness]`.
-        contrast: Likewise.
-        saturation: Likewise.
-        hue: Shift from `[-hue, hue]`, in turns of the colour circle; at most 0.5.
-        grayscale: Probability of dropping the colour.
-        blur: Probability of Gaussian blur.
-        blur_sigma: Least and greatest standard deviation of the blur, in pixels of the view.
-        solarise: Probability of inverting the bright pixels.
-    """
-
-    crop_scale: tuple[float, float] = (0.2, 1.0)
-    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    interpolation: Interpolation = "bilinear"
-    flip: float = 0.5
-    jitter: float = 0.8
-    brightness: float = 0.4
+    crop_scale: tuple[float, float] = (0.2, 1.0)  # least and greatest share of the image's area, in (0, 1]
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)  # least and greatest width / height
+    interpolation: Interpolation = "bilinear"  # how the crop is resized, with antialiasing, as PIL does
+    flip: float = 0.5  # probability of a horizontal flip
+    jitter: float = 0.8  # probability of color jitter, its four operations in a random order
+    brightness: float = 0.4  # factor from [1 - brightness, 1 + brightness]; contrast and saturation likewise
     contrast: float = 0.4
     saturation: float = 0.4
-    hue: float = 0.1
-    grayscale: float = 0.2
-    blur: float = 0.5
-    blur_sigma: tuple[float, float] = (0.1, 2.0)
-    solarise: float = 0.0
+    hue: float = 0.1  # shift from [-hue, hue], in turns of the color circle; at most 0.5
+    grayscale: float = 0.2  # probability of dropping the color
+    blur: float = 0.5  # probability of Gaussian blur
+    blur_sigma: tuple[float, float] = (0.1, 2.0)  # least and greatest standard deviation, in pixels of the view
+    solarize: float = 0.0  # probability of inverting the bright pixels
 
 
 _SIMSIAM = ViewRecipe()
@@ -81,28 +66,27 @@ _CIFAR = ViewRecipe(blur=0.0)
 _BYOL = ViewRecipe(crop_scale=(0.08, 1.0), interpolation="bicubic", saturation=0.2, blur=1.0)
 _MOCOV3 = replace(_BYOL, interpolation="bilinear")  # BYOL's, with torchvision's own interpolation
 
-RECIPES: dict[str, tuple[ViewRecipe, ViewRecipe]] = {
+for _name, _recipes in {
     "simsiam": (_SIMSIAM, _SIMSIAM),
-    "byol": (_BYOL, replace(_BYOL, blur=0.1, solarise=0.2)),
-    "mocov3": (_MOCOV3, replace(_MOCOV3, blur=0.1, solarise=0.2)),
+    "byol": (_BYOL, replace(_BYOL, blur=0.1, solarize=0.2)),
+    "mocov3": (_MOCOV3, replace(_MOCOV3, blur=0.1, solarize=0.2)),
     "cifar": (_CIFAR, _CIFAR),
-}
-"""The first and the second view's recipe. `eval` is not here: it draws nothing (see `eval_view`)."""
+}.items():
+    register_views(_name)(lambda recipes=_recipes: recipes)
 
 
 def recipe(name: str, *, crop_min: float | None = None) -> tuple[ViewRecipe, ViewRecipe]:
-    """Return a named recipe for the two views.
+    """Return a registered recipe for the two views. `eval` is none: it draws nothing (see `eval_view`).
 
     Args:
-        name: A key of `RECIPES`.
+        name: A key of `VIEWS`.
         crop_min: Replaces the least share of the area that a crop covers, in (0, 1].
 
     Raises:
         FullrankError: The name is unknown, or `crop_min` out of range.
     """
-    if name not in RECIPES:
-        raise FullrankError(f"unknown views {name!r}{nearest(name, RECIPES)} (known: {', '.join(RECIPES)})")
-    first, second = RECIPES[name]
+    VIEWS.check("views", name)
+    first, second = VIEWS[name]()
     if crop_min is None:
         return first, second
     if not 0 < crop_min <= 1:
@@ -112,33 +96,19 @@ def recipe(name: str, *, crop_min: float | None = None) -> tuple[ViewRecipe, Vie
 
 @dataclass(frozen=True)
 class ViewParameters:
-    """What is done to each of B images to make one view of it; every field is a CPU tensor with B rows.
+    """What is done to each of B images to make one view of it; every field is a CPU tensor with B rows."""
 
-    Attributes:
-        top: First row of the crop, int64.
-        left: First column of the crop, int64.
-        height: Rows of the crop, int64.
-        width: Columns of the crop, int64.
-        bicubic: Whether the crop is resized with the bicubic filter (else bilinear), bool.
-        flip: Whether it is flipped horizontally, bool.
-        jitter_order: `(B, 4)` int64: which operation comes first, second, ... (an index into `JITTER`); -1 for none.
-        jitter: `(B, 4)` float64: brightness, contrast and saturation factor, and hue shift in turns.
-        grayscale: Whether the colour is dropped, bool.
-        blur_sigma: Standard deviation of the blur in pixels, float64; 0 for none.
-        solarise: Whether bright pixels are inverted, bool.
-    """
-
-    top: Tensor
-    left: Tensor
-    height: Tensor
-    width: Tensor
-    bicubic: Tensor
-    flip: Tensor
-    jitter_order: Tensor
-    jitter: Tensor
-    grayscale: Tensor
-    blur_sigma: Tensor
-    solarise: Tensor
+    top: Tensor  # first row of the crop, int64
+    left: Tensor  # first column, int64
+    height: Tensor  # rows, int64
+    width: Tensor  # columns, int64
+    bicubic: Tensor  # whether the crop is resized with the bicubic filter, else bilinear, bool
+    flip: Tensor  # whether it is flipped horizontally, bool
+    jitter_order: Tensor  # (B, 4) int64: which operation comes first, second, ... (an index into JITTER); -1 for none
+    jitter: Tensor  # (B, 4) float64: brightness, contrast and saturation factor, and hue shift in turns
+    grayscale: Tensor  # whether the color is dropped, bool
+    blur_sigma: Tensor  # standard deviation of the blur in pixels, float64; 0 for none
+    solarize: Tensor  # whether bright pixels are inverted, bool
 
     def __len__(self) -> int:
         return len(self.top)
@@ -161,7 +131,7 @@ JITTER = ("brightness", "contrast", "saturation", "hue")
 _CROP_TRIES = 10  # as torchvision's RandomResizedCrop
 _SCALE = slice(0, 10)
 _RATIO = slice(10, 20)
-_TOP, _LEFT, _FLIP, _JITTER, _GRAY, _BLUR, _SIGMA, _SOLARISE = range(20, 28)
+_TOP, _LEFT, _FLIP, _JITTER, _GRAY, _BLUR, _SIGMA, _SOLARIZE = range(20, 28)
 _FACTORS = slice(28, 32)
 _ORDER = slice(32, 36)
 _COLUMNS = 40
@@ -181,8 +151,8 @@ def draw(
 
     Args:
         recipe: The distribution to draw from.
-        seed: The run's seed.
-        step: The step.
+        seed: The run's.
+        step: Which.
         view: 0 for the first view, 1 for the second.
         heights: Rows of each image, `(B,)`.
         widths: Columns of each image, `(B,)`.
@@ -191,46 +161,32 @@ def draw(
     Returns:
         The parameters of the B images. They do not depend on B, on the other images or on earlier draws.
     """
-    count = len(heights)
-    u = uniform(seed, Purpose.VIEW, step, view, (first + count, _COLUMNS))[first:]
+    u = uniform(seed, Purpose.VIEW, step, view, (first + len(heights), _COLUMNS))[first:]
     h, w = heights.numpy().astype(np.float64), widths.numpy().astype(np.float64)
-    top, left, height, width = _random_crop(recipe, u, h, w)
-
-    def factor(column: int, spread: float) -> np.ndarray:
-        return 1 + spread * (2 * u[:, _FACTORS][:, column] - 1)
-
-    jitter = np.stack(
-        [
-            factor(0, recipe.brightness),
-            factor(1, recipe.contrast),
-            factor(2, recipe.saturation),
-            recipe.hue * (2 * u[:, _FACTORS][:, 3] - 1),
-        ],
-        axis=1,
-    )
+    centered = 2 * u[:, _FACTORS] - 1
+    spread = np.array([recipe.brightness, recipe.contrast, recipe.saturation])
+    jitter = np.concatenate([1 + spread * centered[:, :3], recipe.hue * centered[:, 3:]], axis=1)
     order = np.argsort(u[:, _ORDER], axis=1, kind="stable")
     order[u[:, _JITTER] >= recipe.jitter] = -1
     low, high = recipe.blur_sigma
     sigma = np.where(u[:, _BLUR] < recipe.blur, low + (high - low) * u[:, _SIGMA], 0.0)
-    return ViewParameters(
-        top=torch.from_numpy(top),
-        left=torch.from_numpy(left),
-        height=torch.from_numpy(height),
-        width=torch.from_numpy(width),
-        bicubic=torch.full((count,), recipe.interpolation == "bicubic"),
-        flip=torch.from_numpy(u[:, _FLIP] < recipe.flip),
-        jitter_order=torch.from_numpy(order),
-        jitter=torch.from_numpy(jitter),
-        grayscale=torch.from_numpy(u[:, _GRAY] < recipe.grayscale),
-        blur_sigma=torch.from_numpy(sigma),
-        solarise=torch.from_numpy(u[:, _SOLARISE] < recipe.solarise),
+    drawn = (
+        *_random_crop(recipe, u, h, w),
+        np.full(len(u), recipe.interpolation == "bicubic"),
+        u[:, _FLIP] < recipe.flip,
+        order,
+        jitter,
+        u[:, _GRAY] < recipe.grayscale,
+        sigma,
+        u[:, _SOLARIZE] < recipe.solarize,
     )
+    return ViewParameters(*map(torch.from_numpy, drawn))
 
 
 def _random_crop(
     recipe: ViewRecipe, u: np.ndarray, h: np.ndarray, w: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Draw crops as torchvision's RandomResizedCrop: ten tries at an area and a ratio, else the largest centre crop."""
+    """Draw crops as torchvision's RandomResizedCrop: ten tries at an area and a ratio, else the largest center crop."""
     low, high = recipe.crop_scale
     area = (h * w)[:, None] * (low + (high - low) * u[:, _SCALE])
     log_low, log_high = math.log(recipe.crop_ratio[0]), math.log(recipe.crop_ratio[1])
@@ -302,7 +258,7 @@ def resize_matrix(
     """Build the matrices that take `source` pixels to `size` by antialiased resizing of `[start, start + length)`.
 
     The weights are PIL's and torchvision's (`antialias=True`): a triangle, or Keys' cubic with a = -1/2, widened by the
-    scale where it shrinks, evaluated at pixel centres, cut at the box's border and normalised.
+    scale where it shrinks, evaluated at pixel centers, cut at the box's border and normalized.
 
     Args:
         start: First pixel of the box, `(B,)`.
@@ -319,11 +275,11 @@ def resize_matrix(
     scale = length.to(torch.float32) / size
     stretch = scale.clamp(min=1)[:, None, None]
     out = torch.arange(size, dtype=torch.float32, device=start.device)[part or slice(None)]
-    centre = scale[:, None] * (out + 0.5)
+    center = scale[:, None] * (out + 0.5)
     if reverse is not None:
-        centre = torch.where(reverse[:, None], centre.flip(1), centre)
+        center = torch.where(reverse[:, None], center.flip(1), center)
     pixel = torch.arange(source, device=start.device)[None] - start[:, None]
-    distance = ((pixel[:, None, :] + 0.5 - centre[:, :, None]) / stretch).abs_()
+    distance = ((pixel[:, None, :] + 0.5 - center[:, :, None]) / stretch).abs_()
     weights = (1 - distance).clamp_(min=0) if kind == "bilinear" else _keys_cubic(distance)
     weights *= ((pixel >= 0) & (pixel < length[:, None]))[:, None, :]
     return weights / weights.sum(dim=2, keepdim=True)
@@ -335,8 +291,8 @@ def _keys_cubic(x: Tensor) -> Tensor:
     return torch.where(x < 1, near, torch.where(x < 2, far, 0.0))
 
 
-def appearance(images: Tensor, parameters: ViewParameters) -> Tensor:
-    """Apply colour jitter, grayscale, blur and solarise, in this order, each to the images that drew it.
+def photometric(images: Tensor, parameters: ViewParameters) -> Tensor:
+    """Apply color jitter, grayscale, blur and solarize, in this order, each to the images that drew it.
 
     Args:
         images: `(B, 3, S, S)` float in [0, 1]. It may be overwritten.
@@ -345,12 +301,12 @@ def appearance(images: Tensor, parameters: ViewParameters) -> Tensor:
     Returns:
         `(B, 3, S, S)`.
     """
-    images = colour_jitter(images, parameters.jitter_order, parameters.jitter)
+    images = color_jitter(images, parameters.jitter_order, parameters.jitter)
     sigma = parameters.blur_sigma.to(images.device, images.dtype)
     for chosen, operation in (
         (parameters.grayscale, lambda x, rows: _luma(x).expand_as(x)),
         (parameters.blur_sigma > 0, lambda x, rows: gaussian_blur(x, sigma[rows])),
-        (parameters.solarise, lambda x, rows: solarise(x)),
+        (parameters.solarize, lambda x, rows: solarize(x)),
     ):
         rows = chosen.nonzero().squeeze(1).to(images.device)  # found on the CPU, which need not ask a GPU how many
         if len(rows):
@@ -358,7 +314,7 @@ def appearance(images: Tensor, parameters: ViewParameters) -> Tensor:
     return images
 
 
-def colour_jitter(images: Tensor, order: Tensor, values: Tensor) -> Tensor:
+def color_jitter(images: Tensor, order: Tensor, values: Tensor) -> Tensor:
     """Change brightness, contrast, saturation and hue of each image, in the image's own order.
 
     The first three are one blend, `target + factor (image - target)`, with black, the mean luma or the luma as
@@ -403,7 +359,7 @@ def _per_image(values: Tensor) -> Tensor:
 
 
 def turn_hue(images: Tensor, shift: Tensor) -> Tensor:
-    """Turn the hue of `(B, 3, S, S)` images by `(B,)` shifts, in turns of the colour circle.
+    """Turn the hue of `(B, 3, S, S)` images by `(B,)` shifts, in turns of the color circle.
 
     Written without going through HSV and back. Value v (the largest channel) and chroma c (largest minus smallest)
     stay; with h the hue in turns, the red, green and blue channels are v - c clamp(2 - 6 |k|, 0, 1), where k is
@@ -412,7 +368,7 @@ def turn_hue(images: Tensor, shift: Tensor) -> Tensor:
     r, g, b = images.unbind(1)
     value = images.amax(1)
     chroma = value - images.amin(1)
-    sixth = (6 * chroma).clamp_(min=1e-12).reciprocal_()  # a grey pixel has no hue, and c = 0 makes any do
+    sixth = (6 * chroma).clamp_(min=1e-12).reciprocal_()  # a gray pixel has no hue, and c = 0 makes any do
     h = torch.where(
         value == r,
         (g - b) * sixth,
@@ -442,9 +398,9 @@ def gaussian_blur(images: Tensor, sigma: Tensor) -> Tensor:
     return F.conv2d(x, taps[:, None, None, :], groups=b * c).reshape(b, c, h, w)
 
 
-def solarise(images: Tensor) -> Tensor:
-    """Invert the pixels of images at or above `SOLARISE_THRESHOLD`."""
-    return torch.where(images >= SOLARISE_THRESHOLD, 1 - images, images)
+def solarize(images: Tensor) -> Tensor:
+    """Invert the pixels of images at or above `SOLARIZE_THRESHOLD`."""
+    return torch.where(images >= SOLARIZE_THRESHOLD, 1 - images, images)
 
 
 def eval_share(size: int) -> float:
@@ -457,7 +413,7 @@ def eval_share(size: int) -> float:
 
 
 def eval_view(images: Tensor, size: int) -> Tensor:
-    """Resize and crop the centre, without augmentation, as timm's transform does.
+    """Resize and crop the center, without augmentation, as timm's transform does.
 
     The shorter side, of whatever length, is resized to `size / eval_share(size)`, rounded down, before the crop: 256
     for 224 pixels, as [Li22] do, and 32 for 32. So images of exactly `size` x `size` stay as they are where all is
@@ -487,7 +443,7 @@ def _whole_axis(source: int, size: int, part: slice) -> Tensor:
     return resize_matrix(torch.zeros(1, dtype=torch.int64), torch.tensor([source]), source, size, part=part)[0]
 
 
-def normalise(images: Tensor, mean: tuple[float, ...] = IMAGENET_MEAN, std: tuple[float, ...] = IMAGENET_STD) -> Tensor:
+def normalize(images: Tensor, mean: tuple[float, ...] = IMAGENET_MEAN, std: tuple[float, ...] = IMAGENET_STD) -> Tensor:
     """Subtract the channels' mean and divide by their standard deviation; `(B, 3, S, S)` in [0, 1] in and out."""
     scale = 1 / torch.tensor(std, dtype=images.dtype, device=images.device).view(1, -1, 1, 1)
     shift = -torch.tensor(mean, dtype=images.dtype, device=images.device).view(1, -1, 1, 1) * scale

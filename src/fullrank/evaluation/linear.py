@@ -37,7 +37,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fullrank.config import MachineConfig, OptimConfig
-from fullrank.data import holding
+from fullrank.data import cache
 from fullrank.data.batches import ViewLoader
 from fullrank.data.images import Images
 from fullrank.data.order import MultiplePass
@@ -67,7 +67,7 @@ FORMAT = 1
 _MOMENTUM = 0.9
 _FIRST_STD = 0.01
 _BLOCK = 4096
-_OF_THE_MACHINE = ("hold", "workers")
+_OF_THE_MACHINE = ("cache", "workers")
 
 
 class StoppedError(Exception):
@@ -197,7 +197,7 @@ def _train(
     queries, query_labels = task.queries
     check_finite(queries)
     queries = queries.to(device)
-    images, hold, left_out = _hold(task, asked, path, state)
+    images, kept, left_out = _cached(task, asked, path, state)
     assert images.labels is not None
     classes, targets = images.labels.unique(return_inverse=True)
     if len(classes) < 2:
@@ -209,7 +209,7 @@ def _train(
     order = MultiplePass(len(images), asked.batch_size, asked.epochs * epoch, seed=asked.seed)
     recipe = ViewRecipe(crop_scale=(asked.crop_min, 1.0), jitter=0.0, grayscale=0.0, blur=0.0)
     size = task.encoder.preprocessing.size
-    loader = ViewLoader(images, order, (recipe,), size, hold=hold, device=device, workers=asked.workers)
+    loader = ViewLoader(images, order, (recipe,), size, cache=kept, device=device, workers=asked.workers)
     schedule = OptimConfig(base_lr=asked.base_lr, cosine_every=epoch)
     classifier = build_classifier(queries.shape[1], len(classes), asked)
     classifier.layer.to(device)
@@ -217,7 +217,7 @@ def _train(
         classifier.load_state_dict(state["classifier"])
     catching: AbstractContextManager[dict[str, int]] = nullcontext({}) if path is None else caught_signals()
     with catching as caught, unchanged(module) as check_unchanged:
-        for made in loader.walk(classifier.step):
+        for made in loader(classifier.step):
             lr = learning_rate(made.step, len(order), schedule, asked.batch_size)
             with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
                 h = module(made.views[0].to(memory_format=memory_format)).float()
@@ -263,9 +263,9 @@ def _check_batch(asked: LinearOptions, images: int) -> None:
         )
 
 
-def _hold(
+def _cached(
     task: Task, asked: LinearOptions, path: Path | None, state: dict[str, Any] | None
-) -> tuple[Images, holding.Hold, list[str]]:
+) -> tuple[Images, cache.Cache, list[str]]:
     """Return the readable training images, decoded into memory where they are to be and can be, and who is left out.
 
     Those that cannot be read are found before the first step, streamed too: the order is over the others, however they
@@ -275,17 +275,17 @@ def _hold(
     if left_out:
         known = set(left_out)
         images = images.select(torch.tensor([i for i in range(len(images)) if images.key(i) not in known]))
-    hold = holding.choose_hold(images, len(images)) if asked.hold == "auto" else asked.hold
+    kept = cache.choose_cache(images, len(images)) if asked.cache == "auto" else asked.cache
     gone: list[str] = []
-    if hold == "memory":
+    if kept == "memory":
         try:
-            images, gone = holding.hold_whole(images)
-        except holding.MixedSizesError:
-            if asked.hold == "memory":
+            images, gone = cache.cache_all(images)
+        except cache.MixedSizesError:
+            if asked.cache == "memory":
                 raise
-            hold = "stream"
-    if hold == "stream" and state is None:
-        unreadable = holding.find_unreadable(images)
+            kept = "stream"
+    if kept == "stream" and state is None:
+        unreadable = cache.find_unreadable(images)
         gone = [images.key(index) for index in unreadable.tolist()]
         if gone:
             readable = torch.ones(len(images), dtype=torch.bool)
@@ -296,7 +296,7 @@ def _hold(
             f"{gone[0]} could be read when the linear probe began: put it back, or delete {path} to start anew"
         )
     task.skipped.update(dict.fromkeys([*left_out, *gone]))
-    return images, hold, [*left_out, *gone]
+    return images, kept, [*left_out, *gone]
 
 
 @torch.no_grad()

@@ -67,7 +67,7 @@ class LinearOptions:
     """The classifier's first weights, the order of images and their crops follow from it."""
     precision: Literal["auto", "bf16", "float32"] = "auto"
     """What the encoder computes in while the classifier is trained; auto asks the machine whether bf16 gains."""
-    hold: Literal["auto", "memory", "stream"] = "auto"
+    cache: Literal["auto", "memory", "stream"] = "auto"
     """Decode all training images once and keep them, or decode them in workers as steps need them."""
     workers: int = 2
     """Processes that decode images, where they are streamed."""

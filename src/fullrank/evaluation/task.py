@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fullrank.data.holding import Decoded, MixedSizesError, choose_hold
-from fullrank.data.images import NAMES, SAMPLED, Images, Split, match_labels, open_images, sample
+from fullrank.data.cache import Decoded, MixedSizesError, choose_cache
+from fullrank.data.images import SAMPLED, Images, Split, match_labels, open_images, sample
 from fullrank.errors import FullrankError
 from fullrank.evaluation.options import EvaluateOptions
 from fullrank.measure.protocols import FINGERPRINT
 from fullrank.models.encoder import Encoder
+from fullrank.registry import SOURCES
 from fullrank.training.machine import float32_on
 from fullrank.training.measuring import never_right
 
@@ -118,7 +119,7 @@ class ImageSets:
         if key not in self._opened:
             images = open_images(name, split=split, root=root)
             fingerprint = images.fingerprint()
-            if self._several and choose_hold(images, len(images)) == "memory":
+            if self._several and choose_cache(images, len(images)) == "memory":
                 with suppress(MixedSizesError):  # the few that were looked at have one size, and not all have
                     images = Decoded(images)
             self._opened[key] = images, fingerprint
@@ -149,7 +150,7 @@ def open_task(
     held_out_name = options.eval_images
     if held_out_name is None:
         own = None if options.images is not None else config.eval_images
-        held_out_name = own or (train_name if train_name in NAMES else None)
+        held_out_name = own or (train_name if train_name in SOURCES else None)
     found, train_print = sets.open(train_name, "train", config.data_dir)
     train, held_out, missing = _labeled(found, found.labels, options.limit), None, []
     if train is None:

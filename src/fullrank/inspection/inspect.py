@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from fullrank.config import TrainConfig
 from fullrank.data import views
-from fullrank.data.images import NAMES, SAMPLED, Images, open_images, sample
+from fullrank.data.eval_images import view_blocks
+from fullrank.data.images import SAMPLED, Images, open_images, sample
 from fullrank.data.matrices import open_matrix
 from fullrank.data.order import subset
-from fullrank.data.still import view_blocks
 from fullrank.encoders import Kind, kind_of, open_encoder
 from fullrank.errors import FullrankError, check_words
 from fullrank.inspection.compare import obstacle
@@ -29,6 +29,7 @@ from fullrank.measure.spectrum import Spectrum
 from fullrank.measure.verdict import ENOUGH, judge
 from fullrank.models.encoder import Encoder
 from fullrank.ranges import OPTIONS, check_ranges
+from fullrank.registry import SOURCES
 from fullrank.text import once, tails
 from fullrank.training.machine import choose_device, float32_on
 from fullrank.training.scores import SCORES_FILE, Kept, keep
@@ -309,7 +310,7 @@ def _open_images(encoder: Encoder, asked: Images | None, options: InspectOptions
     """Open the images to take features of, and say which they are: those that were asked for, or a run's own."""
     config = encoder.config
     if asked is not None:
-        split = "train" if options.images in NAMES else "all there is"
+        split = "train" if options.images in SOURCES else "all there is"
         return asked, {"images": options.images or asked.name, "split": split}
     assert config is not None
     images = open_images(config.images, root=config.data_dir)

@@ -25,14 +25,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import timm
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from fullrank.config import TrainConfig
+from fullrank.config import BackboneConfig, TrainConfig
 from fullrank.data.views import IMAGENET_MEAN, IMAGENET_STD, SMALL_IMAGE, eval_share
 from fullrank.errors import FullrankError, nearest
 from fullrank.models.fullrank_resnet import fullrank_resnet
@@ -42,22 +42,13 @@ FULLRANK_RESNET = fullrank_resnet.__name__
 
 Block = Literal["basic", "bottleneck"]
 Stem = Literal["auto", "imagenet", "cifar", "cifar-stride2"]
-Positions = Literal["learned", "sincos"]
 
 
-@dataclass(frozen=True)
-class ResNetShape:
-    """What tells one ResNet from another.
-
-    Attributes:
-        block: Two 3x3 convolutions, or 1x1, 3x3, 1x1.
-        depths: Blocks in each of the four stages.
-        inner_width: Multiplies the 3x3 convolutions' channels inside bottlenecks, as "wide ResNets" do; D stays.
-        width: Multiplies all channels, D included.
-    """
+class ResNetShape(NamedTuple):
+    """What tells one ResNet from another: see `BackboneConfig`."""
 
     block: Block
-    depths: tuple[int, int, int, int]
+    depths: tuple[int, ...]
     inner_width: float = 1.0
     width: float = 1.0
 
@@ -97,67 +88,43 @@ TIMMS_RESNETS: dict[tuple[Block, tuple[int, ...]], str] = {
 _PATIENCE = 5.0  # seconds to wait for the Hub's first answer
 
 
-def backbone(
-    name: str,
-    *,
-    image_size: int,
-    block: Block | None = None,
-    depths: tuple[int, ...] | None = None,
-    width: float = 1.0,
-    inner_width: float | None = None,
-    stem: Stem = "auto",
-    blocks: int | None = None,
-    attention_heads: int | None = None,
-    patch: int | None = None,
-    positions: Positions = "learned",
-    frozen_patches: bool = False,
-) -> nn.Module:
+def backbone(config: BackboneConfig | str, *, image_size: int) -> nn.Module:
     """Build a backbone with random weights.
 
     Args:
-        name: A name of the table above, or any model name of timm.
+        config: Its name and shape; a name alone is the named network as it is.
         image_size: Rows and columns of the views it will see.
-        block: Replaces the named ResNet's block.
-        depths: Replaces its depths; four numbers.
-        width: Multiplies all its channels, D included: `resnet18` at 0.25 has stages of 16, 32, 64 and 128 channels.
-        inner_width: Replaces its inner width.
-        stem: `imagenet`: 7x7 convolution of stride 2, then max-pooling; `cifar`: 3x3 of stride 1, no pooling;
-            `cifar-stride2`: 3x3 of stride 2, no pooling. `auto`: `cifar` for views up to 64 pixels, else `imagenet`.
-        blocks: Replaces the number of blocks of a vision transformer of timm.
-        attention_heads: Replaces its attention heads, which divide its width.
-        patch: Replaces its rows and columns of a patch.
-        positions: `learned`, or `sincos`: fixed, see `sincos_positions`.
-        frozen_patches: Whether its projection of patches stays as it was initialised, which MoCo-v3 (section 4.3,
-            https://arxiv.org/abs/2104.02057) found to make training stable.
 
     Raises:
         FullrankError: The name is unknown, or the shape does not fit it.
     """
-    changed = {"depth": blocks, "num_heads": attention_heads, "patch_size": patch}
+    config = BackboneConfig(config) if isinstance(config, str) else config
+    name, stem = config.name, config.stem
+    changed = {"depth": config.blocks, "num_heads": config.attention_heads, "patch_size": config.patch}
     vit = {key: value for key, value in changed.items() if value is not None}
+    sincos = config.positions == "sincos"
     model: Any  # timm's modules have attributes that torch's do not
     if name in RESNETS:
-        if vit or positions != "learned" or frozen_patches:
+        if vit or sincos or config.frozen_patches:
             raise _no_vit(name)
-        shape = RESNETS[name]
-        shape = ResNetShape(
-            block or shape.block,
-            _four(depths) if depths else shape.depths,
-            shape.inner_width if inner_width is None else inner_width,
-            shape.width * width,
-        )
+        named = RESNETS[name]
+        depths = config.depths or named.depths
+        if len(depths) != 4 or min(depths) < 1:
+            raise FullrankError(f"depths must be four numbers of at least 1, one for each stage, got {depths}")
+        inner = named.inner_width if config.inner_width is None else config.inner_width
         if stem == "auto":
             stem = "cifar" if image_size <= SMALL_IMAGE else "imagenet"
+        shape = ResNetShape(config.block or named.block, tuple(depths), inner, named.width * config.width)
         model, made = _resnet(shape, stem)
     else:
         model, made = _from_timm(name, image_size, vit=vit)
-        if positions == "sincos" or frozen_patches:
-            _fix(model, name, positions=positions == "sincos", patches=frozen_patches)
-        if (block, depths, width, inner_width) != (None, None, 1.0, None) or stem not in ("auto", "imagenet"):
+        if sincos or config.frozen_patches:
+            _fix(model, name, positions=sincos, patches=config.frozen_patches)
+        shaped = (config.block, config.depths, config.width, config.inner_width)
+        if shaped != (None, None, 1.0, None) or stem not in ("auto", "imagenet"):
             raise FullrankError(
                 f"block, depths, width, inner_width and stem shape a ResNet ({', '.join(RESNETS)}); timm's {name!r} "
-                f"has its own: "
-                "leave them out"
+                "has its own: leave them out"
             )
     # timm.data.resolve_model_data_config(model) reads this, so that others preprocess images as training did
     model.pretrained_cfg = {
@@ -181,7 +148,7 @@ def build_backbone(config: TrainConfig) -> nn.Module:
     Raises:
         FullrankError: `image_size` is not resolved, or the backbone cannot be built.
     """
-    return backbone(image_size=image_size_of(config), **vars(config.backbone))
+    return backbone(config.backbone, image_size=image_size_of(config))
 
 
 def image_size_of(config: TrainConfig) -> int:
@@ -292,19 +259,12 @@ def width_of(model: nn.Module) -> int:
     return int(width)
 
 
-def _four(depths: tuple[int, ...]) -> tuple[int, int, int, int]:
-    if len(depths) != 4 or min(depths) < 1:
-        raise FullrankError(f"depths must be four numbers of at least 1, one for each stage, got {depths}")
-    return depths[0], depths[1], depths[2], depths[3]
-
-
 def _resnet(shape: ResNetShape, stem: Stem) -> tuple[nn.Module, TimmModel]:
     width = shape.width
     channels = [round(c * width) for c in CHANNELS]
     if width <= 0 or channels[0] < 2 or channels[0] % 2:
         raise FullrankError(
-            f"width={width} gives a first stage of {64 * width:g} channels: use a multiple of 1/32, so that it is an "
-            f"even number"
+            f"width={width} gives a first stage of {64 * width:g} channels: use a multiple of 1/32, so that it is even"
         )
     if shape.block == "basic" and shape.inner_width != 1:
         raise FullrankError(
@@ -312,7 +272,13 @@ def _resnet(shape: ResNetShape, stem: Stem) -> tuple[nn.Module, TimmModel]:
             "block=bottleneck"
         )
     layers, inside = list(shape.depths), round(64 * shape.inner_width)
-    arguments = {"block": shape.block, "layers": layers, "channels": channels, "base_width": inside, "stem": stem}
+    arguments: dict[str, Any] = {
+        "block": shape.block,
+        "layers": layers,
+        "channels": channels,
+        "base_width": inside,
+        "stem": stem,
+    }
     model = timm.create_model(FULLRANK_RESNET, num_classes=0, **arguments)
     if stem != "imagenet" or channels != list(CHANNELS):
         return model, TimmModel(FULLRANK_RESNET, arguments)
@@ -351,9 +317,8 @@ def _from_timm(
 ) -> tuple[nn.Module, TimmModel]:
     if not timm.is_model(name):
         raise FullrankError(
-            f"unknown backbone {name!r}{nearest(name, [*RESNETS, *timm.list_models()])} (known: "
-            f"{', '.join(RESNETS)}, and all of "
-            "timm.list_models())"
+            f"unknown backbone {name!r}{nearest(name, [*RESNETS, *timm.list_models()])} (known: {', '.join(RESNETS)}, "
+            "and all of timm.list_models())"
         )
     vit = vit or {}
     if min(vit.values(), default=1) < 1:
@@ -379,7 +344,7 @@ def _from_timm(
             raise FullrankError(f"{name} does not take images of {image_size} x {image_size}: {error}") from None
     if features.ndim != 2 or features.shape[1] != width_of(model):
         raise FullrankError(
-            f"{name} gives features of shape {tuple(features.shape)}, not (B, {width_of(model)}): it has no pooled "
-            f"output"
+            f"{name} gives features of shape {tuple(features.shape)}, not (B, {width_of(model)}): it has no"
+            " pooled output"
         )
     return model.train(), TimmModel(name.split(".")[0], arguments)

@@ -1,4 +1,4 @@
-"""Batch normalisation whose statistics are of the batches of all processes together.
+"""Batch normalization whose statistics are of the batches of all processes together.
 
 On GPUs it is torch's SyncBatchNorm, which refuses CPU tensors; on CPUs it is written here. In eval mode neither talks
 to other processes.
@@ -19,10 +19,10 @@ from torch.autograd.function import once_differentiable
 from fullrank.errors import FullrankError
 
 
-def synchronise(module: nn.Module, device: torch.device) -> nn.Module:
-    """Let the batch norms of a module normalise by the statistics of the batches of all processes.
+def synchronize(module: nn.Module, device: torch.device) -> nn.Module:
+    """Let the batch norms of a module normalize by the statistics of the batches of all processes.
 
-    Parameters and buffers stay the same tensors under the same names, so that an optimiser, and checkpoints of one
+    Parameters and buffers stay the same tensors under the same names, so that an optimizer, and checkpoints of one
     process or of several, fit before and after.
 
     Args:
@@ -45,19 +45,18 @@ class CPUSyncBatchNorm(nn.SyncBatchNorm):
 
     @torch.compiler.disable  # talks to other processes
     def forward(self, input: Tensor) -> Tensor:
-        """Normalise by the statistics of all processes in train mode, by the running ones in eval mode."""
+        """Normalize by the statistics of all processes in train mode, by the running ones in eval mode."""
         if not self.training:
             return super().forward(input)
         mean, var, count = batch_moments(input)
         if self.track_running_stats:
-            assert self.running_mean is not None
-            assert self.running_var is not None
-            assert self.num_batches_tracked is not None
-            self.num_batches_tracked += 1
-            rate = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-            self.running_mean.lerp_(mean.to(self.running_mean.dtype), rate)
-            self.running_var.lerp_((var * (count / (count - 1))).to(self.running_var.dtype), rate)
-        return _Normalise.apply(input, self.weight, self.bias, mean, var, count, self.eps)
+            seen: Any = self.num_batches_tracked
+            seen += 1
+            rate = 1 / float(seen) if self.momentum is None else self.momentum
+            running: Any
+            for running, now in ((self.running_mean, mean), (self.running_var, var * (count / (count - 1)))):
+                running.lerp_(now.to(running.dtype), rate)
+        return _Normalize.apply(input, self.weight, self.bias, mean, var, count, self.eps)
 
 
 class _CPUSyncBatchNormAct(SyncBatchNormAct, CPUSyncBatchNorm):
@@ -99,7 +98,7 @@ def batch_moments(x: Tensor) -> tuple[Tensor, Tensor, float]:
     return mean, squares / total, total
 
 
-class _Normalise(torch.autograd.Function):
+class _Normalize(torch.autograd.Function):
     """y = weight (x - mean) / sqrt(var + eps) + bias, whose mean and variance depend on the x of all processes.
 
     With x' = (x - mean) / sqrt(var + eps), means over the global batch, and L the sum of all processes' losses:
@@ -111,14 +110,7 @@ class _Normalise(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor | None,
-        bias: Tensor | None,
-        mean: Tensor,
-        var: Tensor,
-        count: float,
-        eps: float,
+        ctx: Any, x: Tensor, weight: Any, bias: Any, mean: Tensor, var: Tensor, count: float, eps: float
     ) -> Tensor:
         kind = _wide(x) if weight is None else weight.dtype
         mean, var = mean.to(kind), var.to(kind)

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from fullrank.config import TrainConfig
 from fullrank.data import views
+from fullrank.data.eval_images import eval_blocks, transformed_blocks
 from fullrank.data.images import ArrayImages, Images
-from fullrank.data.still import eval_blocks, transformed_blocks
 from fullrank.errors import FullrankError
 from fullrank.models.memory_format import choose_memory_format, to_memory_format
 
@@ -65,7 +65,7 @@ class Preprocessing(NamedTuple):
 
     def normalize(self, pixels: Tensor) -> Tensor:
         """Turn `(B, 3, S, S)` uint8 into the network's input."""
-        return views.normalise(views.as_float(pixels), self.mean, self.std)
+        return views.normalize(views.as_float(pixels), self.mean, self.std)
 
     def show(
         self, images: Images, indices: Tensor, unreadable: Callable[[str], None]

@@ -74,7 +74,7 @@ class StemResNet(ResNet):
             device=like.device,
             dtype=like.dtype,
         )
-        nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")  # as timm's ResNet initialises
+        nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")  # as timm's ResNet initializes
         if not pooled:
             self.maxpool = nn.Identity()
         self.feature_info[0]["reduction"] = stride

@@ -81,7 +81,15 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
         what = "is a folder" if path.is_dir() else "does not exist"
         raise FullrankError(f"{path} {what}: give a file of weights, .safetensors, {', '.join(PICKLES)}")
     if suffix == ".safetensors":
-        weights = _read_safetensors(path)
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            weights = load_file(path)
+        except SafetensorError as error:
+            raise DamagedError(
+                f"{path} is damaged, cut short or overwritten: copy or save it again ({str(error).splitlines()[0]})"
+            ) from None
     elif suffix in PICKLES:
         weights = dict(_flat(read_pickle(path)))
     else:
@@ -117,7 +125,14 @@ def read_pickle(path: Path) -> Any:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         if named is None and start != _ZIP and not start.startswith(_PICKLE):
             raise DamagedError(damaged) from None
-        raise ForeignError(_refused(path, named[1] if named else None)) from None
+        what = f"asks for {named[1]}" if named else "is a pickle that torch.save did not write as it does by default"
+        raise ForeignError(
+            f"{path} {what}, and only tensors, numbers and text are read: it was refused, and nothing in it was run. "
+            "If you trust whoever made it, save its state dict alone: "
+            f"checkpoint = torch.load({path.name!r}, map_location='cpu', weights_only=False), then "
+            "torch.save(checkpoint['state_dict'], 'weights.pt'), or whatever the state dict is called in it "
+            "(checkpoint.state_dict() where it is a whole module)"
+        ) from None
     except Exception:  # readers that are fed arbitrary bytes raise errors of nearly every kind
         raise DamagedError(damaged) from None
 
@@ -138,28 +153,26 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], *, prefix: str
         FullrankError: No prefix fits; the model is as it was. The message names what is missing, of another shape, or
             left over.
     """
-    places = _votes(model, weights)
+    found = _Search(model, weights)
     if prefix is not None:
         start = f"{prefix.removesuffix('.')}." if prefix.removesuffix(".") else ""
-        if start not in places:
-            found = [place for place, _ in places.most_common()]
+        if start not in found.places:
+            there = [_plain(place) for place, _ in found.places.most_common()]
             raise FullrankError(
-                f"the file has none of the model's weights under {prefix!r}{nearest(prefix, map(_plain, found))} "
-                f"(they may lie under {_few([repr(_plain(place)) for place in found]) or 'nothing in this file'})"
+                f"the file has none of the model's weights under {prefix!r}{nearest(prefix, there)} "
+                f"(they may lie under {_few([repr(place) for place in there]) or 'nothing in this file'})"
             )
-        places = Counter({start: places[start]})
-    fitting = _fitting(model, weights, places)
+        found.places = Counter({start: found.places[start]})
+    fitting = found.fitting()
     if not fitting:
         named = _by_name(model, weights)
-        if named.keys() != weights.keys() and _fitting(model, named, _votes(model, named)):
+        if named.keys() != weights.keys() and _Search(model, named).fitting():
             return load_weights(model, named, prefix=prefix)
-        raise FullrankError(_mismatch(model, weights, places, given=prefix is not None))
-    first = fitting[0]
-    state = model.state_dict()
-    # Those that may be missing keep the model's own values.
-    model.load_state_dict({key: weights.get(first + key, own) for key, own in state.items()})
-    ignored, _ = _leftover(model, weights, first)
-    return Loaded(_plain(first), tuple(map(_plain, fitting[1:])), ignored)
+        raise FullrankError(found.mismatch(given=prefix is not None))
+    first, *others = fitting
+    # those that may be missing keep the model's own values
+    model.load_state_dict({key: weights.get(first + key, own) for key, own in found.state.items()})
+    return Loaded(_plain(first), tuple(map(_plain, others)), found.leftover(first)[0])
 
 
 def fill(module: nn.Module, weights: Mapping[str, Any], where: str) -> None:
@@ -191,9 +204,6 @@ def fill(module: nn.Module, weights: Mapping[str, Any], where: str) -> None:
         + ". Give a checkpoint as `fullrank train` wrote it; weights of another network, saved alone as "
         "weights.pt, are measured by `fullrank inspect weights.pt --backbone NAME --images FOLDER`"
     )
-
-
-# reading
 
 
 def _harmless() -> list[Any]:
@@ -230,18 +240,6 @@ def _check_container(path: Path, start: bytes) -> None:
         raise DamagedError(f"{path} is a tar archive: unpack it, and give the file of weights in it")
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise DamagedError(
-            f"{path} is damaged, cut short or overwritten: copy or save it again ({str(error).splitlines()[0]})"
-        ) from None
-
-
 def _flat(value: object, name: str = "") -> Iterable[tuple[str, Tensor]]:
     if isinstance(value, Tensor):
         yield name, value.detach()
@@ -250,33 +248,96 @@ def _flat(value: object, name: str = "") -> Iterable[tuple[str, Tensor]]:
             yield from _flat(inner, f"{name}.{key}" if name else str(key))
 
 
-def _refused(path: Path, name: str | None) -> str:
-    what = f"asks for {name}" if name else "is a pickle that torch.save did not write as it does by default"
-    return (
-        f"{path} {what}, and only tensors, numbers and text are read: it was refused, and nothing in it was run. "
-        "If you trust whoever made it, save its state dict alone: "
-        f"checkpoint = torch.load({path.name!r}, map_location='cpu', weights_only=False), then "
-        "torch.save(checkpoint['state_dict'], 'weights.pt'), or whatever the state dict is called in it "
-        "(checkpoint.state_dict() where it is a whole module)"
-    )
+class _Search:
+    """Where in a file's weights a model's lie.
 
+    Attributes:
+        state: The model's weights.
+        places: How many of its names lie under each prefix (empty, or ending with a dot), in the order of the file.
+    """
 
-# finding
+    def __init__(self, model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+        self.weights, self.state = weights, model.state_dict()
+        self.needed = {key: own for key, own in self.state.items() if not key.endswith(_OPTIONAL)}
+        self.parts = {name for name, _ in model.named_children()} | {key.split(".")[0] for key in self.state}
+        # where a classifier was taken out timm leaves an Identity, others often `fc`
+        classifier: Any = getattr(model, "get_classifier", lambda: None)()
+        out = classifier if isinstance(classifier, tuple) else (classifier,)
+        self.heads = [
+            name
+            for name, module in model.named_modules()
+            if isinstance(module, nn.Identity)
+            and (any(module is one for one in out) or name in ("fc", "head", "classifier"))
+        ]
+        self.places: Counter[str] = Counter()
+        for key in weights:
+            dots = (at + 1 for at, character in enumerate(key) if character == ".")
+            self.places.update(key[:start] for start in (0, *dots) if key[start:] in self.state)
 
+    def fitting(self) -> list[str]:
+        """Return the prefixes under which all of the model lies, and nothing that its layers lack."""
+        return [place for place in self.places if self.equal(place) == len(self.needed) and self.fits(place)]
 
-def _votes(model: nn.Module, weights: Mapping[str, Tensor]) -> Counter[str]:
-    """Count the model's keys under each prefix (empty, or ending with a dot), in the order of the file."""
-    wanted = model.state_dict().keys()
-    votes: Counter[str] = Counter()
-    for key in weights:
-        start = 0
-        while True:
-            if key[start:] in wanted:
-                votes[key[:start]] += 1
-            start = key.find(".", start) + 1
-            if not start:
-                break
-    return votes
+    def fits(self, prefix: str) -> bool:
+        found = ((self.weights.get(prefix + key), own) for key, own in self.state.items())
+        return not self.leftover(prefix)[1] and all(each is None or each.shape == own.shape for each, own in found)
+
+    def equal(self, prefix: str) -> int:
+        """Count the needed weights that lie under a prefix in equal shape."""
+        found = ((self.weights.get(prefix + key), own) for key, own in self.needed.items())
+        return sum(each is not None and each.shape == own.shape for each, own in found)
+
+    def leftover(self, prefix: str) -> tuple[tuple[str, ...], list[str]]:
+        """Sort the keys under a prefix that the model does not have.
+
+        Returns:
+            The names of what may be left out, a classifier or a whole layer that the model has no place for; and the
+            keys that may not, since they are part of a layer that it has.
+        """
+        ignored: dict[str, None] = {}
+        wrong = []
+        for key in self.weights:
+            inner = key.removeprefix(prefix)
+            if not key.startswith(prefix) or inner in self.state:
+                continue
+            top = inner.split(".")[0]
+            head = next((head for head in self.heads if inner.startswith(f"{head}.")), None)
+            if head is not None or top not in self.parts:
+                ignored[head or top] = None
+            elif not inner.endswith(_OPTIONAL):
+                wrong.append(inner)
+        return tuple(ignored), wrong
+
+    def mismatch(self, *, given: bool) -> str:
+        """Say what is missing, of another shape or left over at the best place, and which model would fit."""
+        # the file's order decides between equals
+        prefix = max(self.places, key=lambda place: (self.equal(place), self.places[place]), default="")
+        where = f"under {_plain(prefix)!r}" if prefix else "at the top level"
+        missing, shapes = [], []
+        for key, own in self.needed.items():
+            found = self.weights.get(prefix + key)
+            if found is None:
+                missing.append(key)
+            elif found.shape != own.shape:
+                shapes.append(f"{key} is {tuple(found.shape)} in the file and {tuple(own.shape)} in the model")
+        shown = []
+        for key in missing[:_SHOWN]:
+            near = difflib.get_close_matches(prefix + key, self.weights, n=1)
+            shown.append(f"{key} (nearest in the file: {near[0]})" if near else key)
+        wrong = self.leftover(prefix)[1] if prefix in self.places else []
+        kinds = (
+            ("missing", _few(shown, len(missing))),
+            ("of another shape", _few(shapes)),
+            ("left over, in layers that the model has", _few(wrong)),
+        )
+        return "; ".join(
+            [
+                f"the weights do not fit the model: {self.equal(prefix)} of its {len(self.needed)} parameters and "
+                f"buffers were found in equal shape {where}",
+                *(f"{kind}: {names}" for kind, names in kinds if names),
+                _advice(self.weights, prefix if given else None),
+            ]
+        )
 
 
 def _by_name(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -295,92 +356,6 @@ def _by_name(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tenso
     return {rename(key): value for key, value in weights.items()}
 
 
-def _fitting(model: nn.Module, weights: Mapping[str, Tensor], places: Iterable[str]) -> list[str]:
-    return [place for place in places if _complete(model, weights, place) and not _leftover(model, weights, place)[1]]
-
-
-def _complete(model: nn.Module, weights: Mapping[str, Tensor], prefix: str) -> bool:
-    return all(
-        weights[prefix + key].shape == own.shape if prefix + key in weights else key.endswith(_OPTIONAL)
-        for key, own in model.state_dict().items()
-    )
-
-
-def _leftover(model: nn.Module, weights: Mapping[str, Tensor], prefix: str) -> tuple[tuple[str, ...], list[str]]:
-    """Sort the keys under a prefix that the model does not have.
-
-    Returns:
-        The names of what may be left out, a classifier or a whole layer that the model has no place for; and the keys
-        that may not, since they are part of a layer that it has.
-    """
-    state = model.state_dict()
-    children = {name for name, _ in model.named_children()} | {key.split(".")[0] for key in state}
-    heads = _heads(model)
-    ignored: dict[str, None] = {}
-    wrong = []
-    for key in weights:
-        inner = key.removeprefix(prefix)
-        if not key.startswith(prefix) or inner in state:
-            continue
-        top = inner.split(".")[0]
-        head = next((head for head in heads if inner.startswith(f"{head}.")), None)
-        if head is not None or top not in children:
-            ignored[head or top] = None
-        elif not inner.endswith(_OPTIONAL):
-            wrong.append(inner)
-    return tuple(ignored), wrong
-
-
-def _heads(model: nn.Module) -> list[str]:
-    """Name the places where a classifier was taken out: timm leaves an Identity there, others often `fc`."""
-    classifier: Any = getattr(model, "get_classifier", lambda: None)()
-    found = classifier if isinstance(classifier, tuple) else (classifier,)
-    return [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Identity)
-        and (any(module is one for one in found) or name in ("fc", "head", "classifier"))
-    ]
-
-
-# explaining
-
-
-def _mismatch(model: nn.Module, weights: Mapping[str, Tensor], places: Counter[str], *, given: bool) -> str:
-    wanted = {key: own for key, own in model.state_dict().items() if not key.endswith(_OPTIONAL)}
-
-    def equal(place: str) -> int:
-        return sum(place + key in weights and weights[place + key].shape == own.shape for key, own in wanted.items())
-
-    # the file's order decides between equals
-    prefix = max(places, key=lambda place: (equal(place), places[place]), default="")
-    parts = [
-        f"the weights do not fit the model: {equal(prefix)} of its {len(wanted)} parameters and buffers were found "
-        f"in equal shape {f'under {_plain(prefix)!r}' if prefix else 'at the top level'}"
-    ]
-    missing = [key for key in wanted if prefix + key not in weights]
-    if missing:
-        shown = [f"{key}{_nearest_key(prefix + key, weights)}" for key in missing[:_SHOWN]]
-        parts.append(f"missing: {_few(shown, len(missing))}")
-    shapes = [
-        f"{key} is {tuple(weights[prefix + key].shape)} in the file and {tuple(own.shape)} in the model"
-        for key, own in wanted.items()
-        if prefix + key in weights and weights[prefix + key].shape != own.shape
-    ]
-    if shapes:
-        parts.append(f"of another shape: {_few(shapes)}")
-    _, wrong = _leftover(model, weights, prefix)
-    if wrong and prefix in places:
-        parts.append(f"left over, in layers that the model has: {_few(wrong)}")
-    parts.append(_advice(weights, prefix if given else None))
-    return "; ".join(parts)
-
-
-def _nearest_key(key: str, weights: Mapping[str, Tensor]) -> str:
-    matches = difflib.get_close_matches(key, weights, n=1)
-    return f" (nearest in the file: {matches[0]})" if matches else ""
-
-
 def _advice(weights: Mapping[str, Tensor], prefix: str | None) -> str:
     """Try the models that most weights are of; on the meta device that takes no memory and little time."""
     import timm
@@ -391,8 +366,12 @@ def _advice(weights: Mapping[str, Tensor], prefix: str | None) -> str:
         ours = name in RESNETS
         for size in (224, SMALL_IMAGE) if ours else (224,):
             with torch.device("meta"):
-                model = backbone(name, image_size=size) if ours else timm.create_model(name, num_classes=0)
-            if _fitting(model, weights, _votes(model, weights) if prefix is None else [prefix]):
+                search = _Search(
+                    backbone(name, image_size=size) if ours else timm.create_model(name, num_classes=0), weights
+                )
+            if prefix is not None:
+                search.places = Counter([prefix])
+            if search.fitting():
                 stem = f" for images of {'more than' if size > SMALL_IMAGE else 'up to'} {SMALL_IMAGE} pixels"
                 return f"they fit the backbone {name}" + (stem if ours else "")
     return (

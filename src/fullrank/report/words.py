@@ -12,7 +12,10 @@ from fullrank.report.side import Side, flatten
 from fullrank.text import capital, listing
 
 # These change where and how often a run is looked at or kept, not what is trained.
-NOT_A_SETTING = ("seed", "out", "data_dir", "hold", "checkpoint_every", "keep_checkpoints", "machine.", "monitor.")
+NOT_A_SETTING = (
+    *("seed", "out", "data_dir", "checkpoint_every", "keep_checkpoints", "machine.", "monitor."),
+    *("cache", "hold"),  # the latter's name in runs of before
+)
 COSINE_METHODS = ("simsiam", "nnsiam")
 """Whose loss is the negative cosine similarity of embeddings, and has its minimum where all are one."""
 NEAR_THE_MINIMUM = -0.95

@@ -84,7 +84,7 @@ def other(method: str, encoder: str = SMALL) -> TrainConfig:
 
 def with_order(config: TrainConfig, order: str) -> TrainConfig:
     """Return the same run with another order."""
-    return replace(config, order=order)  # type: ignore[arg-type]
+    return replace(config, order=order)
 
 
 def percent(share: float) -> str:

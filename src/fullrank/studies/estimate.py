@@ -10,8 +10,8 @@ from dataclasses import replace
 import torch
 
 from fullrank.config import HeadsConfig, MachineConfig, TargetConfig, TrainConfig
-from fullrank.data.images import NAMES
 from fullrank.models.memory_format import to_memory_format
+from fullrank.registry import SOURCES
 from fullrank.studies.jobs import Job
 from fullrank.training import setup
 from fullrank.training.optim import build_optimizer
@@ -37,7 +37,7 @@ def seconds_per_step(config: TrainConfig) -> float:
 
 def _timed(config: TrainConfig, images: int, device: torch.device) -> float:
     """Return the seconds of a step of so many images."""
-    size = config.image_size or (224 if config.images not in NAMES else 32)
+    size = config.image_size or (224 if config.images not in SOURCES else 32)
     shrunk = replace(config, batch_size=images, image_size=size)
     if config.method == "distill":  # whose teacher need not be trained yet: SimSiam's second branch costs about as much
         shrunk = replace(shrunk, method="simsiam", target=TargetConfig(), heads=HeadsConfig())

@@ -10,7 +10,7 @@ from typing import Any
 from fullrank.config import MachineConfig, TrainConfig, to_dict
 from fullrank.report.side import flatten
 
-_NO_RESULT = ("data_dir", "hold", "out", "checkpoint_every", "keep_checkpoints", "monitor.tensorboard")
+_NO_RESULT = ("data_dir", "cache", "out", "checkpoint_every", "keep_checkpoints", "monitor.tensorboard")
 """Fields that decide where and how a run is made, not what it computes; all of `machine` is left out too."""
 
 
@@ -21,7 +21,7 @@ def settings(config: TrainConfig) -> dict[str, Any]:
     """
     defaults = flatten(to_dict(TrainConfig()))
     own = flatten(to_dict(replace(config, machine=MachineConfig())))
-    return {name: value for name, value in own.items() if name not in _NO_RESULT and value != defaults[name]}
+    return {name: value for name, value in own.items() if name not in _NO_RESULT and value != defaults.get(name)}
 
 
 def run_name(config: TrainConfig) -> str:

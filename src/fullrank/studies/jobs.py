@@ -19,9 +19,9 @@ from typing import Any
 import yaml
 
 from fullrank.config import TrainConfig, to_dict
-from fullrank.data.images import NAMES
 from fullrank.errors import FullrankError
 from fullrank.files import write_text
+from fullrank.registry import SOURCES
 from fullrank.studies.identity import mismatch
 from fullrank.studies.store import Planned, Store, inspections
 from fullrank.studies.study import Scale
@@ -101,7 +101,7 @@ class Job:
     def _given(self, field: str) -> str | None:
         """Return images as a path that is no bare word, which might mean something else in a run's records."""
         images = getattr(self.place, field)
-        return images if images is None or images in NAMES else str(Path(images).expanduser().absolute())
+        return images if images is None or images in SOURCES else str(Path(images).expanduser().absolute())
 
     def done_steps(self) -> int:
         """Return how many steps its records know of."""

@@ -9,8 +9,9 @@ from functools import cache
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fullrank.data.images import NAMES, Split, open_images, same_images
+from fullrank.data.images import Split, open_images, same_images
 from fullrank.errors import FullrankError
+from fullrank.registry import SOURCES
 from fullrank.studies.jobs import STOPPED, Job, Place, is_trained
 from fullrank.studies.launchers import Launcher
 from fullrank.studies.store import Planned, Store, planned
@@ -36,8 +37,8 @@ def check_images(study: Study, scale: Scale, seeds: Sequence[int], place: Place)
     """
     runs = planned(study, scale, seeds)
     for config in (run.config for run in runs):
-        comes_with_its_own = config.eval_images is None and config.images in NAMES
-        if comes_with_its_own and place.images not in (None, *NAMES) and place.eval_images is None:
+        comes_with_its_own = config.eval_images is None and config.images in SOURCES
+        if comes_with_its_own and place.images not in (None, *SOURCES) and place.eval_images is None:
             raise FullrankError(
                 f"{study.name} is evaluated on the held-out images that come with {config.images}: say where they are "
                 f"beside {place.images} too, with --eval-images"
@@ -52,7 +53,7 @@ def check_images(study: Study, scale: Scale, seeds: Sequence[int], place: Place)
         train, held_out = place.images or config.images, place.eval_images or config.eval_images
         compared: tuple[tuple[str | None, Split, str], ...] = (
             (train if config.subset == 1 else None, "train", "train"),  # a share has a fingerprint of its own
-            (held_out or (train if train in NAMES else None), "eval", "held_out"),
+            (held_out or (train if train in SOURCES else None), "eval", "held_out"),
         )
         for path, split, field in compared:
             theirs = (has.get(field) or {}).get("fingerprint")

@@ -22,7 +22,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from fullrank.config import TrainConfig, to_dict
-from fullrank.data.batches import TwoViews
+from fullrank.data.batches import Views
 from fullrank.data.randomness import Purpose, random_bits
 from fullrank.models.methods import Output
 from fullrank.text import plain_console
@@ -37,9 +37,7 @@ from fullrank.training.setup import Resolved, resolve
 from fullrank.training.signals import caught_signals
 
 
-def train_step(
-    step: int, batch: TwoViews, run: Resolved, model: nn.Module, optimizer: Optimizer, world: World
-) -> Output:
+def train_step(step: int, batch: Views, run: Resolved, model: nn.Module, optimizer: Optimizer, world: World) -> Output:
     """Train on one batch: all that the next weights depend on.
 
     Args:

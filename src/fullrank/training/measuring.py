@@ -13,8 +13,8 @@ from torch import Tensor
 
 from fullrank.config import TrainConfig
 from fullrank.data import former, views
+from fullrank.data.eval_images import load_for_eval, load_view_pairs
 from fullrank.data.images import SAMPLED, Images, UnreadableImageError, sample
-from fullrank.data.still import load_for_eval, load_view_pairs
 from fullrank.errors import FullrankError
 from fullrank.measure.probes import knn_accuracy, knn_protocol
 from fullrank.measure.scores import SCORES, take
@@ -220,7 +220,7 @@ class Measurer:
     def _batches(self, images: Tensor, method: Method) -> Iterator[Tensor]:
         memory_format = choose_memory_format(method)
         for batch in images.split(_BATCH):
-            yield views.normalise(views.as_float(batch.to(self.device))).to(memory_format=memory_format)
+            yield views.normalize(views.as_float(batch.to(self.device))).to(memory_format=memory_format)
 
 
 def never_right(strange: int, asked: int) -> dict[str, Any]:

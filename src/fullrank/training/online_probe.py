@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from fullrank.data.images import Images
 from fullrank.errors import FullrankError
-from fullrank.models.batchnorm import synchronise
+from fullrank.models.batchnorm import synchronize
 from fullrank.training.distributed import ALONE, World
 
 REACH = 1.0
@@ -82,7 +82,7 @@ class OnlineProbe:
         nn.init.zeros_(linear.bias)
         self.classifier = nn.Sequential(nn.BatchNorm1d(width, affine=False), linear).to(device, dtype)
         if world.size > 1:
-            synchronise(self.classifier, device)
+            synchronize(self.classifier, device)
         self.rate = REACH / width
         self.optimizer = torch.optim.Adam(self.classifier.parameters(), self.rate)
         self.learned = False

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from fullrank.config import TrainConfig
-from fullrank.data import holding, still, views
+from fullrank.data import cache, eval_images, views
 from fullrank.data.memory import available_memory, gigabytes, peak_memory
-from fullrank.data.order import Order
+from fullrank.data.order import Cumulative, Hybrid, Order, SinglePass
 from fullrank.documents import Document, Table
 from fullrank.errors import FullrankError
 from fullrank.models.backbones import image_size_of
@@ -41,7 +41,7 @@ def plan(config: TrainConfig) -> Plan:
     config, device = setup.resolve_machine(config)
     views.recipe(config.views, crop_min=config.crop_min)  # whose errors a plan should show too
     # held in memory only if the run would be, but not decoded for a plan: streaming reads none
-    wanted, config = config.hold, replace(config, hold="stream")
+    wanted, config = config.cache, replace(config, cache="stream")
     wrong: FullrankError | None = None
     assumed = ""
     try:
@@ -57,13 +57,13 @@ def plan(config: TrainConfig) -> Plan:
             "order": f"{config.order}; how often it sees an image follows from their number, not known",
         }
     else:
-        config = setup.resolve_hold(replace(config, hold=wanted), data.train)
+        config = setup.resolve_cache(replace(config, cache=wanted), data.train)
         order = setup.build_order(config, len(data.train))
         method = setup.build_method(config)
         setup.build_probe(config, data, method, torch.device("cpu"))  # whose errors too
         labels = "labeled" if data.train.labels is not None else "no labels"
         about = {
-            "images": f"{config.images}: {len(data.train):,} ({labels}); {_hold_words(config, data, order)}",
+            "images": f"{config.images}: {len(data.train):,} ({labels}); {_cache_words(config, data, order)}",
             "held out": f"{len(data.held_out):,} images" if data.held_out else "none: no held-out loss, no k-NN",
             "order": describe_order(order),
         }
@@ -82,7 +82,7 @@ def plan(config: TrainConfig) -> Plan:
         "machine": f"{device}, {config.machine.precision}, {torch.get_num_threads()} CPU threads",
         "memory": _memory(config, method),
     }
-    if wrong is None and config.hold == "stream":
+    if wrong is None and config.cache == "stream":
         about["streaming"] = _streaming(config, data)
     rows = Table("What the run would do", ["part", "plan"], list(about.items()), text=(1,), captioned=False)
     return Plan(Document("plan", "What the run would do", [rows], data=about), wrong)
@@ -91,7 +91,7 @@ def plan(config: TrainConfig) -> Plan:
 def describe_order(order: Order) -> str:
     """Say in words what an order does with its images and steps."""
     chunks: int | None = getattr(order, "chunks", None)
-    if chunks is None:
+    if chunks is None or not isinstance(order, (SinglePass, Cumulative, Hybrid)):  # of another package
         a_pass = order.size // order.batch_size
         return f"{order.name}: {order.size:,} images in {order.steps / a_pass:.1f} passes of {a_pass} steps"
     rounds: int = getattr(order, "rounds", 1)
@@ -105,13 +105,13 @@ def describe_order(order: Order) -> str:
     return text if switch is None else f"{text}; multiple passes over all from step {switch:,}"
 
 
-def _hold_words(config: TrainConfig, data: setup.Data, order: Order) -> str:
+def _cache_words(config: TrainConfig, data: setup.Data, order: Order) -> str:
     words = "decoded by workers as needed"
-    if config.hold != "stream":
-        height, width = holding.look_at_sizes(data.train)[0]
-        count = order.size if config.hold == "memory" else 2 * len(order.pool(0))
+    if config.cache != "stream":
+        height, width = cache.look_at_sizes(data.train)[0]
+        count = order.size if config.cache == "memory" else 2 * len(order.pool(0))
         words = (
-            f"held in memory{'' if config.hold == 'memory' else ' by chunks'}, {gigabytes(count * 3 * height * width)}"
+            f"held in memory{'' if config.cache == 'memory' else ' by chunks'}, {gigabytes(count * 3 * height * width)}"
         )
     encoded = data.train.encoded_bytes
     kept = f"; encoded, {gigabytes(encoded)} in memory" if encoded else ""
@@ -122,9 +122,9 @@ def _hold_words(config: TrainConfig, data: setup.Data, order: Order) -> str:
 def _streaming(config: TrainConfig, data: setup.Data) -> str:
     """Estimate what processes take that decode images as they are needed, however many images there are."""
     assert config.image_size is not None
-    height, width = holding.look_at_sizes(data.train)[0]
+    height, width = cache.look_at_sizes(data.train)[0]
     image, views = 3 * height * width, 2 * 3 * config.image_size**2
-    measured = 2 * min(config.monitor.images, still.BLOCK) * image  # one by one, and put together
+    measured = 2 * min(config.monitor.images, eval_images.BLOCK) * image  # one by one, and put together
     worker = config.batch_size * (image + 2 * views)  # a batch, and its views on their way
     return (
         f"about {gigabytes(peak_memory() + measured)} for this process beside the step, {gigabytes(worker)} for each "

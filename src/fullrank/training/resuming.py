@@ -122,7 +122,7 @@ def _check_checkpoint(path: Path, file: Path, state: dict[str, Any], config: Tra
     pairs = {
         "machine.precision": (before.machine.precision, config.machine.precision),
         "machine.device": (before.machine.device, config.machine.device),
-        "hold": (before.hold, config.hold),
+        "cache": (before.cache, config.cache),
     }
     others = [f"{name} {new} (before {old})" for name, (old, new) in pairs.items() if old != new]
     return [f"going on with other settings, which change the rounding: {', '.join(others)}"] if others else []

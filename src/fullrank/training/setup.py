@@ -14,14 +14,15 @@ import torch
 from torch import nn
 
 from fullrank.config import TrainConfig
-from fullrank.data import batches, former, holding, views
-from fullrank.data.images import NAMES, Images, match_labels, open_images
-from fullrank.data.order import ORDERS, Order, subset
+from fullrank.data import batches, cache, former, views
+from fullrank.data.images import Images, NoSplitError, match_labels, open_images
+from fullrank.data.order import Order, open_order, subset
 from fullrank.errors import FullrankError
 from fullrank.models.backbones import build_backbone, image_size_of, pretrained_backbone, width_of
-from fullrank.models.batchnorm import synchronise
+from fullrank.models.batchnorm import synchronize
 from fullrank.models.memory_format import to_memory_format
 from fullrank.models.methods import METHODS, Distillation, Method
+from fullrank.registry import SOURCES
 from fullrank.training.checkpoint import load
 from fullrank.training.distributed import ALONE, World
 from fullrank.training.machine import choose_device, choose_precision
@@ -126,7 +127,7 @@ def resolve(config: TrainConfig, world: World = ALONE, resumed: Resumed | None =
         measurer = Measurer(config, data, device, probe) if world.main else None
     if world.size > 1:  # equal weights everywhere, whatever the machines' own arithmetic makes of the seed
         method.load_state_dict(world.on_main(method.state_dict))
-        synchronise(method, device)
+        synchronize(method, device)
     method.to(device)
     return Resolved(config, device, data, loader, method, to_memory_format(method), probe, measurer)
 
@@ -180,7 +181,7 @@ def check_share(batch_size: int, processes: int) -> None:
 
 
 def open_data(config: TrainConfig, world: World = ALONE, *, as_before: bool = False) -> tuple[TrainConfig, Data]:
-    """Open the images, and hold them as configured; with many processes, each all of them.
+    """Open the images, and keep them as configured; with many processes, each all of them.
 
     Args:
         config: The run's configuration.
@@ -188,7 +189,7 @@ def open_data(config: TrainConfig, world: World = ALONE, *, as_before: bool = Fa
         as_before: See them as runs of before did, for one of them goes on.
 
     Returns:
-        The configuration with `image_size` and `hold` resolved, and the images.
+        The configuration with `image_size` and `cache` resolved, and the images.
     """
     with world.raise_together(), world.first_on_machine():
         found = whole = open_images(config.images, split="train", root=config.data_dir, former=as_before)
@@ -196,32 +197,35 @@ def open_data(config: TrainConfig, world: World = ALONE, *, as_before: bool = Fa
             found = whole.select(subset(len(whole), config.subset, config.seed))
         fingerprint = found.fingerprint()
         held_out = None
-        if config.eval_images is not None or config.images in NAMES:
+        if config.eval_images is not None or config.images in SOURCES:
             try:
                 held_out = open_images(
                     config.eval_images or config.images, split="eval", root=config.data_dir, former=as_before
                 )
                 held_out.labels = (former.match_labels if as_before else match_labels)(held_out, whole)
+            except NoSplitError:
+                if config.eval_images is not None:
+                    raise
             except FullrankError as error:
                 raise FullrankError(f"held-out images: {error}; or leave them out with --eval-images None") from None
 
-    chosen = config.hold == "auto"
+    chosen = config.cache == "auto"
     size = config.image_size or world.on_main(_view_size, found)
-    config = world.on_main(resolve_hold, replace(config, image_size=size), found, world.local_size)
+    config = world.on_main(resolve_cache, replace(config, image_size=size), found, world.local_size)
     skipped: list[str] = []
     with world.raise_together():
-        if config.hold == "memory":
+        if config.cache == "memory":
             try:
-                found, skipped = holding.hold_whole(found, strict=config.strict)
-            except holding.MixedSizesError:
+                found, skipped = cache.cache_all(found, strict=config.strict)
+            except cache.MixedSizesError:
                 if not chosen:
                     raise
-                config = replace(config, hold="stream")  # the few that were looked at had one size, and not all have
+                config = replace(config, cache="stream")  # the few that were looked at had one size, and not all have
     measured = whole if config.subset < 1 and config.monitor.whole else found
     return config, Data(found, measured, held_out, size, skipped, fingerprint, as_before)
 
 
-def resolve_hold(config: TrainConfig, images: Images, sharers: int = 1) -> TrainConfig:
+def resolve_cache(config: TrainConfig, images: Images, sharers: int = 1) -> TrainConfig:
     """Decide how images are held, where the configuration says `auto`.
 
     Args:
@@ -229,38 +233,31 @@ def resolve_hold(config: TrainConfig, images: Images, sharers: int = 1) -> Train
         images: The training images.
         sharers: How many processes of this machine hold them, each for itself.
     """
-    if config.hold != "auto":
+    if config.cache != "auto":
         return config
     budget = None if config.machine.memory_gb is None else config.machine.memory_gb * 1e9
-    if holding.choose_hold(images, sharers * len(images), memory=budget) == "memory":
-        return replace(config, hold="memory")
+    if cache.choose_cache(images, sharers * len(images), memory=budget) == "memory":
+        return replace(config, cache="memory")
     if config.order == "single-pass":
         pool = 2 * -(-len(images) // config.chunks)  # a chunk in use, and the next one being decoded
-        if holding.choose_hold(images, sharers * pool, memory=budget) == "memory":
-            return replace(config, hold="chunks")
-    return replace(config, hold="stream")
+        if cache.choose_cache(images, sharers * pool, memory=budget) == "memory":
+            return replace(config, cache="chunks")
+    return replace(config, cache="stream")
 
 
 def _view_size(images: Images) -> int:
     if images.preferred_size is not None:
         return images.preferred_size
     # the median of some at random: a set of photos may begin with an icon
-    longest = sorted(max(size) for size in holding.look_at_sizes(images))
+    longest = sorted(max(size) for size in cache.look_at_sizes(images))
     size = longest[len(longest) // 2]
     return size if size <= views.SMALL_IMAGE else LARGE_VIEW
 
 
 def build_order(config: TrainConfig, size: int) -> Order:
     """Build the configured order over `size` images."""
-    arguments: dict[str, int | float] = {}
-    if config.order != "multiple-pass":
-        arguments["chunks"] = config.chunks
-    if config.order == "single-pass":
-        arguments["rounds"] = config.rounds
-    if config.order == "hybrid":
-        arguments["switch"] = config.switch
-    kind: Any = ORDERS[config.order]
-    return kind(size, config.batch_size, config.steps, seed=config.seed, **arguments)
+    usual = {"chunks": config.chunks, "rounds": config.rounds, "switch": config.switch}
+    return open_order(config.order, size, config.batch_size, config.steps, config.seed, usual, config.order_options)
 
 
 def build_method(config: TrainConfig) -> Method:
@@ -320,7 +317,7 @@ def build_loader(
         order,
         recipes,
         data.image_size,
-        hold="stream" if config.hold == "stream" else "memory",
+        cache="stream" if config.cache == "stream" else "memory",
         device=device,
         workers=config.machine.workers,
         strict=config.strict,

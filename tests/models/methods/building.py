@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from fullrank.config import HeadsConfig, LossConfig, TargetConfig, TrainConfig
+from fullrank.config import BackboneConfig, HeadsConfig, LossConfig, TargetConfig, TrainConfig
 from fullrank.models.backbones import backbone
 from fullrank.models.methods import METHODS
 
@@ -13,7 +13,7 @@ BATCH = 6
 
 def encoder(seed=0, width=0.0625):
     torch.manual_seed(seed)
-    return backbone("resnet18", image_size=16, width=width, depths=(1, 1, 1, 1))
+    return backbone(BackboneConfig("resnet18", width=width, depths=(1, 1, 1, 1)), image_size=16)
 
 
 def method(name="simsiam", *, target=None, loss=None, teacher=None, batch_size=BATCH, **heads):

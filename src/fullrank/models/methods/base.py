@@ -26,7 +26,7 @@ class Output:
     """What a method computes for a batch.
 
     Attributes:
-        loss: A scalar to minimise.
+        loss: A scalar to minimize.
         embedding: `(N, M)`, the first view's, without gradient: monitors read it.
         representations: `(N, D)` of each view that the backbone saw, without gradient: the online probe learns on them.
     """
@@ -92,22 +92,17 @@ class Method(nn.Module, ABC):
         return ()
 
     def after_step(self, step: int, steps: int) -> None:
-        """Do what follows the optimiser's step number `step`, from 0, of `steps`; a function of it and the weights."""
+        """Do what follows the optimizer's step number `step`, from 0, of `steps`; a function of it and the weights."""
 
     def build_projector(self, *, last: heads.Last) -> nn.Sequential:
         """Build the configured projector on the backbone's representation."""
-        own = self.heads_config
-        assert own.projector_hidden is not None
-        assert own.projector_out is not None
-        assert own.projector_layers is not None
+        own: Any = self.heads_config  # filled in
         width = width_of(self.backbone)
         return heads.mlp(width, own.projector_hidden, own.projector_out, own.projector_layers, last=last)
 
     def build_predictor(self, *, last: heads.Last) -> nn.Sequential:
         """Build the configured predictor, two layers, of an embedding from an embedding."""
-        own = self.heads_config
-        assert own.predictor_hidden is not None
-        assert own.projector_out is not None
+        own: Any = self.heads_config
         return heads.mlp(own.projector_out, own.predictor_hidden, own.projector_out, 2, last=last)
 
     def compute_loss(self, *embeddings: Tensor) -> Tensor:
@@ -125,16 +120,10 @@ class Method(nn.Module, ABC):
 
 
 def fill(asked: Section, own: Section, section: str, method: str) -> Section:
-    """Fill in the method's own settings where none was asked for.
-
-    Args:
-        asked: The settings of the configuration; None is left out.
-        own: The method's own; None is what it does not have.
-        section: Where in the configuration they stand.
-        method: The method's name.
+    """Fill in a method's own settings of a section of the configuration where none was asked for.
 
     Raises:
-        FullrankError: A setting was asked for that the method does not have.
+        FullrankError: One was asked for that is None in its own: the method does not have it.
     """
     taken = {name: value for name, value in vars(own).items() if value is not None}
     given = {name: value for name, value in vars(asked).items() if value is not None}

@@ -13,14 +13,16 @@ from fullrank.config import TargetConfig, TrainConfig
 from fullrank.data.views import IMAGENET_MEAN, IMAGENET_STD
 from fullrank.models.backbones import width_of
 from fullrank.models.methods.base import Method, Output
+from fullrank.registry import register_method
 
 _EPS = 1e-6  # a feature of the teacher that is always 0 has no variance
 
 
+@register_method("distill")
 class Distillation(Method):
-    """Squared distance of the student's head from the teacher's standardised representation.
+    """Squared distance of the student's head from the teacher's standardized representation.
 
-    Only the first view is used. The teacher is in eval mode and is not trained; its features are standardised by their
+    Only the first view is used. The teacher is in eval mode and is not trained; its features are standardized by their
     running mean and variance, which start at 0 and 1 and are updated after use. ([Li22]'s code averages the standard
     deviation instead of the variance.) Checkpoints hold the teacher, its statistics and what its images are scaled by,
     so that a resumed run distils the teacher that it was started with.
@@ -28,7 +30,7 @@ class Distillation(Method):
     Args:
         backbone: The student.
         config: The run's configuration.
-        teacher: Normalised images `(N, 3, S, S)` -> representation.
+        teacher: Normalized images `(N, 3, S, S)` -> representation.
 
     Reference: [Li22] appendix A.3.
     """
@@ -46,7 +48,7 @@ class Distillation(Method):
         self.teacher = teacher.eval().requires_grad_(False)
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("variance", torch.ones(width))
-        # views are normalised as most encoders expect, and some teachers expect another mean and standard deviation
+        # views are normalized as most encoders expect, and some teachers expect another mean and standard deviation
         expects: dict[str, Any] = getattr(teacher, "pretrained_cfg", None) or {}
         mean, std = (
             torch.tensor(expects.get(key, usual)).view(3, 1, 1)

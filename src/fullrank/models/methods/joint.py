@@ -12,21 +12,7 @@ from torch import Tensor, nn
 from fullrank import losses
 from fullrank.config import HeadsConfig, TrainConfig
 from fullrank.models.methods.base import Method, Output
-
-LOSSES: dict[str, Callable[..., Tensor]] = {
-    "simclr": losses.info_nce,
-    "simclr-sq": losses.simclr_sq,
-    "simclr-abs": losses.simclr_abs,
-    "dcl": losses.dcl,
-    "dcl-sq": losses.dcl_sq,
-    "dcl-abs": losses.dcl_abs,
-    "spectral": losses.spectral_contrastive,
-    "vicreg": losses.vicreg,
-    "vicreg-exp": losses.vicreg_exp,
-    "vicreg-ctr": losses.vicreg_ctr,
-    "barlow": losses.barlow_twins,
-    "tcr": losses.tcr,
-}
+from fullrank.registry import register_method
 
 
 class JointEmbedding(Method):
@@ -51,12 +37,27 @@ class JointEmbedding(Method):
         return Output(self.compute_loss(z1, z2), z1.detach(), (h1.detach(), h2.detach()))
 
     def prepare(self, embeddings: list[Tensor]) -> list[Tensor]:
-        """Normalise each view's embeddings as configured."""
+        """Normalize each view's embeddings as configured."""
         scheme = self.heads_config.normalize
         assert scheme is not None
         return embeddings if scheme == "none" else [losses.normalize(z, scheme) for z in embeddings]
 
 
-def joint_embedding(name: str) -> type[JointEmbedding]:
-    """Return the class of the method with one of the losses above."""
-    return type(f"JointEmbedding[{name}]", (JointEmbedding,), {"criterion": staticmethod(LOSSES[name])})
+LOSSES: dict[str, Callable[..., Tensor]] = {
+    "simclr": losses.info_nce,
+    "simclr-sq": losses.simclr_sq,
+    "simclr-abs": losses.simclr_abs,
+    "dcl": losses.dcl,
+    "dcl-sq": losses.dcl_sq,
+    "dcl-abs": losses.dcl_abs,
+    "spectral": losses.spectral_contrastive,
+    "vicreg": losses.vicreg,
+    "vicreg-exp": losses.vicreg_exp,
+    "vicreg-ctr": losses.vicreg_ctr,
+    "barlow": losses.barlow_twins,
+    "tcr": losses.tcr,
+}
+for _name, _loss in LOSSES.items():
+    register_method(_name)(
+        type(f"JointEmbedding[{_name}]", (JointEmbedding,), {"criterion": staticmethod(_loss), "__module__": __name__})
+    )

@@ -18,8 +18,10 @@ from fullrank.config import HeadsConfig, TargetConfig, TrainConfig
 from fullrank.errors import FullrankError
 from fullrank.models import heads
 from fullrank.models.methods.base import Method, Output
+from fullrank.registry import register_method
 
 
+@register_method("simsiam")
 class SimSiam(Method):
     """SimSiam: one encoder for both views, a predictor on one side, a stop-gradient on the other.
 
@@ -60,12 +62,13 @@ class SimSiam(Method):
         return (self.predictor,)
 
 
+@register_method("nnsiam")
 class NNSiam(SimSiam):
-    """SimSiam whose targets are the embeddings' nearest neighbours in a queue of earlier ones.
+    """SimSiam whose targets are the embeddings' nearest neighbors in a queue of earlier ones.
 
     Embeddings in the queue have norm 1, and the nearest has the greatest cosine. The first view's embeddings enter it
     after both views have been looked up. ([Li22]'s code compares raw embeddings by their distance, so that its first
-    neighbours are chosen among random vectors that are far shorter.)
+    neighbors are chosen among random vectors that are far shorter.)
 
     Reference: [Li22] section 5.1; Dwibedi et al. 2021, https://arxiv.org/abs/2104.14548.
     """
@@ -75,9 +78,7 @@ class NNSiam(SimSiam):
 
     def __init__(self, backbone: nn.Module, config: TrainConfig) -> None:
         super().__init__(backbone, config)
-        length, width = self.target_config.queue, self.heads_config.projector_out
-        assert length is not None
-        assert width is not None
+        length, width = int(self.target_config.queue or 0), int(self.heads_config.projector_out or 0)
         if length < 1 or length % config.batch_size:
             near = max(1, round(length / config.batch_size)) * config.batch_size
             raise FullrankError(
@@ -93,7 +94,7 @@ class NNSiam(SimSiam):
         return TargetConfig(queue=25_600)
 
     def targets(self, z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor]:
-        """Return both views' nearest neighbours, and put the first view's embeddings into the queue."""
+        """Return both views' nearest neighbors, and put the first view's embeddings into the queue."""
         found = self.nearest(z1), self.nearest(z2)
         if self.training:
             self.enqueue(losses.gather(z1.detach().to(self.queue.dtype)))
@@ -113,6 +114,7 @@ class NNSiam(SimSiam):
         self.position.copy_((self.position + len(z)) % len(self.queue))
 
 
+@register_method("byol")
 class BYOL(Method):
     """BYOL: the targets come from a moving average of the online backbone and projector.
 
@@ -181,6 +183,7 @@ def target_momentum(step: int, steps: int, first: float) -> float:
     return 1 - (1 - first) * (math.cos(math.pi * step / steps) + 1) / 2
 
 
+@register_method("mocov3")
 class MoCoV3(BYOL):
     """MoCo-v3: BYOL's branches, and a contrastive loss with the batch's other images as negatives.
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from fullrank.data.images import ArrayImages, Images, Selection, UnreadableImageError, sample
+from fullrank.data.images import ArrayImages, Derived, Images, Selection, UnreadableImageError, sample
 from fullrank.data.memory import available_memory, gigabytes
 from fullrank.errors import FullrankError
 
-Hold = Literal["memory", "stream"]
+Cache = Literal["memory", "stream"]
 
 _LOOKED_AT = 64
 
@@ -22,7 +23,7 @@ class MixedSizesError(FullrankError):
     """Report images of different sizes where one size was asked for."""
 
 
-class Decoded(Images):
+class Decoded(Derived):
     """Another set, decoded once into memory: as long as it, and what could not be decoded stays unreadable.
 
     Its fingerprint is the other set's: how images are held is no part of which images they are.
@@ -32,19 +33,11 @@ class Decoded(Images):
     """
 
     def __init__(self, base: Images) -> None:
-        self.base = base
+        super().__init__(base)
         self.pixels, good = decode(base)
+        self.size = (self.pixels.shape[2], self.pixels.shape[3])
         self._row = torch.full((len(base),), -1)
         self._row[good] = torch.arange(len(good))
-        self.name = base.name
-        self.labels = base.labels
-        self.classes = base.classes
-        self.numbered = base.numbered
-        self.size = (self.pixels.shape[2], self.pixels.shape[3])
-        self.preferred_size = base.preferred_size
-
-    def __len__(self) -> int:
-        return len(self.base)
 
     def read(self, index: int) -> Tensor:
         """Return one image."""
@@ -53,17 +46,10 @@ class Decoded(Images):
             raise UnreadableImageError(f"{self.key(index)} cannot be decoded")
         return self.pixels[row]
 
-    def key(self, index: int) -> str:
-        """Return the name that the image has in the other set."""
-        return self.base.key(index)
-
-    def listing(self) -> str:
-        """Return the other set's."""
-        return self.base.listing()
-
-    def contents(self) -> str:
-        """Return the other set's."""
-        return self.base.contents()
+    @property
+    def encoded_bytes(self) -> int:
+        """Return 0: what is decoded is all that is kept."""
+        return 0
 
 
 def decode(images: Images, *, strict: bool = False) -> tuple[Tensor, Tensor]:
@@ -90,9 +76,26 @@ def decode(images: Images, *, strict: bool = False) -> tuple[Tensor, Tensor]:
         needed = gigabytes(len(images) * size[0] * size[1] * size[2])
         raise FullrankError(
             f"{len(images)} decoded images of {size[2]} x {size[1]} need {needed} of memory, which cannot be had: "
-            "hold=stream decodes them as they are needed (--hold stream)"
+            "cache=stream decodes them as they are needed (--cache stream)"
         ) from None
     good = torch.zeros(len(images), dtype=torch.bool)
+
+    def keep(index: int, image: Tensor) -> None:
+        if tuple(image.shape) != size:
+            raise MixedSizesError(
+                f"images have different sizes: {images.key(0)} is {size[2]} x {size[1]}, {images.key(index)} is "
+                f"{image.shape[2]} x {image.shape[1]}: cache=stream takes any sizes (--cache stream)"
+            )
+        pixels[index] = image
+        good[index] = True
+
+    _read_all(images, keep, strict=strict)
+    indices = good.nonzero().squeeze(1)
+    return (pixels if bool(good.all()) else pixels[indices]), indices
+
+
+def _read_all(images: Images, keep: Callable[[int, Tensor], None], *, strict: bool = False) -> None:
+    """Decode images side by side, and give each with its index to `keep`, but for those that cannot be decoded."""
 
     def read(index: int) -> None:
         try:
@@ -101,19 +104,11 @@ def decode(images: Images, *, strict: bool = False) -> tuple[Tensor, Tensor]:
             if strict:
                 raise
             return
-        if tuple(image.shape) != size:
-            raise MixedSizesError(
-                f"images have different sizes: {images.key(0)} is {size[2]} x {size[1]}, {images.key(index)} is "
-                f"{image.shape[2]} x {image.shape[1]}: hold=stream takes any sizes (--hold stream)"
-            )
-        pixels[index] = image
-        good[index] = True
+        keep(index, image)
 
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:  # decoders release the interpreter's lock
         for _ in pool.map(read, range(len(images)), chunksize=256):
             pass
-    indices = good.nonzero().squeeze(1)
-    return (pixels if bool(good.all()) else pixels[indices]), indices
 
 
 def as_array(images: Images) -> Tensor | None:
@@ -161,8 +156,8 @@ def look_at_sizes(images: Images) -> list[tuple[int, int]]:
     return sizes
 
 
-def choose_hold(images: Images, order_pool: int, *, memory: float | None = None) -> Hold:
-    """Decide how to hold images: `memory` where they have one size and a pool of them fits, else `stream`.
+def choose_cache(images: Images, order_pool: int, *, memory: float | None = None) -> Cache:
+    """Decide how to keep images: `memory` where they have one size and a pool of them fits, else `stream`.
 
     Args:
         images: The set; up to 64 images are read, at random, to see whether they have one size.
@@ -170,22 +165,25 @@ def choose_hold(images: Images, order_pool: int, *, memory: float | None = None)
         memory: Bytes that images may take; half of what is available when None.
     """
     budget = available_memory() / 2 if memory is None else memory
-    sizes = set(look_at_sizes(images))
-    if len(sizes) != 1:
-        return "stream"
-    (size,) = sizes
-    return "memory" if order_pool * 3 * size[0] * size[1] <= budget else "stream"
+    (height, width), *others = set(look_at_sizes(images))
+    return "memory" if not others and order_pool * 3 * height * width <= budget else "stream"
 
 
-def hold_whole(images: Images, *, strict: bool = False) -> tuple[Images, list[str]]:
+def cache_all(images: Images, *, strict: bool = False) -> tuple[Images, list[str]]:
     """Decode a whole set of one size into memory, and name the images that cannot be decoded and are left out."""
     pixels, good = decode(images, strict=strict)
     left_out = torch.ones(len(images), dtype=torch.bool)
     left_out[good] = False
     names = [images.key(index) for index in left_out.nonzero().squeeze(1).tolist()]
     labels = None if images.labels is None else images.labels[good]
-    held = ArrayImages(images.name, pixels, labels, images.preferred_size)
-    held.classes, held.numbered = images.classes, images.numbered
+    held = ArrayImages(
+        images.name,
+        pixels,
+        labels,
+        images.classes,
+        numbered=images.numbered,
+        preferred_size=images.preferred_size,
+    )
     return held, names
 
 
@@ -193,17 +191,8 @@ def find_unreadable(images: Images) -> Tensor:
     """Decode every image once, keep none, and return the `(n,)` indices of those that cannot be decoded."""
     if as_array(images) is not None:
         return torch.empty(0, dtype=torch.int64)
-    good = torch.ones(len(images), dtype=torch.bool)
-
-    def read(index: int) -> None:
-        try:
-            images.read(index)
-        except UnreadableImageError:
-            good[index] = False
-
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        for _ in pool.map(read, range(len(images)), chunksize=256):
-            pass
+    good = torch.zeros(len(images), dtype=torch.bool)
+    _read_all(images, lambda index, image: good.__setitem__(index, True))
     if not bool(good.any()):
         _first_readable(images, strict=False)
     return (~good).nonzero().squeeze(1)

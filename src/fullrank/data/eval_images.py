@@ -1,4 +1,8 @@
-"""Images to measure on: the same pixels each time, read once, kept in 8 bits."""
+"""Evaluation images: the same pixels each time, read once, kept in 8 bits.
+
+`images` is the set, `indices` says which of them, `(n,)`, and `unreadable` is called with the name of each image that
+cannot be decoded; it is left out.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ from torchvision.transforms.functional import to_pil_image
 
 from fullrank.data import views
 from fullrank.data.batches import crop_each
-from fullrank.data.holding import as_array
+from fullrank.data.cache import as_array
 from fullrank.data.images import Images, UnreadableImageError
 from fullrank.data.views import ViewRecipe
 from fullrank.errors import FullrankError
@@ -25,19 +29,9 @@ _FLOATS = 2**24  # numbers of them that are resized at a time: 64 MB
 def load_for_eval(
     images: Images, indices: Tensor, size: int, unreadable: Callable[[str], None] = lambda name: None
 ) -> tuple[Tensor, Tensor]:
-    """Read images as the `eval` recipe shows them, in 8 bits.
-
-    Args:
-        images: The set.
-        indices: Which of its images, `(n,)`.
-        size: Rows and columns of the result.
-        unreadable: Called with the name of each image that cannot be decoded.
-
-    Returns:
-        `(n, 3, size, size)` uint8, and the `(n,)` indices that could be read.
-    """
-    blocks = list(eval_blocks(images, indices, size, unreadable))
-    return torch.cat([shown for shown, _ in blocks]), torch.cat([read for _, read in blocks])
+    """Read images as the `eval` recipe shows them: `(n, 3, size, size)` uint8, and the `(n,)` indices read."""
+    shown, read = zip(*eval_blocks(images, indices, size, unreadable), strict=True)
+    return torch.cat(shown), torch.cat(read)
 
 
 def load_view_pairs(
@@ -50,13 +44,10 @@ def load_view_pairs(
     step: int,
     unreadable: Callable[[str], None] = lambda name: None,
 ) -> tuple[Tensor, Tensor]:
-    """Make one fixed pair of random views of each image, in 8 bits.
-
-    Returns:
-        The first and the second views, `(n, 3, size, size)` uint8 each; unreadable images are left out.
-    """
-    blocks = list(view_blocks(images, indices, recipes, size, seed=seed, step=step, unreadable=unreadable))
-    return torch.cat([first for first, _ in blocks]), torch.cat([second for _, second in blocks])
+    """Make one fixed pair of random views of each image, `(n, 3, size, size)` uint8 each."""
+    blocks = view_blocks(images, indices, recipes, size, seed=seed, step=step, unreadable=unreadable)
+    first, second = zip(*blocks, strict=True)
+    return torch.cat(first), torch.cat(second)
 
 
 def eval_blocks(
@@ -75,11 +66,7 @@ def transformed_blocks(
     transform: Callable[[PIL.Image.Image], Tensor],
     unreadable: Callable[[str], None] = lambda name: None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Walk over images as somebody else's transform of PIL images shows them.
-
-    Yields:
-        What it returns, stacked, and the indices that could be read.
-    """
+    """Walk over images as somebody else's transform of PIL images shows them, stacked, with the indices read."""
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         for read, batch in _blocks(images, indices, unreadable):
             yield torch.stack(list(pool.map(lambda image: transform(to_pil_image(image)), batch))), read
@@ -96,24 +83,19 @@ def view_blocks(
     count: int = 2,
     unreadable: Callable[[str], None] = lambda name: None,
 ) -> Iterator[tuple[Tensor, ...]]:
-    """Walk over `count` random views of each image, of the two recipes in turn, some hundred images at a time.
-
-    Yields:
-        A tensor for each view, `(n, 3, size, size)` uint8; unreadable images are left out.
-    """
+    """Walk over `count` random views of some hundred images, `(n, 3, size, size)` uint8, of both recipes in turn."""
     for number, (_, batch) in enumerate(_blocks(images, indices, unreadable)):
         heights = torch.tensor([image.shape[1] for image in batch])
         widths = torch.tensor([image.shape[2] for image in batch])
         made = []
         for view in range(count):
-            drawn = views.draw(
-                recipes[view % 2], seed=seed, step=step + number, view=view, heights=heights, widths=widths
-            )
+            place = {"seed": seed, "step": step + number, "view": view}
+            drawn = views.draw(recipes[view % 2], **place, heights=heights, widths=widths)
             if isinstance(batch, Tensor):
                 crops = views.crop(batch, drawn, size)
             else:
                 crops = views.as_float(torch.stack(crop_each(batch, drawn, size)))
-            made.append(_eight_bits(views.appearance(crops, drawn)))
+            made.append(_eight_bits(views.photometric(crops, drawn)))
         yield tuple(made)
 
 

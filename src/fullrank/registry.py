@@ -1,0 +1,140 @@
+"""Names in a configuration, and what each stands for: methods, orders, views and sources of images, yours among them.
+
+    from fullrank.registry import register_method, register_order, register_source, register_views
+
+    @register_method("mine")
+    class Mine(Method): ...
+
+Then `TrainConfig(method="mine")` trains it. The command line finds what an installed package names as an entry point:
+
+    [project.entry-points."fullrank.methods"]       # or fullrank.orders, fullrank.views, fullrank.sources
+    mine = "my_package.my_module:Mine"
+
+Nothing is imported before it is used, so that `fullrank --help` stays quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Collection, Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from fullrank.errors import FullrankError, choose
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+    from fullrank.data.order import Order
+    from fullrank.data.views import ViewRecipe
+    from fullrank.models.methods.base import Method
+
+Item = TypeVar("Item")
+Kept = TypeVar("Kept")
+
+
+class Registry(Collection[str], Generic[Item]):
+    """Things of one kind, by name.
+
+    Args:
+        field: The field of the configuration that takes a name.
+        group: The entry points of other packages that add to it.
+        home: The module whose import registers what is built in.
+        built_in: Those names, known without the import.
+    """
+
+    def __init__(self, field: str, group: str, home: str, built_in: tuple[str, ...]) -> None:
+        self.field, self.group, self.home, self.built_in = field, group, home, built_in
+        self._found: dict[str, Item] = {}
+
+    def register(self, name: str) -> Callable[[Kept], Kept]:
+        """Decorate a class or a function: give it a name. A class gets the attribute `name` too.
+
+        Raises:
+            FullrankError: The name is that of something built in.
+        """
+
+        def keep(item: Any) -> Any:
+            if name in self.built_in and not item.__module__.startswith("fullrank."):
+                raise FullrankError(f"{self.field} {name!r} is built in: register yours under another name")
+            if isinstance(item, type):
+                item.name = name  # type: ignore[attr-defined]
+            self._found[name] = item
+            return item
+
+        return keep
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys((*self.built_in, *self._found, *self._points)))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.built_in or name in self._found or name in self._points
+
+    def __getitem__(self, name: str) -> Item:
+        """Return what has this name, importing it where it was not used before.
+
+        Raises:
+            FullrankError: There is nothing of this name, or the package that has it cannot be imported.
+        """
+        if name not in self._found:
+            self.check(self.field, name)
+            if name in self.built_in:
+                importlib.import_module(self.home)
+            else:
+                try:
+                    loaded = self._points[name].load()
+                except Exception as error:  # it is anybody's code
+                    where = self._points[name].value
+                    raise FullrankError(f"{self.field} {name!r} cannot be had from {where}: {error}") from error
+                if name not in self._found:  # its import may have registered it
+                    self.register(name)(loaded)
+        return self._found[name]
+
+    def check(self, field: str, name: Any) -> None:
+        """Raise `FullrankError`, with the nearest name, unless there is one like this."""
+        if name not in self:
+            choose(field, name, list(self))
+
+    def forget(self, name: str) -> None:
+        """Take out what a test or a notebook has registered."""
+        self._found.pop(name)
+
+    @cached_property
+    def _points(self) -> dict[str, EntryPoint]:
+        from importlib.metadata import entry_points
+
+        return {point.name: point for point in entry_points(group=self.group) if point.name not in self.built_in}
+
+
+METHODS: Registry[type[Method]] = Registry(
+    "method",
+    "fullrank.methods",
+    "fullrank.models.methods",
+    (
+        *("simsiam", "nnsiam", "byol", "mocov3", "simclr", "simclr-sq", "simclr-abs", "dcl", "dcl-sq", "dcl-abs"),
+        *("spectral", "vicreg", "vicreg-exp", "vicreg-ctr", "barlow", "tcr", "distill"),
+    ),
+)
+"""Classes of methods: `fullrank.models.methods.Method`."""
+
+ORDERS: Registry[type[Order]] = Registry(
+    "order", "fullrank.orders", "fullrank.data.order", ("multiple-pass", "single-pass", "cumulative", "hybrid")
+)
+"""Classes of orders: `fullrank.orders.Order`."""
+
+VIEWS: Registry[Callable[[], tuple[ViewRecipe, ViewRecipe]]] = Registry(
+    "views", "fullrank.views", "fullrank.data.views", ("simsiam", "byol", "mocov3", "cifar")
+)
+"""Functions that give the recipes of the first and the second view: `fullrank.data.views.ViewRecipe`."""
+
+SOURCES: Registry[Callable[[str, str], Any]] = Registry(
+    "images", "fullrank.sources", "fullrank.data.sources", ("digits", "cifar10", "cifar100", "stl10", "places365")
+)
+"""Functions of the split, `train` or `eval`, and the folder of downloads, that give what `open_images` takes, or None
+where there is no such split."""
+
+register_method, register_order = METHODS.register, ORDERS.register
+register_views, register_source = VIEWS.register, SOURCES.register
