@@ -14,6 +14,7 @@ from fullrank.config import (
     OptimConfig,
     TrainConfig,
     differences,
+    from_dict,
     read_config,
     to_dict,
 )
@@ -342,3 +343,17 @@ def test_former_names_of_files_and_flags_are_read_and_said(tmp_path, capsys):
     said = capsys.readouterr().err
     assert said.startswith("fullrank: --hold is called --cache now\n")
     assert "cache=chunks is for order=single-pass" in said
+
+
+@pytest.mark.parametrize(
+    ("given", "canonical"),
+    [("barlow_twins", "barlow"), ("vicreg_exp", "vicreg-exp"), ("simclr", "simclr"), ("moco-v3", "mocov3")],
+)
+def test_other_spellings_of_a_method_are_the_name_that_records_have(given, canonical):
+    assert TrainConfig(method=given).method == canonical
+    assert from_dict({"method": given}, TrainConfig(), "x") == TrainConfig(method=canonical)
+
+
+def test_an_unknown_method_stays_as_it_was_given_in_its_error():
+    with pytest.raises(FullrankError, match=r"got 'vicreg_expp'; did you mean 'vicreg-exp'"):
+        TrainConfig(method="vicreg_expp")

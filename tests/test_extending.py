@@ -17,7 +17,7 @@ from fullrank.config import TrainConfig, read_config, to_dict
 from fullrank.data.views import ViewRecipe
 from fullrank.errors import FullrankError
 from fullrank.models.methods import JointEmbedding
-from fullrank.orders import Order, Slot
+from fullrank.orders import Order, Segment
 from fullrank.registry import (
     METHODS,
     ORDERS,
@@ -59,11 +59,11 @@ def extended():
         reverse: int = 0
         seed: int = 0
 
-        def slot(self, step):
+        def segment(self, step):
             late = (step >= self.steps // 2) != bool(self.reverse)
             first, stop = (0, self.steps // 2) if step < self.steps // 2 else (self.steps // 2, self.steps)
             lo, hi = (self.size // 2, self.size) if late else (0, self.size // 2)
-            return Slot(first, stop, lo, hi, stream=1 + late, origin=first)
+            return Segment(first, stop, lo, hi, stream=1 + late, origin=first)
 
     @register_views("toy-views")
     def crops():

@@ -255,6 +255,9 @@ class TrainConfig:
     machine: MachineConfig = field(default_factory=MachineConfig)
 
     def __post_init__(self) -> None:
+        for name, names in (("method", METHODS), ("order", ORDERS), ("views", VIEWS)):
+            if isinstance(value := getattr(self, name), str):
+                object.__setattr__(self, name, names.canonical(value))
         for name, value in _flat(self).items():
             _fit(value, _HINTS[name], name)
         self._check_together()
@@ -445,6 +448,8 @@ def _fit(value: Any, hint: Any, name: str) -> Any:
     options, checks = _options(hint)
     value = _as_one_of(value, options, name)
     for check in checks:
+        if isinstance(check, Registry) and isinstance(value, str):
+            value = check.canonical(value)
         if value is not None:
             check.check(name, value)
     return value

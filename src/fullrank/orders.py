@@ -1,6 +1,6 @@
 """The public door to `fullrank.data.order`: `from fullrank.orders import Hybrid, OrderSampler`."""
 
-from fullrank.data.order import Cumulative, Hybrid, MultiplePass, Order, OrderSampler, SinglePass, Slot, subset
+from fullrank.data.order import Cumulative, Hybrid, MultiplePass, Order, OrderSampler, SinglePass, Segment, subset
 from fullrank.registry import ORDERS, register_order
 
 __all__ = [
@@ -11,7 +11,7 @@ __all__ = [
     "Order",
     "OrderSampler",
     "SinglePass",
-    "Slot",
+    "Segment",
     "register_order",
     "subset",
 ]

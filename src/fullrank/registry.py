@@ -16,7 +16,7 @@ Nothing is imported before it is used, so that `fullrank --help` stays quick.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -41,10 +41,14 @@ class Registry(Collection[str], Generic[Item]):
         group: The entry points of other packages that add to it.
         home: The module whose import registers what is built in.
         built_in: Those names, known without the import.
+        aliases: Other names of theirs.
     """
 
-    def __init__(self, field: str, group: str, home: str, built_in: tuple[str, ...]) -> None:
+    def __init__(
+        self, field: str, group: str, home: str, built_in: tuple[str, ...], aliases: Mapping[str, str] | None = None
+    ) -> None:
         self.field, self.group, self.home, self.built_in = field, group, home, built_in
+        self.aliases = aliases or {}
         self._found: dict[str, Item] = {}
 
     def register(self, name: str) -> Callable[[Kept], Kept]:
@@ -93,6 +97,14 @@ class Registry(Collection[str], Generic[Item]):
                     self.register(name)(loaded)
         return self._found[name]
 
+    def canonical(self, name: str) -> str:
+        """Return the name that records have, of an alias or of a spelling with `_` for `-`; others as they are."""
+        if name in self:
+            return name
+        dashed = name.replace("_", "-")
+        found = self.aliases.get(dashed, dashed)
+        return found if found in self else name
+
     def check(self, field: str, name: Any) -> None:
         """Raise `FullrankError`, with the nearest name, unless there is one like this."""
         if name not in self:
@@ -117,6 +129,7 @@ METHODS: Registry[type[Method]] = Registry(
         *("simsiam", "nnsiam", "byol", "mocov3", "simclr", "simclr-sq", "simclr-abs", "dcl", "dcl-sq", "dcl-abs"),
         *("spectral", "vicreg", "vicreg-exp", "vicreg-ctr", "barlow", "tcr", "distill"),
     ),
+    {"barlow-twins": "barlow", "moco-v3": "mocov3", "info-nce": "simclr", "spectral-contrastive": "spectral"},
 )
 """Classes of methods: `fullrank.models.methods.Method`."""
 

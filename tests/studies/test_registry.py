@@ -75,8 +75,8 @@ def test_orders_fit_the_real_sets(name, scale):
         size = round(config.subset * SIZES[config.images])
         order = setup.build_order(config, size)  # which refuses a chunk smaller than a batch
         assert len(order) == config.steps
-        slots = [order.slot(step) for step in (0, config.steps // 2, config.steps - 1)]
-        assert min(slot.hi - slot.lo for slot in slots) >= config.batch_size
+        segments = [order.segment(step) for step in (0, config.steps // 2, config.steps - 1)]
+        assert min(segment.hi - segment.lo for segment in segments) >= config.batch_size
 
 
 def test_every_setting_can_be_built_and_projectors_are_as_wide_as_representations(monkeypatch):

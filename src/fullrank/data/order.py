@@ -19,7 +19,7 @@ that does not fill a batch is dropped (a different one each pass), so no batch s
 appears twice in one. Nothing about the model is reset at a chunk boundary,
 unless a run asks for it (`TrainConfig.reset_momentum`, `reset_statistics`).
 
-An order of your own is a subclass of `Order` that says which `Slot` a step lies in, named by `@register_order("mine")`.
+An order of your own is a subclass of `Order` that says which `Segment` a step lies in, named by `@register_order("mine")`.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ def _share(value: object) -> bool:
 
 
 @dataclass(frozen=True)
-class Slot:
+class Segment:
     """A stretch of consecutive steps that draw from one pool of images."""
 
     first: int  # the first step
     stop: int  # the step after the last
     lo: int  # the pool is arrival[lo:hi], a piece of the arrival permutation
     hi: int
-    stream: int  # which stream of shuffles the passes use; unique to the slot within its order
-    origin: int  # the step at which pass 0 of the stream began; it lies before `first` where a slot joins one
+    stream: int  # which stream of shuffles the passes use; unique to the segment within its order
+    origin: int  # the step at which pass 0 of the stream began; it lies before `first` where a segment joins one
 
 
 class _Seeded(ABC):
@@ -100,7 +100,7 @@ class Order(_Seeded):
             )
 
     @abstractmethod
-    def slot(self, step: int) -> Slot:
+    def segment(self, step: int) -> Segment:
         """Return the stretch of steps that contains `step` (in `[0, steps)`)."""
 
     def __len__(self) -> int:
@@ -115,9 +115,9 @@ class Order(_Seeded):
             IndexError: `step` is outside `[-steps, steps)`.
         """
         step = self._check_step(step)
-        slot = self.slot(step)
-        passes, batch = divmod(step - slot.origin, (slot.hi - slot.lo) // self.batch_size)
-        shuffled = _shuffled_pass(self.seed, self.size, slot.lo, slot.hi, slot.stream, passes)
+        segment = self.segment(step)
+        passes, batch = divmod(step - segment.origin, (segment.hi - segment.lo) // self.batch_size)
+        shuffled = _shuffled_pass(self.seed, self.size, segment.lo, segment.hi, segment.stream, passes)
         # a copy, so that nobody can write into the kept pass
         return torch.from_numpy(shuffled[batch * self.batch_size : (batch + 1) * self.batch_size].copy())
 
@@ -126,13 +126,13 @@ class Order(_Seeded):
 
     def pool(self, step: int) -> Tensor:
         """Return the ascending indices of all images that `step` may draw from, `(pool,)` int64."""
-        slot = self.slot(self._check_step(step))
-        return torch.from_numpy(np.sort(_arrival(self.seed, self.size)[slot.lo : slot.hi]))
+        segment = self.segment(self._check_step(step))
+        return torch.from_numpy(np.sort(_arrival(self.seed, self.size)[segment.lo : segment.hi]))
 
     def span(self, step: int) -> range:
         """Return the steps that share the pool of `step`: a loader may keep that pool until `span(step).stop`."""
-        slot = self.slot(self._check_step(step))
-        return range(slot.first, slot.stop)
+        segment = self.segment(self._check_step(step))
+        return range(segment.first, segment.stop)
 
     def _check_step(self, step: int) -> int:
         if not -self.steps <= step < self.steps:
@@ -152,9 +152,9 @@ class MultiplePass(Order):
 
     seed: int = 0
 
-    def slot(self, step: int) -> Slot:
-        """Return the one slot there is: all steps, all images."""
-        return Slot(0, self.steps, 0, self.size, stream=0, origin=0)
+    def segment(self, step: int) -> Segment:
+        """Return the one segment there is: all steps, all images."""
+        return Segment(0, self.steps, 0, self.size, stream=0, origin=0)
 
 
 @dataclass(frozen=True)
@@ -171,12 +171,12 @@ class _Chunked(Order):
         """Return the chunk of a step: the c with `c * steps // chunks <= step < (c + 1) * steps // chunks`."""
         return self._visit(step) % self.chunks
 
-    def slot(self, step: int) -> Slot:
-        """Return the slot of the step's visit to its chunk."""
+    def segment(self, step: int) -> Segment:
+        """Return the segment of the step's visit to its chunk."""
         visit, visits, chunk = self._visit(step), self.chunks * self._rounds, self.chunk(step)
         first, stop = visit * self.steps // visits, (visit + 1) * self.steps // visits
         lo, hi = chunk * self.size // self.chunks, (chunk + 1) * self.size // self.chunks
-        return Slot(first, stop, lo, hi, stream=1 + visit, origin=first)
+        return Segment(first, stop, lo, hi, stream=1 + visit, origin=first)
 
     def _visit(self, step: int) -> int:
         return ((step + 1) * self.chunks * self._rounds - 1) // self.steps
@@ -233,9 +233,9 @@ class Cumulative(_Chunked):
 
     seed: int = 0
 
-    def slot(self, step: int) -> Slot:
-        """Return the slot in which the step's chunk is the newest."""
-        return dataclasses.replace(super().slot(step), lo=0)
+    def segment(self, step: int) -> Segment:
+        """Return the segment in which the step's chunk is the newest."""
+        return dataclasses.replace(super().segment(step), lo=0)
 
 
 @register_order("hybrid")
@@ -263,12 +263,12 @@ class Hybrid(_Chunked):
         """The first step of the multiple-pass part."""
         return round(self.switch * self.steps)
 
-    def slot(self, step: int) -> Slot:
+    def segment(self, step: int) -> Segment:
         """Return the step's chunk, cut off at the switch, or the multiple-pass part."""
         if step >= self.switch_step:
-            return Slot(self.switch_step, self.steps, 0, self.size, stream=0, origin=0)
-        slot = super().slot(step)
-        return dataclasses.replace(slot, stop=min(slot.stop, self.switch_step))
+            return Segment(self.switch_step, self.steps, 0, self.size, stream=0, origin=0)
+        segment = super().segment(step)
+        return dataclasses.replace(segment, stop=min(segment.stop, self.switch_step))
 
 
 def open_order(
