@@ -1,6 +1,6 @@
 """The public door to `fullrank.data.order`: `from fullrank.orders import Hybrid, OrderSampler`."""
 
-from fullrank.data.order import Cumulative, Hybrid, MultiplePass, Order, OrderSampler, SinglePass, Segment, subset
+from fullrank.data.order import Cumulative, Hybrid, MultiplePass, Order, OrderSampler, Segment, SinglePass, subset
 from fullrank.registry import ORDERS, register_order
 
 __all__ = [
@@ -10,8 +10,8 @@ __all__ = [
     "MultiplePass",
     "Order",
     "OrderSampler",
-    "SinglePass",
     "Segment",
+    "SinglePass",
     "register_order",
     "subset",
 ]

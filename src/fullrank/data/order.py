@@ -19,7 +19,8 @@ that does not fill a batch is dropped (a different one each pass), so no batch s
 appears twice in one. Nothing about the model is reset at a chunk boundary,
 unless a run asks for it (`TrainConfig.reset_momentum`, `reset_statistics`).
 
-An order of your own is a subclass of `Order` that says which `Segment` a step lies in, named by `@register_order("mine")`.
+An order of your own is a subclass of `Order` that says which `Segment` a step lies in. `@register_order("mine")` names
+it.
 """
 
 from __future__ import annotations
