@@ -12,10 +12,11 @@ demo: $(VENV)/.fullrank        ## train on handwritten digits with two orders an
 test: $(VENV)/.fullrank-dev    ## the whole default test suite, on all cores with one thread each
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
-check: $(VENV)/.fullrank-dev   ## ruff and types
+check: $(VENV)/.fullrank-dev   ## ruff, types, and the documentation without a broken link
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 format: $(VENV)/.fullrank-dev
 	$(BIN)/ruff check --fix .
