@@ -225,7 +225,7 @@ def test_inspect_prints_a_table_a_verdict_and_a_page(tmp_path, monkeypatch, caps
     for words in (
         "whole.npy: features, file whole.npy, shape 400 x 16",
         "normalize no",
-        "participation_ratio",
+        "participation ratio",
         "whole.npy: Healthy spectrum. AUC",
         "flat.npy: Partial dimensional collapse. 13 of 16 directions are dead",
         "Confidence high: 400 images for 16 directions raise AUC by up to about",

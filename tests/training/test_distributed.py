@@ -45,10 +45,10 @@ EXACT_RUN = {"machine": EXACT, "order": "hybrid", "steps": 12, "monitor": PROBED
 @contextmanager
 def in_float64():
     """Let a run compute in float64 where it says float32, so that rounding is not what is compared."""
-    build, normalise = setup.build_method, views.normalize
+    build, normalize = setup.build_method, views.normalize
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(setup, "build_method", lambda config: build(config).double())
-        patch.setattr(views, "normalise", lambda images: normalise(images).double())
+        patch.setattr(views, "normalize", lambda images, *how: normalize(images, *how).double())
         patch.setattr(torch.Tensor, "float", torch.Tensor.double)
         yield
 
