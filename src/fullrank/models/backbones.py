@@ -253,10 +253,27 @@ def _unreachable(server: str) -> str:
     return ""
 
 
-def width_of(model: nn.Module) -> int:
-    """Return D, the width of a timm model's pooled output."""
-    width: Any = getattr(model, "head_hidden_size", None) or model.num_features
-    return int(width)
+def width_of(model: nn.Module, image_size: int | None = None) -> int:
+    """Return D, the width of a model's pooled output: a timm model says it, of others a forward pass finds it.
+
+    Args:
+        model: Images `(B, 3, S, S)` -> `(B, D)`.
+        image_size: S, for models that do not say D.
+
+    Raises:
+        FullrankError: The model does not say D and S is not given, or it gives no `(B, D)` of such images.
+    """
+    width: Any = getattr(model, "head_hidden_size", None) or getattr(model, "num_features", None)
+    if width is not None:
+        return int(width)
+    if image_size is None:
+        raise FullrankError(
+            f"{type(model).__name__} does not say how wide its output (B, D) is: give width=D, or image_size= for a "
+            "forward pass that finds it"
+        )
+    from fullrank.models.encoder import Encoder, Preprocessing
+
+    return Encoder(model, Preprocessing(image_size)).width
 
 
 def _resnet(shape: ResNetShape, stem: Stem) -> tuple[nn.Module, TimmModel]:

@@ -18,7 +18,7 @@ from fullrank.data import batches, cache, former, views
 from fullrank.data.images import Images, NoSplitError, match_labels, open_images
 from fullrank.data.order import Order, open_order, subset
 from fullrank.errors import FullrankError
-from fullrank.models.backbones import build_backbone, image_size_of, pretrained_backbone, width_of
+from fullrank.models.backbones import build_backbone, image_size_of, pretrained_backbone
 from fullrank.models.batchnorm import synchronize
 from fullrank.models.memory_format import to_memory_format
 from fullrank.models.methods import METHODS, Distillation, Method
@@ -275,9 +275,9 @@ def build_method(config: TrainConfig) -> Method:
         )
     # the generator's state is put back: building a model inside someone's program changes nothing there
     with torch.random.fork_rng(devices=[]):
-        teacher = (open_teacher(config),) if issubclass(chosen, Distillation) else ()
+        teacher: dict[str, Any] = {"teacher": open_teacher(config)} if issubclass(chosen, Distillation) else {}
         torch.manual_seed(config.seed)
-        return chosen(build_backbone(config), config, *teacher)
+        return chosen(build_backbone(config), config, **teacher)
 
 
 def open_teacher(config: TrainConfig) -> nn.Module:
@@ -337,5 +337,6 @@ def build_probe(
     if not config.monitor.online_probe:
         return None
     dtype = next(method.backbone.parameters()).dtype
-    width = width_of(method.backbone)
-    return OnlineProbe(data.train, width, config.steps, device=device, dtype=dtype, world=world, as_before=data.former)
+    return OnlineProbe(
+        data.train, method.width, config.steps, device=device, dtype=dtype, world=world, as_before=data.former
+    )

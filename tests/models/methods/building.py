@@ -30,7 +30,7 @@ def method(name="simsiam", *, target=None, loss=None, teacher=None, batch_size=B
     )
     model = encoder()
     if name == "distill":
-        return METHODS[name](model, config, teacher or encoder(seed=1, width=0.09375))
+        return METHODS[name](model, config, teacher=teacher or encoder(seed=1, width=0.09375))
     return METHODS[name](model, config)
 
 

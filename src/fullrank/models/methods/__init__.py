@@ -8,19 +8,45 @@ with another `criterion`. Otherwise subclass `Method`: name the criterion, give 
 
 from fullrank.models.methods.base import Method, Output
 from fullrank.models.methods.distillation import Distillation
-from fullrank.models.methods.joint import JointEmbedding
+from fullrank.models.methods.joint import (
+    DCL,
+    TCR,
+    BarlowTwins,
+    DCLAbs,
+    DCLSq,
+    JointEmbedding,
+    SimCLR,
+    SimCLRAbs,
+    SimCLRSq,
+    SpectralContrastive,
+    VICReg,
+    VICRegCtr,
+    VICRegExp,
+)
 from fullrank.models.methods.predicting import BYOL, MoCoV3, NNSiam, SimSiam
 from fullrank.registry import METHODS, register_method
 
 __all__ = [
     "BYOL",
+    "DCL",
     "METHODS",
+    "TCR",
+    "BarlowTwins",
+    "DCLAbs",
+    "DCLSq",
     "Distillation",
     "JointEmbedding",
     "Method",
     "MoCoV3",
     "NNSiam",
     "Output",
+    "SimCLR",
+    "SimCLRAbs",
+    "SimCLRSq",
     "SimSiam",
+    "SpectralContrastive",
+    "VICReg",
+    "VICRegCtr",
+    "VICRegExp",
     "register_method",
 ]

@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from fullrank import losses
-from fullrank.config import HeadsConfig, LossConfig, TargetConfig, TrainConfig
-from fullrank.errors import FullrankError
+from fullrank.config import HeadsConfig, LossConfig, TargetConfig, TrainConfig, from_dict
+from fullrank.errors import FullrankError, nearest
 from fullrank.models import heads
 from fullrank.models.backbones import width_of
 
 Section = TypeVar("Section", HeadsConfig, LossConfig, TargetConfig)
+_SECTIONS = {"heads": HeadsConfig, "loss": LossConfig, "target": TargetConfig}
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,15 @@ class Method(nn.Module, ABC):
     """A backbone, heads, and a loss.
 
     Args:
-        backbone: Images -> representation: the part that is kept after training.
-        config: The run's configuration.
+        backbone: Images `(B, 3, S, S)` -> representation `(B, D)`: the part that is kept after training.
+        config: The run's configuration; or give settings, or neither for the method's own.
+        width: D. Left out, it is what a timm model says of itself, or what a forward pass gives.
+        image_size: S, for that forward pass; the configuration's when left out.
+        **settings: Fields of `HeadsConfig`, `LossConfig` and `TargetConfig` that the method has, such as
+            `projector_out=2048`, `covariance=2.0` or `momentum=0.99`.
 
     Attributes:
+        width: D.
         criterion: The loss, a function of embeddings; its keyword-only arguments are the coefficients that may be set.
         has_predictor: Whether a `predictor` follows the projector.
         across_images: Whether the loss of an image depends on the others of its batch. Such a loss sees the embeddings
@@ -53,18 +59,31 @@ class Method(nn.Module, ABC):
         target_config: Likewise the target branch's settings.
 
     Raises:
-        FullrankError: The configuration sets what the method does not have.
+        FullrankError: The configuration sets what the method does not have, a setting is unknown, or D is.
     """
 
     criterion: ClassVar[Callable[..., Tensor]]
     has_predictor: ClassVar[bool] = False
     across_images: ClassVar[bool] = False
 
-    def __init__(self, backbone: nn.Module, config: TrainConfig) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        config: TrainConfig | None = None,
+        *,
+        width: int | None = None,
+        image_size: int | None = None,
+        **settings: Any,
+    ) -> None:
         super().__init__()
-        name = config.method
+        name: str = getattr(self, "name", type(self).__name__) if config is None else config.method
+        if config is None:
+            config = configured(settings, type(self).__name__)
+        elif settings:
+            raise FullrankError(f"give {type(self).__name__} a configuration or settings, not both: {[*settings]}")
         self.backbone = backbone
-        self.heads_config = fill(config.heads, self.own_heads(width_of(backbone)), "heads", name)
+        self.width = width or width_of(backbone, image_size or config.image_size)
+        self.heads_config = fill(config.heads, self.own_heads(self.width), "heads", name)
         self.loss_config = fill(config.loss, coefficients(self.criterion), "loss", name)
         self.target_config = fill(config.target, self.own_target(), "target", name)
         if self.heads_config.projector_out == 1:
@@ -94,11 +113,24 @@ class Method(nn.Module, ABC):
     def after_step(self, step: int, steps: int) -> None:
         """Do what follows the optimizer's step number `step`, from 0, of `steps`; a function of it and the weights."""
 
+    def represent(self, view: Tensor) -> Tensor:
+        """Return the representation of a view, `(N, D)`.
+
+        Raises:
+            FullrankError: The backbone gives something else.
+        """
+        h = self.backbone(view)
+        if h.ndim != 2 or h.shape[1] != self.width:
+            raise FullrankError(
+                f"the backbone gives {tuple(h.shape)}, not (N, {self.width}): take off its classifier "
+                "(timm: num_classes=0; torchvision: model.fc = nn.Identity()), pool its output, or give its width="
+            )
+        return h
+
     def build_projector(self, *, last: heads.Last) -> nn.Sequential:
         """Build the configured projector on the backbone's representation."""
         own: Any = self.heads_config  # filled in
-        width = width_of(self.backbone)
-        return heads.mlp(width, own.projector_hidden, own.projector_out, own.projector_layers, last=last)
+        return heads.mlp(self.width, own.projector_hidden, own.projector_out, own.projector_layers, last=last)
 
     def build_predictor(self, *, last: heads.Last) -> nn.Sequential:
         """Build the configured predictor, two layers, of an embedding from an embedding."""
@@ -117,6 +149,21 @@ class Method(nn.Module, ABC):
     def prepare(self, embeddings: list[Tensor]) -> list[Tensor]:
         """Do what is to be done to the embeddings of the whole batch before the criterion."""
         return embeddings
+
+
+def configured(settings: dict[str, Any], method: str) -> TrainConfig:
+    """Return a configuration with these settings, each put into its section.
+
+    Raises:
+        FullrankError: One is unknown, or out of its range.
+    """
+    homes = {field.name: section for section, kind in _SECTIONS.items() for field in dataclasses.fields(kind)}
+    sections: dict[str, dict[str, Any]] = {}
+    for name, value in settings.items():
+        if name not in homes:
+            raise FullrankError(f"{method} has no setting {name!r}{nearest(name, homes)} (known: {', '.join(homes)})")
+        sections.setdefault(homes[name], {})[name] = value
+    return from_dict(sections, TrainConfig(), method)
 
 
 def fill(asked: Section, own: Section, section: str, method: str) -> Section:

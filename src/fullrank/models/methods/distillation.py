@@ -31,6 +31,7 @@ class Distillation(Method):
         backbone: The student.
         config: The run's configuration.
         teacher: Normalized images `(N, 3, S, S)` -> representation.
+        **settings: As of `Method`; `image_size` finds the teacher's width too.
 
     Reference: [Li22] appendix A.3.
     """
@@ -41,10 +42,12 @@ class Distillation(Method):
     rescale: Tensor
     shift: Tensor
 
-    def __init__(self, backbone: nn.Module, config: TrainConfig, teacher: nn.Module) -> None:
-        super().__init__(backbone, config)
-        width = width_of(teacher)
-        self.head = nn.Linear(width_of(backbone), width)
+    def __init__(
+        self, backbone: nn.Module, config: TrainConfig | None = None, *, teacher: nn.Module, **settings: Any
+    ) -> None:
+        super().__init__(backbone, config, **settings)
+        width = width_of(teacher, settings.get("image_size") or (config.image_size if config else None))
+        self.head = nn.Linear(self.width, width)
         self.teacher = teacher.eval().requires_grad_(False)
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("variance", torch.ones(width))
@@ -65,7 +68,7 @@ class Distillation(Method):
 
     def forward(self, first: Tensor, second: Tensor) -> Output:
         """Compute the mean squared distance over the batch and the teacher's dimensions."""
-        representation = self.backbone(first)
+        representation = self.represent(first)
         predicted = self.head(representation)
         with torch.no_grad():
             features = self.teacher(first * self.rescale + self.shift).to(self.mean.dtype)

@@ -5,7 +5,7 @@ All of [Garrido23] (https://arxiv.org/abs/2206.02574), contrastive or not, are t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -20,8 +20,8 @@ class JointEmbedding(Method):
 
     across_images = True
 
-    def __init__(self, backbone: nn.Module, config: TrainConfig) -> None:
-        super().__init__(backbone, config)
+    def __init__(self, backbone: nn.Module, config: TrainConfig | None = None, **settings: Any) -> None:
+        super().__init__(backbone, config, **settings)
         self.projector = self.build_projector(last="linear")
 
     @classmethod
@@ -32,7 +32,7 @@ class JointEmbedding(Method):
 
     def forward(self, first: Tensor, second: Tensor) -> Output:
         """Compute the loss of the two views' embeddings."""
-        h1, h2 = self.backbone(first), self.backbone(second)
+        h1, h2 = self.represent(first), self.represent(second)
         z1, z2 = self.projector(h1), self.projector(h2)
         return Output(self.compute_loss(z1, z2), z1.detach(), (h1.detach(), h2.detach()))
 
@@ -43,21 +43,85 @@ class JointEmbedding(Method):
         return embeddings if scheme == "none" else [losses.normalize(z, scheme) for z in embeddings]
 
 
-LOSSES: dict[str, Callable[..., Tensor]] = {
-    "simclr": losses.info_nce,
-    "simclr-sq": losses.simclr_sq,
-    "simclr-abs": losses.simclr_abs,
-    "dcl": losses.dcl,
-    "dcl-sq": losses.dcl_sq,
-    "dcl-abs": losses.dcl_abs,
-    "spectral": losses.spectral_contrastive,
-    "vicreg": losses.vicreg,
-    "vicreg-exp": losses.vicreg_exp,
-    "vicreg-ctr": losses.vicreg_ctr,
-    "barlow": losses.barlow_twins,
-    "tcr": losses.tcr,
-}
-for _name, _loss in LOSSES.items():
-    register_method(_name)(
-        type(f"JointEmbedding[{_name}]", (JointEmbedding,), {"criterion": staticmethod(_loss), "__module__": __name__})
-    )
+@register_method("simclr")
+class SimCLR(JointEmbedding):
+    """SimCLR: the other view is to be told from all other images (Chen et al. 2020, https://arxiv.org/abs/2002.05709)."""
+
+    criterion = staticmethod(losses.info_nce)
+
+
+@register_method("simclr-sq")
+class SimCLRSq(JointEmbedding):
+    """SimCLR with squared cosines ([Garrido23])."""
+
+    criterion = staticmethod(losses.simclr_sq)
+
+
+@register_method("simclr-abs")
+class SimCLRAbs(JointEmbedding):
+    """SimCLR with absolute cosines ([Garrido23])."""
+
+    criterion = staticmethod(losses.simclr_abs)
+
+
+@register_method("dcl")
+class DCL(JointEmbedding):
+    """SimCLR without the positive pair among the negatives (Yeh et al. 2022, https://arxiv.org/abs/2110.06848)."""
+
+    criterion = staticmethod(losses.dcl)
+
+
+@register_method("dcl-sq")
+class DCLSq(JointEmbedding):
+    """DCL with squared cosines ([Garrido23])."""
+
+    criterion = staticmethod(losses.dcl_sq)
+
+
+@register_method("dcl-abs")
+class DCLAbs(JointEmbedding):
+    """DCL with absolute cosines ([Garrido23])."""
+
+    criterion = staticmethod(losses.dcl_abs)
+
+
+@register_method("spectral")
+class SpectralContrastive(JointEmbedding):
+    """The spectral contrastive loss (HaoChen et al. 2021, https://arxiv.org/abs/2106.04156)."""
+
+    criterion = staticmethod(losses.spectral_contrastive)
+
+
+@register_method("vicreg")
+class VICReg(JointEmbedding):
+    """VICReg: variance, invariance, covariance (Bardes et al. 2022, https://arxiv.org/abs/2105.04906)."""
+
+    criterion = staticmethod(losses.vicreg)
+
+
+@register_method("vicreg-exp")
+class VICRegExp(JointEmbedding):
+    """VICReg with a LogSumExp of covariances ([Garrido23])."""
+
+    criterion = staticmethod(losses.vicreg_exp)
+
+
+@register_method("vicreg-ctr")
+class VICRegCtr(JointEmbedding):
+    """VICReg-exp on the transposed embeddings, which makes it contrastive ([Garrido23])."""
+
+    criterion = staticmethod(losses.vicreg_ctr)
+
+
+@register_method("barlow")
+class BarlowTwins(JointEmbedding):
+    """Barlow Twins: the views' cross-correlation is to be the identity (https://arxiv.org/abs/2103.03230)."""
+
+    criterion = staticmethod(losses.barlow_twins)
+
+
+@register_method("tcr")
+class TCR(JointEmbedding):
+    """Total coding rate: EMP-SSL's or NMCE's (https://arxiv.org/abs/2304.03977)."""
+
+    criterion = staticmethod(losses.tcr)

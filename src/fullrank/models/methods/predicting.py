@@ -6,7 +6,7 @@ import copy
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -34,8 +34,8 @@ class SimSiam(Method):
     criterion = staticmethod(losses.simsiam)
     has_predictor = True
 
-    def __init__(self, backbone: nn.Module, config: TrainConfig) -> None:
-        super().__init__(backbone, config)
+    def __init__(self, backbone: nn.Module, config: TrainConfig | None = None, **settings: Any) -> None:
+        super().__init__(backbone, config, **settings)
         self.projector = self.build_projector(last="norm")
         self.predictor = self.build_predictor(last="bias")
 
@@ -47,7 +47,7 @@ class SimSiam(Method):
 
     def forward(self, first: Tensor, second: Tensor) -> Output:
         """Compute the symmetric negative cosine."""
-        h1, h2 = self.backbone(first), self.backbone(second)
+        h1, h2 = self.represent(first), self.represent(second)
         z1, z2 = self.projector(h1), self.projector(h2)
         p1, p2 = self.predictor(z1), self.predictor(z2)
         loss = self.compute_loss(*self.targets(z1, z2), p1, p2)
@@ -76,14 +76,15 @@ class NNSiam(SimSiam):
     queue: Tensor
     position: Tensor
 
-    def __init__(self, backbone: nn.Module, config: TrainConfig) -> None:
-        super().__init__(backbone, config)
+    def __init__(self, backbone: nn.Module, config: TrainConfig | None = None, **settings: Any) -> None:
+        super().__init__(backbone, config, **settings)
         length, width = int(self.target_config.queue or 0), int(self.heads_config.projector_out or 0)
-        if length < 1 or length % config.batch_size:
-            near = max(1, round(length / config.batch_size)) * config.batch_size
+        batch = 1 if config is None else config.batch_size
+        if length < 1 or length % batch:
+            near = max(1, round(length / batch)) * batch
             raise FullrankError(
-                f"target.queue={length} is not a multiple of batch_size={config.batch_size}: a batch would replace "
-                f"part of an older one; take {near}"
+                f"target.queue={length} is not a multiple of batch_size={batch}: a batch would replace part of an "
+                f"older one; take {near}"
             )
         self.register_buffer("queue", F.normalize(torch.randn(length, width), dim=1))
         self.register_buffer("position", torch.zeros((), dtype=torch.int64))
@@ -109,6 +110,8 @@ class NNSiam(SimSiam):
     @torch.no_grad()
     def enqueue(self, z: Tensor) -> None:
         """Replace the oldest rows of the queue by those of z, `(N, M)`."""
+        if len(z) > len(self.queue):
+            raise FullrankError(f"a batch of {len(z)} does not fit into queue={len(self.queue)}: take a longer one")
         rows = (self.position + torch.arange(len(z), device=z.device)) % len(self.queue)
         self.queue[rows] = F.normalize(z, dim=1)
         self.position.copy_((self.position + len(z)) % len(self.queue))
@@ -128,8 +131,8 @@ class BYOL(Method):
     last_of_projector: ClassVar[heads.Last] = "linear"
     own_momentum: ClassVar[float] = 0.996
 
-    def __init__(self, backbone: nn.Module, config: TrainConfig) -> None:
-        super().__init__(backbone, config)
+    def __init__(self, backbone: nn.Module, config: TrainConfig | None = None, **settings: Any) -> None:
+        super().__init__(backbone, config, **settings)
         self.projector = self.build_projector(last=self.last_of_projector)
         self.predictor = self.build_predictor(last="linear")
         online = nn.Sequential(OrderedDict(backbone=self.backbone, projector=self.projector))
@@ -148,7 +151,7 @@ class BYOL(Method):
 
     def forward(self, first: Tensor, second: Tensor) -> Output:
         """Compute the loss of both directions."""
-        h1, h2 = self.backbone(first), self.backbone(second)
+        h1, h2 = self.represent(first), self.represent(second)
         z1, z2 = self.projector(h1), self.projector(h2)
         p1, p2 = self.predictor(z1), self.predictor(z2)
         with torch.no_grad():
