@@ -12,19 +12,16 @@ trainer `max_epochs=1` or `max_steps=len(order)`.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.hooks import RemovableHandle
 
-from fullrank.errors import FullrankError, nearest
+from fullrank.errors import FullrankError
+from fullrank.integrations.layer import LayerWatch
 from fullrank.measure.metrics import SpectrumMetric
-from fullrank.measure.monitor import MovingSpectrum
-from fullrank.measure.scores import SCORES, take
 from fullrank.measure.spectrum import Spectrum
 
 try:
@@ -34,7 +31,7 @@ except ImportError as error:
     raise ImportError("fullrank.integrations.lightning needs Lightning: pip install 'fullrank[lightning]'") from error
 
 
-class CollapseMonitor(Callback):
+class CollapseMonitor(LayerWatch, Callback):
     """Log spectrum scores of a layer's output: a moving estimate while training, an exact pass at validation.
 
     A forward hook on `layer` reads what the training step computes there; nothing runs forward twice. Of every
@@ -81,81 +78,32 @@ class CollapseMonitor(Callback):
         validate: bool = True,
         name: str = "collapse",
     ) -> None:
-        for argument, value in (("every", every), ("log_every", log_every)):
-            if value < 1:
-                raise FullrankError(f"{argument} must be a positive number of batches, got {value}")
-        wanted = "centered" if center else "uncentered"
-        known = [kind.name for kind in SCORES.values() if kind.spectrum == wanted]
-        if scores is None:
-            scores = ("auc", "rankme_centered", "participation_ratio", "dead") if center else ("rankme", "stable_rank")
-        for score in scores:
-            if score not in known:
-                raise FullrankError(
-                    f"there is no score {score!r} of {wanted} features{nearest(score, known)}; there are: "
-                    f"{', '.join(known)}"
-                )
-        self.layer = layer
-        self.features = features
-        self.every = every
-        self.log_every = log_every
-        self.half_life = half_life
-        self.center = center
-        self.normalize = normalize
-        self.scores = tuple(scores)
+        super().__init__(
+            layer,
+            features=features,
+            every=every,
+            log_every=log_every,
+            half_life=half_life,
+            center=center,
+            normalize=normalize,
+            scores=scores,
+            name=name,
+        )
         self.validate = validate
-        self.name = name
         self._refused = ""
-        self.spectrum: Spectrum | None = None
         self.val_spectrum: Spectrum | None = None
-        self._monitor: MovingSpectrum | None = None
         self._metric: SpectrumMetric | None = None
-        self._saved: Mapping[str, Any] | None = None
-        self._sink: Callable[[Tensor], None] | None = None  # where the hook sends features; None: nowhere
         self._batches = 0
-        self._handle: RemovableHandle | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Hook the layer."""
         if stage not in ("fit", "validate") or self._handle is not None:
             return
-        layers = dict(pl_module.named_modules())
-        if self.layer not in layers:
-            raise FullrankError(
-                f"{type(pl_module).__name__} has no layer {self.layer!r}{nearest(self.layer, layers)}; "
-                f"the outer ones are: {', '.join(name for name, _ in pl_module.named_children())}"
-            )
-        self._handle = layers[self.layer].register_forward_hook(self._hook)
+        self._attach(pl_module)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Unhook the layer."""
-        if self._handle is not None:
-            self._handle.remove()
-            self._handle = None
-        self._sink = None
-
-    def _hook(self, module: Any, inputs: Any, output: Any) -> None:
-        if self._sink is None:
-            return
-        h = output if self.features is None else self.features(output)
-        if isinstance(h, Tensor) and h.ndim > 2 and math.prod(h.shape[2:]) == 1:
-            h = h.flatten(1)
-        if not isinstance(h, Tensor) or h.ndim != 2:
-            got = f"shape {tuple(h.shape)}" if isinstance(h, Tensor) else type(h).__name__
-            raise FullrankError(
-                f"layer {self.layer!r} gives {got}, not features (N, D): "
-                "name the layer after pooling, or pass e.g. features=lambda output: output.mean((2, 3))"
-            )
-        self._sink(h)
-
-    def _absorb(self, h: Tensor) -> None:
-        if self._monitor is None:
-            self._monitor = MovingSpectrum(
-                h.shape[1], half_life=self.half_life, center=self.center, normalize=self.normalize
-            )
-            if self._saved is not None:
-                self._monitor.load_state_dict(self._saved)
-                self._saved = None
-        self._monitor.update(h)
+        self._detach()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Listen to every `every`-th batch."""
@@ -241,12 +189,6 @@ class CollapseMonitor(Callback):
         self._batches = state_dict["batches"]
         # The layer's width is known once it has run.
         self._monitor, self._saved = None, state_dict["monitor"]
-
-    def _named(self, spectrum: Spectrum, prefix: str) -> dict[str, float]:
-        taken = [take(SCORES[score], spectrum, {}) for score in self.scores]
-        return {
-            f"{self.name}/{prefix}{score.name}": math.nan if score.value is None else score.value for score in taken
-        }
 
 
 def _gather(pl_module: LightningModule, x: Tensor) -> Tensor:

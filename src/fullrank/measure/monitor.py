@@ -1,13 +1,11 @@
 """The spectrum of a representation while it trains, from features that the training step has computed.
 
-    monitor = MovingSpectrum(512)
-    for step, images in enumerate(loader):
-        h = backbone(images)              # (N, 512), as the loss needs it anyway
-        if step % 4 == 0:
-            monitor.update(h)             # one product of 512 x N x 512; no wait for the device
-        ...
-        if step % 500 == 0:
-            print(monitor.compute())      # an eigendecomposition, tens of milliseconds at 512
+    monitor = MovingSpectrum(512)                                # before the loop
+    monitor.update(h)                                            # in each step, or each fourth: h is (N, 512)
+    if step % 500 == 0: print(monitor.compute())                 # AUC, RankMe, dead directions
+
+`update` costs one product of 512 x N x 512 and never waits for the device; `compute`, an eigendecomposition, takes tens
+of milliseconds at 512.
 
 What it sees is what training sees: augmented views through a network in training mode. It tells how a run
 moves; a number to report or to compare with others comes from `fullrank.spectrum` or `SpectrumMetric` on

@@ -1,0 +1,131 @@
+"""A callback for the `Trainer` of Hugging Face's transformers that says whether a representation collapses.
+
+    from fullrank.integrations.transformers import CollapseCallback
+
+    trainer = Trainer(model, arguments, ...)
+    CollapseCallback("vit.layernorm", features=lambda tokens: tokens[:, 0]).add_to(trainer)
+
+Install it with `pip install fullrank[transformers]`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fullrank.errors import FullrankError
+from fullrank.integrations.layer import LayerWatch
+from fullrank.losses import gather
+
+try:
+    from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+except ImportError as error:
+    raise ImportError(
+        "fullrank.integrations.transformers needs transformers and accelerate: pip install 'fullrank[transformers]'"
+    ) from error
+
+
+class CollapseCallback(LayerWatch, TrainerCallback):
+    """Log spectrum scores of a layer's output while a `Trainer` trains.
+
+    A forward hook on `layer` reads what the training step computes there; nothing runs forward twice. Of every
+    `every`-th step all calls of the layer are absorbed. `collapse/auc` and so on stand in the trainer's logs of each
+    `logging_steps`, beside the loss, and in `state.log_history`. The latest spectrum, with its protocol, is `spectrum`.
+    The moving moments are not in checkpoints: a resumed training begins them anew.
+
+    Args:
+        layer: Name of the submodule of the trainer's model whose output is the representation.
+        features: Makes features `(N, D)` of what the layer returns; needed when that is not `(N, D)` or `(N, D, 1, 1)`.
+        every: Absorb every so many steps.
+        half_life: Of the moving moments, in absorbed samples; 8 D when omitted.
+        center: Center the features.
+        normalize: Divide each row by its L2 norm first.
+        scores: As of `fullrank.integrations.lightning.CollapseMonitor`.
+        name: Before the slash of what is logged; another one for each layer that is watched.
+
+    Raises:
+        FullrankError: As `fullrank.integrations.lightning.CollapseMonitor`.
+    """
+
+    def __init__(
+        self,
+        layer: str,
+        *,
+        features: Callable[[Any], Tensor] | None = None,
+        every: int = 4,
+        half_life: float | None = None,
+        center: bool = True,
+        normalize: bool = False,
+        scores: Sequence[str] | None = None,
+        name: str = "collapse",
+    ) -> None:
+        super().__init__(
+            layer,
+            features=features,
+            every=every,
+            log_every=1,  # it is the trainer that says when
+            half_life=half_life,
+            center=center,
+            normalize=normalize,
+            scores=scores,
+            name=name,
+        )
+
+    def add_to(self, trainer: Trainer) -> None:
+        """Add it before the callbacks that report to TensorBoard or Weights & Biases, so that they have its scores.
+
+        In `Trainer(callbacks=[...])` it comes after them: then the console and `state.log_history` alone do.
+        """
+        trainer.callback_handler.callbacks.insert(0, self)
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Hook the layer."""
+        model: nn.Module = kwargs["model"]
+        self._detach()  # of a training that was interrupted
+        self._attach(model)
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Listen to every `every`-th step."""
+        self._sink = self._absorb_forward if state.global_step % self.every == 0 else None
+
+    def _absorb_forward(self, h: Tensor) -> None:
+        if torch._C._current_graph_task_id() == -1:  # else activation checkpointing runs forward again
+            self._absorb(h)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Stop listening: what comes next may be an evaluation."""
+        self._sink = None
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Put the scores beside a training loss."""
+        if logs is None or "loss" not in logs or self._monitor is None:
+            return
+        try:
+            self.spectrum = self._monitor.compute(lambda vector: gather(vector[None]))
+        except FullrankError as error:
+            warnings.warn(f"CollapseCallback has nothing to log: {error}", stacklevel=2)
+            return
+        named = self._named(self.spectrum, "")
+        logs.update(named)
+        state.log_history[-1].update(named)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Unhook the layer."""
+        self._detach()
