@@ -1,5 +1,8 @@
 """Features of an encoder are the same however images come, and taking them leaves the network as it was."""
 
+import copy
+from dataclasses import replace
+
 import pytest
 import timm
 import torch
@@ -107,6 +110,41 @@ def test_what_it_computes_in(encoder):
 def test_what_holds_no_images(encoder, given, message):
     with pytest.raises(FullrankError, match=message):
         encoder.features(given)
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        lambda images, index, labels: (images, labels, index),
+        lambda images, index, labels: (index, images, labels),
+        lambda images, index, labels: [[images, images], labels],
+        lambda images, index, labels: {"index": index, "image": images, "label": labels},
+        lambda images, index, labels: {"targets": labels, "index": index, "pixel_values": images},
+    ],
+)
+def test_an_index_is_not_taken_for_labels(encoder, batch):
+    images, index, labels = torch.rand(6, 3, SIZE, SIZE), torch.arange(6), torch.arange(6) % 2
+    assert torch.equal(encoder.features([batch(images, index, labels)]).labels, labels)
+    assert encoder.features([{"index": index, "image": images}]).labels is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_network_in_another_precision_sees_images_in_it(encoder, dtype):
+    images = torch.rand(6, 3, SIZE, SIZE)
+    other = replace(encoder, module=copy.deepcopy(encoder.module).to(dtype))
+    expected = encoder.features(images).features
+    torch.testing.assert_close(other.features(images).features, expected, rtol=0.05, atol=0.05)
+    torch.testing.assert_close(encoder.features(images.double()).features, expected)
+
+
+def test_features_say_how_images_were_shown(encoder):
+    pixels = torch.zeros(2, 3, SIZE, SIZE, dtype=torch.uint8)
+    assert encoder.features(pixels).protocol == encoder.protocol
+    assert encoder.features(pixels.float()).protocol == {
+        "layer": "backbone",
+        "mode": "eval",
+        "view": "as the batches hold it",
+    }
 
 
 def test_a_module_in_memory_is_opened_as_it_says_or_by_the_eval_view(encoder):

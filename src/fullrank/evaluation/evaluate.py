@@ -133,9 +133,11 @@ def probe_features(
         FullrankError: Labels are missing, or images cannot be read.
     """
     device = choose_device(options.device)
-    taken = []
+    taken, made = [], []
     for what, images in (("train", train), ("test", test)):
-        features, labels, indices = encoder.features(images, device=device)
+        features, labels, indices, protocol = encoder.features(images, device=device)
+        if features.ndim != 2:
+            raise FullrankError(f"{what} batches hold {features.shape[1]} views of each image: give one")
         if isinstance(images, Images) and isinstance(train, Images) and images is test:
             matched = match_labels(images, train)
             labels = None if matched is None else matched[indices]
@@ -143,7 +145,13 @@ def probe_features(
             raise FullrankError(f"{what} has no labels: give batches of (images, labels), or labeled images")
         known = labels >= 0
         taken.append((features[known], labels[known].long()))
-    shown = {"layer": encoder.layer, "mode": "eval", "dtype": float32_on(device)}
+        made.append(protocol)
+    if made[0] != made[1]:
+        raise FullrankError(
+            "train and test would be shown in different ways, one as it is and one as the encoder shows images: give "
+            "both as images, or both as floating point batches"
+        )
+    shown = {**made[0], "dtype": float32_on(device)}
     each = [images.name if isinstance(images, Images) else "batches in memory" for images in (train, test)]
     task = Represented(taken[0], taken[1], device, {**shown, "labels": " / ".join(each)})
     asked = [name for name in ("knn", "logistic") if getattr(options, name)]

@@ -24,11 +24,12 @@ from torch import Tensor, nn
 from fullrank.config import TrainConfig
 from fullrank.data import views
 from fullrank.data.eval_images import eval_blocks, transformed_blocks
-from fullrank.data.images import ArrayImages, Images
+from fullrank.data.images import LABEL_COLUMNS, ArrayImages, Images
 from fullrank.errors import FullrankError
 from fullrank.models.memory_format import choose_memory_format, to_memory_format
 
 _SHOWN = 3
+_LABELS = (*LABEL_COLUMNS, "labels", "target", "targets", "y", "cls")
 
 
 class Preprocessing(NamedTuple):
@@ -85,11 +86,13 @@ class Features(NamedTuple):
         features: `(N, D)` float32; `(N, q, D)` where batches held q views of each image.
         labels: `(N,)`; None where there are none.
         indices: `(N,)` places of the images that could be read.
+        protocol: How they were made, the images left out.
     """
 
     features: Tensor
     labels: Tensor | None
     indices: Tensor
+    protocol: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,8 @@ class Encoder:
         config: How it was trained, where that is known.
         projector: Builds what turns its features `(B, D)` into embeddings `(B, M)`, of methods whose embeddings can
             fall to a point unseen by the loss; else None.
-        untrained: Builds the same network as it was, or may have been, before training; None for one that is untrained.
+        untrained: Builds the same network as it was, or may have been, before training, where that is known.
+        random: Whether its weights are known to be random.
     """
 
     module: nn.Module
@@ -116,6 +120,7 @@ class Encoder:
     config: TrainConfig | None = None
     projector: Callable[[], nn.Module] | None = field(default=None, repr=False)
     untrained: Callable[[], nn.Module] | None = field(default=None, repr=False)
+    random: bool = False
 
     @property
     def protocol(self) -> dict[str, Any]:
@@ -165,8 +170,9 @@ class Encoder:
         Args:
             images: A tensor `(N, 3, H, W)`, `Images`, or batches, such as a DataLoader's. A batch is a tensor, or a
                 tuple, list or dictionary: each `(B, 3, H, W)` in it is a view, and the first `(B,)` of whole numbers
-                the labels. uint8 is shown as the encoder shows images, and as it is where it has the size S; floating
-                point is the network's input already.
+                after a view the labels; in a dictionary, one called `label`, `target` or the like. uint8 is shown as
+                the encoder shows images, and as it is where it has the size S; floating point is the network's input
+                already.
             indices: Which of `Images`, `(n,)`; all when omitted.
             batch_size: Images that the network sees at a time.
             device: Where to move the network and compute; where it is when omitted.
@@ -183,17 +189,19 @@ class Encoder:
         else:
             device = next((p.device for p in module.parameters()), torch.device("cpu"))
         memory_format = choose_memory_format(module)
+        dtype_of_weights = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
         found, labels, read = [], [], []
-        done = 0
+        done, as_given = 0, True
         modes = [(part, part.training) for part in module.modules()]
         module.eval()
         try:
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                 for shown, answers, places in self._batches(images, indices, unreadable):
                     each = []
+                    as_given = as_given and places is None and not any(view.dtype == torch.uint8 for view in shown)
                     for view in shown:
-                        parts = view.split(batch_size)
-                        inputs = (self._input(part.to(device)).to(memory_format=memory_format) for part in parts)
+                        parts = (self._input(part.to(device)) for part in view.split(batch_size))
+                        inputs = (part.to(dtype_of_weights, memory_format=memory_format) for part in parts)
                         each.append(torch.cat([module(x).float().cpu() for x in inputs]))
                     found.append(each[0] if len(each) == 1 else torch.stack(each, dim=1))
                     labels.append(answers)
@@ -206,7 +214,13 @@ class Encoder:
         if not found:
             raise FullrankError("there are no images to take features of")
         known = [one for one in labels if one is not None]
-        return Features(torch.cat(found), torch.cat(known) if len(known) == len(found) else None, torch.cat(read))
+        answers = torch.cat(known) if len(known) == len(found) else None
+        protocol = self.protocol
+        if as_given:
+            ours = "image_size", "mean", "std", "interpolation", "crop_pct"
+            protocol = {name: value for name, value in protocol.items() if name not in ours}
+            protocol["view"] = "as the batches hold it"
+        return Features(torch.cat(found), answers, torch.cat(read), protocol)
 
     def _batches(
         self, images: Any, indices: Tensor | None, unreadable: Callable[[str], None]
@@ -216,12 +230,8 @@ class Encoder:
             images = [images]
         if not isinstance(images, Images):
             for batch in images:
-                tensors = list(_tensors(batch))
-                shown = [x for x in tensors if x.ndim == 4]
-                if not shown:
-                    raise FullrankError(f"a batch holds no images (B, 3, H, W): it is {type(batch).__name__}")
-                whole = (x.cpu() for x in tensors if x.ndim == 1 and not x.is_floating_point())
-                yield shown, next(whole, None), None
+                shown, answers = images_and_labels(batch)
+                yield shown, answers, None
             return
         chosen = torch.arange(len(images)) if indices is None else indices
         for inputs, read in self.preprocessing.show(images, chosen, unreadable):
@@ -237,13 +247,35 @@ class Encoder:
         return torch.cat([x for x, _ in shown]).to(pixels.device)
 
 
-def _tensors(batch: Any) -> Iterator[Tensor]:
-    """Yield the tensors of a batch in order, however deep."""
+def images_and_labels(batch: Any) -> tuple[list[Tensor], Tensor | None]:
+    """Return the views of a batch, `(B, 3, H, W)` each, and its labels `(B,)`, as `Encoder.features` finds them.
+
+    Raises:
+        FullrankError: It holds no images.
+    """
+    shown: list[Tensor] = []
+    answers = None
+    for name, tensor in _tensors(batch):
+        if tensor.ndim == 4:
+            shown.append(tensor)
+        # whole numbers before the images, or of another name, may be their index
+        elif tensor.ndim == 1 and not tensor.is_floating_point() and (name in _LABELS or (name is None and shown)):
+            answers = tensor.cpu() if answers is None else answers
+    if not shown:
+        raise FullrankError(f"a batch holds no images (B, 3, H, W): it is {type(batch).__name__}")
+    return shown, answers
+
+
+def _tensors(batch: Any, name: Any = None) -> Iterator[tuple[Any, Tensor]]:
+    """Yield the tensors of a batch in order, however deep, each with its name in the dictionary that it is in."""
     if isinstance(batch, Tensor):
-        yield batch
-    elif isinstance(batch, (list, tuple, Mapping)):
-        for each in batch.values() if isinstance(batch, Mapping) else batch:
-            yield from _tensors(each)
+        yield name, batch
+    elif isinstance(batch, Mapping):
+        for name, each in batch.items():
+            yield from _tensors(each, name)
+    elif isinstance(batch, (list, tuple)):
+        for each in batch:
+            yield from _tensors(each, name)
 
 
 def fingerprint(module: nn.Module) -> str:
