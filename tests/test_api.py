@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import fullrank
 from fullrank.errors import FullrankError
@@ -105,6 +105,50 @@ def test_evaluate_says_what_is_missing(net, data):
         fullrank.evaluate(net)
     with pytest.raises(FullrankError, match="give both"):
         fullrank.evaluate(net, DataLoader(data[0], 64))
+
+
+class Pictures(Dataset):
+    """Photographs of 16 x 16 pixels."""
+
+    def __len__(self):
+        return 60
+
+    def __getitem__(self, index):
+        return torch.full((3, 16, 16), 4 * index, dtype=torch.uint8), index % 2
+
+
+def test_a_trained_module_is_not_called_untrained(net):
+    found = [fullrank.inspect(net, images) for images in (Pictures(), DataLoader(Pictures(), batch_size=20))]
+    assert found[0].verdict == found[1].verdict
+    assert found[0].verdict.level != "untrained"
+    assert found[0].scores["auc"].value == pytest.approx(found[1].scores["auc"].value, abs=1e-6)
+
+
+@pytest.mark.parametrize("images", [Pictures(), DataLoader(Pictures(), batch_size=20), [torch.rand(20, 3, 16, 16)]])
+def test_a_module_sees_small_images_in_their_own_size(net, images):
+    assert fullrank.features(net, images).shape[1] == 24  # it takes no other size
+
+
+def test_scores_of_modules_say_how_images_were_shown(net):
+    of_pixels = fullrank.inspect(net, DataLoader(Pictures(), batch_size=20)).scores["auc"].protocol
+    assert (of_pixels["view"], of_pixels["image_size"]) == ("eval", 16)
+    of_floats = fullrank.inspect(net, [torch.rand(30, 3, 16, 16)]).scores["auc"].protocol
+    assert of_floats["view"] == "as the batches hold it"
+    judged = fullrank.evaluate(net, Pictures(), Pictures(), logistic=False).scores["knn"].protocol
+    assert (judged["view"], judged["image_size"]) == ("eval", 16)
+    floats = [(torch.rand(30, 3, 16, 16), torch.arange(30) % 2)]
+    with pytest.raises(FullrankError, match="train and test would be shown in different ways"):
+        fullrank.evaluate(net, Pictures(), floats)
+    two_views = [(torch.rand(30, 3, 16, 16), torch.rand(30, 3, 16, 16), torch.arange(30) % 2)]
+    with pytest.raises(FullrankError, match="train batches hold 2 views of each image"):
+        fullrank.evaluate(net, two_views, floats)
+    with pytest.raises(FullrankError, match="limit is for images that are read one at a time"):
+        fullrank.inspect(net, floats, limit=10)
+
+
+def test_options_hold_for_images_in_memory(run):
+    found = fullrank.inspect(run.path, Pictures(), layer="embedding", untrained=False, views="none")
+    assert found.scores["auc"].protocol["layer"] == "projector"
 
 
 def test_a_run_shows_itself_and_goes_through_all_calls(run):

@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from fullrank.config import TrainConfig, from_dict
+from fullrank.data.cache import view_size
 from fullrank.data.images import Images, open_images
 from fullrank.documents import Document
 from fullrank.documents.shown import Shown
@@ -42,11 +44,13 @@ from fullrank.inspection.inspect import inspect_encoder, inspect_features
 from fullrank.inspection.options import InspectOptions
 from fullrank.inspection.result import Inspection
 from fullrank.measure.scores import SCORES, Score
+from fullrank.models.encoder import images_and_labels
 from fullrank.ranking.options import RankOptions
 from fullrank.ranking.rank import rank as rank_runs
 from fullrank.ranking.result import Ranking
 from fullrank.training.loop import resume
 from fullrank.training.loop import train as train_run
+from fullrank.training.machine import choose_device, float32_on
 from fullrank.training.runs import RunRecord, read_run
 from fullrank.training.scores import latest
 
@@ -176,15 +180,25 @@ def inspect(
         return found if name is None else replace(found, name=name)
     if images is None:
         raise FullrankError("a module does not say which images to take features of: give them as a second argument")
+    opened, size = _opened(source, images, asked.image_size)
     encoder = open_encoder(
-        source, backbone=asked.backbone, image_size=asked.image_size, prefix=asked.prefix, stem=asked.stem
+        source,
+        backbone=asked.backbone,
+        layer=asked.layer,
+        pretrained=asked.pretrained,
+        image_size=size,
+        prefix=asked.prefix,
+        stem=asked.stem,
     )
-    called = name or (type(source).__name__ if isinstance(source, nn.Module) else str(source))
-    opened = _opened(images)
+    called, asked = name or _name(source), replace(asked, device=_device(source, asked.device))
     if isinstance(opened, Images):
         return inspect_encoder(called, encoder, opened, asked)
-    taken = encoder.features(opened)
-    shown = {"layer": encoder.layer, "mode": "eval", "images": "batches in memory", "view": "as the batches hold it"}
+    for option in ("limit", "views"):
+        if getattr(asked, option) != getattr(InspectOptions(), option):
+            raise FullrankError(f"{option} is for images that are read one at a time, not for batches: leave it out")
+    device = choose_device(asked.device)
+    taken = encoder.features(opened, device=device)
+    shown = {**taken.protocol, "arithmetic": float32_on(device), "images": "batches in memory"}
     return inspect_features(taken.features, called, shown, kind="module", source=encoder.source)
 
 
@@ -199,7 +213,8 @@ def features(source: Source, images: ImageSource, **options: Any) -> Tensor:
     Returns:
         `(N, D)` float32 on the CPU; `(N, q, D)` where batches hold q views of each image.
     """
-    return open_encoder(source, **options).features(_opened(images)).features
+    opened, size = _opened(source, images, options.pop("image_size", None))
+    return open_encoder(source, image_size=size, **options).features(opened).features
 
 
 def evaluate(
@@ -221,12 +236,13 @@ def evaluate(
         logistic: Fit the logistic regression too.
         knn_options: How neighbors vote.
         logistic_options: How it is fitted.
-        image_size: Rows and columns that a module or timm model is shown.
+        image_size: Rows and columns that a module or timm model is shown; its own, or the images', when omitted.
 
     Raises:
         FullrankError: Labels are missing, or images cannot be read.
     """
     options = EvaluateOptions(
+        device=_device(source, "auto"),
         knn=True,
         logistic=logistic,
         knn_options=knn_options or KnnOptions(),
@@ -238,9 +254,9 @@ def evaluate(
         return evaluate_runs([str(source)], options)[0]
     if train is None or test is None:
         raise FullrankError("give both train and test, or neither for a run's own images")
-    encoder = open_encoder(source, image_size=image_size)
-    name = type(source).__name__ if isinstance(source, nn.Module) else str(source)
-    return probe_features(name, encoder, _opened(train), _opened(test), options)
+    bank, size = _opened(source, train, image_size)
+    queries, _ = _opened(source, test, size)
+    return probe_features(_name(source), open_encoder(source, image_size=size), bank, queries, options)
 
 
 def rank(runs: Sequence[str | Path], **options: Any) -> Ranking:
@@ -323,10 +339,33 @@ def _options(kind: type, given: dict[str, Any]) -> Any:
     return kind(**given)
 
 
-def _opened(images: ImageSource) -> Any:
-    """Open what is named, and leave batches as they are."""
-    if isinstance(images, (str, Path)):
-        return open_images(str(images))
-    if isinstance(images, Tensor) and images.ndim != 4:
-        raise FullrankError(f"images must be (N, 3, H, W), got a tensor of shape {tuple(images.shape)}")
-    return open_images(images) if isinstance(images, Dataset) else images
+def _name(source: Source) -> str:
+    return type(source).__name__ if isinstance(source, nn.Module) else str(source)
+
+
+def _device(source: Source, asked: str) -> str:
+    """Return where to compute: a module of somebody's stays where it is."""
+    if asked != "auto" or not isinstance(source, nn.Module):
+        return asked
+    return str(next((p.device for p in source.parameters()), "cpu"))
+
+
+def _opened(source: Source, images: ImageSource, image_size: int | None) -> tuple[Any, int | None]:
+    """Open what is named, leave batches as they are, and find the size to show to a module that has none of its own."""
+    opened: Any = images
+    if isinstance(images, Tensor):
+        if images.ndim != 4:
+            raise FullrankError(f"images must be (N, 3, H, W), got a tensor of shape {tuple(images.shape)}")
+        opened = [images]
+    elif isinstance(images, (str, Path)):
+        opened = open_images(str(images))
+    elif isinstance(images, Dataset) or hasattr(images, "column_names"):  # Hugging Face's sets are no `Dataset`
+        opened = open_images(images)
+    if image_size is not None or not isinstance(source, nn.Module) or getattr(source, "pretrained_cfg", None):
+        return opened, image_size
+    if isinstance(opened, Images):
+        return opened, view_size(opened)
+    batches = iter(opened)
+    first = list(islice(batches, 1))
+    rows, columns = images_and_labels(first[0])[0][0].shape[2:] if first else (None, None)
+    return chain(first, batches), rows if rows == columns else None

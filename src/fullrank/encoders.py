@@ -73,7 +73,7 @@ def open_encoder(
         stem: First layers of the ResNet that a weights file is for. `auto` tells 7x7 (`imagenet`) from 3x3 (`cifar`);
             the stride, which tells `cifar-stride2`, is not in the weights.
         image_size: Rows and columns that a timm model, a weights file's network or a module is shown; its own, or 224
-            of a module that does not say, when omitted.
+            of a module that does not say (`fullrank.api` takes the images' own then), when omitted.
 
     Raises:
         FullrankError: It cannot be read or built, or takes no images of that size.
@@ -183,6 +183,7 @@ def open_checkpoint(path: Path, layer: Layer = "representation", branch: Branch 
         config=config,
         projector=(lambda: trained().get_submodule("projector").eval()) if falls else None,
         untrained=untrained if step else None,
+        random=step == 0,
     )
 
 
@@ -197,7 +198,8 @@ def _named(name: str, image_size: int | None, *, trained: bool) -> Encoder:
     with fetching(name) if trained else nullcontext():
         module = _timm_model(name, image_size, pretrained=trained)
     source = {"backbone": f"timm's {name}", "weights": "timm's pretrained" if trained else "random"}
-    return _timm(module, image_size, source, (lambda: _timm_model(name, image_size)) if trained else None)
+    encoder = _timm(module, image_size, source, (lambda: _timm_model(name, image_size)) if trained else None)
+    return replace(encoder, random=not trained)
 
 
 def _weights(path: Path, name: str, prefix: str | None, stem: Stem, image_size: int | None) -> Encoder:

@@ -12,10 +12,12 @@ from torch import Tensor
 
 from fullrank.data.images import ArrayImages, Derived, Images, Selection, UnreadableImageError, sample
 from fullrank.data.memory import available_memory, gigabytes
+from fullrank.data.views import SMALL_IMAGE
 from fullrank.errors import FullrankError
 
 Cache = Literal["memory", "stream"]
 
+LARGE_VIEW = 224
 _LOOKED_AT = 64
 
 
@@ -154,6 +156,16 @@ def look_at_sizes(images: Images) -> list[tuple[int, int]]:
         _, height, width = _first_readable(images, strict=False).shape
         sizes.append((height, width))
     return sizes
+
+
+def view_size(images: Images) -> int:
+    """Return the rows and columns of a view that suit a set: its own, up to 64, else 224."""
+    if images.preferred_size is not None:
+        return images.preferred_size
+    # the median of some at random: a set of photos may begin with an icon
+    longest = sorted(max(size) for size in look_at_sizes(images))
+    size = longest[len(longest) // 2]
+    return size if size <= SMALL_IMAGE else LARGE_VIEW
 
 
 def choose_cache(images: Images, order_pool: int, *, memory: float | None = None) -> Cache:

@@ -293,8 +293,7 @@ def _inspect_encoder(
         spread_of_embeddings = _spread(encoder.projector(), features)
         source["embeddings' deviation"] = f"{spread_of_embeddings:.3f} of 1/sqrt(M)"
     absorbed = absorb([features], *features.shape)
-    random = encoder.untrained is None and kind != "exported encoder"
-    judged = {"init": untrained, "embedding_spread": spread_of_embeddings, "untrained": random}
+    judged = {"init": untrained, "embedding_spread": spread_of_embeddings, "untrained": encoder.random}
     found = _result(name, kind, source, protocol, absorbed, progress, (view_features, view_protocol), **judged)
     return replace(found, untrained=untrained, skipped=tuple(skipped))
 

@@ -49,7 +49,7 @@ def plan(config: TrainConfig) -> Plan:
     except FullrankError as error:
         wrong = error
         if config.image_size is None:
-            config = replace(config, image_size=setup.LARGE_VIEW)
+            config = replace(config, image_size=cache.LARGE_VIEW)
             assumed = ", assumed: images decide unless --image-size does"
         method = setup.build_method(config)
         about = {

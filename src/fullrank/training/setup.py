@@ -31,8 +31,6 @@ from fullrank.training.online_probe import OnlineProbe
 from fullrank.training.resuming import Resumed, counted
 from fullrank.training.runs import CONFIG
 
-LARGE_VIEW = 224
-
 
 @dataclass(frozen=True)
 class Data:
@@ -210,7 +208,7 @@ def open_data(config: TrainConfig, world: World = ALONE, *, as_before: bool = Fa
                 raise FullrankError(f"held-out images: {error}; or leave them out with --eval-images None") from None
 
     chosen = config.cache == "auto"
-    size = config.image_size or world.on_main(_view_size, found)
+    size = config.image_size or world.on_main(cache.view_size, found)
     config = world.on_main(resolve_cache, replace(config, image_size=size), found, world.local_size)
     skipped: list[str] = []
     with world.raise_together():
@@ -243,15 +241,6 @@ def resolve_cache(config: TrainConfig, images: Images, sharers: int = 1) -> Trai
         if cache.choose_cache(images, sharers * pool, memory=budget) == "memory":
             return replace(config, cache="chunks")
     return replace(config, cache="stream")
-
-
-def _view_size(images: Images) -> int:
-    if images.preferred_size is not None:
-        return images.preferred_size
-    # the median of some at random: a set of photos may begin with an icon
-    longest = sorted(max(size) for size in cache.look_at_sizes(images))
-    size = longest[len(longest) // 2]
-    return size if size <= views.SMALL_IMAGE else LARGE_VIEW
 
 
 def build_order(config: TrainConfig, size: int) -> Order:
