@@ -6,6 +6,7 @@ A page asks for them by a comment in a line of its own:
     <!-- help: ## -->                    the `--help` of all commands, each below such a heading
     <!-- names: fullrank.losses -->      the docstrings of all names in `__all__`
     <!-- names: fullrank.losses info_nce dcl -->
+    <!-- scores: features views -->      the table of all scores that need features or views, of `SCORES`
 
 `jupyter execute --inplace docs/quickstart.ipynb` takes the notebook's outputs anew.
 """
@@ -23,23 +24,27 @@ from collections.abc import Iterator
 from contextlib import redirect_stdout, suppress
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
-from mkdocs.structure.pages import Page
-
 from fullrank.cli import main
+from fullrank.measure.scores import SCORES, ScoreKind
+
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
+    from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parent.parent
 PAPERS = "\n\n[Li22]: https://arxiv.org/abs/2209.15007\n[Garrido23]: https://arxiv.org/abs/2206.02574\n"
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[^\n]*\r(?!\n)")  # colors, and what a progress bar has written over
-MARK = re.compile(r"^<!-- (file|help|names): (.+) -->$", re.MULTILINE)
+MARK = re.compile(r"^<!-- (file|help|names|scores): (.+) -->$", re.MULTILINE)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Make a page of each notebook, which stays beside it to be downloaded."""
+    from mkdocs.structure.files import File
+
     for file in list(files):
         if file.src_uri.endswith(".ipynb"):
             text = notebook_page(json.loads(file.content_string), Path(file.src_uri).name)
@@ -49,8 +54,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Put what a page asks for in the place of the comment, and link the two papers."""
-    made = {"file": root_file, "help": command_help, "names": public_names}
-    return MARK.sub(lambda mark: made[mark[1]](mark[2]), markdown) + PAPERS
+    return filled(markdown) + PAPERS
+
+
+def filled(markdown: str) -> str:
+    """Put what a page asks for in the place of the comment."""
+    made = {"file": root_file, "help": command_help, "names": public_names, "scores": score_table}
+    return MARK.sub(lambda mark: made[mark[1]](mark[2]), markdown)
 
 
 def notebook_page(notebook: dict[str, Any], name: str) -> str:
@@ -116,3 +126,27 @@ def public_names(asked: str) -> str:
         hidden = f"{module}.{name}" in sys.modules  # a function that has the name of the file it is in
         requests.append(f"::: {getattr(loaded, name).__module__ if hidden else module}.{name}")
     return "\n\n".join(requests)
+
+
+def score_table(asked: str) -> str:
+    """Return a table of the scores that need one of these: features, views, labels, training."""
+    rows = [_score_row(kind) for kind in SCORES.values() if kind.needs in asked.split()]
+    heads = [head for head in rows[0] if any(row[head] for row in rows)]
+    lines = [" | ".join(row[head] for head in heads) for row in ({head: head for head in heads}, *rows)]
+    lines.insert(1, " | ".join("---" for _ in heads))
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def _score_row(kind: ScoreKind) -> dict[str, str]:
+    module = "fullrank.measure.quality"
+    described = kind.function is not None and str(kind.function.__module__).startswith(module)
+    source, _, address = kind.source.partition(", http")
+    return {
+        "score": f"[`{kind.name}`][{module}.{kind.name}]" if described else f"`{kind.name}`",
+        "": kind.title,
+        "better": kind.direction.replace("none", "neither"),
+        "range": kind.range,
+        "centered": {"centered": "yes", "uncentered": "no"}.get(kind.spectrum or "", ""),
+        "sees": kind.sees,
+        "source": f"[{source}](http{address})" if address else source,
+    }

@@ -21,6 +21,7 @@ from PIL import Image
 from torch import nn
 
 from fullrank.cli import _parse, main
+from fullrank.measure.scores import SCORES, ScoreKind, register
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -95,6 +96,9 @@ def what_pages_name():
 
     torch.manual_seed(0)
     backbone = nn.Sequential(nn.Flatten(), nn.Linear(3072, DIM))
+    labels = torch.arange(96) % 4
+    labeled = torch.utils.data.TensorDataset(torch.randn(96, 3, 32, 32) + labels.view(-1, 1, 1, 1), labels)
+    labeled_loader = torch.utils.data.DataLoader(labeled, batch_size=32)
     projector, predictor = nn.Linear(DIM, DIM), nn.Linear(DIM, DIM)
     z1, z2, features = torch.randn(16, DIM), torch.randn(16, DIM), torch.randn(400, DIM)
     return {
@@ -104,6 +108,10 @@ def what_pages_name():
         "dim": DIM,
         "backbone": backbone,
         "encoder": backbone,
+        "model": backbone,
+        "images_loader": labeled_loader,
+        "train_loader": labeled_loader,
+        "test_loader": labeled_loader,
         "projector": projector,
         "predictor": predictor,
         "optimizer": torch.optim.SGD([*backbone.parameters(), *projector.parameters(), *predictor.parameters()], 0.01),
@@ -129,6 +137,7 @@ def test_there_are_pages():
 def test_the_python_of_a_page_runs(page, place, monkeypatch):
     monkeypatch.chdir(place)
     monkeypatch.setattr(sys, "path", [*sys.path])
+    known = dict(SCORES)
     names = what_pages_name()
     skipped = []
     for number, (needs, language, block) in enumerate(FENCE.findall(PAGES[page])):
@@ -143,6 +152,8 @@ def test_the_python_of_a_page_runs(page, place, monkeypatch):
             continue
         source = doctest.script_from_examples(block) if block.startswith(">>>") else block
         exec(compile(source, f"{page}, block {number}", "exec"), names)
+    for name in SCORES.keys() - known:
+        del SCORES[name]  # what a page registered is no other test's
     if skipped:
         pytest.skip(f"all but what needs {', '.join(skipped)} was run")
 
@@ -152,3 +163,19 @@ def test_every_command_line_can_be_given(page, line, place, monkeypatch):
     monkeypatch.chdir(place)
     words = [PLACEHOLDERS.get(word, word) for word in shlex.split(line, comments=True) if word != "..."]
     assert _parse(words[words.index("fullrank") + 1 :])
+
+
+def test_the_tables_of_scores_are_the_registrys():
+    spec = importlib.util.spec_from_file_location("hooks", DOCS / "hooks.py")
+    hooks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hooks)
+    before = hooks.filled(PAGES["measures.md"])
+    assert all(f"`{name}`" in before for name in SCORES)
+    assert "| [`auc`][fullrank.measure.quality.auc] | AUC | lower | [(D+1)/(2D), 1] | yes |" in before
+    register(ScoreKind("toy", "toy of scores", "higher", len, source="Nobody 2026, https://example.org", sees="size"))
+    try:
+        after = hooks.filled(PAGES["measures.md"])
+    finally:
+        del SCORES["toy"]
+    assert "| `toy` | toy of scores | higher |  |  | size | [Nobody 2026](https://example.org) |" in after
+    assert len(after.splitlines()) == len(before.splitlines()) + 1

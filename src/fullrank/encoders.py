@@ -95,7 +95,8 @@ def open_encoder(
             encoder = _weights(path, backbone, prefix, stem, image_size)
         else:
             raise FullrankError(f"{source} holds features, not an encoder: open it with fullrank.data.matrices")
-    _ = encoder.width  # where it takes no such images, that is found here
+    if image_size is not None or not isinstance(source, nn.Module):
+        _ = encoder.width  # where it takes no such images, that is found here; a module may be given batches of its own
     return encoder
 
 
