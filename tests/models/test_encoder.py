@@ -156,7 +156,7 @@ def test_a_module_in_memory_is_opened_as_it_says_or_by_the_eval_view(encoder):
     assert (plain.width, plain.protocol["view"], plain.source) == (8, "eval", {"module": "Sequential"})
     assert model.training
     with pytest.raises(FullrankError, match="it does not take images of 224 x 224"):
-        open_encoder(nn.Sequential(nn.Flatten(), nn.Linear(8, 2)))
+        open_encoder(nn.Sequential(nn.Flatten(), nn.Linear(8, 2)), image_size=224)
 
 
 def test_embeddings_are_of_the_online_branch(tmp_path):
