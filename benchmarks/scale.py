@@ -123,7 +123,7 @@ def step(encoder: Encoder, machine: Machine, gpus: int, *, kept: bool) -> Step:
 
 def table(encoder: Encoder, machine: Machine) -> str:
     """Return a Markdown table of both ways of reading on each number of GPUs."""
-    heads = ("images", "GPUs", *(part.name for part in fields(Step)), "step, ms", "bottleneck", "hours", "dollars")
+    heads = ("images", "GPUs", *(part.name for part in fields(Step)), "step", "bottleneck", "hours", "dollars")
     rows = [heads, ("---", *["---:"] * 8, "---", "---:", "---:")]
     for kept, name in ((False, "streamed"), (True, "kept")):
         for gpus in GPUS:

@@ -73,13 +73,17 @@ def notebook_page(notebook: dict[str, Any], name: str) -> str:
             continue
         language = "bash" if source.startswith("%%bash\n") else "python"
         parts.append(f"```{language}\n{source.removeprefix('%%bash').strip()}\n```")
+        printed = ""
         for output in cell["outputs"]:
             data = output.get("data", {})
-            text = CONTROL.sub("", "".join(output.get("text", data.get("text/plain", ""))))
             if "image/png" in data:
                 parts.append(f'<img alt="what the code draws" src="data:image/png;base64,{data["image/png"].strip()}">')
-            elif text and output.get("name") != "stderr":
-                parts.append(f'``` {{.text .output title="Output"}}\n{text.rstrip()}\n```')
+            elif output.get("name") != "stderr":
+                text = "".join(output.get("text", data.get("text/plain", "")))
+                printed += text if text.endswith("\n") else f"{text}\n"
+        if printed.strip():
+            shown = CONTROL.sub("", printed).strip("\n")
+            parts.append(f'``` {{.text .output title="Output"}}\n{shown}\n```')
     title, rest = parts[0].split("\n", 1)
     return "\n\n".join([title, f"[Download this page as a notebook]({name}).", rest.strip(), *parts[1:]])
 
@@ -142,11 +146,11 @@ def _score_row(kind: ScoreKind) -> dict[str, str]:
     described = kind.function is not None and str(kind.function.__module__).startswith(module)
     source, _, address = kind.source.partition(", http")
     return {
-        "score": f"[`{kind.name}`][{module}.{kind.name}]" if described else f"`{kind.name}`",
-        "": kind.title,
+        "score": f"[{kind.title}][{module}.{kind.name}]" if described else kind.title,
         "better": kind.direction.replace("none", "neither"),
+        "sees": kind.sees,
         "range": kind.range,
         "centered": {"centered": "yes", "uncentered": "no"}.get(kind.spectrum or "", ""),
-        "sees": kind.sees,
         "source": f"[{source}](http{address})" if address else source,
+        "name": f"`{kind.name}`",
     }

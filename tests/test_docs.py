@@ -171,11 +171,11 @@ def test_the_tables_of_scores_are_the_registrys():
     spec.loader.exec_module(hooks)
     before = hooks.filled(PAGES["measures.md"])
     assert all(f"`{name}`" in before for name in SCORES)
-    assert "| [`auc`][fullrank.measure.quality.auc] | AUC | lower | [(D+1)/(2D), 1] | yes |" in before
+    assert "| [AUC][fullrank.measure.quality.auc] | lower | how early" in before
     register(ScoreKind("toy", "toy of scores", "higher", len, source="Nobody 2026, https://example.org", sees="size"))
     try:
         after = hooks.filled(PAGES["measures.md"])
     finally:
         del SCORES["toy"]
-    assert "| `toy` | toy of scores | higher |  |  | size | [Nobody 2026](https://example.org) |" in after
+    assert "| toy of scores | higher | size |  |  | [Nobody 2026](https://example.org) | `toy` |" in after
     assert len(after.splitlines()) == len(before.splitlines()) + 1
