@@ -1,8 +1,7 @@
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from naive_losses import CASES, WITH_PREDICTIONS, embeddings
+from tests.processes import run_in_two
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -40,19 +39,16 @@ def run_all(encoder, rows):
 
 
 def _process(rank, folder):
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     size = N // 2
     torch.save(
         run_all(DistributedDataParallel(Encoder()), slice(rank * size, (rank + 1) * size)), f"{folder}/{rank}.pt"
     )
     z = torch.full((2, 3), float(rank)).T.contiguous().T  # not contiguous
     assert losses.gather(z)[:, 0].tolist() == [0, 0, 1, 1]
-    dist.destroy_process_group()
 
 
 def test_two_processes_equal_one_for_every_loss(tmp_path):
-    mp.start_processes(_process, (str(tmp_path),), nprocs=2, start_method="spawn")
+    run_in_two(_process, tmp_path)
     for name, (value, gradients) in run_all(Encoder(), slice(None)).items():
         assert max(g.norm() for g in gradients) > 1e-3, name
         for rank in range(2):

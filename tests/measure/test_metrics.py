@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 import torch
-import torch.multiprocessing as mp
+from tests.processes import run_in_two
 from torchmetrics import MetricCollection
 
 import fullrank
@@ -242,9 +242,6 @@ def _case(name):
 
 
 def _process(rank, folder):
-    torch.set_num_threads(1)
-    rendezvous = f"file://{folder}/rendezvous"
-    torch.distributed.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=2)
     results = {}
     for name in CASES:
         x, exact, cuts = _case(name)
@@ -261,11 +258,10 @@ def _process(rank, folder):
         uncentered = metric.compute_uncentered()
         results[name] = (spectrum.singular_values, spectrum.protocol["n"], own, together, uncentered.singular_values)
     torch.save(results, f"{folder}/{rank}.pt")
-    torch.distributed.destroy_process_group()
 
 
 def test_two_processes_equal_one(tmp_path):
-    mp.start_processes(_process, (str(tmp_path),), nprocs=2, start_method="spawn")
+    run_in_two(_process, tmp_path)
     for rank in range(2):
         for name, result in torch.load(tmp_path / f"{rank}.pt", weights_only=True).items():
             x, exact, cuts = _case(name)

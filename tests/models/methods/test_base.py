@@ -5,8 +5,8 @@ import inspect
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from building import BATCH, method, views
+from tests.processes import run_in_two
 from torch import nn
 
 from fullrank import losses
@@ -102,8 +102,6 @@ def gradients(name, rows):
 
 
 def _process(rank, folder):
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     found = {}
     for name in METHODS:
         slopes, buffers = gradients(name, slice(rank * BATCH // 2, (rank + 1) * BATCH // 2))
@@ -112,11 +110,10 @@ def _process(rank, folder):
             slope /= 2
         found[name] = slopes, buffers
     torch.save(found, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
 
 
 def test_two_processes_have_the_gradients_and_the_queue_of_one(tmp_path):
-    mp.start_processes(_process, (str(tmp_path),), nprocs=2, start_method="spawn")
+    run_in_two(_process, tmp_path)
     found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
     for name in METHODS:
         slopes, buffers = gradients(name, slice(None))
