@@ -22,6 +22,7 @@ from torch import nn
 
 from fullrank.cli import _parse, main
 from fullrank.measure.scores import SCORES, ScoreKind, register
+from fullrank.registry import METHODS, ORDERS, SOURCES, VIEWS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -33,6 +34,7 @@ WITH_PYTHON = [page for page, text in PAGES.items() if any(found[2] == "python" 
 RUN = ("fullrank inspect features.npy", "fullrank export runs/hybrid --out model")  # the others are parsed
 PLACEHOLDERS = {"NAME": "orders", "SEEDS": "3", "RUN": "runs/hybrid"}
 DIM = 64
+REGISTRIES = (METHODS, ORDERS, VIEWS, SOURCES)
 
 
 class Pairs(torch.utils.data.Dataset):
@@ -62,6 +64,18 @@ def place(tmp_path_factory):
         warnings.simplefilter("ignore")  # as a notebook shows them and goes on
         execute(json.loads((DOCS / "quickstart.ipynb").read_text()))
     return folder
+
+
+@pytest.fixture
+def registered():
+    """What a page registers is not there for the tests after it."""
+    before = [set(each) for each in (SCORES, *REGISTRIES)]
+    yield
+    for name in set(SCORES) - before[0]:
+        del SCORES[name]
+    for each, names in zip(REGISTRIES, before[1:], strict=True):
+        for name in set(each) - names:
+            each.forget(name)
 
 
 def execute(notebook):
@@ -134,10 +148,9 @@ def test_there_are_pages():
 
 @pytest.mark.filterwarnings("ignore")  # of other people's packages, as Lightning's advice on workers
 @pytest.mark.parametrize("page", WITH_PYTHON)
-def test_the_python_of_a_page_runs(page, place, monkeypatch):
+def test_the_python_of_a_page_runs(page, place, registered, monkeypatch):
     monkeypatch.chdir(place)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    known = dict(SCORES)
     names = what_pages_name()
     skipped = []
     for number, (needs, language, block) in enumerate(FENCE.findall(PAGES[page])):
@@ -152,8 +165,6 @@ def test_the_python_of_a_page_runs(page, place, monkeypatch):
             continue
         source = doctest.script_from_examples(block) if block.startswith(">>>") else block
         exec(compile(source, f"{page}, block {number}", "exec"), names)
-    for name in SCORES.keys() - known:
-        del SCORES[name]  # what a page registered is no other test's
     if skipped:
         pytest.skip(f"all but what needs {', '.join(skipped)} was run")
 
