@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 # Equal numbers of threads give equal bits, and two test processes do not fight for two cores.
 torch.set_num_threads(1)
@@ -18,6 +19,16 @@ def shared_data() -> Path:
     if not data.is_dir():
         pytest.skip(f"no shared data at {data}: set FULLRANK_SHARED")
     return data
+
+
+@pytest.fixture
+def no_drawing(monkeypatch):
+    """Figures are made and not drawn: that takes most of the time of a page, and of a short run that ends with one."""
+
+    def empty(figure, file, **options):
+        file.write('<svg viewBox="0 0 1 1"></svg>')
+
+    monkeypatch.setattr(Figure, "savefig", empty)
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ def test_the_demo_trains_two_orders_and_says_where_the_report_is(tmp_path):
     assert "hybrid" in page
 
 
-def test_the_demo_numbers_its_folder_and_overwrites_nothing(tmp_path, monkeypatch):
+def test_the_demo_numbers_its_folder_and_overwrites_nothing(tmp_path, monkeypatch, no_drawing):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "demo").mkdir(parents=True)
     console = Console(file=io.StringIO())

@@ -23,7 +23,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
-from matplotlib.figure import Figure
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
@@ -71,13 +70,7 @@ def whole(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def no_drawing(monkeypatch, tmp_path):
-    """Drawing takes a second a page, and does not look at what was read."""
-
-    def empty(figure, file, **options):
-        file.write('<svg viewBox="0 0 1 1"></svg>')
-
-    monkeypatch.setattr(Figure, "savefig", empty)
+def in_an_empty_folder(monkeypatch, tmp_path, no_drawing):  # drawing does not look at what was read
     monkeypatch.chdir(tmp_path)
 
 

@@ -47,7 +47,7 @@ def test_two_runs_are_compared_with_their_difference_first(tmp_path):
     assert "19 fields are the same in all runs" in page.text
 
 
-def test_being_ahead_by_both_label_free_scores_is_said(tmp_path):
+def test_being_ahead_by_both_label_free_scores_is_said(tmp_path, no_drawing):
     slow = make_run(tmp_path / "slow", decay=4, heldout=True)
     fast = make_run(tmp_path / "fast", decay=3)
     for name in ("summary.json", "metrics.jsonl"):
@@ -58,7 +58,7 @@ def test_being_ahead_by_both_label_free_scores_is_said(tmp_path):
     assert "fast is ahead by both label-free scores of [Li22], loss and AUC" in report(tmp_path, slow, fast).text
 
 
-def test_spread_between_seeds_is_said(tmp_path):
+def test_spread_between_seeds_is_said(tmp_path, no_drawing):
     runs = [make_run(tmp_path / f"seed{seed}", seed=seed, decay=3 + 0.1 * seed) for seed in range(3)]
     page = report(tmp_path, *runs)
     assert re.search(r"These runs differ in the seed alone and lie up to 0\.00\d in AUC, 0.2 points", page.text)
@@ -79,7 +79,7 @@ def test_spread_between_seeds_is_said(tmp_path):
         ({"reached": 0}, "cannot be compared: only the untrained encoder is measured in other."),
     ],
 )
-def test_what_cannot_be_compared_is_not(tmp_path, other, said):
+def test_what_cannot_be_compared_is_not(tmp_path, no_drawing, other, said):
     page = report(tmp_path, make_run(tmp_path / "base"), make_run(tmp_path / "other", decay=4, **other))
     assert said in page.text
 
@@ -93,20 +93,20 @@ def test_seven_runs(tmp_path):
 
 
 @pytest.mark.parametrize("measurements", [True, False])
-def test_a_run_that_has_just_begun(tmp_path, measurements):
+def test_a_run_that_has_just_begun(tmp_path, no_drawing, measurements):
     page = report(tmp_path, make_run(tmp_path / "new", reached=0, measurements=measurements))
     assert "Unfinished, at step 0 of 1,000." in page.text
     assert ("Only the untrained encoder has been measured" if measurements else "No measurement yet") in page.text
 
 
-def test_a_configuration_alone_is_enough(tmp_path):
+def test_a_configuration_alone_is_enough(tmp_path, no_drawing):
     run = make_run(tmp_path / "bare", reached=0, measurements=False)
     for name in ("metrics.jsonl", "timing.jsonl"):
         (run / name).unlink()
     assert "Nothing has been recorded yet." in report(tmp_path, run).text
 
 
-def test_an_unfinished_run_shows_its_latest_scores(tmp_path):
+def test_an_unfinished_run_shows_its_latest_scores(tmp_path, no_drawing):
     page = report(tmp_path, make_run(tmp_path / "going", reached=650))
     assert "Unfinished, at step 650 of 1,000." in page.text
     assert "650 of 1,000, unfinished" in page.text
@@ -135,7 +135,7 @@ def test_constant_features(tmp_path):
 @pytest.mark.parametrize(
     ("method", "loss", "said"), [("simsiam", -0.97, True), ("simsiam", -0.9, False), ("byol", -0.97, False)]
 )
-def test_a_loss_near_its_minimum_and_worse_than_untrained_are_said(tmp_path, method, loss, said):
+def test_a_loss_near_its_minimum_and_worse_than_untrained_are_said(tmp_path, no_drawing, method, loss, said):
     run = make_run(tmp_path / "point", method=method)
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     last = [record for record in records if record["kind"] == "measure"][-1]
@@ -161,7 +161,7 @@ def test_names_are_escaped_everywhere(tmp_path):
     assert any(name in alt for alt in page.alts if alt.startswith("AUC"))
 
 
-def test_runs_of_one_name_are_told_apart_and_the_same_run_is_shown_once(tmp_path):
+def test_runs_of_one_name_are_told_apart_and_the_same_run_is_shown_once(tmp_path, no_drawing):
     one, two = make_run(tmp_path / "a" / "run"), make_run(tmp_path / "b" / "run")
     page = report(tmp_path, one, two, tmp_path / "b" / "." / "run")
     assert "a/run and b/run" in page.text

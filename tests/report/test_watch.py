@@ -41,7 +41,7 @@ def test_the_page_is_the_report_and_asks_for_news(tmp_path):
         assert f'let shown = "{stamp}"' in text  # the page knows what it shows
 
 
-def test_a_new_record_and_a_new_run_change_the_stamp_and_the_page(tmp_path):
+def test_a_new_record_and_a_new_run_change_the_stamp_and_the_page(tmp_path, no_drawing):
     make_run(tmp_path / "earlier-run", reached=300)
     watched = Watched([tmp_path])
     before, page = watched.stamp(), watched.page()
@@ -57,7 +57,7 @@ def test_a_new_record_and_a_new_run_change_the_stamp_and_the_page(tmp_path):
     assert "earlier-run" not in watched.page()
 
 
-def test_a_damaged_run_is_named_beside_the_others(tmp_path):
+def test_a_damaged_run_is_named_beside_the_others(tmp_path, no_drawing):
     make_run(tmp_path / "whole")
     make_run(tmp_path / "broken")
     (tmp_path / "broken" / METRICS).write_text("[1, 2]\n")
@@ -72,7 +72,7 @@ def test_before_the_first_run_the_page_waits(tmp_path):
 
 
 @pytest.mark.parametrize("path", ["metrics.jsonl", "..%2f..%2fetc%2fpasswd", "stamp/x", "//etc/passwd"])
-def test_no_other_address_is_served(tmp_path, path):
+def test_no_other_address_is_served(tmp_path, no_drawing, path):
     make_run(tmp_path / "run")
     with served(tmp_path) as address, pytest.raises(urllib.error.HTTPError, match="404"):
         get(address + path)

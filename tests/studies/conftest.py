@@ -3,6 +3,7 @@
 from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
+from matplotlib.figure import Figure
 
 from fullrank.cli import main
 from fullrank.studies import jobs
@@ -11,11 +12,15 @@ from fullrank.studies.jobs import Place
 
 @pytest.fixture
 def here(monkeypatch):
-    """Run the jobs' commands in this process, which spares each the start of Python."""
+    """Run the jobs' commands in this process, which spares each the start of Python, and their pages' drawing."""
+
+    def empty(figure, file, **options):
+        file.write('<svg viewBox="0 0 1 1"></svg>')
 
     def command_line(job, command, stopper):
         job.log.touch()
-        with open(job.log, "a") as log, redirect_stdout(log), redirect_stderr(log):
+        with open(job.log, "a") as log, redirect_stdout(log), redirect_stderr(log), monkeypatch.context() as patch:
+            patch.setattr(Figure, "savefig", empty)
             return main(list(command[3:]))
 
     monkeypatch.setattr(jobs, "_run", command_line)
