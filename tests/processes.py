@@ -4,11 +4,16 @@ They are real processes, with a number, signals and an exit code of their own; o
 """
 
 import multiprocessing
+import os
+import sys
+import time
 import warnings
 from datetime import timedelta
 
 import torch
 import torch.multiprocessing as mp
+
+from fullrank.cli import main
 
 multiprocessing.set_forkserver_preload(["fullrank.cli", "fullrank.training.loop", "fullrank.models.methods", __name__])
 
@@ -27,3 +32,38 @@ def _start(rank, function, folder):
     function(rank, folder)
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+
+
+class Command:
+    """`fullrank ARGUMENTS` in a process of its own, its output in a file; used like `subprocess.Popen`."""
+
+    def __init__(self, arguments, output):
+        self.output = output
+        arguments = [str(each) for each in arguments]
+        self.process = multiprocessing.get_context("forkserver").Process(target=_command, args=(arguments, str(output)))
+        self.process.start()
+
+    def send_signal(self, number):
+        os.kill(self.process.pid, number)
+
+    def wait(self, timeout=60):
+        """Wait for the end; return the exit code, -N where signal N killed it."""
+        self.process.join(timeout)
+        assert self.process.exitcode is not None, f"still running after {timeout} s: {self.output.read_text()}"
+        return self.process.exitcode
+
+
+def _command(arguments, output):
+    os.setsid()  # a group of its own, which a test may signal
+    with open(output, "w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.exit(main(arguments))
+
+
+def wait_for(condition, seconds=60):
+    """Wait until `condition()` holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not so within {seconds} s"
+        time.sleep(0.01)

@@ -1,8 +1,5 @@
 """fullrank from Python: on names, on modules in memory, on anybody's DataLoader; what results show of themselves."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -192,8 +189,3 @@ def test_a_study_from_its_results():
     assert "<table" in page.html()
     with pytest.raises(FullrankError, match="no run of vit at lab scale is finished"):
         fullrank.study("vit")
-
-
-def test_import_stays_light():
-    code = "import sys, fullrank; fullrank.FullrankError; print('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"

@@ -199,9 +199,10 @@ def test_help_is_quick_and_names_every_command():
 
 
 def test_importing_fullrank_imports_nothing_heavy():
-    code = "import sys, fullrank, fullrank.cli; print([m for m in ('torch', 'timm', 'matplotlib') if m in sys.modules])"
+    heavy = {"torch", "timm", "matplotlib", "torchmetrics"}
+    code = f"import sys, fullrank, fullrank.cli; fullrank.FullrankError; print({heavy} & {{*sys.modules}})"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert shown.stdout.strip() == "[]"
+    assert shown.stdout.strip() == "set()"
 
 
 def test_public_names_are_there():

@@ -1,5 +1,8 @@
 """The callback in real Lightning fits, on the CPU and tiny data."""
 
+import importlib
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -235,10 +238,8 @@ def test_argument_errors(tmp_path):
     assert CollapseMonitor("a").state_key != CollapseMonitor("b").state_key
 
 
-def test_says_what_to_install():
-    import subprocess
-    import sys
-
-    code = "import sys; sys.modules['lightning.pytorch'] = None\nimport fullrank.integrations.lightning"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "needs Lightning: pip install 'fullrank[lightning]'" in done.stderr
+def test_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "lightning.pytorch", None)
+    monkeypatch.delitem(sys.modules, "fullrank.integrations.lightning")
+    with pytest.raises(ImportError, match=r"needs Lightning: pip install 'fullrank\[lightning\]'"):
+        importlib.import_module("fullrank.integrations.lightning")

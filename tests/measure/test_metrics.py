@@ -3,7 +3,6 @@
 import pickle
 import subprocess
 import sys
-import textwrap
 
 import pytest
 import torch
@@ -410,10 +409,6 @@ def test_merging_errors(tmp_path):
 
 
 def test_import_is_lazy():
-    code = """
-        import sys, fullrank
-        assert "torchmetrics" not in sys.modules and "torch" not in sys.modules
-        fullrank.SpectrumMetric
-        assert "lightning" not in sys.modules
-    """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
+    """That fullrank alone imports neither torch nor torchmetrics is tested by test_cli."""
+    code = "import sys, fullrank; fullrank.SpectrumMetric; sys.exit('lightning' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from fullrank.training import loop, setup
 from fullrank.training.checkpoint import find_checkpoint, read_checkpoint
 from fullrank.training.loop import resume, train
 from fullrank.training.runs import METRICS, SPECTRA, RunFolder, read_run
+from tests.processes import Command, wait_for
 from tests.training.tiny import quiet, tiny
 
 ORDERS = ("multiple-pass", "single-pass", "cumulative", "hybrid")
@@ -111,30 +111,23 @@ def start(run, **changes):
     """Train in a process of its own."""
     config = run.parent / f"{run.name}.yaml"
     config.write_text(yaml.safe_dump(to_dict(tiny(**changes))))
-    command = [sys.executable, "-m", "fullrank", "train", "--config", str(config), "--out", str(run)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return Command(["train", "--config", config, "--out", run], run.parent / "output")
 
 
 def wait_for_lines(run, count):
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        path = run / METRICS
-        if path.is_file() and len(path.read_text().splitlines()) >= count:
-            return
-        time.sleep(0.01)
-    raise AssertionError("the run did not start")
+    path = run / METRICS
+    wait_for(lambda: path.is_file() and len(path.read_text().splitlines()) >= count)
 
 
 def test_a_run_killed_at_random_moments_ends_with_the_same_bits(tmp_path):
     steps = {"steps": 20, "order": "hybrid", "checkpoint_every": 3}
     train(tiny(out=tmp_path / "whole", **steps), console=quiet())
     run = tmp_path / "run"
-    going_on = [sys.executable, "-m", "fullrank", "train", "--resume", str(run)]
     for lines in (3, 7):
-        process = start(run, **steps) if lines == 3 else subprocess.Popen(going_on, stdout=subprocess.PIPE)
-        with process:
-            wait_for_lines(run, lines)
-            process.send_signal(signal.SIGKILL)
+        command = start(run, **steps) if lines == 3 else Command(["train", "--resume", run], tmp_path / "output")
+        wait_for_lines(run, lines)
+        command.send_signal(signal.SIGKILL)
+        command.wait()
     resume(run, console=quiet())
     assert_same_run(tmp_path / "whole", run)
 
@@ -142,11 +135,11 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bits(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_leaves_a_checkpoint_and_says_how_to_go_on(tmp_path, number):
     run = tmp_path / "run"
-    process = start(run, steps=5000, checkpoint_every=5000)
+    command = start(run, steps=5000, checkpoint_every=5000)
     wait_for_lines(run, 4)
-    process.send_signal(number)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 128 + number
+    command.send_signal(number)
+    assert command.wait() == 128 + number
+    output = command.output.read_text()
     assert f"go on with: fullrank train --resume {run}" in output
     assert "Traceback" not in output
     (saved,) = (path for path in (run / "checkpoints").iterdir() if path.name != "step_00000000.pt")
@@ -173,13 +166,11 @@ def test_a_signal_to_the_whole_group_saves_though_workers_get_it_too(tmp_path):
 def test_a_killed_run_can_be_resumed_at_once_though_its_workers_live_on(tmp_path):
     run = tmp_path / "run"
     machine = MachineConfig(threads=1, workers=2)
-    process = start(run, steps=5000, checkpoint_every=5000, cache="stream", machine=machine)
-    with process:
-        wait_for_lines(run, 4)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        RunFolder.reopen(run).close()
-        process.stdout.close()
+    command = start(run, steps=5000, checkpoint_every=5000, cache="stream", machine=machine)
+    wait_for_lines(run, 4)
+    command.send_signal(signal.SIGKILL)
+    command.wait()
+    RunFolder.reopen(run).close()
 
 
 def test_a_run_that_was_stopped_before_its_first_checkpoint_starts_over(whole, tmp_path):
