@@ -3,14 +3,17 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test check format clean
+.PHONY: demo test test-all check format clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.fullrank        ## train on handwritten digits with two orders and write a report (under three minutes)
 	$(BIN)/fullrank demo
 
-test: $(VENV)/.fullrank-dev    ## the whole default test suite, on all cores with one thread each
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+test: $(VENV)/.fullrank-dev    ## the default test suite, on all cores with one thread each
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadscope
+
+test-all: $(VENV)/.fullrank-dev ## and the slow tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadscope -m 'not gpu'
 
 check: $(VENV)/.fullrank-dev   ## ruff, types, and the documentation without a broken link
 	$(BIN)/ruff check .

@@ -3,14 +3,13 @@
 import io
 import json
 import shutil
-import subprocess
-import sys
-import time
+import signal
 from dataclasses import replace
 
 import pytest
 import yaml
 from rich.console import Console
+from tests.processes import Command, wait_for
 from tests.training.tiny import tiny
 
 from fullrank.config import HeadsConfig, TargetConfig
@@ -162,10 +161,14 @@ def test_a_result_of_other_settings_under_its_name_is_refused(here, place):
         missing(toy, "lab", [0], place)
 
 
-def test_submitit_takes_the_same_jobs(place):
+@pytest.mark.parametrize("cluster", ["debug", pytest.param("local", marks=pytest.mark.slow)])
+def test_submitit_takes_the_same_jobs(place, cluster, request):
+    """Its debug executor performs them in this process, its local one in others, as Slurm does."""
     pytest.importorskip("submitit")
+    if cluster == "debug":
+        request.getfixturevalue("here")
     toy = study(cell("good", steps=2), cell("bad", images="nowhere/at/all"))
-    launcher = Submitit("local", place.work / "submitit", 2, {"timeout_min": 5}, tick_seconds=0.2)
+    launcher = Submitit(cluster, place.work / "submitit", 2, {"timeout_min": 5}, tick_seconds=0.2)
     failed, text = make(toy, place, launcher=launcher)
     assert failed == 1
     assert "failed (1), see" in text
@@ -174,17 +177,13 @@ def test_submitit_takes_the_same_jobs(place):
 
 def test_sigterm_stops_a_study_as_ctrl_c_does(tmp_path):
     """A scheduler's signal reaches the study alone: its runs, in sessions of their own, would train on."""
-    command = [sys.executable, "-m", "fullrank", "study", "run", "warmup", "--seeds", "1", "--work", tmp_path / "work"]
-    command += ["--results", tmp_path / "results", "--images", "digits", "--eval-images", "digits", "--threads", "1"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    while process.poll() is None and not any(
-        '"kind": "train"' in metrics.read_text() for metrics in (tmp_path / "work").glob("lab/*/metrics.jsonl")
-    ):
-        time.sleep(0.1)
-    process.terminate()
-    text, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, text
-    assert "stopped; what had begun is saved: give the same command again" in text
+    work, arguments = tmp_path / "work", ["study", "run", "warmup", "--seeds", "1", "--work", tmp_path / "work"]
+    arguments += ["--results", tmp_path / "results", "--images", "digits", "--eval-images", "digits", "--threads", "1"]
+    command = Command(arguments, tmp_path / "output")
+    wait_for(lambda: any('"kind": "train"' in path.read_text() for path in work.glob("lab/*/metrics.jsonl")))
+    command.send_signal(signal.SIGTERM)
+    assert command.wait() == 130, command.output.read_text()
+    assert "stopped; what had begun is saved: give the same command again" in command.output.read_text()
     assert list((tmp_path / "work").glob("lab/*/checkpoints/step_*.pt"))
 
 

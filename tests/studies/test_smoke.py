@@ -24,7 +24,13 @@ def smallest(study):
     return replace(study, cells=lambda scale: list(unique.values()))
 
 
-@pytest.mark.parametrize("name", STUDIES)
+OFTEN = ("orders", "forecast", "distill", "vit")
+"""The largest page, a fit over runs of other studies, students with teachers, another family of encoders."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in OFTEN else pytest.mark.slow) for name in STUDIES]
+)
 def test_a_study_runs_from_its_start_to_its_page(name, here, place, tmp_path):
     study = smallest(STUDIES[name])
     said = io.StringIO()

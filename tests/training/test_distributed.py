@@ -386,6 +386,7 @@ def test_the_command_line_speaks_once(results, name, code, text):
     assert second["text"] == ""
 
 
+@pytest.mark.slow  # what it starts is tested above
 def test_torchrun_trains_and_a_signal_to_it_leaves_a_whole_checkpoint(tmp_path):
     run, config = tmp_path / "run", tmp_path / "run.yaml"
     config.write_text(yaml.safe_dump(to_dict(tiny(steps=5000, checkpoint_every=5000))))
