@@ -46,7 +46,7 @@ class Command:
     def send_signal(self, number):
         os.kill(self.process.pid, number)
 
-    def wait(self, timeout=60):
+    def wait(self, timeout=120):
         """Wait for the end; return the exit code, -N where signal N killed it."""
         self.process.join(timeout)
         assert self.process.exitcode is not None, f"still running after {timeout} s: {self.output.read_text()}"
@@ -61,7 +61,7 @@ def _command(arguments, output):
     sys.exit(main(arguments))
 
 
-def wait_for(condition, seconds=60):
+def wait_for(condition, seconds=120):
     """Wait until `condition()` holds."""
     deadline = time.monotonic() + seconds
     while not condition():
