@@ -153,6 +153,7 @@ def test_a_run_shows_itself_and_goes_through_all_calls(run):
     assert "spectrum" in run.verdict or "collapse" in run.verdict
     assert "<iframe" in run._repr_html_()
     assert run.plot().axes
+    assert run.plot()._repr_png_().startswith(b"\x89PNG")  # what a notebook shows
     assert run.to_dataframe().step.max() == TINY.steps
     assert isinstance(run.encoder(), nn.Module)
     again = fullrank.inspect(run.path, limit=200, untrained=False)

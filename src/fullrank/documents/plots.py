@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from typing import Any
 
 import matplotlib
@@ -54,9 +55,17 @@ def style() -> Iterator[None]:
         yield
 
 
+class Drawing(Figure):
+    """A figure that a notebook shows, whether or not pyplot was ever used in it."""
+
+    def _repr_png_(self) -> bytes:
+        self.savefig(out := BytesIO(), format="png", dpi=100)
+        return out.getvalue()
+
+
 def single() -> tuple[Figure, Axes]:
     """Return a figure of the usual size, and its axes."""
-    figure = Figure(figsize=SIZE, layout="constrained")
+    figure = Drawing(figsize=SIZE, layout="constrained")
     return figure, figure.add_subplot()
 
 

@@ -18,7 +18,7 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 
 from fullrank.documents.looks import COLORS
-from fullrank.documents.plots import REFERENCE, SIZE, style
+from fullrank.documents.plots import REFERENCE, SIZE, Drawing, style
 from fullrank.ranking.candidates import FEATURES
 from fullrank.ranking.result import Standing
 
@@ -35,7 +35,7 @@ def loss_against_auc(standings: Sequence[Standing], accuracy: str | None) -> Fig
     span = (100 * min(known), 100 * max(known)) if known else (0.0, 0.0)
     norm = Normalize(*span)
     with style():
-        figure = Figure(figsize=SIZE, layout="constrained")
+        figure = Drawing(figsize=SIZE, layout="constrained")
         ax = figure.add_subplot()
         for i, each in enumerate(standings):
             color: Any = _UNLABELED if each.accuracy is None else colors(norm(100 * each.accuracy.taken))
@@ -69,7 +69,7 @@ def forecast_against_measured(standings: Sequence[Standing], accuracy: str) -> F
     y = np.array([100 * each.accuracy.taken for each in standings if each.accuracy is not None])
     reach = np.array([[x[i] - 100 * each.lower, 100 * each.upper - x[i]] for i, each in enumerate(found)]).T
     with style():
-        figure = Figure(figsize=SIZE, layout="constrained")
+        figure = Drawing(figsize=SIZE, layout="constrained")
         ax = figure.add_subplot()
         ax.errorbar(x, y, xerr=reach, fmt="none", ecolor="#c4c4c4", elinewidth=1.0, zorder=2)
         ax.plot(x, y, "o", markersize=_POINT, color=COLORS[0], zorder=3)
