@@ -28,7 +28,7 @@ def test_types_from_outside(tmp_path_factory, tmp_path):
     cache = tmp_path_factory.mktemp("cache")
     assert check(EXAMPLE, cache) == ""
     wrong = tmp_path / "wrong.py"
-    wrong.write_text("import fullrank\nname: str = fullrank.spectrum([[1.0]]).auc\nfullrank.trian()\n")
+    wrong.write_text("import torch, fullrank\nname: str = fullrank.spectrum(torch.eye(3)).auc\nfullrank.trian()\n")
     said = check(wrong, cache)
     assert "wrong.py:2: error: Incompatible types in assignment" in said
     assert 'wrong.py:3: error: Module has no attribute "trian"' in said

@@ -87,13 +87,14 @@ _HOMES = {
 }
 _MODULES = ("losses", "methods", "metrics", "orders", "views")
 
+if not TYPE_CHECKING:  # else a type checker would take any name
 
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return importlib.import_module(f"fullrank.{name}")
-    if name in __all__:
-        return getattr(importlib.import_module(_HOMES.get(name, "fullrank.api")), name)
-    raise AttributeError(f"module 'fullrank' has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        if name in _MODULES:
+            return importlib.import_module(f"fullrank.{name}")
+        if name in __all__:
+            return getattr(importlib.import_module(_HOMES.get(name, "fullrank.api")), name)
+        raise AttributeError(f"module 'fullrank' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

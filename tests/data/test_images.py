@@ -216,7 +216,10 @@ DEEP = np.arange(20, 236, dtype=np.uint8).reshape(12, 18)
 )
 def test_deep_greys_are_scaled_not_clipped(tmp_path, name, array, mode):
     image = Image.fromarray(array) if mode is None else Image.frombytes(mode, DEEP.shape[::-1], array.tobytes())
-    image.save(tmp_path / name)
+    if name == "a.pgm":  # older Pillow reads these and does not write them
+        (tmp_path / name).write_bytes(b"P5 18 12 65535\n" + array.astype(">u2").tobytes())
+    else:
+        image.save(tmp_path / name)
     pixels = open_images(str(tmp_path)).read(0)
     assert (pixels == torch.from_numpy(DEEP)).all()
     assert pixels.shape == (3, 12, 18)
