@@ -7,6 +7,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import fullrank
+from fullrank.data.images import open_images
 from fullrank.errors import FullrankError
 from fullrank.measure.probes import knn_accuracy
 from tests.training.tiny import TINY
@@ -81,6 +82,7 @@ def test_inspect_features_in_memory():
     collapsed = torch.randn(500, 1) @ torch.ones(1, 16) + 1e-6 * torch.randn(500, 16)
     found = fullrank.inspect(collapsed)
     assert found.verdict.level == "collapsed"
+    assert fullrank.inspect(collapsed.numpy()).verdict == found.verdict
     with pytest.raises(FullrankError, match=r"must be \(N, D\), a row an image; got \(2, 3, 4\)"):
         fullrank.inspect(torch.zeros(2, 3, 4))
 
@@ -136,6 +138,12 @@ def test_scores_of_modules_say_how_images_were_shown(net):
     floats = [(torch.rand(30, 3, 16, 16), torch.arange(30) % 2)]
     with pytest.raises(FullrankError, match="train and test would be shown in different ways"):
         fullrank.evaluate(net, Pictures(), floats)
+    assert judged["fingerprint"] == " / ".join(2 * [open_images(Pictures()).fingerprint()])
+    with pytest.raises(FullrankError, match="test shares no class with train"):
+        fullrank.evaluate(net, floats, [(floats[0][0], floats[0][1] + 2)])
+    new = [(floats[0][0], floats[0][1] + 1)]
+    strange = fullrank.evaluate(net, floats, new, logistic=False).scores["knn"].protocol["never right"]
+    assert strange == "15 of 30 held-out images, of classes without training images"
     two_views = [(torch.rand(30, 3, 16, 16), torch.rand(30, 3, 16, 16), torch.arange(30) % 2)]
     with pytest.raises(FullrankError, match="train batches hold 2 views of each image"):
         fullrank.evaluate(net, two_views, floats)

@@ -25,6 +25,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -152,7 +154,7 @@ def train(
 
 
 def inspect(
-    source: Source | Tensor,
+    source: Source | Tensor | np.ndarray,
     images: ImageSource | None = None,
     *,
     name: str | None = None,
@@ -162,7 +164,7 @@ def inspect(
 
     Args:
         source: A run, checkpoint, exported folder, timm model's name, weights file (with `backbone=`) or feature file;
-            a module `(B, 3, S, S)` -> `(B, D)`; or features `(N, D)`.
+            a module `(B, 3, S, S)` -> `(B, D)`; or features `(N, D)`, of torch or NumPy.
         images: What it is shown: a name, folder or parquet files; a `Dataset`; or batches, such as a DataLoader's. Of
             batches uint8 images are shown as the encoder wants them, and floating point ones are its input as they are.
             A run's own when omitted.
@@ -173,6 +175,8 @@ def inspect(
         FullrankError: It cannot be read or measured.
     """
     asked = _options(InspectOptions, options)
+    if isinstance(source, np.ndarray):
+        source = torch.from_numpy(source)
     if isinstance(source, Tensor):
         return inspect_features(source, name or "features", {"layer": "not stated", "images": "not stated"})
     if isinstance(source, (str, Path)) and (images is None or isinstance(images, (str, Path))):

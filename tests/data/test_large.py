@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from fullrank.data import hub, parquet
+from fullrank.data import shards as shards_module
 from fullrank.data.batches import ViewLoader
 from fullrank.data.encoded import HeldImages, StoredImages
 from fullrank.data.images import open_images
@@ -210,6 +211,20 @@ def test_a_shard_that_changes_during_training_is_one_clear_error(shards, change,
         os.truncate(path, 3000)
     with pytest.raises(FullrankError, match=r"^[^\n]*02.tar (is gone|has changed)[^\n]*$"):
         list(steps)
+
+
+def test_a_shard_that_changes_while_it_is_indexed_is_found_to_have_changed(tmp_path, monkeypatch):
+    file, index = tmp_path / "00.tar", shards_module._index
+    write_tar(file, {"a.png": encoded(1)})
+
+    def changing(*arguments):
+        found = index(*arguments)
+        write_tar(file, {"longer.cls": b"1", "a.png": encoded(2)})
+        return found
+
+    monkeypatch.setattr(shards_module, "_index", changing)
+    with pytest.raises(FullrankError, match=r"00.tar has changed"):
+        open_images(str(file), root=str(tmp_path / "cache")).read(0)
 
 
 def test_a_hub_without_a_network_is_one_quick_error(monkeypatch):

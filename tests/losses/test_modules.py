@@ -70,6 +70,28 @@ def test_a_setting_may_be_a_parameter_that_learns():
     assert loss.temperature.grad.abs() > 0
 
 
+def test_a_module_can_be_made_another():
+    class Half(losses.VICRegLoss):
+        def forward(self, *embeddings):
+            return super().forward(*embeddings) / 2
+
+    z1, z2 = embeddings(6, 4)
+    assert Half(covariance=2.0)(z1, z2) == losses.VICRegLoss(covariance=2.0)(z1, z2) / 2
+    with pytest.raises(TypeError, match="covarianz"):
+        Half(covarianz=2.0)
+
+
+def test_a_loss_of_ones_own_takes_no_name_of_those_that_are_there():
+    def vicreg(z1, z2):
+        return (z1 - z2).sum()
+
+    class Mine(losses.Loss, function=vicreg): ...
+
+    z1, z2 = embeddings(6, 4)
+    assert Mine()(z1, z2) == (z1 - z2).sum()
+    assert losses.get_loss("vicreg") is losses.vicreg
+
+
 def test_names_of_losses():
     for name, loss in {
         "barlow": losses.barlow_twins,

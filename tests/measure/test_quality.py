@@ -32,10 +32,9 @@ from fullrank.measure.quality import (
     two_nn,
     uniformity,
 )
-from fullrank.measure.scores import LABEL_FREE
 from fullrank.measure.scores import SCORES as ALL
 
-SCORES = {name: ALL[name] for name in LABEL_FREE}
+SCORES = {name: kind for name, kind in ALL.items() if kind.function is not None}
 
 
 def gaussian(n=300, d=16, seed=0, decay=0.5, mean=0.0):

@@ -69,7 +69,7 @@ class ViewLoader:
         order: Which images each step sees.
         recipes: Each view's distribution.
         size: Rows and columns of a view.
-        hold: How images are held; see the module. A set that lies in memory already (`ArrayImages`) is held whole.
+        cache: How images are kept; see the module. A set that lies in memory already (`ArrayImages`) is held whole.
         device: Where views are made.
         workers: Processes that decode, for `stream`; 0 decodes in this one.
         strict: Raise on an unreadable image.

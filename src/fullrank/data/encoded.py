@@ -20,8 +20,7 @@ import torch
 from torch import Tensor
 
 from fullrank.data.decoding import UnreadableImageError, decode_file, printable
-from fullrank.data.images import _HASHED, Images, sample
-from fullrank.data.images import _digest as digest
+from fullrank.data.images import HASHED, Images, digest, sample
 from fullrank.data.labels import Labels
 from fullrank.errors import FullrankError
 
@@ -61,7 +60,7 @@ class EncodedImages(Images):
 
     def contents(self) -> str:
         """Hash the bytes of 256 images at random, and the labels of all."""
-        chosen = sample(torch.arange(len(self)), _HASHED).tolist()
+        chosen = sample(torch.arange(len(self)), HASHED).tolist()
         labels = b"" if self.labels is None else self.labels.numpy().tobytes()
         return digest(b"".join(hashlib.sha256(self.encoded(index) or b"").digest() for index in chosen), labels)
 
@@ -190,7 +189,8 @@ def indexed(file: Path, cache: Path, build: Callable[[Path], Any], *, copied: bo
     """
     from pyarrow import feather
 
-    name = hashlib.sha256(repr((str(file.resolve()), *stamp(file))).encode()).hexdigest()[:16]
+    before = stamp(file)  # so that a file which changes while it is indexed is found to have changed
+    name = hashlib.sha256(repr((str(file.resolve()), *before)).encode()).hexdigest()[:16]
     index, copy = cache / f"{name}.index", cache / f"{name}.images"
     if not index.exists() or (copied and not copy.exists()):
         new = [cache / f"{name}.{os.getpid()}.{end}" for end in ("images", "index")]
@@ -212,5 +212,5 @@ def indexed(file: Path, cache: Path, build: Callable[[Path], Any], *, copied: bo
                 f"{printable(cache)}, where the index of large sets is kept, cannot be written: {error.strerror}: name "
                 "another place (--data-dir)"
             ) from None
-    where = copy if copied else file
-    return Stored(where, stamp(where), feather.read_table(str(index), memory_map=False))
+    where, made = (copy, stamp(copy)) if copied else (file, before)
+    return Stored(where, made, feather.read_table(str(index), memory_map=False))

@@ -57,10 +57,10 @@ SAMPLE_SEED = 0
 SAMPLED = f"at random, seed {SAMPLE_SEED}"
 """What a protocol says of such a sample."""
 
-_HASHED = 256
+HASHED = 256
 """Images whose contents a fingerprint looks at."""
 _MANY = 10_000
-_ONE_AT_A_TIME = threading.Lock()  # torch promises nobody that a dataset may be read by several threads
+_ONE_AT_A_TIME = threading.RLock()  # torch promises nobody that a dataset may be read by several threads
 
 
 class NoSplitError(FullrankError):
@@ -228,7 +228,7 @@ class Selection(Derived):
 
     def listing(self) -> str:
         """Hash the other set's together with the chosen indices."""
-        return _digest(self.base.listing().encode(), self.indices.numpy().tobytes())
+        return digest(self.base.listing().encode(), self.indices.numpy().tobytes())
 
 
 class ArrayImages(Images):
@@ -254,7 +254,7 @@ class ArrayImages(Images):
 
     def listing(self) -> str:
         """Hash the pixels."""
-        return _digest(str(tuple(self.pixels.shape)).encode(), self.pixels.contiguous().numpy())
+        return digest(str(tuple(self.pixels.shape)).encode(), self.pixels.contiguous().numpy())
 
 
 class FileImages(Images):
@@ -291,17 +291,17 @@ class FileImages(Images):
 
     def listing(self) -> str:
         """Hash the names, relative to the folder, so that a moved folder keeps its fingerprint."""
-        return _digest(b"\n".join(self.paths.tolist()))
+        return digest(b"\n".join(self.paths.tolist()))
 
     def contents(self) -> str:
         """Hash the sizes of all files, and the bytes of 256 at random."""
         if not self._contents:
-            chosen = sample(torch.arange(len(self)), _HASHED).numpy()
+            chosen = sample(torch.arange(len(self)), HASHED).numpy()
             paths = [os.path.join(os.fsencode(self.root), path) for path in self.paths]
             with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
                 sizes = pool.map(_size_of, paths, chunksize=1024)
                 hashes = pool.map(_hash_of, [paths[index] for index in chosen])
-                self._contents = _digest(np.array(list(sizes), dtype=np.int64), b"".join(hashes))
+                self._contents = digest(np.array(list(sizes), dtype=np.int64), b"".join(hashes))
         return self._contents
 
 
@@ -342,16 +342,16 @@ class DatasetImages(Images):
     def listing(self) -> str:
         """Hash the length and the labels."""
         labels = b"" if self.labels is None else self.labels.numpy().tobytes()
-        return _digest(str(len(self)).encode(), labels)
+        return digest(str(len(self)).encode(), labels)
 
     def contents(self) -> str:
         """Hash the pixels of 256 images at random."""
         hashed = []
-        for index in sample(torch.arange(len(self)), _HASHED).tolist():
+        for index in sample(torch.arange(len(self)), HASHED).tolist():
             with suppress(UnreadableImageError):
                 pixels = self.read(index)
-                hashed.append(_digest(str((index, *pixels.shape)).encode(), pixels.contiguous().numpy()).encode())
-        return _digest(*hashed)
+                hashed.append(digest(str((index, *pixels.shape)).encode(), pixels.contiguous().numpy()).encode())
+        return digest(*hashed)
 
     def _item(self, index: int) -> tuple[Any, Any]:
         """Return an item's image and label, None for none."""
@@ -568,7 +568,8 @@ def _hash_of(path: bytes) -> bytes:
         return b""
 
 
-def _digest(*parts: bytes | np.ndarray) -> str:
+def digest(*parts: bytes | np.ndarray) -> str:
+    """Return a short hash of several parts."""
     hashed = hashlib.sha256()
     for part in parts:
         view = memoryview(part).cast("B")  # type: ignore[arg-type] # no copy: it may be a whole set

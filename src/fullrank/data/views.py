@@ -128,8 +128,7 @@ JITTER = ("brightness", "contrast", "saturation", "hue")
 
 # The columns of the table of uniform numbers that `draw` reads, one row an image. A column's meaning never changes:
 # new operations take new columns, so old runs can still be repeated.
-_CROP_TRIES = 10  # as torchvision's RandomResizedCrop
-_SCALE = slice(0, 10)
+_SCALE = slice(0, 10)  # ten tries, as torchvision's RandomResizedCrop
 _RATIO = slice(10, 20)
 _TOP, _LEFT, _FLIP, _JITTER, _GRAY, _BLUR, _SIGMA, _SOLARIZE = range(20, 28)
 _FACTORS = slice(28, 32)

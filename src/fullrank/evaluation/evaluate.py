@@ -23,11 +23,13 @@ from fullrank.evaluation.task import (
     UnlabeledError,
     open_task,
 )
+from fullrank.measure.protocols import FINGERPRINT
 from fullrank.measure.scores import Score
 from fullrank.models.encoder import Encoder, unchanged
 from fullrank.text import once, tails
 from fullrank.training.checkpoint import find_checkpoint
 from fullrank.training.machine import choose_device, float32_on
+from fullrank.training.measuring import never_right
 from fullrank.training.scores import Kept, keep
 
 
@@ -151,9 +153,19 @@ def probe_features(
             "train and test would be shown in different ways, one as it is and one as the encoder shows images: give "
             "both as images, or both as floating point batches"
         )
-    shown = {**made[0], "dtype": float32_on(device)}
+    sets = [images for images in (train, test) if isinstance(images, Images)]
     each = [images.name if isinstance(images, Images) else "batches in memory" for images in (train, test)]
-    task = Represented(taken[0], taken[1], device, {**shown, "labels": " / ".join(each)})
+    strange = ~torch.isin(taken[1][1], taken[0][1])
+    if bool(strange.all()):
+        raise FullrankError("test shares no class with train: give both the same labels")
+    protocol = {
+        **made[0],
+        "dtype": float32_on(device),
+        "labels": " / ".join(each),
+        **({FINGERPRINT: " / ".join(images.fingerprint() for images in sets)} if len(sets) == len(each) else {}),
+        **never_right(int(strange.sum()), len(strange)),
+    }
+    task = Represented(taken[0], taken[1], device, protocol)
     asked = [name for name in ("knn", "logistic") if getattr(options, name)]
     scores = {}
     for probe in asked:

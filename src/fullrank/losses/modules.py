@@ -46,10 +46,12 @@ class Loss(nn.Module):
     function: ClassVar[Callable[..., Tensor]]
     by_name: ClassVar[dict[str, type[Loss]]] = {}
 
-    def __init_subclass__(cls, function: Callable[..., Tensor], **kwargs: Any) -> None:
+    def __init_subclass__(cls, function: Callable[..., Tensor] | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if function is None:  # a subclass of one of those below, which has its function
+            return
         cls.function = staticmethod(function)
-        cls.by_name[function.__name__] = cls
+        cls.by_name.setdefault(function.__name__, cls)  # yours takes no name from those below
         settings = [p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
         cls.__signature__ = inspect.Signature(settings)  # type: ignore[attr-defined]
         cls.__doc__ = inspect.cleandoc(function.__doc__ or "").partition("\n>>>")[0]  # its doctest runs there

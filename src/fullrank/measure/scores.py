@@ -292,6 +292,3 @@ for _kind in (
 ):
     register(_kind)
 # fmt: on
-
-LABEL_FREE = tuple(name for name, kind in SCORES.items() if kind.function is not None)
-"""Scores that features alone, or views of images, give: what `inspect` takes and `rank --scores` may ask for."""
