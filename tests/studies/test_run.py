@@ -161,6 +161,7 @@ def test_a_result_of_other_settings_under_its_name_is_refused(here, place):
         missing(toy, "lab", [0], place)
 
 
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # of submitit's debug executor
 @pytest.mark.parametrize("cluster", ["debug", pytest.param("local", marks=pytest.mark.slow)])
 def test_submitit_takes_the_same_jobs(place, cluster, request):
     """Its debug executor performs them in this process, its local one in others, as Slurm does."""
