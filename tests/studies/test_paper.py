@@ -285,6 +285,11 @@ EXPECTED = {
         ("0.05", "0.0001", "1.3", "not the predictor", "multiple-pass"): {"optim.decay_heads": "projector"},
         ("0.05", "0.0001", "1.3", "not the heads", "multiple-pass"): {"optim.decay_heads": "none"},
     },
+    "regime": {
+        (decay, clock, order): {**changes, **rates(0.05, float(decay))}
+        for decay, clock in (("5e-05", "0.63"), ("0.0001", "1.3"))
+        for order, changes in (("multiple-pass", {}), ("single-pass", SINGLE), ("hybrid", HYBRID))
+    },
     "heads": {
         ("D = 256", "512", "M = 2048"): {"backbone.width": 0.5},
         ("D = 512", "512", "M = 2048"): {},
