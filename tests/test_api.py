@@ -154,6 +154,12 @@ def test_scores_of_modules_say_how_images_were_shown(net):
 def test_options_hold_for_images_in_memory(run):
     found = fullrank.inspect(run.path, Pictures(), layer="embedding", untrained=False, views="none")
     assert found.scores["auc"].protocol["layer"] == "projector"
+    for ask in (
+        lambda: fullrank.features(run.path, Pictures(), image_size=48),
+        lambda: fullrank.evaluate(run.path, image_size=48),
+    ):
+        with pytest.raises(FullrankError, match="leave image_size out"):
+            ask()
 
 
 def test_a_run_shows_itself_and_goes_through_all_calls(run):

@@ -46,7 +46,7 @@ from fullrank.inspection.inspect import inspect_encoder, inspect_features
 from fullrank.inspection.options import InspectOptions
 from fullrank.inspection.result import Inspection
 from fullrank.measure.scores import SCORES, Score
-from fullrank.models.encoder import images_and_labels
+from fullrank.models.encoder import Encoder, images_and_labels
 from fullrank.ranking.options import RankOptions
 from fullrank.ranking.rank import rank as rank_runs
 from fullrank.ranking.result import Ranking
@@ -185,7 +185,7 @@ def inspect(
     if images is None:
         raise FullrankError("a module does not say which images to take features of: give them as a second argument")
     opened, size = _opened(source, images, asked.image_size)
-    encoder = open_encoder(
+    encoder = _encoder(
         source,
         backbone=asked.backbone,
         layer=asked.layer,
@@ -218,7 +218,7 @@ def features(source: Source, images: ImageSource, **options: Any) -> Tensor:
         `(N, D)` float32 on the CPU; `(N, q, D)` where batches hold q views of each image.
     """
     opened, size = _opened(source, images, options.pop("image_size", None))
-    return open_encoder(source, image_size=size, **options).features(opened).features
+    return _encoder(source, image_size=size, **options).features(opened).features
 
 
 def evaluate(
@@ -255,12 +255,14 @@ def evaluate(
     if train is None and test is None:
         if isinstance(source, nn.Module):
             raise FullrankError("a module does not say which images to judge it by: give train and test")
+        if image_size is not None:
+            raise FullrankError(f"{source} is judged on images of its own size: leave image_size out")
         return evaluate_runs([str(source)], options)[0]
     if train is None or test is None:
         raise FullrankError("give both train and test, or neither for a run's own images")
     bank, size = _opened(source, train, image_size)
     queries, _ = _opened(source, test, size)
-    return probe_features(_name(source), open_encoder(source, image_size=size), bank, queries, options)
+    return probe_features(_name(source), _encoder(source, image_size=size), bank, queries, options)
 
 
 def rank(runs: Sequence[str | Path], **options: Any) -> Ranking:
@@ -345,6 +347,14 @@ def _options(kind: type, given: dict[str, Any]) -> Any:
 
 def _name(source: Source) -> str:
     return type(source).__name__ if isinstance(source, nn.Module) else str(source)
+
+
+def _encoder(source: Source, *, image_size: int | None, **options: Any) -> Encoder:
+    encoder = open_encoder(source, image_size=image_size, **options)
+    if image_size not in (None, encoder.preprocessing.size):
+        size = encoder.preprocessing.size
+        raise FullrankError(f"{source} is shown images of {size} x {size}, as it was trained: leave image_size out")
+    return encoder
 
 
 def _device(source: Source, asked: str) -> str:

@@ -1,6 +1,7 @@
 import functools
 import operator
 from collections import Counter
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fullrank.errors import FullrankError
-from fullrank.orders import Cumulative, Hybrid, MultiplePass, OrderSampler, SinglePass, subset
+from fullrank.orders import Cumulative, Hybrid, MultiplePass, Order, OrderSampler, Segment, SinglePass, subset
 
 CHUNKED = (SinglePass, Cumulative, Hybrid)
 
@@ -354,3 +355,15 @@ def test_sampler_shares_a_batch_between_processes():
         OrderSampler(order, rank=2, world_size=2)
     with pytest.raises(FullrankError, match=r"step must be in \[0, 5\], got 6"):
         OrderSampler(order, start=6)
+
+
+def test_an_order_of_ones_own_with_too_small_a_pool_says_so():
+    @dataclass(frozen=True)
+    class Small(Order):
+        seed: int = 0
+
+        def segment(self, step):
+            return Segment(0, self.steps, 0, 3, stream=0, origin=0)
+
+    with pytest.raises(FullrankError, match="step 2 of Small draws from 3 images, fewer than batch_size=8"):
+        Small(100, 8, 10)[2]

@@ -114,10 +114,17 @@ class Order(_Seeded):
 
         Raises:
             IndexError: `step` is outside `[-steps, steps)`.
+            FullrankError: Its segment has fewer images than a batch.
         """
         step = self._check_step(step)
         segment = self.segment(step)
-        passes, batch = divmod(step - segment.origin, (segment.hi - segment.lo) // self.batch_size)
+        pool = segment.hi - segment.lo
+        if pool < self.batch_size:
+            raise FullrankError(
+                f"step {step} of {type(self).__name__} draws from {pool} images, fewer than batch_size="
+                f"{self.batch_size}: give its segment more, or lower batch_size"
+            )
+        passes, batch = divmod(step - segment.origin, pool // self.batch_size)
         shuffled = _shuffled_pass(self.seed, self.size, segment.lo, segment.hi, segment.stream, passes)
         # a copy, so that nobody can write into the kept pass
         return torch.from_numpy(shuffled[batch * self.batch_size : (batch + 1) * self.batch_size].copy())
