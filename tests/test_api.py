@@ -138,6 +138,7 @@ def test_scores_of_modules_say_how_images_were_shown(net):
     floats = [(torch.rand(30, 3, 16, 16), torch.arange(30) % 2)]
     with pytest.raises(FullrankError, match="train and test would be shown in different ways"):
         fullrank.evaluate(net, Pictures(), floats)
+    assert fullrank.evaluate(net, Pictures(), Pictures(), logistic=False).step is None
     assert judged["fingerprint"] == " / ".join(2 * [open_images(Pictures()).fingerprint()])
     with pytest.raises(FullrankError, match="test shares no class with train"):
         fullrank.evaluate(net, floats, [(floats[0][0], floats[0][1] + 2)])

@@ -533,10 +533,26 @@ def test_what_is_no_dataset_is_refused(given, message):
         open_images(given)
 
 
+def test_a_dataset_that_normalizes_is_refused_whichever_images_lie_between_0_and_1():
+    images = open_images(Pairs([torch.rand(3, 2, 2), torch.full((3, 2, 2), -1.5)], [0, 1]))
+    with pytest.raises(FullrankError, match=r"^Pairs\[1\] is no image: .*-1.5.*Leave normalization out") as raised:
+        cache_all(images)
+    assert not isinstance(raised.value, UnreadableImageError)
+
+
+def test_labels_of_a_dataset_go_through_its_target_transform():
+    images = open_images(
+        Pairs(
+            kinds()[:3], [1, 1, 0], targets=[12, 13, 5], classes=list("abc"), target_transform=lambda label: label // 10
+        )
+    )
+    assert (images.labels.tolist(), images.classes) == ([1, 1, 0], None)
+
+
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (torch.full((3, 2, 2), -1.5), r"it holds floats from -1.5 to -1.5"),
+        (torch.full((3, 2, 2), torch.nan), r"it holds floats from nan"),
         (np.zeros((2, 2, 7), np.uint8), r"it has shape \(2, 2, 7\), not that of an image"),
         (np.zeros((2, 2, 3), np.int64), "it holds torch.int64, not uint8"),
         ("picture.png", "cannot be decoded"),

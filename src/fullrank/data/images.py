@@ -313,8 +313,9 @@ class DatasetImages(Images):
     [0, 1]; alpha is left out. An item must be the same each time it is asked for, so leave random transforms out. One
     thread at a time asks for items; worker processes, with `cache=stream`, do it side by side.
 
-    Labels come from the label column of a Hugging Face set, or from an attribute `targets` or `labels`, and else from
-    one walk over all items; `classes`, or a `ClassLabel`, names them.
+    Labels come from the label column of a Hugging Face set, or from an attribute `targets` or `labels`, through
+    `target_transform` where there is one, and else from one walk over all items; `classes`, or a `ClassLabel`, names
+    them.
 
     Args:
         dataset: The images.
@@ -337,7 +338,16 @@ class DatasetImages(Images):
     def read(self, index: int) -> Tensor:
         """Ask for one item, and take its image."""
         with unreadable(self.key(index)):
-            return to_pixels(self._item(index)[0])
+            image = self._item(index)[0]
+            if not (isinstance(image, Tensor) and image.is_floating_point() and bool(image.isfinite().all())):
+                return to_pixels(image)
+        try:
+            return to_pixels(image)
+        except UnreadableImageError as error:  # a fault of the dataset: those that are in [0, 1] are no better
+            raise FullrankError(
+                f"{self.key(index)} is no image: {error}. Leave normalization out of the dataset; or give batches, "
+                "such as a DataLoader's, to a network that takes them as they are"
+            ) from None
 
     def listing(self) -> str:
         """Hash the length and the labels."""
@@ -377,6 +387,9 @@ class DatasetImages(Images):
             there = (getattr(self.dataset, each, None) for each in ("targets", "labels"))
             found = next((each for each in there if isinstance(each, Collection) and len(each) == len(self)), None)
             values = self._walk() if found is None else list(found)
+            change = getattr(self.dataset, "target_transform", None)
+            if found is not None and change is not None:  # the names are of the labels before
+                values, names = [change(value) for value in found], None
         if values is None:
             return None
         plain = [value.item() if isinstance(value, (Tensor, np.generic)) else value for value in values]

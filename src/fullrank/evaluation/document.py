@@ -31,7 +31,9 @@ def _parts(found: Sequence[Evaluation]) -> Iterator[Part]:
                 protocols.append(taken)
             short = title(score.name).split()[0]  # the protocol has it in full
             note = f"[{protocols.index(taken) + 1}]"
-            rows.append([each.name, f"{each.step:,}", short, score.text, _chosen(score), note])
+            rows.append(
+                [each.name, "–" if each.step is None else f"{each.step:,}", short, score.text, _chosen(score), note]
+            )
     if rows:
         header = ["run", "steps", "probe", "value", "chosen", "protocol"]
         yield Table("Scores", header, rows, text=(2, 4), captioned=False)

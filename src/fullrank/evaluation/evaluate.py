@@ -136,8 +136,11 @@ def probe_features(
     """
     device = choose_device(options.device)
     taken, made = [], []
+    skipped: dict[str, None] = {}
     for what, images in (("train", train), ("test", test)):
-        features, labels, indices, protocol = encoder.features(images, device=device)
+        features, labels, indices, protocol = encoder.features(
+            images, device=device, unreadable=lambda key: skipped.update({key: None})
+        )
         if features.ndim != 2:
             raise FullrankError(f"{what} batches hold {features.shape[1]} views of each image: give one")
         if isinstance(images, Images) and isinstance(train, Images) and images is test:
@@ -171,4 +174,4 @@ def probe_features(
     for probe in asked:
         with unchanged(encoder.module):
             scores[probe] = (knn if probe == "knn" else logistic)(task, options)
-    return Evaluation(name, None, 0, scores)
+    return Evaluation(name, None, encoder.source.get("step"), scores, skipped=tuple(skipped))

@@ -19,7 +19,7 @@ class Evaluation(Shown):
     Attributes:
         name: What it was given as, or so much of its end as tells it from the others.
         run: The run's folder; None for a checkpoint file.
-        step: Gradient steps of its checkpoint.
+        step: Gradient steps of its checkpoint; None of what is no run.
         scores: One for each probe, by its name; empty where labels are missing.
         missing: What keeps it from being scored; empty where nothing does.
         skipped: Names of the images that could not be read.
@@ -27,7 +27,7 @@ class Evaluation(Shown):
 
     name: str
     run: Path | None
-    step: int
+    step: int | None
     scores: Mapping[str, Score]
     missing: str = ""
     skipped: tuple[str, ...] = ()
