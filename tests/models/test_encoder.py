@@ -128,6 +128,15 @@ def test_an_index_is_not_taken_for_labels(encoder, batch):
     assert encoder.features([{"index": index, "image": images}]).labels is None
 
 
+def test_a_network_that_gives_no_tensor_is_one_clear_error(encoder):
+    class Tuple(nn.Module):
+        def forward(self, x):
+            return (x.mean((2, 3)),)
+
+    with pytest.raises(FullrankError, match=r"the network gives tuple, not features \(B, D\): wrap it"):
+        replace(encoder, module=Tuple()).features(INPUTS)
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_a_network_in_another_precision_sees_images_in_it(encoder, dtype):
     images = torch.rand(6, 3, SIZE, SIZE)

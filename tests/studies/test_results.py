@@ -36,3 +36,14 @@ def test_results_are_small_files_of_runs_that_a_study_has():
     assert max(file.stat().st_size for path in kept for file in path.iterdir()) < 50_000
     configs = [yaml.safe_load((path / "config.yaml").read_text("utf-8")) for path in kept]
     assert {(config["images"], config["eval_images"]) for config in configs} == {("cifar10", "held out")}
+
+
+def test_a_result_takes_the_place_of_an_older_one_whole(tmp_path):
+    folder, target = tmp_path / "run", tmp_path / "results" / "lab" / "run"
+    folder.mkdir()
+    target.mkdir(parents=True)
+    for name in ("config.yaml", "metrics.jsonl", "spectra.safetensors", "scores.json", "summary.json"):
+        (folder / name).write_text("{}\n")
+    (target / "evaluation.json").write_text("of the run before")
+    Store(tmp_path / "results", "lab").keep(folder, "run", {})
+    assert {file.name for file in target.iterdir()} == {file.name for file in folder.iterdir()}

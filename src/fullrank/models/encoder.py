@@ -181,7 +181,7 @@ class Encoder:
             unreadable: Called with the name of each image of `Images` that cannot be decoded; it is left out.
 
         Raises:
-            FullrankError: A batch holds no images, or none of the images can be decoded.
+            FullrankError: A batch holds no images, none of the images can be decoded, or the network gives no tensor.
         """
         module = self.module
         if device is not None:
@@ -202,7 +202,7 @@ class Encoder:
                     for view in shown:
                         parts = (self._input(part.to(device)) for part in view.split(batch_size))
                         inputs = (part.to(dtype_of_weights, memory_format=memory_format) for part in parts)
-                        each.append(torch.cat([module(x).float().cpu() for x in inputs]))
+                        each.append(torch.cat([_output(module(x)).float().cpu() for x in inputs]))
                     found.append(each[0] if len(each) == 1 else torch.stack(each, dim=1))
                     labels.append(answers)
                     read.append(torch.arange(done, done + len(found[-1])) if places is None else places)
@@ -245,6 +245,15 @@ class Encoder:
         images = ArrayImages("the batch", pixels.cpu(), None)
         shown = self.preprocessing.show(images, torch.arange(len(pixels)), lambda name: None)
         return torch.cat([x for x, _ in shown]).to(pixels.device)
+
+
+def _output(given: Any) -> Tensor:
+    if not isinstance(given, Tensor):
+        raise FullrankError(
+            f"the network gives {type(given).__name__}, not features (B, D): wrap it in a module whose forward returns "
+            "them, such as the first token's or the pooled output"
+        )
+    return given
 
 
 def images_and_labels(batch: Any) -> tuple[list[Tensor], Tensor | None]:

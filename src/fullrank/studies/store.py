@@ -117,7 +117,9 @@ class Store:
         with atomic_path(target / SPECTRA) as temporary:
             shutil.copyfile(folder / SPECTRA, temporary)
         for file in _KEPT:
-            if (folder / file).is_file():
+            if not (folder / file).is_file():
+                (target / file).unlink(missing_ok=True)
+            else:
                 write_text(target / file, _renamed((folder / file).read_text("utf-8"), file, names))
 
 
