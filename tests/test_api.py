@@ -174,7 +174,16 @@ def test_a_run_shows_itself_and_goes_through_all_calls(run):
     again = fullrank.inspect(run.path, limit=200, untrained=False)
     assert np.isfinite(again.scores["auc"].value)
     assert fullrank.evaluate(run.path, logistic=False).scores["knn"].value > 0.1
-    ranking = fullrank.rank([run.path])
+    ranking = fullrank.rank(run.path)
+    assert (
+        fullrank.rank([run]).rows()
+        == fullrank.rank(run).rows()
+        == fullrank.rank(str(run.path)).rows()
+        == ranking.rows()
+    )
+    assert fullrank.inspect(run, limit=200, untrained=False).scores["auc"].value == again.scores["auc"].value
+    assert fullrank.features(run, Pictures()).shape == (60, again.spectrum.dim)
+    assert fullrank.evaluate(run, Pictures(), Pictures(), logistic=False).step == TINY.steps
     assert len(ranking.rows()) >= 1
     assert ranking.best.exists()
 
@@ -188,6 +197,8 @@ def test_a_finished_run_is_gone_on_with(run):
 def test_wrong_settings_are_named():
     with pytest.raises(FullrankError, match="unknown key 'stepz'; did you mean 'steps'"):
         fullrank.train("digits", stepz=3)
+    with pytest.raises(FullrankError, match="opens its images by name whenever it goes on, got Pictures"):
+        fullrank.train(Pictures())
     with pytest.raises(FullrankError, match=r"unknown option 'limitt'"):
         fullrank.inspect(torch.randn(10, 4), limitt=3)
 

@@ -23,7 +23,7 @@ from dataclasses import fields, replace
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 import torch
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 
     from fullrank.studies.study import Scale
 
-Source = str | Path | nn.Module
+Source = Union[str, Path, nn.Module, "Run"]
 ImageSource = str | Path | Images | Dataset[Any] | Tensor | Iterable[Any]
 
 
@@ -146,6 +146,11 @@ def train(
         return Run(resume(Path(resume_from)).path)
     from fullrank.training.presets import preset as named
 
+    if images is not None and not isinstance(images, (str, Path)):
+        raise FullrankError(
+            f"a run opens its images by name whenever it goes on, got {type(images).__name__}: give a path, or a name "
+            "that fullrank.registry.register_source gave to yours"
+        )
     base = named(preset) if isinstance(preset, str) else preset or TrainConfig()
     if images is not None:
         settings["images"] = str(images)
@@ -163,8 +168,9 @@ def inspect(
     """Measure an encoder: spectrum, label-free scores and a verdict on collapse.
 
     Args:
-        source: A run, checkpoint, exported folder, timm model's name, weights file (with `backbone=`) or feature file;
-            a module `(B, 3, S, S)` -> `(B, D)`; or features `(N, D)`, of torch or NumPy.
+        source: A run (its folder, or what `train` returns), checkpoint, exported folder, timm model's name, weights
+            file (with `backbone=`) or feature file; a module `(B, 3, S, S)` -> `(B, D)`; or features
+            `(N, D)`, of torch or NumPy.
         images: What it is shown: a name, folder or parquet files; a `Dataset`; or batches, such as a DataLoader's. Of
             batches uint8 images are shown as the encoder wants them, and floating point ones are its input as they are.
             A run's own when omitted.
@@ -174,7 +180,7 @@ def inspect(
     Raises:
         FullrankError: It cannot be read or measured.
     """
-    asked = _options(InspectOptions, options)
+    asked, source = _options(InspectOptions, options), _path(source)
     if isinstance(source, np.ndarray):
         source = torch.from_numpy(source)
     if isinstance(source, Tensor):
@@ -217,6 +223,7 @@ def features(source: Source, images: ImageSource, **options: Any) -> Tensor:
     Returns:
         `(N, D)` float32 on the CPU; `(N, q, D)` where batches hold q views of each image.
     """
+    source = _path(source)
     opened, size = _opened(source, images, options.pop("image_size", None))
     return _encoder(source, image_size=size, **options).features(opened).features
 
@@ -245,6 +252,7 @@ def evaluate(
     Raises:
         FullrankError: Labels are missing, or images cannot be read.
     """
+    source = _path(source)
     options = EvaluateOptions(
         device=_device(source, "auto"),
         knn=True,
@@ -265,7 +273,7 @@ def evaluate(
     return probe_features(_name(source), _encoder(source, image_size=size), bank, queries, options)
 
 
-def rank(runs: Sequence[str | Path], **options: Any) -> Ranking:
+def rank(runs: str | Path | Run | Sequence[str | Path | Run], **options: Any) -> Ranking:
     """Rank runs, or the checkpoints of one, without labels.
 
     Args:
@@ -275,7 +283,8 @@ def rank(runs: Sequence[str | Path], **options: Any) -> Ranking:
     Raises:
         FullrankError: A run cannot be read.
     """
-    return rank_runs(list(runs), _options(RankOptions, options))
+    several = [runs] if isinstance(runs, (str, Path, Run)) else runs
+    return rank_runs([_path(run) for run in several], _options(RankOptions, options))
 
 
 def study(name: str, *, scale: Scale = "lab", results: str | Path | None = None) -> Document:
@@ -345,12 +354,16 @@ def _options(kind: type, given: dict[str, Any]) -> Any:
     return kind(**given)
 
 
+def _path(source: Any) -> Any:
+    return source.path if isinstance(source, Run) else source
+
+
 def _name(source: Source) -> str:
     return type(source).__name__ if isinstance(source, nn.Module) else str(source)
 
 
 def _encoder(source: Source, *, image_size: int | None, **options: Any) -> Encoder:
-    encoder = open_encoder(source, image_size=image_size, **options)
+    encoder = open_encoder(_path(source), image_size=image_size, **options)
     if image_size not in (None, encoder.preprocessing.size):
         size = encoder.preprocessing.size
         raise FullrankError(f"{source} is shown images of {size} x {size}, as it was trained: leave image_size out")
