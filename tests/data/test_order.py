@@ -1,7 +1,6 @@
 import functools
 import operator
 from collections import Counter
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fullrank.errors import FullrankError
-from fullrank.orders import Cumulative, Hybrid, MultiplePass, Order, OrderSampler, Segment, SinglePass, subset
+from fullrank.orders import Cumulative, Hybrid, MultiplePass, OrderSampler, Segment, SinglePass, subset
 
 CHUNKED = (SinglePass, Cumulative, Hybrid)
 
@@ -357,13 +356,16 @@ def test_sampler_shares_a_batch_between_processes():
         OrderSampler(order, start=6)
 
 
-def test_an_order_of_ones_own_with_too_small_a_pool_says_so():
-    @dataclass(frozen=True)
-    class Small(Order):
-        seed: int = 0
-
+@pytest.mark.parametrize(("lo", "hi", "origin"), [(0, 200, 0), (-10, 50, 0), (0, 5, 0), (0, 100, 9)])
+def test_a_segment_that_is_none_of_the_images_is_refused(lo, hi, origin):
+    class Wrong(MultiplePass):
         def segment(self, step):
-            return Segment(0, self.steps, 0, 3, stream=0, origin=0)
+            return Segment(first=0, stop=20, lo=lo, hi=hi, stream=1, origin=origin)
 
-    with pytest.raises(FullrankError, match="step 2 of Small draws from 3 images, fewer than batch_size=8"):
-        Small(100, 8, 10)[2]
+    with pytest.raises(FullrankError, match="Wrong gives Segment.* for step 3"):
+        Wrong(size=100, batch_size=10, steps=20)[3]
+
+
+def test_a_sampler_of_no_order_is_refused():
+    with pytest.raises(FullrankError, match="order must be an order, such as MultiplePass.*got 300"):
+        OrderSampler(300)

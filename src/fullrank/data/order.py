@@ -114,17 +114,16 @@ class Order(_Seeded):
 
         Raises:
             IndexError: `step` is outside `[-steps, steps)`.
-            FullrankError: Its segment has fewer images than a batch.
+            FullrankError: The order gives a segment that is none of its images.
         """
         step = self._check_step(step)
         segment = self.segment(step)
-        pool = segment.hi - segment.lo
-        if pool < self.batch_size:
+        if not (segment.lo >= 0 and segment.lo + self.batch_size <= segment.hi <= self.size and segment.origin <= step):
             raise FullrankError(
-                f"step {step} of {type(self).__name__} draws from {pool} images, fewer than batch_size="
-                f"{self.batch_size}: give its segment more, or lower batch_size"
+                f"{type(self).__name__} gives {segment} for step {step}: of {self.size} images it takes "
+                f"0 <= lo < hi <= {self.size} with a batch of {self.batch_size} between, and origin <= {step}"
             )
-        passes, batch = divmod(step - segment.origin, pool // self.batch_size)
+        passes, batch = divmod(step - segment.origin, (segment.hi - segment.lo) // self.batch_size)
         shuffled = _shuffled_pass(self.seed, self.size, segment.lo, segment.hi, segment.stream, passes)
         # a copy, so that nobody can write into the kept pass
         return torch.from_numpy(shuffled[batch * self.batch_size : (batch + 1) * self.batch_size].copy())
@@ -356,6 +355,10 @@ class OrderSampler(Sampler[list[int]]):
         for name, value in (("rank", rank), ("world_size", world_size)):
             if not isinstance(value, Integral) or isinstance(value, bool):
                 raise FullrankError(f"{name} must be a whole number, got {value!r}")
+        if not isinstance(order, Order):
+            raise FullrankError(
+                f"order must be an order, such as MultiplePass(size=..., batch_size=..., steps=...), got {order!r}"
+            )
         if world_size < 1 or order.batch_size % world_size:
             raise FullrankError(
                 f"batch_size={order.batch_size} does not divide over world_size={world_size} processes: use a multiple"
