@@ -5,6 +5,7 @@ import json
 import pytest
 
 from fullrank.cli import main
+from fullrank.errors import FullrankError
 from fullrank.measure.scores import SCORES, ScoreKind, register
 from fullrank.report.document import write_report
 from fullrank.studies.study import Cell, Result
@@ -39,3 +40,8 @@ def test_a_new_score_shows_everywhere(toy, tmp_path, capsys):
     result = Result(Cell({"order": "hybrid"}, config), 0, record)
     assert "toy of scores" in overview([result], ["toy"], rows=["order"]).header
     assert through_training([result], "toy", color="order").title == "Toy of scores through training"
+
+
+def test_a_direction_that_there_is_not_is_refused():
+    with pytest.raises(FullrankError, match="direction must be one of lower, higher, none, got 'up'"):
+        register(ScoreKind("up", "up", "up", function=float))

@@ -17,9 +17,9 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from fullrank.errors import FullrankError
+from fullrank.errors import FullrankError, choose
 from fullrank.files import Protocol, check
 from fullrank.measure.quality import manifold, spectral, spread, views
 from fullrank.measure.verdict import MARGIN
@@ -163,10 +163,12 @@ def register(kind: ScoreKind) -> ScoreKind:
     """Add a score to `SCORES`, for every command, page and monitor.
 
     Raises:
-        FullrankError: There is one of that name, or it is to be monitored and not of centered features.
+        FullrankError: There is one of that name, there is no such direction, or it is to be monitored and not of
+            centered features.
     """
     if kind.monitored and kind.spectrum == "uncentered":
         raise FullrankError(f"{kind.name} is of uncentered features, and a run monitors centered ones: not monitored")
+    choose("direction", kind.direction, get_args(Direction))
     if kind.name in SCORES:
         raise FullrankError(f"there is a score {kind.name!r} already: give yours another name")
     SCORES[kind.name] = kind
