@@ -12,7 +12,7 @@ from fullrank.documents.shown import Shown
 from fullrank.measure.scores import Score
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation(Shown):
     """What was found out about one run.
 
@@ -31,6 +31,10 @@ class Evaluation(Shown):
     scores: Mapping[str, Score]
     missing: str = ""
     skipped: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        scores = ", ".join(f"{s.kind.title} {s.text}" for s in self.scores.values())
+        return f"Evaluation({self.name!r}): {scores or self.missing}"
 
     def document(self) -> Document:
         """Return what `fullrank evaluate` says of it."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Inspection(Shown):
     """What was found out about one X.
 
@@ -41,6 +41,12 @@ class Inspection(Shown):
     verdict: Verdict
     skipped: tuple[str, ...] = ()
     unkept: str = ""
+
+    def __repr__(self) -> str:
+        """Return the verdict, what to try, and the scores that can be taken, for people to read."""
+        tries = "".join(f"\n- {remedy.text}" for remedy in self.verdict.remedies)
+        scores = ", ".join(f"{s.kind.title} {s.text}" for s in self.scores.values() if not s.why)
+        return f"Inspection({self.name!r}): {self.verdict.text}{tries}\n{scores}"
 
     def document(self) -> Document:
         """Return what `fullrank inspect` says of it."""

@@ -101,7 +101,7 @@ class Ranked:
     about: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Ranking(Shown):
     """What `fullrank rank` found.
 
@@ -132,6 +132,12 @@ class Ranking(Shown):
         """
         first = self.standings[0].candidate
         return first.checkpoint or first.run
+
+    def __repr__(self) -> str:
+        places = ", ".join(
+            f"{'-' if s.rank is None else s.rank} {s.candidate.name} at step {s.candidate.step}" for s in self.standings
+        )
+        return f"Ranking: {places}. {'. '.join(self.said)}."
 
     def document(self) -> Document:
         """Return what `fullrank rank` says."""

@@ -230,7 +230,9 @@ def only_runs(paths: Sequence[Path | str]) -> list[Path]:
     given = [Path(path) for path in paths]
     own = [path for path in given if stays(path.expanduser())]
     if given and not own:
-        raise FullrankError(f"{given[0]} is not a run, nor is any other: give folders made by `fullrank train`")
+        inside = any(given[0].glob(f"*/{CONFIG}"))
+        hint = f"the runs in it, {given[0]}/*" if inside else "folders made by `fullrank train`"
+        raise FullrankError(f"{given[0]} is not a run, nor is any other: give {hint}")
     if not any(path.expanduser().exists() for path in own):
         return given
     for path in given:
