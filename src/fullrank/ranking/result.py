@@ -137,7 +137,7 @@ class Ranking(Shown):
         places = ", ".join(
             f"{'-' if s.rank is None else s.rank} {s.candidate.name} at step {s.candidate.step}" for s in self.standings
         )
-        return f"Ranking: {places}. {'. '.join(self.said)}."
+        return f"Ranking: {'; '.join((places, *self.said))}"
 
     def document(self) -> Document:
         """Return what `fullrank rank` says."""
