@@ -121,8 +121,9 @@ def kind_of(source: str | Path, *, backbone: str | None = None) -> Kind:
         return "features"
     if backbone is None:
         raise FullrankError(
-            f"{name} is not a checkpoint of ours: if it holds weights, say whose, as in --backbone resnet50; "
-            "if it holds features, save them with numpy.save"
+            f"{name} is not a checkpoint of ours: if it holds weights, say whose, as in --backbone resnet50, or "
+            "for a module of your own call fullrank.inspect(model, loader) in Python; if it holds features, save them "
+            "with numpy.save"
         )
     return "weights"
 

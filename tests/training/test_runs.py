@@ -167,3 +167,10 @@ def test_a_monitored_score_that_fails_is_said_once_and_costs_nothing_else(tmp_pa
     assert main(["report", str(run)]) == 0
     assert main(["rank", str(run), "--json"]) == 0
     assert json.loads((run / "summary.json").read_text())["steps"] == 6
+
+
+def test_a_folder_of_runs_is_told_from_a_folder_of_something_else(tmp_path):
+    (tmp_path / "runs" / "a").mkdir(parents=True)
+    (tmp_path / "runs" / "a" / "config.yaml").touch()
+    with pytest.raises(FullrankError, match=r"runs is not a run, .*: give the runs in it, .*runs/\*"):
+        only_runs([tmp_path / "runs"])
