@@ -216,3 +216,18 @@ def test_a_study_from_its_results():
     assert "<table" in page.html()
     with pytest.raises(FullrankError, match="no run of vit at lab scale is finished"):
         fullrank.study("vit")
+
+
+def test_class_scores_are_warned_of(data):
+    from torchvision.models import resnet18
+
+    model = resnet18(num_classes=7)
+    with pytest.warns(UserWarning, match="ends in fc, linear and 7 wide"):
+        fullrank.features(model, data[1].tensors[0], image_size=16)
+    model.fc = nn.Identity()
+    assert fullrank.features(model, data[1].tensors[0], image_size=16).shape == (60, 512)
+
+
+def test_arguments_in_the_wrong_order_are_named(net, data):
+    with pytest.raises(FullrankError, match="a DataLoader is given. The images come second"):
+        fullrank.inspect(DataLoader(data[0], batch_size=64), net)

@@ -355,7 +355,14 @@ def _options(kind: type, given: dict[str, Any]) -> Any:
 
 
 def _path(source: Any) -> Any:
-    return source.path if isinstance(source, Run) else source
+    if isinstance(source, Run):
+        return source.path
+    if not isinstance(source, (str, Path, nn.Module, Tensor, np.ndarray)):
+        raise FullrankError(
+            f"the first argument is the encoder: a module, or the name of one; a {type(source).__name__} is given. The "
+            "images come second"
+        )
+    return source
 
 
 def _name(source: Source) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -42,6 +43,7 @@ SETTLED_STEPS = 100
 OTHERS = "other prefixes that fit"
 MATRICES = (".npy", ".parquet", ".safetensors")
 _COMMON_SIZE = 224
+_CLASSIFIERS = ("fc", "classifier", "head", "heads")  # what torchvision, timm and transformers call theirs
 _STEMS = {
     "imagenet": "imagenet: 7x7, stride 2, pooling",
     "cifar": "cifar: 3x3, stride 1, no pooling (if its stride was 2: --stem cifar-stride2)",
@@ -241,9 +243,24 @@ def _weights(path: Path, name: str, prefix: str | None, stem: Stem, image_size: 
 def _module(module: nn.Module, image_size: int | None) -> Encoder:
     """Take a module in memory: as timm prepares images for it where it says how, else the `eval` view."""
     name = {"module": type(module).__name__}
+    _look_for_classifier(module)
     if getattr(module, "pretrained_cfg", None):
         return _timm(module, image_size, name, None)
     return Encoder(module, Preprocessing(image_size or _COMMON_SIZE), name)
+
+
+def _look_for_classifier(module: nn.Module) -> None:
+    """Warn of a module that ends in a linear layer as classifiers do: class scores are no representation."""
+    children = [(name, child) for name, child in module.named_children() if not isinstance(child, nn.Identity)]
+    name, last = children[-1] if children else ("", None)
+    if name in _CLASSIFIERS and isinstance(last, nn.Sequential) and len(last):
+        last = last[-1]
+    if name in _CLASSIFIERS and isinstance(last, nn.Linear):
+        warnings.warn(
+            f"{type(module).__name__} ends in {name}, linear and {last.out_features} wide: if that is its classifier, "
+            f"its outputs are class scores and not the representation; set model.{name} = torch.nn.Identity() first",
+            stacklevel=5,
+        )
 
 
 def _timm(
