@@ -1,6 +1,7 @@
 import numpy as np
 from run_folders import make_run
 
+from fullrank.documents import spectra
 from fullrank.documents.looks import COLORS, DASHES, Look
 from fullrank.documents.svg import inline_svg
 from fullrank.measure.spectrum import Spectrum
@@ -37,9 +38,9 @@ def test_the_readers_matplotlib_settings_do_not_matter(tmp_path):
 
     shown = sides([read_run(make_run(tmp_path / "run"))])
     pairs = [(side, side.spectrum(-1)) for side in shown]
-    expected = inline_svg(figures.relative_spectra(pairs), "x", "")
+    expected = inline_svg(spectra.relative_spectra(pairs), "x", "")
     with matplotlib.rc_context({"font.size": 30, "svg.fonttype": "path", "axes.grid": False}):
-        assert inline_svg(figures.relative_spectra(pairs), "x", "") == expected
+        assert inline_svg(spectra.relative_spectra(pairs), "x", "") == expected
         assert matplotlib.rcParams["font.size"] == 30
 
 
@@ -51,7 +52,7 @@ def test_more_runs_than_colors_differ_in_dashes(tmp_path):
 
 def test_spectra_beside_the_others_are_thin_and_of_their_color():
     shown = [(Look("a", 0), Spectrum(np.array([8.0, 4.0, 2.0]))), (Look("b", 1), Spectrum(np.array([8.0, 7.0, 6.0])))]
-    for draw in (figures.relative_spectra, figures.explained):
+    for draw in (spectra.relative_spectra, spectra.explained):
         own, other, thin, *_ = (line for line in draw(shown, shown[1:]).axes[0].lines if len(line.get_xdata()) == 3)
         assert own.get_linewidth() == other.get_linewidth() > thin.get_linewidth()
         assert own.get_color() != other.get_color() == thin.get_color()

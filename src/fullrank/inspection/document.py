@@ -18,12 +18,12 @@ from fullrank.documents import (
     Statement,
     Table,
     Words,
+    spectra,
 )
 from fullrank.encoders import OTHERS
 from fullrank.inspection.compare import comparison, obstacle
 from fullrank.inspection.result import Inspection
 from fullrank.measure.scores import kind_of, title
-from fullrank.report import figures
 from fullrank.text import capital, grouped
 
 TRY = "If it was trained without negatives, as SimSiam is, try to"
@@ -150,14 +150,14 @@ def _spectra(found: Sequence[Inspection], looks: Sequence[Look]) -> Iterator[Pic
         "Singular values",
         "Relative to the largest. Directions below the dotted line count as dead; values below 10⁻⁷ are drawn at that "
         f"height. As [Li22] Fig. 3.{dotted}",
-        lambda: figures.relative_spectra(shown, twins),
-        label=figures.say_dead(shown),
+        lambda: spectra.relative_spectra(shown, twins),
+        label=spectra.say_dead(shown),
     )
     yield Picture(
         "explained",
         "Cumulative explained variance",
         "The share of the sum of singular values in the leading directions. The area under a line is its AUC. As "
         f"[Li22] Fig. 6.{dotted}",
-        lambda: figures.explained(shown, twins),
-        label=figures.say_areas(shown),
+        lambda: spectra.explained(shown, twins),
+        label=spectra.say_areas(shown),
     )

@@ -63,11 +63,11 @@ class Inspection(Shown):
 
     def plot(self) -> Figure:
         """Draw the singular values, and those of the untrained network where there are some."""
-        from fullrank.report import figures
+        from fullrank.documents import spectra
 
         look = Look(self.name, 0)
         twins = [] if self.untrained is None else [(look, self.untrained)]
-        return figures.relative_spectra([(look, self.spectrum)], twins)
+        return spectra.relative_spectra([(look, self.spectrum)], twins)
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as JSON has it."""

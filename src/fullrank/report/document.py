@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fullrank import documents as doc
+from fullrank.documents import spectra
 from fullrank.documents.html import check_page, write_page
 from fullrank.errors import FullrankError
 from fullrank.measure.scores import SCORES, kind_of
@@ -194,8 +195,8 @@ def _over_training(shown: Sequence[Side]) -> Iterator[doc.Part]:
                 "final-spectra",
                 "Last measured spectrum",
                 "Relative to its largest value. Directions below the dotted line count as dead.",
-                lambda: figures.relative_spectra(measured),
-                label=figures.say_dead(measured),
+                lambda: spectra.relative_spectra(measured),
+                label=spectra.say_dead(measured),
             )
         )
     yield from pictures
