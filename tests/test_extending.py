@@ -138,3 +138,13 @@ def test_the_command_line_finds_those_of_an_installed_package(tmp_path):
     lost = run("--order", "lost", "--dry-run")
     assert lost.returncode == 1
     assert "order 'lost' cannot be had from gone:Lost: No module named 'gone'" in lost.stderr
+
+
+@pytest.mark.parametrize(("registry", "base"), [(METHODS, "base.Method"), (ORDERS, "order.Order")])
+def test_what_is_no_method_or_order_is_refused_by_name(registry, base):
+    registry.register("toy-nothing")(torch.nn.Linear)
+    try:
+        with pytest.raises(FullrankError, match=f"'toy-nothing' is .*Linear.*, not a subclass of .*{base}"):
+            registry["toy-nothing"]
+    finally:
+        registry.forget("toy-nothing")

@@ -42,13 +42,20 @@ class Registry(Collection[str], Generic[Item]):
         home: The module whose import registers what is built in.
         built_in: Those names, known without the import.
         aliases: Other names of theirs.
+        base: The class, as `module:name`, that all of them are subclasses of; empty where they are functions.
     """
 
     def __init__(
-        self, field: str, group: str, home: str, built_in: tuple[str, ...], aliases: Mapping[str, str] | None = None
+        self,
+        field: str,
+        group: str,
+        home: str,
+        built_in: tuple[str, ...],
+        aliases: Mapping[str, str] | None = None,
+        base: str = "",
     ) -> None:
         self.field, self.group, self.home, self.built_in = field, group, home, built_in
-        self.aliases = aliases or {}
+        self.aliases, self.base = aliases or {}, base
         self._found: dict[str, Item] = {}
 
     def register(self, name: str) -> Callable[[Kept], Kept]:
@@ -81,7 +88,8 @@ class Registry(Collection[str], Generic[Item]):
         """Return what has this name, importing it where it was not used before.
 
         Raises:
-            FullrankError: There is nothing of this name, or the package that has it cannot be imported.
+            FullrankError: There is nothing of this name, it is of another kind, or the package that has it cannot be
+                imported.
         """
         if name not in self._found:
             self.check(self.field, name)
@@ -95,7 +103,13 @@ class Registry(Collection[str], Generic[Item]):
                     raise FullrankError(f"{self.field} {name!r} cannot be had from {where}: {error}") from error
                 if name not in self._found:  # its import may have registered it
                     self.register(name)(loaded)
-        return self._found[name]
+        found = self._found[name]
+        if self.base:
+            module, _, base = self.base.partition(":")
+            kind = getattr(importlib.import_module(module), base)
+            if not (isinstance(found, type) and issubclass(found, kind)):
+                raise FullrankError(f"{self.field} {name!r} is {found!r}, not a subclass of {module}.{base}")
+        return found
 
     def canonical(self, name: str) -> str:
         """Return the name that records have, of an alias or of a spelling with `_` for `-`; others as they are."""
@@ -130,11 +144,16 @@ METHODS: Registry[type[Method]] = Registry(
         *("spectral", "vicreg", "vicreg-exp", "vicreg-ctr", "barlow", "tcr", "distill"),
     ),
     {"barlow-twins": "barlow", "moco-v3": "mocov3", "info-nce": "simclr", "spectral-contrastive": "spectral"},
+    base="fullrank.models.methods.base:Method",
 )
 """Classes of methods: `fullrank.models.methods.Method`."""
 
 ORDERS: Registry[type[Order]] = Registry(
-    "order", "fullrank.orders", "fullrank.data.order", ("multiple-pass", "single-pass", "cumulative", "hybrid")
+    "order",
+    "fullrank.orders",
+    "fullrank.data.order",
+    ("multiple-pass", "single-pass", "cumulative", "hybrid"),
+    base="fullrank.data.order:Order",
 )
 """Classes of orders: `fullrank.orders.Order`."""
 
