@@ -231,3 +231,5 @@ def test_class_scores_are_warned_of(data):
 def test_arguments_in_the_wrong_order_are_named(net, data):
     with pytest.raises(FullrankError, match="a DataLoader is given. The images come second"):
         fullrank.inspect(DataLoader(data[0], batch_size=64), net)
+    with pytest.raises(FullrankError, match="a Tensor is given. The images come second"):
+        fullrank.features(data[0].tensors[0], net)

@@ -132,7 +132,7 @@ def train(
     """Train a new run, or go on with one.
 
     Args:
-        images: As `fullrank train --images`: a name, a folder, parquet files.
+        images: As `fullrank train --images`: a name, a folder, parquet files, tar shards.
         preset: What to begin from: a name of `list_presets()`, or a configuration.
         resume_from: The folder of a run to go on with; nothing else is given then.
         **settings: Fields of `TrainConfig`, sections as mappings: `order="hybrid"`, `optim={"base_lr": 0.3}`.
@@ -180,7 +180,7 @@ def inspect(
     Raises:
         FullrankError: It cannot be read or measured.
     """
-    asked, source = _options(InspectOptions, options), _path(source)
+    asked, source = _options(InspectOptions, options), _path(source, Tensor, np.ndarray)
     if isinstance(source, np.ndarray):
         source = torch.from_numpy(source)
     if isinstance(source, Tensor):
@@ -354,10 +354,11 @@ def _options(kind: type, given: dict[str, Any]) -> Any:
     return kind(**given)
 
 
-def _path(source: Any) -> Any:
+def _path(source: Any, *others: type) -> Any:
+    """Return a run's folder, and what else an encoder, or one of `others`, is given as; refuse the rest."""
     if isinstance(source, Run):
         return source.path
-    if not isinstance(source, (str, Path, nn.Module, Tensor, np.ndarray)):
+    if not isinstance(source, (str, Path, nn.Module, *others)):
         raise FullrankError(
             f"the first argument is the encoder: a module, or the name of one; a {type(source).__name__} is given. The "
             "images come second"
@@ -370,7 +371,7 @@ def _name(source: Source) -> str:
 
 
 def _encoder(source: Source, *, image_size: int | None, **options: Any) -> Encoder:
-    encoder = open_encoder(_path(source), image_size=image_size, **options)
+    encoder = open_encoder(source, image_size=image_size, **options)
     if image_size not in (None, encoder.preprocessing.size):
         size = encoder.preprocessing.size
         raise FullrankError(f"{source} is shown images of {size} x {size}, as it was trained: leave image_size out")
