@@ -371,7 +371,7 @@ def _name(source: Source) -> str:
 
 
 def _encoder(source: Source, *, image_size: int | None, **options: Any) -> Encoder:
-    encoder = open_encoder(source, image_size=image_size, **options)
+    encoder = open_encoder(_path(source), image_size=image_size, **options)
     if image_size not in (None, encoder.preprocessing.size):
         size = encoder.preprocessing.size
         raise FullrankError(f"{source} is shown images of {size} x {size}, as it was trained: leave image_size out")
