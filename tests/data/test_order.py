@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fullrank.errors import FullrankError
-from fullrank.orders import Cumulative, Hybrid, MultiplePass, OrderSampler, Segment, SinglePass, subset
+from fullrank.orders import Adaptive, Cumulative, Hybrid, MultiplePass, OrderSampler, Segment, SinglePass, subset
 
-CHUNKED = (SinglePass, Cumulative, Hybrid)
+CHUNKED = (SinglePass, Cumulative, Hybrid, Adaptive)
 
 
 @st.composite
@@ -153,6 +153,32 @@ def test_hybrid_is_single_pass_before_the_switch_and_multiple_pass_after_it(args
         same = single if step < at else multiple
         assert hybrid[step].tolist() == same[step].tolist()
         assert hybrid.pool(step).tolist() == same.pool(step).tolist()
+
+
+@settings(max_examples=60, deadline=None)
+@given(arguments(), st.lists(st.floats(0.1, 1), min_size=1, max_size=8), st.integers(1, 9))
+def test_adaptive_shows_all_images_where_auc_fell_and_a_chunk_where_it_rose(args, aucs, every):
+    single, multiple = make(SinglePass, args), make(MultiplePass, args)
+    order, pooled = make(Adaptive, args), single
+    for step in range(args[2]):
+        if step % every == 0 and step // every < len(aucs):
+            before, auc = aucs[step // every - 1], aucs[step // every]
+            if step and auc != before:
+                pooled = multiple if auc < before else single
+            earlier, order = order, order.after(step, {"auc": auc, "knn": 0.5})
+            assert all(earlier[past].tolist() == order[past].tolist() for past in range(step))
+        assert order[step].tolist() == pooled[step].tolist()
+        assert order.pool(step).tolist() == pooled.pool(step).tolist()
+    assert order.after(args[2], {"auc": 0.0}).turns == order.turns  # nothing is left to turn to
+    assert order.after(args[2], {"knn": 0.5}) is order
+    assert make(Adaptive, args, **order.learned) == order
+
+
+def test_adaptive_does_not_go_back_in_time():
+    with pytest.raises(FullrankError, match="turned at step 20.*scores are of step 10"):
+        Adaptive(100, 10, 50, 5, turns=(20,), auc=0.8).after(10, {"auc": 0.9})
+    with pytest.raises(FullrankError, match=r"ascending steps, got \(20, 10\)"):
+        Adaptive(100, 10, 50, 5, turns=(20, 10))
 
 
 @settings(max_examples=60, deadline=None)

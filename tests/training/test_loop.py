@@ -27,7 +27,7 @@ from fullrank.training.runs import METRICS, SPECTRA, RunFolder, read_run
 from tests.processes import Command, wait_for
 from tests.training.tiny import quiet, tiny
 
-ORDERS = ("multiple-pass", "single-pass", "cumulative", "hybrid")
+ORDERS = ("multiple-pass", "single-pass", "cumulative", "hybrid", "adaptive")
 
 
 def weights(path):
@@ -183,6 +183,25 @@ def test_a_run_that_was_stopped_before_its_first_checkpoint_starts_over(whole, t
     assert resume(run, console=quiet()).complete
     assert_same_run(whole / "hybrid", run)
     assert not list(run.rglob(".*.tmp"))
+
+
+def test_an_adaptive_run_goes_by_the_auc_it_measures(whole):
+    """Its batches are those that its own records ask for, prefetched ones of the order before left out."""
+    run = read_run(whole / "adaptive")
+    aucs = {record["step"]: record["auc"] for record in run.of_kind("measure")}
+    turns, before = [], None
+    for step, auc in sorted(aucs.items()):
+        if before is not None and auc != before and (auc < before) != (len(turns) % 2 == 1) and step < 20:
+            turns.append(step)
+        before = auc
+    assert turns  # else this says nothing
+    state = read_checkpoint(find_checkpoint(whole / "adaptive"))
+    assert list(state["order"]["turns"]) == turns
+    single = read_run(whole / "single-pass")
+    losses = [[record["loss"] for record in each.of_kind("train")] for each in (run, single)]
+    same = sum(step <= turns[0] for step in range(3, 21, 3))
+    assert losses[0][:same] == losses[1][:same]
+    assert losses[0][same:] != losses[1][same:]
 
 
 def test_resuming_a_finished_run_changes_nothing(whole):

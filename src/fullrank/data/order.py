@@ -13,6 +13,8 @@ Learning" (ECCV 2022, https://arxiv.org/abs/2209.15007), section 4, compared at 
 | `Cumulative`   | chunks `0..c`                                                                 |
 | `Hybrid`       | as `SinglePass` before the switch, as `MultiplePass` from the switch on       |
 
+A fifth is ours: `Adaptive` goes between a chunk and all images as the measured spectrum says.
+
 One permutation of the images, fixed by the seed, decides when each arrives; chunks are its consecutive pieces, and
 each chunk gets an equal share of the steps. Within a pool, images come in reshuffled passes. The remainder of a pass
 that does not fill a batch is dropped (a different one each pass), so no batch straddles two passes and no image
@@ -27,8 +29,9 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -103,6 +106,18 @@ class Order(_Seeded):
     @abstractmethod
     def segment(self, step: int) -> Segment:
         """Return the stretch of steps that contains `step` (in `[0, steps)`)."""
+
+    def after(self, step: int, scores: Mapping[str, float]) -> Order:
+        """Return the order to go on with, now that `scores` were measured after `step` steps.
+
+        This very order, unless it is one that adapts; then another that agrees with it on all steps before `step`.
+        """
+        return self
+
+    @property
+    def learned(self) -> dict[str, Any]:
+        """What measurements have made of it: the fields that a checkpoint keeps."""
+        return {each.name: getattr(self, each.name) for each in dataclasses.fields(self) if _is_learned(each)}
 
     def __len__(self) -> int:
         return self.steps
@@ -278,6 +293,63 @@ class Hybrid(_Chunked):
         return dataclasses.replace(segment, stop=min(segment.stop, self.switch_step))
 
 
+@register_order("adaptive")
+@dataclass(frozen=True)
+class Adaptive(_Chunked):
+    """Show all images while the spectrum flattens, and a chunk at a time while it steepens: ours, not of a paper.
+
+    It begins as `SinglePass`. Whenever AUC is measured, it goes by what AUC did since the measurement before: where it
+    fell, as `MultiplePass`; where it rose, as `SinglePass`, with the chunk whose turn it is by then. No label and no
+    held-out image is used.
+
+    Attributes:
+        turns: The steps at which it went from a chunk to all images, or back, ascending; the first is to all images.
+        auc: The AUC that was measured last, None before the first.
+
+    >>> order = Adaptive(size=100, batch_size=10, steps=50, chunks=5)
+    >>> order = order.after(0, {"auc": 0.9}).after(20, {"auc": 0.8}).after(30, {"auc": 0.85})
+    >>> order.turns, [len(order.pool(step)) for step in (19, 20, 29, 30)]
+    ((20, 30), [20, 100, 100, 20])
+    """
+
+    turns: tuple[int, ...] = field(default=(), metadata={"learned": True})
+    auc: float | None = field(default=None, metadata={"learned": True})
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "turns", tuple(self.turns))  # a checkpoint may give a list
+        if any(not isinstance(step, int) for step in self.turns) or sorted(set(self.turns)) != list(self.turns):
+            raise FullrankError(f"turns must be ascending steps, got {self.turns!r}")
+
+    def segment(self, step: int) -> Segment:
+        """Return the step's chunk or all images, from the turn before to the one after."""
+        before = bisect_right(self.turns, step)
+        first, stop = (0, *self.turns, self.steps)[before : before + 2]
+        if before % 2:
+            return Segment(first, stop, 0, self.size, stream=0, origin=0)
+        chunk = super().segment(step)
+        return dataclasses.replace(chunk, first=max(first, chunk.first), stop=min(stop, chunk.stop))
+
+    def after(self, step: int, scores: Mapping[str, float]) -> Adaptive:
+        """Return the order that goes by the AUC measured after `step` steps; without an AUC, this one.
+
+        Raises:
+            FullrankError: A later step was measured before.
+        """
+        if "auc" not in scores:
+            return self
+        if self.turns and step < self.turns[-1]:
+            raise FullrankError(f"the order turned at step {self.turns[-1]}, and scores are of step {step}, before it")
+        auc, all_images = scores["auc"], len(self.turns) % 2 == 1
+        turn = self.auc is not None and auc != self.auc and (auc < self.auc) != all_images and step < self.steps
+        return dataclasses.replace(self, turns=(*self.turns, step) if turn else self.turns, auc=auc)
+
+
+def _is_learned(of: dataclasses.Field[Any]) -> bool:
+    return bool(of.metadata.get("learned"))
+
+
 def open_order(
     name: str, size: int, batch_size: int, steps: int, seed: int, usual: Mapping[str, Any], options: Mapping[str, Any]
 ) -> Order:
@@ -288,7 +360,9 @@ def open_order(
     """
     order = ORDERS[name]
     own = [
-        field.name for field in dataclasses.fields(order) if field.name not in ("size", "batch_size", "steps", "seed")
+        each.name
+        for each in dataclasses.fields(order)
+        if each.name not in ("size", "batch_size", "steps", "seed") and not _is_learned(each)
     ]
     for option in options:
         if option not in own:

@@ -21,7 +21,7 @@ from fullrank.studies.views import against, overview, pivot, spectra, through_tr
 from fullrank.training.presets import preset
 
 DECAYS: dict[Scale, tuple[float, ...]] = {"lab": (8e-4, 1.1e-3, 1.6e-3), "paper": (5e-5, 1e-4)}
-ORDERS = ("multiple-pass", "single-pass", "hybrid")
+ORDERS = ("multiple-pass", "single-pass", "hybrid", "adaptive")
 _NAMES = ("knn", "auc", "heldout_loss")
 
 

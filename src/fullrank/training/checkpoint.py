@@ -57,6 +57,7 @@ class _State(_Encoder, total=False):
     optimizer: _Optimizer
     record: _Record
     online_probe: dict[str, Any]
+    order: dict[str, Any]
     skipped: list[str]
 
 

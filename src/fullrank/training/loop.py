@@ -77,14 +77,14 @@ def train_steps(
     world.on_main(folder.forget_after, step if state is not None else None)
     if state is not None:
         with world.raise_together():
-            restore(run.method, optimizer, run.probe, state)
+            restore(run.method, optimizer, run.probe, loader, state)
     recorder.announce(step, resumed=state is not None)
 
     model: Any = torch.compile(run.method) if config.machine.compile else run.method
     run.method.train()
     if state is None:
         world.on_main(recorder.begin)
-        world.on_main(recorder.measure, step)
+        loader.order = loader.order.after(step, world.on_main(recorder.measure, step))
         world.on_main(recorder.checkpoint, step, world.all_gather_object(loader.skipped))
     with (
         recorder.progress as progress,
@@ -92,7 +92,9 @@ def train_steps(
         # the seeding of steps is this run's affair, not of the program it runs in
         torch.random.fork_rng(devices=[run.device] if run.device.type == "cuda" else []),
     ):
-        for batch in world.each(loader(step)):
+        batches = world.each(loader(step))
+        while step < config.steps:
+            batch = next(batches)
             output = train_step(step, batch, run, model, optimizer, world)
             step += 1
             last = step == config.steps
@@ -101,7 +103,10 @@ def train_steps(
             if last or step % every.log_every == 0:
                 world.on_main(recorder.log, step, world.gather(output.embedding.float()))
             if last or step % every.measure_every == 0:
-                world.on_main(recorder.measure, step)
+                order = loader.order.after(step, world.on_main(recorder.measure, step))
+                if order.learned != loader.order.learned:
+                    loader.order = order
+                    batches = world.each(loader(step))  # what was made ahead is of the order as it was
             stop = world.all_reduce_max(caught.get("signal", 0))  # a signal to one stops all after the same step
             if last or stop or step % config.checkpoint_every == 0:
                 world.on_main(recorder.checkpoint, step, world.all_gather_object(loader.skipped))

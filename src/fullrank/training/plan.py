@@ -11,7 +11,7 @@ from torch import Tensor
 from fullrank.config import TrainConfig
 from fullrank.data import cache, eval_images, views
 from fullrank.data.memory import available_memory, gigabytes, peak_memory
-from fullrank.data.order import Cumulative, Hybrid, Order, SinglePass
+from fullrank.data.order import Adaptive, Cumulative, Hybrid, Order, SinglePass
 from fullrank.documents import Document, Table
 from fullrank.errors import FullrankError
 from fullrank.models.backbones import image_size_of
@@ -91,7 +91,7 @@ def plan(config: TrainConfig) -> Plan:
 def describe_order(order: Order) -> str:
     """Say in words what an order does with its images and steps."""
     chunks: int | None = getattr(order, "chunks", None)
-    if chunks is None or not isinstance(order, (SinglePass, Cumulative, Hybrid)):  # of another package
+    if chunks is None or not isinstance(order, (SinglePass, Cumulative, Hybrid, Adaptive)):  # of another package
         a_pass = order.size // order.batch_size
         return f"{order.name}: {order.size:,} images in {order.steps / a_pass:.1f} passes of {a_pass} steps"
     rounds: int = getattr(order, "rounds", 1)
@@ -101,6 +101,8 @@ def describe_order(order: Order) -> str:
         f"{steps / (size // order.batch_size):.1f} passes over a chunk"
         + (f", in each of {rounds} rounds" if rounds > 1 else "")
     )
+    if isinstance(order, Adaptive):
+        return f"{text}, while the measured AUC rises; multiple passes over all while it falls"
     switch: int | None = getattr(order, "switch_step", None)
     return text if switch is None else f"{text}; multiple passes over all from step {switch:,}"
 

@@ -131,8 +131,8 @@ class Recorder:
         self._last_log = now
         self.progress.log(step, loss, speed, self._latest_scores(step))
 
-    def measure(self, step: int) -> None:
-        """Measure the method as it is after a step, and write that."""
+    def measure(self, step: int) -> dict[str, float]:
+        """Measure the method as it is after a step, write that, and return the scores."""
         self._check_finite(step)
         known = set(self.measurer.failed)
         scores, measured = self.measurer.measure(self.run.method)
@@ -145,6 +145,7 @@ class Recorder:
         self._write({"kind": "measure", "step": step, **scores})
         self.folder.append_spectrum(step, measured.singular_values.numpy())
         self._last_log, self._steps_since_log = time.perf_counter(), 0  # images/s are of training alone
+        return scores
 
     def checkpoint(self, step: int, skipped: list[set[str]]) -> None:
         """Save everything that going on after a step needs; `skipped` are the images that each process left out."""
@@ -157,6 +158,7 @@ class Recorder:
             "optimizer": self.optimizer.state_dict(),
             "record": {"loss_sum": self.loss_sum.cpu(), "count": self.count, "seconds": self.seconds},
             **({} if probe is None else {"online_probe": probe.state_dict()}),
+            **({"order": learned} if (learned := self.run.loader.order.learned) else {}),
             "skipped": sorted(self.skipped),
             **({} if self.run.data.former else {"data_version": former.VERSION}),
         }

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from fullrank.config import TrainConfig, differences, from_dict, read_config
 from fullrank.data import former
+from fullrank.data.batches import ViewLoader
 from fullrank.data.images import same_images
 from fullrank.errors import FullrankError
 from fullrank.models.methods import Method
@@ -163,8 +164,10 @@ def counted(facts: dict[str, Any] | None) -> str:
     return f"{facts['count']} readable and {facts['skipped']} not" if facts else "none"
 
 
-def restore(method: Method, optimizer: Optimizer, probe: OnlineProbe | None, state: dict[str, Any]) -> None:
-    """Take over weights and the optimizers' state from a checkpoint, and drop its copies of them.
+def restore(
+    method: Method, optimizer: Optimizer, probe: OnlineProbe | None, loader: ViewLoader, state: dict[str, Any]
+) -> None:
+    """Take over weights, the optimizers' state and what the order has learned from a checkpoint; drop its weights.
 
     Raises:
         FullrankError: They are not of this method.
@@ -174,6 +177,7 @@ def restore(method: Method, optimizer: Optimizer, probe: OnlineProbe | None, sta
         optimizer.load_state_dict(state["optimizer"])
         if probe is not None:
             probe.load_state_dict(state["online_probe"])
+        loader.order = replace(loader.order, **state.get("order", {}))
         _check_optimizer(optimizer, state["optimizer"])
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         reason = " ".join(str(error).split())[:200]
