@@ -18,16 +18,21 @@ from fullrank.cli import main
 multiprocessing.set_forkserver_preload(["fullrank.cli", "fullrank.training.loop", "fullrank.models.methods", __name__])
 
 
+def run_in_processes(function, folder, processes):
+    """Call `function(rank, folder)` in processes at once, joined by gloo; what one raises, this raises."""
+    mp.start_processes(_start, (function, str(folder), processes), nprocs=processes, start_method="forkserver")
+
+
 def run_in_two(function, folder):
-    """Call `function(rank, folder)` in two processes at once, joined by gloo; what one raises, this raises."""
-    mp.start_processes(_start, (function, str(folder)), nprocs=2, start_method="forkserver")
+    """Call `function(rank, folder)` in two processes."""
+    run_in_processes(function, folder, 2)
 
 
-def _start(rank, function, folder):
+def _start(rank, function, folder, processes):
     warnings.simplefilter("error")
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2, timeout=timedelta(seconds=60)
+        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=processes, timeout=timedelta(seconds=60)
     )
     function(rank, folder)
     if torch.distributed.is_initialized():

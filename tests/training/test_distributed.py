@@ -16,6 +16,7 @@ import pytest
 import torch
 import yaml
 from rich.console import Console
+from torch import nn
 
 from fullrank import cli
 from fullrank.config import MachineConfig, OptimConfig, to_dict
@@ -25,13 +26,13 @@ from fullrank.data.images import UnreadableImageError
 from fullrank.errors import FullrankError
 from fullrank.models.batchnorm import synchronize
 from fullrank.models.methods import METHODS
-from fullrank.training import loop, machine, setup
+from fullrank.training import distributed, loop, machine, setup
 from fullrank.training.checkpoint import find_checkpoint, read_checkpoint
-from fullrank.training.distributed import ALONE, World, processes
+from fullrank.training.distributed import ALONE, Gradients, World, processes
 from fullrank.training.loop import resume, train
 from fullrank.training.runs import METRICS, SPECTRA, read_run
 from fullrank.training.setup import check_share
-from tests.processes import run_in_two
+from tests.processes import run_in_processes, run_in_two
 from tests.training.test_loop import assert_same_run, stop_after, wait_for_lines
 from tests.training.test_methods import small
 from tests.training.tiny import quiet, tiny
@@ -65,12 +66,13 @@ def trained(method, batches, world=ALONE):
     """What two steps of plain gradient descent compute: losses, embeddings, gradients; then the state."""
     found = {}
     method.train()
+    gradients = Gradients(method, world)
     for number, batch in zip(range(2), batches, strict=False):
         method.zero_grad()
         with in_float64():
             output = method(batch.first.double(), batch.second.double())
         output.loss.backward()
-        world.average_gradients(method)
+        gradients.average()
         found[f"loss {number}"] = world.mean(output.loss.detach())
         found[f"embedding {number}"] = world.gather(output.embedding)
         slopes = {key: p.grad.clone() for key, p in method.named_parameters() if p.grad is not None}
@@ -96,14 +98,51 @@ def exact_run(world, folder):
         train(tiny(out=folder / "exact", **EXACT_RUN), console=quiet())
 
 
-def interrupted_run(world, folder):
-    config = tiny(order="hybrid", steps=8, checkpoint_every=3, monitor=PROBED)
-    train(replace(config, out=str(folder / "whole")), console=quiet())
+def interrupted_run(world, folder, **changes):
+    config = tiny(**changes, order="hybrid", steps=8, checkpoint_every=3, monitor=PROBED)
     with pytest.MonkeyPatch.context() as patch:
-        stop_after(5, patch)
-        with pytest.raises(KeyboardInterrupt):
-            train(replace(config, out=str(folder / "resumed")), console=quiet())
-    resume(folder / "resumed", console=quiet())
+        patch.setattr(distributed, "BUCKET", 500)  # many buckets, of a small encoder too
+        train(replace(config, out=str(folder / "whole")), console=quiet())
+        with pytest.MonkeyPatch.context() as dying:
+            stop_after(5, dying)
+            with pytest.raises(KeyboardInterrupt):
+                train(replace(config, out=str(folder / "resumed")), console=quiet())
+        resume(folder / "resumed", console=quiet())
+
+
+class Lacking(nn.Module):
+    """Layers of which one is frozen and one is not used."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.frozen, self.unused, self.last = (nn.Linear(3, 3, bias=False) for _ in range(4))
+        self.frozen.requires_grad_(False)
+
+    def forward(self, x):
+        return self.last(self.frozen(self.first(x)))
+
+
+def exchanged_gradients(world, folder):
+    """What is known of the first layer when the last one's gradient is sent, and what comes of all."""
+    torch.manual_seed(0)
+    module, real, known = Lacking(), torch.distributed.all_reduce, []
+    x = torch.randn(2, 5, 3)[world.rank]
+
+    def noted(*arguments, **how):
+        known.append(module.first.weight.grad is not None)
+        return real(*arguments, **how)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distributed, "BUCKET", 40)  # bytes: a layer each
+        patch.setattr(torch.distributed, "all_reduce", noted)
+        gradients = Gradients(module, world)
+        found = []
+        for _ in range(2):
+            module.zero_grad()
+            module(x).square().sum().backward()
+            gradients.average()
+            found.append({name: p.grad for name, p in module.named_parameters()})
+    return {"known": known, "found": found}
 
 
 def stopped_run(world, folder):
@@ -223,6 +262,7 @@ SCENES = (
     all_methods,
     exact_run,
     interrupted_run,
+    exchanged_gradients,
     stopped_run,
     failed_setup,
     other_images,
@@ -321,6 +361,30 @@ def test_an_interrupted_run_of_two_ends_with_the_same_bits(played):
     assert_same_run(played / "whole", played / "resumed")
     for name in (METRICS, SPECTRA):
         assert (played / "whole" / name).stat().st_size > 0
+
+
+def test_gradients_are_exchanged_during_the_backward_pass(results):
+    torch.manual_seed(0)
+    module = Lacking()
+    views = torch.randn(2, 5, 3)
+    (sum(module(x).square().sum() for x in views) / 2).backward()
+    for each in results(exchanged_gradients):
+        assert each["known"] == [False, True] * 2
+        for found in each["found"]:
+            assert found["frozen.weight"] is found["unused.weight"] is None
+            for name in ("first", "last"):
+                torch.testing.assert_close(found[f"{name}.weight"], getattr(module, name).weight.grad)
+
+
+def _in_three(rank, folder):
+    with processes() as world:
+        interrupted_run(world, Path(folder), batch_size=15)
+
+
+def test_an_interrupted_run_of_three_ends_with_the_same_bits(tmp_path):
+    """From three on, the order in which gradients are added shows in the last bits."""
+    run_in_processes(_in_three, tmp_path, 3)
+    assert_same_run(tmp_path / "whole", tmp_path / "resumed")
 
 
 def test_the_run_says_how_many_processes_it_had(played):

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -31,6 +32,7 @@ from fullrank.errors import FullrankError, OtherProcessError, count
 
 T = TypeVar("T")
 
+BUCKET = 25 * 2**20  # bytes of gradients that are sent together, as in DistributedDataParallel
 PATIENCE = timedelta(days=1)
 """How long processes wait for the main one to download, measure or write; that one has died they see at once."""
 
@@ -149,22 +151,58 @@ class World:
         dist.all_gather(pieces, rows.detach().contiguous())
         return torch.cat(pieces)
 
-    def average_gradients(self, module: nn.Module) -> None:
-        """Replace the gradients of a module's parameters by their means over processes, in one exchange.
 
-        DistributedDataParallel would exchange them while the backward pass still runs, but it lays them out anew after
-        the first step of a process, and from three processes on the order in which they are added, and so the last
-        bits, depend on the layout: a resumed run would leave the uninterrupted one. It also refuses parameters without
-        a gradient, which some encoders have.
-        """
+class Gradients:
+    """Averages a module's gradients over processes, while the backward pass still computes others.
+
+    They are sent in buckets from the last parameters to the first, about as they become known; each bucket when it and
+    all before it are complete. The layout follows from the module alone, for from three processes on the order in
+    which numbers are added, and so the last bits, depend on it: DistributedDataParallel lays them out anew after the
+    first step of a process, and a resumed run would leave the uninterrupted one.
+
+    Parameters may lack a gradient, in all processes alike, as some encoders' do; their bucket and those behind it are
+    then sent after the backward pass.
+
+    Args:
+        module: What is trained, on its device.
+        world: The processes.
+    """
+
+    def __init__(self, module: nn.Module, world: World) -> None:
+        self.size = world.size
+        self._buckets: list[list[nn.Parameter]] = []
+        self._sent: list[tuple[list[Tensor], Tensor, Any]] = []
         if self.size == 1:
             return
-        gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
-        dist.all_reduce(flat)
-        flat /= self.size
-        for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-            gradient.copy_(mean.view_as(gradient))
+        for parameter in reversed([p for p in module.parameters() if p.requires_grad]):
+            bucket = [*(self._buckets[-1] if self._buckets else []), parameter]
+            if not self._buckets or sum(p.nbytes for p in bucket) > BUCKET or bucket[0].dtype != parameter.dtype:
+                self._buckets.append([])
+            self._buckets[-1].append(parameter)
+            parameter.register_post_accumulate_grad_hook(partial(self._known, len(self._buckets) - 1))
+        self._lacking = [len(bucket) for bucket in self._buckets]
+
+    def _known(self, bucket: int, _: Tensor) -> None:
+        self._lacking[bucket] -= 1
+        while len(self._sent) < len(self._buckets) and not self._lacking[len(self._sent)]:
+            self._send()
+
+    def _send(self) -> None:
+        gradients = [p.grad for p in self._buckets[len(self._sent)] if p.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients]) if gradients else torch.empty(0)
+        self._sent.append((gradients, flat, dist.all_reduce(flat, async_op=True) if gradients else None))
+
+    def average(self) -> None:
+        """Replace each gradient by its mean over processes, after the backward pass."""
+        while len(self._sent) < len(self._buckets):
+            self._send()
+        for gradients, flat, sending in self._sent:
+            if sending is not None:
+                sending.wait()
+                flat /= self.size
+                for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+                    gradient.copy_(mean.view_as(gradient))
+        self._sent, self._lacking = [], [len(bucket) for bucket in self._buckets]
 
 
 ALONE = World()

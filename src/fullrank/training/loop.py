@@ -56,7 +56,7 @@ def train_step(step: int, batch: Views, run: Resolved, model: nn.Module, optimiz
     with torch.autocast(run.device.type, torch.bfloat16, enabled=config.machine.precision == "bf16"):
         output: Output = model(*(view.to(memory_format=run.memory_format) for view in (batch.first, batch.second)))
     output.loss.backward()
-    world.average_gradients(method)
+    run.gradients.average()
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     method.after_step(step, config.steps)

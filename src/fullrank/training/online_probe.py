@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from fullrank.data.images import Images
 from fullrank.errors import FullrankError
 from fullrank.models.batchnorm import synchronize
-from fullrank.training.distributed import ALONE, World
+from fullrank.training.distributed import ALONE, Gradients, World
 
 REACH = 1.0
 """About how far Adam's first step may move a logit: its learning rate is this divided by D. It falls to 0 along a
@@ -83,6 +83,7 @@ class OnlineProbe:
         self.classifier = nn.Sequential(nn.BatchNorm1d(width, affine=False), linear).to(device, dtype)
         if world.size > 1:
             synchronize(self.classifier, device)
+        self._gradients = Gradients(self.classifier, world)
         self.rate = REACH / width
         self.optimizer = torch.optim.Adam(self.classifier.parameters(), self.rate)
         self.learned = False
@@ -119,7 +120,7 @@ class OnlineProbe:
         # The mean over the labeled views of the global batch, of which there may be none; gradients are averaged next.
         share = self.world.size / right[1].clamp(min=1).to(logits.dtype)
         (share * F.cross_entropy(logits, labels, ignore_index=-1, reduction="sum")).backward()
-        self.world.average_gradients(self.classifier)
+        self._gradients.average()
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * (1 + math.cos(math.pi * step / self.steps)) / 2
         self.optimizer.step()

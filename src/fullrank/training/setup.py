@@ -24,7 +24,7 @@ from fullrank.models.memory_format import to_memory_format
 from fullrank.models.methods import METHODS, Distillation, Method
 from fullrank.registry import SOURCES
 from fullrank.training.checkpoint import load
-from fullrank.training.distributed import ALONE, World
+from fullrank.training.distributed import ALONE, Gradients, World
 from fullrank.training.machine import choose_device, choose_precision
 from fullrank.training.measuring import Measurer
 from fullrank.training.online_probe import OnlineProbe
@@ -80,6 +80,7 @@ class Resolved:
         loader: Gives the two views of each step, in the run's order.
         method: What is trained, on the device.
         memory_format: Of the method's weights, and so of its images.
+        gradients: Averages the method's gradients over processes.
         probe: The online probe, where the run has one.
         measurer: Measures the method, on the main process; None on the others.
     """
@@ -90,6 +91,7 @@ class Resolved:
     loader: batches.ViewLoader
     method: Method
     memory_format: torch.memory_format
+    gradients: Gradients
     probe: OnlineProbe | None
     measurer: Measurer | None
 
@@ -126,8 +128,9 @@ def resolve(config: TrainConfig, world: World = ALONE, resumed: Resumed | None =
     if world.size > 1:  # equal weights everywhere, whatever the machines' own arithmetic makes of the seed
         method.load_state_dict(world.on_main(method.state_dict))
         synchronize(method, device)
-    method.to(device)
-    return Resolved(config, device, data, loader, method, to_memory_format(method), probe, measurer)
+    memory_format = to_memory_format(method.to(device))
+    gradients = Gradients(method, world)
+    return Resolved(config, device, data, loader, method, memory_format, gradients, probe, measurer)
 
 
 def resolve_machine(config: TrainConfig, world: World = ALONE) -> tuple[TrainConfig, torch.device]:
