@@ -179,7 +179,8 @@ class MachineConfig:
     precision: Literal["auto", "bf16", "float32"] = "auto"
     """Autocast to bfloat16 or not; auto asks the machine whether it gains."""
     compile: bool = False
-    """Compile the model with torch.compile."""
+    """Compile the model with torch.compile, on a GPU with CUDA graphs too: the first step takes minutes, and results
+    change by rounding."""
     threads: Annotated[int, Range(1, 2**14)] | None = None
     """CPU threads of torch, of each process; its own default when left out. Equal numbers give equal bits."""
     workers: Annotated[int, Range(0, 2**14)] = 2

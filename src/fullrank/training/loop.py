@@ -12,13 +12,13 @@ not, for an equal number of processes. Another number changes a run, or goes on 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
-from torch import nn
 from torch.optim import Optimizer
 
 from fullrank.config import TrainConfig, to_dict
@@ -27,7 +27,7 @@ from fullrank.data.randomness import Purpose, random_bits
 from fullrank.models.methods import Output
 from fullrank.text import plain_console
 from fullrank.training.distributed import World, processes
-from fullrank.training.machine import environment
+from fullrank.training.machine import compiled, environment
 from fullrank.training.optim import begin_chunk, build_optimizer, set_learning_rate
 from fullrank.training.progress import say
 from fullrank.training.record import Recorder
@@ -37,7 +37,9 @@ from fullrank.training.setup import Resolved, resolve
 from fullrank.training.signals import caught_signals
 
 
-def train_step(step: int, batch: Views, run: Resolved, model: nn.Module, optimizer: Optimizer, world: World) -> Output:
+def train_step(
+    step: int, batch: Views, run: Resolved, model: Callable[..., Output], optimizer: Optimizer, world: World
+) -> Output:
     """Train on one batch: all that the next weights depend on.
 
     Args:
@@ -54,7 +56,7 @@ def train_step(step: int, batch: Views, run: Resolved, model: nn.Module, optimiz
     begin_chunk(config, run.loader.order, step, method, optimizer)
     set_learning_rate(optimizer, step, config.steps, config.optim, config.batch_size)
     with torch.autocast(run.device.type, torch.bfloat16, enabled=config.machine.precision == "bf16"):
-        output: Output = model(*(view.to(memory_format=run.memory_format) for view in (batch.first, batch.second)))
+        output = model(*(view.to(memory_format=run.memory_format) for view in (batch.first, batch.second)))
     output.loss.backward()
     run.gradients.average()
     optimizer.step()
@@ -80,7 +82,7 @@ def train_steps(
             restore(run.method, optimizer, run.probe, loader, state)
     recorder.announce(step, resumed=state is not None)
 
-    model: Any = torch.compile(run.method) if config.machine.compile else run.method
+    model = compiled(run.method, run.device) if config.machine.compile else run.method
     run.method.train()
     if state is None:
         world.on_main(recorder.begin)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import nn
 
 from fullrank._version import __version__
 from fullrank.config import MachineConfig
@@ -69,6 +71,27 @@ def _ampere(device: torch.device) -> bool:
 def float32_on(device: torch.device) -> str:
     """Name what float32 is on a device: cuDNN rounds the factors of convolutions to TF32 unless told otherwise."""
     return "float32 (TF32 in convolutions)" if _ampere(device) and torch.backends.cudnn.allow_tf32 else "float32"
+
+
+def compiled(model: nn.Module, device: torch.device) -> Callable[..., Any]:
+    """Compile a model by torch.compile, and on a GPU record its kernels as CUDA graphs where its shapes allow.
+
+    Results change by rounding. What the model returns is overwritten by its next call there.
+
+    Raises:
+        FullrankError: When it is first called: it cannot be compiled.
+    """
+    function = torch.compile(model, mode="reduce-overhead" if device.type == "cuda" else None)
+
+    def call(*inputs: Any) -> Any:
+        torch.compiler.cudagraph_mark_step_begin()
+        try:
+            return function(*inputs)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            reason = " ".join(str(error).split())[:200]
+            raise FullrankError(f"the model cannot be compiled: {reason}; leave out --machine.compile") from error
+
+    return call
 
 
 def environment(device: torch.device, processes: int = 1) -> dict[str, Any]:

@@ -122,6 +122,7 @@ def _check_checkpoint(path: Path, file: Path, state: dict[str, Any], config: Tra
             raise FullrankError(f"{file} is damaged: {name} is missing; delete it to go on from the checkpoint before")
     pairs = {
         "machine.precision": (before.machine.precision, config.machine.precision),
+        "machine.compile": (before.machine.compile, config.machine.compile),
         "machine.device": (before.machine.device, config.machine.device),
         "cache": (before.cache, config.cache),
     }
