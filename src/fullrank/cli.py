@@ -126,13 +126,15 @@ def _run_with_others(arguments: list[str], *, debug: bool) -> int:
     """Run a command in one of the processes that torchrun started: the main one reads it and says what is wrong."""
     from fullrank.training.distributed import processes
 
-    def read() -> Train | int:
+    def read() -> Train | Evaluate | int:
         try:
             command = _parse(arguments)
         except SystemExit as leaving:  # --help or wrong flags, which tyro has printed
             return int(leaving.code or 0)
-        if not isinstance(command, Train) or command.dry_run:
-            raise FullrankError("torchrun is for training: start `fullrank train --dry-run` and other commands alone")
+        if not isinstance(command, (Train, Evaluate)) or (isinstance(command, Train) and command.dry_run):
+            raise FullrankError(
+                "torchrun is for train and evaluate: start `fullrank train --dry-run` and other commands alone"
+            )
         return command
 
     with processes() as world:
@@ -141,7 +143,7 @@ def _run_with_others(arguments: list[str], *, debug: bool) -> int:
             return command if isinstance(command, int) else command.run()
         except Exception as error:
             # said before leaving: torchrun ends this process as soon as it sees that another one has failed
-            return _report(error, "train", debug=debug)
+            return _report(error, "".join(arguments[:1]), debug=debug)
 
 
 def _parse(arguments: list[str]) -> Command:

@@ -30,15 +30,20 @@ class Evaluate(EvaluateOptions):
         from fullrank.evaluation.evaluate import evaluate
         from fullrank.evaluation.linear import StoppedError
         from fullrank.text import plain_console
+        from fullrank.training.distributed import processes
         from fullrank.training.progress import counting
         from fullrank.training.runs import only_runs
 
-        try:
-            with counting(plain_console(stderr=True)) as progress:
-                found = evaluate([str(run) for run in only_runs(self.runs)], self, progress=progress)
-        except StoppedError as stopped:
-            print(stopped, file=sys.stderr)
-            return 128 + stopped.signal
-        if not any(each.scores for each in found):
-            raise FullrankError("; ".join(f"{each.name}: {each.missing}" for each in found))
-        return present(document(found), json=self.json)
+        with processes() as world:
+            names = [str(run) for run in world.on_main(only_runs, self.runs)]
+            try:
+                with counting(plain_console(stderr=True), shown=world.main) as progress:
+                    found = evaluate(names, self, progress=progress)
+            except StoppedError as stopped:
+                if world.main:
+                    print(stopped, file=sys.stderr)
+                return 128 + stopped.signal
+            with world.raise_together():
+                if not any(each.scores for each in found):
+                    raise FullrankError("; ".join(f"{each.name}: {each.missing}" for each in found))
+            return present(document(found), json=self.json) if world.main else 0

@@ -28,6 +28,7 @@ from fullrank.measure.scores import Score
 from fullrank.models.encoder import Encoder, unchanged
 from fullrank.text import once, tails
 from fullrank.training.checkpoint import find_checkpoint
+from fullrank.training.distributed import World, processes
 from fullrank.training.machine import choose_device, float32_on
 from fullrank.training.measuring import never_right
 from fullrank.training.scores import Kept, keep
@@ -38,19 +39,21 @@ class Probe(NamedTuple):
 
     Attributes:
         take: Takes the score.
-        quick: Whether it is taken where no probe is named.
         check: Raises where the images and the settings do not fit each other; called before any probe's work.
+        quick: Whether it is taken where no probe is named.
+        together: Whether all processes take it; else the main one does, of the features that all have taken.
     """
 
     take: Callable[[Task, EvaluateOptions], Score]
-    quick: bool
-    check: Callable[[Task, EvaluateOptions], None] = lambda task, options: None
+    check: Callable[[Task, EvaluateOptions], None]
+    quick: bool = False
+    together: bool = False
 
 
 PROBES = {
-    "knn": Probe(knn, quick=True, check=check_knn),
-    "logistic": Probe(logistic, quick=False, check=check_logistic),
-    "linear": Probe(linear, quick=False, check=check_linear),
+    "knn": Probe(knn, check_knn, quick=True),
+    "logistic": Probe(logistic, check_logistic),
+    "linear": Probe(linear, check_linear, together=True),
 }
 """By the name of the flag, the section of settings and the score."""
 
@@ -62,6 +65,9 @@ def evaluate(
     progress: Progress = lambda what, done, total: None,
 ) -> list[Evaluation]:
     """Evaluate runs and checkpoints; each score of a run is kept in its scores.json as soon as it is taken.
+
+    Under torchrun every process takes its share of the images, and all need the runs and the images. The main one
+    alone writes.
 
     Args:
         names: Folders of runs, or checkpoint files, in the order to show them; one that is named twice is taken once.
@@ -80,16 +86,22 @@ def evaluate(
         section = f"{name}_options"
         if name not in asked and getattr(options, section) != getattr(EvaluateOptions(), section):
             raise FullrankError(f"--{name}.* are settings of a probe that is not asked for: add --{name}")
-    device = choose_device(options.device)
-    for name in names:  # a misspelt last one is found before the first one's work
-        if not find_checkpoint(Path(name).expanduser()).is_file():
-            raise FullrankError(f"there is no {name}: expected a run's folder or a checkpoint of `fullrank train`")
-    labels = tails([Path(name) for name in names])
-    sets = ImageSets(several=len(names) > 1)
-    return [
-        _evaluate(Path(name).expanduser(), label, asked, options, device, sets, progress)
-        for name, label in zip(names, labels, strict=True)
-    ]
+    with processes() as world:
+        with world.raise_together():
+            device = choose_device(options.device, world)
+            if device.type == "cuda" and world.size > 1:
+                torch.cuda.set_device(device)
+            for name in names:  # a misspelt last one is found before the first one's work
+                if not find_checkpoint(Path(name).expanduser()).is_file():
+                    raise FullrankError(
+                        f"there is no {name}: expected a run's folder or a checkpoint of `fullrank train`"
+                    )
+        labels = tails([Path(name) for name in names])
+        sets = ImageSets(several=len(names) > 1, sharers=world.local_size)
+        return [
+            _evaluate(Path(name).expanduser(), label, asked, options, device, sets, progress, world)
+            for name, label in zip(names, labels, strict=True)
+        ]
 
 
 def _evaluate(
@@ -100,22 +112,39 @@ def _evaluate(
     device: torch.device,
     sets: ImageSets,
     progress: Progress,
+    world: World,
 ) -> Evaluation:
     run = path if path.is_dir() else None
-    encoder = open_checkpoint(path)
-    step = int(encoder.source["step"])
-    try:
-        task = open_task(label, encoder, run, options, device, sets, progress)
-    except UnlabeledError as error:
-        return Evaluation(label, run, step, {}, missing=str(error))
-    for probe in asked:
-        PROBES[probe].check(task, options)
+    task, missing = None, ""
+    with world.raise_together(), world.first_on_machine():
+        encoder = open_checkpoint(path)
+        step = int(encoder.source["step"])
+        try:
+            task = open_task(label, encoder, run, options, device, sets, progress, world)
+        except UnlabeledError as error:
+            missing = str(error)
+        else:
+            for probe in asked:
+                PROBES[probe].check(task, options)
+    seen = world.all_gather_object((step, missing or (task and task.protocol)))
+    with world.raise_together():
+        if other := next((rank for rank, each in enumerate(seen) if each != seen[0]), 0):
+            raise FullrankError(
+                f"process {other} finds another checkpoint or other images than process 0: give all machines the same"
+            )
     scores: dict[str, Score] = {}
-    for probe in asked:
+    if task is None:
+        return Evaluation(label, run, step, scores, missing=missing)
+    for name in asked:
+        taken = PROBES[name]
         with unchanged(encoder.module):
-            scores[probe] = PROBES[probe].take(task, options)
+            if taken.together:
+                scores[name] = taken.take(task, options)
+            else:
+                _ = task.bank, task.queries
+                scores[name] = world.on_main(taken.take, task, options)
         if run is not None:  # at once: the next probe may take hours, and be stopped
-            keep(run, [Kept(scores[probe], step, "evaluate")])
+            world.on_main(keep, run, [Kept(scores[name], step, "evaluate")])
     return Evaluation(label, run, step, scores, skipped=tuple(task.skipped))
 
 

@@ -52,9 +52,11 @@ from fullrank.measure.scores import Score
 from fullrank.models.encoder import fingerprint, unchanged
 from fullrank.models.memory_format import choose_memory_format
 from fullrank.models.weights import DamagedError, ForeignError, read_pickle
+from fullrank.training.distributed import Gradients
 from fullrank.training.machine import choose_precision
 from fullrank.training.optim import LARS_TRUST, learning_rate, scaled_lr
 from fullrank.training.scores import WARNING
+from fullrank.training.setup import check_share
 from fullrank.training.signals import caught_signals
 
 FAR_ENOUGH = 50
@@ -100,7 +102,8 @@ class Classifier:
 
 
 def check_linear(task: Task, options: EvaluateOptions) -> None:
-    """Refuse a batch of more images than there are."""
+    """Refuse a batch of more images than there are, or one that the processes cannot share."""
+    check_share(options.linear_options.batch_size, task.world.size, "linear.batch_size")
     _check_batch(options.linear_options, len(task.train))
 
 
@@ -117,14 +120,23 @@ def linear(task: Task, options: EvaluateOptions) -> Score:
         https://arxiv.org/abs/1708.03888 (LARS)
     """
     asked = options.linear_options
-    check_linear(task, options)
-    precision = choose_precision(MachineConfig(precision=asked.precision), task.device)
-    settings = _settings(task, asked, precision)
-    path = None if task.run is None else task.run / FOLDER / f"linear-{_digest(settings)}.pt"
-    state = _read(path) if path is not None and path.is_file() else None
+    with task.world.raise_together():
+        check_linear(task, options)
+    settings, path, state = task.world.on_main(_begin, task, asked)
     if state is None or not state["complete"]:
-        state = _train(task, asked, precision, settings, path, state)
+        state = _train(task, asked, settings, path, state)
     task.skipped.update(dict.fromkeys(state["skipped"]))
+    return task.world.on_main(_score, task, asked, settings["precision"], state)
+
+
+def _begin(task: Task, asked: LinearOptions) -> tuple[dict[str, Any], Path | None, dict[str, Any] | None]:
+    """Return what the weights depend on, where they are kept, and what is there."""
+    settings = _settings(task, asked, choose_precision(MachineConfig(precision=asked.precision), task.device))
+    path = None if task.run is None else task.run / FOLDER / f"linear-{_digest(settings)}.pt"
+    return settings, path, _read(path) if path is not None and path.is_file() else None
+
+
+def _score(task: Task, asked: LinearOptions, precision: str, state: dict[str, Any]) -> Score:
     accuracies: list[float] = state["classifier"]["accuracies"]
     best = max(accuracies)
     protocol = {
@@ -186,43 +198,62 @@ def build_classifier(width: int, classes: int, asked: LinearOptions) -> Classifi
 def _train(
     task: Task,
     asked: LinearOptions,
-    precision: str,
     settings: dict[str, Any],
     path: Path | None,
     state: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """Train the classifier from where it is to the end, and return its last state."""
-    device, module = task.device, task.encoder.to(task.device).module
+    device, module, world = task.device, task.encoder.to(task.device).module, task.world
     memory_format = choose_memory_format(module)
     queries, query_labels = task.queries
-    check_finite(queries)
+    kept: cache.Cache = world.on_main(
+        lambda: (
+            cache.choose_cache(task.train, world.local_size * len(task.train)) if asked.cache == "auto" else asked.cache
+        )
+    )
+    with world.raise_together():
+        check_finite(queries)
+        images, kept, left_out = _cached(task, asked, kept, path, state)
+        assert images.labels is not None
+        classes, targets = images.labels.unique(return_inverse=True)
+        if len(classes) < 2:
+            raise FullrankError(
+                f"all {len(images)} training images have the label {int(classes[0])}: a probe needs two"
+            )
+        _check_batch(asked, len(images))
     queries = queries.to(device)
-    images, kept, left_out = _cached(task, asked, path, state)
-    assert images.labels is not None
-    classes, targets = images.labels.unique(return_inverse=True)
-    if len(classes) < 2:
-        raise FullrankError(f"all {len(images)} training images have the label {int(classes[0])}: a probe needs two")
     query_targets = torch.searchsorted(classes, query_labels).clamp(max=len(classes) - 1)
     query_targets[classes[query_targets] != query_labels] = -1  # of a class that no training image has
-    _check_batch(asked, len(images))
     epoch = len(images) // asked.batch_size
     order = MultiplePass(len(images), asked.batch_size, asked.epochs * epoch, seed=asked.seed)
     recipe = ViewRecipe(crop_scale=(asked.crop_min, 1.0), jitter=0.0, grayscale=0.0, blur=0.0)
-    size = task.encoder.preprocessing.size
-    loader = ViewLoader(images, order, (recipe,), size, cache=kept, device=device, workers=asked.workers)
+    loader = ViewLoader(
+        images,
+        order,
+        (recipe,),
+        task.encoder.preprocessing.size,
+        cache=kept,
+        device=device,
+        workers=asked.workers,
+        rank=world.rank,
+        world_size=world.size,
+    )
     schedule = OptimConfig(base_lr=asked.base_lr, cosine_every=epoch)
     classifier = build_classifier(queries.shape[1], len(classes), asked)
-    classifier.layer.to(device)
+    gradients = Gradients(classifier.layer.to(device), world)
     if state is not None:
         classifier.load_state_dict(state["classifier"])
-    catching: AbstractContextManager[dict[str, int]] = nullcontext({}) if path is None else caught_signals()
+    catching: AbstractContextManager[dict[str, int]] = (
+        nullcontext({}) if path is None else caught_signals(second_kills=world.size == 1)
+    )
     with catching as caught, unchanged(module) as check_unchanged:
-        for made in loader(classifier.step):
+        for made in world.each(loader(classifier.step)):
             lr = learning_rate(made.step, len(order), schedule, asked.batch_size)
-            with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=settings["precision"] == "bf16"):
                 h = module(made.views[0].to(memory_format=memory_format)).float()
             loss = F.cross_entropy(classifier.layer(h), targets[made.images].to(device))
             loss.backward()
+            gradients.average()
             for group in classifier.optimizer.param_groups:
                 group["lr"] = lr
             classifier.optimizer.step()
@@ -230,22 +261,22 @@ def _train(
             classifier.step += 1
             task.progress(f"{task.name}: linear probe, steps", classifier.step, len(order))
             if classifier.step % epoch == 0:
-                _check_weights(classifier)
-                classifier.accuracies.append(_accuracy(classifier.layer, queries, query_targets))
-            stop, complete = caught.get("signal", 0), classifier.step == len(order)
+                classifier.accuracies.append(world.on_main(_accuracy, classifier, queries, query_targets))
+            stop, complete = world.all_reduce_max(caught.get("signal", 0)), classifier.step == len(order)
             if stop or complete or classifier.step % SAVE_EVERY == 0:
-                check_unchanged()
+                with world.raise_together():
+                    check_unchanged()
                 state = {
                     "settings": settings,
                     "complete": complete,
                     "classifier": classifier.state_dict(),
-                    "skipped": sorted({*task.skipped, *loader.skipped}),
+                    "skipped": sorted(task.skipped.keys() | set().union(*world.all_gather_object(loader.skipped))),
                     "left_out": left_out,
                     "bank": len(images),
                     "queries": len(queries),
                 }
                 if path is not None:
-                    _write(path, state)
+                    world.on_main(_write, path, state)
             if stop and not complete:
                 raise StoppedError(
                     f"{task.name}: stopped after step {classifier.step} of {len(order)} of the linear probe, and "
@@ -264,7 +295,7 @@ def _check_batch(asked: LinearOptions, images: int) -> None:
 
 
 def _cached(
-    task: Task, asked: LinearOptions, path: Path | None, state: dict[str, Any] | None
+    task: Task, asked: LinearOptions, kept: cache.Cache, path: Path | None, state: dict[str, Any] | None
 ) -> tuple[Images, cache.Cache, list[str]]:
     """Return the readable training images, decoded into memory where they are to be and can be, and who is left out.
 
@@ -275,7 +306,6 @@ def _cached(
     if left_out:
         known = set(left_out)
         images = images.select(torch.tensor([i for i in range(len(images)) if images.key(i) not in known]))
-    kept = cache.choose_cache(images, len(images)) if asked.cache == "auto" else asked.cache
     gone: list[str] = []
     if kept == "memory":
         try:
@@ -300,17 +330,14 @@ def _cached(
 
 
 @torch.no_grad()
-def _accuracy(layer: nn.Module, queries: Tensor, targets: Tensor) -> float:
-    found = torch.cat([layer(block).argmax(dim=1) for block in queries.split(_BLOCK)])
-    return float((found.cpu() == targets).double().mean())
-
-
-def _check_weights(classifier: Classifier) -> None:
+def _accuracy(classifier: Classifier, queries: Tensor, targets: Tensor) -> float:
     if not all(bool(torch.isfinite(p).all()) for p in classifier.layer.parameters()):
         raise FullrankError(
             f"the linear probe diverged before step {classifier.step}: lower --linear.base-lr, or use "
             "--linear.precision float32"
         )
+    found = torch.cat([classifier.layer(block).argmax(dim=1) for block in queries.split(_BLOCK)])
+    return float((found.cpu() == targets).double().mean())
 
 
 def _settings(task: Task, asked: LinearOptions, precision: str) -> dict[str, Any]:

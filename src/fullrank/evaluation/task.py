@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 
 from fullrank.data.cache import Decoded, MixedSizesError, choose_cache
+from fullrank.data.eval_images import BLOCK
 from fullrank.data.images import SAMPLED, Images, Split, match_labels, open_images, sample
 from fullrank.errors import FullrankError
 from fullrank.evaluation.options import EvaluateOptions
 from fullrank.measure.protocols import FINGERPRINT
 from fullrank.models.encoder import Encoder
 from fullrank.registry import SOURCES
+from fullrank.training.distributed import ALONE, World
 from fullrank.training.machine import float32_on
 from fullrank.training.measuring import never_right
 
@@ -67,6 +69,7 @@ class Task:
         run: The run's folder, where a probe may keep what it has to go on with; None where there is none.
         protocol: What the protocol of every probe's score begins with.
         progress: Told how far the work is.
+        world: The processes that evaluate together; each takes its share of the features.
         skipped: Names of the images that could not be read, as they are found.
     """
 
@@ -78,6 +81,7 @@ class Task:
     run: Path | None
     protocol: dict[str, Any]
     progress: Progress
+    world: World = field(default_factory=lambda: ALONE)
     skipped: dict[str, None] = field(default_factory=dict)
 
     @property
@@ -87,30 +91,49 @@ class Task:
 
     @cached_property
     def bank(self) -> tuple[Tensor, Tensor]:
-        """Representations `(N, D)` float32 and labels `(N,)` of the training images, taken once for all probes."""
+        """Representations `(N, D)` float32 and labels `(N,)` of the training images, taken once for all probes.
+
+        Of many processes the main one has all of them, and all must ask.
+        """
         return self._represent(self.train, "training images")
 
     @cached_property
     def queries(self) -> tuple[Tensor, Tensor]:
-        """Representations `(Q, D)` and labels `(Q,)` of the held-out images."""
+        """Representations `(Q, D)` and labels `(Q,)` of the held-out images, in the same way."""
         return self._represent(self.held_out, "held-out images")
 
     def _represent(self, images: Images, what: str) -> tuple[Tensor, Tensor]:
-        found = self.encoder.features(
-            images,
-            device=self.device,
-            progress=lambda done: self.progress(f"{self.name}: {what}", done, len(images)),
-            unreadable=lambda key: self.skipped.update({key: None}),
-        )
-        assert found.labels is not None
-        return found.features, found.labels
+        # whole blocks, so that each network's batch, and with it the last bit, is that of one process
+        blocks = torch.arange(len(images)).split(BLOCK)
+        first, stop = (-(-rank * len(blocks) // self.world.size) for rank in (self.world.rank, self.world.rank + 1))
+        features, labels = torch.empty(0), torch.empty(0, dtype=torch.int64)
+        with self.world.raise_together():
+            if first < stop:  # the main process has one block at least
+                own = torch.cat(blocks[first:stop])
+                features, known, *_ = self.encoder.features(
+                    images,
+                    indices=own,
+                    device=self.device,
+                    progress=lambda done: self.progress(f"{self.name}: {what}", done, len(own)),
+                    unreadable=lambda key: self.skipped.update({key: None}),
+                )
+                assert known is not None
+                labels = known
+        for skipped in self.world.all_gather_object(self.skipped):
+            self.skipped.update(skipped)
+        return self.world.collect(features), self.world.collect(labels)
 
 
 class ImageSets:
-    """Image sets, opened once for all runs; decoded once, too, where several runs see them and they fit into memory."""
+    """Image sets, opened once for all runs; decoded once, too, where several runs see them and they fit into memory.
 
-    def __init__(self, *, several: bool) -> None:
-        self._several = several
+    Args:
+        several: Whether several runs see them.
+        sharers: How many processes of this machine hold them, each for itself.
+    """
+
+    def __init__(self, *, several: bool, sharers: int = 1) -> None:
+        self._several, self._sharers = several, sharers
         self._opened: dict[tuple[str, str, str], tuple[Images, str]] = {}
 
     def open(self, name: str, split: Split, root: str) -> tuple[Images, str]:
@@ -119,7 +142,7 @@ class ImageSets:
         if key not in self._opened:
             images = open_images(name, split=split, root=root)
             fingerprint = images.fingerprint()
-            if self._several and choose_cache(images, len(images)) == "memory":
+            if self._several and choose_cache(images, self._sharers * len(images)) == "memory":
                 with suppress(MixedSizesError):  # the few that were looked at have one size, and not all have
                     images = Decoded(images)
             self._opened[key] = images, fingerprint
@@ -134,6 +157,7 @@ def open_task(
     device: torch.device,
     sets: ImageSets,
     progress: Progress = lambda what, done, total: None,
+    world: World = ALONE,
 ) -> Task:
     """Open the labeled images of a run's encoder, its own or those that the options name.
 
@@ -181,7 +205,7 @@ def open_task(
         **({"sample": SAMPLED} if sampled else {}),
         **never_right(int(strange.sum()), len(strange)),
     }
-    return Task(name, encoder.to(device), train, held_out, device, run, protocol, progress)
+    return Task(name, encoder.to(device), train, held_out, device, run, protocol, progress, world)
 
 
 def _labels(images: Images) -> Tensor:

@@ -143,6 +143,22 @@ class World:
         dist.all_reduce(total)
         return total / self.size
 
+    def collect(self, rows: Tensor) -> Tensor:
+        """Return on the main process the rows of all, of the CPU and of any numbers, by rank; on others their own."""
+        if self.size == 1:
+            return rows
+        shapes = self.all_gather_object(rows.shape)
+        if not self.main:
+            if len(rows):
+                dist.send(rows.contiguous(), 0, group=self.control)
+            return rows
+        pieces = [rows]
+        for rank, shape in enumerate(shapes):
+            if rank and shape[0]:
+                pieces.append(rows.new_empty(shape))
+                dist.recv(pieces[-1], rank, group=self.control)
+        return torch.cat(pieces)
+
     def gather(self, rows: Tensor) -> Tensor:
         """Return the rows of all processes, `(N, M)` each, by rank, `(size N, M)`, without gradient."""
         if self.size == 1:

@@ -83,14 +83,14 @@ def clock(seconds: float) -> str:
 
 
 @contextmanager
-def counting(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+def counting(console: Console, *, shown: bool = True) -> Iterator[Callable[[str, int, int], None]]:
     """Show how far several pieces of work are, one after another; nothing where nobody looks.
 
     Yields:
         Called with what is being done, how much of it is done, and how much there is.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+    with Progress(*columns, console=console, disable=not (shown and console.is_terminal), transient=True) as progress:
         tasks: dict[str, Any] = {}
 
         def show(what: str, done: int, total: int) -> None:

@@ -164,19 +164,19 @@ def resolve_machine(config: TrainConfig, world: World = ALONE) -> tuple[TrainCon
     return chosen, device
 
 
-def check_share(batch_size: int, processes: int) -> None:
+def check_share(batch_size: int, processes: int, name: str = "batch_size") -> None:
     """Raise `FullrankError` unless each process gets an equal piece of the batch, of two images at least."""
     if processes == 1:
         return
     if batch_size < 2 * processes:
         raise FullrankError(
-            f"batch_size={batch_size} is of all {processes} processes together and leaves some fewer than 2 images: "
+            f"{name}={batch_size} is of all {processes} processes together and leaves some fewer than 2 images: "
             f"raise it to {2 * processes} at least, or start fewer processes"
         )
     below = batch_size - batch_size % processes
     if batch_size != below:
         raise FullrankError(
-            f"batch_size={batch_size} cannot be shared equally among {processes} processes: take {below} or "
+            f"{name}={batch_size} cannot be shared equally among {processes} processes: take {below} or "
             f"{below + processes}, or start another number of processes"
         )
 
