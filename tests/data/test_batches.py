@@ -1,11 +1,14 @@
 import dataclasses
+import threading
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from fullrank.data import views
+from fullrank.data import batches, views
 from fullrank.data.batches import ViewLoader, crop_each
 from fullrank.data.cache import Decoded, as_array, cache_all, choose_cache, decode, find_unreadable
 from fullrank.data.eval_images import load_for_eval, load_view_pairs
@@ -259,3 +262,95 @@ def test_cropping_one_by_one_is_torchvisions_resized_crop(interpolation):
         made = F.resized_crop(image, *box, [9, 9], InterpolationMode(interpolation), antialias=True)
         made = made.clamp(0, 255).round().to(torch.uint8)
         assert torch.equal(found, made.flip(2) if drawn.flip[row] else made)
+
+
+class Copies(TorchDispatchMode):
+    """Note what is taken from the CPU to another device."""
+
+    def __enter__(self):
+        self.sizes = []
+        return super().__enter__()
+
+    def __torch_dispatch__(self, function, types, given=(), named=None):
+        result = function(*given, **(named or {}))
+        tensors = [each for each in tree_leaves((given, named)) if isinstance(each, torch.Tensor)]
+        if any(each.device.type == "meta" for each in tree_leaves(result) if isinstance(each, torch.Tensor)):
+            self.sizes += [each.numel() for each in tensors if each.device.type == "cpu"]
+        return result
+
+
+@pytest.mark.parametrize("kept", ["on the device", "on the CPU", "stream"])
+def test_parameters_go_to_the_device_in_one_copy(monkeypatch, kept):
+    images, order = arrays(), MultiplePass(40, 8, 4)
+    monkeypatch.setattr(batches, "_ahead", lambda make, of, threads: map(make, of))  # a mode is of one thread
+    recipes = views.recipe("byol")  # solarizes too
+    loader = ViewLoader(images, order, recipes, 10, device="meta", cache="stream" if kept == "stream" else "memory")
+    if kept == "on the device":
+        loader._pixels = images.pixels.to("meta")
+    next(iter(loader()))  # constants are taken there once
+    with Copies() as copies:
+        found = list(loader())
+    assert [view.device.type for batch in found for view in batch.views] == ["meta"] * 8
+    pixels = {"on the device": 0, "on the CPU": 8 * 3 * 12 * 12, "stream": 16 * 3 * 10 * 10}[kept]
+    assert len(copies.sizes) == 4 * (2 if pixels else 1)
+    assert copies.sizes.count(pixels) == (4 if pixels else 0)
+    # two views of 8 images: boxes, rows, and the four turns of the color jitter
+    assert all(16 * 4 * 8 < size < 16 * 40 * 8 for size in copies.sizes if size != pixels)
+
+
+def test_what_is_packed_is_what_arrives():
+    generator = torch.Generator().manual_seed(0)
+    given = [
+        torch.randint(-9, 9, (5,), generator=generator),
+        torch.rand(3, 2, dtype=torch.float64, generator=generator),
+        torch.rand(7, generator=generator) > 0.5,
+        torch.zeros(0, dtype=torch.int64),
+        torch.rand(2, generator=generator)[:1],
+    ]
+    elsewhere = torch.device("cpu", 0)  # a device that is not `cpu` by name
+    found = views.to_device(given, elsewhere)
+    for one, other in zip(given, found, strict=True):
+        assert one.dtype == other.dtype
+        assert torch.equal(one, other)
+    assert len({other.untyped_storage().data_ptr() for other in found}) == 1
+
+
+def test_steps_are_made_ahead_in_order_and_no_further():
+    made, gate = [], threading.Semaphore(0)
+
+    def make(item):
+        gate.acquire()
+        made.append(item)
+        return item * item
+
+    asked = []
+    results = batches._ahead(make, (asked.append(item) or item for item in range(9)), 2)
+    gate.release(3)
+    assert next(results) == 0
+    assert asked == [0, 1, 2]  # two ahead of the first
+    gate.release(9)
+    assert list(results) == [item * item for item in range(1, 9)]
+    assert sorted(made) == list(range(9))
+    assert list(batches._ahead(str, [1, 2], 0)) == ["1", "2"]
+
+
+def test_what_fails_ahead_is_raised_in_its_place_and_ends_the_threads():
+    results = batches._ahead(lambda item: 1 // item, [2, 1, 0, 4], 1)
+    assert [next(results), next(results)] == [0, 1]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+    before = threading.active_count()
+    stopped = batches._ahead(str, range(100), 3)
+    next(stopped)
+    stopped.close()
+    assert threading.active_count() == before
+
+
+def test_views_made_ahead_are_those_made_at_once(monkeypatch):
+    loader = ViewLoader(arrays(), Hybrid(40, 4, 12, 5, seed=1), RECIPES, 10)
+    at_once = collect(loader)
+    real = batches._ahead
+    monkeypatch.setattr(batches, "_ahead", lambda make, of, threads: real(make, of, 3))
+    for one, other in zip(at_once, collect(loader), strict=True):
+        assert torch.equal(one[1], other[1])
+        assert torch.equal(one[2], other[2])

@@ -19,9 +19,11 @@ from __future__ import annotations
 
 import functools
 import signal
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -31,8 +33,11 @@ from fullrank.data import views
 from fullrank.data.cache import Cache, as_array, decode
 from fullrank.data.images import Images, UnreadableImageError
 from fullrank.data.order import Order
-from fullrank.data.views import ViewParameters, ViewRecipe
+from fullrank.data.views import PlacedParameters, ViewParameters, ViewRecipe
 from fullrank.errors import FullrankError
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,7 @@ class ViewLoader:
         self.recipes = recipes
         self.size = size
         self.cache = cache
-        self.device = torch.device(device)
+        self.device = torch.empty(0, device=device).device  # with its number, which `cuda` leaves out
         self.workers = workers
         self.strict = strict
         self.share = slice(rank * order.batch_size // world_size, (rank + 1) * order.batch_size // world_size)
@@ -110,12 +115,9 @@ class ViewLoader:
         """Give a view by each recipe of the steps from `start` to the last, and say which images they show."""
         steps = self._from_memory(start) if self.cache == "memory" else self._from_workers(start)
         for step, images, crops, parameters in steps:
-            yield Views(step, images, self._finish(crops, parameters))
-
-    def _finish(self, crops: Tensor, parameters: ViewParameters) -> tuple[Tensor, ...]:
-        # all views in one batch: each operation is called once
-        seen = views.normalize(views.photometric(views.as_float(crops), parameters))
-        return seen.chunk(len(self.recipes))
+            # all views in one batch: each operation is called once
+            seen = views.normalize(views.photometric(views.as_float(crops), parameters))
+            yield Views(step, images, seen.chunk(len(self.recipes)))
 
     def parameters(self, step: int, heights: Tensor, widths: Tensor) -> list[ViewParameters]:
         """Return the parameters of the views of this process's images at a step."""
@@ -125,14 +127,24 @@ class ViewLoader:
             for view, recipe in enumerate(self.recipes)
         ]
 
-    def _from_memory(self, start: int) -> Iterator[tuple[int, Tensor, Tensor, ViewParameters]]:
-        for step, images, held, rows in self._held(start):
-            batch = held[rows.to(held.device)].to(self.device, non_blocking=True)
-            sizes = torch.full((len(rows),), batch.shape[2]), torch.full((len(rows),), batch.shape[3])
-            drawn = self.parameters(step, *sizes)
+    def _from_memory(self, start: int) -> Iterator[_Crops]:
+        # on the CPU a thread would compete with the step that it is to hide behind
+        threads = 0 if self.device.type == "cpu" else 1
+        for step, images, batch, parameters in _ahead(self._taken, self._held(start), threads):
             batch = views.as_float(batch)
-            crops = torch.cat([views.crop(batch, parameters, self.size) for parameters in drawn])
-            yield step, images, crops, ViewParameters.cat(drawn)
+            parts = [parameters[part : part + len(batch)] for part in range(0, len(parameters), len(batch))]
+            yield step, images, torch.cat([views.crop(batch, part, self.size) for part in parts]), parameters
+
+    def _taken(self, held: tuple[int, Tensor, Tensor, Tensor]) -> _Crops:
+        """Take the images of a step, whole, and what is done to them to the device."""
+        step, images, pixels, rows = held
+        drawn = self.parameters(step, *(torch.full((len(rows),), side) for side in pixels.shape[2:]))
+        parameters, (there,) = ViewParameters.cat(drawn).place(self.device, rows)
+        if pixels.device == self.device:
+            return step, images, pixels[there], parameters
+        batch = torch.empty(len(rows), *pixels.shape[1:], dtype=pixels.dtype, pin_memory=self.device.type == "cuda")
+        torch.index_select(pixels, 0, rows, out=batch)
+        return step, images, batch.to(self.device, non_blocking=True), parameters
 
     def _held(self, start: int) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
         """Give each step with its images, the tensor that holds them and the rows they lie in."""
@@ -168,7 +180,7 @@ class ViewLoader:
             return pixels.to(self.device) if pixels.numel() <= free / 4 else pixels
         return pixels
 
-    def _from_workers(self, start: int) -> Iterator[tuple[int, Tensor, Tensor, ViewParameters]]:
+    def _from_workers(self, start: int) -> Iterator[_Crops]:
         loader: DataLoader = DataLoader(
             _StepCrops(self),
             sampler=range(start, len(self.order)),
@@ -187,7 +199,29 @@ class ViewLoader:
             if crops is None:
                 raise FullrankError(f"none of the images of step {step} can be decoded: {unreadable[0]}")
             self.skipped.update(unreadable)
-            yield step, images, crops.to(self.device, non_blocking=True), ViewParameters(*parameters)
+            placed, _ = ViewParameters(*parameters).place(self.device)
+            yield step, images, crops.to(self.device, non_blocking=True), placed
+
+
+_Crops = tuple[int, Tensor, Tensor, PlacedParameters]
+"""A step, its images, their crops or they themselves, and the parameters of all its views."""
+
+
+def _ahead(make: Callable[[S], T], of: Iterable[S], threads: int) -> Iterator[T]:
+    """Make something of each item, in order: by so many threads as many ahead of the one in use, or as it is needed."""
+    if not threads:
+        yield from map(make, of)
+        return
+    pool, waiting = ThreadPoolExecutor(threads), deque[Future[T]]()
+    try:
+        for item in of:
+            waiting.append(pool.submit(make, item))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _ignore_signals(worker: int) -> None:

@@ -18,8 +18,11 @@ Images are `(B, 3, H, W)`, float in [0, 1] unless said otherwise.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Literal
+from functools import cache
+from itertools import islice
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -114,7 +117,7 @@ class ViewParameters:
         return len(self.top)
 
     def __getitem__(self, rows: slice) -> ViewParameters:
-        return ViewParameters(*(getattr(self, field.name)[rows] for field in fields(self)))
+        return ViewParameters(*(getattr(self, field.name)[rows] for field in fields(ViewParameters)))
 
     @staticmethod
     def cat(parts: list[ViewParameters]) -> ViewParameters:
@@ -123,6 +126,105 @@ class ViewParameters:
             *(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(ViewParameters))
         )
 
+    def place(self, device: torch.device, *others: Tensor) -> tuple[PlacedParameters, list[Tensor]]:
+        """Take to a device, in one copy, all that `crop` and `photometric` read there, and other tensors with it."""
+        boxes = [getattr(self, name) for name in _BOX]
+        colors = _Colors.of(self)
+        there = to_device([*boxes, *colors.tensors(), *others], device)
+        rest = {field.name: getattr(self, field.name) for field in fields(ViewParameters)}
+        rest |= dict(zip(_BOX, there, strict=False))
+        taken = colors.replaced(there[len(boxes) :])
+        return PlacedParameters(**rest, colors=taken), there[len(there) - len(others) :]
+
+
+@dataclass(frozen=True)
+class PlacedParameters(ViewParameters):
+    """Parameters of which the device has what it reads; the others stay on the CPU."""
+
+    colors: _Colors
+
+
+_BOX = ("top", "left", "height", "width", "flip")
+
+
+class _Turn(NamedTuple):
+    """One turn of the color jitter: a blend of all images, and a turn of the hue of some."""
+
+    factor: Tensor  # (B,) float64, 1 for none
+    to_mean: Tensor  # (B,) bool: whose blend is with the mean luma, the contrast's
+    to_luma: Tensor  # (B,) bool: whose is with the luma, the saturation's
+    hue: Tensor  # (n,) int64: the images whose hue is turned
+    shift: Tensor  # (n,) float64: by how much
+
+
+class _Colors(NamedTuple):
+    """What `photometric` reads on a device. Which images it changes is found on the CPU, which need not ask a GPU."""
+
+    turns: tuple[_Turn, ...]
+    grayscale: Tensor  # (n,) int64: the images that it changes; blur and solarize likewise
+    blur: Tensor
+    sigma: Tensor  # (n,) float64, of those that are blurred
+    solarize: Tensor
+
+    @staticmethod
+    def of(parameters: ViewParameters) -> _Colors:
+        blurred = parameters.blur_sigma > 0
+        return _Colors(
+            _turns(parameters.jitter_order, parameters.jitter),
+            _rows(parameters.grayscale),
+            _rows(blurred),
+            parameters.blur_sigma[blurred],
+            _rows(parameters.solarize),
+        )
+
+    def tensors(self) -> list[Tensor]:
+        return [*(tensor for turn in self.turns for tensor in turn), *self[1:]]
+
+    def replaced(self, tensors: Sequence[Tensor]) -> _Colors:
+        """Return the same of other tensors, in the order of `tensors()`; what follows them is left."""
+        each = iter(tensors)
+        return _Colors(tuple(_Turn(*islice(each, 5)) for _ in self.turns), *islice(each, 4))
+
+
+def _rows(chosen: Tensor) -> Tensor:
+    return chosen.nonzero().squeeze(1)
+
+
+def _turns(order: Tensor, values: Tensor) -> tuple[_Turn, ...]:
+    found = []
+    brightness, contrast, saturation, hue = range(len(JITTER))
+    for operation in order.T:
+        if bool((operation < 0).all()):
+            continue
+        blends = (operation >= brightness) & (operation < hue)
+        factor = values.gather(1, operation.clamp(min=0)[:, None]).squeeze(1).where(blends, torch.tensor(1.0))
+        turned = _rows(operation == hue)
+        found.append(_Turn(factor, operation == contrast, operation == saturation, turned, values[turned, hue]))
+    return tuple(found)
+
+
+def to_device(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+    """Copy small tensors of the CPU to a device in one piece, pinned where that is a GPU; there they are views of it.
+
+    Those that lie there already stay as they are.
+    """
+    missing = [tensor for tensor in tensors if tensor.device != device]
+    if not missing:
+        return list(tensors)
+    ends = np.cumsum([-(-tensor.nbytes // _ALIGNED) * _ALIGNED for tensor in missing]).tolist()
+    packed = torch.empty(ends[-1], dtype=torch.uint8, pin_memory=device.type == "cuda")
+    places = [slice(start, start + tensor.nbytes) for start, tensor in zip([0, *ends], missing, strict=False)]
+    for place, tensor in zip(places, missing, strict=True):
+        packed[place].view(tensor.dtype).view(tensor.shape).copy_(tensor)
+    packed = packed.to(device, non_blocking=True)
+    taken = iter(places)
+    return [
+        tensor if tensor.device == device else packed[next(taken)].view(tensor.dtype).view(tensor.shape)
+        for tensor in tensors
+    ]
+
+
+_ALIGNED = 8  # bytes, of the largest kind of number
 
 JITTER = ("brightness", "contrast", "saturation", "hue")
 
@@ -228,10 +330,8 @@ def crop(images: Tensor, parameters: ViewParameters, size: int) -> Tensor:
         raise FullrankError("one batch mixes bilinear and bicubic crops: crop the two kinds separately")
     kind: Interpolation = "bicubic" if bool(parameters.bicubic.any()) else "bilinear"
     x = as_float(images)
-    top, height, left, width, flip = (
-        value.to(x.device)  # a few numbers an image: the matrices, which are large, are built where they are used
-        for value in (parameters.top, parameters.height, parameters.left, parameters.width, parameters.flip)
-    )
+    # a few numbers an image: the matrices, which are large, are built where they are used
+    top, left, height, width, flip = to_device([getattr(parameters, name) for name in _BOX], x.device)
     rows = resize_matrix(top, height, h, size, kind)
     columns = resize_matrix(left, width, w, size, kind, reverse=flip)
     x = torch.bmm(x.reshape(b, c * h, w), columns.transpose(1, 2)).reshape(b, c, h, size)
@@ -300,16 +400,17 @@ def photometric(images: Tensor, parameters: ViewParameters) -> Tensor:
     Returns:
         `(B, 3, S, S)`.
     """
-    images = color_jitter(images, parameters.jitter_order, parameters.jitter)
-    sigma = parameters.blur_sigma.to(images.device, images.dtype)
-    for chosen, operation in (
-        (parameters.grayscale, lambda x, rows: _luma(x).expand_as(x)),
-        (parameters.blur_sigma > 0, lambda x, rows: gaussian_blur(x, sigma[rows])),
-        (parameters.solarize, lambda x, rows: solarize(x)),
+    if not isinstance(parameters, PlacedParameters):
+        parameters, _ = parameters.place(images.device)
+    colors = parameters.colors
+    images = _jitter(images, colors.turns)
+    for rows, operation in (
+        (colors.grayscale, lambda x: _luma(x).expand_as(x)),
+        (colors.blur, lambda x: gaussian_blur(x, colors.sigma.to(x.dtype))),
+        (colors.solarize, solarize),
     ):
-        rows = chosen.nonzero().squeeze(1).to(images.device)  # found on the CPU, which need not ask a GPU how many
         if len(rows):
-            images.index_copy_(0, rows, operation(images[rows], rows))
+            images.index_copy_(0, rows, operation(images[rows]))
     return images
 
 
@@ -328,22 +429,18 @@ def color_jitter(images: Tensor, order: Tensor, values: Tensor) -> Tensor:
     Returns:
         `(B, 3, S, S)`.
     """
-    for operation in order.T:
-        if bool((operation < 0).all()):
-            continue
-        blends = (operation >= 0) & (operation < JITTER.index("hue"))
-        factor = values.gather(1, operation.clamp(min=0)[:, None]).squeeze(1).where(blends, torch.tensor(1.0))
-        to_mean = (operation == JITTER.index("contrast")).to(images.device, images.dtype)
-        to_luma = (operation == JITTER.index("saturation")).to(images.device, images.dtype)
+    return _jitter(images, tuple(_Turn(*to_device(turn, images.device)) for turn in _turns(order, values)))
+
+
+def _jitter(images: Tensor, turns: tuple[_Turn, ...]) -> Tensor:
+    for turn in turns:
         luma = _luma(images)
         mean = luma.mean(dim=(1, 2, 3))
-        target = torch.addcmul(_per_image(to_mean * mean), luma, _per_image(to_luma))
-        images = torch.lerp(target, images, _per_image(factor.to(images.device, images.dtype))).clamp_(0, 1)
-        turned = (operation == JITTER.index("hue")).nonzero().squeeze(1)
-        if len(turned):
-            shift = values[turned, JITTER.index("hue")].to(images.device, images.dtype)
-            rows = turned.to(images.device)
-            images.index_copy_(0, rows, turn_hue(images[rows], shift))
+        target = torch.addcmul(_per_image(turn.to_mean * mean), luma, _per_image(turn.to_luma.to(images.dtype)))
+        images = torch.lerp(target, images, _per_image(turn.factor.to(images.dtype))).clamp_(0, 1)
+        if len(turn.hue):
+            turned = turn_hue(images[turn.hue], turn.shift.to(images.dtype))
+            images.index_copy_(0, turn.hue, turned)
     return images
 
 
@@ -374,7 +471,7 @@ def turn_hue(images: Tensor, shift: Tensor) -> Tensor:
         torch.where(value == g, ((b - r) * sixth).add_(1 / 3), ((r - g) * sixth).add_(2 / 3)),
     )
     h += shift[:, None, None]
-    k = h.unsqueeze(1) + torch.tensor([1 / 2, 1 / 6, -1 / 6], dtype=h.dtype, device=h.device).view(1, 3, 1, 1)
+    k = h.unsqueeze(1) + _channels((1 / 2, 1 / 6, -1 / 6), h.dtype, h.device)
     k -= k.round()
     k.abs_().mul_(-6).add_(2).clamp_(0, 1)
     return torch.addcmul(value.unsqueeze(1), chroma.unsqueeze(1), k, value=-1)
@@ -444,6 +541,13 @@ def _whole_axis(source: int, size: int, part: slice) -> Tensor:
 
 def normalize(images: Tensor, mean: tuple[float, ...] = IMAGENET_MEAN, std: tuple[float, ...] = IMAGENET_STD) -> Tensor:
     """Subtract the channels' mean and divide by their standard deviation; `(B, 3, S, S)` in [0, 1] in and out."""
-    scale = 1 / torch.tensor(std, dtype=images.dtype, device=images.device).view(1, -1, 1, 1)
-    shift = -torch.tensor(mean, dtype=images.dtype, device=images.device).view(1, -1, 1, 1) * scale
+    scale = 1 / _channels(tuple(std), images.dtype, images.device)
+    shift = -_channels(tuple(mean), images.dtype, images.device) * scale
     return torch.addcmul(shift, images, scale)
+
+
+@cache
+def _channels(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return one number a channel, `(1, C, 1, 1)`, taken to a device once."""
+    with torch.inference_mode(False):  # the first to ask may be in it, and the next needs gradients
+        return torch.tensor(values, dtype=dtype, device=device).view(1, -1, 1, 1)
