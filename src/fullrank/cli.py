@@ -44,6 +44,11 @@ _ADVICE = {
 _FORMER = {"--hold": "--cache", "--linear.hold": "--linear.cache"}
 """Flags of before, and what they are called now."""
 
+_GONE = {
+    "--launcher": "`--only N` makes one run of a study, a task of any scheduler's array (docs/howto/many-gpus.md)",
+}
+"""Flags that are no more, and what is there instead."""
+
 
 class Command(Protocol):
     """What the command line names: flags that know what to do."""
@@ -67,11 +72,12 @@ def main(arguments: list[str]) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     debug = "--debug" in arguments
-    arguments = [_renamed(each) for each in arguments if each != "--debug"]
+    arguments = [each for each in arguments if each != "--debug"]
     if arguments == ["--version"]:
         print(f"{PROGRAM} {__version__}")
         return 0
     try:
+        arguments = list(map(_renamed, arguments))
         if count("WORLD_SIZE", 1) > 1:
             return _run_with_others(arguments, debug=debug)
         return _parse(arguments).run()
@@ -87,6 +93,8 @@ def main(arguments: list[str]) -> int:
 def _renamed(argument: str) -> str:
     """Return a flag under its name of today, and say so."""
     flag, equals, value = argument.partition("=")
+    if flag in _GONE:
+        raise FullrankError(f"{flag} is gone: {_GONE[flag]}")
     if flag not in _FORMER:
         return argument
     print(f"{PROGRAM}: {flag} is called {_FORMER[flag]} now", file=sys.stderr)

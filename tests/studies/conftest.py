@@ -6,8 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from fullrank.cli import main
-from fullrank.studies import jobs
-from fullrank.studies.jobs import Place
+from fullrank.studies.jobs import Place, Processes
 
 
 @pytest.fixture
@@ -17,13 +16,13 @@ def here(monkeypatch):
     def empty(figure, file, **options):
         file.write('<svg viewBox="0 0 1 1"></svg>')
 
-    def command_line(job, command, stopper):
+    def command_line(self, job, command):
         job.log.touch()
         with open(job.log, "a") as log, redirect_stdout(log), redirect_stderr(log), monkeypatch.context() as patch:
             patch.setattr(Figure, "savefig", empty)
             return main(list(command[3:]))
 
-    monkeypatch.setattr(jobs, "_run", command_line)
+    monkeypatch.setattr(Processes, "run", command_line)
 
 
 @pytest.fixture

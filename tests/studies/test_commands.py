@@ -1,4 +1,4 @@
-"""`fullrank study` as it is typed: what it prints, and what it asks of a cluster."""
+"""`fullrank study` as it is typed: what it prints."""
 
 import re
 from dataclasses import replace
@@ -7,9 +7,7 @@ import pytest
 from tests.studies.test_run import STEPS, cell, study
 
 from fullrank.cli import main
-from fullrank.commands.study import RunStudy, Slurm
-from fullrank.studies import estimate
-from fullrank.studies.launchers import Local, Submitit
+from fullrank.commands.study import RunStudy
 from fullrank.studies.registry import STUDIES
 from fullrank.studies.store import published
 
@@ -50,30 +48,20 @@ def test_list_finds_the_results_that_came_with_the_package(toy, tmp_path, monkey
     assert "--results file is a file" in capsys.readouterr().err
 
 
-def test_a_dry_run_gives_runs_steps_and_hours_and_trains_nothing(toy, place, capsys, monkeypatch):
-    monkeypatch.setattr(estimate, "seconds_per_step", lambda config: 360.0)
-    flags = ["--work", str(place.work), "--results", str(place.results), "--seeds", "1", "--jobs", "2", "--dry-run"]
+def test_a_dry_run_numbers_the_runs_and_trains_nothing(toy, place, capsys):
+    flags = ["--work", str(place.work), "--results", str(place.results), "--seeds", "1", "--dry-run"]
     assert main(["study", "run", "toy", *flags]) == 0
     said = words(capsys.readouterr().out)
-    assert f"plain 0 {STEPS} 0.60" in said
-    assert f"longer 0 {10 * STEPS} 6.00" in said
-    assert "2 of 2 runs to make: about 6.6 hours of training, 3.3 with 2 at a time, from a few steps" in said
+    assert re.search(rf"0 simsiam-\S+ .*plain 0 {STEPS} to make", said)
+    assert re.search(rf"1 simsiam-\S+ .*longer 0 {10 * STEPS} to make", said)
+    assert "2 of 2 runs to make." in said
     assert not place.work.exists()
     assert not place.results.exists()
 
 
-def test_a_dry_run_counts_the_steps_that_are_left(toy, place, capsys, monkeypatch):
-    from fullrank.studies.store import planned
-
-    monkeypatch.setattr(estimate, "seconds_per_step", lambda config: 360.0)
-    (_, longer) = planned(toy, "lab", [0])
-    folder = place.work / "lab" / longer.name
-    folder.mkdir(parents=True)
-    (folder / "metrics.jsonl").write_text(f'{{"kind": "train", "step": {8 * STEPS}}}\n')
-    assert main(["study", "run", "toy", "--seeds", "1", "--work", str(place.work), "--dry-run"]) == 0
-    said = words(capsys.readouterr().out)
-    assert f"longer 0 {10 * STEPS} 1.20" in said
-    assert "about 1.8 hours of training" in said
+def test_flags_of_before_say_what_is_there_instead(toy, capsys):
+    assert main(["study", "run", "toy", "--launcher", "slurm", "--slurm.gpus", "8"]) == 1
+    assert "--launcher is gone: `--only N` makes one run" in capsys.readouterr().err
 
 
 def test_nothing_to_show_says_what_makes_it(toy, place, capsys):
@@ -88,29 +76,10 @@ def test_counts_below_one_are_refused(toy, flags, capsys):
     assert f"{flags[0]} must be at least 1, got 0" in capsys.readouterr().err
 
 
-def test_what_a_job_asks_of_a_cluster():
-    asked = Slurm(partition="gpu", gpus=8, cpus=6, hours=1.5, memory_gb=50)
-    command = RunStudy("orders", launcher="slurm", jobs=12, slurm=asked)
-    launcher = command._launcher()
-    assert isinstance(launcher, Submitit)
-    assert (launcher.cluster, launcher.jobs) == ("slurm", 12)
-    assert launcher.parameters == {
-        "name": "fullrank-orders",
-        "timeout_min": 90,
-        "gpus_per_node": 8,
-        "cpus_per_task": 48,
-        "mem_gb": 400,
-        "slurm_partition": "gpu",
-    }
-    assert command._place().processes == 8
-    assert command._place().threads is None
-
-
 def test_runs_beside_each_other_have_one_thread_each():
-    assert RunStudy("orders", jobs=2)._place().threads == 1
-    assert RunStudy("orders", jobs=2, threads=3)._place().threads == 3
-    assert RunStudy("orders")._place().threads is None
-    assert RunStudy("orders", jobs=2)._launcher() == Local(2)
+    assert RunStudy("orders", jobs=2).place().threads == 1
+    assert RunStudy("orders", jobs=2, threads=3).place().threads == 3
+    assert RunStudy("orders").place().threads is None
 
 
 def test_published_results_are_found_away_from_a_checkout(tmp_path, monkeypatch):

@@ -95,8 +95,8 @@ def test_every_score_of_spectra_ranks_the_same_runs():
     assert {"held-out loss", "AUC", "participation ratio", "dead directions"} <= set(rows)
     assert len(rows) >= 7
     x, y = columns(results, "auc")[:, 0], columns(results, "logistic")[:, 0]
-    assert rows["AUC"][2].startswith(f"{stats.kendalltau(-x, y).statistic:.2f} (")
-    assert rows["AUC"][3].startswith(f"{stats.spearmanr(-x, y).statistic:.2f} (")
+    assert rows["AUC"][2].startswith(f"{stats.kendalltau(-x, y).statistic:.2f} [")
+    assert rows["AUC"][3].startswith(f"{stats.spearmanr(-x, y).statistic:.2f} [")
     assert rows["AUC"][4] == f"{stats.pearsonr(x, y).statistic ** 2:.2f}"
     assert rows["dead directions"][2] == "–"  # none is dead in any run: nothing to rank
 

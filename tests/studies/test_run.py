@@ -15,12 +15,11 @@ from tests.training.tiny import tiny
 from fullrank.config import HeadsConfig, TargetConfig
 from fullrank.data.images import open_images
 from fullrank.errors import FullrankError
-from fullrank.studies import jobs, launchers, store
 from fullrank.studies import run as studies_run
-from fullrank.studies.identity import run_name, settings
-from fullrank.studies.launchers import Local, Submitit
-from fullrank.studies.run import check_images, missing, run_study
-from fullrank.studies.store import Store, planned
+from fullrank.studies import store
+from fullrank.studies.jobs import STOPPED, Job, Processes
+from fullrank.studies.run import check_images, run_study
+from fullrank.studies.store import Store, planned, run_name, settings
 from fullrank.studies.study import Cell, Study
 
 STEPS = 6
@@ -35,27 +34,33 @@ def cell(name="a", teacher=None, **changes):
     return Cell({"name": name}, tiny(**changes), probes=(), teacher=teacher)
 
 
-def make(toy, place, seeds=(0,), launcher=None):
+def make(toy, place, seeds=(0,), **how):
     out = io.StringIO()
-    failed = run_study(toy, "lab", seeds, place, launcher or Local(1, tick_seconds=0.1), Console(file=out, width=200))
+    failed = run_study(toy, "lab", seeds, place, Console(file=out, width=200), **how)
     return failed, out.getvalue()
+
+
+def missing(toy, place, seeds=(0,)):
+    """Return the settings whose runs are not finished."""
+    found = Store(place.results, "lab")
+    return [run.cell.words for run in planned(toy, "lab", seeds) if found.find(run) is None]
 
 
 def test_finished_runs_are_found_by_their_settings_and_not_repeated(here, place, monkeypatch):
     toy = study(cell("plain"), cell("hybrid", order="hybrid"))
     failed, text = make(toy, place)
     assert failed == 0
-    assert text.startswith("toy: 2 runs, 0 finished")
+    assert text.startswith("toy: 2 runs, 2 to make")
     assert text.count(": done") == 2
     results = Store(place.results, "lab").results(planned(toy, "lab", [0]))
     assert [result.run.config["order"] for result in results] == ["multiple-pass", "hybrid"]
     assert results[0].score("auc") == results[0].run.of_kind("measure")[-1]["auc"]
     assert results[0].series("auc")[0].tolist() == [0, 4, 6]
 
-    monkeypatch.setattr(launchers, "perform", None)  # would raise
+    monkeypatch.setattr(studies_run, "perform", None)  # would raise
     # another study, with the same settings under other names, and a difference that decides nothing
     other = study(cell("the same", checkpoint_every=3, keep_checkpoints=1))
-    assert make(other, place) == (0, "toy: 1 runs, 1 finished\n")
+    assert make(other, place) == (0, "toy: 1 runs, 0 to make\n")
 
 
 def test_results_hold_small_files_and_no_path_of_the_machine(here, place, tmp_path):
@@ -86,8 +91,7 @@ def test_a_failed_run_is_named_and_does_not_stop_the_others(here, place):
     assert failed == 1
     assert f"{bad}: failed (1), see {place.work}/lab/{bad}.log" in text
     assert "no images at 'nowhere/at/all'" in (place.work / "lab" / f"{bad}.log").read_text()
-    _, waiting = missing(toy, "lab", [0], place)
-    assert [each.cell.factors["name"] for each in waiting] == ["bad"]
+    assert missing(toy, place) == ["bad"]
 
 
 def test_an_interrupted_study_saves_its_runs_and_goes_on(place, request):
@@ -95,21 +99,21 @@ def test_an_interrupted_study_saves_its_runs_and_goes_on(place, request):
     first = planned(toy, "lab", [0])[0]
     folder = place.work / "lab" / first.name
 
-    class Interrupted(Local):
-        def run(self, stages, done, tick):
-            def interrupt_when_it_trains():
-                tick()
-                if job.done_steps() >= 9:
-                    raise KeyboardInterrupt
+    done_steps = Job.done_steps
 
-            job = stages[0][0]
-            super().run(stages, done, interrupt_when_it_trains)
+    def interrupt_when_it_trains(job):
+        if done_steps(job) >= 9:
+            raise KeyboardInterrupt
+        return done_steps(job)
 
-    with pytest.raises(KeyboardInterrupt):
-        make(toy, place, launcher=Interrupted(1, tick_seconds=0.05))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Job, "done_steps", interrupt_when_it_trains)
+        patched.setattr(studies_run, "TICK", 0.05)
+        with pytest.raises(KeyboardInterrupt):
+            make(toy, place)
     saved = sorted(folder.glob("checkpoints/step_*.pt"))[-1]
     assert 0 < int(saved.stem.split("_")[1]) < 150
-    assert missing(toy, "lab", [0], place)[1]
+    assert missing(toy, place)
     request.getfixturevalue("here")
     failed, _ = make(toy, place)
     assert failed == 0
@@ -158,22 +162,16 @@ def test_a_result_of_other_settings_under_its_name_is_refused(here, place):
     config["optim"]["base_lr"] = 0.123
     (kept / "config.yaml").write_text(yaml.safe_dump(config))
     with pytest.raises(FullrankError, match="is of a run with optim.base_lr=0.123, not 0.3: a default has changed"):
-        missing(toy, "lab", [0], place)
+        missing(toy, place)
 
 
-@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # of submitit's debug executor
-@pytest.mark.parametrize("cluster", ["debug", pytest.param("local", marks=pytest.mark.slow)])
-def test_submitit_takes_the_same_jobs(place, cluster, request):
-    """Its debug executor performs them in this process, its local one in others, as Slurm does."""
-    pytest.importorskip("submitit")
-    if cluster == "debug":
-        request.getfixturevalue("here")
-    toy = study(cell("good", steps=2), cell("bad", images="nowhere/at/all"))
-    launcher = Submitit(cluster, place.work / "submitit", 2, {"timeout_min": 5}, tick_seconds=0.2)
-    failed, text = make(toy, place, launcher=launcher)
-    assert failed == 1
-    assert "failed (1), see" in text
-    assert [each.cell.factors["name"] for each in missing(toy, "lab", [0], place)[1]] == ["bad"]
+def test_one_run_of_a_study_is_made_alone(here, place):
+    toy = study(cell("one"), cell("two", order="hybrid"))
+    assert make(toy, place, only=1) == (0, f"toy: 2 runs, 1 to make\n{planned(toy, 'lab', [0])[1].name}: done\n")
+    assert missing(toy, place) == ["one"]
+    assert make(toy, place, only=1) == (0, "toy: 2 runs, 0 to make\n")
+    with pytest.raises(FullrankError, match="--only must be a run's number, 0 to 1, got 2"):
+        make(toy, place, only=2)
 
 
 def test_sigterm_stops_a_study_as_ctrl_c_does(tmp_path):
@@ -212,7 +210,7 @@ def test_scores_of_an_earlier_step_are_not_the_final_ones(here, place):
     for folder in (place.work / "lab" / run.name, place.results / "lab" / run.name):
         (score,) = json.loads((folder / "scores.json").read_text())["scores"]
         (folder / "scores.json").write_text(json.dumps({"scores": [{**score, "step": STEPS - 2}]}))
-    assert missing(toy, "lab", [0], place)[1]
+    assert missing(toy, place)
     assert make(toy, place)[0] == 0
     kept = json.loads((place.results / "lab" / run.name / "scores.json").read_text())["scores"]
     assert [score["step"] for score in kept] == [STEPS - 2, STEPS]
@@ -225,7 +223,7 @@ def test_a_result_that_is_not_whole_is_made_again(here, place, file):
     (kept,) = (place.results / "lab").iterdir()
     before = (kept / file).read_bytes()
     (kept / file).unlink()
-    assert missing(toy, "lab", [0], place)[1]
+    assert missing(toy, place)
     assert make(toy, place)[0] == 0
     assert (kept / file).read_bytes() == before
 
@@ -240,7 +238,7 @@ def test_an_interrupted_copy_does_not_count_as_finished(here, place, monkeypatch
         disk.setattr(store.shutil, "copyfile", full)
         failed, _ = make(toy, place)  # and is a failed job, not the end of the study
     assert failed == 1
-    assert missing(toy, "lab", [0], place)[1]
+    assert missing(toy, place)
     assert make(toy, place)[0] == 0
 
 
@@ -251,7 +249,7 @@ def test_a_damaged_result_is_named(here, place, file, text):
     (kept,) = (place.results / "lab").iterdir()
     (kept / file).write_text(text)
     with pytest.raises(FullrankError, match=f"{kept}.* is damaged"):
-        missing(toy, "lab", [0], place)
+        missing(toy, place)
 
 
 def test_a_finished_teacher_whose_weights_are_gone_is_trained_again(here, place):
@@ -268,13 +266,13 @@ def test_label_free_scores_are_taken_where_a_setting_asks_for_them(here, place):
     plain = cell(image_size=16)
     assert make(study(plain), place)[0] == 0
     asking = study(replace(plain, label_free=True))
-    runs, waiting = missing(asking, "lab", [0], place)
-    assert runs == waiting
+    runs = planned(asking, "lab", [0])
+    assert len(missing(asking, place)) == len(runs)
     assert make(asking, place)[0] == 0
     (result,) = Store(place.results, "lab").results(runs)
     scores = {score.name: score.value for score in result.label_free}
     assert {"auc", "lidar", "rankme"} <= set(scores)
-    assert not missing(study(plain), "lab", [0], place)[1]
+    assert not missing(study(plain), place)
 
 
 def test_paths_within_a_folder_of_this_machine_are_renamed_too():
@@ -291,7 +289,7 @@ def test_paths_within_a_folder_of_this_machine_are_renamed_too():
 
 
 def test_a_job_that_a_signal_stopped_is_not_done(place, monkeypatch):
-    monkeypatch.setattr(jobs, "_run", lambda *_: jobs.STOPPED)
+    monkeypatch.setattr(Processes, "run", lambda *_: STOPPED)
     failed, text = make(study(cell()), place)
     assert failed == 1
     assert "was stopped by a signal, see" in text

@@ -8,7 +8,6 @@ from rich.console import Console
 from tests.pages import check
 from tests.studies.shrinking import shrink
 
-from fullrank.studies.launchers import Local
 from fullrank.studies.registry import STUDIES
 from fullrank.studies.run import run_study
 from fullrank.studies.show import write
@@ -34,7 +33,7 @@ OFTEN = ("orders", "forecast", "distill", "vit")
 def test_a_study_runs_from_its_start_to_its_page(name, here, place, tmp_path):
     study = smallest(STUDIES[name])
     said = io.StringIO()
-    failed = run_study(study, "lab", [0], place, Local(1, tick_seconds=0.1), Console(file=said, width=200))
+    failed = run_study(study, "lab", [0], place, Console(file=said, width=200))
     assert failed == 0, said.getvalue()
     runs = planned(study, "lab", [0])
     results = Store(place.results, "lab").results(runs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 # Okabe and Ito's color-blind safe palette, without its yellow, which is too faint for lines on white.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
@@ -16,10 +16,17 @@ class Look:
 
     label: str  # unlike any other's on the page
     index: int  # its place, from 0; decides color, marker and dashes
+    shades: int = field(default=0, kw_only=True)  # how many there are, where they have an order: the later, the darker
 
     @property
     def color(self) -> str:
         """A hexadecimal color."""
+        if self.shades:
+            from matplotlib.colors import to_hex
+
+            from fullrank.documents.plots import late_is_dark
+
+            return to_hex(late_is_dark()(self.index / (self.shades - 1)))
         return COLORS[self.index % len(COLORS)]
 
     @property

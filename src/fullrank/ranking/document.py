@@ -192,13 +192,19 @@ def _scores(ranking: Ranking) -> Table:
     return Table(called, header, rows, text=[1], captioned=False)
 
 
-def coefficient(value: float, interval: Interval | None) -> str:
-    """Write a rank correlation.
+def coefficient(value: float, interval: Interval | Sequence[float] | None, digits: int = 2) -> str:
+    """Write a coefficient with its interval.
 
     >>> coefficient(0.5, (-0.25, 1.0)), coefficient(-1, None)
-    ('+0.50 [-0.25, +1.00]', '-1.00')
+    ('0.50 [−0.25, 1.00]', '−1.00')
     """
-    return f"{value:+.2f}" + (f" [{interval[0]:+.2f}, {interval[1]:+.2f}]" if interval else "")
+    ends = f" [{number(interval[0], digits)}, {number(interval[1], digits)}]" if interval else ""
+    return number(value, digits) + ends
+
+
+def number(value: float, digits: int = 2) -> str:
+    """Write a number with a minus sign, and none before a zero."""
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
 
 
 def _by_agreement(ranking: Ranking) -> list[Ranked]:

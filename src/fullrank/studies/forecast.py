@@ -10,12 +10,13 @@ import numpy as np
 from fullrank.documents import Part, Table, Words
 from fullrank.errors import FullrankError
 from fullrank.measure.forecast import LinearFit, agreement, fit_linear, leave_groups_out
-from fullrank.measure.protocols import comparable, differences, split
-from fullrank.measure.scores import Direction, Score, kind_of, title
+from fullrank.measure.protocols import comparable, obstacle, split
+from fullrank.measure.scores import Score, kind_of, title
+from fullrank.ranking.document import coefficient, number
 from fullrank.report.words import NEAR_THE_MINIMUM
 from fullrank.studies import decay, heads, orders, subsets
 from fullrank.studies.bases import WIDE
-from fullrank.studies.identity import run_name
+from fullrank.studies.store import run_name
 from fullrank.studies.study import ACCURACY, Cell, Result, Scale, Study
 from fullrank.studies.views import against
 from fullrank.studies.views.scores import unit
@@ -90,11 +91,10 @@ def _pools(results: Sequence[Result], accuracy: str) -> list[list[Result]]:
 def _left_out(runs: Sequence[Result], pools: Sequence[Sequence[Result]], accuracy: str) -> str:
     said = []
     for pool in pools:
-        two, found = (runs[0], pool[0]), []
+        two = (runs[0], pool[0])
         for name in (accuracy, *FEATURES):
-            fields = differences(name, [each.protocol(name) for each in two], [each.width for each in two])
-            found += [f"{title(name)} ({field}: {', '.join(map(str, values))})" for field, values in fields.items()]
-        said.append(f"{len(pool)} run{'s' * (len(pool) > 1)} for another {', '.join(found)}")
+            if why := obstacle(name, [each.protocol(name) for each in two], [each.width for each in two]):
+                said.append(f"{len(pool)} run{'s' * (len(pool) > 1)}, {title(name)}: {why}")
     return f" Left out, for their scores do not compare: {'; '.join(said)}." if said else ""
 
 
@@ -113,30 +113,28 @@ def _fits(pools: dict[str, Sequence[Result]], accuracy: str) -> Table:
     rows, refused = [], []
     for pool, runs in pools.items():
         for features in (FEATURES, *((name,) for name in FEATURES)):
-            names = " and ".join(map(title, features))
-            shares, coefficients = 3 * [MISSING], dict.fromkeys(FEATURES, MISSING)
+            row = [pool, " and ".join(map(title, features)), f"{len(runs)} ({len(set(_settings(runs)))})"]
+            found = dict.fromkeys(("r2", "left out", "groups", *FEATURES), MISSING)
             try:
                 fit, without = _fit(runs, accuracy, features)
             except FullrankError as error:
-                refused.append(f"{pool}, {names}: {error}.")
+                refused.append(f"{pool}, {row[1]}: {error}.")
             else:
-                squares = ((fit.accuracy - fit.accuracy.mean()) ** 2).sum()
-                unseen = float(1 - ((fit.accuracy - without) ** 2).sum() / squares)
-                shares = [_number(share) for share in (fit.r2, fit.leave_one_out_r2, unseen)]
-                for at, name in enumerate(features, start=1):
-                    coefficients[name] = _with_ends(fit.coefficients[at], (fit.lower[at], fit.upper[at]), 0)
-            count = f"{len(runs)} ({len(set(_settings(runs)))})"
-            rows.append([pool, names, count, *shares, *coefficients.values()])
+                unseen = 1 - ((fit.accuracy - without) ** 2).sum() / ((fit.accuracy - fit.accuracy.mean()) ** 2).sum()
+                squares = (fit.r2, fit.leave_one_out_r2, unseen)
+                found |= {name: number(share) for name, share in zip(found, squares, strict=False)}
+                terms = zip(features, fit.coefficients[1:], fit.lower[1:], fit.upper[1:], strict=True)
+                found |= {name: coefficient(value, ends, digits=0) for name, value, *ends in terms}
+            rows.append([*row, *found.values()])
     shares = ["R²", "leave-one-out R²", "leave-one-setting-out R²"]
     return Table(
         f"{capital(unit(accuracy).label)} from held-out loss and AUC",
         ["runs of", "fitted on", "runs (settings)", *shares, *(f"per 1 of {title(name)}" for name in FEATURES)],
         rows,
         "Ordinary least squares, in percentage points; in brackets 95 % intervals, too narrow where runs are seeds of "
-        "one setting. "
-        "Leave-one-out: each run forecast from the others, below 0 worse than by their mean; "
+        "one setting. Leave-one-out: each run forecast from the others, below 0 worse than by their mean; "
         "leave-one-setting-out: without the other seeds of its setting either. Collapsed: an AUC of "
-        f"{COLLAPSED_AUC:g} or more, or a held-out loss of {_number(NEAR_THE_MINIMUM)} or less. "
+        f"{COLLAPSED_AUC:g} or more, or a held-out loss of {number(NEAR_THE_MINIMUM)} or less. "
         + " ".join(dict.fromkeys(refused)),
         names=2,
     )
@@ -158,27 +156,23 @@ def _forecast(runs: Sequence[Result], accuracy: str) -> list[Result]:
 def _ranks(runs: Sequence[Result], accuracy: str) -> Table:
     """Return how each label-free score ranks the runs."""
     wanted = [each.scores[accuracy].taken for each in runs]
-    columns: dict[str, tuple[list[float], Direction]] = {
-        title("heldout_loss"): ([each.scores["heldout_loss"].taken for each in runs], "lower")
-    }
-    taken = [{score.name: score for score in each.label_free if score.value is not None} for each in runs]
-    unlike = []
-    for name in dict.fromkeys(score.name for each in runs for score in each.label_free):
-        having, widths = [scores[name] for scores in taken if name in scores], [each.width for each in runs]
-        if len(having) == len(runs) and len(split(name, [score.protocol for score in having], widths)) == 1:
-            columns[title(name)] = [score.taken for score in having], kind_of(name).direction
-        else:
+    taken = [{"heldout_loss": each.scores["heldout_loss"], **{s.name: s for s in each.label_free}} for each in runs]
+    rows, unlike = [], []
+    for name in dict.fromkeys(name for scores in taken for name in scores):
+        having = [scores[name] for scores in taken if name in scores and scores[name].value is not None]
+        protocols, widths = [score.protocol for score in having], [each.width for each in runs]
+        if len(having) < len(runs) or len(split(name, protocols, widths)) > 1:
             unlike.append(title(name))
-    rows = []
-    for name, (values, better) in columns.items():
+            continue
+        values, direction = [score.taken for score in having], kind_of(name).direction
         try:
-            found = agreement(values, wanted, direction=better, groups=_settings(runs))
+            found = agreement(values, wanted, direction=direction, groups=_settings(runs))
         except FullrankError:
-            rows.append([name, better, *3 * [MISSING]])
+            rows.append([title(name), direction, *3 * [MISSING]])
             continue
         both = (found.kendall, found.kendall_interval), (found.spearman, found.spearman_interval)
-        straight = float(np.corrcoef(values, wanted)[0, 1] ** 2)
-        rows.append([name, better, *(_with_ends(value, ends) for value, ends in both), _number(straight)])
+        alone = number(float(np.corrcoef(values, wanted)[0, 1] ** 2))
+        rows.append([title(name), direction, *(coefficient(*each) for each in both), alone])
     images = sorted({score.protocol["n"] for each in runs for score in each.label_free if score.name == "auc"})
     return Table(
         f"Label-free scores, and how they rank {len(runs)} runs by {title(accuracy)}",
@@ -189,15 +183,6 @@ def _ranks(runs: Sequence[Result], accuracy: str) -> Table:
         f"representations of {', '.join(f'{count:,}' for count in images)} training images, those that need views of "
         "their views." + (f" Not taken of all runs alike, and left out: {listing(unlike)}." if unlike else ""),
     )
-
-
-def _number(value: float, digits: int = 2) -> str:
-    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")  # no negative zero
-
-
-def _with_ends(value: float, ends: tuple[float, float] | None, digits: int = 2) -> str:
-    interval = "" if ends is None else f" ({' to '.join(_number(end, digits) for end in ends)})"
-    return _number(value, digits) + interval
 
 
 STUDY = Study(

@@ -1,4 +1,4 @@
-"""One run of a study: trained, evaluated, and its small files kept."""
+"""One run of a study: trained, evaluated and kept, by the commands that a user would type, each in its own process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -22,8 +21,7 @@ from fullrank.config import TrainConfig, to_dict
 from fullrank.errors import FullrankError
 from fullrank.files import write_text
 from fullrank.registry import SOURCES
-from fullrank.studies.identity import mismatch
-from fullrank.studies.store import Planned, Store, inspections
+from fullrank.studies.store import Planned, Store, check_same, inspections
 from fullrank.studies.study import Scale
 from fullrank.training.checkpoint import checkpoint_path
 from fullrank.training.runs import CONFIG, METRICS, SUMMARY, read_run
@@ -47,7 +45,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Job:
-    """What one process does for a study on this machine."""
+    """A run to be made on this machine."""
 
     run: Planned
     scale: Scale
@@ -80,28 +78,13 @@ class Job:
         config, target = self.run.config, self.run.config.target
         if self.run.cell.teacher is not None:
             target = replace(target, teacher=str(self.work / str(target.teacher)))
-        given = {field: path for field in _IMAGES if (path := self._given(field)) is not None}
-        threads = self.place.threads or config.machine.threads
-        return replace(config, **given, target=target, machine=replace(config.machine, threads=threads))  # type: ignore[arg-type]
+        machine = replace(config.machine, threads=self.place.threads or config.machine.threads)
+        return replace(config, **self._given(), target=target, machine=machine)  # type: ignore[arg-type]
 
-    @cached_property
-    def names(self) -> dict[str, str]:
-        """What to call this machine's paths in the results."""
-        config = self.run.config
-        found: dict[str, str] = {}
-        for path, name in zip(
-            map(self._given, _IMAGES), (config.images, config.eval_images or "held out"), strict=True
-        ):
-            if path is not None:
-                found.setdefault(path, name)
-        if self.run.cell.teacher is not None:
-            found[str(self.config.target.teacher)] = str(config.target.teacher)
-        return found
-
-    def _given(self, field: str) -> str | None:
-        """Return images as a path that is no bare word, which might mean something else in a run's records."""
-        images = getattr(self.place, field)
-        return images if images is None or images in SOURCES else str(Path(images).expanduser().absolute())
+    def _given(self) -> dict[str, str]:
+        """Return the images of this machine, as paths that are no bare words, which may mean something in records."""
+        given = {field: value for field in _IMAGES if (value := getattr(self.place, field)) is not None}
+        return {f: p if p in SOURCES else str(Path(p).expanduser().absolute()) for f, p in given.items()}
 
     def done_steps(self) -> int:
         """Return how many steps its records know of."""
@@ -116,8 +99,7 @@ class Job:
         if self.place.processes > 1:
             python += ["torch.distributed.run", "--standalone", f"--nproc-per-node={self.place.processes}", "-m"]
         if (self.folder / CONFIG).is_file():
-            given = [(f"--{field.replace('_', '-')}", self._given(field)) for field in _IMAGES]
-            moved = [word for flag, path in given if path is not None for word in (flag, path)]
+            moved = [word for f, path in self._given().items() for word in (f"--{f.replace('_', '-')}", path)]
             return [*python, "fullrank", "train", "--resume", str(self.folder), *moved]
         settings = self.work / f"{self.name}.yaml"
         write_text(settings, yaml.safe_dump(to_dict(self.config), sort_keys=False))
@@ -139,42 +121,25 @@ class Job:
             return not is_trained(self.folder)
         return not (self.folder / SUMMARY).is_file()
 
-    def names_of_paths(self) -> dict[str, str]:
+    def names(self) -> dict[str, str]:
         """Return what to call this machine's paths in the results, those of an earlier call too."""
-        found = {str(self.folder): self.name, **self.names}
-        has = read_run(self.folder).config
-        for field in _IMAGES:
-            asked = getattr(self.config, field)
-            if asked is not None and os.sep in (has.get(field) or ""):  # a path, and no word of the records
-                found.setdefault(has[field], self.names.get(asked, asked))
+        config, has = self.run.config, read_run(self.folder).config
+        found = {str(self.folder): self.name}
+        for field, name in zip(_IMAGES, (config.images, config.eval_images or "held out"), strict=True):
+            for path in (self._given().get(field), has.get(field)):
+                if path is not None and os.sep in path:  # a path, and no word of the records
+                    found.setdefault(path, name)
+        if self.run.cell.teacher is not None:
+            found[str(self.config.target.teacher)] = str(config.target.teacher)
         return found
 
     def check(self) -> None:
-        """Refuse to go on with a run of other settings or images, or from a teacher that is not trained.
-
-        Raises:
-            FullrankError: So it is.
-        """
+        """Raise `FullrankError` for a folder of other settings, or a teacher that is not trained."""
         teacher = self.config.target.teacher
-        if teacher is not None and teacher in self.names and not is_trained(Path(teacher)):
+        if self.run.cell.teacher is not None and not is_trained(Path(str(teacher))):
             raise FullrankError(f"not begun: its teacher {teacher} is not trained to its end, see {teacher}.log")
-        if not (self.folder / CONFIG).is_file():
-            return
-        has = read_run(self.folder).config
-        other = mismatch(self.config, has)
-        if other is not None:
-            raise FullrankError(
-                f"{self.folder} is a run with {other}: a default has changed since; move it away to train it again"
-            )
-        if not (self.folder / SUMMARY).is_file():
-            return  # when it goes on, training compares the images
-        for field in _IMAGES:
-            asked = getattr(self.config, field)
-            if asked in self.names and os.path.abspath(asked) != os.path.abspath(str(has.get(field))):
-                raise FullrankError(
-                    f"{self.folder} was trained with --{field.replace('_', '-')} {has.get(field)}, not {asked}: give "
-                    "that, or move the folder away to train it again"
-                )
+        if (self.folder / CONFIG).is_file():
+            check_same(self.config, read_run(self.folder))
 
 
 def is_trained(folder: Path) -> bool:
@@ -184,70 +149,58 @@ def is_trained(folder: Path) -> bool:
     return checkpoint_path(folder / "checkpoints", read_run(folder).config["steps"]).is_file()
 
 
-class Stopper:
-    """Ends the process that a job runs at the moment, and lets it start no other."""
+class Processes:
+    """The processes that run at the moment: all are told to end together, and none begins afterwards."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # a signal's handler may stop what the same thread is starting
-        self._stopped = False
-        self._process: subprocess.Popen | None = None
+        self._lock, self._stopped = threading.RLock(), False
+        self._running: set[subprocess.Popen[bytes]] = set()
 
-    def start(self, command: Sequence[str], **options: Any) -> subprocess.Popen | None:
-        """Start a process, or none after `stop`."""
-        with self._lock:
-            if not self._stopped:
-                self._process = subprocess.Popen(command, **options)
-            return None if self._stopped else self._process
+    def run(self, job: Job, command: Sequence[str]) -> int:
+        """Run a command of a job to its end, and return its exit code, or `STOPPED`."""
+        environment = dict(os.environ)
+        if job.config.machine.threads is not None:  # else two jobs' threads would wait for each other while they import
+            environment["OMP_NUM_THREADS"] = str(job.config.machine.threads)
+        with open(job.log, "a", encoding="utf-8") as log:
+            with self._lock:
+                if self._stopped:
+                    return STOPPED
+                # a session of its own: Ctrl-C reaches the study alone, which tells its jobs
+                process = subprocess.Popen(
+                    command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+                )
+                self._running.add(process)
+            try:
+                return process.wait()
+            finally:
+                self._running.discard(process)
 
     def stop(self) -> None:
-        """Tell the process to save itself and end."""
+        """Tell all of them to save themselves and end."""
         with self._lock:
             self._stopped = True
-            if self._process is not None and self._process.poll() is None:
-                self._process.send_signal(signal.SIGTERM)
-
-    def wait(self) -> None:
-        """Wait until the process has ended, and leave its exit code to who started it."""
-        if self._process is not None:
-            with suppress(ChildProcessError):  # it has been waited for already
-                os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
+            for process in list(self._running):
+                process.send_signal(signal.SIGTERM)
 
 
-def perform(job: Job, stopper: Stopper | None = None) -> int:
-    """Train or go on, evaluate, and keep the results; another thread can end it by `stopper`.
+def perform(job: Job, processes: Processes) -> int:
+    """Train or go on, evaluate, and keep the results.
 
     Returns:
         The exit code of what failed, `STOPPED` when it was stopped, or 0.
     """
-    stopper = stopper or Stopper()
     job.work.mkdir(parents=True, exist_ok=True)
     try:
         job.check()
-        if job.lacks_training() and (code := _run(job, job.training(), stopper)):
+        if job.lacks_training() and (code := processes.run(job, job.training())):
             return code
         for command in job.measuring():
-            if code := _run(job, command, stopper):
+            if code := processes.run(job, command):
                 return code
-        Store(job.place.results, job.scale).keep(job.folder, job.name, job.names_of_paths())
+        Store(job.place.results, job.scale).keep(job.folder, job.name, job.names())
         return 0
     except Exception as error:  # whatever it is, the other jobs go on
         with open(job.log, "a", encoding="utf-8") as log:
             text = f"fullrank: error: {error}\n" if isinstance(error, FullrankError) else traceback.format_exc()
             log.write(text)
         return 1
-
-
-def _run(job: Job, command: Sequence[str], stopper: Stopper) -> int:
-    environment = dict(os.environ)
-    if job.config.machine.threads is not None:  # else two jobs' threads would wait for each other while they import
-        environment["OMP_NUM_THREADS"] = str(job.config.machine.threads)
-    with open(job.log, "a", encoding="utf-8") as log:
-        # a session of its own: Ctrl-C reaches the study alone, which tells its jobs
-        process = stopper.start(command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
-        if process is None:
-            return STOPPED
-        try:
-            return process.wait()
-        except BaseException:  # whatever ends the waiting must not leave the process behind
-            stopper.stop()
-            raise

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from functools import cache
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -12,21 +13,35 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from fullrank.data.images import Split, open_images, same_images
 from fullrank.errors import FullrankError
 from fullrank.registry import SOURCES
-from fullrank.studies.jobs import STOPPED, Job, Place, is_trained
-from fullrank.studies.launchers import Launcher
+from fullrank.studies.jobs import STOPPED, Job, Place, Processes, is_trained, perform
 from fullrank.studies.store import Planned, Store, planned
 from fullrank.studies.study import Scale, Study
-from fullrank.text import listing
-from fullrank.training.progress import clock
 
-NAMED = 3  # finished runs to be trained again, that are named
+TICK = 1.0  # seconds between looks at what the jobs have done
 _PACE = 3600  # seconds whose steps tell how many are to come
 
 
-def missing(study: Study, scale: Scale, seeds: Sequence[int], place: Place) -> tuple[list[Planned], list[Planned]]:
-    """Return all runs of a study, and those that are not finished."""
+class ToMake(NamedTuple):
+    """What a study still needs on this machine.
+
+    Results hold no weights: students need those of their finished teacher, and evaluations that another study asks for
+    those of a finished run, which is then trained again.
+    """
+
+    runs: list[Planned]  # all of the study
+    jobs: list[Job]  # that make what is needed, or go on with it
+    again: list[str]  # names of finished runs that are trained again for their weights
+
+
+def to_make(study: Study, scale: Scale, seeds: Sequence[int], place: Place) -> ToMake:
+    """Return what a study still needs on this machine."""
     runs, store = planned(study, scale, seeds), Store(place.results, scale)
-    return runs, [run for run in runs if store.find(run) is None]
+    missed = [run for run in runs if store.find(run) is None]
+    teachers = {str(run.config.target.teacher) for run in missed if run.cell.teacher is not None}
+    gone = {run.name for run in runs if not is_trained(place.work / scale / run.name)}
+    needed = [run for run in runs if run.name in {each.name for each in missed} | (teachers & gone)]
+    again = [run.name for run in needed if run.name in gone and store.holds(run)]
+    return ToMake(runs, [Job(run, scale, place, run.name in teachers) for run in needed], again)
 
 
 def check_images(study: Study, scale: Scale, seeds: Sequence[int], place: Place) -> None:
@@ -36,13 +51,12 @@ def check_images(study: Study, scale: Scale, seeds: Sequence[int], place: Place)
         FullrankError: So it is, or there are no images where they should be.
     """
     runs = planned(study, scale, seeds)
-    for config in (run.config for run in runs):
-        comes_with_its_own = config.eval_images is None and config.images in SOURCES
-        if comes_with_its_own and place.images not in (None, *SOURCES) and place.eval_images is None:
-            raise FullrankError(
-                f"{study.name} is evaluated on the held-out images that come with {config.images}: say where they are "
-                f"beside {place.images} too, with --eval-images"
-            )
+    own = {run.config.images for run in runs if run.config.eval_images is None and run.config.images in SOURCES}
+    if own and place.images not in (None, *SOURCES) and place.eval_images is None:
+        raise FullrankError(
+            f"{study.name} is evaluated on the held-out images that come with {', '.join(own)}: say where they are "
+            f"beside {place.images} too, with --eval-images"
+        )
 
     @cache
     def fingerprint(path: str, split: Split, root: str) -> str:
@@ -57,82 +71,72 @@ def check_images(study: Study, scale: Scale, seeds: Sequence[int], place: Place)
         )
         for path, split, field in compared:
             theirs = (has.get(field) or {}).get("fingerprint")
-            if path is None or theirs is None:
-                continue
-            own = fingerprint(path, split, config.data_dir)
-            if not same_images(theirs, own):
+            if path and theirs and not same_images(theirs, now := fingerprint(path, split, config.data_dir)):
                 raise FullrankError(
                     f"{result.run.path} was made on other {field.replace('_', '-')} images than {path} "
-                    f"(fingerprint {theirs}, not {own}): give another --results folder"
+                    f"(fingerprint {theirs}, not {now}): give another --results folder"
                 )
 
 
-@dataclass(frozen=True)
-class ToMake:
-    """What a study still needs on this machine.
-
-    Results hold no weights: students need those of their finished teacher, and evaluations that another study asks for
-    those of a finished run.
-    """
-
-    runs: list[Planned]  # all of the study
-    finished: int  # how many of them are
-    jobs: list[Job]  # that make what is needed, or go on with it
-    again: list[str]  # names of finished runs among them, that are trained again for their weights
-
-    def warning(self) -> str:
-        """Say which finished runs are trained again, and why; empty where none is."""
-        if not self.again:
-            return ""
-        named = listing(self.again) if len(self.again) <= NAMED else f"{self.again[0]} and others"
-        what = f"{len(self.again)} finished run{'s' * (len(self.again) > 1)} must be trained again"
-        return f"{what}, and replaced in the results, for weights that are not in {self.jobs[0].work}: {named}"
-
-
-def to_make(study: Study, scale: Scale, seeds: Sequence[int], place: Place) -> ToMake:
-    """Return what a study still needs on this machine."""
-    runs, missed = missing(study, scale, seeds, place)
-    teachers = {str(run.config.target.teacher) for run in missed if run.cell.teacher is not None}
-    gone = {run.name for run in runs if not is_trained(place.work / scale / run.name)}
-    needed = [run for run in runs if run.name in {each.name for each in missed} | (teachers & gone)]
-    store = Store(place.results, scale)
-    again = [run.name for run in needed if run.name in gone and store.holds(run)]
-    return ToMake(
-        runs, len(runs) - len(missed), [Job(run, scale, place, run.name in teachers) for run in needed], again
-    )
-
-
 def run_study(
-    study: Study, scale: Scale, seeds: Sequence[int], place: Place, launcher: Launcher, console: Console
+    study: Study,
+    scale: Scale,
+    seeds: Sequence[int],
+    place: Place,
+    console: Console,
+    *,
+    at_a_time: int = 1,
+    only: int | None = None,
 ) -> int:
-    """Make the runs of a study that are not finished.
+    """Make the runs of a study that are not finished, teachers first; one that fails does not stop the others.
+
+    On Ctrl-C those that run save themselves before the interrupt goes on.
+
+    Args:
+        study: The study.
+        scale: Its scale.
+        seeds: Of each setting.
+        place: Where images are and runs go.
+        console: What is told how far it is.
+        at_a_time: How many runs at a time.
+        only: The place of a single run among the study's, from 0; all of them when omitted.
 
     Returns:
         How many failed. Their logs are named; what is finished stays, and the same call makes the rest.
     """
     found = to_make(study, scale, seeds, place)
-    console.print(f"{study.name}: {len(found.runs)} runs, {found.finished} finished", highlight=False)
-    if found.jobs:
+    jobs = found.jobs
+    if only is not None:
+        if not 0 <= only < len(found.runs):
+            raise FullrankError(f"--only must be a run's number, 0 to {len(found.runs) - 1}, got {only}")
+        jobs = [job for job in jobs if job.run == found.runs[only]]
+    console.print(f"{study.name}: {len(found.runs)} runs, {len(jobs)} to make", highlight=False)
+    if jobs:
         check_images(study, scale, seeds, place)
-    if found.again:
-        console.print(found.warning(), highlight=False)
-    failed: list[str] = []
+    if again := [name for name in found.again if name in {job.name for job in jobs}]:
+        console.print(f"trained again, for weights that are not in {place.work}: {', '.join(again)}", highlight=False)
+    processes, failed = Processes(), 0
     columns = BarColumn(bar_width=None), TextColumn("{task.completed:,}/{task.total:,} steps"), TimeRemainingColumn()
     terminal = console.is_terminal
     with Progress(*columns, console=console, disable=not terminal, speed_estimate_period=_PACE) as progress:
 
         def steps() -> int:
-            return sum(min(each.done_steps(), each.config.steps) for each in found.jobs)
+            return sum(min(each.done_steps(), each.config.steps) for each in jobs)
 
-        def done(ended: Job, code: int) -> None:
-            what = "done" if not code else "was stopped by a signal" if code == STOPPED else f"failed ({code})"
-            failed.extend([ended.name] * bool(code))
-            seconds = progress.tasks[0].time_remaining
-            left = f" ({clock(seconds)} left)" if seconds and not terminal else ""
-            text = f"{ended.name}: {what}{f', see {ended.log}' if code else ''}{left}"
-            progress.console.print(text, soft_wrap=True, highlight=False, markup=False)
-
-        task = progress.add_task("", total=sum(each.config.steps for each in found.jobs), completed=steps())
-        stages = [[job for job in found.jobs if job.weights], [job for job in found.jobs if not job.weights]]
-        launcher.run([stage for stage in stages if stage], done, lambda: progress.update(task, completed=steps()))
-    return len(failed)
+        task = progress.add_task("", total=sum(each.config.steps for each in jobs), completed=steps())
+        for stage in ([job for job in jobs if job.weights], [job for job in jobs if not job.weights]):
+            with ThreadPoolExecutor(max_workers=at_a_time) as pool:
+                waiting = {pool.submit(perform, job, processes): job for job in stage}
+                try:
+                    while waiting:
+                        for future in wait(waiting, timeout=TICK, return_when=FIRST_COMPLETED).done:
+                            job, code = waiting.pop(future), future.result()
+                            failed += bool(code)
+                            what = "was stopped by a signal" if code == STOPPED else f"failed ({code})"
+                            said = f"{what}, see {job.log}" if code else "done"
+                            progress.console.print(f"{job.name}: {said}", soft_wrap=True, highlight=False, markup=False)
+                        progress.update(task, completed=steps())
+                except BaseException:
+                    processes.stop()
+                    raise
+    return failed

@@ -3,28 +3,56 @@
 from __future__ import annotations
 
 import os
+import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from fullrank.documents import Document, Fields, Fold, Heading, Only, Part, Picture, Points, Words
+from fullrank.data.images import in_common
+from fullrank.documents import Document, Fields, Fold, Heading, Only, Part, Picture, Points, Words, value_text
 from fullrank.documents.html import write_page
 from fullrank.documents.markdown import render
 from fullrank.documents.svg import svg_file
+from fullrank.errors import FullrankError
 from fullrank.files import write_text
-from fullrank.studies.facts import facts, missing, warnings
-from fullrank.studies.store import Planned
+from fullrank.report.words import duration
+from fullrank.studies.registry import find
+from fullrank.studies.store import Planned, Store, planned, seeds_with_results
 from fullrank.studies.study import Result, Results, Scale, Study
+from fullrank.studies.views.scores import counted
+from fullrank.text import grouped, listing
 
-NAMED = 8  # missing settings that are named without being asked
+_PACKAGES = ("fullrank", "torch", "torchvision", "timm", "numpy", "python")
+_TRAINED = ("method", "images", "steps", "batch_size")
+_NAMED = 8  # missing settings that are named without being asked
+
+
+def finished(
+    name: str, scale: Scale, folder: Path, seeds: int | None = None
+) -> tuple[Study, Scale, list[Result], list[Planned]]:
+    """Return a study, what is finished of it in a folder of results, and what is planned; arguments of `document`.
+
+    Raises:
+        FullrankError: There is no such study, or nothing of it is finished.
+    """
+    study, store = find(name), Store(folder, scale)
+    runs = planned(study, scale, range(seeds or seeds_with_results(study, store)))
+    results = store.results(runs)
+    if not results:
+        raise FullrankError(
+            f"no run of {name} at {scale} scale is finished in {folder}: `fullrank study run {name} --scale {scale}` "
+            "makes them, and another folder of results can be named"
+        )
+    return study, scale, results, runs
 
 
 def write(
     study: Study,
     scale: Scale,
     results: Sequence[Result],
-    planned: Sequence[Planned],
+    runs: Sequence[Planned],
     folder: Path,
     *,
     figures: Path | None = None,
@@ -33,7 +61,7 @@ def write(
 
     With `figures`, a folder, each figure is a file too, NAME-SCALE-FIGURE.svg, which the Markdown then shows.
     """
-    made = document(study, scale, results, planned)
+    made = document(study, scale, results, runs)
     folder.mkdir(parents=True, exist_ok=True)
     stem, shown = f"{study.name}-{scale}", {}
     for part in made.parts:
@@ -46,13 +74,13 @@ def write(
     return write_page(made, folder / f"{stem}.html")
 
 
-def document(study: Study, scale: Scale, results: Sequence[Result], planned: Sequence[Planned]) -> Document:
+def document(study: Study, scale: Scale, results: Sequence[Result], runs: Sequence[Planned]) -> Document:
     """Say what is finished of a study; the same results make the same document."""
     results = Results(study.cells(scale), results)
-    said = facts(study, scale, results, planned)
+    said = facts(study, scale, results, runs)
     parts: list[Part] = [Words(study.question, "lead"), Fields(said)]
     parts += [Words(warning, "warning") for warning in warnings(results)]
-    parts += _missing(study, scale, results, planned)
+    parts += _missing(study, scale, results, runs)
     if results:
         parts.append(Only("page", [Heading("Results")]))
         keys: Counter[str] = Counter()
@@ -64,11 +92,75 @@ def document(study: Study, scale: Scale, results: Sequence[Result], planned: Seq
     return Document("study", study.title, parts, {"study": study.name, "scale": scale, "facts": said})
 
 
-def _missing(study: Study, scale: Scale, results: Sequence[Result], planned: Sequence[Planned]) -> list[Part]:
-    seeds = max((run.seed + 1 for run in planned), default=3)
+def facts(study: Study, scale: Scale, results: Sequence[Result], runs: Sequence[Planned]) -> dict[str, str]:
+    """Return where a study is from, how far it is, and what its runs were made with."""
+    seeds = sorted({run.seed for run in runs})
+    named = f"{len(seeds)} seed{'s' * (len(seeds) != 1)} ({', '.join(map(str, seeds))})"
+    said = {
+        "source": study.source,
+        "scale": scale,
+        "runs": f"{len(results)} of {len(runs)} finished; {named}",
+    }
+    if results:
+        made = [
+            (field, counted([value_text(result.run.config.get(field)) for result in results])) for field in _TRAINED
+        ]
+        seconds = [float((result.run.summary or {}).get("seconds", 0)) for result in results]
+        of = [(package, counted(list(map(_version(package), results)))) for package in _PACKAGES]
+        said["training"] = ", ".join(f"{field} {found}" for field, found in made)
+        said["time"] = f"{duration(sum(seconds))} of training, {duration(statistics.median(seconds))} a run (median)"
+        said["hardware"] = counted(list(map(_hardware, results)))
+        said["versions"] = "; ".join(f"{package} {found}" for package, found in of)
+    return said
+
+
+def warnings(results: Sequence[Result]) -> list[str]:
+    """Say where results that stand beside each other were not made alike; tables say how scores were not."""
+    said = []
+    for split, what in (("train", "Training"), ("held_out", "Held-out")):
+        alike: dict[Any, list[str]] = {}
+        for result in results:
+            config, data = result.run.config, result.run.environment.get("data") or {}
+            drawn = config.get("seed") if split == "train" and config.get("subset", 1.0) < 1 else None
+            images = config.get("images"), config.get("eval_images"), config.get("subset"), drawn
+            alike.setdefault(images, []).append(str((data.get(split) or {}).get("fingerprint", "not recorded")))
+        for (images, *_), found in alike.items():
+            if len(set(prints := in_common(found))) > 1:
+                said.append(f"{what} images called {images} are not the same: fingerprints {counted(prints)}.")
+    others = [(f"made with different versions of {package}", _version(package)) for package in _PACKAGES]
+    for how, of in (*others, ("trained in different precisions", _precision)):
+        if len(set(found := list(map(of, results)))) > 1:
+            said.append(f"Runs were {how}: {counted(found)}.")
+    return said
+
+
+def missing(results: Sequence[Result], runs: Sequence[Planned]) -> list[str]:
+    """Name what is not finished, by setting and seed."""
+    done = {(*result.cell.factors.items(), result.seed) for result in results}
+    lacking = [run for run in runs if (*run.cell.factors.items(), run.seed) not in done]
+    seeds = grouped((run.cell.words, str(run.seed)) for run in lacking)
+    return [f"{setting} (seed{'s' * (len(own) > 1)} {listing(own)})" for setting, own in seeds.items()]
+
+
+def _missing(study: Study, scale: Scale, results: Sequence[Result], runs: Sequence[Planned]) -> list[Part]:
+    seeds = max((run.seed + 1 for run in runs), default=3)
     command = Words(f"fullrank study run {study.name} --scale {scale} --seeds {seeds}", "command")
     if not results:
         return [Words("Nothing is finished yet. This makes the runs:"), command]
-    lacking, runs = missing(results, planned), len(planned) - len(results)
+    lacking, count = missing(results, runs), len(runs) - len(results)
     said: list[Part] = [Points(lacking), Words("This makes them:"), command]
-    return [Fold(f"{runs} run{'s' * (runs != 1)} missing", said, opened=len(lacking) <= NAMED)] if lacking else []
+    return [Fold(f"{count} run{'s' * (count != 1)} missing", said, opened=len(lacking) <= _NAMED)] if lacking else []
+
+
+def _version(package: str) -> Callable[[Result], str]:
+    return lambda result: str(result.run.environment.get(package, "not recorded"))
+
+
+def _precision(result: Result) -> str:
+    return str((result.run.config.get("machine") or {}).get("precision", "not recorded"))
+
+
+def _hardware(result: Result) -> str:
+    found = result.run.environment
+    cpu = f"{found.get('cpu', 'not recorded')}, threads {found.get('threads', 0)}"
+    return f"{found.get('processes', 1)} x {found.get('gpu', cpu)}, {_precision(result)}"

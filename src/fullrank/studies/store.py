@@ -8,6 +8,7 @@ No weights, and no path of the machine: images are called what the study calls t
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -19,17 +20,52 @@ from typing import Any, get_args
 import yaml
 
 import fullrank
-from fullrank.config import TrainConfig
+from fullrank.config import MachineConfig, TrainConfig, to_dict
 from fullrank.errors import FullrankError, choose
 from fullrank.files import atomic_path, write_text
 from fullrank.measure.scores import Score, kind_of
-from fullrank.studies.identity import mismatch, run_name
+from fullrank.report.side import flatten
 from fullrank.studies.study import ACCURACY, Cell, Result, Scale, Study
-from fullrank.training.runs import CONFIG, METRICS, SPECTRA, SUMMARY, TIMING, read_run
+from fullrank.training.runs import CONFIG, METRICS, SPECTRA, SUMMARY, TIMING, RunRecord, read_run
 from fullrank.training.scores import KEPT, evaluated, kept
 
 _KEPT = (CONFIG, METRICS, TIMING, *KEPT, SUMMARY)
 _WHOLE = (CONFIG, METRICS, SPECTRA, SUMMARY)
+_NO_RESULT = ("data_dir", "cache", "out", "checkpoint_every", "keep_checkpoints", "monitor.tensorboard")
+"""Fields that decide where and how a run is made, not what it computes; all of `machine` is left out too."""
+
+
+def settings(config: TrainConfig) -> dict[str, Any]:
+    """Return what decides the result of a run, by dotted name: the fields that differ from their defaults.
+
+    Fields at their defaults are left out, so that a later version's new field does not make every old run another one.
+    """
+    defaults = flatten(to_dict(TrainConfig()))
+    own = flatten(to_dict(replace(config, machine=MachineConfig())))
+    return {name: value for name, value in own.items() if name not in _NO_RESULT and value != defaults.get(name)}
+
+
+def run_name(config: TrainConfig) -> str:
+    """Return a name for people, that ends with eight digits which follow from the settings.
+
+    >>> run_name(TrainConfig(order="hybrid", seed=2))
+    'simsiam-resnet18_w16-hybrid-s2-803bb4fc'
+    """
+    digest = hashlib.sha256(json.dumps(settings(config), sort_keys=True).encode()).hexdigest()[:8]
+    return f"{config.method}-{config.backbone.name}-{config.order}-s{config.seed}-{digest}"
+
+
+def check_same(config: TrainConfig, run: RunRecord) -> None:
+    """Raise `FullrankError` where a run's configuration is not, in what decides its result, the one that is wanted."""
+    has = flatten(run.config)
+    for name, value in flatten(to_dict(config)).items():
+        if name in (*_NO_RESULT, "images", "eval_images", "target.teacher") or name.startswith("machine."):
+            continue
+        if value is not None and name in has and has[name] != value:
+            raise FullrankError(
+                f"{run.path} is of a run with {name}={has[name]}, not {value}: a default has changed since; move it "
+                "away to make the run again"
+            )
 
 
 @dataclass(frozen=True)
@@ -86,11 +122,7 @@ class Store:
         record = read_run(path)
         if not {"steps", "scores"} <= set(record.summary or {}) or not record.of_kind("measure"):
             raise FullrankError(f"the result {path} is damaged: delete the folder to have it made again")
-        other = mismatch(run.config, record.config)
-        if other is not None:
-            raise FullrankError(
-                f"{path} is of a run with {other}: a default has changed since; move it away to make the run again"
-            )
+        check_same(run.config, record)
         scores = evaluated(path, run.config.steps)
         label_free = inspections(path, run.config.steps, run.config.images) if run.cell.label_free else []
         probed = set(run.cell.probes or ()) <= {score.name for score in scores}

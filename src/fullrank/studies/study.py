@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import starmap
 from typing import Any, Literal, overload
 
 import numpy as np
 
 from fullrank.config import TrainConfig
 from fullrank.documents import Part
-from fullrank.measure.protocols import FINGERPRINT
-from fullrank.measure.scores import Score, kind_of
+from fullrank.measure.scores import Score
 from fullrank.training.runs import RunRecord
 from fullrank.training.scores import latest, protocol_of, series
 
@@ -39,8 +39,16 @@ class Cell:
         >>> Cell({"rate": "0.3", "order": "hybrid"}, TrainConfig()).words
         'rate 0.3, hybrid'
         """
-        said = (value if any(map(str.isalpha, value)) else f"{name} {value}" for name, value in self.factors.items())
-        return ", ".join(said)
+        return ", ".join(starmap(named, self.factors.items()))
+
+
+def named(factor: str | None, value: str) -> str:
+    """Name a factor's value, a bare number with what it is a number of.
+
+    >>> named("width", "16"), named("encoder", "ResNet-18"), named(None, "")
+    ('width 16', 'ResNet-18', '')
+    """
+    return value if factor is None or any(map(str.isalpha, value)) else f"{factor} {value}"
 
 
 @dataclass(frozen=True)
@@ -73,8 +81,8 @@ class Result:
         return self.scores[name].value if name in self.scores else None
 
     def protocol(self, name: str) -> Mapping[str, Any]:
-        """Return how `score` was measured; the width D is part of it where the score depends on it."""
-        return self._completed(name, self.scores[name].protocol) if name in self.scores else {}
+        """Return how `score` was measured."""
+        return self.scores[name].protocol if name in self.scores else {}
 
     def initial(self, name: str) -> float | None:
         """Return a monitored score of the untrained encoder."""
@@ -88,17 +96,12 @@ class Result:
 
     def monitor_protocol(self, name: str) -> Mapping[str, Any]:
         """Return how `initial` and `series` were measured."""
-        return self._completed(name, protocol_of(self.run, name))
+        return protocol_of(self.run, name)
 
     @property
     def width(self) -> int:
         """The width D of the representation."""
         return self.run.singular_values.shape[1]
-
-    def _completed(self, name: str, protocol: Mapping[str, Any]) -> Mapping[str, Any]:
-        # runs on a share of the images that are measured on all of them say so; runs on all of them need not
-        said = {k: value for k, value in protocol.items() if (k, value) != ("subset", 1.0) and k != FINGERPRINT}
-        return {**said, "D": self.width} if kind_of(name).spectrum is not None else said
 
 
 class Results(Sequence[Result]):

@@ -8,22 +8,19 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from fullrank.documents import Look, Picture, Words, plots
-from fullrank.documents.looks import DASHES
 from fullrank.measure.scores import kind_of, title
 from fullrank.measure.spectrum import Spectrum
 from fullrank.report.words import better
-from fullrank.studies.study import Result
+from fullrank.studies.study import Result, named
 from fullrank.studies.views.scores import (
     Measured,
     caveats,
@@ -39,17 +36,13 @@ from fullrank.studies.views.scores import (
 from fullrank.text import capital
 
 WIDE = 12.4  # inches of a figure with panels beside each other: the page shows it over both its columns
-_NUMBER = re.compile(r"[-−+]?[\d.,]+(e[-+]?\d+)?(\s|$)")
 _ACROSS = 3  # panels
-_LETTER = 0.085  # inches at most of a letter in a legend
-_HANDLE = 0.62  # inches of its line and the room around it
-_LINE = 0.22  # inches of its lines
 _TICKS = 10  # numbers under an axis that are the settings' own, at most
-_EARLY = 0.25  # of the steps
-_ENOUGH = 0.5  # of the height, for what comes later
+_EARLY = 0.25  # of the steps, which a loss falls in from far above
 _DOTS = {"linestyle": "none", "alpha": 0.85, "markersize": 7.0, **plots.EDGE}
-Drawn = Sequence[tuple[Sequence[Result], Look]]
 _BANDED = "Lines are means over seeds, bands reach from the lowest to the highest seed."
+Drawn = Sequence[tuple[Sequence[Result], Look]]
+Draw = Callable[[Axes, Sequence[Result], Look, float], None]
 
 
 def through_training(results: Sequence[Result], score: str, *, color: str, panel: str | None = None) -> Picture | Words:
@@ -58,27 +51,30 @@ def through_training(results: Sequence[Result], score: str, *, color: str, panel
     groups = grouped(having, panel, color).values()
     if not groups:
         return Words(f"{capital(title(score))} was not measured while these runs were trained.")
-    limits = _late_limits([each.series(score) for each in having]) if score.endswith("loss") else None
+    late = score.endswith("loss")
 
     def lines(ax: Axes, group: Sequence[Result], look: Look, phase: float) -> None:
         steps, values = _common([result.series(score) for result in group])
-        band(ax, steps, unit(score).scale * values, look, phase)
+        _band(ax, steps, unit(score).scale * values, look, phase)
 
     def finish(ax: Axes, drawn: Drawn) -> None:
         plots.mark_switches(ax, [(_switch(group[0]), look.color) for group, look in drawn])
         plots.step_axis(ax)
         ax.margins(x=0.015)
-        if limits is not None:
-            ax.set_ylim(limits)
+        if late:
+            series = [each.series(score) for each in having]
+            values = np.concatenate([values[steps >= _EARLY * steps[-1]] for steps, values in series])
+            reach = 0.06 * np.ptp(values[np.isfinite(values)]) or 0.01
+            ax.set_ylim(np.nanmin(values) - reach, np.nanmax(values) + reach)
 
-    early = "Early values, before training and soon after, lie outside: the others would be squeezed."
     return _picture(
         f"{score}-through-training",
         f"{title(score)} through training",
         monitored(having, score),
         _direction(score),
         _BANDED if any(len(group) > 1 for group in groups) else "One seed.",
-        "Step 0 is before training." if limits is None else early,
+        "The first quarter of the steps, where it falls from far above, may lie outside." if late else "",
+        "Step 0 is before training." if not late else "",
         "Thin vertical lines mark where a hybrid order turns to multiple passes." * any(map(_switch, having)),
         draw=_paneled(results, having, color, panel, ("gradient step", unit(score).label), lines, finish),
     )
@@ -106,7 +102,7 @@ def against(results: Sequence[Result], x: str, y: str, *, color: str, panel: str
         final(having, x, y),
         "A point is a run after training.",
         f"Better by both is the {upwards} {across}." if across and upwards else "",
-        draw=_paneled(results, having, color, panel, (unit(x).label, unit(y).label), points, finish, lines=False),
+        draw=_paneled(results, having, color, panel, (unit(x).label, unit(y).label), points, finish),
     )
 
 
@@ -134,13 +130,10 @@ def against_number(
     numbers = dict(sorted({own: _number(own) for own in levels(having, factor)}.items(), key=lambda item: item[1]))
 
     def points(ax: Axes, group: Sequence[Result], look: Look, _: float) -> None:
-        found: dict[float, list[float]] = {number: [] for number in numbers.values()}
-        for result in group:
-            found[numbers[result.cell.factors[factor]]].append(unit(score).scale * result.scores[score].taken)
-        means = {x: np.mean(values) for x, values in found.items() if values}
-        ax.plot(list(means), list(means.values()), color=look.color, linestyle=look.dashes)
-        at = [(x, value) for x, values in found.items() for value in values]
-        ax.plot(*np.array(at).T, color=look.color, marker=look.marker, **_DOTS)
+        at = np.array([[numbers[r.cell.factors[factor]], unit(score).scale * r.scores[score].taken] for r in group])
+        places = np.unique(at[:, 0])
+        ax.plot(places, [at[at[:, 0] == x, 1].mean() for x in places], color=look.color, linestyle=look.dashes)
+        ax.plot(*at.T, color=look.color, marker=look.marker, **_DOTS)
 
     def finish(ax: Axes, _: Drawn) -> None:
         if logarithmic:
@@ -171,13 +164,13 @@ def spectra(results: Sequence[Result], *, color: str, panel: str | None = None) 
     groups = grouped(having, panel, color)
     if not groups:
         return Words("No spectrum was measured.")
-    shown, rows = _shown(results, having, color, panel)
+    shown, rows = _looks(results, having, color), _panels(results, having, panel)
 
     @plots.style()
     def draw() -> Figure:
         both = ("singular values", "cumulative explained variance")
-        titles = [f"{titled(panel, row)}: {what}" if len(rows) > 1 else capital(what) for row in rows for what in both]
-        figure, axes = panels(titles, across=2, share=False)
+        titles = [f"{named(panel, row)}: {what}" if len(rows) > 1 else capital(what) for row in rows for what in both]
+        figure, axes = _grid(titles, across=2, share=False)
         for row, relative, summed in zip(rows, axes[::2], axes[1::2], strict=True):
             for place, look in enumerate(shown):
                 if group := groups.get((row, look.label)):
@@ -186,7 +179,7 @@ def spectra(results: Sequence[Result], *, color: str, panel: str | None = None) 
             relative.set_ylim(min(relative.get_ylim()[0], plots.DEAD / 2), 1.5)
             relative.set_xlim(left=0)
             plots.explained_axes(summed)
-        legend(figure, color, shown)
+        _legend(figure, color, shown)
         return figure
 
     return _picture(
@@ -207,17 +200,15 @@ def _paneled(
     color: str | None,
     panel: str | None,
     labels: tuple[str, str],
-    draw_group: Callable[[Axes, Sequence[Result], Look, float], None],
+    draw_group: Draw,
     finish: Callable[[Axes, Drawn], None],
-    *,
-    lines: bool = True,
 ) -> Callable[[], Figure]:
     """Return what draws the runs that have a score: those of a color together, in the panel that they belong to."""
-    shown, titles = _shown(results, having, color, panel)
+    shown, titles = _looks(results, having, color), _panels(results, having, panel)
 
     @plots.style()
     def draw() -> Figure:
-        figure, axes = panels([titled(panel, name) for name in titles])
+        figure, axes = _grid([named(panel, name) for name in titles])
         for ax, name in zip(axes, titles, strict=True):
             drawn = []
             for place, look in enumerate(shown):
@@ -225,20 +216,13 @@ def _paneled(
                     draw_group(ax, group, look, place / len(shown))
                     drawn.append((group, look))
             finish(ax, drawn)
-        outer_labels(axes, *labels)
-        legend(figure, color or "", shown, lines=lines)
+            ax.set(xlabel="", ylabel="")
+        figure.supxlabel(labels[0], fontsize=10.5, color="#333333")
+        figure.supylabel(labels[1], fontsize=10.5, color="#333333")
+        _legend(figure, color or "", shown)
         return figure
 
     return draw
-
-
-def _shown(
-    results: Sequence[Result], having: Sequence[Result], color: str | None, panel: str | None
-) -> tuple[list[Look], list[str]]:
-    """Return how the values of `color` look, and the values of `panel`: those of the runs that have something."""
-    own = {(level(each, color), level(each, panel)) for each in having}
-    colors, panels = {color for color, _ in own}, {panel for _, panel in own}
-    return looks(results, color, colors), [name for name in levels(results, panel) if name in panels]
 
 
 def _picture(key: str, name: str, measured: Measured, *said: str, draw: Callable[[], Figure]) -> Picture:
@@ -251,8 +235,8 @@ def _direction(score: str) -> str:
 
 
 def _having(results: Sequence[Result], scores: Sequence[str], color: str | None, panel: str | None) -> list[Result]:
-    factors = [factor for factor in (color, panel) if factor is not None]
-    return [each for each in results if set(scores) <= set(each.scores) and set(factors) <= set(each.cell.factors)]
+    factors = {factor for factor in (color, panel) if factor is not None}
+    return [each for each in results if set(scores) <= set(each.scores) and factors <= set(each.cell.factors)]
 
 
 def _number(value: str) -> float:
@@ -262,37 +246,24 @@ def _number(value: str) -> float:
     return float(found[0])
 
 
-@dataclass(frozen=True)
-class Shade(Look):
-    """One of several values that have an order: the later, the darker."""
-
-    count: int  # how many there are
-
-    @property
-    def color(self) -> str:
-        """A hexadecimal color."""
-        return to_hex(plots.late_is_dark()(self.index / max(1, self.count - 1)))
-
-    @property
-    def dashes(self) -> str:
-        """A solid line: neighbors are told apart by their markers."""
-        return DASHES[0]
-
-
-def looks(results: Sequence[Result], factor: str | None, shown: Collection[str | None]) -> list[Look]:
-    """Return how values of a factor look: shades where they are numbers, such as "5 %", else colors.
+def _looks(results: Sequence[Result], having: Sequence[Result], factor: str | None) -> list[Look]:
+    """Return how the values of a factor look that some runs have: shades where they are three numbers or more.
 
     How one looks does not depend on which of the others are finished.
     """
-    every = levels(results, factor)
-    ordered = len(every) > 2 and all(map(_NUMBER.match, every))
-    found = (Shade(own, at, len(every)) if ordered else Look(own, at) for at, own in enumerate(every))
-    return [look for look in found if look.label in shown]
+    every, own = levels(results, factor), {level(each, factor) for each in having}
+    shades = len(every) if len(every) > 2 and not any(map(str.isalpha, "".join(every).replace("e-", ""))) else 0
+    return [look for at, value in enumerate(every) if (look := Look(value, at, shades=shades)).label in own]
 
 
-def panels(titles: Sequence[str], *, across: int = _ACROSS, share: bool = True) -> tuple[Figure, list[Axes]]:
+def _panels(results: Sequence[Result], having: Sequence[Result], panel: str | None) -> list[str]:
+    own = {level(each, panel) for each in having}
+    return [name for name in levels(results, panel) if name in own]
+
+
+def _grid(titles: Sequence[str], *, across: int = _ACROSS, share: bool = True) -> tuple[Figure, list[Axes]]:
     """Make a panel for each title, in rows of `across` at most; one without a title has the usual size."""
-    columns = len(titles) if len(titles) < across else 2 if len(titles) == 4 else across
+    columns = min(len(titles), 2 if len(titles) == 4 else across)
     rows = math.ceil(len(titles) / columns)
     figure = Figure(figsize=(WIDE if columns > 1 else plots.SIZE[0], plots.SIZE[1] * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False, sharex=share, sharey=share).ravel()
@@ -300,56 +271,25 @@ def panels(titles: Sequence[str], *, across: int = _ACROSS, share: bool = True) 
         ax.remove()
     for ax, name in zip(grid, titles, strict=False):
         ax.set_title(name, loc="left", fontsize=10.5, fontweight="bold", color="#333333", parse_math=False)
+        ax.tick_params(labelbottom=True)
     return figure, list(grid[: len(titles)])
 
 
-def titled(factor: str | None, value: str) -> str:
-    """Name a panel: by the factor too where its value is a number.
-
-    >>> titled("width", "16"), titled("encoder", "ResNet-18"), titled(None, "")
-    ('width 16', 'ResNet-18', '')
-    """
-    return f"{factor} {value}" if factor is not None and _NUMBER.match(value) else value
-
-
-def outer_labels(axes: Sequence[Axes], x: str, y: str) -> None:
-    """Name the axes, once a row and column where panels share them."""
-    grid = axes[0].get_gridspec()
-    columns = grid.ncols if grid is not None else 1
-    for place, ax in enumerate(axes):
-        ax.set_xlabel(x)
-        ax.set_ylabel(y)
-        ax.label_outer()
-        if place + columns >= len(axes):  # none below it, even where the grid goes on
-            ax.xaxis.set_tick_params(labelbottom=True)
-            ax.set_xlabel(x)
-
-
-def legend(figure: Figure, factor: str, shown: Sequence[Look], *, lines: bool = True) -> None:
+def _legend(figure: Figure, factor: str, shown: Sequence[Look]) -> None:
     """Name colors and markers above the panels, in room of their own; nothing for a single one."""
     if len(shown) < 2:
         return
-    handles = [
-        Line2D([], [], color=look.color, marker=look.marker, linestyle=look.dashes if lines else "none", **plots.EDGE)
-        for look in shown
-    ]
-    room = _HANDLE + _LETTER * max(len(look.label) for look in shown)
+    handles = [Line2D([], [], color=each.color, marker=each.marker, ls=each.dashes, **plots.EDGE) for each in shown]
+    room = 0.62 + 0.085 * max(len(look.label) for look in shown)  # inches of a line, and of letters at most
     columns = max(1, int(figure.get_figwidth() / room))
-    figure.set_figheight(figure.get_figheight() + _LINE * (1 + math.ceil(len(shown) / columns)))
-    how = {
-        "loc": "outside upper left",
-        "alignment": "left",
-        "frameon": False,
-        "handlelength": 2.2,
-        "columnspacing": 1.4,
-    }
-    box = figure.legend(handles, [look.label for look in shown], ncols=columns, title=factor, **how)
+    figure.set_figheight(figure.get_figheight() + 0.22 * (1 + math.ceil(len(shown) / columns)))
+    names = [look.label for look in shown]
+    box = figure.legend(handles, names, ncols=columns, title=factor, loc="outside upper left", frameon=False)
     for text in (*box.get_texts(), box.get_title()):
         text.set_parse_math(False)
-    box.get_title().set(fontsize=10.5, color="#555555")
 
 
-def band(ax: Axes, x: np.ndarray, seeds: np.ndarray, look: Look, phase: float) -> None:
+def _band(ax: Axes, x: np.ndarray, seeds: np.ndarray, look: Look, phase: float) -> None:
     """Draw the mean of `seeds`, `(S, n)`, over `x`, `(n,)`, and from the lowest to the highest a band."""
     if len(seeds) > 1:
         ax.fill_between(x, seeds.min(axis=0), seeds.max(axis=0), color=look.color, alpha=0.16, linewidth=0)
@@ -361,9 +301,9 @@ def _spectra(relative: Axes, summed: Axes, group: Sequence[Result], look: Look, 
     values = np.stack([spectrum.singular_values.numpy() for spectrum in found])
     top = np.maximum(values[:, :1], np.finfo(values.dtype).tiny)  # constant features have no direction at all
     place = np.arange(1, values.shape[1] + 1)
-    band(relative, place, np.maximum(values / top, plots.LOWEST), look, phase)
+    _band(relative, place, np.maximum(values / top, plots.LOWEST), look, phase)
     explained = np.stack([spectrum.explained.numpy() for spectrum in found])
-    band(summed, 100 * place / place[-1], 100 * explained, look, phase)
+    _band(summed, 100 * place / place[-1], 100 * explained, look, phase)
 
 
 def _common(series: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
@@ -372,16 +312,6 @@ def _common(series: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray
     for other, _ in series[1:]:
         steps = np.intersect1d(steps, other)
     return steps, np.stack([values[np.isin(own, steps)] for own, values in series]).astype(np.float64)
-
-
-def _late_limits(series: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float] | None:
-    """Return limits that leave out the first quarter of the steps, where it would take most of the height."""
-    late = np.concatenate([values[steps >= _EARLY * steps[-1]] for steps, values in series])
-    every = np.concatenate([values for _, values in series])
-    late, every = late[np.isfinite(late)], every[np.isfinite(every)]
-    if not len(late) or np.ptp(late) == 0 or np.ptp(late) > _ENOUGH * np.ptp(every):
-        return None
-    return float(late.min() - 0.06 * np.ptp(late)), float(late.max() + 0.06 * np.ptp(late))
 
 
 def _switch(result: Result) -> int | None:

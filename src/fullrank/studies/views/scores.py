@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from fullrank.documents import Protocols
+from fullrank.documents import Protocols, value_text
+from fullrank.measure.protocols import FINGERPRINT, WIDTH, differences
 from fullrank.measure.scores import kind_of, title
-from fullrank.studies.protocols import Taken, differing, protocol
 from fullrank.studies.study import Cell, Result, Results
-from fullrank.text import capital, listing
+from fullrank.text import capital
 
-Measured = Mapping[str, Taken]
+Measured = Mapping[str, Sequence[tuple[Result, Mapping[str, Any]]]]
 """By a score's name the runs that have it, and how each measured it."""
 
 
@@ -49,6 +49,18 @@ def mean_and_deviation(values: Iterable[float | None], digits: int = 1, scale: f
     return mean if len(known) == 1 else f"{mean} ± {statistics.stdev(known):.{digits}f}"
 
 
+def counted(values: Sequence[str]) -> str:
+    """Write the different values of some runs, with how many have each where there are several.
+
+    >>> counted(["2.6.0", "2.6.0"]), counted(["2.6.0", "2.7.0", "2.6.0"])
+    ('2.6.0', '2.6.0 (2 runs), 2.7.0 (1 run)')
+    """
+    counts = {value: values.count(value) for value in values}
+    if len(counts) < 2:
+        return "".join(counts)
+    return ", ".join(f"{value} ({count} run{'s' * (count > 1)})" for value, count in counts.items())
+
+
 def settings(results: Sequence[Result]) -> Sequence[Cell]:
     """Return the settings of runs, unfinished ones too where these are known."""
     return results.cells if isinstance(results, Results) else [result.cell for result in results]
@@ -83,10 +95,10 @@ def grouped(results: Sequence[Result], *factors: str | None) -> dict[tuple[str, 
     for result in results:
         own = tuple(found for factor in factors if (found := level(result, factor)) is not None)
         if len(own) == len(factors):
-            first, *_ = groups.setdefault(own, [result])
-            groups[own] += [result] * (first is not result)
-            if first.cell.factors != result.cell.factors:
-                both = f"{dict(first.cell.factors)} and {dict(result.cell.factors)}"
+            group = groups.setdefault(own, [])
+            group.append(result)
+            if group[0].cell.factors != result.cell.factors:
+                both = f"{dict(group[0].cell.factors)} and {dict(result.cell.factors)}"
                 raise ValueError(f"a mean over seeds would mix settings: {both}")
     return groups
 
@@ -102,10 +114,13 @@ def monitored(results: Sequence[Result], score: str) -> Measured:
 
 
 def protocols(measured: Measured) -> Protocols:
-    """Return the protocol of each score; scores that share one stand together."""
+    """Return the protocol of each score, of each field all its values; scores that share one stand together."""
     shared: dict[str, tuple[list[str], dict[str, str]]] = {}
     for score, taken in measured.items():
-        fields = protocol(taken)
+        names = dict.fromkeys(field for _, own in taken for field in own if field != FINGERPRINT)
+        fields = {field: counted([value_text(own.get(field, "not stated")) for _, own in taken]) for field in names}
+        if kind_of(score).spectrum is not None:
+            fields[WIDTH] = counted([str(result.width) for result, _ in taken])
         shared.setdefault(repr(fields), ([], fields))[0].append(title(score))
     return {capital(", ".join(names)): fields for names, fields in shared.values()}
 
@@ -114,12 +129,13 @@ def caveats(measured: Measured) -> str:
     """Say what keeps the values of a score from being compared without a second thought; else an empty string."""
     said = []
     for score, taken in measured.items():
-        fields = differing(taken)
-        if widths := fields.pop("D", None):
-            said.append(f"{capital(title(score))} depends on the width D, compare within one: {widths}.")
+        fields = differences(score, [own for _, own in taken], [result.width for result, _ in taken])
+        if widths := fields.pop(WIDTH, None):
+            every = ", ".join(map(str, widths))
+            said.append(f"{capital(title(score))} depends on the width D, compare within one: {every}.")
         if fields:
-            ways = " ".join(next(iter(fields.items()))) if len(fields) == 1 else f"{listing(list(fields))} differ"
-            said.append(f"{capital(title(score))} was measured in different ways: {ways}.")
+            ways = [f"{field} {', '.join(map(value_text, values))}" for field, values in fields.items()]
+            said.append(f"{capital(title(score))} was measured in different ways: {'; '.join(ways)}.")
     return sentences(*said)
 
 

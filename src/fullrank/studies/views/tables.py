@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
+from statistics import mean
 
-from fullrank.documents import Protocols, Table
+from fullrank.documents import Table
 from fullrank.measure.scores import kind_of, title
 from fullrank.report.words import better
 from fullrank.studies.study import Published, Result
@@ -56,19 +58,18 @@ def pivot(
             for value, cell in zip(down, cells, strict=True):
                 cell.append(printed.get(value, {}).get(column, MISSING))
     measured = final(results, score)
-    how_measured = protocols(measured)
-    by_column, by_row = (_initial(groups, score, place) for place in (1, 0))
-    if by_column is not None:
-        row = [UNTRAINED]
-        for column in across:
-            row += [by_column.get(column, MISSING), *([MISSING] if published else [])]
-        cells.append(row)
-    elif by_row is not None:
+    how_measured = dict(protocols(measured))
+    if by_column := _initial(groups, score, axis=1):
+        every = [[by_column.get(column, MISSING), *([MISSING] if published else [])] for column in across]
+        cells.append([UNTRAINED, *(cell for own in every for cell in own)])
+    elif by_row := _initial(groups, score, axis=0):
         header.append(UNTRAINED)
         for cell in cells:
             cell.append(by_row.get(cell[0], MISSING))
-    if by_column is not None or by_row is not None:
-        how_measured = {**how_measured, **_of_untrained(results, score, how_measured)}
+    untrained = protocols(monitored([result for result in results if score in result.scores], score))
+    otherwise = UNTRAINED in (header[-1], cells[-1][0] if cells else "") and untrained != how_measured
+    if otherwise:
+        how_measured |= {f"{name} of {UNTRAINED}": fields for name, fields in untrained.items()}
     return Table(
         capital(": ".join(filter(None, (unit(score).label, better(score))))),
         header,
@@ -76,7 +77,7 @@ def pivot(
         sentences(
             _over(seeds, cells),
             caveats(measured),
-            f"{capital(UNTRAINED)} were scored by the monitor, in another way." if len(how_measured) > 1 else "",
+            f"{capital(UNTRAINED)} were scored by the monitor, in another way." if otherwise else "",
             f"Published: {published.source}; {published.protocol}." if published else "",
         ),
         how_measured,
@@ -94,10 +95,8 @@ def overview(results: Sequence[Result], scores: Sequence[str], *, rows: Sequence
     seeds = max(map(len, groups.values()), default=0)
     cells = [
         [*key, *(_over_seeds(groups.get(key, []), score, seeds) for score in taken)]
-        for key in sorted(
-            (key for key in keys if len(key) == len(shown)),
-            key=lambda key: [own.index(value) for own, value in zip(places, key, strict=True)],
-        )
+        for key in product(*places)
+        if key in keys
     ]
     measured = final(results, *taken)
     ways = {way: [title(score) for score in taken if kind_of(score).direction == way] for way in ("higher", "lower")}
@@ -131,16 +130,9 @@ def _initial(groups: Groups, score: str, axis: int) -> dict[str, str] | None:
             if value is None:
                 return None
             found.setdefault(key[axis], {}).setdefault(result.seed, []).append(scale * value)
-    if not found or any(max(own) - min(own) >= 10**-digits for seeds in found.values() for own in seeds.values()):
+    if any(max(own) - min(own) >= 10**-digits for seeds in found.values() for own in seeds.values()):
         return None
-    means = {place: [sum(own) / len(own) for own in seeds.values()] for place, seeds in found.items()}
-    return {place: mean_and_deviation(own, digits) for place, own in means.items()}
-
-
-def _of_untrained(results: Sequence[Result], score: str, trained: Protocols) -> Protocols:
-    """Return how untrained encoders were scored, where that is not how the others were."""
-    own = protocols(monitored([result for result in results if score in result.scores], score))
-    return {} if own == trained else {f"{name} of {UNTRAINED}": fields for name, fields in own.items()}
+    return {place: mean_and_deviation(map(mean, seeds.values()), digits) for place, seeds in found.items()}
 
 
 def _over(seeds: int, cells: Sequence[Sequence[str]]) -> str:
