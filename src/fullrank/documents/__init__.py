@@ -48,7 +48,7 @@ class Heading:
 
 @dataclass(frozen=True)
 class Words:
-    """A paragraph; a command is one to copy."""
+    """A paragraph; a command, or lines of Python, are to be copied."""
 
     text: str
     tone: Literal["body", "lead", "hint", "warning", "command"] = "body"

@@ -94,7 +94,7 @@ class _Writer:
             case doc.Heading():
                 return f"<h{part.depth}>{escape(part.text)}</h{part.depth}>\n"
             case doc.Words(tone="command"):
-                return f'<p class="scroll command"><code>{escape(part.text)}</code></p>\n'
+                return f'<pre class="scroll command"><code>{escape(part.text)}</code></pre>\n'
             case doc.Words():
                 kind = "" if part.tone == "body" else f' class="{part.tone}"'
                 about = f"{self.named(part.subject)} " if part.subject else ""

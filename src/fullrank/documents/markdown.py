@@ -27,7 +27,9 @@ def blocks(parts: Iterable[doc.Part], figures: Mapping[str, str]) -> list[str]:
             case doc.Words():
                 about = f"**{part.subject.label}** " if part.subject else ""
                 warning = "**Warning**: " if part.tone == "warning" else ""
-                text = f"`{part.text}`" if part.tone == "command" else part.text
+                text = part.text
+                if part.tone == "command":
+                    text = f"```python\n{text}\n```" if "\n" in text else f"`{text}`"
                 found.append(f"{about}{warning}{text}")
             case doc.Points():
                 found.append("\n".join(f"- {item}" for item in part.items))

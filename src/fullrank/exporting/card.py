@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import timm
@@ -12,22 +15,88 @@ import yaml
 
 from fullrank._version import __version__
 from fullrank.config import TrainConfig
-from fullrank.documents import Table
-from fullrank.documents.markdown import table
-from fullrank.exporting.facts import Facts, public
-from fullrank.measure.protocols import FINGERPRINT
+from fullrank.documents import Document, Fields, Heading, Part, Points, Table, Words, field_list
+from fullrank.documents.how import how_measured
+from fullrank.measure.scores import Score
+from fullrank.measure.spectrum import Spectrum
 from fullrank.measure.verdict import judge
-from fullrank.models.backbones import CHANNELS, FULLRANK_RESNET, RESNETS, TIMMS_RESNETS, TimmModel
+from fullrank.models.backbones import FULLRANK_RESNET, TimmModel
+from fullrank.models.encoder import Encoder
 from fullrank.models.exported import WEIGHTS
-from fullrank.models.fullrank_resnet import STEMS
 from fullrank.training.plan import describe_order
+from fullrank.training.runs import CONFIG, read_run
+from fullrank.training.scores import evaluated, latest
 from fullrank.training.setup import build_order
 
 HUB_DATASETS = {"cifar10": "uoft-cs/cifar10", "cifar100": "uoft-cs/cifar100"}
 """Named sets that lie on the Hub, and what they are called there."""
-_FEW_PASSES = (
-    100  # the published encoders of SimSiam, BYOL, VICReg and Barlow Twins saw their images 100 to 1,000 times
-)
+_BETWEEN = " / "  # the training and the held-out images in a protocol's `labels`; a path has no blanks around its `/`
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known about an exported encoder.
+
+    Attributes:
+        name: What it is called: its run's folder, or the checkpoint.
+        branch: Whose encoder it is, `online` or `target`.
+        parameters: How many numbers its weights are.
+        images: Training images, where the run's folder says how many.
+        environment: Versions and hardware of the training, where the run's folder says them.
+        scores: What was measured at this step, on this branch or on the method as a whole; a name may come twice, with
+            two protocols.
+        spectrum: Of its representation, where it was measured at this step.
+        remark: Why there are no scores, or not all that the run has; empty where nothing is to be said.
+    """
+
+    name: str
+    config: TrainConfig
+    step: int
+    branch: str
+    width: int
+    parameters: int
+    images: int | None = None
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    scores: Sequence[Score] = ()
+    spectrum: Spectrum | None = None
+    remark: str = "Its run was not at hand when it was exported, so no score of it is known."
+
+
+def collect(encoder: Encoder) -> Facts:
+    """Gather what is known of a run's encoder; where its checkpoint lies in a run's `checkpoints`, of the run too.
+
+    Raises:
+        FullrankError: A file of the run is damaged.
+    """
+    assert encoder.config is not None
+    file, step = Path(encoder.source["checkpoint"]), int(encoder.source["step"])
+    branch = str(encoder.branch)
+    parameters = sum(parameter.numel() for parameter in encoder.module.parameters())
+    known = Facts(file.stem, encoder.config, step, branch, encoder.width, parameters)
+    folder = file.resolve().parent.parent
+    if not (folder / CONFIG).is_file():
+        return known
+    run, spectrum, remark = read_run(folder), None, ""
+    # what was chosen, and any warning, is told with how it was measured
+    probed = [replace(score, protocol={**score.protocol, **score.chosen}) for score in evaluated(folder, step)]
+    scores = [*latest(run, step).values(), *probed]
+    if step in run.spectrum_steps and branch == "online":
+        row = list(run.spectrum_steps).index(step)
+        spectrum = Spectrum(run.singular_values[row], run.protocols.get("spectrum") or {})
+    if not scores:
+        remark = f"Nothing was measured at step {step:,}."
+    own = [score for score in scores if branch == "online" or score.protocol.get("branch", branch) == branch]
+    if len(own) < len(scores):
+        remark = "Scores of the online branch, which the run measured, are not of this encoder and are left out."
+    return replace(
+        known,
+        name=run.name,
+        images=(run.environment.get("data") or {}).get("train", {}).get("count"),
+        environment={key: value for key, value in run.environment.items() if key != "data"},
+        scores=own,
+        spectrum=spectrum,
+        remark=remark,
+    )
 
 
 def card(facts: Facts, made: TimmModel, data: Mapping[str, Any]) -> str:
@@ -35,239 +104,115 @@ def card(facts: Facts, made: TimmModel, data: Mapping[str, Any]) -> str:
 
     Folders of this machine are left out of it: files are called by their names. `data` is timm's `pretrained_cfg`.
     """
-    sections = (
-        _metadata(facts.config),
-        f"# {facts.name}\n\n{_summary(facts)}",
-        _loading(facts, made, data),
-        _training(facts),
-        _scores(facts),
-        _spectrum(facts),
-        _limits(facts, data),
-        _versions(facts),
-    )
-    return "\n\n".join(section for section in sections if section) + "\n"
-
-
-def _metadata(config: TrainConfig) -> str:
     fields: dict[str, Any] = {
         "library_name": "timm",
         "pipeline_tag": "image-feature-extraction",
-        "tags": ["timm", "fullrank", "self-supervised-learning", config.method],
+        "tags": ["timm", "fullrank", "self-supervised-learning", facts.config.method],
     }
-    if config.images in HUB_DATASETS:
-        fields["datasets"] = [HUB_DATASETS[config.images]]
-    return f"---\n{yaml.safe_dump(fields, sort_keys=False)}---"
+    if facts.config.images in HUB_DATASETS:
+        fields["datasets"] = [HUB_DATASETS[facts.config.images]]
+    found = Document("encoder", facts.name, list(_parts(facts, made, data)))
+    return f"---\n{yaml.safe_dump(fields, sort_keys=False)}---\n\n{found.markdown()}"
 
 
-def _summary(facts: Facts) -> str:
+def _parts(facts: Facts, made: TimmModel, data: Mapping[str, Any]) -> Iterator[Part]:
     config = facts.config
-    branch = {
-        "online": "the online branch, which gradients train",
-        "target": "the target branch, the moving average of the online one",
-    }[facts.branch]
-    scaled = f" of width {config.backbone.width:g}" if config.backbone.width != 1 else ""
-    return (
-        f"An image encoder: {config.backbone.name}{scaled}, {facts.parameters / 1e6:.2f} M parameters, trained without "
-        f"labels by {config.method}. It turns an image into {facts.width} numbers. The weights are of **{branch}** "
-        f"(`{facts.branch}`), after step {facts.step:,} of {config.steps:,}."
+    yield Words(
+        f"An image encoder: {config.backbone.name}, {facts.parameters / 1e6:.2f} M parameters, trained without labels "
+        f"by {config.method}. It turns an image of {data['input_size'][-1]} x {data['input_size'][-1]} pixels into "
+        f"{facts.width} numbers. The weights are of the {facts.branch} branch, after step {facts.step:,} of "
+        f"{config.steps:,}."
     )
+    yield from _loading(made)
+    yield Heading("How it was trained")
+    yield Fields(_training(facts))
+    yield Heading("Scores")
+    if facts.remark:
+        yield Words(facts.remark)
+    if facts.scores:
+        scores = [replace(score, protocol=public(score.protocol)) for score in facts.scores]
+        rows = [[score.kind.title, score.text, score.kind.direction] for score in scores]
+        yield Table("Scores", ["score", "value", "better"], rows, text=[2], captioned=False)
+        yield from how_measured(("", score) for score in scores)
+    if facts.spectrum is not None:
+        yield Words(judge(facts.spectrum).text)
+    yield Heading("What it is not good for")
+    yield Points(_limits(facts))
+    yield Heading("Versions")
+    yield Fields(facts.environment, "Trained with")
+    yield Fields({"fullrank": __version__, "timm": timm.__version__, "torch": torch.__version__}, "Exported with")
 
 
-def _loading(facts: Facts, made: TimmModel, data: Mapping[str, Any]) -> str:
-    imports = "import timm\n"
-    if made.architecture == FULLRANK_RESNET:
-        imports += f"import {FULLRANK_RESNET}  # the file beside this one: timm has no such ResNet of its own\n"
-    size = data["input_size"][-1]
-    return f"""## Loading it
-
-Run these in this folder, or name the folder in place of the dot. In timm:
-
-```python
-{imports}
+def _loading(made: TimmModel) -> Iterator[Part]:
+    ours = made.architecture == FULLRANK_RESNET
+    imported = f"import {FULLRANK_RESNET}  # the file beside this one: timm has no such ResNet of its own\n" * ours
+    yield Heading("Loading it")
+    yield Words("In this folder, or with its name in place of the dot; the features are those of the run, bit for bit:")
+    yield Words(
+        f"""import timm
+{imported}
 encoder = timm.create_model("local-dir:.", pretrained=True).eval()  # from the Hub: "hf-hub:USER/NAME"
 transform = timm.data.create_transform(**timm.data.resolve_model_data_config(encoder))
 
 # the same network by the name of its architecture
 arguments = {json.dumps(made.arguments)}
-encoder = timm.create_model("{made.architecture}", num_classes=0, checkpoint_path="{WEIGHTS}", **arguments).eval()
-```
+encoder = timm.create_model("{made.architecture}", num_classes=0, checkpoint_path="{WEIGHTS}", **arguments).eval()""",
+        "command",
+    )
+    yield Words("""import fullrank
 
-`transform` makes a PIL image into the encoder's input: {size} x {size} pixels, normalised by the mean
-{_brief(data["mean"])} and the standard deviation {_brief(data["std"])} of each channel.
-`encoder(transform(image)[None])` is `(1, {facts.width})`.
-
-{_in_torch(facts.config, made)}
-
-In fullrank:
-
-```python
-import fullrank
-
-encoder = fullrank.load(".")
-```"""
+encoder = fullrank.load(".")""", "command")  # fmt: skip
 
 
-def _in_torch(config: TrainConfig, made: TimmModel) -> str:
-    """Show how to build the network without asking timm for a model."""
-    shape = _resnet(config, made)
-    if shape is None:
-        return f"""The network is timm's, a `torch.nn.Module` like any other; its weights go by timm's names. In torch:
-
-```python
-import timm
-from safetensors.torch import load_file
-
-encoder = timm.create_model("{made.architecture}", num_classes=0, **{json.dumps(made.arguments)})
-encoder.load_state_dict(load_file("{WEIGHTS}"))
-encoder.eval()
-```"""
-    block = {"basic": "BasicBlock", "bottleneck": "Bottleneck"}[shape["block"]]
-    kernel, stride, pooled = STEMS[shape["stem"]]
-    first = shape["channels"][0]
-    lines = [
-        f"encoder.conv1 = torch.nn.Conv2d(3, {first}, {kernel}, stride={stride}, padding={kernel // 2}, bias=False)",
-        *([] if pooled else ["encoder.maxpool = torch.nn.Identity()"]),
-        f'encoder.load_state_dict(load_file("{WEIGHTS}"))',
-        "encoder.eval()",
-    ]
-    if tuple(shape["channels"]) == CHANNELS:
-        source = "torchvision.models.resnet"
-        build = f"{shape['layers']}, width_per_group={shape['base_width']}"
-        lines = ["encoder.fc = torch.nn.Identity()", *lines[shape["stem"] == "imagenet" :]]
-    else:
-        source = "timm.models.resnet"
-        build = (
-            f"{shape['layers']}, num_classes=0, channels={shape['channels']}, base_width={shape['base_width']}, "
-            f'stem_type="deep", stem_width={first // 2}'
-        )
-    code = "\n".join(lines)
-    return f"""In torch, from {source.split(".")[0]}'s ResNet, whose names its weights have:
-
-```python
-import torch
-from safetensors.torch import load_file
-from {source} import {block}, ResNet
-
-encoder = ResNet({block}, {build})
-{code}
-```"""
-
-
-def _resnet(config: TrainConfig, made: TimmModel) -> dict[str, Any] | None:
-    """Return the shape of a ResNet of ours as `fullrank_resnet` takes it; None for another model of timm."""
-    if made.architecture == FULLRANK_RESNET:
-        return made.arguments
-    if config.backbone.name not in RESNETS:
-        return None
-    block, layers = next(shape for shape, name in TIMMS_RESNETS.items() if name == made.architecture)
-    plain = {"block": block, "layers": list(layers), "channels": CHANNELS, "base_width": 64, "stem": "imagenet"}
-    return {**plain, **made.arguments}
-
-
-def _training(facts: Facts) -> str:
+def _training(facts: Facts) -> dict[str, Any]:
     config = facts.config
     order, images = str(config.order), public(config.images)
     if facts.images is not None:
         order = describe_order(build_order(config, facts.images))
         images = f"{facts.images:,} of {images}"
-    optim = config.optim
-    fields = {
+    sections = {name: vars(getattr(config, name)) for name in ("backbone", "heads", "loss", "target", "optim")}
+    said = {
+        name: field_list({key: value for key, value in public(values).items() if value is not None})
+        for name, values in sections.items()
+    }
+    return {
         "method": config.method,
         "images": f"{images}, without their labels",
         "order": order,
         "steps": f"{facts.step:,} of {config.steps:,}, {config.batch_size} images each",
         "views": f"{config.views}, {config.image_size} x {config.image_size}",
-        "backbone": _set(vars(config.backbone)),
-        "heads": _set(vars(config.heads)) or "none",
-        "loss": _set(vars(config.loss)) or "no coefficients",
-        "target": _set(public(vars(config.target))) or "none of its own",
-        "optimiser": f"{optim.optimizer}, base learning rate {optim.base_lr:g} at a batch of 256, momentum "
-        f"{optim.momentum:g}, weight decay {optim.weight_decay:g}, {optim.warmup_steps:,} steps of warm-up",
+        **{name: text for name, text in said.items() if text},
         "seed": str(config.seed),
     }
-    return "## How it was trained\n\n" + _table(("setting", "value"), list(fields.items()))
 
 
-def _scores(facts: Facts) -> str:
-    heading = "## Scores\n\n"
-    remark = f"{facts.remark}\n" if facts.remark else ""
-    if not facts.scores:
-        return f"{heading}{remark}".rstrip()
-    protocols: dict[str, int] = {}
-    rows = []
-    for score in facts.scores:
-        shown = {key: value for key, value in score.protocol.items() if key != FINGERPRINT}
-        protocol = _set(public(shown), "; ") or "not known"
-        place = protocols.setdefault(protocol, len(protocols) + 1)
-        rows.append((score.kind.title, score.text, score.kind.direction, str(place)))
-    listed = "\n".join(f"{place}. {protocol}" for protocol, place in protocols.items())
-    table = _table(("score", "value", "better", "protocol"), rows)
-    return f"{heading}{remark}Of these weights, after step {facts.step:,}.\n\n{table}\n\nProtocols:\n\n{listed}"
-
-
-def _spectrum(facts: Facts) -> str:
-    if facts.spectrum is None:
-        return ""
-    measured = facts.spectrum
-    judged = judge(measured, init=facts.init)
-    largest = measured.singular_values / measured.singular_values[0].clamp(min=1e-300)
-    places = sorted({1, *(2**power for power in range(1, 12) if 2**power < measured.dim), measured.dim})
-    rows = [
-        (str(place), f"{float(largest[place - 1]):.2g}", f"{float(measured.explained[place - 1]):.3f}")
-        for place in places
-    ]
-    table = _table(("singular value", "size", "cumulative share"), rows)
-    return (
-        f"## Spectrum\n\n{judged.text} Confidence {judged.confidence}: {judged.certainty}.\n\n"
-        f"`spectrum.safetensors` has all {measured.dim} singular values of the representation. Some of them, relative "
-        f"to the largest, and the share of their sum up to there:\n\n{table}\n\n"
-        "[Li22]: Li, Efros & Pathak, ECCV 2022, https://arxiv.org/abs/2209.15007"
-    )
-
-
-def _limits(facts: Facts, data: Mapping[str, Any]) -> str:
-    config = facts.config
-    size = data["input_size"][-1]
+def _limits(facts: Facts) -> list[str]:
     said = [
         "It has no classifier: its features are for k-NN, a linear probe, clustering, retrieval, or fine-tuning.",
-        f"It has seen views of {size} x {size} pixels of one set of images. On images of another kind or size, measure "
-        "it before you rely on it.",
+        "It has seen one set of images, at one size. On others, measure it before you rely on it.",
         "It takes on what its images show and leave out, and it was not examined for fairness or safety. What their "
-        "licence allows, it does not widen.",
+        "license allows, it does not widen.",
         "The scores are of one run: another seed gives other ones.",
     ]
-    if facts.step < config.steps:
+    if facts.step < facts.config.steps:
         said.append(f"Its training is unfinished: the learning rate had not come down yet at step {facts.step:,}.")
-    if facts.images:
-        passes = facts.step * config.batch_size / facts.images
-        if passes < _FEW_PASSES:
-            said.append(
-                f"It saw {passes:.1f} times as many images as its set has; published encoders of such methods saw "
-                "theirs 100 to 1,000 times."
-            )
-    return "## What it is not good for\n\n" + "\n".join(f"- {sentence}" for sentence in said)
+    if facts.images and (passes := facts.step * facts.config.batch_size / facts.images) < 100:
+        said.append(f"It saw its images {passes:.1f} times; published encoders of such methods 100 to 1,000 times.")
+    return said
 
 
-def _versions(facts: Facts) -> str:
-    return (
-        f"## Versions\n\nTrained with: {_set(facts.environment) or 'not known'}.\n\n"
-        f"Exported with: fullrank {__version__}, timm {timm.__version__}, torch {torch.__version__}. Before it was "
-        "written, this timm built it from this folder, with the same features as the run's, bit for bit, on a CPU."
-    )
+def public(value: Any) -> Any:
+    r"""Cut each path to its last part, for what is published; whatever else is there stays, in lists and mappings too.
 
+    Text with a separator in it is a path, for no known set of images has one in its name.
 
-def _set(values: Mapping[str, Any], between: str = ", ") -> str:
-    """List what is set, as `name value, name value`."""
-    return between.join(f"{name} {_brief(value)}" for name, value in values.items() if value is not None)
-
-
-def _brief(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, (list, tuple)):
-        return f"({', '.join(_brief(each) for each in value)})"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _table(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    return table(Table("", headings, rows, text=range(len(headings)), captioned=False))
+    >>> public("cifar10 / /home/me/secret/val"), public("private/clients/acme"), public(r"C:\data\acme")
+    ('cifar10 / val', 'acme', 'acme')
+    >>> public({"images": "/home/me/train-*.parquet", "loss": "l2 / 2 |W|^2", "n": 5, "crop": (0.5, "./a/b/")})
+    {'images': 'train-*.parquet', 'loss': 'l2 / 2 |W|^2', 'n': 5, 'crop': [0.5, 'b']}
+    """
+    if isinstance(value, str):
+        return _BETWEEN.join(re.split(r"[/\\]", part.rstrip("/\\"))[-1] for part in value.split(_BETWEEN))
+    if isinstance(value, Mapping):
+        return {key: public(each) for key, each in value.items()}
+    return [public(each) for each in value] if isinstance(value, (list, tuple)) else value

@@ -4,7 +4,6 @@
     config.json            how timm builds it and prepares images for it, as timm's models on the Hub have it
     README.md              the model card: see `fullrank.exporting.card`
     fullrank_resnet.py     only where timm has no such ResNet: `fullrank.models.fullrank_resnet`
-    spectrum.safetensors   the singular values of its representation, where they were measured at this very step
 
 Before the folder gets its name, the encoder is built from it by timm and must give the same features, bit for bit.
 """
@@ -26,15 +25,14 @@ from torch import nn
 from fullrank._version import __version__
 from fullrank.encoders import open_checkpoint
 from fullrank.errors import FullrankError
-from fullrank.exporting.card import card
-from fullrank.exporting.facts import Facts, collect, public
+from fullrank.exporting.card import Facts, card, collect
 from fullrank.files import check_output, write_bytes, write_text
 from fullrank.models import fullrank_resnet
 from fullrank.models.backbones import FULLRANK_RESNET, TimmModel, made_by
 from fullrank.models.exported import TIMM_CONFIG, WEIGHTS, open_export
 from fullrank.training.checkpoint import Branch
 
-CARD, SPECTRUM = "README.md", "spectrum.safetensors"
+CARD = "README.md"
 _DATA = ("input_size", "fixed_input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std", "num_classes")
 _PARTS = ("first_conv", "classifier", "pool_size")  # what timm adapts where somebody wants other channels or classes
 
@@ -57,7 +55,9 @@ def export(run_or_checkpoint: Path | str, out: Path | str, *, branch: Branch = "
         OSError: The folder cannot be written.
     """
     out = Path(out).expanduser().absolute()
-    check_free(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FullrankError(f"{out} exists and is not an empty folder: choose another --out, or remove it first")
+    check_output(out)
     opened = open_checkpoint(Path(run_or_checkpoint).expanduser(), branch=branch)
     encoder = opened.module
     made = made_by(encoder)
@@ -69,18 +69,9 @@ def export(run_or_checkpoint: Path | str, out: Path | str, *, branch: Branch = "
         write_text(folder / TIMM_CONFIG, json.dumps(described, indent=2) + "\n")
         if made.architecture == FULLRANK_RESNET:
             shutil.copyfile(fullrank_resnet.__file__, folder / f"{FULLRANK_RESNET}.py")
-        if facts.spectrum is not None:
-            _write_spectrum(folder / SPECTRUM, facts)
         write_text(folder / CARD, card(facts, made, described["pretrained_cfg"]))
         _check(folder, encoder)
     return facts, made
-
-
-def check_free(out: Path) -> None:
-    """Raise `FullrankError` where there is something at `out` that an export would replace."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise FullrankError(f"{out} exists and is not an empty folder: choose another --out, or remove it first")
-    check_output(out)
 
 
 @contextmanager
@@ -107,31 +98,17 @@ def _write_weights(path: Path, encoder: nn.Module) -> None:
     write_bytes(path, save(weights, metadata={"format": "pt"}))
 
 
-def _write_spectrum(path: Path, facts: Facts) -> None:
-    from safetensors.torch import save
-
-    assert facts.spectrum is not None
-    protocol = json.dumps({"step": facts.step, **public(facts.spectrum.protocol)})
-    write_bytes(path, save({"singular_values": facts.spectrum.singular_values}, metadata={"protocol": protocol}))
-
-
 def _timm_config(encoder: Any, made: TimmModel, facts: Facts) -> dict[str, Any]:
-    described = {key: encoder.pretrained_cfg[key] for key in _DATA if key in encoder.pretrained_cfg}
-    parts = {key: encoder.pretrained_cfg.get(key) for key in _PARTS}
+    """Describe the encoder as timm's own models on the Hub are, and add where it came from."""
+    given = encoder.pretrained_cfg
+    own = {"branch": facts.branch, "step": facts.step, "width": facts.width}
     return {
         "architecture": made.architecture,
         "num_classes": 0,
         "num_features": encoder.num_features,
         "model_args": made.arguments,
-        "pretrained_cfg": {**described, **parts},
-        "fullrank": {
-            "version": __version__,
-            "branch": facts.branch,
-            "method": facts.config.method,
-            "order": facts.config.order,
-            "step": facts.step,
-            "width": facts.width,
-        },
+        "pretrained_cfg": {key: given[key] for key in _DATA if key in given} | {key: given.get(key) for key in _PARTS},
+        "fullrank": {"version": __version__, "method": facts.config.method, "order": facts.config.order, **own},
     }
 
 
@@ -146,12 +123,8 @@ def _check_finite(encoder: Any, where: str) -> None:
     if bool(_features(encoder).isfinite().all()):
         return
     broken = [name for name, value in encoder.state_dict().items() if not bool(value.isfinite().all())]
-    what = f"weights that are not finite ({_some(broken)})" if broken else "features that are not finite"
+    what = f"weights that are not finite ({', '.join(broken[:3])})" if broken else "features that are not finite"
     raise FullrankError(f"{where} has {what}: its training diverged; export a checkpoint from before that")
-
-
-def _some(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1:,} more"
 
 
 def _check(folder: Path, encoder: Any) -> None:
