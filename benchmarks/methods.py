@@ -30,7 +30,7 @@ import torch
 from fullrank.config import read_config, to_dict
 from fullrank.data.images import open_images
 from fullrank.errors import FullrankError, nearest
-from fullrank.report.side import flatten
+from fullrank.text import flatten
 from fullrank.training.presets import LAB, preset
 from fullrank.training.runs import CONFIG, RunRecord, read_run
 from step import time_steps

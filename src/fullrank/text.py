@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -71,3 +71,29 @@ def once(names: Sequence[str]) -> list[str]:
     for name in names:
         found.setdefault(Path(name).expanduser().resolve(), name)
     return list(found.values())
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Turn a nested mapping into one of dotted names.
+
+    >>> flatten({"steps": 5, "optim": {"base_lr": 0.3}})
+    {'steps': 5, 'optim.base_lr': 0.3}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        nested = isinstance(value, Mapping) and value
+        flat |= flatten(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+    return flat
+
+
+def duration(seconds: float) -> str:
+    """Write a duration with two units at most.
+
+    >>> duration(61.2), duration(7261), duration(8.25)
+    ('1 min 1 s', '2 h 1 min', '8.2 s')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

@@ -3,8 +3,23 @@
 import numpy as np
 import pytest
 
-from fullrank.inspection.compare import comparison, obstacle
+from fullrank.documents import Look
+from fullrank.documents import scores as side_by_side
+from fullrank.documents.scores import Scored
+from fullrank.inspection.document import document
 from fullrank.inspection.inspect import inspect
+
+
+def scored(found):
+    return [Scored(Look(each.name, i), each.scores, each.spectrum.dim) for i, each in enumerate(found)]
+
+
+def obstacle(found, name):
+    return side_by_side.obstacle(scored(found), name)
+
+
+def comparison(found):
+    return found[0].document().data["comparison"] if len(found) == 1 else document(found).data["comparison"]
 
 
 @pytest.fixture
@@ -32,7 +47,7 @@ def test_equal_widths_compare_by_all(found, tmp_path):
     np.save(steeper, np.random.default_rng(0).standard_normal((200, 16)) * np.linspace(1, 0, 16) ** 3)
     assert said[0].startswith("AUC: ")
     assert "no further apart than two seeds" in said[0]
-    assert "does not say how it was made" in said[-1]
+    assert "a matrix does not say which images" in said[-1]
     steep = [pair[0], *inspect([str(steeper)])]
     assert comparison(steep)[0].startswith(f"AUC: lowest for {pair[0].name} (")
 
@@ -43,7 +58,7 @@ def test_other_widths_refuse_what_depends_on_them(found):
     assert obstacle(pair, "two_nn") == ""
     said = " ".join(comparison(pair))
     assert "AUC, RankMe and participation ratio cannot be compared: it depends on the width D" in said
-    assert "what can be compared here is alpha-ReQ" not in said
+    assert "what can be compared is alpha-ReQ" not in said
     assert "self-clustering" in said
 
 

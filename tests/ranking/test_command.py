@@ -26,7 +26,7 @@ def test_a_table_and_sentences(tmp_path, capsys):
     assert re.search(r"rank +run +step +D +loss +AUC +front +forecast, 95 % +k-NN", out)
     assert re.search(r"\d +run-07 +100 +16 +−0\.\d{3} +0\.\d{3} +\d +~?\d\d\.\d.% \[\d\d\.\d, \d\d\.\d\] +–", out)
     assert re.search(r"\d +run-00 .* \*\d\d\.\d.% \[\d\d\.\d, \d\d\.\d\] +\d\d\.\d.%", out)
-    assert re.search(r"forecast from loss and AUC +higher +7 +\+\d\.\d\d \[[+-]\d\.\d\d, \+\d\.\d\d\]", out)
+    assert re.search(r"forecast from loss and AUC +higher +7 +\d\.\d\d \[−?\d\.\d\d, \d\.\d\d\]", out)
     words = " ".join(out.split())
     for said in (
         "* forecast by a fit without this run",

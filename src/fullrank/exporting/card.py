@@ -16,7 +16,7 @@ import yaml
 from fullrank._version import __version__
 from fullrank.config import TrainConfig
 from fullrank.documents import Document, Fields, Heading, Part, Points, Table, Words, field_list
-from fullrank.documents.how import how_measured
+from fullrank.documents.scores import how_measured
 from fullrank.measure.scores import Score
 from fullrank.measure.spectrum import Spectrum
 from fullrank.measure.verdict import judge

@@ -9,59 +9,78 @@ from fullrank.documents import (
     Fields,
     Fold,
     Heading,
-    Hinted,
     Look,
     Only,
     Part,
     Picture,
     Points,
     Statement,
-    Table,
     Words,
     spectra,
 )
+from fullrank.documents.scores import Scored, comparison, how_measured, obstacle, score_table
 from fullrank.encoders import OTHERS
-from fullrank.inspection.compare import comparison, obstacle
 from fullrank.inspection.result import Inspection
-from fullrank.measure.scores import kind_of, title
-from fullrank.text import capital, grouped
+from fullrank.measure.protocols import UNKNOWN
+from fullrank.measure.scores import title
+from fullrank.text import capital, grouped, listing
 
 TRY = "If it was trained without negatives, as SimSiam is, try to"
-KEY_SCORES = ("auc", "rankme", "participation_ratio", "alpha_req", "dead")
-"""Columns in a terminal where there are too many X for a column each; the page has all scores."""
-_MOST_COLUMNS = 3
-_MOST_LINES = 3
+RANKED = ("auc", "rankme", "participation_ratio", "lidar", "cluster_learnability")
+"""Scores whose best is said."""
+_MOST_COLUMNS, _MOST_LINES = 3, 3
 
 
 def document(found: Sequence[Inspection]) -> Document:
     """Say what was found; the same inspections make the same document."""
-    looks = [Look(each.name, index) for index, each in enumerate(found)]
+    of = [Scored(Look(each.name, i), each.scores, each.spectrum.dim) for i, each in enumerate(found)]
     name = " and ".join(each.name for each in found) if len(found) < 3 else f"{len(found)} side by side"
-    data = {"inspected": [each.as_dict() for each in found], "comparison": comparison(found)}
-    return Document("inspection", name, list(_parts(found, looks)), data, looks)
+    said = _compared(found, of)
+    data = {"inspected": [each.as_dict() for each in found], "comparison": said}
+    return Document("inspection", name, list(_parts(found, of, said)), data, [each.look for each in of])
 
 
-def _parts(found: Sequence[Inspection], looks: Sequence[Look]) -> Iterator[Part]:
-    few = len(found) <= _MOST_COLUMNS
-    if few:
-        for each, look in zip(found, looks, strict=True):
-            about = ", ".join(f"{key} {value}" for key, value in each.source.items())
-            yield Only("terminal", [Words(f"{each.kind}, {about}", subject=look)])
-            yield Only("terminal", [Fields(each.spectrum.protocol)])
-    yield Only("terminal", [_down(found, looks) if few else _across(found)])
-    for each, look in zip(found, looks, strict=True):
-        yield _verdict(each, look, tries=few)
-        yield from _left_out(each, look)
-    if said := comparison(found):
+def _parts(found: Sequence[Inspection], of: Sequence[Scored], said: Sequence[str]) -> Iterator[Part]:
+    names = list(dict.fromkeys(name for each in found for name in each.scores))
+    above = [["images N", *(f"{each.spectrum.protocol['n']:,}" for each in found), ""]]
+    above += [["width D", *(f"{each.spectrum.dim:,}" for each in found), ""]]
+    # as many side by side as a terminal has room for; a page has all of them
+    for start in range(0, len(found), _MOST_COLUMNS):
+        part = slice(start, start + _MOST_COLUMNS)
+        rows = [[row[0], *row[1:-1][part], row[-1]] for row in above]
+        yield Only("terminal", [score_table(of[part], names, rows)])
+    for each, (look, *_) in zip(found, of, strict=True):
+        yield _verdict(each, look)
+        if others := each.source.get(OTHERS):
+            yield Words(f"other networks in the file fit as well: {others}; --prefix takes one of them", "hint", look)
+        if each.skipped:
+            more = f" and {len(each.skipped) - _MOST_LINES} more" if len(each.skipped) > _MOST_LINES else ""
+            unread = f"left out, it could not be read: {', '.join(each.skipped[:_MOST_LINES])}{more}"
+            yield Only("terminal", [Words(unread, "hint", look)])
+        if each.unkept:
+            yield Words(each.unkept, "warning", look)
+    if said:
         yield Only("page", [Heading("Side by side", 3)])
-        yield Points([f"{capital(sentence)}." for sentence in said])
-    yield Only("page", list(_page(found, looks)))
+        yield Points(said)
+    failed = [(each.name, score) for each in found for score in each.scores.values() if score.value is None]
+    missing = grouped((f"{who}: {score.why}", score.kind.title) for who, score in failed)
+    yield Only("page", [Heading("Scores"), score_table(of, names, above)])
+    if missing:
+        items = [f"{', '.join(titles)} of {why}" for why, titles in missing.items()]
+        yield Fold("Scores that could not be taken", [Points(items)])
+    yield Only("page", [Heading("Spectra"), *_spectra(found, of), Heading("What was inspected")])
+    for each, (look, *_) in zip(found, of, strict=True):
+        yield Fields({"kind": each.kind, **each.source}, subject=look)
+        if each.skipped:
+            yield Fold("Images that could not be read", [Points(each.skipped)])
+    scores = [(each.name, score) for each in found for score in each.scores.values()]
+    yield Fold("How each score was measured", how_measured(scores))
 
 
-def _verdict(each: Inspection, look: Look, *, tries: bool) -> Statement:
+def _verdict(each: Inspection, look: Look) -> Statement:
     verdict = each.verdict
-    layer = f" of the {verdict.layer}" if verdict.layer not in (None, "not stated") else ""
-    remedies = verdict.remedies if tries and verdict.confidence != "low" else ()
+    layer = f" of the {verdict.layer}" if verdict.layer not in (None, UNKNOWN) else ""
+    remedies = verdict.remedies if verdict.confidence != "low" else ()
     return Statement(
         look,
         f"{verdict.headline}{layer}",
@@ -71,77 +90,22 @@ def _verdict(each: Inspection, look: Look, *, tries: bool) -> Statement:
     )
 
 
-def _left_out(each: Inspection, look: Look) -> Iterator[Part]:
-    if others := each.source.get(OTHERS):
-        yield Words(f"other networks in the file fit as well: {others}; --prefix takes one of them", "hint", look)
-    for name in each.skipped[:_MOST_LINES]:
-        yield Only("terminal", [Words(f"left out, it could not be read: {name}", "hint", look)])
-    if len(each.skipped) > _MOST_LINES:
-        yield Only("terminal", [Words(f"... and {len(each.skipped) - _MOST_LINES} more", "hint", look)])
-    if each.unkept:
-        yield Words(each.unkept, "warning", look)
-
-
-def _page(found: Sequence[Inspection], looks: Sequence[Look]) -> Iterator[Part]:
-    yield Heading("Scores")
-    widths = len({each.spectrum.dim for each in found}) > 1
-    if widths:
-        yield Words("* can be compared here, between different widths D; the others cannot.")
-    yield _down(found, looks)
-    failed = [(each.name, score) for each in found for score in each.scores.values() if score.value is None]
-    missing = grouped((f"{who}: {score.why}", score.kind.title) for who, score in failed)
-    if missing:
-        items = [f"{', '.join(titles)} of {why}" for why, titles in missing.items()]
-        yield Fold("Scores that could not be taken", [Points(items)])
-    yield Heading("Spectra")
-    yield from _spectra(found, looks)
-    yield Heading("What was inspected")
-    for each, look in zip(found, looks, strict=True):
-        yield Fields(each.source, subject=look)
-        if each.skipped:
-            yield Fold("Images that could not be read", [Points(each.skipped)])
-        alike = grouped((repr(sorted(s.protocol.items(), key=repr)), name) for name, s in each.scores.items())
-        how = [Fields(each.scores[names[0]].protocol, ", ".join(map(title, names))) for names in alike.values()]
-        yield Fold("How each score was measured", how)
-
-
-def _down(found: Sequence[Inspection], looks: Sequence[Look]) -> Table:
-    """Return all scores, a row each."""
-    widths = len({each.spectrum.dim for each in found}) > 1
-    rows: list[list] = [
-        ["images N", *(f"{each.spectrum.protocol['n']:,}" for each in found), ""],
-        ["width D", *(f"{each.spectrum.dim:,}" for each in found), ""],
-    ]
-    for name in dict.fromkeys(name for each in found for name in each.scores):
-        kind = kind_of(name)
-        scores = [each.scores.get(name) for each in found]
-        better = "neither" if kind.direction == "none" else kind.direction
-        hint = f"{better} is better" + (" by itself" if kind.direction == "none" else "")
-        mark = " *" if widths and not obstacle(found, name) else ""
-        hinted = Hinted(f"{kind.title}{mark}", f"{hint}; range {kind.range}" if kind.range else hint)
-        rows.append([hinted, *(score.text if score else "–" for score in scores), better])
-    return Table("Scores", ["score", *looks, "better"], rows, text=[len(found) + 1], captioned=False)
-
-
-def _across(found: Sequence[Inspection]) -> Table:
-    """Return the scores that matter most, a column each."""
-    header = ["", "N", "D", *(title(name) for name in KEY_SCORES), "verdict"]
-    rows = [
-        [
-            each.name,
-            f"{each.spectrum.protocol['n']:,}",
-            f"{each.spectrum.dim:,}",
-            *(each.scores[name].text if name in each.scores else "–" for name in KEY_SCORES),
-            each.verdict.level,
+def _compared(found: Sequence[Inspection], of: Sequence[Scored]) -> list[str]:
+    said = comparison(of, RANKED)
+    if len({each.width for each in of}) > 1:
+        able = [
+            title(name) for name in dict.fromkeys(n for each in found for n in each.scores) if not obstacle(of, name)
         ]
-        for each in found
-    ]
-    return Table("Scores", header, rows, text=[len(header) - 1], captioned=False)
+        said.append(f"Between different widths D, what can be compared is {listing(able) if able else 'nothing'}.")
+    unknown = [each.name for each in found if each.spectrum.protocol.get("images") == UNKNOWN]
+    if said and unknown:
+        said.append(f"{listing(unknown)}: a matrix does not say which images and which layer it is of; you must know.")
+    return said
 
 
-def _spectra(found: Sequence[Inspection], looks: Sequence[Look]) -> Iterator[Picture]:
-    shown = [(look, each.spectrum) for look, each in zip(looks, found, strict=True)]
-    twins = [(look, each.untrained) for look, each in zip(looks, found, strict=True) if each.untrained is not None]
+def _spectra(found: Sequence[Inspection], of: Sequence[Scored]) -> Iterator[Picture]:
+    shown = [(each.look, one.spectrum) for each, one in zip(of, found, strict=True)]
+    twins = [(each.look, one.untrained) for each, one in zip(of, found, strict=True) if one.untrained is not None]
     dotted = ""
     if twins:
         dotted = " Thin and dotted: the same network with random weights (a ResNet's residual branches start off)."

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fullrank.config import TrainConfig
 from fullrank.data import views
 from fullrank.data.eval_images import view_blocks
 from fullrank.data.images import SAMPLED, Images, open_images, sample
@@ -19,10 +18,10 @@ from fullrank.data.matrices import open_matrix
 from fullrank.data.order import subset
 from fullrank.encoders import Kind, kind_of, open_encoder
 from fullrank.errors import FullrankError, check_words
-from fullrank.inspection.compare import obstacle
 from fullrank.inspection.options import InspectOptions
 from fullrank.inspection.result import Inspection
 from fullrank.inspection.scores import absorb, take_all
+from fullrank.measure.protocols import UNKNOWN, obstacle
 from fullrank.measure.quality import clid, feature_std
 from fullrank.measure.scores import Score
 from fullrank.measure.spectrum import Spectrum
@@ -82,28 +81,22 @@ def inspect(
     check_ranges(vars(options), {"limit": OPTIONS["limit"]})
     if not names:
         raise FullrankError("give at least one thing to inspect: a run, a timm model, a weights file or a feature file")
-    device = choose_device(options.device)
-    kinds = kinds_of(names, options)
+    kinds = dict(zip(names, kinds_of(names, options), strict=True))
     asked = None if options.images is None else open_images(options.images)  # before weights are fetched for them
-    opened = {
-        name: _named(name, _open_encoder, name, options)
-        for name, kind in zip(names, kinds, strict=True)
-        if kind != "features"
-    }
+    opened = {name: _named(name, _open, name, options) for name, kind in kinds.items() if kind != "features"}
     # One number of images for all: scores that depend on it could not be compared otherwise.
     widest = max((encoder.width for encoder in opened.values()), default=0)
-    wanted = options.limit or max(FEWEST_IMAGES, ENOUGH * widest)
+    options = replace(options, limit=options.limit or max(FEWEST_IMAGES, ENOUGH * widest))
     found = []
-    for name, kind in zip(names, kinds, strict=True):
+    for (name, kind), label in zip(kinds.items(), tails([Path(name) for name in names]), strict=True):
         if kind == "features":
-            found.append(_named(name, _inspect_matrix, name, options, progress))
+            one = _named(name, _inspect_matrix, name, progress, options.key)
         else:
-            work = (name, kind, opened[name], asked, options, wanted, device, progress)
-            found.append(_named(name, _inspect_encoder, *work))
+            one = _named(name, _inspect_encoder, name, kind, opened[name], asked, options, progress)
         if kind == "run":
-            found[-1] = replace(found[-1], unkept=keep_scores(Path(name).expanduser(), found[-1], options, wanted))
-    labels = tails([Path(name) for name in names])
-    return _with_clid([replace(each, name=label) for each, label in zip(found, labels, strict=True)])
+            one = replace(one, unkept=keep_scores(Path(name).expanduser(), one, options))
+        found.append(replace(one, name=label))
+    return _with_clid(found)
 
 
 def kinds_of(names: Sequence[str], options: InspectOptions) -> list[Kind]:
@@ -126,10 +119,10 @@ def kinds_of(names: Sequence[str], options: InspectOptions) -> list[Kind]:
     return kinds
 
 
-def keep_scores(run: Path, found: Inspection, options: InspectOptions, limit: int) -> str:
+def keep_scores(run: Path, found: Inspection, options: InspectOptions) -> str:
     """Keep the scores of a run or its checkpoint in the run's folder; where that cannot be done, return why."""
     usual = options.layer == "representation" and options.views in ("auto", "none")
-    asked = {"images": options.images, "limit": limit} if usual else {}
+    asked = {"images": options.images, "limit": options.limit} if usual else {}
     step = int(found.source["step"])
     try:
         keep(run, [Kept(score, step, "inspect", asked=asked) for score in found.scores.values()])
@@ -148,20 +141,13 @@ def _named(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
         raise FullrankError(str(error) if name in str(error) else f"{name}: {error}") from None
 
 
-def _open_encoder(name: str, options: InspectOptions) -> Encoder:
-    return open_encoder(
-        name,
-        backbone=options.backbone,
-        layer=options.layer,
-        pretrained=options.pretrained,
-        prefix=options.prefix,
-        stem=options.stem,
-        image_size=options.image_size,
-    )
+def _open(name: str, options: InspectOptions) -> Encoder:
+    how = ("backbone", "layer", "pretrained", "prefix", "stem", "image_size")
+    return open_encoder(name, **{each: getattr(options, each) for each in how})
 
 
-def _inspect_matrix(name: str, options: InspectOptions, progress: Progress) -> Inspection:
-    matrix = open_matrix(Path(name).expanduser(), key=options.key)
+def _inspect_matrix(name: str, progress: Progress, key: str | None) -> Inspection:
+    matrix = open_matrix(Path(name).expanduser(), key=key)
     n, dim = matrix.shape
 
     def counted() -> Iterator[Tensor]:
@@ -171,12 +157,9 @@ def _inspect_matrix(name: str, options: InspectOptions, progress: Progress) -> I
             done += len(block)
             progress(f"{name}: rows", done, n)
 
-    protocol = {"layer": "not stated", "images": "not stated"}
-    source: dict[str, Any] = {"file": name, "shape": f"{n:,} x {dim}"}
-    if matrix.key is not None:
-        source["key"] = matrix.key
-    if matrix.ignored:
-        source["left out"] = ", ".join(matrix.ignored)
+    about = {"file": name, "shape": f"{n:,} x {dim}", "key": matrix.key, "left out": ", ".join(matrix.ignored)}
+    source = {what: value for what, value in about.items() if value}
+    protocol = {"layer": UNKNOWN, "images": UNKNOWN}
     return _result(name, "features", source, protocol, absorb(counted(), n, dim), progress)
 
 
@@ -223,9 +206,8 @@ def inspect_encoder(
     """
     check_words(options)
     check_ranges(vars(options), {"limit": OPTIONS["limit"]})
-    wanted = options.limit or max(FEWEST_IMAGES, ENOUGH * encoder.width)
-    device = choose_device(options.device)
-    return _inspect_encoder(name, "module", encoder, images, options, wanted, device, progress)
+    options = replace(options, limit=options.limit or max(FEWEST_IMAGES, ENOUGH * encoder.width))
+    return _inspect_encoder(name, "module", encoder, images, options, progress)
 
 
 class _Pair(nn.Module):
@@ -240,16 +222,11 @@ class _Pair(nn.Module):
 
 
 def _inspect_encoder(
-    name: str,
-    kind: str,
-    encoder: Encoder,
-    asked: Images | None,
-    options: InspectOptions,
-    wanted: int,
-    device: torch.device,
-    progress: Progress,
+    name: str, kind: str, encoder: Encoder, asked: Images | None, options: InspectOptions, progress: Progress
 ) -> Inspection:
-    images, of_images = _open_images(encoder, asked, options)
+    """Inspect an encoder on `options.limit` images: those that were asked for, or a run's own."""
+    images, of_images = _images(encoder, asked, options)
+    wanted, device = options.limit or FEWEST_IMAGES, choose_device(options.device)
     if len(images) < 2:
         raise FullrankError(
             f"{images.name} holds {len(images)} image: a spectrum needs several times D={encoder.width}"
@@ -277,9 +254,11 @@ def _inspect_encoder(
         features, of_twin = (each.contiguous() for each in features.unbind(dim=1))
         untrained = absorb([of_twin], *of_twin.shape)[0]
         untrained = Spectrum(untrained.singular_values, {**protocol, **untrained.protocol})
-    view_features, view_protocol = None, {}
-    if (recipe := _recipe(options, encoder.config)) is not None:
-        pair = views.recipe(recipe[0], crop_min=recipe[1])
+    view_features, view_protocol, config = None, {}, encoder.config
+    auto = (None, None) if config is None else (config.views, config.crop_min)
+    recipe, crop_min = auto if options.views == "auto" else (options.views, None)
+    if recipe not in (None, "none"):
+        pair = views.recipe(recipe, crop_min=crop_min)
         chosen = sample(torch.arange(len(images)), min(VIEWED_IMAGES, wanted))
         size, place = encoder.preprocessing.size, {"seed": VIEW_SEED, "step": VIEW_STEP}
         view_features = encoder.features(
@@ -287,13 +266,13 @@ def _inspect_encoder(
             progress=lambda done: progress(f"{name}: views", done, len(chosen)),
         ).features
         shown = {key: value for key, value in protocol.items() if key not in ("view", "interpolation", "crop_pct")}
-        view_protocol = {**shown, "recipe": recipe[0], "crop_scale": pair[0].crop_scale, "seed": VIEW_SEED}
-    source, spread_of_embeddings = dict(encoder.source), None
+        view_protocol = {**shown, "recipe": recipe, "crop_scale": pair[0].crop_scale, "seed": VIEW_SEED}
+    source, spread = dict(encoder.source), None
     if encoder.projector is not None:
-        spread_of_embeddings = _spread(encoder.projector(), features)
-        source["embeddings' deviation"] = f"{spread_of_embeddings:.3f} of 1/sqrt(M)"
+        spread = _spread(encoder.projector(), features)
+        source["embeddings' deviation"] = f"{spread:.3f} of 1/sqrt(M)"
     absorbed = absorb([features], *features.shape)
-    judged = {"init": untrained, "embedding_spread": spread_of_embeddings, "untrained": encoder.random}
+    judged = {"init": untrained, "embedding_spread": spread, "untrained": encoder.random}
     found = _result(name, kind, source, protocol, absorbed, progress, (view_features, view_protocol), **judged)
     return replace(found, untrained=untrained, skipped=tuple(skipped))
 
@@ -305,24 +284,17 @@ def _spread(projector: nn.Module, features: Tensor) -> float:
     return feature_std(embeddings) * math.sqrt(embeddings.shape[1])
 
 
-def _open_images(encoder: Encoder, asked: Images | None, options: InspectOptions) -> tuple[Images, dict[str, Any]]:
-    """Open the images to take features of, and say which they are: those that were asked for, or a run's own."""
+def _images(encoder: Encoder, asked: Images | None, options: InspectOptions) -> tuple[Images, dict[str, Any]]:
+    """Return the images to take features of, those that were asked for or a run's own, and which they are."""
     config = encoder.config
     if asked is not None:
         split = "train" if options.images in SOURCES else "all there is"
         return asked, {"images": options.images or asked.name, "split": split}
     assert config is not None
-    images = open_images(config.images, root=config.data_dir)
-    if config.subset < 1:
-        chosen = subset(len(images), config.subset, config.seed)
-        return images.select(chosen), {"images": config.images, "split": "train", "subset": config.subset}
-    return images, {"images": config.images, "split": "train"}
-
-
-def _recipe(options: InspectOptions, config: TrainConfig | None) -> tuple[str, float | None] | None:
-    if options.views == "auto":
-        return None if config is None else (config.views, config.crop_min)
-    return None if options.views == "none" else (options.views, None)
+    images, said = open_images(config.images, root=config.data_dir), {"images": config.images, "split": "train"}
+    if config.subset == 1:
+        return images, said
+    return images.select(subset(len(images), config.subset, config.seed)), {**said, "subset": config.subset}
 
 
 def _result(
@@ -350,9 +322,13 @@ def _result(
 
 def _with_clid(found: list[Inspection]) -> list[Inspection]:
     """Add CLID, which is relative to a pool, where there is one whose parts can be compared."""
-    if len(found) < _CLID_POOL or obstacle(found, "cluster_learnability") or obstacle(found, "two_nn"):
+    names = ("cluster_learnability", "two_nn")
+    if len(found) < _CLID_POOL or any(each.scores[name].value is None for each in found for name in names):
         return found
-    parts = [[each.scores[name].taken for each in found] for name in ("cluster_learnability", "two_nn")]
+    for name in names:
+        if obstacle(name, [each.scores[name].protocol for each in found], [each.spectrum.dim for each in found]):
+            return found
+    parts = [[each.scores[name].taken for each in found] for name in names]
     pool = {"pool": f"the {len(found)} inspected together"}
     return [
         replace(each, scores={**each.scores, "clid": Score("clid", value, pool)})

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from fullrank.errors import FullrankError, check_words
 from fullrank.files import check_output
-from fullrank.measure.forecast import LinearFit, fit_linear, fronts, undecided
-from fullrank.measure.forecast.linear import Prediction
-from fullrank.ranking.agreements import agreements
+from fullrank.measure.forecast import agreement, fronts, undecided
+from fullrank.measure.forecast.agreement import FEWEST
+from fullrank.measure.protocols import ACCURACIES, FINGERPRINT, WIDTH, comparable, split
+from fullrank.measure.scores import Score, kind_of
 from fullrank.ranking.candidates import FEATURES, FORECAST, FRONT, Candidate, open_candidates
-from fullrank.ranking.groups import Labels, choose_labels, features_of, groups_of
+from fullrank.ranking.forecast import Forecast, Forecasted, read_forecast
 from fullrank.ranking.options import RankOptions
-from fullrank.ranking.result import Forecasted, Group, Ranking, Standing
-from fullrank.ranking.saved import TITLES, Forecast, read_forecast, write_forecast
-from fullrank.ranking.words import about, refusal, said
+from fullrank.ranking.result import Group, Ranked, Ranking, Standing
+from fullrank.ranking.words import about, refusal, said, unlike
 from fullrank.text import grouped, listing
 
 if TYPE_CHECKING:
@@ -57,36 +57,47 @@ def rank(
     forecasts = {} if applied is None else _apply(applied, candidates, str(options.forecast))
     groups: list[Group] = []
     standings: list[Standing] = []
-    members, apart = groups_of(candidates)
-    for places, facts in zip(members, apart, strict=True):
-        fit = _fit(candidates, places, labels) if applied is None else _Fit()
-        forecasts |= fit.forecasts
-        order, group = _rank(places, candidates, forecasts, applied or fit.forecast, start=len(standings))
-        for i, front, place in order:
-            number = len(standings) + 1
-            standings.append(
-                Standing(candidates[i], number, len(groups), front, place, forecasts.get(i), labels.values[i])
-            )
-        letter = _letter(len(groups)) if len(places) > 1 < len(members) else ""
+    members = _groups(candidates)
+    for places, facts in zip(members, _abouts(FEATURES, members, candidates), strict=True):
+        fitted, why = _fit(candidates, places, labels) if applied is None else (None, "")
+        if fitted is not None:
+            forecasts |= dict(zip(places, fitted.predict(_features(candidates, places)), strict=True))
+        costs, alone, start = _features(candidates, places), len(places) == 1, len(standings)
+        front, used = fronts(costs), applied or fitted
+        trusted = used is not None and used.fit.leave_one_out_r2 > 0 and all(i in forecasts for i in places)
+        keys = [-forecasts[i].value if trusted else float(f) for i, f in zip(places, front, strict=True)]
+        order = sorted(range(len(places)), key=keys.__getitem__)
+        for one in order:
+            i, ranks = places[one], (int(front[one]), 1 + sum(key < keys[one] for key in keys))
+            first, place = (None, None) if alone else ranks
+            number, group = len(standings) + 1, len(groups)
+            standings.append(Standing(candidates[i], number, group, first, place, forecasts.get(i), labels.values[i]))
+        place_of = {one: start + at for at, one in enumerate(order)}
         groups.append(
-            replace(group, letter=letter, about=facts, forecast=fit.forecast, alone=fit.alone, unfitted=fit.why)
+            Group(
+                members=tuple(range(start, len(standings))),
+                undecided=tuple(sorted(tuple(sorted((place_of[a], place_of[b]))) for a, b in undecided(costs))),  # type: ignore[misc]
+                ranked_by="" if alone else FORECAST if trusted else FRONT,
+                letter=_letter(len(groups)) if len(places) > 1 < len(members) else "",
+                about=facts,
+                forecast=fitted,
+                unfitted=why,
+            )
         )
-    ranked = {i for places in members for i in places}
-    for i, each in enumerate(candidates):
-        if i not in ranked:
-            standings.append(Standing(each, len(standings) + 1, None, None, None, None, labels.values[i]))
+    for i in sorted(set(range(len(candidates))) - {i for places in members for i in places}):
+        standings.append(Standing(candidates[i], len(standings) + 1, None, None, None, None, labels.values[i]))
     ranking = Ranking(
         standings=tuple(standings),
         groups=tuple(groups),
         accuracy=labels.name,
         accuracy_protocol=labels.protocol,
         applied=applied,
-        scores=agreements(standings),
+        scores=tuple(_agreements(standings)),
         said=(),
         asked=asked,
     )
     if options.fit is not None:
-        write_forecast(_the_fit(ranking, options.accuracy), options.fit)
+        _the_fit(ranking, options.accuracy).write(options.fit)
     left_out = [candidates[i].name for i in labels.left_out]
     return replace(ranking, said=tuple(said(ranking, asked=options.accuracy, otherwise=left_out)))
 
@@ -111,94 +122,119 @@ def _check(options: RankOptions) -> Forecast | None:
     return applied
 
 
-def _rank(
-    places: Sequence[int],
-    candidates: Sequence[Candidate],
-    forecasts: Mapping[int, Forecasted],
-    used: Forecast | None,
-    *,
-    start: int,
-) -> tuple[list[tuple[int, int | None, int | None]], Group]:
-    """Rank a group by its forecasts if these are worth it, else by fronts: members, fronts and ranks; and the group."""
-    costs = features_of(candidates, places)
-    front = fronts(costs)
-    by_forecast = used is not None and used.fit.leave_one_out_r2 > 0 and all(i in forecasts for i in places)
-    keys = [-forecasts[i].value if by_forecast else float(f) for i, f in zip(places, front, strict=True)]
-    alone = len(places) == 1
-    order = sorted(range(len(places)), key=keys.__getitem__)
-    place_of = {one: start + at for at, one in enumerate(order)}
-    pairs = [sorted((place_of[a], place_of[b])) for a, b in undecided(costs)]
-    group = Group(
-        members=tuple(range(start, start + len(places))),
-        undecided=tuple(sorted((a, b) for a, b in pairs)),
-        ranked_by="" if alone else FORECAST if by_forecast else FRONT,
-    )
-    if alone:
-        return [(places[0], None, None)], group
-    return [(places[one], int(front[one]), 1 + sum(key < keys[one] for key in keys)) for one in order], group
+def _groups(candidates: Sequence[Candidate]) -> list[list[int]]:
+    """Return groups whose held-out losses and AUCs can be compared, lone ones last."""
+    able = [i for i, each in enumerate(candidates) if all(name in each.scores for name in FEATURES)]
+    protocols = {name: [candidates[i].scores[name].protocol for i in able] for name in FEATURES}
+    groups = comparable(protocols, [candidates[i].width for i in able])
+    return sorted(([able[place] for place in group] for group in groups), key=lambda group: len(group) == 1)
 
 
-@dataclass
-class _Fit:
-    """A fitted forecast, what it says of each member of its group, each feature's fit alone; or why there is none."""
+def _abouts(
+    names: Iterable[str], groups: Sequence[Sequence[int]], candidates: Sequence[Candidate]
+) -> list[dict[str, Any]]:
+    """Return for each group the fields in which its scores were measured unlike those of the others."""
+    firsts = [candidates[group[0]] for group in groups]
+    found: list[dict[str, Any]] = [{} for _ in groups]
+    for name in names:
+        protocols, widths = [each.scores[name].protocol for each in firsts], [each.width for each in firsts]
+        for field in unlike(name, protocols, widths):
+            default = 1.0 if field == "subset" else None
+            values = widths if field == WIDTH else [protocol.get(field, default) for protocol in protocols]
+            if len({repr(value) for value in values}) == 1:  # two sets of images of one name
+                values = [protocol.get(FINGERPRINT) for protocol in protocols]
+            for own, value in zip(found, values, strict=True):
+                own.setdefault(field, value)
+    return found
 
-    forecast: Forecast | None = None
-    forecasts: dict[int, Forecasted] = field(default_factory=dict)
-    alone: dict[str, LinearFit] = field(default_factory=dict)
-    why: str = ""
+
+class Labels(NamedTuple):
+    """The accuracy that is meant.
+
+    Attributes:
+        name: `linear`, `logistic` or `knn`; None where no candidate has any.
+        protocol: How it was measured.
+        values: One for each candidate; None where it has none, or one that was measured otherwise.
+        left_out: Candidates whose accuracy of that name was measured otherwise.
+    """
+
+    name: str | None
+    protocol: Mapping[str, Any]
+    values: list[Score | None]
+    left_out: list[int]
 
 
-def _fit(candidates: Sequence[Candidate], places: Sequence[int], labels: Labels) -> _Fit:
+def choose_labels(candidates: Sequence[Candidate], asked: str | None) -> Labels:
+    """Choose the accuracy that most candidates have, measured in one way; of equally many the one that says most."""
+    chosen, best = Labels(None, {}, [None] * len(candidates), []), 0
+    for name in ACCURACIES if asked is None else (asked,):
+        taken = [(i, one) for i, each in enumerate(candidates) for one in each.labeled.get(name, ())]
+        for group in split(name, [one.protocol for _, one in taken], [None] * len(taken)):
+            first = dict(reversed([taken[place] for place in group]))
+            if len(first) > best:
+                best = len(first)
+                protocol = first[min(first)].protocol
+                otherwise = sorted({i for i, _ in taken if i not in first})
+                chosen = Labels(name, protocol, [first.get(i) for i in range(len(candidates))], otherwise)
+    return chosen
+
+
+def _features(candidates: Sequence[Candidate], places: Sequence[int]) -> np.ndarray:
+    """Return the held-out loss and AUC of some candidates, `(n, 2)`."""
+    return np.array([[candidates[i].scores[name].taken for name in FEATURES] for i in places])
+
+
+def _fit(candidates: Sequence[Candidate], places: Sequence[int], labels: Labels) -> tuple[Forecast | None, str]:
     """Fit a forecast on the labeled members of a group, or say why not."""
-    labeled = [i for i in places if labels.values[i] is not None]
+    labeled = {i: one.taken for i in places if (one := labels.values[i]) is not None}
     if not labeled:
-        return _Fit(why="none has labels")
-    x, y = features_of(candidates, labeled), [one.taken for i in labeled if (one := labels.values[i]) is not None]
-    try:
-        fit = fit_linear(x, y, TITLES)
-    except FullrankError as error:
-        return _Fit(why=str(error))
-    first = candidates[labeled[0]]
+        return None, "none has labels"
+    first = candidates[min(labeled)]
     forecast = Forecast(
-        fit=fit,
         runs=tuple(candidates[i].name for i in labeled),
+        features=_features(candidates, list(labeled)),
+        accuracies=np.array(list(labeled.values())),
         accuracy=str(labels.name),
         accuracy_protocol=labels.protocol,
         protocols={name: first.scores[name].protocol for name in FEATURES},
         width=first.width,
     )
-    # of a labeled run, what a fit without it says
-    found = dict(zip(labeled, _forecasts(fit.left_out, left_out=True), strict=True))
-    if others := [i for i in places if i not in found]:
-        made = _forecasts(fit.predict(features_of(candidates, others)), left_out=False)
-        found |= dict(zip(others, made, strict=True))
-    alone = {name: fit_linear(x[:, [j]], y, TITLES[j : j + 1]) for j, name in enumerate(FEATURES)}
-    return _Fit(forecast, found, alone)
-
-
-def _forecasts(made: Prediction, *, left_out: bool) -> list[Forecasted]:
-    return [
-        Forecasted(float(value), float(low), float(high), left_out, outside)
-        for value, low, high, outside in zip(made.value, made.lower, made.upper, made.outside, strict=True)
-    ]
+    try:
+        return (forecast, "") if forecast.fit else (None, "")
+    except FullrankError as error:
+        return None, str(error)
 
 
 def _apply(forecast: Forecast, candidates: Sequence[Candidate], file: str) -> dict[int, Forecasted]:
     """Forecast the accuracy of the candidates that were measured as the fitted runs were; there must be one."""
-    fit = forecast.fit
     refused = {i: why for i, each in enumerate(candidates) if (why := refusal(forecast, each))}
     able = [i for i in range(len(candidates)) if i not in refused]
     if not able:
         whys = grouped((why, candidates[i].name) for i, why in refused.items())
         each_why = "; ".join(f"{listing(names)}: {why}" for why, names in whys.items())
         raise FullrankError(f"{file} cannot forecast any of these runs, which were measured otherwise ({each_why})")
-    x = features_of(candidates, able)
-    found = dict(zip(able, _forecasts(fit.predict(x), left_out=False), strict=True))
-    unseen = _forecasts(fit.left_out, left_out=True)
-    for i, row in zip(able, x, strict=True):  # a fitted run is told what a fit without it says
-        if len(own := np.flatnonzero((fit.features == row).all(axis=1))):
-            found[i] = unseen[own[0]]
-    return found
+    return dict(zip(able, forecast.predict(_features(candidates, able)), strict=True))
+
+
+def _agreements(standings: Sequence[Standing]) -> Iterable[Ranked]:
+    """Say how well each score ranks the labeled standings, where it can be compared between them."""
+    labeled = [i for i, each in enumerate(standings) if each.accuracy is not None]
+    candidates = [each.candidate for each in standings]
+    for name in dict.fromkeys([FORECAST, FRONT, *(name for i in labeled for name in candidates[i].scores)]):
+        values = {i: value for i in labeled if (value := standings[i].value(name)) is not None}
+        having = list(values)
+        own = name in (FORECAST, FRONT)  # which are of one group each
+        taken = [{"group": standings[i].group} if own else candidates[i].scores[name].protocol for i in having]
+        places = split(name, taken, [None if own else candidates[i].width for i in having])
+        alike = [[having[place] for place in group] for group in places if len(group) >= FEWEST or not own]
+        for apart, group in zip(_abouts(FEATURES if own else (name,), alike, candidates), alike, strict=True):
+            if len(group) >= FEWEST:
+                accuracy = [one.taken for i in group if (one := standings[i].accuracy) is not None]
+                try:
+                    found = agreement([values[i] for i in group], accuracy, direction=kind_of(name).direction)
+                    yield Ranked(name, tuple(group), found, about=apart)
+                except FullrankError as error:
+                    yield Ranked(name, tuple(group), None, str(error), apart)
 
 
 def _the_fit(ranking: Ranking, accuracy: str | None) -> Forecast:

@@ -9,34 +9,10 @@ from typing import Any
 
 from fullrank.documents import Document
 from fullrank.documents.shown import Shown
-from fullrank.measure.forecast import Agreement, LinearFit
+from fullrank.measure.forecast import Agreement
 from fullrank.measure.scores import Score, kind_of
-from fullrank.ranking.candidates import Candidate
-from fullrank.ranking.saved import Forecast, as_dict
-
-
-@dataclass(frozen=True)
-class Forecasted:
-    """A forecast accuracy.
-
-    Attributes:
-        value: In the accuracy's unit, a share; a linear model may leave [0, 1].
-        lower: The 95 % interval's lower end.
-        upper: Its upper end.
-        left_out: Whether the run has labels, and this is what a fit without it says.
-        outside: Features in which it lies outside what was fitted.
-    """
-
-    value: float
-    lower: float
-    upper: float
-    left_out: bool
-    outside: tuple[str, ...]
-
-    @property
-    def extrapolates(self) -> bool:
-        """Whether it lies beyond what was fitted."""
-        return bool(self.outside) and not self.left_out
+from fullrank.ranking.candidates import FORECAST, FRONT, Candidate
+from fullrank.ranking.forecast import Forecast, Forecasted
 
 
 @dataclass(frozen=True)
@@ -58,6 +34,32 @@ class Standing:
     forecast: Forecasted | None
     accuracy: Score | None
 
+    def value(self, name: str) -> float | None:
+        """Return a score's value, that of the forecast and the front too; None where there is none."""
+        if name == FORECAST:
+            return None if self.forecast is None else self.forecast.value
+        if name == FRONT:
+            return self.front
+        return self.candidate.scores[name].value if name in self.candidate.scores else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        candidate = self.candidate
+        return {
+            "name": candidate.name,
+            "run": str(candidate.run),
+            "step": candidate.step,
+            "checkpoint": candidate.checkpoint and str(candidate.checkpoint),
+            "width": candidate.width,
+            "group": self.group,
+            "front": self.front,
+            "rank": self.rank,
+            "forecast": self.forecast and asdict(self.forecast),
+            "accuracy": self.accuracy and self.accuracy.value,
+            "scores": [score.as_dict() for score in candidate.scores.values()],
+            "missing": list(candidate.missing),
+        }
+
 
 @dataclass(frozen=True, eq=False)
 class Group:
@@ -69,8 +71,7 @@ class Group:
         ranked_by: "forecast" or "front"; empty for one that is alone.
         letter: A, B and so on, for groups of several where there is more than one group; else empty.
         about: What tells it from the other groups, such as {"D": 128}; empty for a single group.
-        forecast: Fitted on its labeled members, with both features, and `alone` with each by name; else `unfitted` says
-            why not.
+        forecast: Fitted on its labeled members; else `unfitted` says why not.
     """
 
     members: tuple[int, ...]
@@ -79,7 +80,6 @@ class Group:
     letter: str = ""
     about: Mapping[str, Any] = field(default_factory=dict)
     forecast: Forecast | None = None
-    alone: Mapping[str, LinearFit] = field(default_factory=dict)
     unfitted: str = ""
 
 
@@ -153,8 +153,8 @@ class Ranking(Shown):
                 "step": each.candidate.step,
                 "rank": each.rank,
                 "front": each.front,
-                "forecast": None if each.forecast is None else each.forecast.value,
-                "accuracy": None if each.accuracy is None else each.accuracy.value,
+                "forecast": each.value(FORECAST),
+                "accuracy": each.accuracy and each.accuracy.value,
                 **{name: score.value for name, score in each.candidate.scores.items()},
             }
             for each in self.standings
@@ -170,7 +170,7 @@ class Ranking(Shown):
         accuracy = {"name": self.accuracy, "protocol": dict(self.accuracy_protocol)}
         return {
             "accuracy": None if self.accuracy is None else accuracy,
-            "ranked": [_standing(each) for each in self.standings],
+            "ranked": [each.as_dict() for each in self.standings],
             "groups": [
                 {
                     "letter": group.letter,
@@ -178,37 +178,19 @@ class Ranking(Shown):
                     "about": dict(group.about),
                     "ranked_by": group.ranked_by,
                     "undecided": [of(pair) for pair in group.undecided],
-                    "forecast": None if group.forecast is None else as_dict(group.forecast),
+                    "forecast": group.forecast and group.forecast.as_dict(),
                     "alone": {
                         name: {"r2": fit.r2, "leave_one_out_r2": fit.leave_one_out_r2}
-                        for name, fit in group.alone.items()
+                        for name, fit in (group.forecast.alone if group.forecast else {}).items()
                     },
                     "unfitted": group.unfitted,
                 }
                 for group in self.groups
             ],
-            "applied": None if self.applied is None else as_dict(self.applied),
+            "applied": self.applied and self.applied.as_dict(),
             "scores": [
                 {**asdict(row), "direction": kind_of(row.name).direction, "members": of(row.members)}
                 for row in self.scores
             ],
             "said": list(self.said),
         }
-
-
-def _standing(each: Standing) -> dict[str, Any]:
-    candidate = each.candidate
-    return {
-        "name": candidate.name,
-        "run": str(candidate.run),
-        "step": candidate.step,
-        "checkpoint": None if candidate.checkpoint is None else str(candidate.checkpoint),
-        "width": candidate.width,
-        "group": each.group,
-        "front": each.front,
-        "rank": each.rank,
-        "forecast": None if each.forecast is None else asdict(each.forecast),
-        "accuracy": None if each.accuracy is None else each.accuracy.value,
-        "scores": [score.as_dict() for score in candidate.scores.values()],
-        "missing": list(candidate.missing),
-    }

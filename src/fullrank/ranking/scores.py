@@ -93,4 +93,4 @@ def _measure(
     (inspection,) = inspect([str(each.checkpoint)], how, progress=tell)
     # As they will be read back: what JSON turns into something else, such as a tuple, would not be equal.
     taken = [read_score(json.loads(json.dumps(score.as_dict()))) for score in inspection.scores.values()]
-    return {score.name: score for score in taken}, keep_scores(each.run, inspection, how, limit)
+    return {score.name: score for score in taken}, keep_scores(each.run, inspection, how)

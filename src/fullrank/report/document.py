@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,17 +10,23 @@ from typing import Any
 from fullrank import documents as doc
 from fullrank.documents import spectra
 from fullrank.documents.html import check_page, write_page
+from fullrank.documents.scores import better, how_measured, score_table
 from fullrank.errors import FullrankError
 from fullrank.measure.scores import SCORES, kind_of
 from fullrank.report import figures
-from fullrank.report.side import Side, flatten, sides
-from fullrank.report.words import better, comparison, duration, verdict
-from fullrank.text import capital
+from fullrank.report.side import Side, sides
+from fullrank.report.words import comparison, verdict
+from fullrank.text import capital, duration, flatten
 from fullrank.training.runs import RunRecord, read_run
 
 SAMPLES = "samples.png"
 SKIPPED_SHOWN = 20
 _FIRST = ("loss", "heldout_loss", "knn", "online_probe", "online_probe_train", "auc", "rankme_centered")
+_NOT_DRAWN = ("online_probe_train", "participation_ratio", "nesum", "dead")
+_STD = (
+    "Of each dimension of the L2-normalized embeddings. At 0 all embeddings are one; 1/√M, dotted, is what M equal "
+    "directions give. It does not see dimensional collapse."
+)
 
 
 def write_report(runs: Sequence[Path], out: Path) -> Path:
@@ -59,81 +64,51 @@ def document(runs: Sequence[RunRecord]) -> doc.Document:
 
 
 def _scores(shown: Sequence[Side]) -> Iterator[doc.Part]:
-    def row(name: str, write: Callable[[Side], Any], hint: str = "") -> list[Any]:
-        return [doc.Hinted(name, hint), *("–" if (said := write(side)) is None else str(said) for side in shown)]
+    def row(name: str, write: Callable[[Side], Any]) -> list[Any]:
+        return [name, *("–" if (said := write(side)) is None else str(said) for side in shown), ""]
 
-    def score(name: str, side: Side) -> str | None:
-        of = f" of {side.width}" if name == "dead" and side.width else ""
-        return side.scores[name].text + of if name in side.scores else None
+    def steps(side: Side) -> str:
+        return f"{side.reached:,}" + ("" if side.finished else f" of {side.planned:,}, unfinished")
 
-    rows = [
+    above = [
         row("method", lambda side: side.run.config.get("method")),
-        row("order", _order),
+        row("order", lambda side: side.order),
         row("images", lambda side: side.run.config.get("images")),
-        row("steps", lambda side: f"{side.reached:,}" + ("" if side.finished else f" of {side.planned:,}, unfinished")),
+        row("steps", steps),
+        row("width D", lambda side: side.width),
         row("scores measured at step", lambda side: None if side.measured is None else f"{side.measured:,}"),
     ]
-    taken = dict.fromkeys(name for side in shown for name in side.scores)
-    for name in sorted(taken, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST)):
-        rows.append(row(kind_of(name).title, partial(score, name), better(name)))
-    rows += [
+    below = [
         row("time", lambda side: (seconds := (side.run.summary or {}).get("seconds")) and duration(seconds)),
-        row("images per second", _throughput, "median"),
-        row("images skipped", lambda side: len(side.skipped), "could not be read"),
+        row("images per second", lambda side: side.images_per_second),
+        row("images that could not be read", lambda side: len(side.skipped)),
     ]
+    taken = dict.fromkeys(name for side in shown for name in side.scores)
+    names = sorted(taken, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
     yield doc.Heading("Scores")
-    yield doc.Table("Scores of each run", ["", *shown], rows, captioned=False)
-    yield doc.Fold("How each score was measured", _protocols(shown))
-    skipped = []
+    yield score_table([side.scored for side in shown], names, above, below)
+    scores = [(side.label, score) for side in shown for score in side.scores.values()]
+    yield doc.Fold("How each score was measured", how_measured(scores))
     for side in shown:
         if side.skipped:
             more = f" and {len(side.skipped) - SKIPPED_SHOWN} more" if len(side.skipped) > SKIPPED_SHOWN else ""
-            skipped.append(doc.Words(", ".join(side.skipped[:SKIPPED_SHOWN]) + more, subject=side))
-    if skipped:
-        yield doc.Fold("Images that could not be read", skipped)
-
-
-def _throughput(side: Side) -> str | None:
-    rates = [record["images_per_second"] for record in side.run.timing if "images_per_second" in record]
-    return f"{statistics.median(rates):,.0f}" if rates else None
-
-
-def _order(side: Side) -> str | None:
-    switch = f", multiple pass from step {side.switch:,}" if side.switch is not None else ""
-    return f"{side.run.config.get('order', '–')}{switch}"
-
-
-def _protocols(shown: Sequence[Side]) -> list[doc.Fields]:
-    """Return each protocol once, with the scores and the runs that share it."""
-    shared: dict[str, tuple[dict[str, Any], dict[str, None], dict[str, None]]] = {}
-    for side in shown:
-        for score in side.scores.values():
-            key = repr(sorted(score.protocol.items()))
-            _, titles, labels = shared.setdefault(key, (dict(score.protocol), {}, {}))
-            titles[score.kind.title] = labels[side.label] = None
-    return [
-        doc.Fields(protocol, capital(", ".join(titles)) + ("" if len(of) == len(shown) else f" of {', '.join(of)}"))
-        for protocol, titles, of in shared.values()
-    ]
+            words = doc.Words(", ".join(side.skipped[:SKIPPED_SHOWN]) + more, subject=side)
+            yield doc.Fold("Images that could not be read", [words])
 
 
 def _trained(shown: Sequence[Side]) -> Iterator[doc.Part]:
-    yield doc.Heading("What was trained")
     config = _values([side.run.config for side in shown])
-    if len(shown) == 1:
-        rows = [[name, *values] for name, values in config.items()]
-        yield doc.Table("Configuration", ["field", "value"], rows, text=[1], captioned=False)
-    else:
-        same = {name: values[0] for name, values in config.items() if len(set(values)) == 1}
-        rows = [[name, *values] for name, values in config.items() if name not in same]
-        yield doc.Words("These fields differ." if rows else "The configurations are identical.")
-        if rows:
-            words = range(1, len(shown) + 1)
-            marked = range(len(rows))
-            yield doc.Table("Fields that differ", ["field", *shown], rows, text=words, marked=marked, captioned=False)
-        yield doc.Fold(f"{len(same)} fields are the same in all runs", [doc.Fields(same)])
+    same = {name: values[0] for name, values in config.items() if len(set(values)) == 1}
+    rows = [[name, *values] for name, values in config.items() if name not in same]
+    yield doc.Heading("What was trained")
+    if rows:
+        yield doc.Words("These fields differ.")
+        words = range(1, len(shown) + 1)
+        marked = range(len(rows))
+        yield doc.Table("Fields that differ", ["field", *shown], rows, text=words, marked=marked, captioned=False)
+    yield doc.Fold("Configuration" if len(shown) == 1 else f"{len(same)} fields are the same", [doc.Fields(same)])
     environment = _values([side.run.environment for side in shown])
-    said = {name: values[0] if len(set(values)) == 1 else "; ".join(values) for name, values in environment.items()}
+    said = {name: "; ".join(dict.fromkeys(values)) for name, values in environment.items()}
     yield doc.Fold("Versions and hardware", [doc.Fields(said)])
 
 
@@ -143,65 +118,36 @@ def _values(nested: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     return {name: [doc.value_text(each.get(name)) for each in flat] for name in names}
 
 
-def _floor(side: Side) -> tuple[float, str] | None:
-    return ((side.width + 1) / (2 * side.width), f"floor, D = {side.width}") if side.width else None
-
-
-def _even_std(side: Side) -> tuple[float, str] | None:
-    out = (side.run.config.get("heads") or {}).get("projector_out")
-    return (out**-0.5, f"1/√M, M = {out}") if isinstance(out, int) and out > 0 else None
-
-
-_REFERENCES = {"auc": _floor, "std": _even_std}
-_CAPTIONS = {
-    "loss": "The mean over the steps between two points.",
-    "heldout_loss": "Lower alone does not mean a better representation: [Li22] read it together with AUC.",
-    "knn": "Of the representation; it needs labels.",
-    "online_probe": "On held-out images, of a linear classifier that learns beside the encoder. It lags behind a "
-    "representation that changes, and catches up as the rates fall.",
-    "auc": "Of the cumulative explained variance; lower is better. Dotted: its floor (D+1)/(2D), when all directions "
-    "are equal; 1 is a single direction.",
-    "rankme_centered": "The effective number of directions; higher is better, up to the width D.",
-    "std": "Of each dimension of the L2-normalized embeddings. At 0 all embeddings are one; 1/√M, dotted, is what M "
-    "equal directions give. It does not see dimensional collapse.",
-}
-_NOT_DRAWN = ("online_probe_train", "participation_ratio", "nesum", "dead")
-
-
-def _curves(overlaid: Sequence[Side], shown: Sequence[Side]) -> Iterator[doc.Picture]:
-    methods = len({side.run.config.get("method") for side in shown}) > 1
-    own = " Each method has a loss of its own: compare shapes, not heights." if methods else ""
-    taken = [name for side in shown for name in side.scores if name in SCORES and name not in _NOT_DRAWN]
-    for name in dict.fromkeys([*_CAPTIONS, *taken]):
+def _over_training(shown: Sequence[Side]) -> Iterator[doc.Part]:
+    overlaid = [side for side in shown if side.run.records]
+    taken = dict.fromkeys(name for side in shown for name in side.scores if name in SCORES)
+    names = [name for name in dict.fromkeys([*_FIRST, "std", *taken]) if name not in _NOT_DRAWN]
+    yield doc.Heading("Over training")
+    if any(side.switch is not None for side in overlaid):
+        yield doc.Words("Thin vertical lines mark where a hybrid order turns from single pass to multiple pass.")
+    if not overlaid:
+        yield doc.Words("Nothing has been recorded yet.")
+    for name in names:
         kind = kind_of(name)
         what = "standard deviation" if name == "std" else kind.title
         axis = f"{what} (%)" if kind.share else what
         if label := figures.say_ends(overlaid, name, axis):
-            references, scale = _REFERENCES.get(name, lambda side: None), 100.0 if kind.share else 1.0
-            draw = partial(figures.over_steps, overlaid, name, title=axis, scale=scale, references=references)
-            caption = _CAPTIONS.get(name, kind.sees) + (own if name.endswith("loss") else "")
-            yield doc.Picture(name.replace("_", "-"), capital(what), caption, draw, label=label)
-
-
-def _over_training(shown: Sequence[Side]) -> Iterator[doc.Part]:
-    yield doc.Heading("Over training")
-    overlaid = [side for side in shown if side.run.records]
-    if any(side.switch is not None for side in overlaid):
-        yield doc.Words("Thin vertical lines mark where a hybrid order turns from single pass to multiple pass.")
-    pictures = list(_curves(overlaid, shown))
-    if measured := [(side, side.spectrum(-1)) for side in shown if side.width]:
-        pictures.append(
-            doc.Picture(
-                "final-spectra",
-                "Last measured spectrum",
-                "Relative to its largest value. Directions below the dotted line count as dead.",
-                lambda: spectra.relative_spectra(measured),
-                label=spectra.say_dead(measured),
+            caption = _STD if name == "std" else capital("; ".join(filter(None, (kind.sees, better(name)))))
+            yield doc.Picture(
+                name.replace("_", "-"),
+                capital(what),
+                caption,
+                partial(figures.over_steps, overlaid, name, axis),
+                label=label,
             )
+    if measured := [(side, side.spectrum(-1)) for side in shown if side.width]:
+        yield doc.Picture(
+            "final-spectra",
+            "Last measured spectrum",
+            "Relative to its largest value. Directions below the dotted line count as dead.",
+            lambda: spectra.relative_spectra(measured),
+            label=spectra.say_dead(measured),
         )
-    yield from pictures
-    if not pictures:
-        yield doc.Words("Nothing has been recorded yet.")
 
 
 def _spectra(shown: Sequence[Side]) -> Iterator[doc.Part]:

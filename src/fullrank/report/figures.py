@@ -9,7 +9,7 @@ Reference: [Li22] Fig. 3 (singular values) and Fig. 6 (cumulative explained vari
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,25 +30,19 @@ DIRECTIONS = 256  # points of a line in a figure through training
 
 
 @plots.style()
-def over_steps(
-    sides: Sequence[Side],
-    name: str,
-    *,
-    title: str,
-    scale: float = 1.0,
-    references: Callable[[Side], tuple[float, str] | None] = lambda side: None,
-) -> Figure:
-    """Draw a quantity of the records over gradient steps, a line for each run.
-
-    The axis, called `title`, has `scale` times the records' unit; `references` are on it, each with its name.
-    """
+def over_steps(sides: Sequence[Side], name: str, title: str) -> Figure:
+    """Draw a quantity of the records over gradient steps, a line for each run; dotted what equal directions give."""
     figure, ax = plots.single()
-    drawn: dict[tuple[float, str] | None, None] = {}
+    scale, references = 100.0 if kind_of(name).share else 1.0, {}
     for side in sides:
         steps, values = _thin(*_series(side, name))
         ax.plot(steps, values * scale, **plots.line(side, len(steps), side.index / len(sides)))
-        drawn |= {references(side): None} if len(steps) else {}
-    for place, (value, text) in enumerate(filter(None, drawn)):
+        out = (side.run.config.get("heads") or {}).get("projector_out")
+        if name == "auc" and side.width and len(steps):
+            references[(side.width + 1) / (2 * side.width)] = f"floor, D = {side.width}"
+        elif name == "std" and out and len(steps):
+            references[out**-0.5] = f"1/√M, M = {out}"
+    for place, (value, text) in enumerate(references.items()):
         ax.axhline(value, **plots.REFERENCE)
         plots.aside(ax, text, (1 - 0.25 * place, value), (-2, 3), xycoords=ax.get_yaxis_transform(), ha="right")
     last = max(1, *(max(side.planned, side.reached) for side in sides))

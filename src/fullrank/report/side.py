@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from fullrank.documents import Look
+from fullrank.documents.scores import Scored
 from fullrank.measure.scores import Score
 from fullrank.measure.spectrum import Spectrum
 from fullrank.text import tails
@@ -58,6 +59,18 @@ class Side(Look):
         return round(share * self.planned)
 
     @property
+    def order(self) -> str:
+        """The order of its images in words."""
+        name = str(self.run.config.get("order", "–"))
+        return name if self.switch is None else f"{name}, multiple pass from step {self.switch:,}"
+
+    @property
+    def images_per_second(self) -> str | None:
+        """The median of its speed; None where it was not recorded."""
+        rates = [record["images_per_second"] for record in self.run.timing if "images_per_second" in record]
+        return f"{statistics.median(rates):,.0f} (median)" if rates else None
+
+    @property
     def skipped(self) -> list[str]:
         """The images that could not be read."""
         return [str(name) for name in (self.run.summary or {}).get("skipped") or []]
@@ -77,21 +90,13 @@ class Side(Look):
         """The latest scores by name."""
         return latest(self.run)
 
+    @property
+    def scored(self) -> Scored:
+        """It among others, for tables and comparisons."""
+        return Scored(self, self.scores, self.width)
+
 
 def sides(runs: Sequence[RunRecord]) -> list[Side]:
     """Put runs side by side, named by their folder, with as many folders above it as it takes to tell them apart."""
     labels = tails([Path(run.path).resolve() for run in runs])
     return [Side(label, index, run) for index, (run, label) in enumerate(zip(runs, labels, strict=True))]
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Turn a nested mapping into one of dotted names.
-
-    >>> flatten({"steps": 5, "optim": {"base_lr": 0.3}})
-    {'steps': 5, 'optim.base_lr': 0.3}
-    """
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        nested = isinstance(value, Mapping) and value
-        flat |= flatten(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
-    return flat

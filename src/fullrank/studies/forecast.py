@@ -7,12 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from fullrank.documents import Part, Table, Words
+from fullrank.documents import Part, Table, Words, coefficient, number
 from fullrank.errors import FullrankError
 from fullrank.measure.forecast import LinearFit, agreement, fit_linear, leave_groups_out
 from fullrank.measure.protocols import comparable, obstacle, split
 from fullrank.measure.scores import Score, kind_of, title
-from fullrank.ranking.document import coefficient, number
 from fullrank.report.words import NEAR_THE_MINIMUM
 from fullrank.studies import decay, heads, orders, subsets
 from fullrank.studies.bases import WIDE

@@ -17,12 +17,11 @@ from fullrank.documents.markdown import render
 from fullrank.documents.svg import svg_file
 from fullrank.errors import FullrankError
 from fullrank.files import write_text
-from fullrank.report.words import duration
 from fullrank.studies.registry import find
 from fullrank.studies.store import Planned, Store, planned, seeds_with_results
 from fullrank.studies.study import Result, Results, Scale, Study
 from fullrank.studies.views.scores import counted
-from fullrank.text import grouped, listing
+from fullrank.text import duration, grouped, listing
 
 _PACKAGES = ("fullrank", "torch", "torchvision", "timm", "numpy", "python")
 _TRAINED = ("method", "images", "steps", "batch_size")

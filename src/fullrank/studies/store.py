@@ -24,8 +24,8 @@ from fullrank.config import MachineConfig, TrainConfig, to_dict
 from fullrank.errors import FullrankError, choose
 from fullrank.files import atomic_path, write_text
 from fullrank.measure.scores import Score, kind_of
-from fullrank.report.side import flatten
 from fullrank.studies.study import ACCURACY, Cell, Result, Scale, Study
+from fullrank.text import flatten
 from fullrank.training.runs import CONFIG, METRICS, SPECTRA, SUMMARY, TIMING, RunRecord, read_run
 from fullrank.training.scores import KEPT, evaluated, kept
 

@@ -17,9 +17,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from fullrank.documents import Look, Picture, Words, plots
+from fullrank.documents.scores import better
 from fullrank.measure.scores import kind_of, title
 from fullrank.measure.spectrum import Spectrum
-from fullrank.report.words import better
 from fullrank.studies.study import Result, named
 from fullrank.studies.views.scores import (
     Measured,

@@ -7,8 +7,8 @@ from itertools import product
 from statistics import mean
 
 from fullrank.documents import Table
+from fullrank.documents.scores import better
 from fullrank.measure.scores import kind_of, title
-from fullrank.report.words import better
 from fullrank.studies.study import Published, Result
 from fullrank.studies.views.scores import (
     caveats,

@@ -1,0 +1,89 @@
+"""Scores of several things side by side: a table, what can be compared and what not, and how each was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from fullrank.documents import Cell, Fields, Hinted, Look, Table
+from fullrank.measure import protocols
+from fullrank.measure.scores import Score, kind_of, title
+from fullrank.text import capital, grouped, listing
+
+Row = Sequence[Cell]
+
+
+class Scored(NamedTuple):
+    """Something that has scores."""
+
+    look: Look
+    scores: Mapping[str, Score]
+    width: int | None = None  # D; None where it is not known
+
+    def has(self, name: str) -> bool:
+        """Whether a score was taken."""
+        return name in self.scores and self.scores[name].value is not None
+
+
+def better(name: str) -> str:
+    """Say which values of a score are better; an empty string where neither are by themselves."""
+    direction = kind_of(name).direction
+    return "" if direction == "none" else f"{direction} is better" + ", with a lower AUC" * (name == "heldout_loss")
+
+
+def score_table(
+    of: Sequence[Scored],
+    names: Iterable[str],
+    above: Sequence[Sequence[Cell]] = (),
+    below: Sequence[Sequence[Cell]] = (),
+) -> Table:
+    """Return scores, a row each, of things side by side; those that compare between different widths have a star."""
+    mixed = len({each.width for each in of}) > 1
+    rows = []
+    for name in names:
+        kind = kind_of(name)
+        hint = "; ".join(filter(None, (better(name), kind.range and f"range {kind.range}")))
+        star = " *" if mixed and not obstacle(of, name) else ""
+        texts = [each.scores[name].text if name in each.scores else "–" for each in of]
+        rows.append([Hinted(f"{kind.title}{star}", hint), *texts, kind.direction])
+    note = "* can be compared here, between different widths D; the others cannot." if mixed else ""
+    header: Row = ["score", *(each.look for each in of), "better"]
+    return Table("Scores", header, [*above, *rows, *below], note, text=[len(of) + 1], captioned=False)
+
+
+def obstacle(of: Sequence[Scored], name: str) -> str:
+    """Say why a score cannot be compared between these; an empty string when it can."""
+    if missing := [each.look.label for each in of if not each.has(name)]:
+        return f"not measured for {listing(missing)}"
+    return protocols.obstacle(name, [each.scores[name].protocol for each in of], [each.width for each in of])
+
+
+def comparison(of: Sequence[Scored], names: Collection[str]) -> list[str]:
+    """Compare in sentences: what is best by which score, and what cannot be compared and why."""
+    if len(of) < 2:
+        return []
+    why = {name: obstacle(of, name) for name in names if any(name in each.scores for each in of)}
+    said = [
+        protocols.ends(name, {each.look.label: each.scores[name].taken for each in of}) for name in why if not why[name]
+    ]
+    refused = grouped((reason, title(name)) for name, reason in why.items() if reason)
+    said += [f"{listing(titles)} cannot be compared: {reason}" for reason, titles in refused.items()]
+    return [f"{capital(sentence)}." for sentence in said]
+
+
+def how_measured(taken: Iterable[tuple[str, Score]]) -> list[Fields]:
+    """Return each protocol once, titled by its scores, and by whom they are of where it is not everyone's.
+
+    Args:
+        taken: Scores, each with the name of what it is of.
+    """
+    shared: dict[str, tuple[dict, dict[str, None], dict[str, None]]] = {}
+    everyone: dict[str, None] = {}
+    for who, score in taken:
+        fields = {key: value for key, value in score.protocol.items() if key != protocols.FINGERPRINT}
+        _, titles, of = shared.setdefault(repr(sorted(fields.items(), key=repr)), (fields, {}, {}))
+        titles[score.kind.title] = of[who] = everyone[who] = None
+    return [
+        Fields(fields, capital(", ".join(titles)) + ("" if len(of) == len(everyone) else f" of {listing(list(of))}"))
+        for fields, titles, of in shared.values()
+    ]

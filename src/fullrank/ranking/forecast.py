@@ -1,0 +1,196 @@
+"""A forecast of accuracy from held-out loss and AUC: the runs it is fitted on, its fit, and both as a small file.
+
+Reference: [Li22] section 3.5 and Fig. 4.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, TypedDict
+
+import numpy as np
+
+from fullrank._version import __version__
+from fullrank.errors import FullrankError
+from fullrank.files import AtLeast, Protocol, ShapeError, check, read_json, said, write_text
+from fullrank.measure.forecast import LinearFit, fit_linear
+from fullrank.measure.forecast.linear import Prediction
+from fullrank.measure.scores import title
+from fullrank.ranking.candidates import FEATURES
+
+FORMAT, VERSION = "fullrank forecast", 1
+_TERMS = ("intercept", *FEATURES)
+
+
+@dataclass(frozen=True)
+class Forecasted:
+    """A forecast accuracy.
+
+    Attributes:
+        value: In the accuracy's unit, a share; a linear model may leave [0, 1].
+        lower: The 95 % interval's lower end.
+        upper: Its upper end.
+        left_out: Whether the run has labels, and this is what a fit without it says.
+        outside: Features in which it lies outside what was fitted.
+    """
+
+    value: float
+    lower: float
+    upper: float
+    left_out: bool
+    outside: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Forecast:
+    """A linear model of accuracy, as the runs that it is fitted on, and how they were measured.
+
+    Attributes:
+        runs: The runs' names.
+        features: Their held-out losses and AUCs, `(n, 2)`.
+        accuracies: `(n,)`, shares.
+        accuracy: The accuracy's name.
+        accuracy_protocol: How it was measured.
+        protocols: How each feature was measured, by name.
+        width: The representations' width D; None where it is not known.
+    """
+
+    runs: tuple[str, ...]
+    features: np.ndarray
+    accuracies: np.ndarray
+    accuracy: str
+    accuracy_protocol: Mapping[str, Any]
+    protocols: Mapping[str, Mapping[str, Any]]
+    width: int | None
+
+    @cached_property
+    def fit(self) -> LinearFit:
+        """The model.
+
+        Raises:
+            FullrankError: The runs are too few, or do not differ.
+        """
+        return fit_linear(self.features, self.accuracies, list(map(title, FEATURES)))
+
+    @cached_property
+    def alone(self) -> dict[str, LinearFit]:
+        """Models of one feature each, by its name."""
+        columns = zip(FEATURES, self.features.T[..., None], strict=True)
+        return {name: fit_linear(column, self.accuracies, [title(name)]) for name, column in columns}
+
+    def predict(self, features: np.ndarray) -> list[Forecasted]:
+        """Forecast runs, `(m, 2)`; of one that was fitted, what a fit without it says: it would flatter itself."""
+        found, unseen = _each(self.fit.predict(features), False), _each(self.fit.left_out, True)
+        own = [np.flatnonzero((self.features == row).all(axis=1)) for row in features]
+        return [unseen[same[0]] if len(same) else one for one, same in zip(found, own, strict=True)]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        fit = self.fit
+        terms = zip(_TERMS, fit.coefficients, fit.lower, fit.upper, strict=True)
+        runs = zip(self.runs, self.accuracies, self.features, strict=True)
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "fullrank": __version__,
+            "model": f"accuracy = intercept + {' + '.join(f'b * {name}' for name in FEATURES)}, least squares",
+            "accuracy": {"name": self.accuracy, "protocol": dict(self.accuracy_protocol)},
+            "features": {name: {"protocol": dict(self.protocols[name])} for name in FEATURES},
+            "width": self.width,
+            "coefficients": {
+                term: {"value": float(value), "interval95": [float(low), float(high)]}
+                for term, value, low, high in terms
+            },
+            "r2": fit.r2,
+            "leave_one_out_r2": fit.leave_one_out_r2,
+            "residual_standard_deviation": fit.residual,
+            "variance_inflation": dict(zip(FEATURES, fit.inflation.tolist(), strict=True)),
+            "condition_number": fit.condition,
+            "runs": [
+                {"name": name, "accuracy": float(accuracy), **dict(zip(FEATURES, map(float, row), strict=True))}
+                for name, accuracy, row in runs
+            ],
+        }
+
+    def write(self, path: Path) -> None:
+        """Write it as JSON.
+
+        Raises:
+            FullrankError: `path` is a folder.
+            OSError: It cannot be written.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(self.as_dict(), indent=2, allow_nan=False) + "\n")
+
+
+def _each(made: Prediction, left_out: bool) -> Sequence[Forecasted]:
+    rows = zip(made.value, made.lower, made.upper, made.outside, strict=True)
+    return [Forecasted(float(value), float(low), float(high), left_out, out) for value, low, high, out in rows]
+
+
+class _Measured(TypedDict):
+    protocol: Protocol
+
+
+class _Accuracy(_Measured):
+    name: str
+
+
+class _Coefficient(TypedDict):
+    value: float
+
+
+class _Run(TypedDict):
+    name: str
+    accuracy: float
+
+
+class _Document(TypedDict):
+    """What a forecast has; all else in it follows from its runs."""
+
+    accuracy: _Accuracy
+    features: dict[str, _Measured]
+    width: Annotated[int, AtLeast(1)] | None
+    coefficients: dict[str, _Coefficient]
+    runs: list[_Run]
+
+
+def read_forecast(path: Path) -> Forecast:
+    """Read what `Forecast.write` wrote: the runs, whose fit must have the file's coefficients.
+
+    Raises:
+        FullrankError: There is no such file, it is damaged, changed, or of a newer version.
+    """
+    remedy = "write it again with `fullrank rank RUN ... --fit`"
+    found: Any = read_json(path, dict[str, object], remedy)
+    if found.get("format") != FORMAT or type(found.get("version")) is not int:
+        raise FullrankError(f"{path} is not a forecast: expected a file that `fullrank rank RUN ... --fit` wrote")
+    if found["version"] > VERSION:
+        raise FullrankError(
+            f"{path} is of version {found['version']}, this fullrank reads up to {VERSION}: upgrade fullrank"
+        )
+    with said(path, remedy):
+        check(found, _Document)
+        rows = [[run.get(name) for name in FEATURES] for run in found["runs"]]
+        check(rows, list[list[float]], "runs")
+        read = Forecast(
+            runs=tuple(run["name"] for run in found["runs"]),
+            features=np.array(rows, dtype=np.float64).reshape(-1, len(FEATURES)),
+            accuracies=np.array([run["accuracy"] for run in found["runs"]], dtype=np.float64),
+            accuracy=found["accuracy"]["name"],
+            accuracy_protocol=found["accuracy"]["protocol"],
+            protocols={name: found["features"][name]["protocol"] for name in FEATURES},
+            width=found["width"],
+        )
+        stated = [found["coefficients"][term]["value"] for term in _TERMS]
+        try:
+            fitted = read.fit.coefficients
+        except FullrankError as error:
+            raise ShapeError(str(error)) from None
+        if not np.allclose(fitted, stated, rtol=1e-6, atol=1e-9):
+            raise ShapeError("its coefficients do not follow from its runs")
+    return read
