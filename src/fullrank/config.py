@@ -168,6 +168,8 @@ class MonitorConfig:
     """Train a linear classifier beside, on representations without gradient; needs labels, and changes nothing else."""
     tensorboard: bool = False
     """Write TensorBoard events into the run's folder too (needs the extra `tensorboard`)."""
+    wandb: bool = False
+    """Log to Weights & Biases too, to the project of WANDB_PROJECT or else `fullrank` (needs the extra `wandb`)."""
 
 
 @dataclass(frozen=True)
@@ -324,7 +326,10 @@ def _flat(config: TrainConfig) -> dict[str, Any]:
     return found
 
 
-CHANGEABLE = ("images", "eval_images", "data_dir", "cache", "machine", "target.teacher")
+CHANGEABLE = (
+    *("images", "eval_images", "data_dir", "cache", "machine", "target.teacher"),
+    *("monitor.tensorboard", "monitor.wandb"),
+)
 """Fields that may differ when a run is resumed. Moved images, training and held out, are recognized by fingerprints; a
 teacher's weights are in the checkpoint."""
 

@@ -75,7 +75,8 @@ SIMSIAM = {
 }
 NOT_PUBLISHED = (
     *("data_dir", "strict", "cache", "seed", "checkpoint_every", "keep_checkpoints", "out"),
-    *("monitor.log_every", "monitor.measure_every", "monitor.images", "monitor.tensorboard", "monitor.online_probe"),
+    *("monitor.log_every", "monitor.measure_every", "monitor.images", "monitor.online_probe"),
+    *("monitor.tensorboard", "monitor.wandb"),
 )
 """How a run is made and watched, not what it trains."""
 

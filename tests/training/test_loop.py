@@ -527,12 +527,6 @@ def test_images_without_labels_train_and_have_no_knn(tmp_path):
         train(replace(config, strict=True, out=str(tmp_path / "strict")), console=quiet())
 
 
-def test_tensorboard_is_an_extra(tmp_path):
-    monitor = dataclasses.replace(tiny().monitor, tensorboard=True)
-    train(tiny(out=tmp_path / "run", monitor=monitor, steps=4), console=quiet())
-    assert list((tmp_path / "run" / "tensorboard").iterdir())
-
-
 def test_bf16_is_a_setting(tmp_path):
     machine = MachineConfig(threads=1, precision="bf16")
     train(tiny(out=tmp_path / "bf16", machine=machine), console=quiet())

@@ -31,7 +31,10 @@ from fullrank.training.scores import KEPT, evaluated, kept
 
 _KEPT = (CONFIG, METRICS, TIMING, *KEPT, SUMMARY)
 _WHOLE = (CONFIG, METRICS, SPECTRA, SUMMARY)
-_NO_RESULT = ("data_dir", "cache", "out", "checkpoint_every", "keep_checkpoints", "monitor.tensorboard")
+_NO_RESULT = (
+    *("data_dir", "cache", "out", "checkpoint_every", "keep_checkpoints"),
+    *("monitor.tensorboard", "monitor.wandb"),
+)
 """Fields that decide where and how a run is made, not what it computes; all of `machine` is left out too."""
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -18,15 +17,13 @@ from fullrank.errors import FullrankError
 from fullrank.measure.scores import SCORES, Score
 from fullrank.training.checkpoint import save_checkpoint
 from fullrank.training.distributed import World
+from fullrank.training.loggers import open_loggers
 from fullrank.training.measuring import Measurer, training_protocol
 from fullrank.training.optim import learning_rate
 from fullrank.training.progress import TrainingProgress, clock
 from fullrank.training.runs import METRICS, TIMING, RunFolder, read_lines
 from fullrank.training.samples import write_samples
 from fullrank.training.setup import Resolved
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
 
 
 class Recorder:
@@ -71,8 +68,8 @@ class Recorder:
         self._steps_since_log = 0
         self._latest: dict[str, float] = {}
         self._measured_at = 0
-        wanted = run.config.monitor.tensorboard and world.main
-        self._tensorboard = _tensorboard(folder.path, step + 1 if state else 0) if wanted else None
+        settings = to_dict(run.config)
+        self._loggers = open_loggers(run.config.monitor, folder.path, step, settings) if world.main else []
 
     @property
     def seconds(self) -> float:
@@ -124,8 +121,7 @@ class Recorder:
             record["online_probe_train"] = accuracy
         self._write(record)
         self.folder.append(TIMING, {"step": step, "seconds": self.seconds, "images_per_second": speed})
-        if self._tensorboard is not None:
-            self._tensorboard.add_scalar("images_per_second", speed, step)
+        self._tell(step, {"images_per_second": speed})
         self.loss_sum = torch.zeros_like(self.loss_sum)
         self.count = self._steps_since_log = 0
         self._last_log = now
@@ -196,10 +192,12 @@ class Recorder:
             f"{self.folder.path}: {config.steps} steps in {clock(self.seconds)}{self._latest_scores(config.steps)}"
         )
 
-    def close(self) -> None:
-        """Finish what is still being written."""
-        if self._tensorboard is not None:
-            self._tensorboard.close()
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        for logger in self._loggers:
+            logger.close(failed=kind is not None)
 
     def _check_finite(self, step: int) -> None:
         """Raise `FullrankError` when the loss of some step since the last record was NaN or infinite."""
@@ -212,10 +210,12 @@ class Recorder:
 
     def _write(self, record: dict[str, Any]) -> None:
         self.folder.append(METRICS, record)
-        if self._tensorboard is not None:
-            for name, value in record.items():
-                if name not in ("kind", "step"):
-                    self._tensorboard.add_scalar(f"{record['kind']}/{name}", value, record["step"])
+        named = {f"{record['kind']}/{name}": value for name, value in record.items() if name not in ("kind", "step")}
+        self._tell(record["step"], named)
+
+    def _tell(self, step: int, values: dict[str, float]) -> None:
+        for logger in self._loggers:
+            logger.log(step, values)
 
     def _latest_scores(self, step: int) -> str:
         """Return the last measured scores in words, for a log of a step, and at which other step they were."""
@@ -225,12 +225,3 @@ class Recorder:
             if name in self._latest
         )
         return words if not words or self._measured_at == step else f"{words} at {self._measured_at}"
-
-
-def _tensorboard(path: Path, step: int) -> SummaryWriter:
-    """Return a TensorBoard writer that takes over from `step`."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise FullrankError("--monitor.tensorboard needs the extra: pip install 'fullrank[tensorboard]'") from None
-    return SummaryWriter(str(path / "tensorboard"), purge_step=step)

@@ -25,6 +25,7 @@ from fullrank.models.methods import METHODS, Distillation, Method
 from fullrank.registry import SOURCES
 from fullrank.training.checkpoint import load
 from fullrank.training.distributed import ALONE, Gradients, World
+from fullrank.training.loggers import check_loggers
 from fullrank.training.machine import choose_device, choose_precision
 from fullrank.training.measuring import Measurer
 from fullrank.training.online_probe import OnlineProbe
@@ -107,6 +108,7 @@ def resolve(config: TrainConfig, world: World = ALONE, resumed: Resumed | None =
     Raises:
         FullrankError: The configuration, the machine or the images do not allow it.
     """
+    world.on_main(check_loggers, config.monitor)
     config, device = resolve_machine(config, world)
     config, data = open_data(config, world, as_before=resumed is not None and resumed.former)
     if resumed is not None:
