@@ -280,7 +280,7 @@ def test_imagenet_presets_have_the_papers_heads_and_coefficients():
     assert (vit.blocks, vit.attention_heads, vit.positions, vit.frozen_patches) == (3, 6, "sincos", True)
     for name in PRESETS:
         config = preset(name)
-        if config.method in ("byol", "mocov3", "vicreg", "barlow", "simclr") and config.image_size == 224:
+        if config.method in ("byol", "mocov3", "vicreg", "barlow_twins", "simclr") and config.image_size == 224:
             # MoCo-v3's code, and [Li22]'s, crop with torchvision's own interpolation; the others' bicubic
             bilinear = name in ("mocov3-resnet50-imagenet", "mocov3-resnet18-imagenet", "byol-resnet18-imagenet")
             assert config.views == ("mocov3" if bilinear else "byol"), name
@@ -347,7 +347,13 @@ def test_former_names_of_files_and_flags_are_read_and_said(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("given", "canonical"),
-    [("barlow_twins", "barlow"), ("vicreg_exp", "vicreg-exp"), ("simclr", "simclr"), ("moco-v3", "mocov3")],
+    [
+        ("barlow", "barlow_twins"),
+        ("barlow-twins", "barlow_twins"),
+        ("vicreg_exp", "vicreg-exp"),
+        ("simclr", "simclr"),
+        ("moco-v3", "mocov3"),
+    ],
 )
 def test_other_spellings_of_a_method_are_the_name_that_records_have(given, canonical):
     assert TrainConfig(method=given).method == canonical

@@ -114,6 +114,10 @@ def test_the_command_line_finds_those_of_an_installed_package(tmp_path):
         "class Mine(SimSiam): pass\n"
         "def views(): return __import__('fullrank.data.views').data.views.recipe('cifar')\n"
     )
+    (tmp_path / "scoring.py").write_text(
+        "from fullrank.measure.scores import ScoreKind\n"
+        "SCORE = ScoreKind('breadth', 'breadth', 'higher', function=lambda x: float(x.std()))\n"
+    )
     about = tmp_path / "mine-1.0.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
@@ -121,6 +125,7 @@ def test_the_command_line_finds_those_of_an_installed_package(tmp_path):
         "[fullrank.methods]\nmine = mine:Mine\n"
         "[fullrank.views]\nmine = mine:views\n"
         "[fullrank.orders]\nlost = gone:Lost\n"
+        "[fullrank.scores]\nmine = scoring:SCORE\nlost = gone:SCORE\n"
     )
     ours = Path(fullrank.__file__).parents[1]
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ours}"}
@@ -135,6 +140,10 @@ def test_the_command_line_finds_those_of_an_installed_package(tmp_path):
     found = run("--config", "run.yaml", "--method", "mine", "--views", "mine")
     assert found.returncode == 0, found.stderr
     assert read_run(Path(tmp_path / "run")).config["method"] == "mine"
+    asked = [sys.executable, "-c", "import fullrank; print(fullrank.list_scores())"]
+    scores = subprocess.run(asked, capture_output=True, text=True, env=environment, cwd=tmp_path, check=True)
+    assert "'breadth'" in scores.stdout
+    assert "the score 'lost' cannot be had from gone:SCORE: No module named 'gone'" in scores.stderr
     lost = run("--order", "lost", "--dry-run")
     assert lost.returncode == 1
     assert "order 'lost' cannot be had from gone:Lost: No module named 'gone'" in lost.stderr

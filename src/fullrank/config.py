@@ -91,11 +91,11 @@ class LossConfig:
     covariance: Weight | None = None
     """Weight of the term that keeps dimensions apart (embeddings, in vicreg-ctr)."""
     lambd: Weight | None = None
-    """Weight of the off-diagonal correlations in barlow."""
+    """Weight of the off-diagonal correlations in barlow_twins."""
     mu: Positive | None = None
     """Squared norm that spectral clips embeddings to."""
     eps: Positive | None = None
-    """Squared distortion in tcr; what vicreg, its variants and barlow add to variances."""
+    """Squared distortion in tcr; what vicreg, its variants and barlow_twins add to variances."""
     toward: Literal["mean", "view"] | None = None
     """Whether tcr pulls each view to the mean of both (EMP-SSL) or to the other one (NMCE, with eps .5, invariance 100:
     what [Garrido23] mean by TCR)."""

@@ -10,6 +10,8 @@ Then `TrainConfig(method="mine")` trains it. The command line finds what an inst
     [project.entry-points."fullrank.methods"]       # or fullrank.orders, fullrank.views, fullrank.sources
     mine = "my_package.my_module:Mine"
 
+A score is a `fullrank.measure.scores.ScoreKind`, and its entry point in `fullrank.scores`.
+
 Nothing is imported before it is used, so that `fullrank --help` stays quick.
 """
 
@@ -141,9 +143,15 @@ METHODS: Registry[type[Method]] = Registry(
     "fullrank.models.methods",
     (
         *("simsiam", "nnsiam", "byol", "mocov3", "simclr", "simclr-sq", "simclr-abs", "dcl", "dcl-sq", "dcl-abs"),
-        *("spectral", "vicreg", "vicreg-exp", "vicreg-ctr", "barlow", "tcr", "distill"),
+        *("spectral", "vicreg", "vicreg-exp", "vicreg-ctr", "barlow_twins", "tcr", "distill"),
     ),
-    {"barlow-twins": "barlow", "moco-v3": "mocov3", "info-nce": "simclr", "spectral-contrastive": "spectral"},
+    {
+        "barlow": "barlow_twins",
+        "barlow-twins": "barlow_twins",
+        "moco-v3": "mocov3",
+        "info-nce": "simclr",
+        "spectral-contrastive": "spectral",
+    },
     base="fullrank.models.methods.base:Method",
 )
 """Classes of methods: `fullrank.models.methods.Method`."""

@@ -69,7 +69,7 @@ def test_seven_runs(tmp_path):
     runs = [make_run(tmp_path / f"run{index}", decay=2 + index / 2, seed=index // 2) for index in range(7)]
     page = report(tmp_path, *runs)
     assert "7 runs side by side" in page.text
-    assert len(set(re.findall(r'class="swatch"[^>]*fill="([^"]*)"', page.source))) == 7
+    assert len(set(re.findall(r'class="swatch"[^>]*style="color:([^"]*)"', page.source))) == 7
     assert page.tags.count("figure") == 7 + 2 * 7
 
 

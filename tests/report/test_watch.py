@@ -38,7 +38,7 @@ def test_the_page_is_the_report_and_asks_for_news(tmp_path):
         assert "healthy" in text
         assert "300 of 1,000, unfinished" in text
         stamp, _ = get(f"{address}stamp")
-        assert f'let shown = "{stamp}"' in text  # the page knows what it shows
+        assert f'const shown = "{stamp}"' in text  # the page knows what it shows
 
 
 def test_a_new_record_and_a_new_run_change_the_stamp_and_the_page(tmp_path, no_drawing):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,11 +28,17 @@ class Watch:
         """Serve the page until Ctrl-C."""
         if not self.runs:
             raise FullrankError("give at least one run, or the folder that runs are in: fullrank watch runs")
-        from fullrank.report.watch import watch
+        import webbrowser
+
+        from fullrank.report.watch import serve
         from fullrank.text import plain_console
 
-        try:
-            watch(self.runs, host=self.host, port=self.port, open_browser=self.open, console=plain_console())
-        except KeyboardInterrupt:
-            return 0
+        with serve(self.runs, self.host, self.port) as server:
+            address = f"http://{self.host}:{server.server_port}/"
+            said = f"watching {', '.join(map(str, self.runs))} at {address} (Ctrl-C ends it)"
+            plain_console().print(said, soft_wrap=True)
+            if self.open:
+                webbrowser.open(address)
+            with contextlib.suppress(KeyboardInterrupt):
+                server.serve_forever()
         return 0

@@ -16,17 +16,8 @@ from fullrank.documents.svg import inline_svg
 from fullrank.errors import FullrankError
 from fullrank.files import check_output, write_text
 
-_SHAPES = {
-    "o": '<circle cx="15" cy="6" r="3.6"/>',
-    "s": '<rect x="11.8" y="2.8" width="6.4" height="6.4"/>',
-    "^": '<path d="M15 1.8 19 9.2H11Z"/>',
-    "D": '<path d="M15 1.2 19.8 6 15 10.8 10.2 6Z"/>',
-    "v": '<path d="M15 10.2 19 2.8H11Z"/>',
-    "P": '<path d="M13.4 2h3.2v2.4H19v3.2h-2.4V10h-3.2V7.6H11V4.4h2.4Z"/>',
-    "X": '<path d="M12.4 1.6 15 4.2 17.6 1.6 19.4 3.4 16.8 6 19.4 8.6 17.6 10.4 15 7.8 12.4 10.4 10.6 8.6 '
-    '13.2 6 10.6 3.4Z"/>',
-}
-_DASHES = {"-": "", "--": ' stroke-dasharray="5 3"', ":": ' stroke-dasharray="1.5 2.5"'}
+_GLYPHS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼", "P": "✚", "X": "✖"}
+_DASHES = {"-": "―", "--": "╌", ":": "┄"}
 
 
 def page(document: doc.Document) -> str:
@@ -137,11 +128,8 @@ class _Writer:
 
     def named(self, look: doc.Look) -> str:
         """Return a name, after its line and marker where there are several to tell apart."""
-        swatch = (
-            f'<svg class="swatch" viewBox="0 0 30 12" aria-hidden="true" fill="{look.color}">'
-            f'<path d="M0 6H30" stroke="{look.color}" stroke-width="2"{_DASHES[look.dashes]}/>'
-            f"{_SHAPES[look.marker]}</svg>"
-        )
+        mark = f"{_DASHES[look.dashes]}{_GLYPHS[look.marker]}"
+        swatch = f'<span class="swatch" aria-hidden="true" style="color:{look.color}">{mark}</span> '
         return f'{swatch if len(self.looks) > 1 else ""}<span class="name">{escape(look.label)}</span>'
 
     def about(self, subject: doc.Look | None) -> str:

@@ -7,6 +7,8 @@ call of `register`:
 
     register(ScoreKind("entropy", "entropy", "higher", function=my_entropy, needs="features"))
 
+Another package names it as an entry point: `entropy = "my_package:ENTROPY"` under `fullrank.scores`.
+
 It then shows in `fullrank inspect` and `fullrank rank --scores`; with `monitored=True` also in a run's records.
 """
 
@@ -14,9 +16,11 @@ from __future__ import annotations
 
 import inspect
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from importlib.metadata import entry_points
 from typing import Any, Literal, get_args
 
 from fullrank.errors import FullrankError, choose
@@ -294,3 +298,16 @@ for _kind in (
 ):
     register(_kind)
 # fmt: on
+
+
+def _register_others() -> None:
+    """Register the scores that installed packages name as entry points; one that cannot be had is said and left out."""
+    for point in entry_points(group="fullrank.scores"):
+        try:
+            if isinstance(kind := point.load(), ScoreKind) and kind.name not in SCORES:  # its import may register it
+                register(kind)
+        except Exception as error:  # it is anybody's code
+            warnings.warn(f"the score {point.name!r} cannot be had from {point.value}: {error}", stacklevel=2)
+
+
+_register_others()

@@ -1,20 +1,17 @@
 """`fullrank watch`: the report of runs, served on this machine and drawn again while they go on.
 
-The page is the one that `fullrank report` writes, with one script that asks every two seconds whether a run has
-recorded something. The server reads run folders and writes nothing. It knows three addresses and no file names, so a
-request cannot ask for another file.
+The page is the one that `fullrank report` writes, with a line of script that asks every two seconds whether a run has
+recorded something, and loads it again then. The server reads run folders and writes nothing. It knows two addresses and
+no file names, so a request cannot ask for another file.
 """
 
 from __future__ import annotations
 
 import threading
-import webbrowser
 from collections.abc import Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-
-from rich.console import Console
 
 from fullrank.documents import Document, Words
 from fullrank.documents.html import page
@@ -24,23 +21,9 @@ from fullrank.training.runs import CONFIG, METRICS, SPECTRA, SUMMARY, read_run
 
 _WATCHED = (CONFIG, METRICS, SPECTRA, SUMMARY, SAMPLES)
 _SCRIPT = """<script>
-let shown = "STAMP";
-setInterval(async () => {
-  try {
-    const now = await (await fetch("stamp", {cache: "no-store"})).text();
-    document.body.classList.remove("lost");
-    if (now === shown) return;
-    const fresh = new DOMParser().parseFromString(await (await fetch(".", {cache: "no-store"})).text(), "text/html");
-    const opened = [...document.querySelectorAll("details")].map(each => each.open);
-    for (const part of ["header", "main"]) document.querySelector(part).replaceWith(fresh.querySelector(part));
-    document.querySelectorAll("details").forEach((each, place) => { if (opened[place]) each.open = true; });
-    document.title = fresh.title;
-    shown = now;
-  } catch { document.body.classList.add("lost"); }
-}, 2000);
+const shown = "STAMP";
+setInterval(async () => { if (await (await fetch("stamp")).text() !== shown) location.reload(); }, 2000);
 </script>
-<style>body.lost::before { content: "fullrank watch has stopped: this page is no longer renewed"; position: fixed;
-top: 0; left: 0; right: 0; padding: .4em; text-align: center; background: #b00020; color: #fff; z-index: 9; }</style>
 """
 
 
@@ -58,24 +41,21 @@ class Watched:
 
     def folders(self) -> list[Path]:
         """Return the run folders there are now, each once, in the order of `places`."""
-        found: dict[Path, Path] = {}
-        for place in self.places:
-            inside = (
-                [place] if (place / CONFIG).is_file() else sorted(file.parent for file in place.glob(f"*/{CONFIG}"))
-            )
-            found.update({run.resolve(): run for run in inside})
-        return list(found.values())
+        inside = [
+            [each] if (each / CONFIG).is_file() else sorted(file.parent for file in each.glob(f"*/{CONFIG}"))
+            for each in self.places
+        ]
+        return list({run.resolve(): run for runs in inside for run in runs}.values())
 
     def stamp(self) -> str:
         """Return a text that changes when a run has recorded something, or a run was added."""
         marks = []
-        for run in self.folders():
-            for name in _WATCHED:
-                try:
-                    facts = (run / name).stat()
-                except FileNotFoundError:
-                    continue
-                marks.append((str(run), name, facts.st_mtime_ns, facts.st_size))
+        for file in (run / name for run in self.folders() for name in _WATCHED):
+            try:
+                facts = file.stat()
+            except FileNotFoundError:
+                continue
+            marks.append((str(file), facts.st_mtime_ns, facts.st_size))
         return f"{hash(tuple(marks)) & 0xFFFFFFFFFFFF:x}"
 
     def page(self) -> str:
@@ -98,7 +78,7 @@ class Watched:
             found = document(runs)
             return Document("watch", found.title, [*unread, *found.parts], found.data, found.looks)
         waiting = f"No run is in {', '.join(map(str, self.places))} yet. This page shows the first when it starts."
-        return Document("watch", "Waiting for a run", [*unread, Words(waiting)], {}, [])
+        return Document("watch", "Waiting for a run", [*unread, Words(waiting)])
 
 
 def serve(places: Sequence[Path], host: str, port: int) -> ThreadingHTTPServer:
@@ -121,14 +101,13 @@ def serve(places: Sequence[Path], host: str, port: int) -> ThreadingHTTPServer:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked = self.path.partition("?")[0]
-            if asked not in ("/", "/stamp"):
+            answers = {"/": (watched.page, "text/html"), "/stamp": (watched.stamp, "text/plain")}
+            answer, kind = answers.get(self.path.partition("?")[0], (None, ""))
+            if answer is None:
                 self.send_error(HTTPStatus.NOT_FOUND)
                 return
-            text = watched.page() if asked == "/" else watched.stamp()
-            body = text.encode()
+            body = answer().encode()
             self.send_response(HTTPStatus.OK)
-            kind = "text/html" if asked == "/" else "text/plain"
             self.send_header("Content-Type", f"{kind}; charset=utf-8")
             self.send_header("Content-Length", str(len(body)))
             self.send_header("Cache-Control", "no-store")
@@ -146,19 +125,3 @@ def serve(places: Sequence[Path], host: str, port: int) -> ThreadingHTTPServer:
         ) from None
     server.daemon_threads = True
     return server
-
-
-def watch(places: Sequence[Path], *, host: str, port: int, open_browser: bool, console: Console) -> None:
-    """Serve the page of runs until Ctrl-C.
-
-    Raises:
-        FullrankError: As for `serve`.
-    """
-    with serve(places, host, port) as server:
-        address = f"http://{host}:{server.server_port}/"
-        console.print(
-            f"watching {', '.join(map(str, places))} at {address} (Ctrl-C ends it)", highlight=False, soft_wrap=True
-        )
-        if open_browser:
-            webbrowser.open(address)
-        server.serve_forever()

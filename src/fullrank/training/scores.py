@@ -18,6 +18,7 @@ from fullrank._version import __version__
 from fullrank.files import ShapeError, Step, read_json, said, write_text
 from fullrank.measure.protocols import FINGERPRINT
 from fullrank.measure.scores import Score, kind_of, read_score
+from fullrank.registry import METHODS
 from fullrank.training.runs import RunRecord
 
 SCORES_FILE, EVALUATION, INSPECTION = KEPT = ("scores.json", "evaluation.json", "inspection.json")
@@ -198,6 +199,7 @@ def protocol_of(run: RunRecord, name: str) -> dict[str, Any]:
     protocol = dict(run.protocols.get(name) or ({} if labeled or trained else run.protocols.get("spectrum")) or {})
     if name == "heldout_loss" and protocol:  # what old runs leave to their configuration
         protocol = {"loss": run.config.get("method"), **protocol}
+        protocol["loss"] = METHODS.canonical(str(protocol["loss"]))  # in runs of before by another name
     share = run.config.get("subset")
     if name != "heldout_loss" and isinstance(share, (int, float)) and share < 1:
         if protocol.get("subset", share) < 1:  # runs of before did not say it

@@ -19,7 +19,7 @@ EXPECTED = {
     "vicreg": losses.vicreg,
     "vicreg-exp": losses.vicreg_exp,
     "vicreg-ctr": losses.vicreg_ctr,
-    "barlow": losses.barlow_twins,
+    "barlow_twins": losses.barlow_twins,
     "tcr": losses.tcr,
 }
 
@@ -51,7 +51,11 @@ def test_the_projector_is_garrido23s_and_every_width_is_free():
     assert linears(projector) == [(32, 128), (128, 128), (128, 128)]
     assert isinstance(projector[-1], nn.Linear)
     assert projector[-1].bias is None
-    assert linears(method("barlow", projector_hidden=64, projector_out=10).projector) == [(32, 64), (64, 64), (64, 10)]
+    assert linears(method("barlow_twins", projector_hidden=64, projector_out=10).projector) == [
+        (32, 64),
+        (64, 64),
+        (64, 10),
+    ]
     # "2048-d" and "d-d-d"
     assert linears(method("dcl", projector_hidden=48, projector_out=8, projector_layers=2).projector) == [
         (32, 48),
@@ -71,7 +75,7 @@ def test_embeddings_are_normalised_as_asked(scheme):
 
 
 def test_half_precision_embeddings_are_compared_in_float32():
-    model, (a, b) = method("barlow"), views()
+    model, (a, b) = method("barlow_twins"), views()
     with torch.autocast("cpu", torch.bfloat16):
         z1, z2 = (model.projector(model.backbone(x)) for x in (a, b))
         found = model(a, b).loss

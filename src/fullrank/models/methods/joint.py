@@ -113,7 +113,7 @@ class VICRegCtr(JointEmbedding):
     criterion = staticmethod(losses.vicreg_ctr)
 
 
-@register_method("barlow")
+@register_method("barlow_twins")
 class BarlowTwins(JointEmbedding):
     """Barlow Twins: the views' cross-correlation is to be the identity (https://arxiv.org/abs/2103.03230)."""
 

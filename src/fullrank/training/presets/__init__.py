@@ -6,12 +6,14 @@ from pathlib import Path
 
 from fullrank.config import TrainConfig, read_config
 from fullrank.errors import FullrankError, nearest
+from fullrank.registry import METHODS
 
 _FOLDER = Path(__file__).parent
 
 PRESETS = tuple(sorted(path.stem for path in _FOLDER.glob("*.yaml")))
 
-LAB = {name.removesuffix("-lab"): name for name in PRESETS if name.endswith("-lab")} | {"simsiam": "simsiam-lab-short"}
+LAB = {METHODS.canonical(name.removesuffix("-lab")): name for name in PRESETS if name.endswith("-lab")}
+LAB["simsiam"] = "simsiam-lab-short"
 """The laptop recipe of each method, by the method's name: `benchmarks/methods.py` compares them."""
 
 
