@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import fullrank
-from fullrank.cli import main
+from fullrank.cli import _parse, _renamed, main
 from fullrank.config import MachineConfig, TrainConfig, to_dict
 from fullrank.errors import FullrankError, count
 from fullrank.files import write_text
@@ -354,3 +354,32 @@ def test_a_link_is_followed_and_a_pipe_stays_a_pipe(tmp_path):
     assert os.read(reader, 99) == b"through"
     os.close(reader)
     assert (tmp_path / "pipe").is_fifo()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trian"], "there is no command 'trian'; did you mean 'train'? (there are: demo, train, "),
+        (["train", "--stpes", "3"], "fullrank train takes no '--stpes'; did you mean '--steps'?"),
+        (["train", "--stpes=3"], "fullrank train takes no '--stpes'; did you mean '--steps'?"),
+        (["train", "--base-lr", "1"], "fullrank train takes no '--base-lr'; did you mean '--optim.base-lr'?"),
+        (["train", "--target", "x"], "fullrank train takes no '--target'; give one of --target.constant-momentum, "),
+        (["train", "digits"], "fullrank train takes no 'digits' ("),
+        (["inspect", "a.npy", "--bakbone", "resnet50"], "fullrank inspect takes no '--bakbone'; did you mean '--back"),
+        (["study", "show", "orders", "--scael", "lab"], "fullrank study takes no '--scael'; did you mean '--scale'?"),
+    ],
+)
+def test_a_wrong_flag_is_one_line_with_the_nearest(words, message, capsys):
+    error = fails(words, capsys, code=2)
+    assert message in error
+    assert error.startswith("fullrank: error: ")
+    assert error.count("\n") == 1
+
+
+def test_the_backbone_has_one_flag_by_either_name():
+    assert _parse(_own(["train", "--backbone", "resnet50"])) == _parse(["train", "--backbone.name", "resnet50"])
+    assert _parse(_own(["inspect", "x.pth", "--backbone.name=vgg11"])).backbone == "vgg11"
+
+
+def _own(words):
+    return [_renamed(word, words[0]) for word in words]

@@ -3,7 +3,9 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
+import fullrank
 from fullrank.config import BackboneConfig, OptimConfig, TrainConfig
 from fullrank.data.images import open_images
 from fullrank.data.views import recipe
@@ -37,6 +39,11 @@ from fullrank.training.presets import preset
         (lambda: open_images("digits", split="tran"), "split must be one of train, eval, .* did you mean 'train'"),
         (lambda: planned(find("orders"), "papr", [0]), "scale must be .* did you mean 'paper'"),
         (lambda: recipe("simsam"), "views must be one of .*, got 'simsam'; did you mean 'simsiam'"),
+        (lambda: fullrank.load(5), "load takes a run's folder, a checkpoint or an exported .* type int: give a path"),
+        (
+            lambda: fullrank.methods.Distillation(torch.nn.Flatten(), width=4),
+            "Distillation learns from a teacher, a module, got None: Distillation.backbone, teacher=",
+        ),
         (lambda: preset("simsiam-resnet81-imagenet"), "did you mean 'simsiam-resnet18-imagenet'"),
     ],
 )

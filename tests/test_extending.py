@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 import fullrank
 from fullrank.cli import main
 from fullrank.config import TrainConfig, read_config, to_dict
+from fullrank.data.images import open_images
 from fullrank.data.views import ViewRecipe
 from fullrank.errors import FullrankError
 from fullrank.models.methods import JointEmbedding
@@ -157,3 +158,21 @@ def test_what_is_no_method_or_order_is_refused_by_name(registry, base):
             registry["toy-nothing"]
     finally:
         registry.forget("toy-nothing")
+
+
+def test_a_source_that_fails_is_named_and_one_that_hides_a_folder_is_said(tmp_path, monkeypatch, capsys):
+    def broken(split, root):
+        raise KeyError("no such table")
+
+    register_source("broken-images")(broken)
+    try:
+        with pytest.raises(FullrankError, match=r"source of images 'broken-images' failed for its split 'train': KeyE"):
+            open_images("broken-images")
+    finally:
+        SOURCES.forget("broken-images")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").mkdir()
+    open_images("digits")
+    assert "the set digits is taken, and not the folder; give ./digits for that" in capsys.readouterr().err
+    with pytest.raises(FullrankError, match="no images in ./digits"):
+        fullrank.train(Path("digits"))

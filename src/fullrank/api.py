@@ -18,6 +18,7 @@ names are in `fullrank` itself, loaded when they are first used.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from functools import cached_property
@@ -153,7 +154,8 @@ def train(
         )
     base = named(preset) if isinstance(preset, str) else preset or TrainConfig()
     if images is not None:
-        settings["images"] = str(images)
+        # a path is a path, even of the name of a set
+        settings["images"] = images if isinstance(images, str) else os.path.join(os.curdir, images)
     paths = {name: str(value) for name, value in settings.items() if isinstance(value, Path)}
     return Run(train_run(from_dict({**settings, **paths}, base, "fullrank.train")).path)
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import errno
 import io
+import itertools
 import os
+import re
 import signal
 import sys
 import traceback
+from contextlib import redirect_stdout, suppress
 from typing import Annotated, Protocol
 
 import tyro
@@ -23,7 +26,7 @@ from fullrank.commands.study import StudyCommand
 from fullrank.commands.train import Train, base_config, list_choices
 from fullrank.commands.watch import Watch
 from fullrank.config import TrainConfig
-from fullrank.errors import FullrankError, OtherProcessError, count
+from fullrank.errors import FullrankError, OtherProcessError, count, nearest
 
 PROGRAM = "fullrank"
 
@@ -49,6 +52,12 @@ _GONE = {
 }
 """Flags that are no more, and what is there instead."""
 
+_COMMANDS = ("demo", "train", "report", "watch", "inspect", "evaluate", "rank", "export", "study")
+
+
+class WrongFlagError(FullrankError):
+    """Report a command line with a flag or a word that there is none of."""
+
 
 class Command(Protocol):
     """What the command line names: flags that know what to do."""
@@ -66,7 +75,7 @@ def main(arguments: list[str]) -> int:
     """Run one command.
 
     Returns:
-        0, or 1 for an error that is printed in one line, or 128 + N when signal N stopped it. Wrong flags leave with 2.
+        0, or 1 for an error that is printed in one line, 2 for wrong flags, or 128 + N when signal N stopped it.
     """
     for stream in (sys.stdout, sys.stderr):  # a terminal that is not UTF-8 shows ? for what it has no character for
         if isinstance(stream, io.TextIOWrapper):
@@ -77,7 +86,7 @@ def main(arguments: list[str]) -> int:
         print(f"{PROGRAM} {__version__}")
         return 0
     try:
-        arguments = list(map(_renamed, arguments))
+        arguments = [_renamed(each, arguments[0]) for each in arguments]
         if count("WORLD_SIZE", 1) > 1:
             return _run_with_others(arguments, debug=debug)
         return _parse(arguments).run()
@@ -90,11 +99,13 @@ def main(arguments: list[str]) -> int:
         return _report(error, "".join(arguments[:1]), debug=debug)
 
 
-def _renamed(argument: str) -> str:
-    """Return a flag under its name of today, and say so."""
+def _renamed(argument: str, command: str) -> str:
+    """Return a flag under the name that its command has for it; say so where it is called otherwise today."""
     flag, equals, value = argument.partition("=")
     if flag in _GONE:
-        raise FullrankError(f"{flag} is gone: {_GONE[flag]}")
+        raise WrongFlagError(f"{flag} is gone: {_GONE[flag]}")
+    if flag in ("--backbone", "--backbone.name"):  # a section of settings in train, a setting elsewhere
+        return f"--backbone{'.name' if command == 'train' else ''}{equals}{value}"
     if flag not in _FORMER:
         return argument
     print(f"{PROGRAM}: {flag} is called {_FORMER[flag]} now", file=sys.stderr)
@@ -119,7 +130,7 @@ def _report(error: Exception, command: str, *, debug: bool) -> int:
             message += "; what was saved before is whole: free some space and give the command again"
             message += ", to train with --resume RUN" if command == "train" else ""
     print(f"{PROGRAM}: error: {message}", file=sys.stderr, flush=True)
-    return 1
+    return 2 if isinstance(error, WrongFlagError) else 1
 
 
 def _out_of_memory(error: Exception) -> bool:
@@ -171,7 +182,31 @@ def _parse(arguments: list[str]) -> Command:
         | Annotated[Export, tyro.conf.subcommand("export")]
         | Annotated[StudyCommand, tyro.conf.subcommand("study")]
     )
-    return tyro.cli(command, prog=PROGRAM, args=arguments, description=DESCRIPTION)
+    if arguments and arguments[0][:1] not in ("-", "") and arguments[0] not in _COMMANDS:
+        hint = nearest(arguments[0], _COMMANDS)
+        raise WrongFlagError(f"there is no command {arguments[0]!r}{hint} (there are: {', '.join(_COMMANDS)})")
+    found, unknown = tyro.cli(command, prog=PROGRAM, args=arguments, description=DESCRIPTION, return_unknown_args=True)
+    if unknown:
+        raise _wrong_flag(arguments, unknown)
+    return found
+
+
+def _wrong_flag(arguments: list[str], unknown: list[str]) -> WrongFlagError:
+    """Name what no flag or word of the command is, and the flag that is nearest to it."""
+    words = list(itertools.takewhile(lambda each: not each.startswith("-"), arguments))
+    with redirect_stdout(io.StringIO()) as printed, suppress(SystemExit):
+        _parse([*words, "--help"])
+    known = sorted(set(re.findall(r"--[a-z][\w.-]*", printed.getvalue())))
+    wrong = next((each for each in unknown if each.startswith("-")), unknown[0]).partition("=")[0]
+    command = " ".join([PROGRAM, *words[:1]])
+    below = [flag for flag in known if flag.startswith(f"{wrong}.")]
+    if below:  # the name of a section of settings
+        hint = f"; give one of {', '.join(below)}"
+    else:
+        # a flag of a section is often given without it
+        inner = [flag for flag in known if flag.rpartition(".")[2] == wrong.lstrip("-")]
+        hint = f"; did you mean {inner[0]!r}?" if inner else nearest(wrong, known)
+    return WrongFlagError(f"{command} takes no {wrong!r}{hint} ({command} --help lists what it takes)")
 
 
 DESCRIPTION = (

@@ -27,5 +27,5 @@ class Export:
         facts, made = export(self.what, self.out, branch=self.branch)
         print(f"{self.out}: {facts.branch} branch, step {facts.step:,} of {facts.config.steps:,}, D = {facts.width}")
         print(f"timm builds it as {made.architecture}, with the same features; README.md says how")
-        print("before you upload it, name a licence in README.md")
+        print("before you upload it, name a license in README.md")
         return 0

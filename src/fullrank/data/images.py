@@ -437,7 +437,15 @@ def open_images(spec: Any, *, split: Split = "train", root: str = DEFAULT_ROOT, 
     if not spec.strip():
         raise FullrankError("the name of the images is empty: name a set, a folder or parquet files")
     if spec in SOURCES:
-        found = SOURCES[spec](split, root)
+        if split == "train" and Path(spec).is_dir():
+            print(f"images: the set {spec} is taken, and not the folder; give ./{spec} for that", file=sys.stderr)
+        try:
+            found = SOURCES[spec](split, root)
+        except (FullrankError, OSError):
+            raise
+        except Exception as error:  # it is anybody's code
+            what = " ".join(f"{type(error).__name__}: {error}".split())
+            raise FullrankError(f"the source of images {spec!r} failed for its split {split!r}: {what}") from error
         if found is None:
             raise NoSplitError(f"{spec} has no images of the split {split!r}: give others")
         return _from_object(found, spec)

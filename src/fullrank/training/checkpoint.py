@@ -190,6 +190,11 @@ def load(run_or_checkpoint: Path | str, *, branch: Branch | None = None) -> nn.M
     Raises:
         FullrankError: There is no run or checkpoint, the file is damaged or foreign, or the method has no such branch.
     """
+    if not isinstance(run_or_checkpoint, (str, Path)):
+        raise FullrankError(
+            "load takes a run's folder, a checkpoint or an exported folder, got an object of the type "
+            f"{type(run_or_checkpoint).__name__}: give a path (of a Run in memory, run.encoder() is the encoder)"
+        )
     if not is_export(Path(run_or_checkpoint)):
         state = read_checkpoint(find_checkpoint(run_or_checkpoint))
         return encoder_of(state, branch or "online", where=str(run_or_checkpoint))

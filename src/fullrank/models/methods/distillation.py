@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from fullrank import losses
 from fullrank.config import TargetConfig, TrainConfig
 from fullrank.data.views import IMAGENET_MEAN, IMAGENET_STD
+from fullrank.errors import FullrankError, shown
 from fullrank.models.backbones import width_of
 from fullrank.models.methods.base import Method, Output
 from fullrank.registry import register_method
@@ -43,8 +44,18 @@ class Distillation(Method):
     shift: Tensor
 
     def __init__(
-        self, backbone: nn.Module, config: TrainConfig | None = None, *, teacher: nn.Module, **settings: Any
+        self,
+        backbone: nn.Module,
+        config: TrainConfig | None = None,
+        *,
+        teacher: nn.Module | None = None,
+        **settings: Any,
     ) -> None:
+        if not isinstance(teacher, nn.Module):
+            raise FullrankError(
+                f"Distillation learns from a teacher, a module, got {shown(teacher)}: Distillation(backbone, "
+                "teacher=fullrank.load('runs/teacher'))"
+            )
         super().__init__(backbone, config, **settings)
         width = width_of(teacher, settings.get("image_size") or (config.image_size if config else None))
         self.head = nn.Linear(self.width, width)
