@@ -326,7 +326,7 @@ def test_features_that_need_gradients_are_left_alone():
 @pytest.mark.parametrize("normalize", [False, True])
 @pytest.mark.parametrize("seen", [10, 100])
 def test_refuses_what_is_not_finite_and_keeps_what_it_had(bad, normalize, seen, monkeypatch):
-    monkeypatch.setattr(moments, "block_rows", lambda dim: 16)
+    monkeypatch.setattr(moments, "block_rows", lambda dim, device: 16)
     good = torch.randn(seen, 20, generator=torch.Generator().manual_seed(1))
     metric = measured(good, normalize=normalize)
     before = metric.state.clone()

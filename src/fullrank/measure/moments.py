@@ -39,7 +39,7 @@ ROOT, GRAM, FAST = 0, 1, 2
 """Forms of the matrix; `FAST` is a `GRAM` of which some products were float32. The larger wins a merge."""
 _EPS = torch.finfo(torch.float64).eps
 _HEADER = 4  # dim, count, form, dtype
-_BLOCK_ENTRIES = 2**20  # of a float64 block, 8 MiB: it stays in the cache between its conversion and its product
+_BLOCK_ENTRIES = {"cpu": 2**18}  # of a float64 block: 2 MiB stay in a core's cache between conversion and product
 _TILE = 128  # columns of a tile of the product: the tiles below the diagonal, nearly half the work, are left out
 
 
@@ -104,7 +104,7 @@ def absorb(
     Raises:
         FullrankError: `x` holds NaN or infinity, or numbers whose squares overflow.
     """
-    size = block_rows(moments.dim)
+    size = block_rows(moments.dim, x.device.type)
     if len(x) > size and moments.form != ROOT:
         # A later block may be refused: the caller's matrix must not have half of the rows by then.
         moments = replace(moments, matrix=moments.matrix.clone())
@@ -159,9 +159,9 @@ def recentering(total: Tensor, n: float | Tensor, offset: Tensor, seen: float | 
     return mean - (seen / (seen + n)) ** 0.5 * (mean - offset)
 
 
-def block_rows(dim: int) -> int:
+def block_rows(dim: int, device: str) -> int:
     """Rows of a block: `_BLOCK_ENTRIES` in all, but enough of them that a product is not bound by memory."""
-    return max(_BLOCK_ENTRIES // dim, 1024)
+    return max(_BLOCK_ENTRIES.get(device, 2**20) // dim, min(dim, 1024))
 
 
 def add_gram_(gram: Tensor, rows: Tensor, decay: float = 1.0) -> None:
