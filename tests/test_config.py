@@ -163,7 +163,7 @@ def test_a_missing_file_is_named(tmp_path):
     ("arguments", "message"),
     [
         ({"image_size": 3}, "image_size must be at least 4 and at most 16,384, got 3"),
-        ({"cache": "chunks"}, "cache=chunks is for order=single-pass, got order=multiple-pass"),
+        ({"cache": "chunks"}, "cache=chunks is for order=single-pass or hybrid, got order=multiple-pass"),
         ({"batch_size": 1}, "batch_size must be at least 2"),
         ({"subset": 5.0}, r"subset must be above 0 and at most 1, got 5.0 \(a share: 5 % is 0.05\)"),
         ({"optim": OptimConfig(base_lr=-1)}, "optim.base_lr must be at least 0 .*, got -1"),
@@ -342,7 +342,7 @@ def test_former_names_of_files_and_flags_are_read_and_said(tmp_path, capsys):
     assert main(["train", "--hold", "chunks", "--dry-run"]) == 1
     said = capsys.readouterr().err
     assert said.startswith("fullrank: --hold is called --cache now\n")
-    assert "cache=chunks is for order=single-pass" in said
+    assert "cache=chunks is for order=single-pass or hybrid" in said
 
 
 @pytest.mark.parametrize(

@@ -209,8 +209,11 @@ class TrainConfig:
     strict: bool = False
     """Stop at the first image that cannot be decoded, instead of naming and skipping it."""
     cache: Literal["auto", "memory", "chunks", "stream"] = "auto"
-    """Decode all images once and keep them (memory), keep the current chunk of a single pass and decode the next
-    meanwhile (chunks), or decode in workers as steps need them (stream)."""
+    """Decode all images once and keep them (memory), keep the current chunk of single-pass, or of hybrid before its
+    switch, and decode the next meanwhile (chunks), or decode in workers as steps need them (stream)."""
+    cache_side: Annotated[int, Range(4, 2**14)] | None = None
+    """Shorter side that larger images are scaled down to before they are kept, and crops drawn from; twice image_size
+    when left out, and for views up to 64 pixels as they are. Streamed images are not scaled."""
     image_size: Annotated[int, Range(4, 2**14)] | None = None
     """Rows and columns of a view; the images' own size up to 64 when left out, else 224."""
 
@@ -269,9 +272,9 @@ class TrainConfig:
         """Raise `FullrankError` where fields contradict each other."""
         optim = self.optim
         other = self.order in ORDERS.built_in and self.order != "single-pass"
-        if self.cache == "chunks" and other:
+        if self.cache == "chunks" and other and self.order != "hybrid":
             raise FullrankError(
-                f"cache=chunks is for order=single-pass, got order={self.order}: use cache=memory or stream"
+                f"cache=chunks is for order=single-pass or hybrid, got order={self.order}: use cache=memory or stream"
             )
         if self.rounds > 1 and other:
             raise FullrankError(f"rounds={self.rounds} is for order=single-pass, got order={self.order}: leave it at 1")

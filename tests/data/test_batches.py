@@ -1,7 +1,6 @@
 import dataclasses
 import threading
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -10,9 +9,10 @@ from torch.utils._pytree import tree_leaves
 
 from fullrank.data import batches, views
 from fullrank.data.batches import ViewLoader, crop_each
-from fullrank.data.cache import Decoded, as_array, cache_all, choose_cache, decode, find_unreadable
+from fullrank.data.cache import Decoded, as_array, cache_all, choose_cache, decode, find_unreadable, kept_bytes, scaled
 from fullrank.data.eval_images import load_for_eval, load_view_pairs
 from fullrank.data.images import ArrayImages, UnreadableImageError, open_images
+from fullrank.data.kept import Kept, keep
 from fullrank.data.order import Hybrid, MultiplePass, SinglePass
 from fullrank.errors import FullrankError
 
@@ -207,26 +207,150 @@ def test_a_batch_of_unreadable_images_is_an_error(tmp_path):
         decode(images)
 
 
-def test_images_of_different_sizes_stream(tmp_path):
-    for number, size in enumerate([(20, 30), (16, 16), (40, 12), (9, 9)]):
-        Image.fromarray(np.full((*size, 3), 50 * number, np.uint8)).save(tmp_path / f"{number}.png")
-    images = open_images(str(tmp_path))
-    assert choose_cache(images, 4) == "stream"
-    with pytest.raises(
-        FullrankError, match=r"different sizes: .*0.png is 30 x 20, .*1.png is 16 x 16: .*--cache stream"
-    ):
-        decode(images)
-    batches = collect(ViewLoader(images, MultiplePass(4, 4, 2), RECIPES, 14, cache="stream"))
-    assert [tuple(first.shape) for _, first, _ in batches] == [(4, 3, 14, 14)] * 2
-    shown, good = load_for_eval(images, torch.arange(4), 14)
-    assert shown.shape == (4, 3, 14, 14)
-    assert good.tolist() == [0, 1, 2, 3]
+@pytest.fixture
+def mixed(tmp_path):
+    """Twenty images of different sizes as files; number 7 is damaged."""
+    for number, image in enumerate(arrays(20, 60, 60).pixels.permute(0, 2, 3, 1).numpy()):
+        Image.fromarray(image[: 20 + number, : 60 - 2 * number]).save(tmp_path / f"{number:02d}.png")
+    (tmp_path / "07.png").write_bytes(b"damaged")
+    return open_images(str(tmp_path))
+
+
+def test_images_of_different_sizes_lie_in_one_buffer(mixed):
+    kept, good = decode(mixed, threads=2)
+    assert isinstance(kept, Kept)
+    assert good.tolist() == [i for i in range(20) if i != 7]
+    assert kept.pixels.shape == (int((kept.heights * kept.widths).sum()), 3)
+    for row, index in enumerate(good.tolist()):
+        assert torch.equal(kept[row], mixed.read(index))
+        assert kept[row].data_ptr() == kept.pixels[kept.offsets[row]].data_ptr()
+    held, skipped = cache_all(mixed)
+    assert len(held) == 19
+    assert [name[-6:] for name in skipped] == ["07.png"]
+    decoded = Decoded(mixed)
+    assert torch.equal(decoded.read(8), mixed.read(8))
+    for one in (held, decoded, held.select(torch.tensor([3, 8])), Decoded(mixed.select(torch.tensor([3, 9])))):
+        shown, read = load_for_eval(one, torch.arange(2), 14)
+        again, _ = load_for_eval(mixed.select(torch.tensor([0, 1] if len(one) > 2 else [3, 9])), torch.arange(2), 14)
+        assert torch.equal(shown, again)
+        assert read.tolist() == [0, 1]
+    with pytest.raises(UnreadableImageError, match="07.png cannot be decoded"):
+        decode(mixed, strict=True)
+
+
+@pytest.mark.parametrize("counted", [1, 5, 500])
+def test_a_buffer_grows_with_what_is_put_into_it(counted):
+    images = [torch.full((3, 1 + number, 400), number, dtype=torch.uint8) for number in range(30)]
+    kept = keep(iter(images), counted)
+    assert all(torch.equal(kept[row], image) for row, image in enumerate(images))
+    assert kept.nbytes == sum(image.numel() for image in images)
+    assert len(keep([], counted)) == 0
+
+
+@pytest.mark.parametrize("name", ["simsiam", "byol"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_images_of_different_sizes_are_seen_alike_however_they_are_kept(mixed, name, workers):
+    recipes, order = views.recipe(name), SinglePass(20, 4, 12, 5, seed=2)
+    streamed = collect(ViewLoader(mixed, order, recipes, 14, cache="stream"))
+    kept = ViewLoader(mixed, order, recipes, 14, workers=workers)
+    for one, other in zip(streamed, collect(kept), strict=True):
+        assert torch.equal(one[1], other[1])
+        assert torch.equal(one[2], other[2])
+    for one, other in zip(streamed[5:], collect(kept, 5), strict=True):
+        assert torch.equal(one[1], other[1])
+    assert [name[-6:] for name in kept.skipped] == ["07.png"]
+
+
+def test_hybrid_keeps_chunks_until_its_switch_and_streams_then(mixed, monkeypatch):
+    order, asked = Hybrid(20, 4, 20, 4, switch=0.6), []
+    real = batches.decode
+    monkeypatch.setattr(batches, "decode", lambda images, **more: asked.append(len(images)) or real(images, **more))
+    streamed = [batch.views for batch in ViewLoader(mixed, order, RECIPES, 14, cache="stream")()]
+    for start in (0, 7, 12, 15):
+        asked.clear()
+        found = list(ViewLoader(mixed, order, RECIPES, 14, workers=1)(start))
+        assert [batch.step for batch in found] == list(range(start, 20))
+        assert all(
+            torch.equal(a, b)
+            for x, y in zip(found, streamed[start:], strict=True)
+            for a, b in zip(x.views, y, strict=True)
+        )
+        assert asked == [5] * {0: 3, 7: 2}.get(start, 0)  # chunks, and never the whole set
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("gathered", [1, 2**23])
+def test_a_batch_of_any_sizes_is_cropped_as_one_by_one_up_to_8_bits(mixed, monkeypatch, interpolation, gathered):
+    monkeypatch.setattr(views, "_GATHERED", gathered)
+    kept, _ = decode(mixed)
+    recipe = views.ViewRecipe(interpolation=interpolation, crop_scale=(0.08, 1))
+    drawn = views.draw(recipe, seed=0, step=0, view=0, heights=kept.heights, widths=kept.widths)
+    one_by_one = torch.stack(crop_each([kept[row] for row in range(19)], drawn, 17)).float()
+    largest = int(drawn.height.max()), int(drawn.width.max())
+    found = views.crop_ragged(kept.pixels, kept.offsets, kept.widths, drawn, 17, largest)
+    assert (found * 255 - one_by_one).abs().max() < 1.02
+
+
+@pytest.mark.parametrize(("size", "side"), [(64, 128), (112, 224)])
+def test_photographs_kept_at_twice_the_view_differ_by_three_levels_of_255(size, side):
+    """The bound that `cache_side` states, on two photographs of 640 x 427 of a mean contrast of 75 levels."""
+    from sklearn.datasets import load_sample_images
+
+    whole = [torch.tensor(photo).permute(2, 0, 1) for photo in load_sample_images().images]
+    assert scaled(whole[0], 427) is whole[0]
+    smaller = [scaled(photo, side) for photo in whole]
+    assert smaller[0].shape == (3, side, round(side * 640 / 427))
+    differences = []
+    for step in range(20):
+        crops = []
+        for photos in (whole, smaller):
+            heights, widths = (torch.tensor([photo.shape[axis] for photo in photos]) for axis in (1, 2))
+            drawn = views.draw(RECIPES[0], seed=0, step=step, view=0, heights=heights, widths=widths)
+            crops.append(torch.stack(crop_each(photos, drawn, size)).float())
+        differences.append((crops[0] - crops[1]).abs().mean(dim=(1, 2, 3)))
+    found = torch.cat(differences)
+    assert found.mean() < 4
+    assert found.max() < 12
+
+
+def test_what_is_scaled_is_kept_at_its_side_and_cropped_as_the_smaller_image(mixed):
+    kept, good = decode(mixed, side=25)
+    for row, index in enumerate(good.tolist()):
+        assert torch.equal(kept[row], scaled(mixed.read(index), 25))
+    assert torch.minimum(kept.heights, kept.widths).max() == 25
+    small, _ = cache_all(mixed, side=25)
+    order = MultiplePass(19, 4, 5)
+    a, b = ViewLoader(small, order, RECIPES, 14), ViewLoader(small, order, RECIPES, 14, cache="stream")
+    assert all(torch.equal(x.first, y.first) for x, y in zip(a(), b(), strict=True))
+
+
+def test_images_of_one_size_that_are_given_a_side_are_cropped_as_streamed_ones(folder):
+    images, order = open_images(str(folder)), SinglePass(20, 4, 12, 5)
+    a, b = ViewLoader(images, order, RECIPES, 10, side=20), ViewLoader(images, order, RECIPES, 10, cache="stream")
+    assert all(torch.equal(x.first, y.first) for x, y in zip(a(), b(), strict=True))
+
+
+def test_memory_that_cannot_be_had_is_named(mixed, folder, monkeypatch):
+    def fail(*given, **named):
+        raise MemoryError
+
+    monkeypatch.setattr("fullrank.data.cache.keep", fail)
+    with pytest.raises(FullrankError, match=r"20 decoded images need .* MB of memory, .*--cache stream"):
+        decode(mixed, side=20000)
 
 
 def test_holding_is_chosen_by_size():
     images = arrays()
     assert choose_cache(images, 40, memory=40 * 432) == "memory"
     assert choose_cache(images, 40, memory=40 * 432 - 1) == "stream"
+    assert choose_cache(images, 40, side=6, memory=40 * 108) == "memory"
+
+
+def test_several_sizes_count_with_their_mean(mixed):
+    there = [3 * (20 + i) * (60 - 2 * i) for i in range(20) if i != 7]
+    assert kept_bytes(mixed, 1) == pytest.approx(sum(there) / 19)
+    assert choose_cache(mixed, 20, memory=20 * sum(there) / 19 + 1) == "memory"
+    assert choose_cache(mixed, 20, memory=20 * sum(there) / 19 - 1) == "stream"
 
 
 def test_fixed_pairs_of_views_are_the_same_whether_held_or_not(folder):
@@ -277,6 +401,16 @@ class Copies(TorchDispatchMode):
         if any(each.device.type == "meta" for each in tree_leaves(result) if isinstance(each, torch.Tensor)):
             self.sizes += [each.numel() for each in tensors if each.device.type == "cpu"]
         return result
+
+
+def test_ragged_images_on_a_device_take_one_copy_too(mixed, monkeypatch):
+    monkeypatch.setattr(batches, "_ahead", lambda make, of, threads: map(make, of))
+    monkeypatch.setattr(ViewLoader, "_place", lambda self, pixels: pixels.to(self.device))
+    loader = ViewLoader(mixed, SinglePass(20, 4, 4, 1), RECIPES, 10, device="meta")
+    next(iter(loader()))
+    with Copies() as copies:
+        assert [tuple(batch.first.shape) for batch in loader()] == [(4, 3, 10, 10)] * 4
+    assert len(copies.sizes) == 1 + 4  # the chunk, and then parameters alone
 
 
 @pytest.mark.parametrize("kept", ["on the device", "on the CPU", "stream"])

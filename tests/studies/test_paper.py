@@ -7,7 +7,7 @@ Sources: [Li22] (arXiv 2209.15007) section 5, appendices A.3 to A.5 and their co
 import pytest
 
 from fullrank.config import to_dict
-from fullrank.report.side import flatten
+from fullrank.text import flatten
 from fullrank.studies.registry import STUDIES
 from fullrank.studies.store import planned
 

@@ -3,15 +3,17 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
-from fullrank.config import MonitorConfig, OptimConfig
+from fullrank.config import MachineConfig, MonitorConfig, OptimConfig
+from fullrank.data.cache import kept_bytes
 from fullrank.data.order import SinglePass
 from fullrank.training import loop, setup
 from fullrank.training.checkpoint import find_checkpoint, read_checkpoint
 from fullrank.training.loop import resume, train
 from fullrank.training.optim import begin_chunk, build_optimizer
-from fullrank.training.plan import describe_order
+from fullrank.training.plan import describe_order, plan
 from fullrank.training.runs import METRICS, read_run
 from tests.models.methods import building
 from tests.training.tiny import quiet, tiny
@@ -154,3 +156,73 @@ def test_a_plan_tells_rounds():
     assert describe_order(twice) == (
         "single-pass: 4 chunks of 100 images, 50 steps each, 5.0 passes over a chunk, in each of 2 rounds"
     )
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Sixty files of sizes from 70 x 80 to 130 x 80."""
+    pixels = torch.randint(0, 256, (60, 130, 80, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    (tmp_path / "images").mkdir()
+    for number, image in enumerate(pixels.numpy()):
+        Image.fromarray(image[: 70 + number]).save(tmp_path / f"images/{number:02d}.png")
+    return str(tmp_path / "images")
+
+
+@pytest.mark.parametrize("order", ["single-pass", "hybrid"])
+@pytest.mark.parametrize("side", [None, 75])
+def test_runs_that_keep_chunks_of_any_sizes_resume_with_the_same_bits(tmp_path, monkeypatch, photos, order, side):
+    config = tiny(
+        images=photos, subset=1.0, batch_size=8, steps=12, image_size=66, order=order, cache="chunks", cache_side=side
+    )
+    runs = {name: tmp_path / name for name in ("whole", "run", "streamed")}
+    train(replace(config, out=str(runs["whole"])), console=quiet())
+    train(replace(config, out=str(runs["streamed"]), cache="stream"), console=quiet())
+    real = loop.set_learning_rate
+
+    def dying(optimizer, current, *arguments):
+        if current == 7:
+            raise KeyboardInterrupt
+        return real(optimizer, current, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "set_learning_rate", dying)
+        with pytest.raises(KeyboardInterrupt):
+            train(replace(config, out=str(runs["run"])), console=quiet())
+    resume(runs["run"], console=quiet())
+    whole, run, streamed = (state(path)["model"] for path in runs.values())
+    assert all(torch.equal(value, run[name]) for name, value in whole.items())
+    # at twice the view or more nothing is scaled, and a kept image is seen as a streamed one
+    assert all(torch.equal(value, streamed[name]) for name, value in whole.items()) == (side is None)
+    kept = read_run(runs["whole"]).config
+    assert (kept["cache"], kept["cache_side"]) == ("chunks", side or 132)
+    assert read_run(runs["streamed"]).config["cache_side"] == side
+
+
+def test_a_run_from_before_keeps_its_images_as_they_are(photos):
+    config = tiny(images=photos, subset=1.0, batch_size=8, image_size=66, order="single-pass", cache="chunks")
+    assert setup.open_data(config)[0].cache_side == 132
+    assert setup.open_data(config, goes_on=True)[0].cache_side is None
+    small = replace(config, image_size=64)
+    assert setup.open_data(small)[0].cache_side is None
+
+
+def test_chunks_are_kept_where_two_of_them_fit(photos):
+    data = setup.open_data(tiny(images=photos, subset=1.0, batch_size=8, cache="stream", image_size=32))[1].train
+    needs = kept_bytes(data, 60) / 1e9
+    for order, share, expected in (
+        ("hybrid", 1.01, "memory"),
+        ("hybrid", 0.6, "chunks"),
+        ("single-pass", 0.6, "chunks"),
+        ("single-pass", 0.4, "stream"),
+        ("cumulative", 0.6, "stream"),
+    ):
+        config = tiny(order=order, image_size=32, machine=MachineConfig(memory_gb=share * needs))
+        assert setup.resolve_cache(config, data).cache == expected, (order, share)
+    scaled = tiny(order="hybrid", image_size=32, cache_side=40, machine=MachineConfig(memory_gb=0.3 * needs))
+    assert setup.resolve_cache(scaled, data).cache == "memory"
+
+
+def test_a_plan_tells_what_is_kept(photos):
+    config = tiny(images=photos, subset=1.0, batch_size=8, image_size=66, order="hybrid", cache="chunks")
+    words = dict(plan(config).document.data)["images"]
+    assert "held in memory by chunks until step 8, then streamed, 0.7 MB, shorter sides at most 132" in words

@@ -367,15 +367,19 @@ def test_an_image_that_became_unreadable_is_noticed_on_resume(tmp_path, monkeypa
         resume(tmp_path / "run", console=quiet())
 
 
-def test_a_folder_of_nearly_one_size_streams(tmp_path):
+def test_a_folder_of_nearly_one_size_is_kept_too(tmp_path):
     from PIL import Image
 
     images = damaged_folder(tmp_path / "images", damaged=())
     for number in range(60, 400):
         Image.new("RGB", (18, 18)).save(tmp_path / "images" / f"{number}.png")
     Image.new("RGB", (20, 18)).save(tmp_path / "images" / "odd.png")
-    train(tiny(images=images, subset=1.0, steps=4, image_size=16, out=tmp_path / "run"), console=quiet())
-    assert read_run(tmp_path / "run").config["cache"] == "stream"
+    for cache in ("auto", "stream"):
+        train(
+            tiny(images=images, subset=1.0, steps=4, image_size=16, out=tmp_path / cache, cache=cache), console=quiet()
+        )
+    assert read_run(tmp_path / "auto").config["cache"] == "memory"
+    assert_same_run(tmp_path / "auto", tmp_path / "stream")
 
 
 def test_two_processes_cannot_train_one_run(whole):

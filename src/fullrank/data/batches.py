@@ -2,13 +2,14 @@
 
 Two ways to keep images:
 
-* `memory`: images of one size are decoded once and stay, in main memory or on the GPU; crops are batched on the
-  device. With `cache=chunks` in a run's configuration a set is held a pool at a time, while
-  a thread decodes the next.
-* `stream`: images are decoded and cropped by `DataLoader` workers as steps need them; any sizes, any number.
+* `memory`: images are decoded once and stay, in main memory or on the GPU; crops are batched on the device. With
+  `cache=chunks` in a run's configuration a set is held a pool at a time, while threads decode the next, and `hybrid`
+  streams from its switch on.
+* `stream`: images are decoded and cropped by `DataLoader` workers as steps need them, once for all views.
 
-Both see the same images with the same parameters at the same step; pixels may differ by the rounding to 8 bits that
-`stream` does after cropping.
+Both see the same images with the same parameters at the same step. Pixels differ by at most the rounding to 8 bits
+that `stream` does after cropping; not even by that where images have several sizes and stay on the CPU. Where kept
+images are scaled down (`cache_side`), crops are drawn from the smaller image.
 
 An unreadable image is an error with `strict`. Otherwise one found before training, as all are when the whole set is
 held, is left out of the order; one met later gives its place in the batch to the next readable image of that batch, the
@@ -32,6 +33,7 @@ from torch.utils.data import DataLoader, Dataset
 from fullrank.data import views
 from fullrank.data.cache import Cache, as_array, decode
 from fullrank.data.images import Images, UnreadableImageError
+from fullrank.data.kept import Kept
 from fullrank.data.order import Order
 from fullrank.data.views import PlacedParameters, ViewParameters, ViewRecipe
 from fullrank.errors import FullrankError
@@ -75,8 +77,9 @@ class ViewLoader:
         recipes: Each view's distribution.
         size: Rows and columns of a view.
         cache: How images are kept; see the module. A set that lies in memory already (`ArrayImages`) is held whole.
+        side: What kept images are scaled down to; see `fullrank.data.cache.decode`.
         device: Where views are made.
-        workers: Processes that decode, for `stream`; 0 decodes in this one.
+        workers: Processes that decode, for `stream`; 0 decodes in this one. Otherwise threads.
         strict: Raise on an unreadable image.
         rank: This process; it gets its contiguous piece of each global batch.
         world_size: The number of processes.
@@ -90,6 +93,7 @@ class ViewLoader:
         size: int,
         *,
         cache: Cache = "memory",
+        side: int | None = None,
         device: torch.device | str = "cpu",
         workers: int = 0,
         strict: bool = False,
@@ -103,6 +107,7 @@ class ViewLoader:
         self.recipes = recipes
         self.size = size
         self.cache = cache
+        self.side = side
         self.device = torch.empty(0, device=device).device  # with its number, which `cuda` leaves out
         self.workers = workers
         self.strict = strict
@@ -113,8 +118,7 @@ class ViewLoader:
 
     def __call__(self, start: int = 0) -> Iterator[Views]:
         """Give a view by each recipe of the steps from `start` to the last, and say which images they show."""
-        steps = self._from_memory(start) if self.cache == "memory" else self._from_workers(start)
-        for step, images, crops, parameters in steps:
+        for step, images, crops, parameters in self._steps(start):
             # all views in one batch: each operation is called once
             seen = views.normalize(views.photometric(views.as_float(crops), parameters))
             yield Views(step, images, seen.chunk(len(self.recipes)))
@@ -127,58 +131,78 @@ class ViewLoader:
             for view, recipe in enumerate(self.recipes)
         ]
 
-    def _from_memory(self, start: int) -> Iterator[_Crops]:
-        # on the CPU a thread would compete with the step that it is to hide behind
-        threads = 0 if self.device.type == "cpu" else 1
-        for step, images, batch, parameters in _ahead(self._taken, self._held(start), threads):
-            batch = views.as_float(batch)
-            parts = [parameters[part : part + len(batch)] for part in range(0, len(parameters), len(batch))]
-            yield step, images, torch.cat([views.crop(batch, part, self.size) for part in parts]), parameters
-
-    def _taken(self, held: tuple[int, Tensor, Tensor, Tensor]) -> _Crops:
-        """Take the images of a step, whole, and what is done to them to the device."""
-        step, images, pixels, rows = held
-        drawn = self.parameters(step, *(torch.full((len(rows),), side) for side in pixels.shape[2:]))
-        parameters, (there,) = ViewParameters.cat(drawn).place(self.device, rows)
-        if pixels.device == self.device:
-            return step, images, pixels[there], parameters
-        batch = torch.empty(len(rows), *pixels.shape[1:], dtype=pixels.dtype, pin_memory=self.device.type == "cuda")
-        torch.index_select(pixels, 0, rows, out=batch)
-        return step, images, batch.to(self.device, non_blocking=True), parameters
-
-    def _held(self, start: int) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
-        """Give each step with its images, the tensor that holds them and the rows they lie in."""
+    def _steps(self, start: int) -> Iterator[_Crops]:
         if self._pixels is not None:
-            for step in range(start, len(self.order)):
-                images = self.order[step][self.share]
-                yield step, images, self._pixels, images
+            whole = torch.arange(len(self.images))
+            yield from self._from_memory(range(start, len(self.order)), self._pixels, whole, whole)
             return
-        with ThreadPoolExecutor(max_workers=1) as background:
-            coming: Future[tuple[Tensor, Tensor, Tensor]] | None = None
-            step = start
-            while step < len(self.order):
-                held, row_of, image_of = coming.result() if coming else self._decode_pool(step)
-                stop = self.order.span(step).stop
-                coming = background.submit(self._decode_pool, stop) if stop < len(self.order) else None
-                for current in range(step, stop):
-                    rows = _replace_missing(row_of[self.order[current]])[self.share]
-                    yield current, image_of[rows], held, rows
-                step = stop
+        step = start
+        if self.cache == "memory":
+            with ThreadPoolExecutor(max_workers=1) as background:
+                coming: Future[tuple[Tensor | Kept, Tensor, Tensor]] | None = None
+                while step < len(self.order) and self.order.keeps(step):
+                    pool = coming.result() if coming else self._decode_pool(step)
+                    stop = self.order.span(step).stop
+                    more = stop < len(self.order) and self.order.keeps(stop)
+                    coming = background.submit(self._decode_pool, stop, max(self.workers, 1)) if more else None
+                    yield from self._from_memory(range(step, stop), *pool)
+                    del pool  # before the one after the next is decoded
+                    step = stop
+        if step < len(self.order):
+            yield from self._from_workers(step)
 
-    def _decode_pool(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _decode_pool(self, step: int, threads: int | None = None) -> tuple[Tensor | Kept, Tensor, Tensor]:
+        """Return the pixels of a step's pool, each image's row in them, -1 for none, and each row's image."""
         pool = self.order.pool(step)
-        pixels, good = decode(self.images.select(pool), strict=self.strict)
+        pixels, good = decode(self.images.select(pool), side=self.side, strict=self.strict, threads=threads)
         row_of = torch.full((len(self.images),), -1)
         row_of[pool[good]] = torch.arange(len(good))
         self.skipped.update(self.images.key(int(index)) for index in pool if row_of[index] < 0)
         return self._place(pixels), row_of, pool[good]
 
-    def _place(self, pixels: Tensor) -> Tensor:
+    def _place(self, pixels: Tensor | Kept) -> Tensor | Kept:
         """Put held images on the GPU where they take at most a quarter of its free memory."""
         if self.device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(self.device)
-            return pixels.to(self.device) if pixels.numel() <= free / 4 else pixels
+            return pixels.to(self.device) if pixels.nbytes <= free / 4 else pixels
         return pixels
+
+    def _from_memory(self, steps: range, pixels: Tensor | Kept, row_of: Tensor, image_of: Tensor) -> Iterator[_Crops]:
+        def make(step: int) -> _Crops:
+            rows = _replace_missing(row_of[self.order[step]])[self.share]
+            take = self._crop_ragged if isinstance(pixels, Kept) else self._crop
+            return step, image_of[rows], *take(step, pixels, rows)  # type: ignore[arg-type] # each its own kind
+
+        # small images on the CPU: a thread would compete with the step that it is to hide behind
+        threads = self.workers if isinstance(pixels, Kept) else int(self.device.type != "cpu")
+        yield from _ahead(make, steps, threads)
+
+    def _crop(self, step: int, pixels: Tensor, rows: Tensor) -> tuple[Tensor, PlacedParameters]:
+        """Crop images of one size, all together."""
+        drawn = self.parameters(step, *(torch.full((len(rows),), side) for side in pixels.shape[2:]))
+        placed, (there,) = ViewParameters.cat(drawn).place(self.device, rows)
+        batch = views.as_float(pixels[there] if pixels.device == self.device else self._send(pixels[rows]))
+        parts = [placed[part : part + len(batch)] for part in range(0, len(placed), len(batch))]
+        return torch.cat([views.crop(batch, part, self.size) for part in parts]), placed
+
+    def _crop_ragged(self, step: int, kept: Kept, rows: Tensor) -> tuple[Tensor, PlacedParameters]:
+        """Crop images of any sizes: on the CPU as streamed ones are, else all together."""
+        heights, widths = kept.heights[rows], kept.widths[rows]
+        drawn = self.parameters(step, heights, widths)
+        joined = ViewParameters.cat(drawn)
+        placed, (offsets, across) = joined.place(self.device, kept.offsets[rows], widths)
+        if kept.device.type == "cpu":
+            batch = [kept[row] for row in rows.tolist()]
+            one_by_one = [crop for parameters in drawn for crop in crop_each(batch, parameters, self.size)]
+            return self._send(torch.stack(one_by_one)), placed
+        largest = int(joined.height.max()), int(joined.width.max())
+        parts = [placed[part : part + len(rows)] for part in range(0, len(placed), len(rows))]
+        crops = [views.crop_ragged(kept.pixels, offsets, across, part, self.size, largest) for part in parts]
+        return torch.cat(crops), placed
+
+    def _send(self, batch: Tensor) -> Tensor:
+        batch = batch.pin_memory() if self.device.type == "cuda" else batch
+        return batch.to(self.device, non_blocking=True)
 
     def _from_workers(self, start: int) -> Iterator[_Crops]:
         loader: DataLoader = DataLoader(

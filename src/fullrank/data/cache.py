@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
+from contextlib import suppress
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
 
 from fullrank.data.images import ArrayImages, Derived, Images, Selection, UnreadableImageError, sample
+from fullrank.data.kept import Kept, keep
 from fullrank.data.memory import available_memory, gigabytes
 from fullrank.data.views import SMALL_IMAGE
 from fullrank.errors import FullrankError
 
 Cache = Literal["memory", "stream"]
 
+T = TypeVar("T")
+
 LARGE_VIEW = 224
 _LOOKED_AT = 64
+_BLOCK = 256
 
 
-class MixedSizesError(FullrankError):
-    """Report images of different sizes where one size was asked for."""
+class _MixedSizes(Exception):
+    """Images have several sizes, so that they are kept in another way."""
 
 
 class Decoded(Derived):
@@ -31,13 +36,13 @@ class Decoded(Derived):
     Its fingerprint is the other set's: how images are held is no part of which images they are.
 
     Raises:
-        FullrankError: None of the images can be decoded, or they have different sizes.
+        FullrankError: None of the images can be decoded.
     """
 
     def __init__(self, base: Images) -> None:
         super().__init__(base)
         self.pixels, good = decode(base)
-        self.size = (self.pixels.shape[2], self.pixels.shape[3])
+        self.size = None if isinstance(self.pixels, Kept) else (self.pixels.shape[2], self.pixels.shape[3])
         self._row = torch.full((len(base),), -1)
         self._row[good] = torch.arange(len(good))
 
@@ -54,66 +59,103 @@ class Decoded(Derived):
         return 0
 
 
-def decode(images: Images, *, strict: bool = False) -> tuple[Tensor, Tensor]:
-    """Decode images of one size into memory.
+def decode(
+    images: Images, *, side: int | None = None, strict: bool = False, threads: int | None = None
+) -> tuple[Tensor | Kept, Tensor]:
+    """Decode images into memory.
 
     Args:
-        images: What to decode.
+        images: What to decode. What lies in memory already stays as it is.
+        side: Rows or columns, whichever are fewer, that larger images are scaled down to. They are put side by side
+            then, even if they have one size, so that they are cropped in 8 bits, as streamed ones are.
         strict: Raise on the first unreadable image instead of leaving it out.
+        threads: How many decode; as many as there are cores when None.
 
     Returns:
-        `(n, 3, H, W)` uint8 and the `(n,)` int64 indices of the images that could be read.
+        Those that could be read, `(n, 3, H, W)` uint8 where they have one size, and their `(n,)` int64 indices.
 
     Raises:
         UnreadableImageError: An image cannot be decoded, with `strict`.
-        FullrankError: None can, or they have different sizes.
+        FullrankError: None can, or memory does not hold them.
     """
     whole = as_array(images)
     if whole is not None:
         return whole, torch.arange(len(images))
+    try:
+        if side is None:
+            with suppress(_MixedSizes):
+                return _decode_one_size(images, strict, threads)
+        good = torch.zeros(len(images), dtype=torch.bool)
+
+        def each() -> Iterator[Tensor]:
+            for index, image in _read_all(images, strict, threads, lambda index, image: scaled(image, side)):
+                good[index] = True
+                yield image
+
+        kept = keep(each(), len(images))
+    except MemoryError:
+        needed = gigabytes(kept_bytes(images, len(images), side))
+        raise FullrankError(
+            f"{len(images)} decoded images need {needed} of memory, which cannot be had: "
+            "cache=stream decodes them as they are needed (--cache stream)"
+        ) from None
+    if not len(kept):
+        _first_readable(images, strict)
+    return kept, good.nonzero().squeeze(1)
+
+
+def _decode_one_size(images: Images, strict: bool, threads: int | None) -> tuple[Tensor, Tensor]:
     size = tuple(_first_readable(images, strict).shape)
     try:
         pixels = torch.empty((len(images), *size), dtype=torch.uint8)
     except RuntimeError:
-        needed = gigabytes(len(images) * size[0] * size[1] * size[2])
-        raise FullrankError(
-            f"{len(images)} decoded images of {size[2]} x {size[1]} need {needed} of memory, which cannot be had: "
-            "cache=stream decodes them as they are needed (--cache stream)"
-        ) from None
+        raise MemoryError from None
     good = torch.zeros(len(images), dtype=torch.bool)
 
-    def keep(index: int, image: Tensor) -> None:
+    def put(index: int, image: Tensor) -> None:
         if tuple(image.shape) != size:
-            raise MixedSizesError(
-                f"images have different sizes: {images.key(0)} is {size[2]} x {size[1]}, {images.key(index)} is "
-                f"{image.shape[2]} x {image.shape[1]}: cache=stream takes any sizes (--cache stream)"
-            )
+            raise _MixedSizes
         pixels[index] = image
         good[index] = True
 
-    _read_all(images, keep, strict=strict)
+    for _ in _read_all(images, strict, threads, put):
+        pass
     indices = good.nonzero().squeeze(1)
     return (pixels if bool(good.all()) else pixels[indices]), indices
 
 
-def _read_all(images: Images, keep: Callable[[int, Tensor], None], *, strict: bool = False) -> None:
-    """Decode images side by side, and give each with its index to `keep`, but for those that cannot be decoded."""
+def scaled(image: Tensor, side: int | None) -> Tensor:
+    """Return an image, `(3, h, w)` uint8, whose shorter side is at most `side`, resized with antialiasing."""
+    height, width = image.shape[1:]
+    if side is None or min(height, width) <= side:
+        return image
+    from torchvision.transforms.v2.functional import resize_image
 
-    def read(index: int) -> None:
+    size = [max(round(length * side / min(height, width)), 1) for length in (height, width)]
+    return resize_image(image[None].contiguous(memory_format=torch.channels_last), size)[0]
+
+
+def _read_all(
+    images: Images, strict: bool, threads: int | None, use: Callable[[int, Tensor], T]
+) -> Iterator[tuple[int, T]]:
+    """Decode images side by side and give what `use` makes of each, with its index, but for those that are damaged."""
+
+    def read(index: int) -> tuple[int, T] | None:
         try:
-            image = images.read(index)
+            return index, use(index, images.read(index))
         except UnreadableImageError:
             if strict:
                 raise
-            return
-        keep(index, image)
+            return None
 
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:  # decoders release the interpreter's lock
-        for _ in pool.map(read, range(len(images)), chunksize=256):
-            pass
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:  # decoders release the interpreter's lock
+        for block in torch.arange(len(images)).split(_BLOCK):  # so that no more are held than are asked for
+            for found in pool.map(read, block.tolist()):
+                if found is not None:
+                    yield found
 
 
-def as_array(images: Images) -> Tensor | None:
+def as_array(images: Images) -> Tensor | Kept | None:
     """Return the pixels of images that lie in memory already."""
     if isinstance(images, ArrayImages):
         return images.pixels
@@ -121,6 +163,8 @@ def as_array(images: Images) -> Tensor | None:
         return images.pixels if len(images.pixels) == len(images) else None
     if isinstance(images, Selection):
         base = as_array(images.base)
+        if isinstance(base, Kept):
+            return keep((base[index] for index in images.indices.tolist()), len(images))
         return None if base is None else base[images.indices]
     return None
 
@@ -168,22 +212,31 @@ def view_size(images: Images) -> int:
     return size if size <= SMALL_IMAGE else LARGE_VIEW
 
 
-def choose_cache(images: Images, order_pool: int, *, memory: float | None = None) -> Cache:
-    """Decide how to keep images: `memory` where they have one size and a pool of them fits, else `stream`.
+def kept_bytes(images: Images, count: float, side: int | None = None) -> float:
+    """Estimate the bytes of `count` images of a set, decoded and scaled as `decode` does: of up to 64, the mean."""
+    areas = []
+    for height, width in look_at_sizes(images):
+        smaller = 1.0 if side is None else min(1.0, side / min(height, width))
+        areas.append(height * width * smaller**2)
+    return 3 * count * sum(areas) / len(areas)
+
+
+def choose_cache(images: Images, order_pool: int, *, side: int | None = None, memory: float | None = None) -> Cache:
+    """Decide how to keep images: `memory` where a pool of them fits, else `stream`.
 
     Args:
-        images: The set; up to 64 images are read, at random, to see whether they have one size.
+        images: The set; up to 64 images are read, at random, to see how large they are.
         order_pool: The most images that one step's pool holds, twice over where the pool changes.
+        side: What larger ones are scaled down to; see `decode`.
         memory: Bytes that images may take; half of what is available when None.
     """
     budget = available_memory() / 2 if memory is None else memory
-    (height, width), *others = set(look_at_sizes(images))
-    return "memory" if not others and order_pool * 3 * height * width <= budget else "stream"
+    return "memory" if kept_bytes(images, order_pool, side) <= budget else "stream"
 
 
-def cache_all(images: Images, *, strict: bool = False) -> tuple[Images, list[str]]:
-    """Decode a whole set of one size into memory, and name the images that cannot be decoded and are left out."""
-    pixels, good = decode(images, strict=strict)
+def cache_all(images: Images, *, side: int | None = None, strict: bool = False) -> tuple[Images, list[str]]:
+    """Decode a whole set into memory (`decode`), and name the images that cannot be decoded and are left out."""
+    pixels, good = decode(images, side=side, strict=strict)
     left_out = torch.ones(len(images), dtype=torch.bool)
     left_out[good] = False
     names = [images.key(index) for index in left_out.nonzero().squeeze(1).tolist()]
@@ -204,7 +257,8 @@ def find_unreadable(images: Images) -> Tensor:
     if as_array(images) is not None:
         return torch.empty(0, dtype=torch.int64)
     good = torch.zeros(len(images), dtype=torch.bool)
-    _read_all(images, lambda index, image: good.__setitem__(index, True))
+    for index, _ in _read_all(images, False, None, lambda index, image: None):
+        good[index] = True
     if not bool(good.any()):
         _first_readable(images, strict=False)
     return (~good).nonzero().squeeze(1)

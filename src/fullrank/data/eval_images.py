@@ -119,7 +119,7 @@ def _blocks(
     whole = as_array(images)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         for block in indices.split(BLOCK):
-            if whole is not None:
+            if isinstance(whole, Tensor):
                 found = True
                 yield block, whole[block]
                 continue

@@ -36,6 +36,7 @@ from torch import Tensor
 
 from fullrank.data.decoding import UnreadableImageError as UnreadableImageError
 from fullrank.data.decoding import decode_file, printable, to_pixels, unreadable
+from fullrank.data.kept import Kept
 from fullrank.data.labels import Labels, read_labels
 from fullrank.data.labels import match_labels as match_labels
 from fullrank.data.randomness import Purpose, permutation
@@ -232,17 +233,18 @@ class Selection(Derived):
 
 
 class ArrayImages(Images):
-    """Images that already lie in memory, `(N, 3, H, W)` uint8."""
+    """Images that already lie in memory: `(N, 3, H, W)` uint8, or any sizes in one buffer."""
 
     def __init__(
         self,
         name: str,
-        pixels: Tensor,
+        pixels: Tensor | Kept,
         labels: Tensor | None = None,
         classes: tuple[str, ...] | None = None,
         **more: Any,
     ) -> None:
-        super().__init__(name, labels, classes, size=(pixels.shape[2], pixels.shape[3]), **more)
+        size = None if isinstance(pixels, Kept) else (pixels.shape[2], pixels.shape[3])
+        super().__init__(name, labels, classes, size=size, **more)
         self.pixels = pixels
 
     def __len__(self) -> int:
@@ -254,6 +256,8 @@ class ArrayImages(Images):
 
     def listing(self) -> str:
         """Hash the pixels."""
+        if isinstance(self.pixels, Kept):
+            return digest(*(each.numpy() for each in vars(self.pixels).values()))
         return digest(str(tuple(self.pixels.shape)).encode(), self.pixels.contiguous().numpy())
 
 

@@ -156,6 +156,10 @@ class Order(_Seeded):
         segment = self.segment(self._check_step(step))
         return range(segment.first, segment.stop)
 
+    def keeps(self, step: int) -> bool:
+        """Whether a loader that keeps the pool in use decoded keeps that of `step`; else it streams from there on."""
+        return True
+
     def _check_step(self, step: int) -> int:
         if not -self.steps <= step < self.steps:
             raise IndexError(f"step {step} is outside an order of {self.steps} steps")
@@ -284,6 +288,10 @@ class Hybrid(_Chunked):
     def switch_step(self) -> int:
         """The first step of the multiple-pass part."""
         return round(self.switch * self.steps)
+
+    def keeps(self, step: int) -> bool:
+        """Whether `step` lies before the switch, after which the pool is the whole set."""
+        return step < self.switch_step
 
     def segment(self, step: int) -> Segment:
         """Return the step's chunk, cut off at the switch, or the multiple-pass part."""

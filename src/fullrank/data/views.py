@@ -224,6 +224,7 @@ def to_device(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
     ]
 
 
+_GATHERED = 2**23  # pixels of ragged images that are cropped at a time: 25 MB, and 67 MB of their places
 _ALIGNED = 8  # bytes, of the largest kind of number
 
 JITTER = ("brightness", "contrast", "saturation", "hue")
@@ -337,6 +338,37 @@ def crop(images: Tensor, parameters: ViewParameters, size: int) -> Tensor:
     x = torch.bmm(x.reshape(b, c * h, w), columns.transpose(1, 2)).reshape(b, c, h, size)
     x = torch.matmul(rows[:, None], x)
     return x.clamp_(0, 1) if kind == "bicubic" else x
+
+
+def crop_ragged(
+    pixels: Tensor, offsets: Tensor, widths: Tensor, parameters: ViewParameters, size: int, largest: tuple[int, int]
+) -> Tensor:
+    """Crop images of any sizes that lie in one buffer as `crop` does a batch of one size, some at a time.
+
+    Args:
+        pixels: `(P, 3)` uint8; see `fullrank.data.kept.Kept`.
+        offsets: At which pixel each image begins, `(B,)` int64, on the same device.
+        widths: Its columns, likewise.
+        parameters: The crop of each image.
+        size: Rows and columns of the result.
+        largest: Rows and columns that no crop exceeds, which would have to be asked of a device.
+
+    Returns:
+        `(B, 3, size, size)` float32 in [0, 1].
+    """
+    rows, columns = (torch.arange(length, device=pixels.device) for length in largest)
+    found = []
+    for first in range(0, len(parameters), at_once := max(_GATHERED // (largest[0] * largest[1]), 1)):
+        part = parameters[first : first + at_once]
+        top, left, height, width = to_device([part.top, part.left, part.height, part.width], pixels.device)
+        # what lies beyond a crop repeats its border, and has no weight
+        y = top[:, None] + rows.minimum(height[:, None] - 1)
+        x = left[:, None] + columns.minimum(width[:, None] - 1)
+        place, across = (each[first : first + at_once, None, None] for each in (offsets, widths))
+        boxes = pixels[place + y[:, :, None] * across + x[:, None, :]].permute(0, 3, 1, 2)
+        zero = torch.zeros_like(top)
+        found.append(crop(boxes, replace(part, top=zero, left=zero), size))
+    return torch.cat(found)
 
 
 def as_float(images: Tensor) -> Tensor:

@@ -308,13 +308,8 @@ def _cached(
         images = images.select(torch.tensor([i for i in range(len(images)) if images.key(i) not in known]))
     gone: list[str] = []
     if kept == "memory":
-        try:
-            images, gone = cache.cache_all(images)
-        except cache.MixedSizesError:
-            if asked.cache == "memory":
-                raise
-            kept = "stream"
-    if kept == "stream" and state is None:
+        images, gone = cache.cache_all(images)
+    elif state is None:
         unreadable = cache.find_unreadable(images)
         gone = [images.key(index) for index in unreadable.tolist()]
         if gone:

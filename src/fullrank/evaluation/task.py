@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fullrank.data.cache import Decoded, MixedSizesError, choose_cache
+from fullrank.data.cache import Decoded, choose_cache
 from fullrank.data.eval_images import BLOCK
 from fullrank.data.images import SAMPLED, Images, Split, match_labels, open_images, sample
 from fullrank.errors import FullrankError
@@ -143,8 +142,7 @@ class ImageSets:
             images = open_images(name, split=split, root=root)
             fingerprint = images.fingerprint()
             if self._several and choose_cache(images, self._sharers * len(images)) == "memory":
-                with suppress(MixedSizesError):  # the few that were looked at have one size, and not all have
-                    images = Decoded(images)
+                images = Decoded(images)
             self._opened[key] = images, fingerprint
         return self._opened[key]
 

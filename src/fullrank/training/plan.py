@@ -110,15 +110,21 @@ def describe_order(order: Order) -> str:
 def _cache_words(config: TrainConfig, data: setup.Data, order: Order) -> str:
     words = "decoded by workers as needed"
     if config.cache != "stream":
-        height, width = cache.look_at_sizes(data.train)[0]
-        count = order.size if config.cache == "memory" else 2 * len(order.pool(0))
-        words = (
-            f"held in memory{'' if config.cache == 'memory' else ' by chunks'}, {gigabytes(count * 3 * height * width)}"
-        )
+        size = gigabytes(cache.kept_bytes(data.train, _kept_images(config, order), config.cache_side))
+        switch: int | None = getattr(order, "switch_step", None)
+        by_chunks = " by chunks" + (f" until step {switch:,}, then streamed" if switch is not None else "")
+        words = f"held in memory{'' if config.cache == 'memory' else by_chunks}, {size}"
+        if config.cache_side is not None:
+            words += f", shorter sides at most {config.cache_side}"
     encoded = data.train.encoded_bytes
     kept = f"; encoded, {gigabytes(encoded)} in memory" if encoded else ""
     stored = f"; encoded, {gigabytes(data.train.stored_bytes)} on disk" if data.train.stored_bytes else ""
     return words + kept + stored
+
+
+def _kept_images(config: TrainConfig, order: Order) -> int:
+    """Return how many images are decoded at a time: all, or a chunk and the next one."""
+    return order.size if config.cache == "memory" else min(2 * len(order.pool(0)), order.size)
 
 
 def _streaming(config: TrainConfig, data: setup.Data) -> str:

@@ -110,7 +110,9 @@ def resolve(config: TrainConfig, world: World = ALONE, resumed: Resumed | None =
     """
     world.on_main(check_loggers, config.monitor)
     config, device = resolve_machine(config, world)
-    config, data = open_data(config, world, as_before=resumed is not None and resumed.former)
+    config, data = open_data(
+        config, world, as_before=resumed is not None and resumed.former, goes_on=resumed is not None
+    )
     if resumed is not None:
         world.on_main(resumed.check_images, config, data.facts)
     facts = world.all_gather_object(data.facts)
@@ -183,16 +185,19 @@ def check_share(batch_size: int, processes: int, name: str = "batch_size") -> No
         )
 
 
-def open_data(config: TrainConfig, world: World = ALONE, *, as_before: bool = False) -> tuple[TrainConfig, Data]:
+def open_data(
+    config: TrainConfig, world: World = ALONE, *, as_before: bool = False, goes_on: bool = False
+) -> tuple[TrainConfig, Data]:
     """Open the images, and keep them as configured; with many processes, each all of them.
 
     Args:
         config: The run's configuration.
         world: Its processes.
         as_before: See them as runs of before did, for one of them goes on.
+        goes_on: Whether a run goes on, which keeps images of the size it began with.
 
     Returns:
-        The configuration with `image_size` and `cache` resolved, and the images.
+        The configuration with `image_size`, `cache` and `cache_side` resolved, and the images.
     """
     with world.raise_together(), world.first_on_machine():
         found = whole = open_images(config.images, split="train", root=config.data_dir, former=as_before)
@@ -212,40 +217,40 @@ def open_data(config: TrainConfig, world: World = ALONE, *, as_before: bool = Fa
             except FullrankError as error:
                 raise FullrankError(f"held-out images: {error}; or leave them out with --eval-images None") from None
 
-    chosen = config.cache == "auto"
     size = config.image_size or world.on_main(cache.view_size, found)
-    config = world.on_main(resolve_cache, replace(config, image_size=size), found, world.local_size)
+    config = world.on_main(resolve_cache, replace(config, image_size=size), found, world.local_size, goes_on)
     skipped: list[str] = []
     with world.raise_together():
         if config.cache == "memory":
-            try:
-                found, skipped = cache.cache_all(found, strict=config.strict)
-            except cache.MixedSizesError:
-                if not chosen:
-                    raise
-                config = replace(config, cache="stream")  # the few that were looked at had one size, and not all have
+            found, skipped = cache.cache_all(found, side=config.cache_side, strict=config.strict)
     measured = whole if config.subset < 1 and config.monitor.whole else found
     return config, Data(found, measured, held_out, size, skipped, fingerprint, as_before)
 
 
-def resolve_cache(config: TrainConfig, images: Images, sharers: int = 1) -> TrainConfig:
-    """Decide how images are held, where the configuration says `auto`.
+def resolve_cache(config: TrainConfig, images: Images, sharers: int = 1, goes_on: bool = False) -> TrainConfig:
+    """Decide how images are held, where the configuration says `auto`, and what they are scaled down to.
 
     Args:
         config: The configuration.
         images: The training images.
         sharers: How many processes of this machine hold them, each for itself.
+        goes_on: Whether a run goes on: those of before have no `cache_side`, and kept images as they are.
     """
-    if config.cache != "auto":
-        return config
-    budget = None if config.machine.memory_gb is None else config.machine.memory_gb * 1e9
-    if cache.choose_cache(images, sharers * len(images), memory=budget) == "memory":
-        return replace(config, cache="memory")
-    if config.order == "single-pass":
+    side, size = config.cache_side, config.image_size or 0
+    if side is None and not goes_on and size > views.SMALL_IMAGE and cache.as_array(images) is None:
+        side = 2 * size
+    kept = config.cache
+    if kept == "auto":
+        budget = None if config.machine.memory_gb is None else config.machine.memory_gb * 1e9
+
+        def fits(count: int) -> bool:
+            return cache.choose_cache(images, sharers * count, side=side, memory=budget) == "memory"
+
+        kept = "memory" if fits(len(images)) else "stream"
         pool = 2 * -(-len(images) // config.chunks)  # a chunk in use, and the next one being decoded
-        if cache.choose_cache(images, sharers * pool, memory=budget) == "memory":
-            return replace(config, cache="chunks")
-    return replace(config, cache="stream")
+        if kept == "stream" and config.order in ("single-pass", "hybrid") and fits(pool):
+            kept = "chunks"
+    return replace(config, cache=kept, cache_side=config.cache_side if kept == "stream" else side)
 
 
 def build_order(config: TrainConfig, size: int) -> Order:
@@ -312,6 +317,7 @@ def build_loader(
         recipes,
         data.image_size,
         cache="stream" if config.cache == "stream" else "memory",
+        side=config.cache_side,
         device=device,
         workers=config.machine.workers,
         strict=config.strict,
