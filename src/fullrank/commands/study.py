@@ -88,8 +88,8 @@ class RunStudy:
             return self._plan()
         try:
             with sigterm_interrupts():
-                how = {"at_a_time": self.jobs, "only": self.only}
-                failed = run_study(study, self.scale, seeds, self.place(), console, **how)  # type: ignore[arg-type]
+                where = self.place()
+                failed = run_study(study, self.scale, seeds, where, console, at_a_time=self.jobs, only=self.only)
         except KeyboardInterrupt:
             console.print("stopped; what had begun is saved: give the same command again to go on")
             return 130

@@ -6,7 +6,7 @@ Reference: [Li22] section 3.5 and Fig. 4.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -82,11 +82,14 @@ class Forecast:
         columns = zip(FEATURES, self.features.T[..., None], strict=True)
         return {name: fit_linear(column, self.accuracies, [title(name)]) for name, column in columns}
 
+    @cached_property
+    def left_out(self) -> list[Forecasted]:
+        """What a fit without each run says of it."""
+        return _each(self.fit.left_out, left_out=True)
+
     def predict(self, features: np.ndarray) -> list[Forecasted]:
-        """Forecast runs, `(m, 2)`; of one that was fitted, what a fit without it says: it would flatter itself."""
-        found, unseen = _each(self.fit.predict(features), False), _each(self.fit.left_out, True)
-        own = [np.flatnonzero((self.features == row).all(axis=1)) for row in features]
-        return [unseen[same[0]] if len(same) else one for one, same in zip(found, own, strict=True)]
+        """Forecast runs that were not fitted, `(m, 2)`."""
+        return _each(self.fit.predict(features), left_out=False)
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON has it."""
@@ -127,7 +130,7 @@ class Forecast:
         write_text(path, json.dumps(self.as_dict(), indent=2, allow_nan=False) + "\n")
 
 
-def _each(made: Prediction, left_out: bool) -> Sequence[Forecasted]:
+def _each(made: Prediction, *, left_out: bool) -> list[Forecasted]:
     rows = zip(made.value, made.lower, made.upper, made.outside, strict=True)
     return [Forecasted(float(value), float(low), float(high), left_out, out) for value, low, high, out in rows]
 

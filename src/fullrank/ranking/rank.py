@@ -61,22 +61,27 @@ def rank(
     for places, facts in zip(members, _abouts(FEATURES, members, candidates), strict=True):
         fitted, why = _fit(candidates, places, labels) if applied is None else (None, "")
         if fitted is not None:
-            forecasts |= dict(zip(places, fitted.predict(_features(candidates, places)), strict=True))
-        costs, alone, start = _features(candidates, places), len(places) == 1, len(standings)
-        front, used = fronts(costs), applied or fitted
+            labeled = [i for i in places if labels.values[i] is not None]
+            forecasts |= dict(zip(labeled, fitted.left_out, strict=True))
+            if others := [i for i in places if i not in labeled]:
+                forecasts |= dict(zip(others, fitted.predict(_features(candidates, others)), strict=True))
+        costs, start, used = _features(candidates, places), len(standings), applied or fitted
+        front = fronts(costs)
         trusted = used is not None and used.fit.leave_one_out_r2 > 0 and all(i in forecasts for i in places)
         keys = [-forecasts[i].value if trusted else float(f) for i, f in zip(places, front, strict=True)]
         order = sorted(range(len(places)), key=keys.__getitem__)
+        alone = len(places) == 1  # with nobody to be ranked against
         for one in order:
-            i, ranks = places[one], (int(front[one]), 1 + sum(key < keys[one] for key in keys))
-            first, place = (None, None) if alone else ranks
-            number, group = len(standings) + 1, len(groups)
-            standings.append(Standing(candidates[i], number, group, first, place, forecasts.get(i), labels.values[i]))
+            i, number, rank = places[one], len(standings) + 1, 1 + sum(key < keys[one] for key in keys)
+            first, place = (None, None) if alone else (int(front[one]), rank)
+            group, said_of = len(groups), forecasts.get(i)
+            standings.append(Standing(candidates[i], number, group, first, place, said_of, labels.values[i]))
         place_of = {one: start + at for at, one in enumerate(order)}
+        pairs = [(place_of[a], place_of[b]) for a, b in undecided(costs)]
         groups.append(
             Group(
                 members=tuple(range(start, len(standings))),
-                undecided=tuple(sorted(tuple(sorted((place_of[a], place_of[b]))) for a, b in undecided(costs))),  # type: ignore[misc]
+                undecided=tuple(sorted((min(pair), max(pair)) for pair in pairs)),
                 ranked_by="" if alone else FORECAST if trusted else FRONT,
                 letter=_letter(len(groups)) if len(places) > 1 < len(members) else "",
                 about=facts,
@@ -213,7 +218,12 @@ def _apply(forecast: Forecast, candidates: Sequence[Candidate], file: str) -> di
         whys = grouped((why, candidates[i].name) for i, why in refused.items())
         each_why = "; ".join(f"{listing(names)}: {why}" for why, names in whys.items())
         raise FullrankError(f"{file} cannot forecast any of these runs, which were measured otherwise ({each_why})")
-    return dict(zip(able, forecast.predict(_features(candidates, able)), strict=True))
+    x = _features(candidates, able)
+    found = dict(zip(able, forecast.predict(x), strict=True))
+    for i, row in zip(able, x, strict=True):  # a fitted run is told what a fit without it says
+        if len(own := np.flatnonzero((forecast.features == row).all(axis=1))):
+            found[i] = forecast.left_out[own[0]]
+    return found
 
 
 def _agreements(standings: Sequence[Standing]) -> Iterable[Ranked]:
