@@ -1,6 +1,7 @@
 """The wheel holds what its commands read, nothing else, and works where there is no checkout."""
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -52,3 +53,15 @@ def test_a_study_is_shown_from_the_wheel_in_an_empty_folder(wheel, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "Figure 2" in done.stdout
     assert {path.name for path in empty.iterdir()} == {"subsets-lab.html", "subsets-lab.md"}
+
+
+def test_no_link_of_its_description_leads_nowhere(wheel):
+    with zipfile.ZipFile(wheel) as opened:
+        name = next(name for name in opened.namelist() if name.endswith("METADATA"))
+        text = opened.read(name).decode()
+    assert "Description-Content-Type: text/markdown" in text
+    assert "# fullrank\n" in text
+    assert "| what | command | found | runs |" in text
+    targets = re.findall(r"\]\(([^)]+)\)", text)
+    assert targets
+    assert all(target.startswith("https://") for target in targets)
