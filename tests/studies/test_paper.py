@@ -7,9 +7,9 @@ Sources: [Li22] (arXiv 2209.15007) section 5, appendices A.3 to A.5 and their co
 import pytest
 
 from fullrank.config import to_dict
-from fullrank.text import flatten
 from fullrank.studies.registry import STUDIES
 from fullrank.studies.store import planned
+from fullrank.text import flatten
 
 # 1,281,167 images at batch 256 are 5,004 whole batches an epoch, 500,400 in 100 epochs.
 SIMSIAM = {
