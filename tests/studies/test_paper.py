@@ -74,7 +74,7 @@ SIMSIAM = {
     "order_options": {},
 }
 NOT_PUBLISHED = (
-    *("data_dir", "strict", "cache", "seed", "checkpoint_every", "keep_checkpoints", "out"),
+    *("data_dir", "strict", "cache", "cache_side", "seed", "checkpoint_every", "keep_checkpoints", "out"),
     *("monitor.log_every", "monitor.measure_every", "monitor.images", "monitor.online_probe"),
     *("monitor.tensorboard", "monitor.wandb"),
 )
@@ -289,7 +289,10 @@ EXPECTED = {
     "regime": {
         (decay, clock, order): {**changes, **rates(0.05, float(decay))}
         for decay, clock in (("5e-05", "0.63"), ("0.0001", "1.3"))
-        for order, changes in (("multiple-pass", {}), ("single-pass", SINGLE), ("hybrid", HYBRID))
+        for order, changes in (
+            *(("multiple-pass", {}), ("single-pass", SINGLE), ("hybrid", HYBRID)),
+            ("adaptive", {"order": "adaptive"}),
+        )
     },
     "heads": {
         ("D = 256", "512", "M = 2048"): {"backbone.width": 0.5},
