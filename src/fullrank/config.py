@@ -214,6 +214,9 @@ class TrainConfig:
     cache_side: Annotated[int, Range(4, 2**14)] | None = None
     """Shorter side that larger images are scaled down to before they are kept, and crops drawn from; twice image_size
     when left out, and for views up to 64 pixels as they are. Streamed images are not scaled."""
+    reduced_jpeg: bool = False
+    """Decode streamed JPEG at a half, quarter or eighth of its size where every crop of an image stays as large as the
+    view at least: quicker for images much larger than views, to slightly other pixels."""
     image_size: Annotated[int, Range(4, 2**14)] | None = None
     """Rows and columns of a view; the images' own size up to 64 when left out, else 224."""
 

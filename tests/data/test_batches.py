@@ -3,11 +3,12 @@ import threading
 
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from fullrank.data import batches, views
+from fullrank.data import batches, decoding, views
 from fullrank.data.batches import ViewLoader, crop_each
 from fullrank.data.cache import Decoded, as_array, cache_all, choose_cache, decode, find_unreadable, kept_bytes, scaled
 from fullrank.data.eval_images import load_for_eval, load_view_pairs
@@ -291,6 +292,65 @@ def test_a_batch_of_any_sizes_is_cropped_as_one_by_one_up_to_8_bits(mixed, monke
     assert (found * 255 - one_by_one).abs().max() < 1.02
 
 
+@pytest.fixture
+def photographs(tmp_path):
+    """Two photographs of 640 x 427 as JPEG, one as PNG, and one that is damaged."""
+    from sklearn.datasets import load_sample_images
+
+    for number, photo in enumerate(load_sample_images().images):
+        Image.fromarray(photo).save(tmp_path / f"{number}.jpg", quality=90)
+    Image.fromarray(photo).save(tmp_path / "2.png")
+    (tmp_path / "3.jpg").write_bytes((tmp_path / "0.jpg").read_bytes()[:30_000])
+    return open_images(str(tmp_path))
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize(("most", "factor"), [(0, 1), (1, 1), (2, 2), (3, 2), (4, 4), (100, 8)])
+def test_jpeg_is_decoded_smaller_by_a_power_of_two_at_most_as_allowed(photographs, monkeypatch, fast, most, factor):
+    if not fast:
+        monkeypatch.setattr(decoding, "_simplejpeg", lambda: None)
+    asked = []
+    found = photographs.select(torch.tensor([1, 2])).read_smaller(0, lambda *size: asked.append(size) or most)
+    assert asked == [(427, 640)]
+    assert found[1:] == (427, 640, factor)
+    assert found.image.shape == (3, -(-427 // factor), -(-640 // factor))
+    blocks = F.interpolate(photographs.read(1)[None, :, :424].float(), scale_factor=1 / factor, mode="area")[0]
+    assert (found.image[:, : blocks.shape[1]] - blocks).abs().mean() < 2.5  # a mean of blocks, nearly
+    monkeypatch.setattr(decoding, "_simplejpeg", lambda: None)
+    assert torch.equal(photographs.read_smaller(1, lambda *size: most).image, found.image)  # by Pillow the same bits
+    assert photographs.read_smaller(2, lambda *size: most).factor == 1
+
+
+@pytest.mark.parametrize("size", [48, 96])
+def test_reduced_jpeg_is_as_large_as_the_crop_needs_and_differs_by_three_levels_of_255(photographs, monkeypatch, size):
+    plain = tuple(dataclasses.replace(recipe, jitter=0, grayscale=0, blur=0) for recipe in RECIPES)
+    order, seen = MultiplePass(4, 4, 12, seed=1), []
+    real = batches.crop_each
+
+    def noted(images, drawn, size):
+        for image, height, width in zip(images, drawn.height.tolist(), drawn.width.tolist(), strict=True):
+            assert image.shape[1] in (427, 214, 107, 54)
+            seen.append((image.shape[1], min(height, width)))
+        return real(images, drawn, size)
+
+    monkeypatch.setattr(batches, "crop_each", noted)
+    whole, reduced = (ViewLoader(photographs, order, plain, size, cache="stream", reduced=r) for r in (False, True))
+    differences = []
+    for one, other in zip(whole(), reduced(), strict=True):
+        assert torch.equal(one.images, other.images)
+        for a, b in zip(one.views, other.views, strict=True):
+            difference = (a - b).abs().mean(dim=(1, 2, 3)) * 255 * 0.225  # not normalized
+            differences.append(difference[one.images < 2])
+            assert not difference[one.images == 2].any()
+    assert min(box for rows, box in seen if rows < 427) >= size - 1  # to the nearest pixel
+    assert sum(rows < 427 for rows, _ in seen) > len(seen) / 5  # two of the four are JPEG, and half are of `whole`
+    found = torch.cat(differences)
+    print(found.mean(), found.max())
+    assert 0 < found.mean() < 3
+    assert found.max() < 10
+    assert reduced.skipped == whole.skipped != set()
+
+
 @pytest.mark.parametrize(("size", "side"), [(64, 128), (112, 224)])
 def test_photographs_kept_at_twice_the_view_differ_by_three_levels_of_255(size, side):
     """The bound that `cache_side` states, on two photographs of 640 x 427 of a mean contrast of 75 levels."""
@@ -373,8 +433,7 @@ def test_the_order_must_be_over_the_images():
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_cropping_one_by_one_is_torchvisions_resized_crop(interpolation):
-    from torchvision.transforms.v2 import InterpolationMode
-    from torchvision.transforms.v2 import functional as F
+    from torchvision.transforms.v2 import InterpolationMode, functional
 
     images = [image[:, :, : 12 - row % 5] for row, image in enumerate(arrays().pixels)]
     widths = torch.tensor([image.shape[2] for image in images])
@@ -383,7 +442,7 @@ def test_cropping_one_by_one_is_torchvisions_resized_crop(interpolation):
     for row, found in enumerate(crop_each(images, drawn, 9)):
         image = images[row].float() if interpolation == "bicubic" else images[row]
         box = (int(getattr(drawn, name)[row]) for name in ("top", "left", "height", "width"))
-        made = F.resized_crop(image, *box, [9, 9], InterpolationMode(interpolation), antialias=True)
+        made = functional.resized_crop(image, *box, [9, 9], InterpolationMode(interpolation), antialias=True)
         made = made.clamp(0, 255).round().to(torch.uint8)
         assert torch.equal(found, made.flip(2) if drawn.flip[row] else made)
 

@@ -32,6 +32,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from fullrank.data import views
 from fullrank.data.cache import Cache, as_array, decode
+from fullrank.data.decoding import Smaller
 from fullrank.data.images import Images, UnreadableImageError
 from fullrank.data.kept import Kept
 from fullrank.data.order import Order
@@ -80,6 +81,8 @@ class ViewLoader:
         side: What kept images are scaled down to; see `fullrank.data.cache.decode`.
         device: Where views are made.
         workers: Processes that decode, for `stream`; 0 decodes in this one. Otherwise threads.
+        reduced: Decode JPEG smaller for `stream`, where all crops of an image stay as large as a view at least; see
+            `TrainConfig.reduced_jpeg`.
         strict: Raise on an unreadable image.
         rank: This process; it gets its contiguous piece of each global batch.
         world_size: The number of processes.
@@ -96,6 +99,7 @@ class ViewLoader:
         side: int | None = None,
         device: torch.device | str = "cpu",
         workers: int = 0,
+        reduced: bool = False,
         strict: bool = False,
         rank: int = 0,
         world_size: int = 1,
@@ -110,6 +114,7 @@ class ViewLoader:
         self.side = side
         self.device = torch.empty(0, device=device).device  # with its number, which `cuda` leaves out
         self.workers = workers
+        self.reduced = reduced
         self.strict = strict
         self.share = slice(rank * order.batch_size // world_size, (rank + 1) * order.batch_size // world_size)
         self.skipped: set[str] = set()
@@ -123,9 +128,13 @@ class ViewLoader:
             seen = views.normalize(views.photometric(views.as_float(crops), parameters))
             yield Views(step, images, seen.chunk(len(self.recipes)))
 
-    def parameters(self, step: int, heights: Tensor, widths: Tensor) -> list[ViewParameters]:
-        """Return the parameters of the views of this process's images at a step."""
+    def parameters(
+        self, step: int, heights: Tensor, widths: Tensor, *, first: int | None = None
+    ) -> list[ViewParameters]:
+        """Return the parameters of the views of this process's images at a step, or of those from place `first` on."""
         place: dict[str, int] = {"seed": self.order.seed, "step": step, "first": self.share.start}
+        if first is not None:
+            place["first"] = first
         return [
             views.draw(recipe, view=view, heights=heights, widths=widths, **place)
             for view, recipe in enumerate(self.recipes)
@@ -275,9 +284,15 @@ class _StepCrops(Dataset):
         unreadable: list[str] = []
 
         @functools.cache
-        def read(place: int) -> Tensor | None:
+        def read(place: int, alone: bool) -> Smaller | None:
+            def most(height: int, width: int) -> int:
+                if alone or not loader.reduced:
+                    return 1
+                drawn = loader.parameters(step, torch.tensor([height]), torch.tensor([width]), first=place)
+                return min(int(min(each.height, each.width)) for each in drawn) // loader.size
+
             try:
-                return loader.images.read(indices[place])
+                return loader.images.read_smaller(indices[place], most)
             except UnreadableImageError:
                 unreadable.append(loader.images.key(indices[place]))
                 return None
@@ -285,17 +300,17 @@ class _StepCrops(Dataset):
         batch, shown = [], []
         for place in range(loader.share.start, loader.share.stop):
             following = ((place + offset) % len(indices) for offset in range(len(indices)))
-            found = next((there for there in following if read(there) is not None), None)
+            # an image in another's place is cropped as that one's would be, and may be needed whole
+            found = next(((there, image) for there in following if (image := read(there, there != place))), None)
             if found is None:
                 return step, torch.zeros(0, dtype=torch.int64), None, (), unreadable
-            image = read(found)
-            assert image is not None
-            batch.append(image)
-            shown.append(indices[found])
-        heights = torch.tensor([image.shape[1] for image in batch])
-        widths = torch.tensor([image.shape[2] for image in batch])
-        drawn = loader.parameters(step, heights, widths)
-        crops = torch.stack([crop for parameters in drawn for crop in crop_each(batch, parameters, loader.size)])
+            batch.append(found[1])
+            shown.append(indices[found[0]])
+        drawn = loader.parameters(
+            step, torch.tensor([image.height for image in batch]), torch.tensor([image.width for image in batch])
+        )
+        images, factors = [image.image for image in batch], torch.tensor([image.factor for image in batch])
+        crops = torch.stack([crop for each in drawn for crop in crop_each(images, each.shrunk(factors), loader.size)])
         return step, torch.tensor(shown), crops, tuple(vars(ViewParameters.cat(drawn)).values()), unreadable
 
 

@@ -87,8 +87,13 @@ def decode(
                 return _decode_one_size(images, strict, threads)
         good = torch.zeros(len(images), dtype=torch.bool)
 
+        def read(index: int) -> Tensor:
+            if side is None:
+                return images.read(index)
+            return scaled(images.read_smaller(index, lambda height, width: min(height, width) // side).image, side)
+
         def each() -> Iterator[Tensor]:
-            for index, image in _read_all(images, strict, threads, lambda index, image: scaled(image, side)):
+            for index, image in _read_all(len(images), strict, threads, read):
                 good[index] = True
                 yield image
 
@@ -112,13 +117,14 @@ def _decode_one_size(images: Images, strict: bool, threads: int | None) -> tuple
         raise MemoryError from None
     good = torch.zeros(len(images), dtype=torch.bool)
 
-    def put(index: int, image: Tensor) -> None:
+    def put(index: int) -> None:
+        image = images.read(index)
         if tuple(image.shape) != size:
             raise _MixedSizes
         pixels[index] = image
         good[index] = True
 
-    for _ in _read_all(images, strict, threads, put):
+    for _ in _read_all(len(images), strict, threads, put):
         pass
     indices = good.nonzero().squeeze(1)
     return (pixels if bool(good.all()) else pixels[indices]), indices
@@ -135,24 +141,20 @@ def scaled(image: Tensor, side: int | None) -> Tensor:
     return resize_image(image[None].contiguous(memory_format=torch.channels_last), size)[0]
 
 
-def _read_all(
-    images: Images, strict: bool, threads: int | None, use: Callable[[int, Tensor], T]
-) -> Iterator[tuple[int, T]]:
-    """Decode images side by side and give what `use` makes of each, with its index, but for those that are damaged."""
+def _read_all(count: int, strict: bool, threads: int | None, read: Callable[[int], T]) -> Iterator[tuple[int, T]]:
+    """Read images side by side and give each with its index, but for those that cannot be decoded."""
 
-    def read(index: int) -> tuple[int, T] | None:
+    def found(index: int) -> tuple[int, T] | None:
         try:
-            return index, use(index, images.read(index))
+            return index, read(index)
         except UnreadableImageError:
             if strict:
                 raise
             return None
 
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:  # decoders release the interpreter's lock
-        for block in torch.arange(len(images)).split(_BLOCK):  # so that no more are held than are asked for
-            for found in pool.map(read, block.tolist()):
-                if found is not None:
-                    yield found
+        for start in range(0, count, _BLOCK):  # so that no more are held than are asked for
+            yield from filter(None, pool.map(found, range(start, min(start + _BLOCK, count))))
 
 
 def as_array(images: Images) -> Tensor | Kept | None:
@@ -257,7 +259,7 @@ def find_unreadable(images: Images) -> Tensor:
     if as_array(images) is not None:
         return torch.empty(0, dtype=torch.int64)
     good = torch.zeros(len(images), dtype=torch.bool)
-    for index, _ in _read_all(images, False, None, lambda index, image: None):
+    for index, _ in _read_all(len(images), False, None, lambda index: bool(images.read(index).ndim)):
         good[index] = True
     if not bool(good.any()):
         _first_readable(images, strict=False)

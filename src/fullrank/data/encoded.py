@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fullrank.data.decoding import UnreadableImageError, decode_file, printable
+from fullrank.data.decoding import Smaller, UnreadableImageError, decode_file, printable, whole
 from fullrank.data.images import HASHED, Images, digest, sample
 from fullrank.data.labels import Labels
 from fullrank.errors import FullrankError
@@ -45,10 +45,14 @@ class EncodedImages(Images):
 
     def read(self, index: int) -> Tensor:
         """Decode one image."""
+        return self.read_smaller(index, whole).image
+
+    def read_smaller(self, index: int, most: Callable[[int, int], int]) -> Smaller:
+        """Decode one image."""
         encoded = self.encoded(index)
         if encoded is None:
             raise UnreadableImageError(f"{self.key(index)} holds no bytes")
-        return decode_file(io.BytesIO(encoded), self.key(index))
+        return decode_file(io.BytesIO(encoded), self.key(index), most)
 
     def key(self, index: int) -> str:
         """Return the set's name and the row."""

@@ -119,6 +119,17 @@ class ViewParameters:
     def __getitem__(self, rows: slice) -> ViewParameters:
         return ViewParameters(*(getattr(self, field.name)[rows] for field in fields(ViewParameters)))
 
+    def shrunk(self, factors: Tensor) -> ViewParameters:
+        """Return the crops of images that are so many times smaller, `(B,)` int64, to their nearest pixels."""
+        if bool((factors == 1).all()):
+            return self
+        boxes = {}
+        for start, length in (("top", "height"), ("left", "width")):
+            begin, size = getattr(self, start), getattr(self, length)
+            boxes[start], stop = ((edge / factors).round().long() for edge in (begin, begin + size))
+            boxes[length] = (stop - boxes[start]).clamp(min=1)
+        return replace(self, **boxes)
+
     @staticmethod
     def cat(parts: list[ViewParameters]) -> ViewParameters:
         """Join the parameters of several batches into those of one."""

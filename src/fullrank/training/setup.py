@@ -320,6 +320,7 @@ def build_loader(
         side=config.cache_side,
         device=device,
         workers=config.machine.workers,
+        reduced=config.reduced_jpeg,
         strict=config.strict,
         rank=world.rank,
         world_size=world.size,
