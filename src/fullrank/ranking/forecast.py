@@ -100,6 +100,7 @@ class Forecast:
             "format": FORMAT,
             "version": VERSION,
             "fullrank": __version__,
+            "numpy": np.__version__,
             "model": f"accuracy = intercept + {' + '.join(f'b * {name}' for name in FEATURES)}, least squares",
             "accuracy": {"name": self.accuracy, "protocol": dict(self.accuracy_protocol)},
             "features": {name: {"protocol": dict(self.protocols[name])} for name in FEATURES},
