@@ -241,5 +241,9 @@ def test_argument_errors(tmp_path):
 def test_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "lightning.pytorch", None)
     monkeypatch.delitem(sys.modules, "fullrank.integrations.lightning")
+    other = pytest.importorskip("pytorch_lightning")
+    assert issubclass(importlib.import_module("fullrank.integrations.lightning").CollapseMonitor, other.Callback)
+    monkeypatch.setitem(sys.modules, "pytorch_lightning", None)
+    monkeypatch.delitem(sys.modules, "fullrank.integrations.lightning")
     with pytest.raises(ImportError, match=r"needs Lightning: pip install 'fullrank\[lightning\]'"):
         importlib.import_module("fullrank.integrations.lightning")

@@ -4,6 +4,8 @@
 
     trainer = Trainer(callbacks=[CollapseMonitor("backbone")])
 
+The `Trainer` may be of `lightning.pytorch` or of `pytorch_lightning`, as lightly's and solo-learn's scripts have it.
+
 Install it with `pip install fullrank[lightning]`.
 
 An order (`fullrank.orders.OrderSampler`) is a run, not an epoch, and a second walk over it repeats the run: give the
@@ -25,8 +27,12 @@ from fullrank.measure.metrics import SpectrumMetric
 from fullrank.measure.spectrum import Spectrum
 
 try:
-    from lightning.pytorch import Callback, LightningModule, Trainer
-    from lightning.pytorch.utilities import rank_zero_warn
+    try:
+        from lightning.pytorch import Callback, LightningModule, Trainer
+        from lightning.pytorch.utilities import rank_zero_warn
+    except ImportError:  # its other package
+        from pytorch_lightning import Callback, LightningModule, Trainer  # type: ignore[assignment]
+        from pytorch_lightning.utilities import rank_zero_warn
 except ImportError as error:
     raise ImportError("fullrank.integrations.lightning needs Lightning: pip install 'fullrank[lightning]'") from error
 
