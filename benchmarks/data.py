@@ -1,7 +1,7 @@
-"""Images a second and core from encoded JPEG to two random crops of 224 x 224, against others' pipelines.
+"""Images a second and core from encoded JPEG to two random crops, against others' pipelines.
 
     python benchmarks/data.py
-    python benchmarks/data.py --runs 9 --images 256
+    python benchmarks/data.py --runs 9 --size 96
 
 Every pipeline reads the same parquet file of 500 x 375 JPEGs (about 70 kB each, made here), decodes each once and takes
 two crops of 20 to 100 % of the area, flipped half of the time, in 8 bits or as the pipeline gives them. Colors and blur
@@ -33,10 +33,13 @@ from rich.console import Console
 from rich.table import Table
 
 from fullrank.data import decoding, views
-from fullrank.data.batches import crop_each
+from fullrank.data.batches import ViewLoader, _StepCrops
+from fullrank.data.cache import decode
 from fullrank.data.images import open_images
+from fullrank.data.kept import Kept
+from fullrank.data.order import MultiplePass
 
-BATCH, SIZE = 64, 224
+BATCH = 64
 QUALITY = 87
 """Of the JPEGs: it gives some 70 kB."""
 
@@ -54,24 +57,37 @@ def photo(seed: int) -> bytes:
     return out.getvalue()
 
 
-def fullrank_pipeline(file: Path, fast: bool) -> Callable[[], Any]:
-    """Return this library's: what a worker of `--hold stream` does."""
-    images = open_images(str(file))
-    recipes = views.recipe("simsiam")
+def streamed(file: Path, size: int, *, fast: bool, reduced: bool = False) -> Callable[[], Any]:
+    """Return this library's: what a worker of `--cache stream` does."""
+    made = _StepCrops(loader(file, size, reduced))
     decoder = decoding._simplejpeg if fast else lambda: None
 
     def run() -> None:
         decoding._simplejpeg = decoder  # type: ignore[assignment]
-        for start in range(0, len(images), BATCH):
-            batch = [images.read(index) for index in range(start, min(start + BATCH, len(images)))]
-            sizes = torch.tensor([image.shape[1] for image in batch]), torch.tensor([image.shape[2] for image in batch])
-            drawn = [
-                views.draw(recipe, seed=0, step=start, view=view, heights=sizes[0], widths=sizes[1])
-                for view, recipe in enumerate(recipes)
-            ]
-            torch.stack([crop for parameters in drawn for crop in crop_each(batch, parameters, SIZE)])
+        for step in range(len(made.loader.order)):
+            made[step]
 
     return run
+
+
+def kept(file: Path, size: int) -> Callable[[], Any]:
+    """Return this library's after the first pass over a chunk: what a thread of `--cache chunks` does."""
+    made = loader(file, size)
+    pixels, rows = decode(made.images, side=2 * size)
+    assert isinstance(pixels, Kept)
+
+    def run() -> None:
+        for step in range(len(made.order)):
+            made._crop_ragged(step, pixels, rows[made.order[step]])
+
+    return run
+
+
+def loader(file: Path, size: int, reduced: bool = False) -> ViewLoader:
+    """Return a loader of one pass over the images."""
+    images = open_images(str(file))
+    order = MultiplePass(len(images), BATCH, len(images) // BATCH)
+    return ViewLoader(images, order, views.recipe("simsiam"), size, cache="stream", reduced=reduced)
 
 
 def transformed(images: Iterable[PIL.Image.Image], transform: Callable[[PIL.Image.Image], Any]) -> None:
@@ -80,13 +96,13 @@ def transformed(images: Iterable[PIL.Image.Image], transform: Callable[[PIL.Imag
         transform(image.convert("RGB"))
 
 
-def pipelines(file: Path) -> dict[str, Callable[[], Any]]:
+def pipelines(file: Path, size: int) -> dict[str, Callable[[], Any]]:
     """Return what is compared, by name; each call of a value reads all images once."""
     from torchvision.transforms import v2
 
     column = pq.read_table(file).column("image")
     encoded = [row["bytes"] for row in column.to_pylist()]
-    crop = v2.Compose([v2.RandomResizedCrop(SIZE, (0.2, 1.0), antialias=True), v2.RandomHorizontalFlip()])
+    crop = v2.Compose([v2.RandomResizedCrop(size, (0.2, 1.0), antialias=True), v2.RandomHorizontalFlip()])
     tensor = v2.PILToTensor()
 
     def twice(image: PIL.Image.Image) -> Any:
@@ -100,16 +116,18 @@ def pipelines(file: Path) -> dict[str, Callable[[], Any]]:
             whole = tensor(image.convert("RGB"))
             crop(whole), crop(whole)
 
-    found: dict[str, Callable[[], Any]] = {"fullrank, Pillow": fullrank_pipeline(file, fast=False)}
+    found: dict[str, Callable[[], Any]] = {"fullrank, streamed, Pillow": streamed(file, size, fast=False)}
     if decoding._simplejpeg():
-        found["fullrank, simplejpeg"] = fullrank_pipeline(file, fast=True)
+        found["fullrank, streamed, simplejpeg"] = streamed(file, size, fast=True)
+        found["fullrank, --reduced-jpeg, simplejpeg"] = streamed(file, size, fast=True, reduced=True)
+    found["fullrank, kept after the first pass"] = kept(file, size)
     found["torchvision, on PIL images"] = lambda: transformed(opened(), twice)
     found["torchvision, on tensors"] = on_tensors
     with suppress(ImportError):
         from lightly.transforms import SimSiamTransform
 
         lightly = SimSiamTransform(
-            SIZE, cj_prob=0.0, random_gray_scale=0.0, gaussian_blur=0.0, min_scale=0.2, normalize=None
+            size, cj_prob=0.0, random_gray_scale=0.0, gaussian_blur=0.0, min_scale=0.2, normalize=None
         )
         found["lightly, SimSiamTransform without colors"] = lambda: transformed(opened(), lightly)
     with suppress(ImportError):
@@ -125,7 +143,8 @@ def pipelines(file: Path) -> dict[str, Callable[[], Any]]:
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=128)
+    parser.add_argument("--images", type=int, default=128, help=f"a multiple of {BATCH}")
+    parser.add_argument("--size", type=int, default=224, help="rows and columns of a crop")
     parser.add_argument("--runs", type=int, default=5)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -135,7 +154,7 @@ def main() -> None:
         kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
         file = Path(folder) / "images.parquet"
         pq.write_table(pa.table({"image": pa.array(rows, kind)}), file)
-        compared = pipelines(file)
+        compared = pipelines(file, arguments.size)
         rates: dict[str, list[float]] = {name: [] for name in compared}
         for run in range(arguments.runs + 1):
             for name, pipeline in compared.items():
@@ -156,7 +175,8 @@ def main() -> None:
             versions.append(f"{package} {importlib.metadata.version(package)}")
     mean = sum(map(len, photos)) / len(photos) / 1e3
     console.print(
-        f"{arguments.images} JPEGs of 500 x 375 ({mean:.0f} kB), medians of {arguments.runs} runs, one thread; "
+        f"{arguments.images} JPEGs of 500 x 375 ({mean:.0f} kB), crops of {arguments.size}, "
+        f"medians of {arguments.runs} runs, one thread; "
         f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}; {', '.join(versions)}",
         highlight=False,
     )

@@ -82,8 +82,8 @@ def plan(config: TrainConfig) -> Plan:
         "machine": f"{device}, {config.machine.precision}, {torch.get_num_threads()} CPU threads",
         "memory": _memory(config, method),
     }
-    if wrong is None and config.cache == "stream":
-        about["streaming"] = _streaming(config, data)
+    if wrong is None and config.cache != "memory":
+        about["processes"] = _processes(config, data, order)
     rows = Table("What the run would do", ["part", "plan"], list(about.items()), text=(1,), captioned=False)
     return Plan(Document("plan", "What the run would do", [rows], data=about), wrong)
 
@@ -127,17 +127,19 @@ def _kept_images(config: TrainConfig, order: Order) -> int:
     return order.size if config.cache == "memory" else min(2 * len(order.pool(0)), order.size)
 
 
-def _streaming(config: TrainConfig, data: setup.Data) -> str:
-    """Estimate what processes take that decode images as they are needed, however many images there are."""
+def _processes(config: TrainConfig, data: setup.Data, order: Order) -> str:
+    """Estimate what processes take that do not keep all images, however many there are."""
     assert config.image_size is not None
-    height, width = cache.look_at_sizes(data.train)[0]
-    image, views = 3 * height * width, 2 * 3 * config.image_size**2
+    image, views = cache.kept_bytes(data.train, 1), 2 * 3 * config.image_size**2
     measured = 2 * min(config.monitor.images, eval_images.BLOCK) * image  # one by one, and put together
+    kept = 0.0
+    if config.cache == "chunks":
+        kept = cache.kept_bytes(data.train, _kept_images(config, order), config.cache_side)
+    words = f"about {gigabytes(peak_memory() + measured + kept)} for this process beside the step"
+    if config.cache == "chunks" and order.keeps(order.steps - 1):
+        return words
     worker = config.batch_size * (image + 2 * views)  # a batch, and its views on their way
-    return (
-        f"about {gigabytes(peak_memory() + measured)} for this process beside the step, {gigabytes(worker)} for each "
-        f"of {config.machine.workers} workers beside what they share with it"
-    )
+    return f"{words}, {gigabytes(worker)} for each of {config.machine.workers} workers beside what they share with it"
 
 
 def _settings(method: Method) -> dict[str, str]:
