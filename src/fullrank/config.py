@@ -216,7 +216,7 @@ class TrainConfig:
     when left out, and for views up to 64 pixels as they are. Streamed images are not scaled."""
     reduced_jpeg: bool = False
     """Decode streamed JPEG at a half, quarter or eighth of its size where every crop of an image stays as large as the
-    view at least: quicker for images much larger than views, to slightly other pixels."""
+    view at least: quicker for photographs of millions of pixels, to slightly other pixels."""
     image_size: Annotated[int, Range(4, 2**14)] | None = None
     """Rows and columns of a view; the images' own size up to 64 when left out, else 224."""
 
