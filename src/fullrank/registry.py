@@ -160,7 +160,7 @@ ORDERS: Registry[type[Order]] = Registry(
     "order",
     "fullrank.orders",
     "fullrank.data.order",
-    ("multiple-pass", "single-pass", "cumulative", "hybrid"),
+    ("multiple-pass", "single-pass", "cumulative", "hybrid", "adaptive"),
     base="fullrank.data.order:Order",
 )
 """Classes of orders: `fullrank.orders.Order`."""

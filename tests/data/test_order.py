@@ -1,5 +1,7 @@
 import functools
 import operator
+import subprocess
+import sys
 from collections import Counter
 
 import numpy as np
@@ -172,6 +174,13 @@ def test_adaptive_shows_all_images_where_auc_fell_and_a_chunk_where_it_rose(args
     assert order.after(args[2], {"auc": 0.0}).turns == order.turns  # nothing is left to turn to
     assert order.after(args[2], {"knn": 0.5}) is order
     assert make(Adaptive, args, **order.learned) == order
+
+
+def test_every_order_is_found_by_its_name_before_its_module_is_imported():
+    code = "from fullrank.config import TrainConfig; print(*[TrainConfig(order=o).order for o in %r])"
+    names = [kind.name for kind in (MultiplePass, *CHUNKED)]
+    done = subprocess.run([sys.executable, "-c", code % names], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == names, done.stderr
 
 
 def test_adaptive_does_not_go_back_in_time():
