@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -294,16 +295,19 @@ def main() -> None:
     found: dict[str, Any] = {"environment": environment(device)}
     for part, limit in LIMITS.items():
         began = time.perf_counter()
-        try:
-            command = [sys.executable, __file__, "--only", part, *sys.argv[1:]]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
-            found[part] = (
-                json.loads(done.stdout.splitlines()[-1])
-                if done.returncode == 0
-                else {"failed": done.stderr.strip().splitlines()[-1:]}
-            )
-        except subprocess.TimeoutExpired:
-            found[part] = {"failed": f"took longer than its {limit} s"}
+        command = [sys.executable, __file__, "--only", part, *sys.argv[1:]]
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        with subprocess.Popen(command, start_new_session=True, **pipes) as started:
+            try:
+                printed, errors = started.communicate(timeout=limit)
+                found[part] = (
+                    {"failed": errors.strip().splitlines()[-1:]}
+                    if started.returncode
+                    else json.loads(printed.splitlines()[-1])
+                )
+            except subprocess.TimeoutExpired:
+                os.killpg(started.pid, signal.SIGKILL)  # and what it started
+                found[part] = {"failed": f"took longer than its {limit} s"}
         (out / "gpu.json").write_text(json.dumps(found, indent=2), "utf-8")
         (out / "gpu.md").write_text(table(found), "utf-8")
         print(f"{part}: {time.perf_counter() - began:.0f} s {json.dumps(found[part])[:300]}", flush=True)

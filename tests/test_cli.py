@@ -224,7 +224,7 @@ def test_inspect_prints_a_table_a_verdict_and_a_page(tmp_path, monkeypatch, caps
     assert main(["inspect", "whole.npy", "flat.npy"]) == 0
     output = " ".join(capsys.readouterr().out.split())
     for words in (
-        "whole.npy: features, file whole.npy, shape 400 x 16",
+        "whole.npy: kind features, file whole.npy, shape 400 x 16",
         "normalize no",
         "participation ratio",
         "whole.npy: Healthy spectrum. AUC",

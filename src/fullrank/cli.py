@@ -148,8 +148,10 @@ def _run_with_others(arguments: list[str], *, debug: bool) -> int:
     def read() -> Train | Evaluate | int:
         try:
             command = _parse(arguments)
-        except SystemExit as leaving:  # --help or wrong flags, which tyro has printed
+        except SystemExit as leaving:  # --help or wrong values, which tyro has printed
             return int(leaving.code or 0)
+        except WrongFlagError as error:
+            return _report(error, "".join(arguments[:1]), debug=debug)
         if not isinstance(command, (Train, Evaluate)) or (isinstance(command, Train) and command.dry_run):
             raise FullrankError(
                 "torchrun is for train and evaluate: start `fullrank train --dry-run` and other commands alone"

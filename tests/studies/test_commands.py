@@ -60,7 +60,7 @@ def test_a_dry_run_numbers_the_runs_and_trains_nothing(toy, place, capsys):
 
 
 def test_flags_of_before_say_what_is_there_instead(toy, capsys):
-    assert main(["study", "run", "toy", "--launcher", "slurm", "--slurm.gpus", "8"]) == 1
+    assert main(["study", "run", "toy", "--launcher", "slurm", "--slurm.gpus", "8"]) == 2
     assert "--launcher is gone: `--only N` makes one run" in capsys.readouterr().err
 
 

@@ -74,7 +74,17 @@ SIMSIAM = {
     "order_options": {},
 }
 NOT_PUBLISHED = (
-    *("data_dir", "strict", "cache", "cache_side", "seed", "checkpoint_every", "keep_checkpoints", "out"),
+    *(
+        "data_dir",
+        "strict",
+        "cache",
+        "cache_side",
+        "reduced_jpeg",
+        "seed",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "out",
+    ),
     *("monitor.log_every", "monitor.measure_every", "monitor.images", "monitor.online_probe"),
     *("monitor.tensorboard", "monitor.wandb"),
 )

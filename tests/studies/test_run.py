@@ -199,7 +199,7 @@ def test_a_folder_of_other_settings_is_not_gone_on_with(here, place):
     assert failed == 1
     assert f"{first.name}: failed (1)" in text
     log = (place.work / "lab" / f"{first.name}.log").read_text()
-    assert f"{folder} is a run with optim.momentum=0.5, not 0.9: a default has changed since; move it away" in log
+    assert f"{folder} is of a run with optim.momentum=0.5, not 0.9: a default has changed since; move it away" in log
     assert not list(place.results.glob("lab/*/summary.json"))
 
 

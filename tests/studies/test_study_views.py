@@ -115,7 +115,7 @@ def test_many_differences_are_named_and_kept_for_the_protocol():
     results = [finished(cell("hybrid"), final={"auc": 0.7}), finished(cell("single-pass"), final={"auc": 0.6}, n=500)]
     results[0].run.protocols["spectrum"]["layer"] = "another"
     table = pivot(results, "auc", rows="order", columns="encoder")
-    assert "AUC was measured in different ways: layer backbone, another; n " in table.note
+    assert "AUC was measured in different ways: layer another, backbone; n " in table.note
     assert table.protocols["AUC"]["n"] == "500 (1 run), 10,000 (1 run)"
 
 

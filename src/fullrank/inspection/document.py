@@ -15,6 +15,7 @@ from fullrank.documents import (
     Picture,
     Points,
     Statement,
+    Table,
     Words,
     spectra,
 )
@@ -28,6 +29,8 @@ from fullrank.text import capital, grouped, listing
 TRY = "If it was trained without negatives, as SimSiam is, try to"
 RANKED = ("auc", "rankme", "participation_ratio", "lidar", "cluster_learnability")
 """Scores whose best is said."""
+KEY_SCORES = ("auc", "rankme", "participation_ratio", "alpha_req", "dead")
+"""Scores in a terminal where there are too many X for a column each."""
 _MOST_COLUMNS, _MOST_LINES = 3, 3
 
 
@@ -44,11 +47,11 @@ def _parts(found: Sequence[Inspection], of: Sequence[Scored], said: Sequence[str
     names = list(dict.fromkeys(name for each in found for name in each.scores))
     above = [["images N", *(f"{each.spectrum.protocol['n']:,}" for each in found), ""]]
     above += [["width D", *(f"{each.spectrum.dim:,}" for each in found), ""]]
-    # as many side by side as a terminal has room for; a page has all of them
-    for start in range(0, len(found), _MOST_COLUMNS):
-        part = slice(start, start + _MOST_COLUMNS)
-        rows = [[row[0], *row[1:-1][part], row[-1]] for row in above]
-        yield Only("terminal", [score_table(of[part], names, rows)])
+    few = len(found) <= _MOST_COLUMNS
+    if few:
+        spectra_of = [(each.name, score) for each in found for name, score in each.scores.items() if name == "auc"]
+        yield Only("terminal", how_measured(spectra_of))
+    yield Only("terminal", [score_table(of, names, above) if few else _a_line_each(found)])  # a page has room for all
     for each, (look, *_) in zip(found, of, strict=True):
         yield _verdict(each, look)
         if others := each.source.get(OTHERS):
@@ -75,6 +78,19 @@ def _parts(found: Sequence[Inspection], of: Sequence[Scored], said: Sequence[str
             yield Fold("Images that could not be read", [Points(each.skipped)])
     scores = [(each.name, score) for each in found for score in each.scores.values()]
     yield Fold("How each score was measured", how_measured(scores))
+
+
+def _a_line_each(found: Sequence[Inspection]) -> Table:
+    header = ["", "N", "D", *(title(name) for name in KEY_SCORES), "verdict"]
+    rows = [
+        [
+            *(each.name, f"{each.spectrum.protocol['n']:,}", f"{each.spectrum.dim:,}"),
+            *(each.scores[name].text if name in each.scores else "–" for name in KEY_SCORES),
+            each.verdict.level,
+        ]
+        for each in found
+    ]
+    return Table("Scores", header, rows, text=[len(header) - 1], captioned=False)
 
 
 def _verdict(each: Inspection, look: Look) -> Statement:

@@ -81,6 +81,7 @@ def inspect(
     check_ranges(vars(options), {"limit": OPTIONS["limit"]})
     if not names:
         raise FullrankError("give at least one thing to inspect: a run, a timm model, a weights file or a feature file")
+    choose_device(options.device)  # whether it is there is said before weights are fetched
     kinds = dict(zip(names, kinds_of(names, options), strict=True))
     asked = None if options.images is None else open_images(options.images)  # before weights are fetched for them
     opened = {name: _named(name, _open, name, options) for name, kind in kinds.items() if kind != "features"}
