@@ -116,7 +116,7 @@ def test_many_differences_are_named_and_kept_for_the_protocol():
     results[0].run.protocols["spectrum"]["layer"] = "another"
     table = pivot(results, "auc", rows="order", columns="encoder")
     assert "AUC was measured in different ways: layer another, backbone; n " in table.note
-    assert table.protocols["AUC"]["n"] == "500 (1 run), 10,000 (1 run)"
+    assert table.protocols["AUC"]["n"] == "10,000 (1 run), 500 (1 run)"
 
 
 def test_scores_of_one_protocol_share_it():

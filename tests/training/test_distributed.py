@@ -438,7 +438,7 @@ def test_a_defect_keeps_its_traceback_where_it_is(results):
     [
         ("typo", 1, "fullrank: error: no images at 'cifra10'"),
         ("batch", 1, "leaves some fewer than 2 images: raise it to 4 at least, or start fewer processes"),
-        ("flag", 2, "Perhaps you meant"),
+        ("flag", 2, "did you mean '--steps'?"),
         ("demo", 1, "torchrun is for train and evaluate"),
         ("plan", 1, "start `fullrank train --dry-run` and other commands alone"),
     ],
