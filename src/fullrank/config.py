@@ -480,7 +480,8 @@ def _as_one_of(value: Any, options: list[Any], name: str) -> Any:
             return {_fit(k, inner[0], f"a key of {name}"): _fit(v, inner[1], f"{name}.{k}") for k, v in value.items()}
         if option is float and isinstance(value, int) and not isinstance(value, bool):
             return float(value) if abs(value) < 1e300 else math.inf
-        if isinstance(option, type) and isinstance(value, option) and (option is bool) == isinstance(value, bool):
+        plain = origin is None and isinstance(option, type)  # Python 3.10 takes tuple[int] for a type too
+        if plain and isinstance(value, option) and (option is bool) == isinstance(value, bool):
             return value
     literals = [v for option in options if typing.get_origin(option) is Literal for v in typing.get_args(option)]
     if literals:
