@@ -30,9 +30,9 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from fullrank.config import BackboneConfig, HeadsConfig, MachineConfig, MonitorConfig, OptimConfig, TrainConfig
+from fullrank.config import BackboneConfig, MachineConfig, MonitorConfig, OptimConfig, TrainConfig
 from fullrank.data.images import ArrayImages, Images
 from fullrank.registry import register_source
 from fullrank.training.distributed import ALONE
@@ -101,23 +101,11 @@ def rates(device: torch.device, quick: bool) -> tuple[float, float]:
 
 
 def multiply_adds(run: Resolved, size: int) -> int:
-    """Return those of one view's forward pass through the backbone and the projector, by hooks on each layer."""
-    total = 0
-
-    def count(layer: nn.Module, _: object, output: torch.Tensor) -> None:
-        nonlocal total
-        if isinstance(layer, nn.Conv2d):
-            total += output[0].numel() * layer.weight[0].numel()
-        elif isinstance(layer, nn.Linear):
-            total += layer.weight.numel()
-
-    hooks = [layer.register_forward_hook(count) for layer in run.method.modules()]
-    with torch.no_grad():
-        run.method.eval()(*torch.zeros(2, 2, 3, size, size, device=run.device))
-    for hook in hooks:
-        hook.remove()
+    """Return those of one view's forward pass through the method."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counted:
+        run.method.eval()(*torch.zeros(2, 2, 3, size, size, device=run.device))  # two views of two images
     run.method.train()
-    return total // 2
+    return counted.get_total_flops() // 8
 
 
 def tests(given: argparse.Namespace) -> dict[str, Any]:
@@ -247,7 +235,6 @@ def lab_run(given: argparse.Namespace) -> dict[str, Any]:
             checkpoint_every=given.steps,
             out=given.out,
             backbone=replace(recipe.backbone, width=0.125),
-            heads=HeadsConfig(projector_hidden=128, projector_out=512, projector_layers=3, predictor_hidden=128),
             monitor=replace(recipe.monitor, images=256, measure_every=given.steps),
             machine=MachineConfig(device=given.device, threads=1),
         )

@@ -248,6 +248,13 @@ def test_a_buffer_grows_with_what_is_put_into_it(counted):
     assert len(keep([], counted)) == 0
 
 
+def test_the_fingerprint_of_kept_images_is_of_them_alone():
+    kept = keep(iter([torch.zeros(3, 2, 4, dtype=torch.uint8), torch.ones(3, 3, 2, dtype=torch.uint8)]), 2)
+    before = ArrayImages("kept", kept).fingerprint()
+    assert kept.offsets.tolist() == [0, 8]  # computed once, and kept beside the pixels
+    assert ArrayImages("kept", kept).fingerprint() == before
+
+
 @pytest.mark.parametrize("name", ["simsiam", "byol"])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_images_of_different_sizes_are_seen_alike_however_they_are_kept(mixed, name, workers):

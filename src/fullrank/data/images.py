@@ -266,7 +266,8 @@ class ArrayImages(Images):
     def listing(self) -> str:
         """Hash the pixels."""
         if isinstance(self.pixels, Kept):
-            return digest(*(each.numpy() for each in vars(self.pixels).values()))
+            kept = self.pixels.to(torch.device("cpu"))
+            return digest(kept.pixels.numpy(), kept.heights.numpy(), kept.widths.numpy())
         return digest(str(tuple(self.pixels.shape)).encode(), self.pixels.contiguous().numpy())
 
 
