@@ -267,7 +267,7 @@ class ArrayImages(Images):
         """Hash the pixels."""
         if isinstance(self.pixels, Kept):
             kept = self.pixels.to(torch.device("cpu"))
-            return digest(kept.pixels.numpy(), kept.heights.numpy(), kept.widths.numpy())
+            return digest(*(part.contiguous().numpy() for part in (kept.pixels, kept.heights, kept.widths)))
         return digest(str(tuple(self.pixels.shape)).encode(), self.pixels.contiguous().numpy())
 
 
