@@ -4,8 +4,11 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from fullrank.cli import main
 from fullrank.demo import demo
 from fullrank.errors import FullrankError
+from fullrank.training.loop import Finished
+from fullrank.training.presets import preset
 from tests.training.tiny import tiny
 
 
@@ -28,3 +31,16 @@ def test_the_demo_numbers_its_folder_and_overwrites_nothing(tmp_path, monkeypatc
     assert (tmp_path / "runs" / "demo-2" / "report.html").is_file()
     with pytest.raises(FullrankError, match="demo-2 exists and is not an empty folder"):
         demo(tmp_path / "runs" / "demo-2", config=tiny(steps=4), console=console)
+
+
+def test_the_full_demo_trains_where_the_order_matters(tmp_path, monkeypatch):
+    trained = []
+
+    def train(config, console):
+        trained.append(config)
+        return Finished(path=tmp_path, step=0, complete=len(trained) < 2, signal=2)
+
+    monkeypatch.setattr("fullrank.demo.train", train)
+    assert main(["demo", "--full", "--out", str(tmp_path / "demo")]) == 130
+    assert [config.order for config in trained] == ["multiple-pass", "hybrid"]
+    assert {config.optim.weight_decay for config in trained} == {preset("simsiam-collapse").optim.weight_decay}

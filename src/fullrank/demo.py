@@ -1,4 +1,4 @@
-"""`fullrank demo`: the main job on a laptop: two orders, equal steps, handwritten digits; a table and a report."""
+"""`fullrank demo`: the main job on a laptop: two orders, equal steps; a table and a report."""
 
 from __future__ import annotations
 
@@ -23,17 +23,25 @@ from fullrank.training.scores import latest, recorded
 ORDERS: tuple[Literal["multiple-pass", "hybrid"], ...] = ("multiple-pass", "hybrid")
 
 
-def demo(out: Path | None, *, config: TrainConfig | None = None, console: Console | None = None) -> int:
+def demo(
+    out: Path | None, *, full: bool = False, config: TrainConfig | None = None, console: Console | None = None
+) -> int:
     """Train both orders, print their scores, and write a report to a folder, `runs/demo` when None, numbered if taken.
+
+    Args:
+        out: The folder.
+        full: Train where the order matters (`simsiam-collapse`), not on digits.
+        config: Train this, instead of either preset.
+        console: Where to print.
 
     Returns:
         The exit code: 0, or 128 + N when signal N stopped it.
     """
     console = console or plain_console()
-    config = config or preset("simsiam-digits")
+    config = config or preset("simsiam-collapse" if full else "simsiam-digits")
     folder = _free_folder(out)
     console.print(
-        f"SimSiam on scikit-learn's handwritten digits, {config.steps} steps with each order: {' and '.join(ORDERS)}",
+        f"SimSiam on {config.images}, {config.steps:,} steps with each order: {' and '.join(ORDERS)}",
         highlight=False,
     )
     for order in ORDERS:
