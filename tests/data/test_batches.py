@@ -469,7 +469,7 @@ class Copies(TorchDispatchMode):
 
 
 def test_ragged_images_on_a_device_take_one_copy_too(mixed, monkeypatch):
-    monkeypatch.setattr(batches, "_ahead", lambda make, of, threads: map(make, of))
+    monkeypatch.setattr(batches, "ahead", lambda make, of, threads: map(make, of))
     monkeypatch.setattr(ViewLoader, "_place", lambda self, pixels: pixels.to(self.device))
     loader = ViewLoader(mixed, SinglePass(20, 4, 4, 1), RECIPES, 10, device="meta")
     next(iter(loader()))
@@ -481,7 +481,7 @@ def test_ragged_images_on_a_device_take_one_copy_too(mixed, monkeypatch):
 @pytest.mark.parametrize("kept", ["on the device", "on the CPU", "stream"])
 def test_parameters_go_to_the_device_in_one_copy(monkeypatch, kept):
     images, order = arrays(), MultiplePass(40, 8, 4)
-    monkeypatch.setattr(batches, "_ahead", lambda make, of, threads: map(make, of))  # a mode is of one thread
+    monkeypatch.setattr(batches, "ahead", lambda make, of, threads: map(make, of))  # a mode is of one thread
     recipes = views.recipe("byol")  # solarizes too
     loader = ViewLoader(images, order, recipes, 10, device="meta", cache="stream" if kept == "stream" else "memory")
     if kept == "on the device":
@@ -523,23 +523,23 @@ def test_steps_are_made_ahead_in_order_and_no_further():
         return item * item
 
     asked = []
-    results = batches._ahead(make, (asked.append(item) or item for item in range(9)), 2)
+    results = batches.ahead(make, (asked.append(item) or item for item in range(9)), 2)
     gate.release(3)
     assert next(results) == 0
     assert asked == [0, 1, 2]  # two ahead of the first
     gate.release(9)
     assert list(results) == [item * item for item in range(1, 9)]
     assert sorted(made) == list(range(9))
-    assert list(batches._ahead(str, [1, 2], 0)) == ["1", "2"]
+    assert list(batches.ahead(str, [1, 2], 0)) == ["1", "2"]
 
 
 def test_what_fails_ahead_is_raised_in_its_place_and_ends_the_threads():
-    results = batches._ahead(lambda item: 1 // item, [2, 1, 0, 4], 1)
+    results = batches.ahead(lambda item: 1 // item, [2, 1, 0, 4], 1)
     assert [next(results), next(results)] == [0, 1]
     with pytest.raises(ZeroDivisionError):
         next(results)
     before = threading.active_count()
-    stopped = batches._ahead(str, range(100), 3)
+    stopped = batches.ahead(str, range(100), 3)
     next(stopped)
     stopped.close()
     assert threading.active_count() == before
@@ -548,8 +548,8 @@ def test_what_fails_ahead_is_raised_in_its_place_and_ends_the_threads():
 def test_views_made_ahead_are_those_made_at_once(monkeypatch):
     loader = ViewLoader(arrays(), Hybrid(40, 4, 12, 5, seed=1), RECIPES, 10)
     at_once = collect(loader)
-    real = batches._ahead
-    monkeypatch.setattr(batches, "_ahead", lambda make, of, threads: real(make, of, 3))
+    real = batches.ahead
+    monkeypatch.setattr(batches, "ahead", lambda make, of, threads: real(make, of, 3))
     for one, other in zip(at_once, collect(loader), strict=True):
         assert torch.equal(one[1], other[1])
         assert torch.equal(one[2], other[2])

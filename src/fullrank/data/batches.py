@@ -184,7 +184,7 @@ class ViewLoader:
 
         # small images on the CPU: a thread would compete with the step that it is to hide behind
         threads = self.workers if isinstance(pixels, Kept) else int(self.device.type != "cpu")
-        yield from _ahead(make, steps, threads)
+        yield from ahead(make, steps, threads)
 
     def _crop(self, step: int, pixels: Tensor, rows: Tensor) -> tuple[Tensor, PlacedParameters]:
         """Crop images of one size, all together."""
@@ -240,7 +240,7 @@ _Crops = tuple[int, Tensor, Tensor, PlacedParameters]
 """A step, its images, their crops or they themselves, and the parameters of all its views."""
 
 
-def _ahead(make: Callable[[S], T], of: Iterable[S], threads: int) -> Iterator[T]:
+def ahead(make: Callable[[S], T], of: Iterable[S], threads: int) -> Iterator[T]:
     """Make something of each item, in order: by so many threads as many ahead of the one in use, or as it is needed."""
     if not threads:
         yield from map(make, of)

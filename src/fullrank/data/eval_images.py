@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby, islice
+from operator import itemgetter
 
 import PIL.Image
 import torch
@@ -16,13 +18,14 @@ from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
 from fullrank.data import views
-from fullrank.data.batches import crop_each
+from fullrank.data.batches import ahead, crop_each
 from fullrank.data.cache import as_array
 from fullrank.data.images import Images, UnreadableImageError
 from fullrank.data.views import ViewRecipe
 from fullrank.errors import FullrankError
 
-BLOCK = 256  # images that are read for measuring at a time
+BLOCK = 256  # images that are measured at a time
+PIECE = 16  # images that are there at a time as they were decoded
 _FLOATS = 2**24  # numbers of them that are resized at a time: 64 MB
 
 
@@ -54,10 +57,14 @@ def eval_blocks(
     images: Images, indices: Tensor, size: int, unreadable: Callable[[str], None] = lambda name: None
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Walk over what `load_for_eval` returns, some hundred images at a time."""
-    for read, batch in _blocks(images, indices, unreadable):
-        at_once = max(_FLOATS // batch[0].numel(), 1)
-        groups = [image[None] for image in batch] if isinstance(batch, list) else batch.split(at_once)
-        yield torch.cat([_eight_bits(views.eval_view(group, size)) for group in groups]), read
+    for pieces in _blocks(images, indices, unreadable):
+        shown, read = [], []
+        for good, batch in pieces:
+            at_once = max(_FLOATS // batch[0].numel(), 1)
+            groups = [image[None] for image in batch] if isinstance(batch, list) else batch.split(at_once)
+            shown += [_eight_bits(views.eval_view(group, size)) for group in groups]
+            read.append(good)
+        yield torch.cat(shown), torch.cat(read)
 
 
 def transformed_blocks(
@@ -68,8 +75,13 @@ def transformed_blocks(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Walk over images as somebody else's transform of PIL images shows them, stacked, with the indices read."""
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        for read, batch in _blocks(images, indices, unreadable):
-            yield torch.stack(list(pool.map(lambda image: transform(to_pil_image(image)), batch))), read
+        for pieces in _blocks(images, indices, unreadable):
+            shown: list[Tensor] = []
+            read = []
+            for good, batch in pieces:
+                shown += pool.map(lambda image: transform(to_pil_image(image)), batch)
+                read.append(good)
+            yield torch.stack(shown), torch.cat(read)
 
 
 def view_blocks(
@@ -84,29 +96,44 @@ def view_blocks(
     unreadable: Callable[[str], None] = lambda name: None,
 ) -> Iterator[tuple[Tensor, ...]]:
     """Walk over `count` random views of some hundred images, `(n, 3, size, size)` uint8, of both recipes in turn."""
-    for number, (_, batch) in enumerate(_blocks(images, indices, unreadable)):
-        heights = torch.tensor([image.shape[1] for image in batch])
-        widths = torch.tensor([image.shape[2] for image in batch])
-        made = []
-        for view in range(count):
-            place = {"seed": seed, "step": step + number, "view": view}
-            drawn = views.draw(recipes[view % 2], **place, heights=heights, widths=widths)
-            if isinstance(batch, Tensor):
-                crops = views.crop(batch, drawn, size)
-            else:
-                crops = views.as_float(torch.stack(crop_each(batch, drawn, size)))
-            made.append(_eight_bits(views.photometric(crops, drawn)))
-        yield tuple(made)
+    for number, pieces in enumerate(_blocks(images, indices, unreadable)):
+        made: list[list[Tensor]] = [[] for _ in range(count)]
+        first = 0  # images of the block that came before
+        for _, batch in pieces:
+            heights = torch.tensor([image.shape[1] for image in batch])
+            widths = torch.tensor([image.shape[2] for image in batch])
+            for view in range(count):
+                place = {"seed": seed, "step": step + number, "view": view, "first": first}
+                drawn = views.draw(recipes[view % 2], **place, heights=heights, widths=widths)
+                if isinstance(batch, Tensor):
+                    crops = views.crop(batch, drawn, size)
+                else:
+                    crops = views.as_float(torch.stack(crop_each(batch, drawn, size)))
+                made[view].append(_eight_bits(views.photometric(crops, drawn)))
+            first += len(batch)
+        yield tuple(map(torch.cat, made))
 
 
-def _blocks(
-    images: Images, indices: Tensor, unreadable: Callable[[str], None]
-) -> Iterator[tuple[Tensor, Tensor | list[Tensor]]]:
-    """Read images a block at a time, side by side, leaving out those that cannot be decoded.
+_Piece = tuple[Tensor, Tensor | list[Tensor]]
+"""The indices of some images, and they: one `(n, 3, H, W)` tensor if they have one size, else a list."""
 
-    Gives the indices of each block that were read, and their images: one `(n, 3, H, W)` tensor if they have one size,
-    else a list.
-    """
+
+def _blocks(images: Images, indices: Tensor, unreadable: Callable[[str], None]) -> Iterator[Iterator[_Piece]]:
+    """Read images a block at a time, each a few at a time, leaving out those that cannot be decoded."""
+    found = False
+    for _, pieces in groupby(_pieces(images, indices, unreadable), itemgetter(0)):
+        found = True
+        yield (piece for _, piece in pieces)
+    if not found:
+        raise FullrankError(f"none of {len(indices)} images of {images.name} can be decoded")
+
+
+def _pieces(images: Images, indices: Tensor, unreadable: Callable[[str], None]) -> Iterator[tuple[int, _Piece]]:
+    """Give pieces with the number of their block."""
+    whole = as_array(images)
+    if isinstance(whole, Tensor):
+        yield from ((number, (block, whole[block])) for number, block in enumerate(indices.split(BLOCK)))
+        return
 
     def read(index: int) -> Tensor | None:
         try:
@@ -115,24 +142,16 @@ def _blocks(
             unreadable(images.key(index))
             return None
 
-    found = False
-    whole = as_array(images)
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        for block in indices.split(BLOCK):
-            if isinstance(whole, Tensor):
-                found = True
-                yield block, whole[block]
-                continue
-            decoded = list(pool.map(read, block.tolist()))
+    each = ahead(read, indices.tolist(), os.cpu_count() or 1)
+    for number, block in enumerate(indices.split(BLOCK)):
+        for piece in block.split(PIECE):
+            decoded = list(islice(each, len(piece)))
             batch = [image for image in decoded if image is not None]
             if batch:
-                found = True
-                good = block[torch.tensor([image is not None for image in decoded])]
+                good = piece[torch.tensor([image is not None for image in decoded])]
                 made = torch.stack(batch) if len({image.shape for image in batch}) == 1 else batch
                 del decoded, batch  # else they are there twice while they are used
-                yield good, made
-    if not found:
-        raise FullrankError(f"none of {len(indices)} images of {images.name} can be decoded")
+                yield number, (good, made)
 
 
 def _eight_bits(images: Tensor) -> Tensor:
