@@ -26,7 +26,7 @@ from fullrank.errors import FullrankError
 
 BLOCK = 256  # images that are measured at a time
 PIECE = 16  # images that are there at a time as they were decoded
-_FLOATS = 2**24  # numbers of them that are resized at a time: 64 MB
+_FLOATS = 2**22  # numbers of them that are resized at a time: 16 MB
 
 
 def load_for_eval(
