@@ -47,8 +47,9 @@ class BackboneConfig:
     """Multiplies a ResNet's channels, the representation's width D included; 1 is the named network."""
     inner_width: Factor | None = None
     """Multiplies the channels inside a bottleneck only; D stays."""
-    stem: Literal["auto", "imagenet", "cifar", "cifar-stride2"] = "auto"
-    """First layers of a ResNet: 7x7 and pooling, 3x3, or 3x3 of stride 2; auto takes 3x3 for views up to 64 pixels."""
+    stem: Literal["auto", "imagenet", "cifar", "cifar-stride2", "cifar-padding2"] = "auto"
+    """First layers of a ResNet: 7x7 and pooling, 3x3, 3x3 of stride 2, or 3x3 with a border of 2 (solo-learn's); auto
+    takes 3x3 for views up to 64 pixels."""
     blocks: Layers | None = None
     """Replaces a named vision transformer's number of blocks."""
     attention_heads: Layers | None = None

@@ -46,8 +46,9 @@ _COMMON_SIZE = 224
 _CLASSIFIERS = ("fc", "classifier", "head", "heads")  # what torchvision, timm and transformers call theirs
 _STEMS = {
     "imagenet": "imagenet: 7x7, stride 2, pooling",
-    "cifar": "cifar: 3x3, stride 1, no pooling (if its stride was 2: --stem cifar-stride2)",
+    "cifar": "cifar: 3x3, stride 1, no pooling (with stride 2: --stem cifar-stride2; of solo-learn: cifar-padding2)",
     "cifar-stride2": "cifar-stride2: 3x3, stride 2, no pooling",
+    "cifar-padding2": "cifar-padding2: 3x3, stride 1, border of 2, no pooling",
 }
 
 
@@ -73,7 +74,7 @@ def open_encoder(
         pretrained: Trained weights of a timm model ("yes") or random ones ("no").
         prefix: What stands before the backbone's own names in a weights file; found when omitted.
         stem: First layers of the ResNet that a weights file is for. `auto` tells 7x7 (`imagenet`) from 3x3 (`cifar`);
-            the stride, which tells `cifar-stride2`, is not in the weights.
+            stride and padding, which tell `cifar-stride2` and solo-learn's `cifar-padding2`, are not in the weights.
         image_size: Rows and columns that a timm model, a weights file's network or a module is shown; its own, or 224
             of a module that does not say (`fullrank.api` takes the images' own then), when omitted.
 

@@ -62,7 +62,8 @@ def test_block_depths_and_inner_width_replace_the_named_ones():
 
 
 @pytest.mark.parametrize(
-    ("stem", "size", "expected"), [("imagenet", 64, 16), ("cifar", 32, 32), ("cifar-stride2", 32, 16), ("auto", 32, 32)]
+    ("stem", "size", "expected"),
+    [("imagenet", 64, 16), ("cifar", 32, 32), ("cifar-stride2", 32, 16), ("cifar-padding2", 32, 34), ("auto", 32, 32)],
 )
 def test_stems_shrink_as_they_say(stem, size, expected):
     model = backbone(BackboneConfig("resnet18", width=0.125, stem=stem), image_size=size)

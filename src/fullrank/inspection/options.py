@@ -14,8 +14,9 @@ class InspectOptions:
     """The network that a weights file is for: resnet18, resnet50, ... of [Li22], or any timm model."""
     prefix: str | None = None
     """What stands before the backbone's own names in a weights file; it is found by itself when left out."""
-    stem: Literal["auto", "imagenet", "cifar", "cifar-stride2"] = "auto"
-    """First layers of the ResNet that a weights file is for; auto tells 7x7 from 3x3, but not the stride of 3x3."""
+    stem: Literal["auto", "imagenet", "cifar", "cifar-stride2", "cifar-padding2"] = "auto"
+    """First layers of the ResNet that a weights file is for; auto tells 7x7 from 3x3, but neither a stride of 2 nor
+    solo-learn's border of 2."""
     key: str | None = None
     """The tensor or column of a feature file that holds more than one."""
     images: str | None = None

@@ -41,7 +41,7 @@ FULLRANK_RESNET = fullrank_resnet.__name__
 """The model of timm that `fullrank.models.fullrank_resnet` registers."""
 
 Block = Literal["basic", "bottleneck"]
-Stem = Literal["auto", "imagenet", "cifar", "cifar-stride2"]
+Stem = Literal["auto", "imagenet", "cifar", "cifar-stride2", "cifar-padding2"]
 
 
 class ResNetShape(NamedTuple):

@@ -20,10 +20,11 @@ from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import nn
 
 BLOCKS = {"basic": BasicBlock, "bottleneck": Bottleneck}
-STEMS = {  # kernel, stride, and whether the image is pooled after it
-    "imagenet": (7, 2, True),
-    "cifar": (3, 1, False),
-    "cifar-stride2": (3, 2, False),
+STEMS = {  # kernel, stride, padding, and whether the image is pooled after it
+    "imagenet": (7, 2, 3, True),
+    "cifar": (3, 1, 1, False),
+    "cifar-stride2": (3, 2, 1, False),
+    "cifar-padding2": (3, 1, 2, False),
 }
 
 default_cfgs = generate_default_cfgs({"fullrank_resnet": {"first_conv": "conv1", "classifier": "fc"}})
@@ -37,7 +38,8 @@ class StemResNet(ResNet):
         layers: Blocks in each of the four stages.
         channels: Channels of each stage, even numbers; the stem has those of the first. Bottlenecks put out four times
             as many.
-        stem: `imagenet`: 7x7 of stride 2, then max-pooling; `cifar`: 3x3 of stride 1; `cifar-stride2`: 3x3 of stride 2.
+        stem: `imagenet`: 7x7 of stride 2, then max-pooling; `cifar`: 3x3 of stride 1; `cifar-stride2`: 3x3 of stride 2;
+            `cifar-padding2`: 3x3 of stride 1 with a border of 2, as solo-learn has it.
         in_chans: Channels of the image.
         arguments: Of `timm.models.resnet.ResNet`.
     """
@@ -62,14 +64,14 @@ class StemResNet(ResNet):
             stem_width=channels[0] // 2,
             **arguments,
         )
-        kernel, stride, pooled = STEMS[stem]
+        kernel, stride, padding, pooled = STEMS[stem]
         like = self.bn1.weight
         self.conv1 = nn.Conv2d(
             in_chans,
             channels[0],
             kernel,
             stride=stride,
-            padding=kernel // 2,
+            padding=padding,
             bias=False,
             device=like.device,
             dtype=like.dtype,
