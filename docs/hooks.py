@@ -127,9 +127,18 @@ def public_names(asked: str) -> str:
 
     requests = []
     for name in names or [name for name in loaded.__all__ if shown(getattr(loaded, name))]:
+        item = getattr(loaded, name)
         hidden = f"{module}.{name}" in sys.modules  # a function that has the name of the file it is in
-        requests.append(f"::: {getattr(loaded, name).__module__ if hidden else module}.{name}")
+        requests.append(f"::: {item.__module__ if hidden else module}.{name}")
+        if again := _overridden(item):
+            requests[-1] += f'\n    options:\n      filters: ["!^_[^_]", "!^({"|".join(again)})$"]'
     return "\n\n".join(requests)
+
+
+def _overridden(item: Any) -> list[str]:
+    """Return the members that a base class of ours describes."""
+    bases = [base for base in getattr(item, "__mro__", ())[1:] if base.__module__.startswith("fullrank.")]
+    return [name for name in vars(item) if name[0] != "_" and any(name in vars(base) for base in bases)]
 
 
 def score_table(asked: str) -> str:
