@@ -18,6 +18,8 @@ SIZE = 3 * 224 * 224
 CHUNK = 12_811
 """Images of a chunk of 1 %, which a single pass sees in 5,004 steps."""
 GPUS = (1, 8, 64)
+KEPT = {"multiple pass, cumulative, adaptive": 0.0, "single pass": 1.0, "hybrid": 0.4}
+"""The share of an order's steps that draw from a chunk that can be kept decoded."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,20 @@ def table(encoder: Encoder, machine: Machine) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
+def orders_table(machine: Machine) -> str:
+    """Return a Markdown table of the hours and dollars of a run, for each order, encoder and number of GPUs."""
+    rows = [("order", "encoder", *(f"{gpus} GPU{'s' * (gpus > 1)}" for gpus in GPUS)), ("---", "---", *["---:"] * 3)]
+    for order, share in KEPT.items():
+        for name, encoder in ENCODERS.items():
+            cells = []
+            for gpus in GPUS:
+                kept, streamed = (step(encoder, machine, gpus, kept=kept).seconds for kept in (True, False))
+                hours = (share * kept + (1 - share) * streamed) * STEPS / 3600
+                cells.append(f"{hours:.1f} h, ${hours * gpus * machine.dollars:.0f}")
+            rows.append((order, name, *cells))
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -143,6 +159,7 @@ def main() -> None:
         parser.add_argument(f"--{figure.name}", type=float, default=figure.default)
     asked = vars(parser.parse_args())
     machine = replace(Machine(), **{**asked, "node": int(asked["node"])})
+    print(f"a run of {STEPS:,} steps\n\n{orders_table(machine)}\n")
     for name, encoder in ENCODERS.items():
         print(f"{name}, milliseconds of a step of {BATCH} images\n\n{table(encoder, machine)}\n")
 

@@ -77,7 +77,8 @@ def notebook_page(notebook: dict[str, Any], name: str) -> str:
         for output in cell["outputs"]:
             data = output.get("data", {})
             if "image/png" in data:
-                parts.append(f'<img alt="what the code draws" src="data:image/png;base64,{data["image/png"].strip()}">')
+                drawn = f"data:image/png;base64,{data['image/png'].strip()}"
+                parts.append(f'<img class="plot" alt="what the code draws" src="{drawn}">')
             elif output.get("name") != "stderr":
                 text = "".join(output.get("text", data.get("text/plain", "")))
                 printed += text if text.endswith("\n") else f"{text}\n"

@@ -52,7 +52,17 @@ def test_few_cores_make_decoding_the_bottleneck():
     assert made.bottleneck == "decode"
 
 
+def test_hybrid_keeps_its_chunk_for_two_fifths_of_its_steps():
+    slow = replace(MACHINE, cores=2)  # decoding decides a streamed step: 0.16 s
+    row = next(line for line in scale.orders_table(slow).splitlines() if line.startswith("| hybrid | ResNet-18 "))
+    encoder = scale.ENCODERS["ResNet-18"]
+    kept = scale.step(encoder, slow, 1, kept=True).seconds
+    hours = (200_160 * kept + 300_240 * 0.16) / 3600
+    assert row.split(" | ")[2] == f"{hours:.1f} h, ${2 * hours:.0f}"
+
+
 def test_the_page_has_what_the_script_prints():
     page = (ROOT / "docs/scale.md").read_text()
+    assert scale.orders_table(scale.Machine()) in page
     for encoder in scale.ENCODERS.values():
         assert scale.table(encoder, scale.Machine()) in page
