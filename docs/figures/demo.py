@@ -16,7 +16,7 @@ from fullrank.documents.plots import style
 from fullrank.files import atomic_path
 from fullrank.training.runs import read_run
 
-COLOURS = dict(zip(ORDERS, ("#0072b2", "#d55e00"), strict=True))  # told apart by the colour-blind
+COLORS = dict(zip(ORDERS, ("#0072b2", "#d55e00"), strict=True))  # told apart by the color-blind
 
 
 def main(demo: Path, out: Path) -> None:
@@ -25,16 +25,16 @@ def main(demo: Path, out: Path) -> None:
         matplotlib.rcParams.update({"svg.hashsalt": "fullrank", "font.size": 9})
         figure = Figure(figsize=(10, 3), layout="constrained")
         spectra, auc, knn = figure.subplots(1, 3)
-        for order, colour in COLOURS.items():
+        for order, color in COLORS.items():
             run = read_run(demo / order)
-            spectra.semilogy(run.singular_values[-1] / run.singular_values[-1][0], color=colour, label=order)
+            spectra.semilogy(run.singular_values[-1] / run.singular_values[-1][0], color=color, label=order)
             measured = run.of_kind("measure")
             steps = [record["step"] for record in measured]
-            auc.plot(steps, [record["auc"] for record in measured], color=colour, marker=".")
-            knn.plot(steps, [100 * record["knn"] for record in measured], color=colour, marker=".")
+            auc.plot(steps, [record["auc"] for record in measured], color=color, marker=".")
+            knn.plot(steps, [100 * record["knn"] for record in measured], color=color, marker=".")
             if order == "hybrid":
                 for ax in (auc, knn):
-                    ax.axvline(run.config["switch"] * run.config["steps"], color=colour, linewidth=0.7, linestyle=":")
+                    ax.axvline(run.config["switch"] * run.config["steps"], color=color, linewidth=0.7, linestyle=":")
         start = run.singular_values[0] / run.singular_values[0][0]
         spectra.semilogy(start, color="#888888", linestyle="--", label="before training")
         spectra.set(xlabel="direction", ylabel="singular value / the largest", ylim=(1e-4, 1.5))

@@ -57,7 +57,7 @@ class CollapseMonitor(LayerWatch, Callback):
         every: Absorb every so many training batches.
         log_every: Log every so many training batches; the eigendecomposition takes some 50 ms at D = 512.
         half_life: Of the moving moments, in absorbed samples; 8 D when omitted.
-        center: Centre the features.
+        center: Center the features.
         normalize: Divide each row by its L2 norm first.
         scores: Which to log: the names that `fullrank.measure.scores.SCORES` has for scores of a spectrum that is
             centered as this one; when omitted, AUC, RankMe, the participation ratio and the dead directions, or of

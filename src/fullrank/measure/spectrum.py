@@ -204,7 +204,7 @@ def spectrum(features: Array, *, center: bool = True, normalize: bool = False) -
         zeros, so that scores keep their D.
 
     Raises:
-        FullrankError: `features` is not a matrix of numbers, is empty, has a single row to centre, or holds NaN or
+        FullrankError: `features` is not a matrix of numbers, is empty, has a single row to center, or holds NaN or
             infinity.
 
     >>> import fullrank
