@@ -125,16 +125,13 @@ def step(encoder: Encoder, machine: Machine, gpus: int, *, kept: bool) -> Step:
 
 def table(encoder: Encoder, machine: Machine) -> str:
     """Return a Markdown table of both ways of reading on each number of GPUs."""
-    heads = ("images", "GPUs", *(part.name for part in fields(Step)), "step", "bottleneck", "hours", "dollars")
-    rows = [heads, ("---", *["---:"] * 8, "---", "---:", "---:")]
+    heads = ("images", "GPUs", *(part.name for part in fields(Step)), "step", "bottleneck")
+    rows = [heads, ("---", *["---:"] * 8, "---")]
     for kept, name in ((False, "streamed"), (True, "kept")):
         for gpus in GPUS:
             made = step(encoder, machine, gpus, kept=kept)
-            hours = made.seconds * STEPS / 3600
             parts = [f"{1e3 * getattr(made, part.name):.1f}" for part in fields(Step)]
-            whole = f"{1e3 * made.seconds:.1f}"
-            cost = f"{hours * gpus * machine.dollars:.0f}"
-            rows.append((name, str(gpus), *parts, whole, made.bottleneck, f"{hours:.1f}", cost))
+            rows.append((name, str(gpus), *parts, f"{1e3 * made.seconds:.1f}", made.bottleneck))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

@@ -132,7 +132,7 @@ def public_names(asked: str) -> str:
         hidden = f"{module}.{name}" in sys.modules  # a function that has the name of the file it is in
         requests.append(f"::: {item.__module__ if hidden else module}.{name}")
         if again := _overridden(item):
-            requests[-1] += f'\n    options:\n      filters: ["!^_[^_]", "!^({"|".join(again)})$"]'
+            requests[-1] += f'\n    options:\n      filters: ["!^_[^_]", "!^(__repr__|{"|".join(again)})$"]'
     return "\n\n".join(requests)
 
 

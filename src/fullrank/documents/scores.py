@@ -42,10 +42,10 @@ def score_table(
     rows = []
     for name in names:
         kind = kind_of(name)
-        hint = "; ".join(filter(None, (better(name), kind.range and f"range {kind.range}")))
+        hint = kind.range and f"range {kind.range}"
         star = " *" if mixed and not obstacle(of, name) else ""
         texts = [each.scores[name].text if name in each.scores else "–" for each in of]
-        rows.append([Hinted(f"{kind.title}{star}", hint), *texts, kind.direction])
+        rows.append([Hinted(f"{kind.title}{star}", hint), *texts, kind.direction.replace("none", "neither")])
     note = "* can be compared here, between different widths D; the others cannot." if mixed else ""
     header: Row = ["score", *(each.look for each in of), "better"]
     return Table("Scores", header, [*above, *rows, *below], note, text=[len(of) + 1], captioned=False)

@@ -63,7 +63,7 @@ def _parts(found: Sequence[Inspection], of: Sequence[Scored], said: Sequence[str
         if each.unkept:
             yield Words(each.unkept, "warning", look)
     if said:
-        yield Only("page", [Heading("Side by side", 3)])
+        yield Only("page", [Heading("Side by side")])
         yield Points(said)
     failed = [(each.name, score) for each in found for score in each.scores.values() if score.value is None]
     missing = grouped((f"{who}: {score.why}", score.kind.title) for who, score in failed)

@@ -240,7 +240,7 @@ for _kind in (
     _loss("loss", "training loss", "none",
           sees="the method's own objective; what is lower with one method is not comparable with another's"),
     _loss("heldout_loss", "held-out loss", "lower", source=_LI,
-          sees="the loss on images that were not trained on; lower is better only with a lower AUC"),
+          sees="the loss on images that were not trained on"),
     _accuracy("knn", "k-NN accuracy", monitored=True),
     _accuracy("logistic", "logistic regression accuracy"),
     _accuracy("linear", "linear probe accuracy"),

@@ -53,7 +53,7 @@ def document(runs: Sequence[RunRecord]) -> doc.Document:
         headline, sentences = verdict(side)
         parts.append(doc.Statement(side, headline, [sentences]))
     if said := comparison(shown):
-        parts += [doc.Heading("Side by side", 3), doc.Points(said)]
+        parts += [doc.Heading("Side by side"), doc.Points(said)]
     for section in (_scores, _over_training, _spectra, _samples, _trained):
         parts += section(shown)
     runs_said = [
