@@ -66,7 +66,7 @@ def measure(processes: int, sleep: float, batch: int, workers: int, folder: Path
     subprocess.run([*command, __file__, *options], check=True, stdout=sys.stderr)
     timing = [json.loads(line) for line in (folder / "timing.jsonl").read_text().splitlines()]
     logged = [row["seconds"] for row in timing if "images_per_second" in row]
-    return (logged[-1] - logged[0]) / (STEPS - LOG), float(fullrank.Run(folder).scores["heldout_loss"].value)
+    return (logged[-1] - logged[0]) / (STEPS - LOG), fullrank.Run(folder).scores["heldout_loss"].taken
 
 
 def main() -> None:
