@@ -39,7 +39,7 @@ def score_table(
 ) -> Table:
     """Return scores, a row each, of things side by side; those that compare between different widths have a star."""
     mixed = len({each.width for each in of}) > 1
-    rows = []
+    rows: list[Row] = []
     for name in names:
         kind = kind_of(name)
         hint = kind.range and f"range {kind.range}"
