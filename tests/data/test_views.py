@@ -118,6 +118,14 @@ def test_blur_agrees_with_torchvision(size):
         torch.testing.assert_close(found[i], expected, atol=1e-5, rtol=0)
 
 
+def test_a_gpu_blurs_as_a_cpu_does():
+    x, sigma = pictures(4, 224, 224), torch.tensor([0.1, 0.5, 1.3, 2.0])
+    found = views.gaussian_blur(x, sigma)
+    offset = torch.arange(-11, 12)
+    taps = torch.exp(-0.5 * (offset / sigma[:, None]) ** 2)
+    torch.testing.assert_close(found, views._convolve(x, taps / taps.sum(1, keepdim=True)), atol=1e-6, rtol=0)
+
+
 def test_blur_has_simclrs_taps():
     assert [views.blur_kernel_size(size) for size in (8, 32, 96, 224)] == [3, 3, 9, 23]
 
@@ -148,6 +156,17 @@ def test_appearance_is_jitter_grayscale_blur_solarize_each_where_drawn():
         assert (difference > 1e-4).float().mean() < 0.001
     for chosen in (parameters.grayscale, parameters.blur_sigma > 0, parameters.solarize):
         assert 8 < int(chosen.sum()) < 32
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 39])
+def test_images_are_changed_alike_however_many_at_a_time(monkeypatch, at_once):
+    recipe = ViewRecipe(grayscale=0.5, blur=0.5, solarize=0.5)
+    x, parameters = pictures(40, 20, 20), drawn(recipe, count=40, height=20, width=20)
+    whole = views.photometric(x.clone(), parameters)
+    monkeypatch.setattr(views, "_CACHED", at_once * x[0].numel())
+    placed, _ = parameters.place(x.device)
+    for given in (parameters, placed):
+        assert torch.equal(views.photometric(x.clone(), given), whole)
 
 
 def test_parameters_are_of_the_place_in_the_global_batch_alone():

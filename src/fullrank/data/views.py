@@ -41,6 +41,11 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 SMALL_IMAGE = 64
 """Views of at most this many pixels show whole images in `eval`, and get the `cifar` stem where the stem is `auto`."""
 
+_NO_WEIGHT = 2**-26
+"""A tap of so little of the middle one changes no float32 pixel."""
+_CACHED = 2**19
+"""Numbers of the images that a CPU changes at a time: 2 MB, which its cache holds."""
+
 SOLARIZE_THRESHOLD = 128 / 255
 """Pixels at or above it are inverted (PIL's default of 128)."""
 
@@ -443,6 +448,12 @@ def photometric(images: Tensor, parameters: ViewParameters) -> Tensor:
     Returns:
         `(B, 3, S, S)`.
     """
+    at_once = max(_CACHED // images[0].numel(), 1) if len(images) and images.device.type == "cpu" else len(images)
+    if at_once < len(images):
+        for start in range(0, len(images), at_once):
+            part = slice(start, start + at_once)
+            images[part] = photometric(images[part], parameters[part])
+        return images
     if not isinstance(parameters, PlacedParameters):
         parameters, _ = parameters.place(images.device)
     colors = parameters.colors
@@ -527,14 +538,36 @@ def blur_kernel_size(size: int) -> int:
 
 def gaussian_blur(images: Tensor, sigma: Tensor) -> Tensor:
     """Blur `(B, C, S, S)` images by `(B,)` standard deviations in pixels, `blur_kernel_size(S)` taps, reflected."""
-    b, c, h, w = images.shape
-    radius = blur_kernel_size(min(h, w)) // 2
+    radius = blur_kernel_size(min(images.shape[2:])) // 2
     offset = torch.arange(-radius, radius + 1, dtype=images.dtype, device=images.device)
     taps = torch.exp(-0.5 * (offset / sigma[:, None]) ** 2)
-    taps = (taps / taps.sum(dim=1, keepdim=True)).repeat_interleave(c, dim=0)
+    taps /= taps.sum(dim=1, keepdim=True)
+    if images.device.type != "cpu":
+        return _convolve(images, taps)
+    return torch.stack([_add_shifted(image, own[radius:]) for image, own in zip(images, taps, strict=True)])
+
+
+def _convolve(images: Tensor, taps: Tensor) -> Tensor:
+    b, c, h, w = images.shape
+    radius = taps.shape[1] // 2
+    taps = taps.repeat_interleave(c, dim=0)
     x = F.pad(images, (radius,) * 4, mode="reflect").reshape(1, b * c, h + 2 * radius, w + 2 * radius)
     x = F.conv2d(x, taps[:, None, :, None], groups=b * c)
     return F.conv2d(x, taps[:, None, None, :], groups=b * c).reshape(b, c, h, w)
+
+
+def _add_shifted(image: Tensor, taps: Tensor) -> Tensor:
+    """Blur `(C, H, W)` by the taps from the middle one on: a fifth of a convolution's time on a CPU."""
+    reach = int((taps > taps[0] * _NO_WEIGHT).sum()) - 1
+    middle, *others = taps[: reach + 1].tolist()
+    for axis, padding in ((1, (0, 0, reach, reach)), (2, (reach, reach, 0, 0))):
+        length = image.shape[axis]
+        padded = F.pad(image[None], padding, mode="reflect")[0]
+        image = image * middle
+        for shift, tap in enumerate(others, 1):
+            for start in (reach - shift, reach + shift):
+                image.add_(padded.narrow(axis, start, length), alpha=tap)
+    return image
 
 
 def solarize(images: Tensor) -> Tensor:
