@@ -40,13 +40,26 @@ def _start(rank, function, folder, processes):
 
 
 class Command:
-    """`fullrank ARGUMENTS` in a process of its own, its output in a file; used like `subprocess.Popen`."""
+    """`fullrank ARGUMENTS` in a process of its own, its output in a file; used like `subprocess.Popen`, in a `with`.
+
+    At the end of the `with`, however that comes, it is told to end, with the processes that it started.
+    """
 
     def __init__(self, arguments, output):
         self.output = output
         arguments = [str(each) for each in arguments]
         self.process = multiprocessing.get_context("forkserver").Process(target=_command, args=(arguments, str(output)))
         self.process.start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.is_alive():
+            self.process.terminate()  # a study tells its runs, which are in sessions of their own
+            self.process.join(120)
+        if self.process.is_alive():
+            self.process.kill()
 
     def send_signal(self, number):
         os.kill(self.process.pid, number)

@@ -124,10 +124,10 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bits(tmp_path):
     train(tiny(out=tmp_path / "whole", **steps), console=quiet())
     run = tmp_path / "run"
     for lines in (3, 7):
-        command = start(run, **steps) if lines == 3 else Command(["train", "--resume", run], tmp_path / "output")
-        wait_for_lines(run, lines)
-        command.send_signal(signal.SIGKILL)
-        command.wait()
+        with start(run, **steps) if lines == 3 else Command(["train", "--resume", run], tmp_path / "output") as command:
+            wait_for_lines(run, lines)
+            command.send_signal(signal.SIGKILL)
+            command.wait()
     resume(run, console=quiet())
     assert_same_run(tmp_path / "whole", run)
 
@@ -135,10 +135,10 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bits(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_leaves_a_checkpoint_and_says_how_to_go_on(tmp_path, number):
     run = tmp_path / "run"
-    command = start(run, steps=5000, checkpoint_every=5000)
-    wait_for_lines(run, 4)
-    command.send_signal(number)
-    assert command.wait() == 128 + number
+    with start(run, steps=5000, checkpoint_every=5000) as command:
+        wait_for_lines(run, 4)
+        command.send_signal(number)
+        assert command.wait() == 128 + number
     output = command.output.read_text()
     assert f"go on with: fullrank train --resume {run}" in output
     assert "Traceback" not in output
@@ -166,10 +166,10 @@ def test_a_signal_to_the_whole_group_saves_though_workers_get_it_too(tmp_path):
 def test_a_killed_run_can_be_resumed_at_once_though_its_workers_live_on(tmp_path):
     run = tmp_path / "run"
     machine = MachineConfig(threads=1, workers=2)
-    command = start(run, steps=5000, checkpoint_every=5000, cache="stream", machine=machine)
-    wait_for_lines(run, 4)
-    command.send_signal(signal.SIGKILL)
-    command.wait()
+    with start(run, steps=5000, checkpoint_every=5000, cache="stream", machine=machine) as command:
+        wait_for_lines(run, 4)
+        command.send_signal(signal.SIGKILL)
+        command.wait()
     RunFolder.reopen(run).close()
 
 

@@ -611,7 +611,7 @@ def digest(*parts: bytes | np.ndarray) -> str:
     """Return a short hash of several parts."""
     hashed = hashlib.sha256()
     for part in parts:
-        view = memoryview(part).cast("B")  # type: ignore[arg-type] # no copy: it may be a whole set
+        view = memoryview(part.data if isinstance(part, np.ndarray) else part).cast("B")  # no copy of a whole set
         hashed.update(len(view).to_bytes(8, "little"))
         hashed.update(view)
     return hashed.hexdigest()[:16]

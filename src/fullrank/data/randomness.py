@@ -46,7 +46,7 @@ def random_bits(seed: int, purpose: Purpose, a: int, b: int, count: int) -> npt.
 def uniform(seed: int, purpose: Purpose, a: int, b: int, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
     """Draw float64 numbers, uniform in [0, 1) on a grid of 2^-53, in row-major order."""
     bits = random_bits(seed, purpose, a, b, int(np.prod(shape)))
-    return ((bits >> np.uint64(11)) * 2.0**-53).reshape(shape)
+    return ((bits >> np.uint64(11)).astype(np.float64) * 2.0**-53).reshape(shape)
 
 
 def permutation(seed: int, purpose: Purpose, a: int, b: int, size: int) -> npt.NDArray[np.int64]:

@@ -126,8 +126,8 @@ def run_study(
         task = progress.add_task("", total=sum(each.config.steps for each in jobs), completed=steps())
         for stage in ([job for job in jobs if job.weights], [job for job in jobs if not job.weights]):
             with ThreadPoolExecutor(max_workers=at_a_time) as pool:
-                waiting = {pool.submit(perform, job, processes): job for job in stage}
                 try:
+                    waiting = {pool.submit(perform, job, processes): job for job in stage}
                     while waiting:
                         for future in wait(waiting, timeout=TICK, return_when=FIRST_COMPLETED).done:
                             job, code = waiting.pop(future), future.result()
