@@ -44,7 +44,9 @@ def test_coefficients_and_intervals_are_those_of_the_textbook(p):
     fit = fit_linear(x, y, [f"x{j}" for j in range(p)])
     b, covariance, s2 = naive(x, y)
     np.testing.assert_allclose(fit.coefficients, b, rtol=1e-8)
-    np.testing.assert_allclose(fit.coefficients, np.linalg.lstsq(np.column_stack([np.ones(12), x]), y)[0], rtol=1e-8)
+    np.testing.assert_allclose(
+        fit.coefficients, np.linalg.lstsq(np.column_stack([np.ones(12), x]), y, rcond=None)[0], rtol=1e-8
+    )
     reach = stats.t.ppf(0.975, 12 - p - 1) * np.sqrt(np.diag(covariance))
     np.testing.assert_allclose(fit.lower, b - reach, rtol=1e-7)
     np.testing.assert_allclose(fit.upper, b + reach, rtol=1e-7)
