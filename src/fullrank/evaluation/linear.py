@@ -180,7 +180,7 @@ def build_classifier(width: int, classes: int, asked: LinearOptions) -> Classifi
     from timm.optim import Lars
 
     layer = torch.nn.utils.skip_init(nn.Linear, width, classes)
-    generator = torch.Generator().manual_seed(int(random_bits(asked.seed, Purpose.PROBE, 1, 0, 1)[0] >> 1))
+    generator = torch.Generator().manual_seed(int(random_bits(asked.seed, Purpose.PROBE, 1, 0, 1)[0]) >> 1)
     nn.init.normal_(layer.weight, std=_FIRST_STD, generator=generator)
     nn.init.zeros_(layer.bias)
     optimizer = Lars(

@@ -52,7 +52,7 @@ def train_step(
     """
     config, method = run.config, run.method
     # dropout and stochastic depth, where a backbone has them, are a function of the step too
-    torch.manual_seed(int(random_bits(config.seed, Purpose.MODEL, step, world.rank, 1)[0] >> 1))
+    torch.manual_seed(int(random_bits(config.seed, Purpose.MODEL, step, world.rank, 1)[0]) >> 1)
     begin_chunk(config, run.loader.order, step, method, optimizer)
     set_learning_rate(optimizer, step, config.steps, config.optim, config.batch_size)
     with torch.autocast(run.device.type, torch.bfloat16, enabled=config.machine.precision == "bf16"):
