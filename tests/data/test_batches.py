@@ -1,5 +1,11 @@
 import dataclasses
+import os
+import signal
+import subprocess
+import sys
 import threading
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import torch
@@ -553,3 +559,30 @@ def test_views_made_ahead_are_those_made_at_once(monkeypatch):
     for one, other in zip(at_once, collect(loader), strict=True):
         assert torch.equal(one[1], other[1])
         assert torch.equal(one[2], other[2])
+
+
+def test_a_process_ends_though_its_stream_is_held_to_the_end(tmp_path):
+    """Its workers ignore the SIGTERM that would end them, which may have come to the whole group."""
+    code = """if True:
+        import multiprocessing, sys, torch
+        from tests.data import test_batches
+
+        torch.set_num_threads(1)
+        child = multiprocessing.get_context("fork").Process(target=test_batches.hold)  # which skips atexit
+        child.start()
+        test_batches.hold()
+        child.join()
+        sys.exit(child.exitcode)"""
+    root = Path(__file__).parents[2]
+    with subprocess.Popen([sys.executable, "-W", "ignore", "-c", code], cwd=root, start_new_session=True) as process:
+        try:
+            assert process.wait(120) == 0
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def hold():
+    """Take one step of a stream, and let go of it at exit only."""
+    hold.stream = ViewLoader(arrays(), MultiplePass(40, 8, 6), RECIPES, 10, cache="stream", workers=1)(0)
+    next(hold.stream)

@@ -18,13 +18,17 @@ global one. Both are named.
 
 from __future__ import annotations
 
+import atexit
 import functools
+import multiprocessing.util
+import os
 import signal
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -158,7 +162,10 @@ class ViewLoader:
                     del pool  # before the one after the next is decoded
                     step = stop
         if step < len(self.order):
-            yield from self._from_workers(step)
+            streamed = self._from_workers(step)
+            _OPEN.add(streamed)
+            _end_workers_at_exit(os.getpid())
+            yield from streamed
 
     def _decode_pool(self, step: int, threads: int | None = None) -> tuple[Tensor | Kept, Tensor, Tensor]:
         """Return the pixels of a step's pool, each image's row in them, -1 for none, and each row's image."""
@@ -213,7 +220,7 @@ class ViewLoader:
         batch = batch.pin_memory() if self.device.type == "cuda" else batch
         return batch.to(self.device, non_blocking=True)
 
-    def _from_workers(self, start: int) -> Iterator[_Crops]:
+    def _from_workers(self, start: int) -> Generator[_Crops]:
         loader: DataLoader = DataLoader(
             _StepCrops(self),
             sampler=range(start, len(self.order)),
@@ -261,6 +268,22 @@ def _ignore_signals(worker: int) -> None:
     """Leave Ctrl-C and SIGTERM, which reach a whole group, to the process that saves and then ends its workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+_OPEN: WeakSet[Generator[_Crops]] = WeakSet()
+
+
+@functools.cache
+def _end_workers_at_exit(process: int) -> None:
+    """Let iterators that are held to the end not keep their process, whose SIGTERM their workers would ignore."""
+    atexit.register(_end_workers)
+    # multiprocessing's own processes skip atexit; its queues, by which workers are told to end, close at priority 10
+    multiprocessing.util.Finalize(None, _end_workers, exitpriority=11)
+
+
+def _end_workers() -> None:
+    for each in list(_OPEN):
+        each.close()
 
 
 class _StepCrops(Dataset):
