@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 import sys
-import types
-import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,8 +15,9 @@ from typing import Annotated, Any, Literal
 import yaml
 
 from fullrank.errors import FullrankError, nearest, shown
-from fullrank.ranges import Range
-from fullrank.registry import METHODS, ORDERS, VIEWS, Registry
+from fullrank.registry import METHODS, ORDERS, VIEWS
+from fullrank.shapes import Range, check_fields, fields, fit
+from fullrank.text import flatten
 
 # The upper ends are far above any use: they catch slips before memory runs out.
 Steps = Annotated[int, Range(1, 10**12)]
@@ -30,6 +28,9 @@ Share = Annotated[float, Range(0, 1)]
 Weight = Annotated[float, Range(0, 1e9)]
 Positive = Annotated[float, Range(0, 1e9, above=True)]
 Factor = Annotated[float, Range(0, 64, above=True)]
+Workers = Annotated[int, Range(0, 2**14)]
+Seed = Annotated[int, Range(0, 2**63 - 1)]
+Limit = Annotated[int, Range(2, 10**9, why="a spectrum or a classifier needs several images")]
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ class MonitorConfig:
     """Steps between records of loss, learning rate and std."""
     measure_every: Steps = 500
     """Steps between measurements: spectrum, held-out loss, k-NN. The first is before training, the last after it."""
-    images: Annotated[int, Range(2, 10**9, why="a spectrum needs two images")] = 5000
+    images: Limit = 5000
     """Images for a measurement: so many training images (spectrum, k-NN bank) and held-out ones (loss, queries), at
     random; the same in every run."""
     whole: bool = False
@@ -186,7 +187,7 @@ class MachineConfig:
     change by rounding."""
     threads: Annotated[int, Range(1, 2**14)] | None = None
     """CPU threads of torch, of each process; its own default when left out. Equal numbers give equal bits."""
-    workers: Annotated[int, Range(0, 2**14)] = 2
+    workers: Workers = 2
     """Processes that decode images, where they are streamed, for each process that trains."""
     memory_gb: Annotated[float, Range(0, 10**6, above=True)] | None = None
     """Memory of a machine that decoded images may take; half of what is free when left out."""
@@ -247,7 +248,7 @@ class TrainConfig:
     """Gradient steps."""
     batch_size: Annotated[int, Range(2, 10**9, why="batch normalization has no variance over one image")] = 64
     """Images of a step, over all processes."""
-    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
+    seed: Seed = 0
     """Initial weights, order and views follow from it."""
     checkpoint_every: Steps = 500
     """Steps between checkpoints."""
@@ -268,8 +269,7 @@ class TrainConfig:
         for name, names in (("method", METHODS), ("order", ORDERS), ("views", VIEWS)):
             if isinstance(value := getattr(self, name), str):
                 object.__setattr__(self, name, names.canonical(value))
-        for name, value in _flat(self).items():
-            _fit(value, _HINTS[name], name)
+        check_fields(self)
         self._check_together()
 
     def _check_together(self) -> None:
@@ -300,37 +300,6 @@ class TrainConfig:
             )
         if optim.bias_lr is not None and optim.base_lr == 0:
             raise FullrankError("optim.bias_lr is a share of optim.base_lr in every step, which is 0: raise it")
-
-
-_SECTIONS: dict[str, type] = {
-    name: typing.cast(type, hint)
-    for name, hint in typing.get_type_hints(TrainConfig).items()
-    if dataclasses.is_dataclass(hint)
-}
-
-
-def _flat_hints(kind: type, prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, hint in typing.get_type_hints(kind, include_extras=True).items():
-        found |= _flat_hints(hint, f"{name}.") if name in _SECTIONS and not prefix else {f"{prefix}{name}": hint}
-    return found
-
-
-_HINTS = _flat_hints(TrainConfig)
-
-
-def _flat(config: TrainConfig) -> dict[str, Any]:
-    """Return all fields, those of sections as `section.field`."""
-    found: dict[str, Any] = {}
-    for name, value in vars(config).items():
-        section = _SECTIONS.get(name)
-        if section is None:
-            found[name] = value
-        elif isinstance(value, section):
-            found |= {f"{name}.{key}": inner for key, inner in vars(value).items()}
-        else:
-            raise FullrankError(f"{name} must be a {section.__name__}, got {shown(value)}")
-    return found
 
 
 CHANGEABLE = (
@@ -421,7 +390,8 @@ def from_dict(values: dict[str, Any], base: Any, where: str, prefix: str = "") -
     Raises:
         FullrankError: A key is unknown, or a value does not fit its field.
     """
-    hints = typing.get_type_hints(type(base), include_extras=True)
+    kind: Any = type(base)
+    hints = fields(kind)
     replaced = {}
     for key, value in values.items():
         name = f"{prefix}{key if isinstance(key, str) else shown(key)}"
@@ -437,64 +407,21 @@ def from_dict(values: dict[str, Any], base: Any, where: str, prefix: str = "") -
                 raise FullrankError(f"{where}: {name} must hold `key: value` lines, got {shown(value)}")
             replaced[key] = from_dict(value, current, where, f"{name}.")
         else:
-            if isinstance(value, str) and float in _options(hints[key])[0]:
-                with contextlib.suppress(ValueError):  # YAML 1.1 reads 1e-4, which has no dot, as text
-                    value = float(value)
-            replaced[key] = _fit(value, hints[key], f"{where}: {name}")
+            replaced[key] = _from_yaml(value, hints[key], f"{where}: {name}")
     return dataclasses.replace(base, **replaced)
 
 
-def _options(hint: Any) -> tuple[list[Any], list[Any]]:
-    """Return the types that a field takes, and what else its values are checked by: ranges and registries."""
-    origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Annotated:
-        options, checks = _options(inner[0])
-        return options, [*checks, *(each for each in inner[1:] if isinstance(each, (Range, Registry)))]
-    if origin in (typing.Union, types.UnionType):
-        parts = [_options(each) for each in inner]
-        return [option for part, _ in parts for option in part], [check for _, own in parts for check in own]
-    return [hint], []
-
-
-def _fit(value: Any, hint: Any, name: str) -> Any:
-    """Return `value` as the type `hint`, or raise an error that says what was expected."""
-    options, checks = _options(hint)
-    value = _as_one_of(value, options, name)
-    for check in checks:
-        if isinstance(check, Registry) and isinstance(value, str):
-            value = check.canonical(value)
-        if value is not None:
-            check.check(name, value)
-    return value
-
-
-def _as_one_of(value: Any, options: list[Any], name: str) -> Any:
-    for option in options:
-        origin, inner = typing.get_origin(option), typing.get_args(option)
-        if option is type(None) and value is None:
-            return None
-        if origin is Literal and value in inner:
-            return value
-        if origin is tuple and isinstance(value, (list, tuple)) and len(value) == len(inner):
-            return tuple(_fit(v, o, name) for v, o in zip(value, inner, strict=True))
-        if origin is dict and isinstance(value, dict):
-            return {_fit(k, inner[0], f"a key of {name}"): _fit(v, inner[1], f"{name}.{k}") for k, v in value.items()}
-        if option is float and isinstance(value, int) and not isinstance(value, bool):
-            return float(value) if abs(value) < 1e300 else math.inf
-        plain = origin is None and isinstance(option, type)  # Python 3.10 takes tuple[int] for a type too
-        if plain and isinstance(value, option) and (option is bool) == isinstance(value, bool):
-            return value
-    literals = [v for option in options if typing.get_origin(option) is Literal for v in typing.get_args(option)]
-    if literals:
-        hint = nearest(value, literals) if isinstance(value, str) else ""
-        raise FullrankError(f"{name} must be one of {', '.join(map(str, literals))}, got {shown(value)}{hint}")
-    expected = " or ".join(getattr(option, "__name__", str(option)) for option in options)
-    raise FullrankError(f"{name} must be {expected.replace('NoneType', 'null')}, got {shown(value)}")
+def _from_yaml(value: Any, shape: Any, name: str) -> Any:
+    """Return a value as a field's type has it; YAML 1.1 reads 1e-4, which has no dot, as text."""
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            return fit(float(value), shape, name)
+    return fit(value, shape, name)
 
 
 def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
     """Name the fields that differ and may not, each as `name: old -> new`."""
-    before, after = _flat(old), _flat(new)
+    before, after = flatten(to_dict(old)), flatten(to_dict(new))
     return [
         f"{name}: {before[name]} -> {after[name]}"
         for name in before

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
-import functools
 import os
-import types
-import typing
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 
 class FullrankError(ValueError):
@@ -60,32 +56,3 @@ def choose(name: str, value: object, known: Sequence[object]) -> None:
     if value not in known:
         hint = nearest(str(value), map(str, known))
         raise FullrankError(f"{name} must be one of {', '.join(map(str, known))}, got {value!r}{hint}")
-
-
-def check_words(options: Any, prefix: str = "") -> None:
-    """Check every field of a dataclass, and of those in it, that takes one of a few words.
-
-    The command line does so as it parses; nobody does for who builds options in Python.
-
-    Raises:
-        FullrankError: A field has none of its words.
-    """
-    kind: Any = type(options)
-    for name, known in _words(kind).items():
-        choose(f"{prefix}{name}", getattr(options, name), known)
-    for field in dataclasses.fields(options):
-        value = getattr(options, field.name)
-        if dataclasses.is_dataclass(value):
-            check_words(value, f"{prefix}{field.name.removesuffix('_options')}.")
-
-
-@functools.cache
-def _words(kind: type) -> dict[str, tuple[object, ...]]:
-    """Return the words of a dataclass's fields that take only such, None among them where it is one."""
-    found = {}
-    for name, hint in typing.get_type_hints(kind).items():
-        options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
-        words = [word for each in options if typing.get_origin(each) is Literal for word in typing.get_args(each)]
-        if words:
-            found[name] = (*words, *([None] if type(None) in options else []))
-    return found

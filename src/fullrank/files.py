@@ -1,135 +1,21 @@
-"""Where small files are read (YAML, JSON, arrays), checked against their record's shape, and where all are written.
-
-A shape is written as types: a `TypedDict` for a record, `list[...]`, `dict[str, ...]`, `Annotated[int, AtLeast(0)]` for
-a range. A number must be finite, within `Any` too, unless its shape says `Number` or `object`. Fields that a shape does
-not name are kept: a newer fullrank may have written them.
-"""
+"""Where small files are read (YAML, JSON, arrays), checked against their record's shape, and where all are written."""
 
 from __future__ import annotations
 
 import json
 import os
-import types
-import typing
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import yaml
 
 from fullrank.errors import FullrankError, shown
+from fullrank.shapes import ShapeError, fit
 
 T = TypeVar("T")
-LARGEST = 2**53
-"""Of whole numbers; no count of steps or images comes near, and above it a float skips numbers."""
-
-
-@dataclass(frozen=True)
-class AtLeast:
-    """A range of whole numbers, from `low` to `LARGEST`."""
-
-    low: int
-
-
-Step = Annotated[int, AtLeast(0)]
-"""Finished gradient steps."""
-Number = Annotated[float, "any"]
-"""A measured value, which may be no number where it could not be measured."""
-
-
-class Protocol(typing.TypedDict, total=False):
-    """What is reckoned with of how a score was taken; the rest is compared and shown."""
-
-    n: Step
-    subset: float
-
-
-class ShapeError(ValueError):
-    """Say which field of a record is not as it should be, and what it is."""
-
-
-def check(value: Any, shape: Any, name: str = "") -> None:
-    """Raise `ShapeError` where a value that was read is not of a shape.
-
-    >>> check({"step": 3}, dict[str, Step])
-    >>> check({"step": -3}, dict[str, Step])
-    Traceback (most recent call last):
-    ...
-    fullrank.files.ShapeError: step must be a whole number of at least 0, got -3
-    """
-    origin, arguments = typing.get_origin(shape), typing.get_args(shape)
-    if shape is object:
-        return
-    if shape is Any:
-        _check_numbers(value, name)
-        return
-    if typing.is_typeddict(shape):
-        _expect(isinstance(value, dict), value, name, "a record in braces")
-        for key, inner in typing.get_type_hints(shape, include_extras=True).items():
-            if key in value:
-                check(value[key], inner, _join(name, key))
-            elif key in shape.__required_keys__:
-                raise ShapeError(f"{_join(name, key)} is missing")
-        for key in value.keys() - typing.get_type_hints(shape).keys():
-            _check_numbers(value[key], _join(name, key))
-    elif origin is Annotated:
-        (limit,) = shape.__metadata__
-        if limit == "any":
-            _expect(isinstance(value, (int, float)) and not isinstance(value, bool), value, name, "a number")
-            return
-        whole = type(value) is int and limit.low <= value <= LARGEST
-        _expect(whole, value, name, f"a whole number of at least {limit.low}")
-    elif origin in (typing.Union, types.UnionType):
-        wrong: list[ShapeError] = []
-        for option in arguments:
-            try:
-                check(value, option, name)
-                return
-            except ShapeError as error:
-                wrong.append(error)
-        raise wrong[0]
-    elif origin is Literal:
-        _expect(value in arguments, value, name, f"one of {', '.join(map(str, arguments))}")
-    elif origin is list:
-        _expect(isinstance(value, list), value, name, "a list")
-        for place, inner in enumerate(value):
-            check(inner, arguments[0], f"{name}[{place}]")
-    elif origin is dict:
-        _expect(isinstance(value, dict), value, name, "a record in braces")
-        for key, inner in value.items():
-            keys = "text" if arguments[0] is str else "whole numbers"
-            _expect(isinstance(key, arguments[0]), key, name, f"a record whose keys are {keys}")
-            check(inner, arguments[1], _join(name, key))
-    elif shape is float:
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        _expect(number and abs(value) < 1e300 and isfinite(value), value, name, "a finite number")
-    else:
-        words = {str: "text", bool: "true or false", int: "a whole number", type(None): "null"}
-        _expect(type(value) is shape, value, name, words[shape])
-
-
-def _check_numbers(value: Any, name: str) -> None:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            _check_numbers(inner, _join(name, key))
-    elif isinstance(value, list):
-        for place, inner in enumerate(value):
-            _check_numbers(inner, f"{name}[{place}]")
-    elif isinstance(value, float):
-        _expect(isfinite(value), value, name, "a finite number")
-
-
-def _join(name: str, key: object) -> str:
-    return f"{name}.{key}" if name else str(key)
-
-
-def _expect(holds: bool, value: Any, name: str, what: str) -> None:
-    if not holds:
-        raise ShapeError(f"{name or 'it'} must be {what}, got {shown(value)}")
 
 
 @contextmanager
@@ -142,6 +28,8 @@ def said(path: Path, remedy: str) -> Iterator[None]:
     try:
         yield
         return
+    except ShapeError as error:
+        reason = str(error)
     except FullrankError:
         raise
     except OSError as error:
@@ -151,8 +39,6 @@ def said(path: Path, remedy: str) -> Iterator[None]:
         reason = f"it is no UTF-8 text ({error.reason} at byte {error.start})"
     except RecursionError:
         reason = "it is nested too deep"
-    except ShapeError as error:
-        reason = str(error)
     except (yaml.YAMLError, ValueError, TypeError, KeyError, OverflowError, AttributeError, MemoryError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
     raise FullrankError(f"{path} is damaged: {reason}; {remedy}") from None
@@ -171,7 +57,7 @@ def read_json(path: Path, shape: type[T], remedy: str) -> T:
     """
     with said(path, remedy):
         found = json.loads(path.read_text(encoding="utf-8"))
-        check(found, shape)
+        fit(found, shape)
     return found
 
 
@@ -179,7 +65,7 @@ def read_yaml(path: Path, shape: type[T], remedy: str) -> T:
     """Read a YAML file of one record, as `read_json` does a JSON file."""
     with said(path, remedy):
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
-        check(found, shape)
+        fit(found, shape)
     return found
 
 

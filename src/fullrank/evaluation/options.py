@@ -7,29 +7,30 @@ from typing import Annotated, Literal
 
 import tyro
 
-from fullrank.errors import FullrankError, check_words
-from fullrank.ranges import OPTIONS, check_ranges
+from fullrank.config import Count, Limit, Positive, Seed, Workers
+from fullrank.errors import FullrankError
+from fullrank.shapes import Range, check_fields
 
 
 @dataclass(frozen=True)
 class KnnOptions:
     """How neighbors vote, and how many."""
 
-    k: int | None = None
+    k: Count | None = None
     """Neighbors that vote; chosen by --knn.choose when left out."""
     choose: Literal["leave-one-out", "best-on-validation"] = "leave-one-out"
     """How k is chosen: leave-one-out takes the k that is best for 10,000 training images, each left out of the bank
     itself; best-on-validation takes the k that is best for the held-out labels, as [Li22] reports it: it has seen the
     answers, and is no lower than any fixed k."""
-    most: int = 200
+    most: Count = 200
     """The largest k to choose from, 1 being the smallest; [Li22] has 128. Less where there are fewer images."""
     vote: Literal["majority", "weighted"] = "majority"
     """majority ([Li22]), or weighted by exp(cosine / temperature) (Wu et al. 2018; with --knn.k 20 or 200)."""
-    temperature: float = 0.07
+    temperature: Positive = 0.07
     """Of weighted votes."""
 
     def __post_init__(self) -> None:
-        _check(self, "knn")
+        check_fields(self, "knn.")
         if self.k is not None and (self.choose, self.most) != (KnnOptions.choose, KnnOptions.most):
             raise FullrankError(f"knn.k={self.k} leaves nothing to choose: leave out knn.choose and knn.most, or knn.k")
         if self.vote != "weighted" and self.temperature != KnnOptions.temperature:
@@ -40,40 +41,40 @@ class KnnOptions:
 class LogisticOptions:
     """How the logistic regression is fitted."""
 
-    l2: float | None = None
+    l2: Positive | None = None
     """Strength of the regularization; chosen on a tenth of the training images when left out."""
-    tolerance: float = 1e-4
+    tolerance: Positive = 1e-4
     """Norm of the gradient at which a fit ends."""
-    max_iterations: int = 1000
+    max_iterations: Count = 1000
     """Iterations after which a fit is given up; its score then comes with a warning."""
 
     def __post_init__(self) -> None:
-        _check(self, "logistic")
+        check_fields(self, "logistic.")
 
 
 @dataclass(frozen=True)
 class LinearOptions:
     """How [Li22]'s linear classifier is trained; the defaults are theirs."""
 
-    epochs: int = 90
+    epochs: Count = 90
     """Passes over the training images."""
-    batch_size: int = 1024
+    batch_size: Count = 1024
     """Images of a step."""
-    base_lr: float = 0.1
+    base_lr: Positive = 0.1
     """Learning rate at a batch of 256; it is scaled by batch_size / 256."""
-    crop_min: float = 0.08
+    crop_min: Annotated[float, Range(0, 1, above=True)] = 0.08
     """Least share of the image's area that a training crop covers."""
-    seed: int = 0
+    seed: Seed = 0
     """The classifier's first weights, the order of images and their crops follow from it."""
     precision: Literal["auto", "bf16", "float32"] = "auto"
     """What the encoder computes in while the classifier is trained; auto asks the machine whether bf16 gains."""
     cache: Literal["auto", "memory", "stream"] = "auto"
     """Decode all training images once and keep them, or decode them in workers as steps need them."""
-    workers: int = 2
+    workers: Workers = 2
     """Processes that decode images, where they are streamed."""
 
     def __post_init__(self) -> None:
-        _check(self, "linear")
+        check_fields(self, "linear.")
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class EvaluateOptions:
     them even where it was trained on a subset, when left out."""
     eval_images: str | None = None
     """Held-out images to classify; the run's own when left out, or those of the set that --images names."""
-    limit: int | None = None
+    limit: Limit | None = None
     """So many training images, of the labeled ones at random; all when left out. Held-out images are all
     classified."""
     device: str = "auto"
@@ -109,11 +110,4 @@ class EvaluateOptions:
     linear_options: Annotated[LinearOptions, tyro.conf.arg(name="linear")] = field(default_factory=LinearOptions)
 
     def __post_init__(self) -> None:
-        check_ranges(vars(self), {"limit": OPTIONS["limit"]})
-
-
-def _check(options: object, section: str) -> None:
-    """Raise `FullrankError` where a setting of a probe is none of its words or out of its range."""
-    check_words(options)
-    values = {f"{section}.{name}": value for name, value in vars(options).items()}
-    check_ranges(values, {name: limits for name, limits in OPTIONS.items() if name in values})
+        check_fields(self)

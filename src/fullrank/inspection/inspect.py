@@ -17,7 +17,7 @@ from fullrank.data.images import SAMPLED, Images, open_images, sample
 from fullrank.data.matrices import open_matrix
 from fullrank.data.order import subset
 from fullrank.encoders import Kind, kind_of, open_encoder
-from fullrank.errors import FullrankError, check_words
+from fullrank.errors import FullrankError
 from fullrank.inspection.options import InspectOptions
 from fullrank.inspection.result import Inspection
 from fullrank.inspection.scores import absorb, take_all
@@ -27,7 +27,6 @@ from fullrank.measure.scores import Score
 from fullrank.measure.spectrum import Spectrum
 from fullrank.measure.verdict import ENOUGH, judge
 from fullrank.models.encoder import Encoder
-from fullrank.ranges import OPTIONS, check_ranges
 from fullrank.registry import SOURCES
 from fullrank.text import once, tails
 from fullrank.training.machine import choose_device, float32_on
@@ -77,8 +76,6 @@ def inspect(
         FullrankError: One of them cannot be read or measured; nothing is returned then.
     """
     options, names = options or InspectOptions(), once(names)
-    check_words(options)
-    check_ranges(vars(options), {"limit": OPTIONS["limit"]})
     if not names:
         raise FullrankError("give at least one thing to inspect: a run, a timm model, a weights file or a feature file")
     choose_device(options.device)  # whether it is there is said before weights are fetched
@@ -205,8 +202,6 @@ def inspect_encoder(
     Raises:
         FullrankError: There are too few images, or the features are not finite.
     """
-    check_words(options)
-    check_ranges(vars(options), {"limit": OPTIONS["limit"]})
     options = replace(options, limit=options.limit or max(FEWEST_IMAGES, ENOUGH * encoder.width))
     return _inspect_encoder(name, "module", encoder, images, options, progress)
 

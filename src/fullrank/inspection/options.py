@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from fullrank.config import Limit
+from fullrank.shapes import check_fields
+
 
 @dataclass(frozen=True)
 class InspectOptions:
@@ -22,7 +25,7 @@ class InspectOptions:
     images: str | None = None
     """Images to take features of: digits, cifar10, ..., a folder, parquet files; a run's own training images when
     left out."""
-    limit: int | None = None
+    limit: Limit | None = None
     """How many images, at random; the larger of 5,000 and five times the widest D when left out."""
     image_size: int | None = None
     """Rows and columns that a timm model or a weights file's network is shown; the model's own when left out."""
@@ -38,3 +41,6 @@ class InspectOptions:
     resnet18 on digits .92 where .79 is seen with them on)."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)

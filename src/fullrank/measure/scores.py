@@ -24,9 +24,9 @@ from importlib.metadata import entry_points
 from typing import Any, Literal, get_args
 
 from fullrank.errors import FullrankError, choose
-from fullrank.files import Protocol, check
 from fullrank.measure.quality import manifold, spectral, spread, views
 from fullrank.measure.verdict import MARGIN
+from fullrank.shapes import Protocol, fit
 
 Direction = Literal["lower", "higher", "none"]
 Needs = Literal["features", "views", "labels", "training"]
@@ -153,13 +153,13 @@ def read_score(found: Any) -> Score:
     Raises:
         ValueError: It is no score: what is wrong, without a full stop.
     """
-    check(found, dict[str, object], "a score")
+    fit(found, dict[str, object], "a score")
     name, value = found.get("name"), found.get("value")
-    check(name, str, "a score's name")
-    check(value, float | None, f"the value of {name}")
+    fit(name, str, "a score's name")
+    fit(value, float | None, f"the value of {name}")
     protocol, chosen = found.get("protocol") or {}, found.get("chosen") or {}
-    check(protocol, Protocol, f"the protocol of {name}")
-    check(chosen, dict[str, object], f"what {name} chose")
+    fit(protocol, Protocol, f"the protocol of {name}")
+    fit(chosen, dict[str, object], f"what {name} chose")
     return Score(name, None if value is None else float(value), protocol, str(found.get("why") or ""), chosen)
 
 

@@ -16,11 +16,12 @@ import numpy as np
 
 from fullrank._version import __version__
 from fullrank.errors import FullrankError
-from fullrank.files import AtLeast, Protocol, ShapeError, check, read_json, said, write_text
+from fullrank.files import read_json, said, write_text
 from fullrank.measure.forecast import LinearFit, fit_linear
 from fullrank.measure.forecast.linear import Prediction
 from fullrank.measure.scores import title
 from fullrank.ranking.candidates import FEATURES
+from fullrank.shapes import Protocol, Range, ShapeError, fit
 
 FORMAT, VERSION = "fullrank forecast", 1
 _TERMS = ("intercept", *FEATURES)
@@ -158,7 +159,7 @@ class _Document(TypedDict):
 
     accuracy: _Accuracy
     features: dict[str, _Measured]
-    width: Annotated[int, AtLeast(1)] | None
+    width: Annotated[int, Range(1, 2**53)] | None
     coefficients: dict[str, _Coefficient]
     runs: list[_Run]
 
@@ -178,9 +179,9 @@ def read_forecast(path: Path) -> Forecast:
             f"{path} is of version {found['version']}, this fullrank reads up to {VERSION}: upgrade fullrank"
         )
     with said(path, remedy):
-        check(found, _Document)
+        fit(found, _Document)
         rows = [[run.get(name) for name in FEATURES] for run in found["runs"]]
-        check(rows, list[list[float]], "runs")
+        fit(rows, list[list[float]], "runs")
         read = Forecast(
             runs=tuple(run["name"] for run in found["runs"]),
             features=np.array(rows, dtype=np.float64).reshape(-1, len(FEATURES)),

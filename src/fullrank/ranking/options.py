@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from fullrank.config import Limit
+from fullrank.shapes import check_fields
+
 
 @dataclass(frozen=True)
 class RankOptions:
@@ -23,8 +26,11 @@ class RankOptions:
     images: str | None = None
     """Images to measure --scores on: digits, cifar10, ..., a folder, parquet files; each run's own training images
     when left out."""
-    limit: int | None = None
+    limit: Limit | None = None
     """How many images for --scores, at random; the larger of 5,000 and five times the widest D when
     left out."""
     device: str = "auto"
     """Where to measure --scores: auto, cpu, cuda or cuda:N."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fullrank.errors import FullrankError, check_words
+from fullrank.errors import FullrankError
 from fullrank.files import check_output
 from fullrank.measure.forecast import agreement, fronts, undecided
 from fullrank.measure.forecast.agreement import FEWEST
@@ -109,7 +109,6 @@ def rank(
 
 def _check(options: RankOptions) -> Forecast | None:
     """Raise `FullrankError` where options contradict each other; return the forecast that is to be applied."""
-    check_words(options)
     if options.fit is not None and options.forecast is not None:
         raise FullrankError("--fit writes a forecast and --forecast reads one: give one of them")
     if options.fit is not None:

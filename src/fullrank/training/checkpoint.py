@@ -16,11 +16,12 @@ import torch
 from torch import nn
 
 from fullrank.config import TrainConfig, from_dict
-from fullrank.errors import FullrankError, nearest
-from fullrank.files import ShapeError, Step, check, said, shown, write_bytes
+from fullrank.errors import FullrankError, nearest, shown
+from fullrank.files import said, write_bytes
 from fullrank.models.backbones import build_backbone
 from fullrank.models.exported import is_export, open_export
 from fullrank.models.weights import DamagedError, ForeignError, fill, read_pickle
+from fullrank.shapes import ShapeError, Step, fit
 from fullrank.training.runs import SUMMARY, check_run
 
 Branch = Literal["online", "target"]
@@ -121,12 +122,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             "are measured by `fullrank inspect FILE --backbone NAME --images FOLDER`"
         )
     with said(path, remedy):
-        check(state, _Head)
+        fit(state, _Head)
         if state["version"] > VERSION:
             raise FullrankError(
                 f"{path} is of version {state['version']}, this fullrank reads up to {VERSION}: upgrade fullrank"
             )
-        check(state, _State)
+        fit(state, _State)
         for name, value in state["model"].items():
             if not isinstance(value, torch.Tensor):
                 raise ShapeError(f"model.{name} must be a tensor, got {shown(value)}")

@@ -32,11 +32,6 @@ import yaml
 
 from fullrank.errors import FullrankError
 from fullrank.files import (
-    Number,
-    Protocol,
-    ShapeError,
-    Step,
-    check,
     check_output,
     read_arrays,
     read_json,
@@ -46,6 +41,7 @@ from fullrank.files import (
     write_bytes,
     write_text,
 )
+from fullrank.shapes import Number, Protocol, ShapeError, Step, fit
 
 if TYPE_CHECKING:
     from fullrank.config import TrainConfig
@@ -180,15 +176,15 @@ class _Summary(TypedDict, total=False):
 
 def _check_line(record: Any) -> None:
     """Check a line of metrics.jsonl or timing.jsonl: it has a step, and the rest are numbers, text or protocols."""
-    check(record, dict[str, object])
+    fit(record, dict[str, object])
     kind = record.get("kind", "timing")
-    check({"kind": kind}, dict[str, str])
+    fit({"kind": kind}, dict[str, str])
     # a diverged run has a loss that is no number, which is shown
     shapes: dict[str, Any] = {"protocols": Protocol, "timing": float, "train": Number, "measure": Number}
     for name, value in record.items():
         if name not in ("kind", "step"):
-            check(value, shapes.get(kind, Any), name)
-    check({"step": record.get("step")}, dict[str, Step])
+            fit(value, shapes.get(kind, Any), name)
+    fit({"step": record.get("step")}, dict[str, Step])
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from fullrank._version import __version__
-from fullrank.files import ShapeError, Step, read_json, said, write_text
+from fullrank.files import read_json, said, write_text
 from fullrank.measure.protocols import FINGERPRINT
 from fullrank.measure.scores import Score, kind_of, read_score
 from fullrank.registry import METHODS
+from fullrank.shapes import ShapeError, Step
 from fullrank.training.runs import RunRecord
 
 SCORES_FILE, EVALUATION, INSPECTION = KEPT = ("scores.json", "evaluation.json", "inspection.json")
