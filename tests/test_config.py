@@ -353,7 +353,9 @@ def test_former_names_of_files_and_flags_are_read_and_said(tmp_path, capsys):
     [
         ("barlow", "barlow_twins"),
         ("barlow-twins", "barlow_twins"),
-        ("vicreg_exp", "vicreg-exp"),
+        ("vicreg-exp", "vicreg_exp"),
+        ("dcl-sq", "dcl_sq"),
+        ("info_nce", "simclr"),
         ("simclr", "simclr"),
         ("moco-v3", "mocov3"),
     ],
@@ -364,5 +366,5 @@ def test_other_spellings_of_a_method_are_the_name_that_records_have(given, canon
 
 
 def test_an_unknown_method_stays_as_it_was_given_in_its_error():
-    with pytest.raises(FullrankError, match=r"got 'vicreg_expp'; did you mean 'vicreg-exp'"):
+    with pytest.raises(FullrankError, match=r"got 'vicreg_expp'; did you mean 'vicreg_exp'"):
         TrainConfig(method="vicreg_expp")

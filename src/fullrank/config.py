@@ -85,13 +85,13 @@ class LossConfig:
     """Coefficients of the loss; its own defaults where left out, an error where the method's loss takes none such."""
 
     temperature: Positive | None = None
-    """What similarities, or covariances in vicreg-exp and -ctr, are divided by inside exponentials."""
+    """What similarities, or covariances in vicreg_exp and _ctr, are divided by inside exponentials."""
     invariance: Weight | None = None
     """Weight of the term that pulls the two views together."""
     variance: Weight | None = None
-    """Weight of the term that keeps dimensions spread out (embeddings, in vicreg-ctr)."""
+    """Weight of the term that keeps dimensions spread out (embeddings, in vicreg_ctr)."""
     covariance: Weight | None = None
-    """Weight of the term that keeps dimensions apart (embeddings, in vicreg-ctr)."""
+    """Weight of the term that keeps dimensions apart (embeddings, in vicreg_ctr)."""
     lambd: Weight | None = None
     """Weight of the off-diagonal correlations in barlow_twins."""
     mu: Positive | None = None
@@ -102,7 +102,7 @@ class LossConfig:
     """Whether tcr pulls each view to the mean of both (EMP-SSL) or to the other one (NMCE, with eps .5, invariance 100:
     what [Garrido23] mean by TCR)."""
     center: Literal["dimensions", "embeddings"] | None = None
-    """What vicreg-ctr subtracts means from: each dimension, or each embedding ([Garrido23] eq. 13 to the letter)."""
+    """What vicreg_ctr subtracts means from: each dimension, or each embedding ([Garrido23] eq. 13 to the letter)."""
 
 
 @dataclass(frozen=True)

@@ -114,12 +114,11 @@ class Registry(Collection[str], Generic[Item]):
         return found
 
     def canonical(self, name: str) -> str:
-        """Return the name that records have, of an alias or of a spelling with `_` for `-`; others as they are."""
-        if name in self:
-            return name
+        """Return the name that records have, of an alias or with `_` for `-` or the other way; others as they are."""
         dashed = name.replace("_", "-")
-        found = self.aliases.get(dashed, dashed)
-        return found if found in self else name
+        same = (own for own in (*self.aliases, *self) if own.replace("_", "-") == dashed)
+        found = name if name in self else next(same, name)
+        return self.aliases.get(found, found)
 
     def check(self, field: str, name: Any) -> None:
         """Raise `FullrankError`, with the nearest name, unless there is one like this."""
@@ -142,12 +141,11 @@ METHODS: Registry[type[Method]] = Registry(
     "fullrank.methods",
     "fullrank.models.methods",
     (
-        *("simsiam", "nnsiam", "byol", "mocov3", "simclr", "simclr-sq", "simclr-abs", "dcl", "dcl-sq", "dcl-abs"),
-        *("spectral", "vicreg", "vicreg-exp", "vicreg-ctr", "barlow_twins", "tcr", "distill"),
+        *("simsiam", "nnsiam", "byol", "mocov3", "simclr", "simclr_sq", "simclr_abs", "dcl", "dcl_sq", "dcl_abs"),
+        *("spectral", "vicreg", "vicreg_exp", "vicreg_ctr", "barlow_twins", "tcr", "distill"),
     ),
     {
         "barlow": "barlow_twins",
-        "barlow-twins": "barlow_twins",
         "moco-v3": "mocov3",
         "info-nce": "simclr",
         "spectral-contrastive": "spectral",

@@ -330,7 +330,7 @@ def test_impossible_settings_are_refused(changes, message):
 def test_an_unknown_method_names_the_nearest(tmp_path):
     path = tmp_path / "run.yaml"
     path.write_text("method: vicreg-exq\n")
-    with pytest.raises(FullrankError, match="method must be one of .*, got 'vicreg-exq'; did you mean 'vicreg-exp'"):
+    with pytest.raises(FullrankError, match="method must be one of .*, got 'vicreg-exq'; did you mean 'vicreg_exp'"):
         read_config(path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -60,7 +61,7 @@ class LinearOptions:
     """Passes over the training images."""
     batch_size: Count = 1024
     """Images of a step."""
-    base_lr: Positive = 0.1
+    base_lr: Annotated[float, Range(0, math.inf, above=True, below=True)] = 0.1
     """Learning rate at a batch of 256; it is scaled by batch_size / 256."""
     crop_min: Annotated[float, Range(0, 1, above=True)] = 0.08
     """Least share of the image's area that a training crop covers."""

@@ -10,7 +10,7 @@ from fullrank.studies.study import ACCURACY, Cell, Published, Results, Scale, St
 from fullrank.studies.views import against_number, pivot
 from fullrank.training.presets import LAB, preset
 
-METHODS = {"VICReg": "vicreg", "VICReg-exp": "vicreg-exp", "VICReg-ctr": "vicreg-ctr", "SimCLR": "simclr"}
+METHODS = {"VICReg": "vicreg", "VICReg-exp": "vicreg_exp", "VICReg-ctr": "vicreg_ctr", "SimCLR": "simclr"}
 DIMENSIONS: dict[Scale, tuple[int, ...]] = {"lab": (32, 128, 512), "paper": (256, 512, 1024, 2048, 8192)}
 """Widths d of the embedding; the last is the hidden width of the wide projector too."""
 WIDE, EQUAL = "wide", "d-d-d"

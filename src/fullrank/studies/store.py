@@ -45,7 +45,13 @@ def settings(config: TrainConfig) -> dict[str, Any]:
     """
     defaults = flatten(to_dict(TrainConfig()))
     own = flatten(to_dict(replace(config, machine=MachineConfig())))
+    own["method"] = _method(config)
     return {name: value for name, value in own.items() if name not in _NO_RESULT and value != defaults.get(name)}
+
+
+def _method(config: TrainConfig) -> str:
+    """Return a method's name as the names of runs have it: as it was when runs of studies were first made."""
+    return config.method.replace("_", "-") if config.method.startswith("vicreg_") else config.method
 
 
 def run_name(config: TrainConfig) -> str:
@@ -55,7 +61,7 @@ def run_name(config: TrainConfig) -> str:
     'simsiam-resnet18_w16-hybrid-s2-803bb4fc'
     """
     digest = hashlib.sha256(json.dumps(settings(config), sort_keys=True).encode()).hexdigest()[:8]
-    return f"{config.method}-{config.backbone.name}-{config.order}-s{config.seed}-{digest}"
+    return f"{_method(config)}-{config.backbone.name}-{config.order}-s{config.seed}-{digest}"
 
 
 def check_same(config: TrainConfig, run: RunRecord) -> None:

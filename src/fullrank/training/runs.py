@@ -41,6 +41,7 @@ from fullrank.files import (
     write_bytes,
     write_text,
 )
+from fullrank.registry import METHODS
 from fullrank.shapes import Number, Protocol, ShapeError, Step, fit
 
 if TYPE_CHECKING:
@@ -112,6 +113,8 @@ def read_run(path: Path | str) -> RunRecord:
     path = Path(path)
     check_run(path)
     config = dict(read_yaml(path / CONFIG, _Config, "put it back as it was"))
+    if "method" in config:  # in runs of before by another name
+        config["method"] = METHODS.canonical(config["method"])
     environment: Any = config.pop("environment", None) or {}
     steps, values = read_spectra(path / SPECTRA)
     records = read_lines(path / METRICS)

@@ -10,15 +10,15 @@ from fullrank import losses
 
 EXPECTED = {
     "simclr": losses.info_nce,
-    "simclr-sq": losses.simclr_sq,
-    "simclr-abs": losses.simclr_abs,
+    "simclr_sq": losses.simclr_sq,
+    "simclr_abs": losses.simclr_abs,
     "dcl": losses.dcl,
-    "dcl-sq": losses.dcl_sq,
-    "dcl-abs": losses.dcl_abs,
+    "dcl_sq": losses.dcl_sq,
+    "dcl_abs": losses.dcl_abs,
     "spectral": losses.spectral_contrastive,
     "vicreg": losses.vicreg,
-    "vicreg-exp": losses.vicreg_exp,
-    "vicreg-ctr": losses.vicreg_ctr,
+    "vicreg_exp": losses.vicreg_exp,
+    "vicreg_ctr": losses.vicreg_ctr,
     "barlow_twins": losses.barlow_twins,
     "tcr": losses.tcr,
 }

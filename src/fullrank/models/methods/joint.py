@@ -50,14 +50,14 @@ class SimCLR(JointEmbedding):
     criterion = staticmethod(losses.info_nce)
 
 
-@register_method("simclr-sq")
+@register_method("simclr_sq")
 class SimCLRSq(JointEmbedding):
     """SimCLR with squared cosines ([Garrido23])."""
 
     criterion = staticmethod(losses.simclr_sq)
 
 
-@register_method("simclr-abs")
+@register_method("simclr_abs")
 class SimCLRAbs(JointEmbedding):
     """SimCLR with absolute cosines ([Garrido23])."""
 
@@ -71,14 +71,14 @@ class DCL(JointEmbedding):
     criterion = staticmethod(losses.dcl)
 
 
-@register_method("dcl-sq")
+@register_method("dcl_sq")
 class DCLSq(JointEmbedding):
     """DCL with squared cosines ([Garrido23])."""
 
     criterion = staticmethod(losses.dcl_sq)
 
 
-@register_method("dcl-abs")
+@register_method("dcl_abs")
 class DCLAbs(JointEmbedding):
     """DCL with absolute cosines ([Garrido23])."""
 
@@ -99,14 +99,14 @@ class VICReg(JointEmbedding):
     criterion = staticmethod(losses.vicreg)
 
 
-@register_method("vicreg-exp")
+@register_method("vicreg_exp")
 class VICRegExp(JointEmbedding):
     """VICReg with a LogSumExp of covariances ([Garrido23])."""
 
     criterion = staticmethod(losses.vicreg_exp)
 
 
-@register_method("vicreg-ctr")
+@register_method("vicreg_ctr")
 class VICRegCtr(JointEmbedding):
     """VICReg-exp on the transposed embeddings, which makes it contrastive ([Garrido23])."""
 
