@@ -199,7 +199,7 @@ def test_wrong_settings_are_named():
         fullrank.train("digits", stepz=3)
     with pytest.raises(FullrankError, match="opens its images by name whenever it goes on, got Pictures"):
         fullrank.train(Pictures())
-    with pytest.raises(FullrankError, match=r"unknown option 'limitt'"):
+    with pytest.raises(FullrankError, match=r"fullrank.inspect: unknown key 'limitt'; did you mean 'limit'"):
         fullrank.inspect(torch.randn(10, 4), limitt=3)
 
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
@@ -37,7 +37,7 @@ from fullrank.data.images import Images, open_images
 from fullrank.documents import Document
 from fullrank.documents.shown import Shown
 from fullrank.encoders import open_encoder
-from fullrank.errors import FullrankError, nearest
+from fullrank.errors import FullrankError
 from fullrank.evaluation.evaluate import evaluate as evaluate_runs
 from fullrank.evaluation.evaluate import probe_features
 from fullrank.evaluation.options import EvaluateOptions, KnnOptions, LogisticOptions
@@ -108,7 +108,7 @@ class Run(Shown):
         from fullrank.report.side import sides
 
         shown = sides([self.record])
-        if not len(self.record.singular_values):
+        if not self.record.width:
             raise FullrankError(f"{self.path} has not measured a spectrum yet")
         return figures.spectra_through_training(shown[0], shown)
 
@@ -156,8 +156,7 @@ def train(
     if images is not None:
         # a path is a path, even of the name of a set
         settings["images"] = images if isinstance(images, str) else os.path.join(os.curdir, images)
-    paths = {name: str(value) for name, value in settings.items() if isinstance(value, Path)}
-    return Run(train_run(from_dict({**settings, **paths}, base, "fullrank.train")).path)
+    return Run(train_run(from_dict(settings, base, "fullrank.train")).path)
 
 
 def inspect(
@@ -182,7 +181,7 @@ def inspect(
     Raises:
         FullrankError: It cannot be read or measured.
     """
-    asked, source = _options(InspectOptions, options), _path(source, Tensor, np.ndarray)
+    asked, source = from_dict(options, InspectOptions(), "fullrank.inspect"), _path(source, Tensor, np.ndarray)
     if isinstance(source, np.ndarray):
         source = torch.from_numpy(source)
     if isinstance(source, Tensor):
@@ -286,7 +285,7 @@ def rank(runs: str | Path | Run | Sequence[str | Path | Run], **options: Any) ->
         FullrankError: A run cannot be read.
     """
     several = [runs] if isinstance(runs, (str, Path, Run)) else runs
-    return rank_runs([_path(run) for run in several], _options(RankOptions, options))
+    return rank_runs([_path(run) for run in several], from_dict(options, RankOptions(), "fullrank.rank"))
 
 
 def study(name: str, *, scale: Scale = "lab", results: str | Path | None = None) -> Document:
@@ -300,19 +299,10 @@ def study(name: str, *, scale: Scale = "lab", results: str | Path | None = None)
     Raises:
         FullrankError: There is no such study, or no result.
     """
-    from fullrank.studies.registry import find
-    from fullrank.studies.show import document
-    from fullrank.studies.store import Store, planned, published, seeds_with_results
+    from fullrank.studies.show import document, finished
+    from fullrank.studies.store import published
 
-    folder = published() if results is None else Path(results)
-    found, store = find(name), Store(folder, scale)
-    runs = planned(found, scale, range(seeds_with_results(found, store)))
-    finished = store.results(runs)
-    if not finished:
-        raise FullrankError(
-            f"no run of {name} at {scale} scale is finished in {folder}: `fullrank study run` makes them"
-        )
-    return document(found, scale, finished, runs)
+    return document(*finished(name, scale, published() if results is None else Path(results)))
 
 
 def list_methods() -> list[str]:
@@ -346,14 +336,6 @@ def list_studies() -> list[str]:
     from fullrank.studies.registry import STUDIES
 
     return list(STUDIES)
-
-
-def _options(kind: type, given: dict[str, Any]) -> Any:
-    known = [field.name for field in fields(kind)]
-    for name in given:
-        if name not in known:
-            raise FullrankError(f"unknown option {name!r}{nearest(name, known)} (known: {', '.join(known)})")
-    return kind(**given)
 
 
 def _path(source: Any, *others: type) -> Any:

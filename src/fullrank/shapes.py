@@ -15,6 +15,7 @@ import os
 import types
 import typing
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from fullrank.errors import FullrankError, nearest, shown
@@ -175,6 +176,8 @@ def _fit_plain(value: Any, shape: Any, name: str, finite: bool) -> Any:
         return float(value)
     if shape is str and isinstance(value, os.PathLike):
         return os.fspath(value)
+    if shape is Path and isinstance(value, str):
+        return Path(value)
     plain = typing.get_origin(shape) is None  # Python 3.10 takes tuple[int] for a type too
     if plain and isinstance(value, shape) and (shape is bool) == isinstance(value, bool):
         return value

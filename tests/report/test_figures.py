@@ -37,7 +37,7 @@ def test_the_readers_matplotlib_settings_do_not_matter(tmp_path):
     import matplotlib
 
     shown = sides([read_run(make_run(tmp_path / "run"))])
-    pairs = [(side, side.spectrum(-1)) for side in shown]
+    pairs = [(side, side.run.spectrum()) for side in shown]
     expected = inline_svg(spectra.relative_spectra(pairs), "x", "")
     with matplotlib.rc_context({"font.size": 30, "svg.fonttype": "path", "axes.grid": False}):
         assert inline_svg(spectra.relative_spectra(pairs), "x", "") == expected

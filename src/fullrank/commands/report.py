@@ -23,16 +23,10 @@ class Report:
         """Write the page."""
         if not self.runs:
             raise FullrankError("give at least one run: fullrank report RUN [RUN ...]")
+        from fullrank.report.document import write_report
         from fullrank.training.runs import only_runs
 
         runs = only_runs(self.runs)
         out = self.out or (runs[0] / "report.html" if len(runs) == 1 else Path("report.html"))
-        write_report(runs, out)
+        print(f"report: {write_report(runs, out)}")
         return 0
-
-
-def write_report(runs: list[Path], out: Path) -> None:
-    """Write the page about some runs, and say where."""
-    from fullrank.report import document
-
-    print(f"report: {document.write_report(runs, out)}")

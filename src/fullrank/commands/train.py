@@ -9,7 +9,6 @@ from typing import Annotated
 
 import tyro
 
-from fullrank.commands.report import write_report
 from fullrank.config import OptimConfig, TrainConfig, read_config
 from fullrank.errors import FullrankError
 from fullrank.registry import METHODS, ORDERS, VIEWS
@@ -38,6 +37,7 @@ class Train:
 
     def run(self) -> int:
         """Train, and write the run's report."""
+        from fullrank.report.document import write_report
         from fullrank.training.distributed import processes
         from fullrank.training.loop import resume, train
 
@@ -50,7 +50,9 @@ class Train:
             finished = train(self.run_config) if self.resume is None else resume(self.resume, self.run_config)
             if not finished.complete:
                 return 128 + (finished.signal or 0)  # as a shell reports a process that a signal ended
-            world.on_main(write_report, [finished.path], finished.path / "report.html")
+            page = world.on_main(write_report, [finished.path], finished.path / "report.html")
+            if world.main:
+                print(f"report: {page}")
         return 0
 
     def _point_to_a_recipe(self) -> None:

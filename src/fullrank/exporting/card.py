@@ -81,8 +81,7 @@ def collect(encoder: Encoder) -> Facts:
     probed = [replace(score, protocol={**score.protocol, **score.chosen}) for score in evaluated(folder, step)]
     scores = [*latest(run, step).values(), *probed]
     if step in run.spectrum_steps and branch == "online":
-        row = list(run.spectrum_steps).index(step)
-        spectrum = Spectrum(run.singular_values[row], run.protocols.get("spectrum") or {})
+        spectrum = run.spectrum(list(run.spectrum_steps).index(step))
     if not scores:
         remark = f"Nothing was measured at step {step:,}."
     own = [score for score in scores if branch == "online" or score.protocol.get("branch", branch) == branch]

@@ -90,7 +90,7 @@ def inspect(
         if kind == "features":
             one = _named(name, _inspect_matrix, name, progress, options.key)
         else:
-            one = _named(name, _inspect_encoder, name, kind, opened[name], asked, options, progress)
+            one = _named(name, inspect_encoder, name, opened[name], asked, options, kind, progress)
         if kind == "run":
             one = replace(one, unkept=keep_scores(Path(name).expanduser(), one, options))
         found.append(replace(one, name=label))
@@ -189,23 +189,6 @@ def inspect_features(
     return _result(name, kind, {} if source is None else source, protocol, absorbed, progress)
 
 
-def inspect_encoder(
-    name: str,
-    encoder: Encoder,
-    images: Images,
-    options: InspectOptions,
-    *,
-    progress: Progress = lambda what, done, total: None,
-) -> Inspection:
-    """Inspect an encoder that is open, on images that are open; `inspect` opens what has a name.
-
-    Raises:
-        FullrankError: There are too few images, or the features are not finite.
-    """
-    options = replace(options, limit=options.limit or max(FEWEST_IMAGES, ENOUGH * encoder.width))
-    return _inspect_encoder(name, "module", encoder, images, options, progress)
-
-
 class _Pair(nn.Module):
     """A network and its untrained twin, which see each image once: `(B, 3, S, S)` -> `(B, 2, D)`."""
 
@@ -217,12 +200,29 @@ class _Pair(nn.Module):
         return torch.stack([module(x) for module in self.both], dim=1)
 
 
-def _inspect_encoder(
-    name: str, kind: str, encoder: Encoder, asked: Images | None, options: InspectOptions, progress: Progress
+def inspect_encoder(
+    name: str,
+    encoder: Encoder,
+    asked: Images | None,
+    options: InspectOptions,
+    kind: str = "module",
+    progress: Progress = lambda what, done, total: None,
 ) -> Inspection:
-    """Inspect an encoder on `options.limit` images: those that were asked for, or a run's own."""
+    """Inspect an encoder that is open; `inspect` opens what has a name.
+
+    Args:
+        name: What to call it.
+        encoder: The encoder.
+        asked: Images to take features of; the run's own where there are none.
+        options: How: on `limit` of these images.
+        kind: What it is.
+        progress: Told how far the work is.
+
+    Raises:
+        FullrankError: There are too few images, or the features are not finite.
+    """
     images, of_images = _images(encoder, asked, options)
-    wanted, device = options.limit or FEWEST_IMAGES, choose_device(options.device)
+    wanted, device = options.limit or max(FEWEST_IMAGES, ENOUGH * encoder.width), choose_device(options.device)
     if len(images) < 2:
         raise FullrankError(
             f"{images.name} holds {len(images)} image: a spectrum needs several times D={encoder.width}"

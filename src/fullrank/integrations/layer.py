@@ -18,25 +18,37 @@ from fullrank.measure.spectrum import Spectrum
 class LayerWatch:
     """Read what a layer gives, by a forward hook, into moving moments; the callbacks say when.
 
-    Its arguments and errors are those of `fullrank.integrations.lightning.CollapseMonitor`.
+    Args:
+        layer: Name of the submodule whose output is the representation, as in `named_modules()`.
+        features: Makes features `(N, D)` of what the layer returns; needed when that is not `(N, D)` or `(N, D, 1, 1)`.
+        every: Absorb every so many training batches.
+        half_life: Of the moving moments, in absorbed samples; 8 D when omitted.
+        center: Center the features.
+        normalize: Divide each row by its L2 norm first.
+        scores: Which to log: the names that `fullrank.measure.scores.SCORES` has for scores of a spectrum that is
+            centered as this one; when omitted, AUC, RankMe, the participation ratio and the dead directions, or of
+            uncentered features RankMe and the stable rank.
+        name: Before the slash of what is logged; another one for each layer that is watched.
+
+    Raises:
+        FullrankError: A number is not positive or a score is unknown; when training starts: the model has no such
+            layer; later: the layer's output is no feature matrix.
     """
 
     def __init__(
         self,
         layer: str,
         *,
-        features: Callable[[Any], Tensor] | None,
-        every: int,
-        log_every: int,
-        half_life: float | None,
-        center: bool,
-        normalize: bool,
-        scores: Sequence[str] | None,
-        name: str,
+        features: Callable[[Any], Tensor] | None = None,
+        every: int = 4,
+        half_life: float | None = None,
+        center: bool = True,
+        normalize: bool = False,
+        scores: Sequence[str] | None = None,
+        name: str = "collapse",
     ) -> None:
-        for argument, value in (("every", every), ("log_every", log_every)):
-            if value < 1:
-                raise FullrankError(f"{argument} must be a positive number of batches, got {value}")
+        if every < 1:
+            raise FullrankError(f"every must be a positive number of batches, got {every}")
         wanted = "centered" if center else "uncentered"
         known = [kind.name for kind in SCORES.values() if kind.spectrum == wanted]
         if scores is None:
@@ -50,7 +62,6 @@ class LayerWatch:
         self.layer = layer
         self.features = features
         self.every = every
-        self.log_every = log_every
         self.half_life = half_life
         self.center = center
         self.normalize = normalize

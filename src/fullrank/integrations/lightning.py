@@ -14,7 +14,6 @@ trainer `max_epochs=1` or `max_steps=len(order)`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -53,49 +52,20 @@ class CollapseMonitor(LayerWatch, Callback):
 
     Args:
         layer: Name of the submodule whose output is the representation, as in `named_modules()`.
-        features: Makes features `(N, D)` of what the layer returns; needed when that is not `(N, D)` or `(N, D, 1, 1)`.
-        every: Absorb every so many training batches.
         log_every: Log every so many training batches; the eigendecomposition takes some 50 ms at D = 512.
-        half_life: Of the moving moments, in absorbed samples; 8 D when omitted.
-        center: Center the features.
-        normalize: Divide each row by its L2 norm first.
-        scores: Which to log: the names that `fullrank.measure.scores.SCORES` has for scores of a spectrum that is
-            centered as this one; when omitted, AUC, RankMe, the participation ratio and the dead directions, or of
-            uncentered features RankMe and the stable rank.
         validate: Make the exact pass at validation.
-        name: Before the slash of what is logged; another one for each layer that is watched.
+        **watch: As of `fullrank.integrations.layer.LayerWatch`: `features`, `every`, `half_life`, `center`,
+            `normalize`, `scores` and `name`.
 
     Raises:
-        FullrankError: A number is not positive or a score is unknown; when training starts: the module has no
-            such layer; later: the layer's output is no feature matrix.
+        FullrankError: As `fullrank.integrations.layer.LayerWatch`.
     """
 
-    def __init__(
-        self,
-        layer: str,
-        *,
-        features: Callable[[Any], Tensor] | None = None,
-        every: int = 4,
-        log_every: int = 500,
-        half_life: float | None = None,
-        center: bool = True,
-        normalize: bool = False,
-        scores: Sequence[str] | None = None,
-        validate: bool = True,
-        name: str = "collapse",
-    ) -> None:
-        super().__init__(
-            layer,
-            features=features,
-            every=every,
-            log_every=log_every,
-            half_life=half_life,
-            center=center,
-            normalize=normalize,
-            scores=scores,
-            name=name,
-        )
-        self.validate = validate
+    def __init__(self, layer: str, *, log_every: int = 500, validate: bool = True, **watch: Any) -> None:
+        super().__init__(layer, **watch)
+        if log_every < 1:
+            raise FullrankError(f"log_every must be a positive number of batches, got {log_every}")
+        self.log_every, self.validate = log_every, validate
         self._refused = ""
         self.val_spectrum: Spectrum | None = None
         self._metric: SpectrumMetric | None = None

@@ -11,7 +11,6 @@ Install it with `pip install fullrank[transformers]`.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -37,43 +36,8 @@ class CollapseCallback(LayerWatch, TrainerCallback):
     `logging_steps`, beside the loss, and in `state.log_history`. The latest spectrum, with its protocol, is `spectrum`.
     The moving moments are not in checkpoints: a resumed training begins them anew.
 
-    Args:
-        layer: Name of the submodule of the trainer's model whose output is the representation.
-        features: Makes features `(N, D)` of what the layer returns; needed when that is not `(N, D)` or `(N, D, 1, 1)`.
-        every: Absorb every so many steps.
-        half_life: Of the moving moments, in absorbed samples; 8 D when omitted.
-        center: Center the features.
-        normalize: Divide each row by its L2 norm first.
-        scores: As of `fullrank.integrations.lightning.CollapseMonitor`.
-        name: Before the slash of what is logged; another one for each layer that is watched.
-
-    Raises:
-        FullrankError: As `fullrank.integrations.lightning.CollapseMonitor`.
+    Its arguments and errors are those of `fullrank.integrations.layer.LayerWatch`; steps are its batches.
     """
-
-    def __init__(
-        self,
-        layer: str,
-        *,
-        features: Callable[[Any], Tensor] | None = None,
-        every: int = 4,
-        half_life: float | None = None,
-        center: bool = True,
-        normalize: bool = False,
-        scores: Sequence[str] | None = None,
-        name: str = "collapse",
-    ) -> None:
-        super().__init__(
-            layer,
-            features=features,
-            every=every,
-            log_every=1,  # it is the trainer that says when
-            half_life=half_life,
-            center=center,
-            normalize=normalize,
-            scores=scores,
-            name=name,
-        )
 
     def add_to(self, trainer: Trainer) -> None:
         """Add it before the callbacks that report to TensorBoard or Weights & Biases, so that they have its scores.

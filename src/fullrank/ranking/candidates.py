@@ -64,7 +64,7 @@ def open_candidates(paths: Sequence[str | Path]) -> list[Candidate]:
     labels = dict(zip(folders, tails(folders), strict=True))
     if len(given) == 1 and where[0][1] is None:
         run = runs[folders[0]]
-        steps = [step for step in run.measured if step > 0]
+        steps = [step for step in run.record.measured if step > 0]
         if len(steps) > 1:
             return [run.at(step, f"step {step:,}") for step in steps]
     found = []
@@ -74,11 +74,10 @@ def open_candidates(paths: Sequence[str | Path]) -> list[Candidate]:
             name = f"{name}, step {step:,}" if len(folders) > 1 else f"step {step:,}"
             found.append(run.at(step, name))
             continue
-        end = max(run.measured, default=0)
+        end = max(run.record.measured, default=0)
         candidate = run.at(end, name)
-        if run.record.summary is None and end > 0:
-            planned = int(run.record.config.get("steps") or end)
-            unfinished = f"unfinished, ranked as of step {end:,} of {planned:,}"
+        if not run.record.finished and end > 0:
+            unfinished = f"unfinished, ranked as of step {end:,} of {run.record.planned:,}"
             candidate = replace(candidate, missing=(*candidate.missing, unfinished))
         found.append(candidate)
     return found
@@ -106,7 +105,6 @@ class _Run:
 
     def __init__(self, path: Path) -> None:
         self.record: RunRecord = read_run(path)
-        self.measured = [int(record["step"]) for record in self.record.of_kind("measure")]
         self.checkpoints = {_step_of(each): each for each in list_checkpoints(path / "checkpoints")}
         self.kept: list[Kept] = []
         self.damaged = ""
@@ -120,7 +118,7 @@ class _Run:
         missing = [self.damaged] if self.damaged else []
         scores = recorded(self.record, step) if step > 0 else None
         if scores is None:
-            measured = [f"{step:,}" for step in self.measured if step > 0]
+            measured = [f"{step:,}" for step in self.record.measured if step > 0]
             missing.append(
                 f"nothing was measured at step {step:,} while it trained, but at {listing(measured)}"
                 if measured
@@ -129,7 +127,7 @@ class _Run:
             scores = {}
         labeled: dict[str, list[Score]] = {}
         taken = [each.score for each in self.kept if each.step == step]
-        if self.kept and not taken and step == max(self.measured, default=0):
+        if self.kept and not taken and step == max(self.record.measured, default=0):
             steps = listing([f"{step:,}" for step in sorted({each.step for each in self.kept})])
             missing.append(f"it was evaluated at step {steps}, not {step:,}, which was left out")
         for score in (*taken, *scores.values()):
@@ -139,6 +137,5 @@ class _Run:
                 labeled.setdefault(score.name, []).append(score)
         own = {name: score for name, score in scores.items() if name not in ACCURACIES}
         first = {name: own[name] for name in FEATURES if name in own}
-        width = self.record.singular_values.shape[1] if len(self.record.singular_values) else None
-        checkpoint = self.checkpoints.get(step)
-        return Candidate(name, self.record.path, step, width, checkpoint, first | own, labeled, tuple(missing))
+        run, weights = self.record, self.checkpoints.get(step)
+        return Candidate(name, run.path, step, run.width, weights, first | own, labeled, tuple(missing))

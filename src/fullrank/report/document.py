@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -57,7 +58,11 @@ def document(runs: Sequence[RunRecord]) -> doc.Document:
     for section in (_scores, _over_training, _spectra, _samples, _trained):
         parts += section(shown)
     runs_said = [
-        {"name": side.label, "step": side.measured, "scores": [score.as_dict() for score in side.scores.values()]}
+        {
+            "name": side.label,
+            "step": max(side.run.measured, default=None),
+            "scores": [score.as_dict() for score in side.scores.values()],
+        }
         for side in shown
     ]
     return doc.Document("report", title, parts, {"runs": runs_said}, shown)
@@ -68,20 +73,28 @@ def _scores(shown: Sequence[Side]) -> Iterator[doc.Part]:
         return [name, *("–" if (said := write(side)) is None else str(said) for side in shown), ""]
 
     def steps(side: Side) -> str:
-        return f"{side.reached:,}" + ("" if side.finished else f" of {side.planned:,}, unfinished")
+        return f"{side.run.reached:,}" + ("" if side.run.finished else f" of {side.run.planned:,}, unfinished")
+
+    def order(side: Side) -> str:
+        name = str(side.run.config.get("order", "–"))
+        return name if side.run.switch is None else f"{name}, multiple pass from step {side.run.switch:,}"
+
+    def speed(side: Side) -> str | None:
+        rates = [record["images_per_second"] for record in side.run.timing if "images_per_second" in record]
+        return f"{statistics.median(rates):,.0f} (median)" if rates else None
 
     above = [
         row("method", lambda side: side.run.config.get("method")),
-        row("order", lambda side: side.order),
+        row("order", order),
         row("images", lambda side: side.run.config.get("images")),
         row("steps", steps),
-        row("width D", lambda side: side.width),
-        row("scores measured at step", lambda side: None if side.measured is None else f"{side.measured:,}"),
+        row("width D", lambda side: side.run.width),
+        row("scores measured at step", lambda side: f"{side.run.measured[-1]:,}" if side.run.measured else None),
     ]
     below = [
         row("time", lambda side: (seconds := (side.run.summary or {}).get("seconds")) and duration(seconds)),
-        row("images per second", lambda side: side.images_per_second),
-        row("images that could not be read", lambda side: len(side.skipped)),
+        row("images per second", speed),
+        row("images that could not be read", lambda side: len(_skipped(side))),
     ]
     taken = dict.fromkeys(name for side in shown for name in side.scores)
     names = sorted(taken, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
@@ -90,10 +103,14 @@ def _scores(shown: Sequence[Side]) -> Iterator[doc.Part]:
     scores = [(side.label, score) for side in shown for score in side.scores.values()]
     yield doc.Fold("How each score was measured", how_measured(scores))
     for side in shown:
-        if side.skipped:
-            more = f" and {len(side.skipped) - SKIPPED_SHOWN} more" if len(side.skipped) > SKIPPED_SHOWN else ""
-            words = doc.Words(", ".join(side.skipped[:SKIPPED_SHOWN]) + more, subject=side)
+        if skipped := _skipped(side):
+            more = f" and {len(skipped) - SKIPPED_SHOWN} more" if len(skipped) > SKIPPED_SHOWN else ""
+            words = doc.Words(", ".join(skipped[:SKIPPED_SHOWN]) + more, subject=side)
             yield doc.Fold("Images that could not be read", [words])
+
+
+def _skipped(side: Side) -> list[str]:
+    return [str(name) for name in (side.run.summary or {}).get("skipped") or []]
 
 
 def _trained(shown: Sequence[Side]) -> Iterator[doc.Part]:
@@ -123,7 +140,7 @@ def _over_training(shown: Sequence[Side]) -> Iterator[doc.Part]:
     taken = dict.fromkeys(name for side in shown for name in side.scores if name in SCORES)
     names = [name for name in dict.fromkeys([*_FIRST, "std", *taken]) if name not in _NOT_DRAWN]
     yield doc.Heading("Over training")
-    if any(side.switch is not None for side in overlaid):
+    if any(side.run.switch is not None for side in overlaid):
         yield doc.Words("Thin vertical lines mark where a hybrid order turns from single pass to multiple pass.")
     if not overlaid:
         yield doc.Words("Nothing has been recorded yet.")
@@ -140,7 +157,7 @@ def _over_training(shown: Sequence[Side]) -> Iterator[doc.Part]:
                 partial(figures.over_steps, overlaid, name, axis),
                 label=label,
             )
-    if measured := [(side, side.spectrum(-1)) for side in shown if side.width]:
+    if measured := [(side, side.run.spectrum()) for side in shown if side.run.width]:
         yield doc.Picture(
             "final-spectra",
             "Last measured spectrum",
@@ -151,7 +168,7 @@ def _over_training(shown: Sequence[Side]) -> Iterator[doc.Part]:
 
 
 def _spectra(shown: Sequence[Side]) -> Iterator[doc.Part]:
-    measured = [side for side in shown if side.width]
+    measured = [side for side in shown if side.run.width]
     if not measured:
         return
     for key, draw, title, text in (
@@ -174,13 +191,13 @@ def _spectra(shown: Sequence[Side]) -> Iterator[doc.Part]:
         yield doc.Heading(title)
         yield doc.Words(text)
         for side in measured:
-            rows, last = len(side.run.singular_values), side.spectrum(-1)
+            rows, last = len(side.run.singular_values), side.run.spectrum()
             thinned = f", {figures.MEASUREMENTS} of them drawn" if rows > figures.MEASUREMENTS else ""
             count = "1 measurement" if rows == 1 else f"{rows} measurements{thinned}"
             yield doc.Picture(
                 f"{key}-{side.index}",
                 title,
-                f"{count}, D = {side.width}",
+                f"{count}, D = {side.run.width}",
                 partial(draw, side, measured),
                 label=f"{title} of {side.label}, {count}. At the last step AUC is {last.auc:.3f}, the largest singular "
                 f"value {last.singular_values[0]:.3g} and the smallest {last.singular_values[-1]:.2g}.",

@@ -38,17 +38,17 @@ def over_steps(sides: Sequence[Side], name: str, title: str) -> Figure:
         steps, values = _thin(*_series(side, name))
         ax.plot(steps, values * scale, **plots.line(side, len(steps), side.index / len(sides)))
         out = (side.run.config.get("heads") or {}).get("projector_out")
-        if name == "auc" and side.width and len(steps):
-            references[(side.width + 1) / (2 * side.width)] = f"floor, D = {side.width}"
+        if name == "auc" and side.run.width and len(steps):
+            references[(side.run.width + 1) / (2 * side.run.width)] = f"floor, D = {side.run.width}"
         elif name == "std" and out and len(steps):
             references[out**-0.5] = f"1/√M, M = {out}"
     for place, (value, text) in enumerate(references.items()):
         ax.axhline(value, **plots.REFERENCE)
         plots.aside(ax, text, (1 - 0.25 * place, value), (-2, 3), xycoords=ax.get_yaxis_transform(), ha="right")
-    last = max(1, *(max(side.planned, side.reached) for side in sides))
+    last = max(1, *(max(side.run.planned, side.run.reached) for side in sides))
     ax.set_xlim(-0.015 * last, 1.015 * last)
     plots.step_axis(ax)
-    plots.mark_switches(ax, [(side.switch, side.color) for side in sides])
+    plots.mark_switches(ax, [(side.run.switch, side.color) for side in sides])
     ax.set_ylabel(title)
     return figure
 
@@ -67,7 +67,7 @@ def say_ends(sides: Sequence[Side], name: str, title: str) -> str:
 @plots.style()
 def spectra_through_training(side: Side, beside: Sequence[Side]) -> Figure:
     """Draw a run's singular values at each measured step, on axes that hold those of all runs beside it."""
-    every = [other.run.singular_values for other in beside if other.width]
+    every = [other.run.singular_values for other in beside if other.run.width]
     top = max(float(values.max()) for values in every)
     low = min((float(values[values > 0].min()) for values in every if (values > 0).any()), default=math.inf)
     low = max(low, plots.LOWEST * top) if top > 0 else plots.LOWEST
@@ -76,7 +76,7 @@ def spectra_through_training(side: Side, beside: Sequence[Side]) -> Figure:
     _through_training(figure, ax, side, beside, np.arange(1, shown.shape[1] + 1), shown)
     ax.set_yscale("log")
     ax.set_ylim(low * 0.7, max(top, low) * 1.5)
-    ax.set_xlim(0, max(other.width or 0 for other in beside) * 1.01 + 1)
+    ax.set_xlim(0, max(other.run.width or 0 for other in beside) * 1.01 + 1)
     ax.set_xlabel("direction, largest first")
     ax.set_ylabel("singular value")
     return figure
@@ -85,7 +85,7 @@ def spectra_through_training(side: Side, beside: Sequence[Side]) -> Figure:
 @plots.style()
 def explained_through_training(side: Side, beside: Sequence[Side]) -> Figure:
     """Draw a run's cumulative explained variance at each measured step; the area under a line is its AUC."""
-    shown = np.stack([side.spectrum(row).explained.numpy() for row in range(len(side.run.singular_values))])
+    shown = np.stack([side.run.spectrum(row).explained.numpy() for row in range(len(side.run.singular_values))])
     share = np.arange(1, shown.shape[1] + 1) / shown.shape[1]
     figure, ax = plots.single()
     _through_training(figure, ax, side, beside, 100 * share, 100 * shown)
@@ -97,7 +97,7 @@ def _through_training(
     figure: Figure, ax: Axes, side: Side, beside: Sequence[Side], x: np.ndarray, lines: np.ndarray
 ) -> None:
     """Draw one line a measured step, early ones light, late ones dark, on a scale common to all runs."""
-    colors, norm = plots.late_is_dark(), Normalize(0, max(1, *(other.planned for other in beside)))
+    colors, norm = plots.late_is_dark(), Normalize(0, max(1, *(other.run.planned for other in beside)))
     points = np.unique(np.linspace(0, len(x) - 1, DIRECTIONS).round().astype(int))
     for row in np.unique(np.linspace(0, len(lines) - 1, MEASUREMENTS).round().astype(int)):
         step = int(side.run.spectrum_steps[row])

@@ -19,14 +19,14 @@ _COMPARED = ("auc", "knn", "heldout_loss")
 
 def verdict(side: Side) -> tuple[str, str]:
     """Say how a run stands: in a few words, then in sentences on its progress, its spectrum and its k-NN."""
-    said = [] if side.finished else [f"Unfinished, at step {side.reached:,} of {side.planned:,}."]
-    if side.width is None:
-        return "not measured" if side.finished else "unfinished", " ".join([*said, "No measurement yet."])
+    said = [] if side.run.finished else [f"Unfinished, at step {side.run.reached:,} of {side.run.planned:,}."]
+    if side.run.width is None:
+        return "not measured" if side.run.finished else "unfinished", " ".join([*said, "No measurement yet."])
     if side.run.spectrum_steps[-1] == 0:
-        untrained = f"Only the untrained encoder has been measured (AUC {side.spectrum(-1).auc:.3f})"
+        untrained = f"Only the untrained encoder has been measured (AUC {side.run.spectrum().auc:.3f})"
         said.append(f"{untrained}; that says nothing about training yet.")
-        return "not trained" if side.finished else "unfinished", " ".join(said)
-    judged = judge(side.spectrum(-1), init=side.init)
+        return "not trained" if side.run.finished else "unfinished", " ".join(said)
+    judged = judge(side.run.spectrum(), init=side.run.spectrum(0) if side.run.spectrum_steps[0] == 0 else None)
     said.append(f"{capital('; '.join(judged.reasons))}.")
     knn = [(record["knn"], record["step"]) for record in side.run.of_kind("measure") if "knn" in record]
     if len(knn) > 1:
@@ -42,16 +42,16 @@ def verdict(side: Side) -> tuple[str, str]:
             f"Held-out loss {SCORES['heldout_loss'].write(losses[-1])}, near its minimum of −1, which embeddings in "
             "one point have: `fullrank inspect` with this run's folder looks whether they are."
         )
-    return ("" if side.finished else "unfinished · ") + judged.headline.lower(), " ".join(said)
+    return ("" if side.run.finished else "unfinished · ") + judged.headline.lower(), " ".join(said)
 
 
 def comparison(sides: Sequence[Side]) -> list[str]:
     """Compare runs in sentences; where a score cannot be compared, say why instead."""
-    untrained = [side.label for side in sides if side.scores and not side.measured]
+    untrained = [side.label for side in sides if side.scores and not any(side.run.measured)]
     if untrained and len(sides) > 1:
         return [f"Scores cannot be compared: only the untrained encoder is measured in {listing(untrained)}."]
     said = compare([side.scored for side in sides], _COMPARED)
-    steps = grouped((side.measured or side.reached, side.label) for side in sides)
+    steps = grouped((max(side.run.measured, default=0) or side.run.reached, side.label) for side in sides)
     if said and len(steps) > 1:
         each = [f"{step:,} ({listing(own) if len(own) <= 3 else f'{len(own)} runs'})" for step, own in steps.items()]
         said.append(f"The scores are not from equal numbers of steps: {listing(each)}.")

@@ -101,7 +101,7 @@ class Result:
     @property
     def width(self) -> int:
         """The width D of the representation."""
-        return self.run.singular_values.shape[1]
+        return self.run.width or 0
 
 
 class Results(Sequence[Result]):

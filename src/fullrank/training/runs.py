@@ -46,6 +46,7 @@ from fullrank.shapes import Number, Protocol, ShapeError, Step, fit
 
 if TYPE_CHECKING:
     from fullrank.config import TrainConfig
+    from fullrank.measure.spectrum import Spectrum
     from fullrank.training.distributed import World
 
 METRICS, TIMING, SPECTRA, SUMMARY, CONFIG = (
@@ -91,6 +92,46 @@ class RunRecord:
         return [record for record in self.records if record["kind"] == kind]
 
     @property
+    def finished(self) -> bool:
+        """Whether it has a summary."""
+        return self.summary is not None
+
+    @property
+    def planned(self) -> int:
+        """The steps of the configuration; those reached, where it names none."""
+        return int(self.config.get("steps") or self.reached)
+
+    @property
+    def reached(self) -> int:
+        """The last step that left a trace."""
+        traces = (*self.records, *self.timing, {"step": (self.summary or {}).get("steps", 0)})
+        return max(int(record.get("step", 0)) for record in traces)
+
+    @property
+    def measured(self) -> list[int]:
+        """The steps of its measurements, in order."""
+        return [int(record["step"]) for record in self.of_kind("measure")]
+
+    @property
+    def switch(self) -> int | None:
+        """The step at which a hybrid order turns to multiple passes; None for other orders."""
+        share = self.config.get("switch")
+        if self.config.get("order") != "hybrid" or not isinstance(share, (int, float)):
+            return None
+        return round(share * self.planned)
+
+    @property
+    def width(self) -> int | None:
+        """The representation's width D; None before the first spectrum."""
+        return self.singular_values.shape[1] if len(self.singular_values) else None
+
+    def spectrum(self, row: int = -1) -> Spectrum:
+        """Return a measured spectrum with its protocol, the last where no row is named."""
+        from fullrank.measure.spectrum import Spectrum
+
+        return Spectrum(self.singular_values[row], self.protocols.get("spectrum") or {})
+
+    @property
     def protocols(self) -> dict[str, Any]:
         """How each measure of this run is taken; empty before the first measurement."""
         found = self.of_kind("protocols")
@@ -114,7 +155,7 @@ def read_run(path: Path | str) -> RunRecord:
     check_run(path)
     config = dict(read_yaml(path / CONFIG, _Config, "put it back as it was"))
     if "method" in config:  # in runs of before by another name
-        config["method"] = METHODS.canonical(config["method"])
+        config["method"] = METHODS.canonical(str(config["method"]))
     environment: Any = config.pop("environment", None) or {}
     steps, values = read_spectra(path / SPECTRA)
     records = read_lines(path / METRICS)

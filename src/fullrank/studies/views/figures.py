@@ -19,7 +19,6 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from fullrank.documents import Look, Picture, Words, plots
 from fullrank.documents.scores import better
 from fullrank.measure.scores import kind_of, title
-from fullrank.measure.spectrum import Spectrum
 from fullrank.studies.study import Result, named
 from fullrank.studies.views.scores import (
     Measured,
@@ -58,7 +57,7 @@ def through_training(results: Sequence[Result], score: str, *, color: str, panel
         _band(ax, steps, unit(score).scale * values, look, phase)
 
     def finish(ax: Axes, drawn: Drawn) -> None:
-        plots.mark_switches(ax, [(_switch(group[0]), look.color) for group, look in drawn])
+        plots.mark_switches(ax, [(group[0].run.switch, look.color) for group, look in drawn])
         plots.step_axis(ax)
         ax.margins(x=0.015)
         if late:
@@ -75,7 +74,8 @@ def through_training(results: Sequence[Result], score: str, *, color: str, panel
         _BANDED if any(len(group) > 1 for group in groups) else "One seed.",
         "The first quarter of the steps, where it falls from far above, may lie outside." if late else "",
         "Step 0 is before training." if not late else "",
-        "Thin vertical lines mark where a hybrid order turns to multiple passes." * any(map(_switch, having)),
+        "Thin vertical lines mark where a hybrid order turns to multiple passes."
+        * any(each.run.switch is not None for each in having),
         draw=_paneled(results, having, color, panel, ("gradient step", unit(score).label), lines, finish),
     )
 
@@ -297,7 +297,7 @@ def _band(ax: Axes, x: np.ndarray, seeds: np.ndarray, look: Look, phase: float) 
 
 
 def _spectra(relative: Axes, summed: Axes, group: Sequence[Result], look: Look, phase: float) -> None:
-    found = [Spectrum(result.run.singular_values[-1]) for result in group]
+    found = [result.run.spectrum() for result in group]
     values = np.stack([spectrum.singular_values.numpy() for spectrum in found])
     top = np.maximum(values[:, :1], np.finfo(values.dtype).tiny)  # constant features have no direction at all
     place = np.arange(1, values.shape[1] + 1)
@@ -312,8 +312,3 @@ def _common(series: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray
     for other, _ in series[1:]:
         steps = np.intersect1d(steps, other)
     return steps, np.stack([values[np.isin(own, steps)] for own, values in series]).astype(np.float64)
-
-
-def _switch(result: Result) -> int | None:
-    config = result.cell.config
-    return round(config.switch * config.steps) if config.order == "hybrid" else None
