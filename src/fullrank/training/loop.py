@@ -80,47 +80,41 @@ def train_steps(
     if state is not None:
         with world.raise_together():
             restore(run.method, optimizer, run.probe, loader, state)
-    with recorder:
+    with (
+        recorder,
+        caught_signals(second_kills=world.size == 1) as caught,
+        # the seeding of steps is this run's affair, not of the program it runs in
+        torch.random.fork_rng(devices=[run.device] if run.device.type == "cuda" else []),
+    ):
         recorder.announce(step, resumed=state is not None)
-
         model = compiled(run.method, run.device) if config.machine.compile else run.method
         run.method.train()
         if state is None:
             world.on_main(recorder.begin)
             loader.order = loader.order.after(step, world.on_main(recorder.measure, step))
             world.on_main(recorder.checkpoint, step, world.all_gather_object(loader.skipped))
-        with (
-            recorder.progress as progress,
-            caught_signals(second_kills=world.size == 1) as caught,
-            # the seeding of steps is this run's affair, not of the program it runs in
-            torch.random.fork_rng(devices=[run.device] if run.device.type == "cuda" else []),
-        ):
-            batches = world.each(loader(step))
-            while step < config.steps:
-                batch = next(batches)
-                output = train_step(step, batch, run, model, optimizer, world)
-                step += 1
-                last = step == config.steps
-                recorder.add(output.loss)
-                progress.step(step)
-                if last or step % every.log_every == 0:
-                    world.on_main(recorder.log, step, world.gather(output.embedding.float()))
-                if last or step % every.measure_every == 0:
-                    order = loader.order.after(step, world.on_main(recorder.measure, step))
-                    if order.learned != loader.order.learned:
-                        loader.order = order
-                        batches = world.each(loader(step))  # what was made ahead is of the order as it was
-                stop = world.all_reduce_max(caught.get("signal", 0))  # a signal to one stops all after the same step
-                if last or stop or step % config.checkpoint_every == 0:
-                    world.on_main(recorder.checkpoint, step, world.all_gather_object(loader.skipped))
-                if stop and not last:
-                    progress.note(
-                        f"stopped after step {step} of {config.steps}, and saved; go on with: fullrank train --resume "
-                        f"{folder.path}"
-                    )
-                    return Finished(folder.path, step, complete=False, signal=stop)
+        batches = world.each(loader(step))
+        while step < config.steps:
+            batch = next(batches)
+            output = train_step(step, batch, run, model, optimizer, world)
+            step += 1
+            last = step == config.steps
+            recorder.add(step, output.loss)
+            if last or step % every.log_every == 0:
+                world.on_main(recorder.log, step, world.gather(output.embedding.float()))
+            if last or step % every.measure_every == 0:
+                order = loader.order.after(step, world.on_main(recorder.measure, step))
+                if order.learned != loader.order.learned:
+                    loader.order = order
+                    batches = world.each(loader(step))  # what was made ahead is of the order as it was
+            stop = world.all_reduce_max(caught.get("signal", 0))  # a signal to one stops all after the same step
+            if last or stop or step % config.checkpoint_every == 0:
+                world.on_main(recorder.checkpoint, step, world.all_gather_object(loader.skipped))
+            if stop and not last:
+                recorder.stopped(step)
+                return Finished(folder.path, step, complete=False, signal=stop)
         world.on_main(recorder.finish)
-        return Finished(folder.path, step, complete=True)
+    return Finished(folder.path, step, complete=True)
 
 
 @dataclass(frozen=True)

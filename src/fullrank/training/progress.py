@@ -12,15 +12,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fullrank.config import TrainConfig
+from fullrank.text import duration
 
 
 class TrainingProgress:
-    """Shows steps, images/s, loss and remaining time of one run, `start` of whose steps are done already."""
+    """Shows steps, images/s, loss and remaining time of one run, `done` of whose steps are done already."""
 
-    def __init__(self, config: TrainConfig, name: str, start: int, console: Console) -> None:
-        self.steps, self.name, self.start, self.console = config.steps, name, start, console
+    def __init__(self, config: TrainConfig, name: str, done: int, console: Console) -> None:
+        self.steps, self.name, self.console = config.steps, name, console
         self.live = console.is_terminal
-        self.began = time.perf_counter()
+        self.first: tuple[int, float] | None = None  # step that was seen, and when
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
@@ -33,25 +34,26 @@ class TrainingProgress:
             transient=False,
         )
         self.task = self.progress.add_task(
-            name, total=config.steps, completed=start, speed=0.0, loss=float("nan"), remaining="?"
+            name, total=config.steps, completed=done, speed=0.0, loss=float("nan"), remaining="?"
         )
 
-    def __enter__(self) -> TrainingProgress:
-        self.began = time.perf_counter()
+    def start(self) -> None:
+        """Show the bar."""
         self.progress.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def stop(self) -> None:
+        """Leave it as it is."""
         self.progress.stop()
 
     def step(self, step: int) -> None:
         """Move the bar on."""
+        self.first = self.first or (step, time.perf_counter())
         self.progress.update(self.task, completed=step)
 
     def log(self, step: int, loss: float, images_per_second: float, extra: str = "") -> None:
         """Show the latest figures."""
-        spent = time.perf_counter() - self.began
-        remaining = clock(spent / max(1, step - self.start) * (self.steps - step))
+        first, began = self.first or (step, time.perf_counter())
+        remaining = duration((time.perf_counter() - began) / max(1, step - first) * (self.steps - step))
         self.progress.update(self.task, completed=step, loss=loss, speed=images_per_second, remaining=remaining)
         if not self.live:
             self.note(
@@ -68,18 +70,6 @@ class TrainingProgress:
 def say(console: Console, text: str) -> None:
     """Print a line as it is."""
     console.print(text, soft_wrap=True, highlight=False, markup=False)
-
-
-def clock(seconds: float) -> str:
-    """Write a duration for people.
-
-    >>> clock(59.6), clock(3725)
-    ('1:00', '1:02:05')
-    """
-    whole = round(seconds)
-    minutes, seconds = divmod(whole, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
 @contextmanager

@@ -15,12 +15,13 @@ from fullrank.config import to_dict
 from fullrank.data import former
 from fullrank.errors import FullrankError
 from fullrank.measure.scores import SCORES, Score
+from fullrank.text import duration
 from fullrank.training.checkpoint import save_checkpoint
 from fullrank.training.distributed import World
 from fullrank.training.loggers import open_loggers
 from fullrank.training.measuring import Measurer, training_protocol
 from fullrank.training.optim import learning_rate
-from fullrank.training.progress import TrainingProgress, clock
+from fullrank.training.progress import TrainingProgress
 from fullrank.training.runs import METRICS, TIMING, RunFolder, read_lines
 from fullrank.training.samples import write_samples
 from fullrank.training.setup import Resolved
@@ -95,12 +96,13 @@ class Recorder:
         write_samples(self.folder.path / "samples.png", self.run.loader)
         self.folder.append(METRICS, {"kind": "protocols", "step": 0, **self.measurer.protocols})
 
-    def add(self, loss: Tensor) -> None:
-        """Add a step's loss, without waiting for the device; all processes do."""
+    def add(self, step: int, loss: Tensor) -> None:
+        """Add the loss of the step that was done, without waiting for the device; all processes do."""
         loss = self.world.mean(loss)
         self.loss_sum = self.loss_sum.to(loss.device) + loss.detach().double()
         self.count += 1
         self._steps_since_log += 1
+        self.progress.step(step)
 
     def log(self, step: int, embedding: Tensor) -> None:
         """Write the record of the steps since the last one.
@@ -189,13 +191,22 @@ class Recorder:
             }
         )
         self.progress.note(
-            f"{self.folder.path}: {config.steps} steps in {clock(self.seconds)}{self._latest_scores(config.steps)}"
+            f"{self.folder.path}: {config.steps} steps in {duration(self.seconds)}{self._latest_scores(config.steps)}"
+        )
+
+    def stopped(self, step: int) -> None:
+        """Say how to go on."""
+        self.progress.note(
+            f"stopped after step {step} of {self.run.config.steps}, and saved; go on with: fullrank train --resume "
+            f"{self.folder.path}"
         )
 
     def __enter__(self) -> Recorder:
+        self.progress.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.progress.stop()
         for logger in self._loggers:
             logger.close(failed=kind is not None)
 

@@ -8,6 +8,9 @@ default as published, and a `Spectrum` whose protocol says otherwise is refused.
 All of them are unchanged when the features are rotated or multiplied by a number; none is when
 single columns are rescaled. The finite sample bends all of them (N should be several times D), and none can
 tell useful directions from noise.
+
+Raises:
+    FullrankError: Each, where the features cannot be measured, or the spectrum was centered otherwise.
 """
 
 from __future__ import annotations
@@ -38,9 +41,6 @@ def auc(features: Spectrum | Array, *, center: bool = True) -> float:
     Fails: its floor and its scale depend on D, so 512 and 2048 dimensions do not compare, and padding with dead columns
     raises it. It is made of singular values, not variances, despite the name; squaring them gives another number.
 
-    Raises:
-        FullrankError: The features cannot be measured, or the spectrum was centered otherwise.
-
     Reference: Li, Efros, Pathak 2022, eq. 1 and 2, https://arxiv.org/abs/2209.15007
 
     >>> import torch
@@ -68,7 +68,7 @@ def rankme(features: Spectrum | Array, *, center: bool = False, eps: float = 0.0
             than one and exp(H) can pass D.
 
     Raises:
-        FullrankError: `eps` is negative, the features cannot be measured, or the spectrum was centered otherwise.
+        FullrankError: `eps` is negative.
 
     Reference: Garrido, Balestriero, Najman, LeCun 2023, eq. 1, https://arxiv.org/abs/2210.02885
 
@@ -94,9 +94,6 @@ def rankme_centered(features: Spectrum | Array) -> float:
     Higher is better. Range [1, min(N - 1, D)]; 0 for constant features. For post-ReLU features this and the
     published, uncentered score are far apart; name the one you report.
 
-    Raises:
-        FullrankError: The features cannot be measured, or the spectrum was centered otherwise.
-
     Reference: Garrido et al. 2023, eq. 1, https://arxiv.org/abs/2210.02885, on the matrix of Li et al. 2022.
     """
     return rankme(features, center=True)
@@ -110,9 +107,6 @@ def participation_ratio(features: Spectrum | Array, *, center: bool = True) -> f
     blind to its tail: one strong direction beside 500 healthy weak ones gives nearly 1.
 
     Fails: the finite sample lowers it; for Gaussian features 1 / PR_hat is about 1 / PR + 1 / N.
-
-    Raises:
-        FullrankError: The features cannot be measured, or the spectrum was centered otherwise.
 
     Reference: Gao et al. 2017, https://doi.org/10.1101/214262
 
@@ -130,9 +124,6 @@ def stable_rank(features: Spectrum | Array, *, center: bool = False) -> float:
     Higher is better. Range [1, min(N, D)]; 0 when all features are zero. It asks only how far the first direction
     stands out; uncentered, as published, that direction is mostly the mean. On centered features it is `nesum`.
 
-    Raises:
-        FullrankError: The features cannot be measured, or the spectrum was centered otherwise.
-
     Reference: Tsitsulin, Munkhoeva, Perozzi 2023, https://arxiv.org/abs/2305.16562
 
     >>> import torch
@@ -148,9 +139,6 @@ def nesum(features: Spectrum | Array) -> float:
 
     Higher is better, though its authors do not aim at the maximum (whitened features). Range [1, min(N - 1, D)]; 0 for
     constant features. Sees the first direction against the rest; blind to which of the rest are dead.
-
-    Raises:
-        FullrankError: The features cannot be measured, or the spectrum was centered otherwise.
 
     Reference: He, Ozay 2022, definition 4.1, https://proceedings.mlr.press/v162/he22c.html
     """
@@ -208,9 +196,6 @@ def pseudo_condition_number(features: Spectrum | Array, *, center: bool = False)
     encoders are indistinguishable. Its published association with linear probes is one with their
     conditioning and is not seen with nearest-neighbor probes.
 
-    Raises:
-        FullrankError: The features cannot be measured, or the spectrum was centered otherwise.
-
     Reference: Tsitsulin et al. 2023, https://arxiv.org/abs/2305.16562
 
     >>> import torch
@@ -229,9 +214,6 @@ def dead(features: Spectrum | Array, *, tol: float = 1e-3) -> float:
     Args:
         features: `(N, D)`, or a spectrum of them.
         tol: Relative to the largest singular value.
-
-    Raises:
-        FullrankError: The features cannot be measured, or the spectrum was centered otherwise.
 
     Reference: Li, Efros, Pathak 2022, Fig. 3, https://arxiv.org/abs/2209.15007
 
