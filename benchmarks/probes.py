@@ -63,7 +63,7 @@ def judge(task: Task, options: EvaluateOptions) -> dict[str, Any]:
         return result
 
     with unchanged(task.encoder.module):
-        timed("features", lambda: (task.bank, task.queries))
+        timed("features", lambda: task.represented)
         quick = timed("fit", logistic, task, options)
         trained = timed("linear", linear, task, options)
     return {"logistic": quick.as_dict(), "linear": trained.as_dict(), "seconds": seconds}

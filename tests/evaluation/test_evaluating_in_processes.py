@@ -35,7 +35,7 @@ def represented(world, folder):
     options = EvaluateOptions()
     sets = ImageSets(several=False)
     task = open_task("run", open_checkpoint(folder / "run"), None, options, CPU, sets, world=world)
-    return [*task.bank, *task.queries]
+    return [*task.represented.bank, *task.represented.queries]
 
 
 def scored(world, folder):

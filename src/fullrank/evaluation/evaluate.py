@@ -19,7 +19,6 @@ from fullrank.evaluation.task import (
     ImageSets,
     Progress,
     Represented,
-    Task,
     UnlabeledError,
     open_task,
 )
@@ -34,28 +33,21 @@ from fullrank.training.measuring import never_right
 from fullrank.training.scores import Kept, keep
 
 
-class Probe(NamedTuple):
-    """A way to judge a frozen encoder.
+class Quick(NamedTuple):
+    """A probe of representations that are taken once for all.
 
     Attributes:
         take: Takes the score.
-        check: Raises where the images and the settings do not fit each other; called before any probe's work.
-        quick: Whether it is taken where no probe is named.
-        together: Whether all processes take it; else the main one does, of the features that all have taken.
+        check: Raises where a number of training images and the settings do not fit; called before any probe's work.
     """
 
-    take: Callable[[Task, EvaluateOptions], Score]
-    check: Callable[[Task, EvaluateOptions], None]
-    quick: bool = False
-    together: bool = False
+    take: Callable[[Represented, EvaluateOptions], Score]
+    check: Callable[[int, EvaluateOptions], None]
 
 
-PROBES = {
-    "knn": Probe(knn, check_knn, quick=True),
-    "logistic": Probe(logistic, check_logistic),
-    "linear": Probe(linear, check_linear, together=True),
-}
-"""By the name of the flag, the section of settings and the score."""
+QUICK = {"knn": Quick(knn, check_knn), "logistic": Quick(logistic, check_logistic)}
+PROBES = (*QUICK, "linear")
+"""Each is the name of a flag, of a section of settings and of a score; the first is taken where none is named."""
 
 
 def evaluate(
@@ -80,8 +72,7 @@ def evaluate(
     options, names = options or EvaluateOptions(), once(names)
     if not names:
         raise FullrankError("give at least one run: fullrank evaluate RUN [RUN ...]")
-    asked = [name for name in PROBES if getattr(options, name)]
-    asked = asked or [name for name, probe in PROBES.items() if probe.quick]
+    asked = [name for name in PROBES if getattr(options, name)] or [PROBES[0]]
     for name in PROBES:
         section = f"{name}_options"
         if name not in asked and getattr(options, section) != getattr(EvaluateOptions(), section):
@@ -125,7 +116,10 @@ def _evaluate(
             missing = str(error)
         else:
             for probe in asked:
-                PROBES[probe].check(task, options)
+                if probe in QUICK:
+                    QUICK[probe].check(len(task.train), options)
+                else:
+                    check_linear(task, options)
     seen = world.all_gather_object((step, missing or (task and task.protocol)))
     with world.raise_together():
         if other := next((rank for rank, each in enumerate(seen) if each != seen[0]), 0):
@@ -136,13 +130,11 @@ def _evaluate(
     if task is None:
         return Evaluation(label, run, step, scores, missing=missing)
     for name in asked:
-        taken = PROBES[name]
         with unchanged(encoder.module):
-            if taken.together:
-                scores[name] = taken.take(task, options)
+            if name in QUICK:  # on the main process, of the features that all have taken
+                scores[name] = world.on_main(QUICK[name].take, task.represented, options)
             else:
-                _ = task.bank, task.queries
-                scores[name] = world.on_main(taken.take, task, options)
+                scores[name] = linear(task, options)
         if run is not None:  # at once: the next probe may take hours, and be stopped
             world.on_main(keep, run, [Kept(scores[name], step, "evaluate")])
     return Evaluation(label, run, step, scores, skipped=tuple(task.skipped))
@@ -197,10 +189,6 @@ def probe_features(
         **({FINGERPRINT: " / ".join(images.fingerprint() for images in sets)} if len(sets) == len(each) else {}),
         **never_right(int(strange.sum()), len(strange)),
     }
-    task = Represented(taken[0], taken[1], device, protocol)
-    asked = [name for name in ("knn", "logistic") if getattr(options, name)]
-    scores = {}
-    for probe in asked:
-        with unchanged(encoder.module):
-            scores[probe] = (knn if probe == "knn" else logistic)(task, options)
+    of = Represented(taken[0], taken[1], device, protocol)
+    scores = {name: probe.take(of, options) for name, probe in QUICK.items() if getattr(options, name)}
     return Evaluation(name, None, encoder.source.get("step"), scores, skipped=tuple(skipped))

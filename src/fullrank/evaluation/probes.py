@@ -10,7 +10,7 @@ from fullrank.data.images import SAMPLED
 from fullrank.data.randomness import Purpose, permutation
 from fullrank.errors import FullrankError
 from fullrank.evaluation.options import EvaluateOptions
-from fullrank.evaluation.task import Represented, Task
+from fullrank.evaluation.task import Represented
 from fullrank.measure.probes import choose_logistic, fit_logistic
 from fullrank.measure.probes.knn import LEFT_OUT, best_k, knn_accuracies, knn_protocol, leave_one_out
 from fullrank.measure.probes.logistic import L2_GRID
@@ -22,31 +22,30 @@ SPLIT_SEED = 0
 _FEWEST = 10
 
 
-def check_knn(task: Task | Represented, options: EvaluateOptions) -> None:
+def check_knn(count: int, options: EvaluateOptions) -> None:
     """Refuse more neighbors than there are training images."""
-    count, k = task.count, options.knn_options.k
+    k = options.knn_options.k
     if k is not None and k > count:
         raise FullrankError(f"knn.k={k} neighbors are more than the {count} labeled training images")
     if k is None and count < 2:
         raise FullrankError("one labeled training image leaves no k to choose: give more, or --knn.k 1")
 
 
-def knn(task: Task | Represented, options: EvaluateOptions) -> Score:
+def knn(of: Represented, options: EvaluateOptions) -> Score:
     """Score a frozen encoder by k-NN.
 
     Raises:
         FullrankError: There are fewer training images than neighbors asked for.
     """
-    check_knn(task, options)
-    how = options.knn_options
+    how, count = options.knn_options, len(of.bank[1])
+    check_knn(count, options)  # some may have been unreadable
     vote: dict[str, Any] = {"vote": how.vote, "temperature": how.temperature}
-    bank, labels, queries, answers = (tensor.to(task.device) for tensor in (*task.bank, *task.queries))
-    count = len(bank)
+    bank, labels, queries, answers = (tensor.to(of.device) for tensor in (*of.bank, *of.queries))
     k: int | str
     if how.k is not None:
         k, ks = how.k, [how.k]
     else:
-        ks = list(range(1, min(how.most, task.count - 1) + 1))
+        ks = list(range(1, min(how.most, count - 1) + 1))
         if how.choose == "leave-one-out":
             at_random = f" {SAMPLED}" if count > LEFT_OUT else ""
             k = f"1 to {ks[-1]}, the best by leave-one-out over {min(LEFT_OUT, count)} training images{at_random}"
@@ -55,16 +54,12 @@ def knn(task: Task | Represented, options: EvaluateOptions) -> Score:
             k = f"1 to {ks[-1]}, the best on the held-out labels, which it has seen"
     accuracies = knn_accuracies(bank, labels, queries, answers, ks=ks, **vote)
     chosen = best_k(accuracies)
-    protocol = {**task.protocol, "bank": count, "queries": len(queries), **knn_protocol(k, **vote)}
+    protocol = {**of.protocol, "bank": count, "queries": len(queries), **knn_protocol(k, **vote)}
     return Score("knn", accuracies[chosen], protocol, chosen={} if how.k is not None else {"k": chosen})
 
 
-def check_logistic(task: Task | Represented, options: EvaluateOptions) -> None:
+def check_logistic(count: int, options: EvaluateOptions) -> None:
     """Refuse training images that are too few to choose the regularization on."""
-    _check_count(task.count, options)
-
-
-def _check_count(count: int, options: EvaluateOptions) -> None:
     if options.logistic_options.l2 is None and count < _FEWEST:
         raise FullrankError(
             f"{count} training images are too few to hold a tenth of them out: give {_FEWEST} at least, or "
@@ -72,19 +67,18 @@ def _check_count(count: int, options: EvaluateOptions) -> None:
         )
 
 
-def logistic(task: Task | Represented, options: EvaluateOptions) -> Score:
+def logistic(of: Represented, options: EvaluateOptions) -> Score:
     """Score a frozen encoder by a logistic regression on its representations of training images.
 
     Raises:
         FullrankError: A representation is not finite, there are too few images, or all are of one class.
     """
-    check_logistic(task, options)
-    asked, (bank, labels), (queries, answers) = options.logistic_options, task.bank, task.queries
-    count, bank = len(bank), bank.to(task.device)
-    _check_count(count, options)  # some may have been unreadable
+    asked, (bank, labels), (queries, answers) = options.logistic_options, of.bank, of.queries
+    count, bank = len(bank), bank.to(of.device)
+    check_logistic(count, options)  # some may have been unreadable
     until: dict[str, Any] = {"tolerance": asked.tolerance, "max_iterations": asked.max_iterations}
     protocol: dict[str, Any] = {
-        **task.protocol,
+        **of.protocol,
         "probe": "multinomial logistic regression",
         "features": "standardised by the training images",
         "objective": "mean cross-entropy + l2 / 2 |W|^2",

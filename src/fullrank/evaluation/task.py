@@ -48,11 +48,6 @@ class Represented:
     device: torch.device
     protocol: dict[str, Any]
 
-    @property
-    def count(self) -> int:
-        """How many training images there are."""
-        return len(self.bank[1])
-
 
 @dataclass
 class Task:
@@ -83,22 +78,15 @@ class Task:
     world: World = field(default_factory=lambda: ALONE)
     skipped: dict[str, None] = field(default_factory=dict)
 
-    @property
-    def count(self) -> int:
-        """How many training images there are."""
-        return len(self.train)
-
     @cached_property
-    def bank(self) -> tuple[Tensor, Tensor]:
-        """Representations `(N, D)` float32 and labels `(N,)` of the training images, taken once for all probes.
-
-        Of many processes the main one has all of them, and all must ask.
-        """
-        return self._represent(self.train, "training images")
+    def represented(self) -> Represented:
+        """What the quick probes need, taken once for all. Of many processes the main one has it, and all must ask."""
+        bank = self._represent(self.train, "training images")
+        return Represented(bank, self.queries, self.device, self.protocol)
 
     @cached_property
     def queries(self) -> tuple[Tensor, Tensor]:
-        """Representations `(Q, D)` and labels `(Q,)` of the held-out images, in the same way."""
+        """Representations `(Q, D)` float32 and labels `(Q,)` of the held-out images, in the same way."""
         return self._represent(self.held_out, "held-out images")
 
     def _represent(self, images: Images, what: str) -> tuple[Tensor, Tensor]:
