@@ -5,8 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from fullrank.evaluation.document import document
-from fullrank.evaluation.result import Evaluation
+from fullrank.evaluation.result import Evaluation, document
 from fullrank.measure.scores import Score
 
 WARNING = "trained too little, LARS let weights grow e^0.37-fold at most: raise --linear.base-lr to 14"

@@ -6,8 +6,8 @@ import pytest
 from fullrank.documents import Look
 from fullrank.documents import scores as side_by_side
 from fullrank.documents.scores import Scored
-from fullrank.inspection.document import document
 from fullrank.inspection.inspect import inspect
+from fullrank.inspection.result import document
 
 
 def scored(found):

@@ -11,9 +11,9 @@ from tests.pages import Page
 
 from fullrank.documents.html import write_page
 from fullrank.errors import FullrankError
-from fullrank.inspection.document import document
 from fullrank.inspection.inspect import inspect
 from fullrank.inspection.options import InspectOptions
+from fullrank.inspection.result import document
 
 
 @pytest.fixture

@@ -26,9 +26,9 @@ class Evaluate(EvaluateOptions):
     def run(self) -> int:
         """Evaluate, print and keep."""
         from fullrank.commands.present import present
-        from fullrank.evaluation.document import document
         from fullrank.evaluation.evaluate import evaluate
         from fullrank.evaluation.linear import StoppedError
+        from fullrank.evaluation.result import document
         from fullrank.text import plain_console
         from fullrank.training.distributed import processes
         from fullrank.training.progress import counting

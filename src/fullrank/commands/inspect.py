@@ -30,8 +30,8 @@ class Inspect(InspectOptions):
         """Inspect, print and write."""
         from fullrank.commands.present import present
         from fullrank.documents.html import check_page
-        from fullrank.inspection.document import document
         from fullrank.inspection.inspect import inspect
+        from fullrank.inspection.result import document
         from fullrank.text import plain_console
         from fullrank.training.progress import counting
 
