@@ -7,14 +7,12 @@ from fullrank.evaluation.evaluate import PROBES
 from fullrank.measure.protocols import ACCURACIES
 from fullrank.measure.scores import SCORES, Score, ScoreKind, kind_of, read_score, register, take, title
 from fullrank.ranking.candidates import FEATURES, FORECAST, FRONT
-from fullrank.studies.views.scores import unit
 
 
 @pytest.mark.parametrize("probe", PROBES)
 def test_every_probe_is_a_share(probe):
     assert SCORES[probe].write(0.5) == "50.0\N{NO-BREAK SPACE}%"
-    shown = unit(probe)
-    assert (shown.label, shown.scale) == (f"{title(probe)} (%)", 100.0)
+    assert (SCORES[probe].axis, SCORES[probe].scale) == (f"{title(probe)} (%)", 100.0)
 
 
 def test_what_rankings_say_has_a_name():

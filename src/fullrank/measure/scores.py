@@ -78,6 +78,16 @@ class ScoreKind:
         parameters = inspect.signature(self.function).parameters.values()
         return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "center"}
 
+    @property
+    def scale(self) -> float:
+        """The factor from a value to what is shown."""
+        return 100.0 if self.share else 1.0
+
+    @property
+    def axis(self) -> str:
+        """Its title and unit."""
+        return f"{self.title} (%)" if self.share else self.title
+
     def write(self, value: float | None) -> str:
         r"""Write a value with its unit and the digits that mean something.
 

@@ -147,7 +147,7 @@ def _over_training(shown: Sequence[Side]) -> Iterator[doc.Part]:
     for name in names:
         kind = kind_of(name)
         what = "standard deviation" if name == "std" else kind.title
-        axis = f"{what} (%)" if kind.share else what
+        axis = what if name == "std" else kind.axis
         if label := figures.say_ends(overlaid, name, axis):
             caption = _STD if name == "std" else capital("; ".join(filter(None, (kind.sees, better(name)))))
             yield doc.Picture(

@@ -33,7 +33,7 @@ DIRECTIONS = 256  # points of a line in a figure through training
 def over_steps(sides: Sequence[Side], name: str, title: str) -> Figure:
     """Draw a quantity of the records over gradient steps, a line for each run; dotted what equal directions give."""
     figure, ax = plots.single()
-    scale, references = 100.0 if kind_of(name).share else 1.0, {}
+    scale, references = kind_of(name).scale, {}
     for side in sides:
         steps, values = _thin(*_series(side, name))
         ax.plot(steps, values * scale, **plots.line(side, len(steps), side.index / len(sides)))

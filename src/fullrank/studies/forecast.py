@@ -18,7 +18,6 @@ from fullrank.studies.bases import WIDE
 from fullrank.studies.store import run_name
 from fullrank.studies.study import ACCURACY, Cell, Result, Scale, Study
 from fullrank.studies.views import against
-from fullrank.studies.views.scores import unit
 from fullrank.studies.views.tables import MISSING
 from fullrank.text import capital, listing
 
@@ -127,7 +126,7 @@ def _fits(pools: dict[str, Sequence[Result]], accuracy: str) -> Table:
             rows.append([*row, *found.values()])
     shares = ["R²", "leave-one-out R²", "leave-one-setting-out R²"]
     return Table(
-        f"{capital(unit(accuracy).label)} from held-out loss and AUC",
+        f"{capital(kind_of(accuracy).axis)} from held-out loss and AUC",
         ["runs of", "fitted on", "runs (settings)", *shares, *(f"per 1 of {title(name)}" for name in FEATURES)],
         rows,
         "Ordinary least squares, in percentage points; in brackets 95 % intervals, too narrow where runs are seeds of "

@@ -30,7 +30,6 @@ from fullrank.studies.views.scores import (
     monitored,
     protocols,
     sentences,
-    unit,
 )
 from fullrank.text import capital
 
@@ -54,7 +53,7 @@ def through_training(results: Sequence[Result], score: str, *, color: str, panel
 
     def lines(ax: Axes, group: Sequence[Result], look: Look, phase: float) -> None:
         steps, values = _common([result.series(score) for result in group])
-        _band(ax, steps, unit(score).scale * values, look, phase)
+        _band(ax, steps, kind_of(score).scale * values, look, phase)
 
     def finish(ax: Axes, drawn: Drawn) -> None:
         plots.mark_switches(ax, [(group[0].run.switch, look.color) for group, look in drawn])
@@ -76,7 +75,7 @@ def through_training(results: Sequence[Result], score: str, *, color: str, panel
         "Step 0 is before training." if not late else "",
         "Thin vertical lines mark where a hybrid order turns to multiple passes."
         * any(each.run.switch is not None for each in having),
-        draw=_paneled(results, having, color, panel, ("gradient step", unit(score).label), lines, finish),
+        draw=_paneled(results, having, color, panel, ("gradient step", kind_of(score).axis), lines, finish),
     )
 
 
@@ -87,7 +86,7 @@ def against(results: Sequence[Result], x: str, y: str, *, color: str, panel: str
         return Words(f"No run has both {title(x)} and {title(y)}.")
 
     def points(ax: Axes, group: Sequence[Result], look: Look, _: float) -> None:
-        at = [[unit(score).scale * each.scores[score].taken for each in group] for score in (x, y)]
+        at = [[kind_of(score).scale * each.scores[score].taken for each in group] for score in (x, y)]
         ax.plot(*at, color=look.color, marker=look.marker, **_DOTS)
 
     def finish(ax: Axes, _: Drawn) -> None:
@@ -102,7 +101,7 @@ def against(results: Sequence[Result], x: str, y: str, *, color: str, panel: str
         final(having, x, y),
         "A point is a run after training.",
         f"Better by both is the {upwards} {across}." if across and upwards else "",
-        draw=_paneled(results, having, color, panel, (unit(x).label, unit(y).label), points, finish),
+        draw=_paneled(results, having, color, panel, (kind_of(x).axis, kind_of(y).axis), points, finish),
     )
 
 
@@ -130,7 +129,7 @@ def against_number(
     numbers = dict(sorted({own: _number(own) for own in levels(having, factor)}.items(), key=lambda item: item[1]))
 
     def points(ax: Axes, group: Sequence[Result], look: Look, _: float) -> None:
-        at = np.array([[numbers[r.cell.factors[factor]], unit(score).scale * r.scores[score].taken] for r in group])
+        at = np.array([[numbers[r.cell.factors[factor]], kind_of(score).scale * r.scores[score].taken] for r in group])
         places = np.unique(at[:, 0])
         ax.plot(places, [at[at[:, 0] == x, 1].mean() for x in places], color=look.color, linestyle=look.dashes)
         ax.plot(*at.T, color=look.color, marker=look.marker, **_DOTS)
@@ -151,7 +150,7 @@ def against_number(
         final(having, score),
         _direction(score),
         "Points are runs, the line joins their means.",
-        draw=_paneled(results, having, color, panel, (label, unit(score).label), points, finish),
+        draw=_paneled(results, having, color, panel, (label, kind_of(score).axis), points, finish),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from fullrank.documents import Protocols, value_text
 from fullrank.measure.protocols import FINGERPRINT, WIDTH, differences
@@ -14,26 +14,6 @@ from fullrank.text import capital
 
 Measured = Mapping[str, Sequence[tuple[Result, Mapping[str, Any]]]]
 """By a score's name the runs that have it, and how each measured it."""
-
-
-class Unit(NamedTuple):
-    """How a score is written."""
-
-    label: str  # its name and unit
-    scale: float  # factor from the value kept to the value shown
-    digits: int  # decimals that mean something over seeds
-
-
-def unit(score: str) -> Unit:
-    """Return how a score is written.
-
-    >>> unit("knn"), unit("heldout_loss").label, unit("auc").digits
-    (Unit(label='k-NN accuracy (%)', scale=100.0, digits=1), 'held-out loss', 3)
-    """
-    kind = kind_of(score)
-    if kind.share:
-        return Unit(f"{kind.title} (%)", 100.0, 1)
-    return Unit(kind.title, 1.0, 1 if kind.digits is None else kind.digits)
 
 
 def mean_and_deviation(values: Iterable[float | None], digits: int = 1, scale: float = 1.0) -> str:

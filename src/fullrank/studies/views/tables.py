@@ -21,7 +21,6 @@ from fullrank.studies.views.scores import (
     protocols,
     sentences,
     settings,
-    unit,
 )
 from fullrank.text import capital, listing
 
@@ -71,7 +70,7 @@ def pivot(
     if otherwise:
         how_measured |= {f"{name} of {UNTRAINED}": fields for name, fields in untrained.items()}
     return Table(
-        capital(": ".join(filter(None, (unit(score).label, better(score))))),
+        capital(": ".join(filter(None, (kind_of(score).axis, better(score))))),
         header,
         cells,
         sentences(
@@ -102,7 +101,7 @@ def overview(results: Sequence[Result], scores: Sequence[str], *, rows: Sequence
     ways = {way: [title(score) for score in taken if kind_of(score).direction == way] for way in ("higher", "lower")}
     return Table(
         f"Final scores by {listing(shown)}",
-        [*shown, *(unit(score).label for score in taken)],
+        [*shown, *(kind_of(score).axis for score in taken)],
         cells,
         sentences(
             _over(seeds, cells),
@@ -116,13 +115,19 @@ def overview(results: Sequence[Result], scores: Sequence[str], *, rows: Sequence
 
 def _over_seeds(group: Sequence[Result], score: str, seeds: int) -> str:
     values = [value for result in group if (value := result.score(score)) is not None]
-    text = mean_and_deviation(values, unit(score).digits, unit(score).scale)
+    text = mean_and_deviation(values, _digits(score), kind_of(score).scale)
     return f"{text} (of {len(values)})" if values and len(values) < seeds else text
+
+
+def _digits(score: str) -> int:
+    """Return the decimals that mean something over seeds."""
+    digits = kind_of(score).digits
+    return 1 if digits is None else digits
 
 
 def _initial(groups: Groups, score: str, axis: int) -> dict[str, str] | None:
     """Return untrained scores along an axis of a table; None where they do not follow from it and the seed."""
-    _, scale, digits = unit(score)
+    scale, digits = kind_of(score).scale, _digits(score)
     found: dict[str, dict[int, list[float]]] = {}
     for key, group in groups.items():
         for result in group:
