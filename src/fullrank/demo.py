@@ -11,7 +11,7 @@ from rich.console import Console
 from fullrank.config import TrainConfig
 from fullrank.documents import Table
 from fullrank.documents.terminal import grid
-from fullrank.errors import FullrankError
+from fullrank.files import check_empty
 from fullrank.measure.scores import title
 from fullrank.report.document import write_report
 from fullrank.text import plain_console
@@ -64,8 +64,7 @@ def demo(
 
 def _free_folder(out: Path | None) -> Path:
     if out is not None:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise FullrankError(f"{out} exists and is not an empty folder: choose another --out")
+        check_empty(out)
         return out
     folder, number = Path("runs/demo"), 1
     while folder.exists():

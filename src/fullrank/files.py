@@ -130,6 +130,14 @@ def read_arrays(path: Path, remedy: str, **arrays: tuple[Any, int]) -> tuple[np.
     return tuple(tensors[name] for name in arrays)
 
 
+def check_empty(path: Path) -> None:
+    """Raise `FullrankError` unless `path` can be made a folder, or is an empty one; hidden files do not count."""
+    if not path.exists():
+        check_output(path)
+    elif not path.is_dir() or any(not entry.name.startswith(".") for entry in path.iterdir()):
+        raise FullrankError(f"{path} exists and is not an empty folder: choose another --out")
+
+
 def check_output(path: Path, flag: str = "--out") -> None:
     """Raise `FullrankError` where nothing can be made at `path`: before any long work begins. Makes nothing itself."""
     nearest = next(each for each in Path(os.path.abspath(path)).parents if os.path.exists(each))

@@ -19,10 +19,11 @@ from fullrank.cli import main
 from fullrank.config import BackboneConfig, HeadsConfig, TargetConfig, to_dict
 from fullrank.errors import FullrankError
 from fullrank.exporting import export as exporting
-from fullrank.exporting.card import Facts, card
+from fullrank.exporting.card import Known, card
 from fullrank.exporting.export import export
 from fullrank.measure.scores import Score
 from fullrank.models import backbones
+from fullrank.models.encoder import Encoder, Preprocessing
 from fullrank.training import setup
 from fullrank.training.checkpoint import save_checkpoint
 from fullrank.training.loop import train
@@ -295,8 +296,9 @@ def test_the_set_of_images_is_named_without_harm_to_the_rest_of_the_card(tmp_pat
     config = tiny(image_size=16, images=images, method="byol", target=TargetConfig(momentum=0.5, teacher=teacher))
     made = backbones.backbone("resnet18_w16", image_size=16)
     score = Score("knn", 0.25, {"labels": f"{images} / digits", "temperature": 0.5})
-    facts = Facts("run", config, 3, "online", 128, 1, None, {"torch": "2.1"}, [score], None, "")
-    text = card(facts, backbones.made_by(made), made.pretrained_cfg)
+    encoder = Encoder(made, Preprocessing(16), {"step": 3}, branch="online", config=config)
+    known = Known("run", None, {"torch": "2.1"}, [score], None, "")
+    text = card(encoder, known, backbones.made_by(made), made.pretrained_cfg)
     assert "private" not in text
     name = "." if images == "." else "acme"
     for words in (f"- images: {name}, without", f"- labels: {name} / digits\n", "teacher teacher", "2.1"):

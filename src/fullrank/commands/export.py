@@ -24,8 +24,11 @@ class Export:
         """Write the folder."""
         from fullrank.exporting.export import export
 
-        facts, made = export(self.what, self.out, branch=self.branch)
-        print(f"{self.out}: {facts.branch} branch, step {facts.step:,} of {facts.config.steps:,}, D = {facts.width}")
+        encoder, made = export(self.what, self.out, branch=self.branch)
+        assert encoder.config is not None
+        print(
+            f"{self.out}: {encoder.branch} branch, step {encoder.source['step']:,} of {encoder.config.steps:,}, D = {encoder.width}"
+        )
         print(f"timm builds it as {made.architecture}, with the same features; README.md says how")
         print("before you upload it, name a license in README.md")
         return 0

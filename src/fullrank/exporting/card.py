@@ -34,15 +34,13 @@ _BETWEEN = " / "  # the training and the held-out images in a protocol's `labels
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What is known about an exported encoder.
+class Known:
+    """What a run's folder knows of its encoder at one step.
 
     Attributes:
-        name: What it is called: its run's folder, or the checkpoint.
-        branch: Whose encoder it is, `online` or `target`.
-        parameters: How many numbers its weights are.
-        images: Training images, where the run's folder says how many.
-        environment: Versions and hardware of the training, where the run's folder says them.
+        name: The folder's, or the checkpoint's where there is none.
+        images: Training images, where it says how many.
+        environment: Versions and hardware of the training, where it says them.
         scores: What was measured at this step, on this branch or on the method as a whole; a name may come twice, with
             two protocols.
         spectrum: Of its representation, where it was measured at this step.
@@ -50,11 +48,6 @@ class Facts:
     """
 
     name: str
-    config: TrainConfig
-    step: int
-    branch: str
-    width: int
-    parameters: int
     images: int | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
     scores: Sequence[Score] = ()
@@ -62,20 +55,16 @@ class Facts:
     remark: str = "Its run was not at hand when it was exported, so no score of it is known."
 
 
-def collect(encoder: Encoder) -> Facts:
-    """Gather what is known of a run's encoder; where its checkpoint lies in a run's `checkpoints`, of the run too.
+def known_of(encoder: Encoder) -> Known:
+    """Gather what is known of a run's encoder, where its checkpoint lies in a run's `checkpoints`.
 
     Raises:
         FullrankError: A file of the run is damaged.
     """
-    assert encoder.config is not None
-    file, step = Path(encoder.source["checkpoint"]), int(encoder.source["step"])
-    branch = str(encoder.branch)
-    parameters = sum(parameter.numel() for parameter in encoder.module.parameters())
-    known = Facts(file.stem, encoder.config, step, branch, encoder.width, parameters)
+    file, step, branch = Path(encoder.source["checkpoint"]), int(encoder.source["step"]), encoder.branch
     folder = file.resolve().parent.parent
     if not (folder / CONFIG).is_file():
-        return known
+        return Known(file.stem)
     run, spectrum, remark = read_run(folder), None, ""
     # what was chosen, and any warning, is told with how it was measured
     probed = [replace(score, protocol={**score.protocol, **score.chosen}) for score in evaluated(folder, step)]
@@ -87,8 +76,7 @@ def collect(encoder: Encoder) -> Facts:
     own = [score for score in scores if branch == "online" or score.protocol.get("branch", branch) == branch]
     if len(own) < len(scores):
         remark = "Scores of the online branch, which the run measured, are not of this encoder and are left out."
-    return replace(
-        known,
+    return Known(
         name=run.name,
         images=(run.environment.get("data") or {}).get("train", {}).get("count"),
         environment={key: value for key, value in run.environment.items() if key != "data"},
@@ -98,47 +86,54 @@ def collect(encoder: Encoder) -> Facts:
     )
 
 
-def card(facts: Facts, made: TimmModel, data: Mapping[str, Any]) -> str:
+def card(encoder: Encoder, known: Known, made: TimmModel, data: Mapping[str, Any]) -> str:
     """Return a model card in Markdown, with its metadata on top as the Hugging Face Hub reads them.
 
     Folders of this machine are left out of it: files are called by their names. `data` is timm's `pretrained_cfg`.
     """
+    config = _config(encoder)
     fields: dict[str, Any] = {
         "library_name": "timm",
         "pipeline_tag": "image-feature-extraction",
-        "tags": ["timm", "fullrank", "self-supervised-learning", facts.config.method],
+        "tags": ["timm", "fullrank", "self-supervised-learning", config.method],
     }
-    if facts.config.images in HUB_DATASETS:
-        fields["datasets"] = [HUB_DATASETS[facts.config.images]]
-    found = Document("encoder", facts.name, list(_parts(facts, made, data)))
+    if config.images in HUB_DATASETS:
+        fields["datasets"] = [HUB_DATASETS[config.images]]
+    found = Document("encoder", known.name, list(_parts(encoder, known, made, data)))
     return f"---\n{yaml.safe_dump(fields, sort_keys=False)}---\n\n{found.markdown()}"
 
 
-def _parts(facts: Facts, made: TimmModel, data: Mapping[str, Any]) -> Iterator[Part]:
-    config = facts.config
+def _config(encoder: Encoder) -> TrainConfig:
+    assert encoder.config is not None
+    return encoder.config
+
+
+def _parts(encoder: Encoder, known: Known, made: TimmModel, data: Mapping[str, Any]) -> Iterator[Part]:
+    config, step = _config(encoder), encoder.source["step"]
+    parameters = sum(parameter.numel() for parameter in encoder.module.parameters())
     yield Words(
-        f"An image encoder: {config.backbone.name}, {facts.parameters / 1e6:.2f} M parameters, trained without labels "
+        f"An image encoder: {config.backbone.name}, {parameters / 1e6:.2f} M parameters, trained without labels "
         f"by {config.method}. It turns an image of {data['input_size'][-1]} x {data['input_size'][-1]} pixels into "
-        f"{facts.width} numbers. The weights are of the {facts.branch} branch, after step {facts.step:,} of "
+        f"{encoder.width} numbers. The weights are of the {encoder.branch} branch, after step {step:,} of "
         f"{config.steps:,}."
     )
     yield from _loading(made)
     yield Heading("How it was trained")
-    yield Fields(_training(facts))
+    yield Fields(_training(config, step, known.images))
     yield Heading("Scores")
-    if facts.remark:
-        yield Words(facts.remark)
-    if facts.scores:
-        scores = [replace(score, protocol=public(score.protocol)) for score in facts.scores]
+    if known.remark:
+        yield Words(known.remark)
+    if known.scores:
+        scores = [replace(score, protocol=public(score.protocol)) for score in known.scores]
         rows = [[score.kind.title, score.text, score.kind.direction] for score in scores]
         yield Table("Scores", ["score", "value", "better"], rows, text=[2], captioned=False)
         yield from how_measured(("", score) for score in scores)
-    if facts.spectrum is not None:
-        yield Words(judge(facts.spectrum).text)
+    if known.spectrum is not None:
+        yield Words(judge(known.spectrum).text)
     yield Heading("What it is not good for")
-    yield Points(_limits(facts))
+    yield Points(_limits(config, step, known.images))
     yield Heading("Versions")
-    yield Fields(facts.environment, "Trained with")
+    yield Fields(known.environment, "Trained with")
     yield Fields({"fullrank": __version__, "timm": timm.__version__, "torch": torch.__version__}, "Exported with")
 
 
@@ -163,12 +158,11 @@ encoder = timm.create_model("{made.architecture}", num_classes=0, checkpoint_pat
 encoder = fullrank.load(".")""", "command")  # fmt: skip
 
 
-def _training(facts: Facts) -> dict[str, Any]:
-    config = facts.config
+def _training(config: TrainConfig, step: int, count: int | None) -> dict[str, Any]:
     order, images = str(config.order), public(config.images)
-    if facts.images is not None:
-        order = describe_order(build_order(config, facts.images))
-        images = f"{facts.images:,} of {images}"
+    if count is not None:
+        order = describe_order(build_order(config, count))
+        images = f"{count:,} of {images}"
     sections = {name: vars(getattr(config, name)) for name in ("backbone", "heads", "loss", "target", "optim")}
     said = {
         name: field_list({key: value for key, value in public(values).items() if value is not None})
@@ -178,14 +172,14 @@ def _training(facts: Facts) -> dict[str, Any]:
         "method": config.method,
         "images": f"{images}, without their labels",
         "order": order,
-        "steps": f"{facts.step:,} of {config.steps:,}, {config.batch_size} images each",
+        "steps": f"{step:,} of {config.steps:,}, {config.batch_size} images each",
         "views": f"{config.views}, {config.image_size} x {config.image_size}",
         **{name: text for name, text in said.items() if text},
         "seed": str(config.seed),
     }
 
 
-def _limits(facts: Facts) -> list[str]:
+def _limits(config: TrainConfig, step: int, count: int | None) -> list[str]:
     said = [
         "It has no classifier: its features are for k-NN, a linear probe, clustering, retrieval, or fine-tuning.",
         "It has seen one set of images, at one size. On others, measure it before you rely on it.",
@@ -193,9 +187,9 @@ def _limits(facts: Facts) -> list[str]:
         "license allows, it does not widen.",
         "The scores are of one run: another seed gives other ones.",
     ]
-    if facts.step < facts.config.steps:
-        said.append(f"Its training is unfinished: the learning rate had not come down yet at step {facts.step:,}.")
-    if facts.images and (passes := facts.step * facts.config.batch_size / facts.images) < 100:
+    if step < config.steps:
+        said.append(f"Its training is unfinished: the learning rate had not come down yet at step {step:,}.")
+    if count and (passes := step * config.batch_size / count) < 100:
         said.append(f"It saw its images {passes:.1f} times; published encoders of such methods 100 to 1,000 times.")
     return said
 

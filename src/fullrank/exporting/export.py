@@ -25,10 +25,11 @@ from torch import nn
 from fullrank._version import __version__
 from fullrank.encoders import open_checkpoint
 from fullrank.errors import FullrankError
-from fullrank.exporting.card import Facts, card, collect
-from fullrank.files import check_output, write_bytes, write_text
+from fullrank.exporting.card import card, known_of
+from fullrank.files import check_empty, write_bytes, write_text
 from fullrank.models import fullrank_resnet
 from fullrank.models.backbones import FULLRANK_RESNET, TimmModel, made_by
+from fullrank.models.encoder import Encoder
 from fullrank.models.exported import TIMM_CONFIG, WEIGHTS, open_export
 from fullrank.training.checkpoint import Branch
 
@@ -37,7 +38,7 @@ _DATA = ("input_size", "fixed_input_size", "interpolation", "crop_pct", "crop_mo
 _PARTS = ("first_conv", "classifier", "pool_size")  # what timm adapts where somebody wants other channels or classes
 
 
-def export(run_or_checkpoint: Path | str, out: Path | str, *, branch: Branch = "online") -> tuple[Facts, TimmModel]:
+def export(run_or_checkpoint: Path | str, out: Path | str, *, branch: Branch = "online") -> tuple[Encoder, TimmModel]:
     """Write the encoder of a run for timm and for the Hugging Face Hub.
 
     Args:
@@ -46,7 +47,7 @@ def export(run_or_checkpoint: Path | str, out: Path | str, *, branch: Branch = "
         branch: `online`, which gradients train, or `target`, the moving average that BYOL and MoCo-v3 have.
 
     Returns:
-        What the card is written from, and how timm makes the encoder.
+        The encoder, and how timm makes it.
 
     Raises:
         FullrankError: `out` is taken; there is no checkpoint, it is damaged, or its method has no such branch; its
@@ -55,23 +56,21 @@ def export(run_or_checkpoint: Path | str, out: Path | str, *, branch: Branch = "
         OSError: The folder cannot be written.
     """
     out = Path(out).expanduser().absolute()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise FullrankError(f"{out} exists and is not an empty folder: choose another --out, or remove it first")
-    check_output(out)
+    check_empty(out)
     opened = open_checkpoint(Path(run_or_checkpoint).expanduser(), branch=branch)
     encoder = opened.module
     made = made_by(encoder)
-    facts = collect(opened)
+    known = known_of(opened)
     _check_finite(encoder, opened.source["checkpoint"])
     with _new_folder(out) as folder:
         _write_weights(folder / WEIGHTS, encoder)
-        described = _timm_config(encoder, made, facts)
+        described = _timm_config(opened, made)
         write_text(folder / TIMM_CONFIG, json.dumps(described, indent=2) + "\n")
         if made.architecture == FULLRANK_RESNET:
             shutil.copyfile(fullrank_resnet.__file__, folder / f"{FULLRANK_RESNET}.py")
-        write_text(folder / CARD, card(facts, made, described["pretrained_cfg"]))
+        write_text(folder / CARD, card(opened, known, made, described["pretrained_cfg"]))
         _check(folder, encoder)
-    return facts, made
+    return opened, made
 
 
 @contextmanager
@@ -98,17 +97,18 @@ def _write_weights(path: Path, encoder: nn.Module) -> None:
     write_bytes(path, save(weights, metadata={"format": "pt"}))
 
 
-def _timm_config(encoder: Any, made: TimmModel, facts: Facts) -> dict[str, Any]:
+def _timm_config(encoder: Encoder, made: TimmModel) -> dict[str, Any]:
     """Describe the encoder as timm's own models on the Hub are, and add where it came from."""
-    given = encoder.pretrained_cfg
-    own = {"branch": facts.branch, "step": facts.step, "width": facts.width}
+    module: Any = encoder.module
+    given, source = module.pretrained_cfg, encoder.source
+    own = {"branch": encoder.branch, "step": source["step"], "width": encoder.width}
     return {
         "architecture": made.architecture,
         "num_classes": 0,
-        "num_features": encoder.num_features,
+        "num_features": module.num_features,
         "model_args": made.arguments,
         "pretrained_cfg": {key: given[key] for key in _DATA if key in given} | {key: given.get(key) for key in _PARTS},
-        "fullrank": {"version": __version__, "method": facts.config.method, "order": facts.config.order, **own},
+        "fullrank": {"version": __version__, "method": source["method"], "order": source["order"], **own},
     }
 
 

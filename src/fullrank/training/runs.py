@@ -32,7 +32,7 @@ import yaml
 
 from fullrank.errors import FullrankError
 from fullrank.files import (
-    check_output,
+    check_empty,
     read_arrays,
     read_json,
     read_json_lines,
@@ -328,14 +328,11 @@ class RunFolder:
         if out is None:
             return
         path = Path(out).expanduser()
-        if not path.exists():
-            check_output(path)
-        elif (path / CONFIG).exists():
+        if (path / CONFIG).exists():
             raise FullrankError(
                 f"{path} already holds a run: go on with it by --resume {path}, or choose another --out"
             )
-        elif not path.is_dir() or any(not entry.name.startswith(".") for entry in path.iterdir()):
-            raise FullrankError(f"{path} exists and is not an empty folder: choose another --out")
+        check_empty(path)
 
     def close(self) -> None:
         """Release the lock. Its file stays: removing it would let two processes lock two files of one name."""
