@@ -130,11 +130,11 @@ def read_arrays(path: Path, remedy: str, **arrays: tuple[Any, int]) -> tuple[np.
     return tuple(tensors[name] for name in arrays)
 
 
-def check_empty(path: Path) -> None:
-    """Raise `FullrankError` unless `path` can be made a folder, or is an empty one; hidden files do not count."""
+def check_empty(path: Path, *, hidden: bool = False) -> None:
+    """Raise `FullrankError` unless `path` can be made a folder, or is an empty one, but for `hidden` files."""
     if not path.exists():
         check_output(path)
-    elif not path.is_dir() or any(not entry.name.startswith(".") for entry in path.iterdir()):
+    elif not path.is_dir() or any(not (hidden and each.name.startswith(".")) for each in path.iterdir()):
         raise FullrankError(f"{path} exists and is not an empty folder: choose another --out")
 
 

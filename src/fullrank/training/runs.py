@@ -332,7 +332,7 @@ class RunFolder:
             raise FullrankError(
                 f"{path} already holds a run: go on with it by --resume {path}, or choose another --out"
             )
-        check_empty(path)
+        check_empty(path, hidden=True)
 
     def close(self) -> None:
         """Release the lock. Its file stays: removing it would let two processes lock two files of one name."""
