@@ -26,9 +26,8 @@ class Export:
 
         encoder, made = export(self.what, self.out, branch=self.branch)
         assert encoder.config is not None
-        print(
-            f"{self.out}: {encoder.branch} branch, step {encoder.source['step']:,} of {encoder.config.steps:,}, D = {encoder.width}"
-        )
+        steps = f"step {encoder.source['step']:,} of {encoder.config.steps:,}"
+        print(f"{self.out}: {encoder.branch} branch, {steps}, D = {encoder.width}")
         print(f"timm builds it as {made.architecture}, with the same features; README.md says how")
         print("before you upload it, name a license in README.md")
         return 0
