@@ -63,11 +63,14 @@ def test_files_of_before_are_read_and_what_is_measured_since_wins(tmp_path):
     [
         (EVALUATION, "{"),
         (EVALUATION, "[]"),
-        (EVALUATION, '{"scores": []}'),
+        (EVALUATION, '{"scores": [{"name": "knn", "value": 1}]}'),
         (EVALUATION, '{"step": 1, "scores": [{"name": "knn"}]}'),
         (EVALUATION, "\xff"),
         (INSPECTION, "{}"),
-        (INSPECTION, '{"inspections": [{"fullrank": "0", "step": 4, "asked": null, "scores": []}]}'),
+        (
+            INSPECTION,
+            '{"inspections": [{"fullrank": "0", "step": 4, "asked": null, "scores": [{"name": "a", "value": 1}]}]}',
+        ),
         (SCORES_FILE, "[]"),
         (SCORES_FILE, '{"scores": [{"step": 1, "by": "nobody", "fullrank": "0", "name": "knn", "value": 1}]}'),
         (SCORES_FILE, '{"scores": [{"step": 1, "by": "inspect", "fullrank": "0", "value": 1}]}'),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -19,7 +19,7 @@ from fullrank.files import read_json, said, write_text
 from fullrank.measure.protocols import FINGERPRINT
 from fullrank.measure.scores import Score, kind_of, read_score
 from fullrank.registry import METHODS
-from fullrank.shapes import ShapeError, Step
+from fullrank.shapes import ShapeError, Step, fit
 from fullrank.training.runs import RunRecord
 
 SCORES_FILE, EVALUATION, INSPECTION = KEPT = ("scores.json", "evaluation.json", "inspection.json")
@@ -54,20 +54,6 @@ class Kept:
         return self.by, self.step, self.score.name, json.dumps(self.score.protocol, sort_keys=True)
 
 
-class _Taken(TypedDict):
-    step: Step
-    scores: list[dict[str, Any]]
-
-
-class _Inspection(_Taken):
-    fullrank: str
-    asked: dict[str, Any]
-
-
-class _Inspections(TypedDict):
-    inspections: list[_Inspection]
-
-
 class _Asked(TypedDict, total=False):
     asked: dict[str, Any]
 
@@ -75,11 +61,7 @@ class _Asked(TypedDict, total=False):
 class _Entry(_Asked):
     step: Step
     by: By
-    fullrank: str
-
-
-class _Entries(TypedDict):
-    scores: list[_Entry]
+    fullrank: str | None
 
 
 def kept(run: Path) -> list[Kept]:
@@ -89,12 +71,15 @@ def kept(run: Path) -> list[Kept]:
         FullrankError: A file of them is damaged.
     """
     found: dict[tuple[Any, ...], Kept] = {}
-    for name, read in ((EVALUATION, _evaluation), (INSPECTION, _inspections), (SCORES_FILE, _scores)):
+    for name in (EVALUATION, INSPECTION, SCORES_FILE):
         if (run / name).is_file():
             with said(run / name, _REMEDY):
-                for each in read(run / name):
-                    if each.score.value is None and not each.score.why:
-                        raise ShapeError(f"the value of {each.score.name} is missing")
+                for entry in fit(_entries(run / name), list[_Entry], "scores"):
+                    score = read_score(entry)
+                    if score.value is None and not score.why:
+                        raise ShapeError(f"the value of {score.name} is missing")
+                    version, asked = str(entry["fullrank"]), entry.get("asked", {})
+                    each = Kept(score, entry["step"], entry["by"], version, asked)
                     found[each._key] = each
     return list(found.values())
 
@@ -125,21 +110,19 @@ def evaluated(run: Path, step: int) -> list[Score]:
     return [each.score for each in kept(run) if each.by == "evaluate" and each.step == step]
 
 
-def _scores(path: Path) -> Iterator[Kept]:
-    for each in read_json(path, _Entries, _REMEDY)["scores"]:
-        yield Kept(read_score(each), each["step"], each["by"], each["fullrank"], each.get("asked", {}))
-
-
-def _evaluation(path: Path) -> Iterator[Kept]:
-    found = read_json(path, _Taken, _REMEDY)
-    for each in found["scores"]:
-        yield Kept(read_score(each), found["step"], "evaluate", str(dict(found).get("fullrank")))
-
-
-def _inspections(path: Path) -> Iterator[Kept]:
-    for found in read_json(path, _Inspections, _REMEDY)["inspections"]:
-        for each in found["scores"]:
-            yield Kept(read_score(each), found["step"], "inspect", found["fullrank"], found["asked"])
+def _entries(path: Path) -> list[dict[str, Any]]:
+    """Return the scores of a file as scores.json has them; before 0.2 those of one measurement stood together."""
+    found: Any = read_json(path, dict[str, object], _REMEDY)
+    if path.name == SCORES_FILE:
+        return found.get("scores")
+    by = "evaluate" if path.name == EVALUATION else "inspect"
+    taken = [found] if by == "evaluate" else found.get("inspections")
+    about = ("step", "fullrank", "asked")
+    return [
+        {"fullrank": None, **{name: each[name] for name in about if name in each}, "by": by, **score}
+        for each in taken
+        for score in each["scores"]
+    ]
 
 
 # Versions before 0.2 called these scores of centered features by the names of uncentered ones.
