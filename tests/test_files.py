@@ -40,6 +40,9 @@ class Record(Part):
         ("c", Literal["a", "b"], "it must be one of a, b, got 'c'"),
         ([], str | None, r"it must be text or null, got \[\]"),
         (1, bool, "it must be true or false, got 1"),
+        ({"a": {"seconds": "x"}}, dict[str, Part | None], "a.seconds must be a finite number, got 'x'"),
+        (0, Annotated[int, Range(1, 9)] | None, "it must be at least 1 and at most 9, got 0"),
+        ("x", int | bool | None, "it must be a whole number or true or false or null, got 'x'"),
     ],
 )
 def test_a_shape_refuses(value, shape, message):

@@ -71,17 +71,18 @@ class ShapeError(FullrankError):
     """Say which setting or field is not as it should be, and what it is.
 
     Attributes:
-        expected: In words the kind that it should have been of; empty where it is of that kind, and wrong otherwise.
+        name: What is of another kind than it should be; empty where it is of that kind, and wrong otherwise.
+        expected: That kind, in words.
         hint: The nearest word, of a few.
     """
 
-    expected = hint = ""
+    name = expected = hint = ""
 
     @classmethod
     def kind(cls, value: Any, expected: str, name: str, hint: str = "") -> ShapeError:
         """Make the error for a value of another kind."""
         error = cls(f"{name} must be {expected}, got {shown(value)}{hint}")
-        error.expected, error.hint = expected, hint
+        error.name, error.expected, error.hint = name, expected, hint
         return error
 
 
@@ -154,8 +155,8 @@ def _fit_one_of(value: Any, options: tuple[Any, ...], name: str, finite: bool) -
             return fit(value, option, name, finite=finite)
         except ShapeError as error:
             wrong.append(error)
-    if of_kind := [each for each in wrong if not each.expected]:
-        raise of_kind[0]
+    if within := [each for each in wrong if each.name != name]:  # it is of the right kind, but not all right
+        raise within[0]
     hint = "".join(each.hint for each in wrong)
     raise ShapeError.kind(value, " or ".join(each.expected for each in wrong), name, hint)
 

@@ -36,7 +36,7 @@ class CollapseCallback(LayerWatch, TrainerCallback):
     `logging_steps`, beside the loss, and in `state.log_history`. The latest spectrum, with its protocol, is `spectrum`.
     The moving moments are not in checkpoints: a resumed training begins them anew.
 
-    Its arguments and errors are those of `fullrank.integrations.layer.LayerWatch`; steps are its batches.
+    Its arguments and errors are those of `fullrank.integrations.layer.LayerWatch`; steps are the batches there.
     """
 
     def add_to(self, trainer: Trainer) -> None:
