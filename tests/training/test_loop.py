@@ -482,9 +482,9 @@ def test_logged_losses_are_means_over_the_steps_since_the_last_record(tmp_path, 
     losses = []
     real = loop.Recorder.add
 
-    def add(self, loss):
+    def add(self, step, loss):
         losses.append(float(loss.detach().double()))
-        real(self, loss)
+        real(self, step, loss)
 
     monkeypatch.setattr(loop.Recorder, "add", add)
     train(tiny(out=tmp_path / "run"), console=quiet())
