@@ -14,6 +14,7 @@ trainer `max_epochs=1` or `max_steps=len(order)`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -54,15 +55,37 @@ class CollapseMonitor(LayerWatch, Callback):
         layer: Name of the submodule whose output is the representation, as in `named_modules()`.
         log_every: Log every so many training batches; the eigendecomposition takes some 50 ms at D = 512.
         validate: Make the exact pass at validation.
-        **watch: As of `fullrank.integrations.layer.LayerWatch`: `features`, `every`, `half_life`, `center`,
-            `normalize`, `scores` and `name`.
+
+    The others are those of `fullrank.integrations.layer.LayerWatch`.
 
     Raises:
         FullrankError: As `fullrank.integrations.layer.LayerWatch`.
     """
 
-    def __init__(self, layer: str, *, log_every: int = 500, validate: bool = True, **watch: Any) -> None:
-        super().__init__(layer, **watch)
+    def __init__(
+        self,
+        layer: str,
+        *,
+        features: Callable[[Any], Tensor] | None = None,
+        every: int = 4,
+        log_every: int = 500,
+        half_life: float | None = None,
+        center: bool = True,
+        normalize: bool = False,
+        scores: Sequence[str] | None = None,
+        validate: bool = True,
+        name: str = "collapse",
+    ) -> None:
+        super().__init__(
+            layer,
+            features=features,
+            every=every,
+            half_life=half_life,
+            center=center,
+            normalize=normalize,
+            scores=scores,
+            name=name,
+        )
         if log_every < 1:
             raise FullrankError(f"log_every must be a positive number of batches, got {log_every}")
         self.log_every, self.validate = log_every, validate
