@@ -79,7 +79,7 @@ def plan(config: TrainConfig) -> Plan:
         "parameters": _parameters(method),
         "optimizer": f"{config.optim.optimizer}, weight decay {config.optim.weight_decay:g}, learning rate "
         f"{start:.4g} at the start, {half:.4g} half-way, {end:.2g} at the end",
-        "machine": f"{device}, {config.machine.precision}, {torch.get_num_threads()} CPU threads",
+        "machine": f"{device}, {config.machine.precision}, CPU threads: {torch.get_num_threads()}",
         "memory": _memory(config, method),
     }
     if wrong is None and config.cache != "memory":

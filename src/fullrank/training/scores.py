@@ -116,7 +116,7 @@ def _entries(path: Path) -> list[dict[str, Any]]:
     if path.name == SCORES_FILE:
         return found.get("scores")
     by = "evaluate" if path.name == EVALUATION else "inspect"
-    taken = [found] if by == "evaluate" else found.get("inspections")
+    taken = [found] if by == "evaluate" else fit(found.get("inspections"), list[dict[str, Any]], "inspections")
     about = ("step", "fullrank", "asked")
     return [
         {"fullrank": None, **{name: each[name] for name in about if name in each}, "by": by, **score}
