@@ -19,6 +19,14 @@ def plain_console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, markup=False, highlight=False)
 
 
+def watched(console: Console) -> bool:
+    """Say whether somebody sees a console change.
+
+    rich takes a pipe for a terminal where FORCE_COLOR is set, as notebooks set it for the commands in their cells.
+    """
+    return console.is_terminal and console.file.isatty()
+
+
 def listing(items: Sequence[str]) -> str:
     """Join with commas and a last "and".
 

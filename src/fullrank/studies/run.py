@@ -16,6 +16,7 @@ from fullrank.registry import SOURCES
 from fullrank.studies.jobs import STOPPED, Job, Place, Processes, is_trained, perform
 from fullrank.studies.store import Planned, Store, planned
 from fullrank.studies.study import Scale, Study
+from fullrank.text import watched
 
 TICK = 1.0  # seconds between looks at what the jobs have done
 _PACE = 3600  # seconds whose steps tell how many are to come
@@ -117,7 +118,7 @@ def run_study(
         console.print(f"trained again, for weights that are not in {place.work}: {', '.join(again)}", highlight=False)
     processes, failed = Processes(), 0
     columns = BarColumn(bar_width=None), TextColumn("{task.completed:,}/{task.total:,} steps"), TimeRemainingColumn()
-    terminal = console.is_terminal
+    terminal = watched(console)
     with Progress(*columns, console=console, disable=not terminal, speed_estimate_period=_PACE) as progress:
 
         def steps() -> int:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fullrank.config import TrainConfig
-from fullrank.text import duration
+from fullrank.text import duration, watched
 
 
 class TrainingProgress:
@@ -20,7 +20,7 @@ class TrainingProgress:
 
     def __init__(self, config: TrainConfig, name: str, done: int, console: Console) -> None:
         self.steps, self.name, self.console = config.steps, name, console
-        self.live = console.is_terminal
+        self.live = watched(console)
         self.first: tuple[int, float] | None = None  # step that was seen, and when
         self.progress = Progress(
             TextColumn("{task.description}"),
@@ -80,7 +80,7 @@ def counting(console: Console, *, shown: bool = True) -> Iterator[Callable[[str,
         Called with what is being done, how much of it is done, and how much there is.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not (shown and console.is_terminal), transient=True) as progress:
+    with Progress(*columns, console=console, disable=not (shown and watched(console)), transient=True) as progress:
         tasks: dict[str, Any] = {}
 
         def show(what: str, done: int, total: int) -> None:
