@@ -60,12 +60,15 @@ def test_names_and_numbers_that_do_not_say_the_same_are_refused(names):
             match_labels(one, other)
 
 
+HALVES = pytest.mark.skipif(int(pa.__version__.split(".")[0]) < 20, reason="pyarrow of old casts no half floats")
+
+
 @pytest.mark.parametrize(
     ("column", "values", "classes"),
     [
         *((pa.array([3, 0, None], kind), [3, 0, -1], None) for kind in (pa.uint8(), pa.int16(), pa.uint64())),
         (pa.array([3.0, np.nan, None, -1.0], pa.float64()), [3, -1, -1, -1], None),
-        (pa.array([2.0], pa.float16()), [2], None),
+        pytest.param(pa.array(np.array([2.0], np.float16)), [2], None, marks=HALVES),
         (pa.array([True, False, None]), [1, 0, -1], None),
         (pa.array([decimal.Decimal("12.00"), None]), [12, -1], None),
         (pa.array([10**9, 0]), [10**9, 0], None),

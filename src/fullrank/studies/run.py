@@ -17,6 +17,7 @@ from fullrank.studies.jobs import STOPPED, Job, Place, Processes, is_trained, pe
 from fullrank.studies.store import Planned, Store, planned
 from fullrank.studies.study import Scale, Study
 from fullrank.text import watched
+from fullrank.training.progress import drawn
 
 TICK = 1.0  # seconds between looks at what the jobs have done
 _PACE = 3600  # seconds whose steps tell how many are to come
@@ -119,7 +120,7 @@ def run_study(
     processes, failed = Processes(), 0
     columns = BarColumn(bar_width=None), TextColumn("{task.completed:,}/{task.total:,} steps"), TimeRemainingColumn()
     terminal = watched(console)
-    with Progress(*columns, console=console, disable=not terminal, speed_estimate_period=_PACE) as progress:
+    with drawn(Progress(*columns, console=console, disable=not terminal, speed_estimate_period=_PACE)) as progress:
 
         def steps() -> int:
             return sum(min(each.done_steps(), each.config.steps) for each in jobs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from rich.console import Console
@@ -33,17 +33,18 @@ class TrainingProgress:
             disable=not self.live,
             transient=False,
         )
+        self._drawn = drawn(self.progress)
         self.task = self.progress.add_task(
             name, total=config.steps, completed=done, speed=0.0, loss=float("nan"), remaining="?"
         )
 
     def start(self) -> None:
         """Show the bar."""
-        self.progress.start()
+        self._drawn.__enter__()
 
     def stop(self) -> None:
         """Leave it as it is."""
-        self.progress.stop()
+        self._drawn.__exit__(None, None, None)
 
     def step(self, step: int) -> None:
         """Move the bar on."""
@@ -72,6 +73,11 @@ def say(console: Console, text: str) -> None:
     console.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
+def drawn(progress: Progress) -> AbstractContextManager[Progress]:
+    """Draw a progress display that is not disabled: rich before 15 ends one that is with an empty line."""
+    return nullcontext(progress) if progress.disable else progress
+
+
 @contextmanager
 def counting(console: Console, *, shown: bool = True) -> Iterator[Callable[[str, int, int], None]]:
     """Show how far several pieces of work are, one after another; nothing where nobody looks.
@@ -80,7 +86,9 @@ def counting(console: Console, *, shown: bool = True) -> Iterator[Callable[[str,
         Called with what is being done, how much of it is done, and how much there is.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not (shown and watched(console)), transient=True) as progress:
+    with drawn(
+        Progress(*columns, console=console, disable=not (shown and watched(console)), transient=True)
+    ) as progress:
         tasks: dict[str, Any] = {}
 
         def show(what: str, done: int, total: int) -> None:
