@@ -85,6 +85,9 @@ BOMB = "a: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 20)}]
         (BOMB, "unknown key 'a'"),
         ("steps: 0x" + "F" * 9999, "steps must be .*, got a number of 39996 bits"),
         ("optim: {base_lr: 0x" + "F" * 9999 + "}", "optim.base_lr must be .*, got inf"),
+        ("optim: {weight_decay: 1e10}", "optim.weight_decay must be at least 0 .*, got 10000000000.0"),
+        ("optim: {weight_decay: 1e400}", "optim.weight_decay must be at least 0 .*, got inf"),
+        ("optim: {weight_decay: much}", "optim.weight_decay must be a number, got 'much'"),
         ("images: [" + "x, " * 9999 + "]", "images must be text, got list"),
         ("x" * 999 + ": 1", "unknown key 'x{79}"),
         ("3: 1", "unknown key '3'"),
@@ -363,6 +366,11 @@ def test_former_names_of_files_and_flags_are_read_and_said(tmp_path, capsys):
 def test_other_spellings_of_a_method_are_the_name_that_records_have(given, canonical):
     assert TrainConfig(method=given).method == canonical
     assert from_dict({"method": given}, TrainConfig(), "x") == TrainConfig(method=canonical)
+
+
+def test_settings_made_in_python_are_as_a_file_has_them(tmp_path):
+    config = TrainConfig(out=tmp_path, backbone=BackboneConfig(depths=[1, 1, 1, 1]))
+    assert (config.out, config.backbone.depths) == (str(tmp_path), (1, 1, 1, 1))
 
 
 def test_an_unknown_method_stays_as_it_was_given_in_its_error():

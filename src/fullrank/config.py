@@ -5,7 +5,6 @@ This module imports nothing heavy: `fullrank --help` is made from it.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import sys
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ import yaml
 
 from fullrank.errors import FullrankError, nearest, shown
 from fullrank.registry import METHODS, ORDERS, VIEWS
-from fullrank.shapes import Range, check_fields, fields, fit
+from fullrank.shapes import Range, ShapeError, check_fields, fields, fit
 from fullrank.text import flatten
 
 # The upper ends are far above any use: they catch slips before memory runs out.
@@ -28,6 +27,7 @@ Share = Annotated[float, Range(0, 1)]
 Weight = Annotated[float, Range(0, 1e9)]
 Positive = Annotated[float, Range(0, 1e9, above=True)]
 Factor = Annotated[float, Range(0, 64, above=True)]
+Pixels = Annotated[int, Range(4, 2**14)]
 Workers = Annotated[int, Range(0, 2**14)]
 Seed = Annotated[int, Range(0, 2**63 - 1)]
 Limit = Annotated[int, Range(2, 10**9, why="a spectrum or a classifier needs several images")]
@@ -219,7 +219,7 @@ class TrainConfig:
     reduced_jpeg: bool = False
     """Decode streamed JPEG at a half, quarter or eighth of its size where every crop of an image stays as large as the
     view at least: quicker for photographs of millions of pixels, to slightly other pixels."""
-    image_size: Annotated[int, Range(4, 2**14)] | None = None
+    image_size: Pixels | None = None
     """Rows and columns of a view; the images' own size up to 64 when left out, else 224."""
 
     method: Annotated[str, METHODS] = "simsiam"
@@ -266,9 +266,6 @@ class TrainConfig:
     machine: MachineConfig = field(default_factory=MachineConfig)
 
     def __post_init__(self) -> None:
-        for name, names in (("method", METHODS), ("order", ORDERS), ("views", VIEWS)):
-            if isinstance(value := getattr(self, name), str):
-                object.__setattr__(self, name, names.canonical(value))
         check_fields(self)
         self._check_together()
 
@@ -414,8 +411,13 @@ def from_dict(values: dict[str, Any], base: Any, where: str, prefix: str = "") -
 def _from_yaml(value: Any, shape: Any, name: str) -> Any:
     """Return a value as a field's type has it; YAML 1.1 reads 1e-4, which has no dot, as text."""
     if isinstance(value, str):
-        with contextlib.suppress(ValueError):
+        try:
             return fit(float(value), shape, name)
+        except ShapeError as error:
+            if not error.name:  # a number is right, but not this one
+                raise
+        except ValueError:
+            pass
     return fit(value, shape, name)
 
 

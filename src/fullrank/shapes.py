@@ -192,11 +192,15 @@ def fields(kind: Any) -> dict[str, Any]:
 
 
 def check_fields(options: Any, prefix: str = "") -> None:
-    """Check every field of a dataclass, and of those in it; the command line does so for words and types alone.
+    """Check every field of a dataclass, and of those in it, and give each the value that its shape has for it.
+
+    The command line does so for words and types alone.
 
     Raises:
         FullrankError: One is not of its shape; `prefix` stands before its name.
     """
     kind: Any = type(options)
     for name, shape in fields(kind).items():
-        fit(getattr(options, name), shape, f"{prefix}{name}")
+        given = getattr(options, name)
+        if (value := fit(given, shape, f"{prefix}{name}")) != given:  # 0 stays 0 where 0.0 is the same
+            object.__setattr__(options, name, value)
