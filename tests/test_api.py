@@ -1,5 +1,7 @@
 """fullrank from Python: on names, on modules in memory, on anybody's DataLoader; what results show of themselves."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -201,6 +203,13 @@ def test_wrong_settings_are_named():
         fullrank.train(Pictures())
     with pytest.raises(FullrankError, match=r"fullrank.inspect: unknown key 'limitt'; did you mean 'limit'"):
         fullrank.inspect(torch.randn(10, 4), limitt=3)
+
+
+@pytest.mark.parametrize("call", [fullrank.inspect, fullrank.features, partial(fullrank.evaluate, test=[])])
+@pytest.mark.parametrize("size", [0, -3, "8", True])
+def test_an_image_size_that_is_none_is_named(call, size, net):
+    with pytest.raises(FullrankError, match=f"image_size must be .*, got {size!r}"):
+        call(net, [torch.rand(20, 3, 16, 16)], image_size=size)
 
 
 def test_names_are_listed():

@@ -14,13 +14,14 @@ import torch
 from timm.data import create_transform, resolve_model_data_config
 from torch import nn
 
-from fullrank.config import BackboneConfig, TrainConfig
+from fullrank.config import BackboneConfig, Pixels, TrainConfig
 from fullrank.errors import FullrankError, choose, nearest
 from fullrank.models.backbones import RESNETS, Stem, backbone, fetching
 from fullrank.models.encoder import Encoder, Preprocessing
 from fullrank.models.exported import is_export, open_export
 from fullrank.models.methods import METHODS, Method
 from fullrank.models.weights import PICKLES, fill, load_weights, read_weights
+from fullrank.shapes import fit
 from fullrank.training.checkpoint import (
     Branch,
     config_of,
@@ -82,6 +83,7 @@ def open_encoder(
         FullrankError: It cannot be read or built, or takes no images of that size.
     """
     choose("layer", layer, get_args(Layer))
+    fit(image_size, Pixels | None, "image_size")
     if isinstance(source, nn.Module):
         encoder = _module(source, image_size)
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from fullrank.config import Limit
+from fullrank.config import Limit, Pixels
 from fullrank.shapes import check_fields
 
 
@@ -27,7 +27,7 @@ class InspectOptions:
     left out."""
     limit: Limit | None = None
     """How many images, at random; the larger of 5,000 and five times the widest D when left out."""
-    image_size: int | None = None
+    image_size: Pixels | None = None
     """Rows and columns that a timm model or a weights file's network is shown; the model's own when left out."""
     pretrained: Literal["yes", "no"] = "yes"
     """Trained weights of a timm model, from the Hugging Face Hub or its cache: yes, or no (random ones)."""
