@@ -373,6 +373,15 @@ def test_a_forecast_is_written_read_and_applied(tmp_path):
     assert "for one of these runs by a fit without it" in text(again)
 
 
+def test_a_forecast_of_before_knows_its_method_by_another_name(tmp_path):
+    file = tmp_path / "fit.json"
+    of = {"protocols": {"heldout_loss": {"loss": "vicreg_exp"}}}
+    rank(sweep(tmp_path / "labelled", 6, **of), RankOptions(fit=file))
+    file.write_text(file.read_text().replace("vicreg_exp", "vicreg-exp"))
+    found = rank([ranked_run(tmp_path / "new", -0.65, 0.7, **of)], RankOptions(forecast=file))
+    assert found.standings[0].forecast is not None
+
+
 def test_a_forecast_is_refused_to_runs_that_were_measured_otherwise(tmp_path):
     file = tmp_path / "fit.json"
     rank(sweep(tmp_path / "labelled", 6), RankOptions(fit=file))

@@ -19,6 +19,7 @@ from fullrank.errors import FullrankError
 from fullrank.files import read_json, said, write_text
 from fullrank.measure.forecast import LinearFit, fit_linear
 from fullrank.measure.forecast.linear import Prediction
+from fullrank.measure.protocols import renamed
 from fullrank.measure.scores import title
 from fullrank.ranking.candidates import FEATURES
 from fullrank.shapes import Protocol, Range, ShapeError, fit
@@ -188,7 +189,7 @@ def read_forecast(path: Path) -> Forecast:
             accuracies=np.array([run["accuracy"] for run in found["runs"]], dtype=np.float64),
             accuracy=found["accuracy"]["name"],
             accuracy_protocol=found["accuracy"]["protocol"],
-            protocols={name: found["features"][name]["protocol"] for name in FEATURES},
+            protocols={name: renamed(found["features"][name]["protocol"]) for name in FEATURES},
             width=found["width"],
         )
         stated = [found["coefficients"][term]["value"] for term in _TERMS]

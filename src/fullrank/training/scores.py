@@ -16,9 +16,8 @@ from typing import Any, Literal, TypedDict
 
 from fullrank._version import __version__
 from fullrank.files import read_json, said, write_text
-from fullrank.measure.protocols import FINGERPRINT
+from fullrank.measure.protocols import FINGERPRINT, renamed
 from fullrank.measure.scores import Score, kind_of, read_score
-from fullrank.registry import METHODS
 from fullrank.shapes import ShapeError, Step, fit
 from fullrank.training.runs import RunRecord
 
@@ -166,7 +165,7 @@ def latest(run: RunRecord, step: int | None = None) -> dict[str, Score]:
     for name in ("loss", "online_probe_train"):
         if trained and isinstance(trained[-1].get(name), (int, float)):
             stated = protocols.get(name) or run.protocols.get(name) or {"steps": "mean since the last record"}
-            found[name] = Score(name, float(trained[-1][name]), stated)
+            found[name] = Score(name, float(trained[-1][name]), renamed(stated))
     return {**found, **((recorded(run, int(measured[-1]["step"])) or {}) if measured else {})}
 
 
@@ -182,8 +181,7 @@ def protocol_of(run: RunRecord, name: str) -> dict[str, Any]:
     labeled, trained = (kind_of(name).needs == need for need in ("labels", "training"))
     protocol = dict(run.protocols.get(name) or ({} if labeled or trained else run.protocols.get("spectrum")) or {})
     if name == "heldout_loss" and protocol:  # what old runs leave to their configuration
-        protocol = {"loss": run.config.get("method"), **protocol}
-        protocol["loss"] = METHODS.canonical(str(protocol["loss"]))  # in runs of before by another name
+        protocol = renamed({"loss": run.config.get("method"), **protocol})
     share = run.config.get("subset")
     if name != "heldout_loss" and isinstance(share, (int, float)) and share < 1:
         if protocol.get("subset", share) < 1:  # runs of before did not say it
