@@ -106,6 +106,8 @@ def test_unknown_names_have_the_nearest(extended):
         TrainConfig(method="toy-metod")
     with pytest.raises(FullrankError, match="method 'byol' is built in: register yours under another name"):
         register_method("byol")(Squares)
+    with pytest.raises(FullrankError, match="method 'vicreg-exp' is built in: register yours under another name"):
+        register_method("vicreg-exp")(Squares)  # old runs have this name
 
 
 def test_the_command_line_finds_those_of_an_installed_package(tmp_path):

@@ -68,7 +68,7 @@ class Registry(Collection[str], Generic[Item]):
         """
 
         def keep(item: Any) -> Any:
-            if name in self.built_in and not item.__module__.startswith("fullrank."):
+            if not item.__module__.startswith("fullrank.") and self.canonical(name) in self.built_in:
                 raise FullrankError(f"{self.field} {name!r} is built in: register yours under another name")
             if isinstance(item, type):
                 item.name = name  # type: ignore[attr-defined]
