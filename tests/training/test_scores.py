@@ -86,3 +86,19 @@ def test_what_is_damaged_is_not_written_over(name, text, tmp_path):
         keep(tmp_path, [Kept(Score("knn", 0.5, {"k": 20}), 100, "evaluate")])
     assert (tmp_path / name).read_bytes() == text.encode("latin-1")
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        (EVALUATION, "{}", r"evaluation\[0\].scores is missing"),
+        (EVALUATION, '{"step": 1, "scores": {"a": 1}}', r"evaluation\[0\].scores must be a list, got dict"),
+        (INSPECTION, "{}", "inspection must be a list, got None"),
+        (INSPECTION, '{"inspections": [3]}', r"inspection\[0\] must be a record in braces, got 3"),
+        (INSPECTION, '{"inspections": [{"scores": [4]}]}', r"scores\[0\] must be a record in braces, got 4"),
+    ],
+)
+def test_what_is_wrong_with_a_file_of_before_is_said_in_its_words(name, text, reason, tmp_path):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(FullrankError, match=f"{name} is damaged: .*{reason}"):
+        kept(tmp_path)

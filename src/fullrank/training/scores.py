@@ -53,6 +53,10 @@ class Kept:
         return self.by, self.step, self.score.name, json.dumps(self.score.protocol, sort_keys=True)
 
 
+class _Together(TypedDict):
+    scores: list[dict[str, object]]
+
+
 class _Asked(TypedDict, total=False):
     asked: dict[str, Any]
 
@@ -115,7 +119,7 @@ def _entries(path: Path) -> list[dict[str, Any]]:
     if path.name == SCORES_FILE:
         return found.get("scores")
     by = "evaluate" if path.name == EVALUATION else "inspect"
-    taken = [found] if by == "evaluate" else fit(found.get("inspections"), list[dict[str, Any]], "inspections")
+    taken = fit([found] if by == "evaluate" else found.get("inspections"), list[_Together], path.stem)
     about = ("step", "fullrank", "asked")
     return [
         {"fullrank": None, **{name: each[name] for name in about if name in each}, "by": by, **score}
