@@ -383,3 +383,19 @@ def test_the_backbone_has_one_flag_by_either_name():
 
 def _own(words):
     return [_renamed(word, words[0]) for word in words]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["inspect", "x", "--limit", "1"], "limit must be at least 2 and at most 1,000,000,000, got 1 (a spectrum "),
+        (["inspect", "x", "--image-size", "0"], "image_size must be at least 4 and at most 16,384, got 0"),
+        (["rank", "x", "--limit", "1"], "limit must be at least 2 "),
+        (["evaluate", "x", "--knn.k", "0"], "knn.k must be at least 1 and at most 1,000,000,000, got 0"),
+        (["evaluate", "x", "--linear.crop-min", "nan"], "linear.crop_min must be above 0 and at most 1, got nan"),
+    ],
+)
+def test_an_option_out_of_its_range_is_one_line(arguments, message, capsys):
+    said = fails(arguments, capsys)
+    assert said.startswith(f"fullrank: error: {message}")
+    assert said.count("\n") == 1

@@ -10,7 +10,8 @@ import re
 import signal
 import sys
 import traceback
-from contextlib import redirect_stdout, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import Annotated, Protocol
 
 import tyro
@@ -187,10 +188,39 @@ def _parse(arguments: list[str]) -> Command:
     if arguments and arguments[0][:1] not in ("-", "") and arguments[0] not in _COMMANDS:
         hint = nearest(arguments[0], _COMMANDS)
         raise WrongFlagError(f"there is no command {arguments[0]!r}{hint} (there are: {', '.join(_COMMANDS)})")
-    found, unknown = tyro.cli(command, prog=PROGRAM, args=arguments, description=DESCRIPTION, return_unknown_args=True)
+    with _own_errors():
+        found, unknown = tyro.cli(
+            command, prog=PROGRAM, args=arguments, description=DESCRIPTION, return_unknown_args=True
+        )
     if unknown:
         raise _wrong_flag(arguments, unknown)
     return found
+
+
+class _Held(io.StringIO):
+    """Keeps what is written, with the colors of where it will be shown."""
+
+    def isatty(self) -> bool:
+        return sys.__stderr__ is not None and sys.__stderr__.isatty()
+
+
+@contextmanager
+def _own_errors() -> Iterator[None]:
+    """Let a command's own error about its options out as it is: tyro prints it in a box of its own, and leaves."""
+    held = _Held()
+    try:
+        with redirect_stderr(held):
+            yield
+    except SystemExit as leaving:
+        cause: BaseException | None = leaving
+        while cause is not None and not isinstance(cause, FullrankError):
+            cause = cause.__context__
+        if cause is None:
+            raise
+        held = _Held()
+        raise cause from None
+    finally:
+        print(held.getvalue(), end="", file=sys.stderr)
 
 
 def _wrong_flag(arguments: list[str], unknown: list[str]) -> WrongFlagError:
