@@ -233,8 +233,11 @@ def test_argument_errors(tmp_path):
         fit(CollapseMonitor("backbon"), tmp_path, epochs=1)
     with pytest.raises(FullrankError, match="no score 'rankme' of centered features.*rankme_centered"):
         CollapseMonitor("backbone", scores=("rankme",))
-    with pytest.raises(FullrankError, match="log_every must be a positive number of batches, got 0"):
-        CollapseMonitor("backbone", log_every=0)
+    for every in (0, 2.5, "4", True):
+        with pytest.raises(FullrankError, match=f"^every must be .*, got {every!r}"):
+            CollapseMonitor("backbone", every=every)
+        with pytest.raises(FullrankError, match=f"log_every must be .*, got {every!r}"):
+            CollapseMonitor("backbone", log_every=every)
     assert CollapseMonitor("a").state_key != CollapseMonitor("b").state_key
 
 

@@ -9,10 +9,12 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from fullrank.config import Steps
 from fullrank.errors import FullrankError, nearest
 from fullrank.measure.monitor import MovingSpectrum
 from fullrank.measure.scores import SCORES, take
 from fullrank.measure.spectrum import Spectrum
+from fullrank.shapes import fit
 
 
 class LayerWatch:
@@ -47,8 +49,7 @@ class LayerWatch:
         scores: Sequence[str] | None = None,
         name: str = "collapse",
     ) -> None:
-        if every < 1:
-            raise FullrankError(f"every must be a positive number of batches, got {every}")
+        fit(every, Steps, "every")
         wanted = "centered" if center else "uncentered"
         known = [kind.name for kind in SCORES.values() if kind.spectrum == wanted]
         if scores is None:

@@ -21,10 +21,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fullrank.config import Steps
 from fullrank.errors import FullrankError
 from fullrank.integrations.layer import LayerWatch
 from fullrank.measure.metrics import SpectrumMetric
 from fullrank.measure.spectrum import Spectrum
+from fullrank.shapes import fit
 
 try:
     try:
@@ -86,8 +88,7 @@ class CollapseMonitor(LayerWatch, Callback):
             scores=scores,
             name=name,
         )
-        if log_every < 1:
-            raise FullrankError(f"log_every must be a positive number of batches, got {log_every}")
+        fit(log_every, Steps, "log_every")
         self.log_every, self.validate = log_every, validate
         self._refused = ""
         self.val_spectrum: Spectrum | None = None
