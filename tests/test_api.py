@@ -203,6 +203,10 @@ def test_wrong_settings_are_named():
         fullrank.train(Pictures())
     with pytest.raises(FullrankError, match=r"fullrank.inspect: unknown key 'limitt'; did you mean 'limit'"):
         fullrank.inspect(torch.randn(10, 4), limitt=3)
+    with pytest.raises(FullrankError, match="limit: features in memory are measured as they are; leave it out"):
+        fullrank.inspect(torch.randn(10, 4), limit=5)
+    with pytest.raises(FullrankError, match="preset must be text or TrainConfig or null, got 3"):
+        fullrank.train("digits", preset=3)
 
 
 @pytest.mark.parametrize("call", [fullrank.inspect, fullrank.features, partial(fullrank.evaluate, test=[])])

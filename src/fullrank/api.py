@@ -51,6 +51,8 @@ from fullrank.models.encoder import Encoder, images_and_labels
 from fullrank.ranking.options import RankOptions
 from fullrank.ranking.rank import rank as rank_runs
 from fullrank.ranking.result import Ranking
+from fullrank.shapes import fit
+from fullrank.text import listing
 from fullrank.training.loop import resume
 from fullrank.training.loop import train as train_run
 from fullrank.training.machine import choose_device, float32_on
@@ -152,6 +154,7 @@ def train(
             f"a run opens its images by name whenever it goes on, got {type(images).__name__}: give a path, or a name "
             "that fullrank.registry.register_source gave to yours"
         )
+    preset = fit(preset, str | TrainConfig | None, "preset")
     base = named(preset) if isinstance(preset, str) else preset or TrainConfig()
     if images is not None:
         # a path is a path, even of the name of a set
@@ -185,6 +188,8 @@ def inspect(
     if isinstance(source, np.ndarray):
         source = torch.from_numpy(source)
     if isinstance(source, Tensor):
+        if options:
+            raise FullrankError(f"{listing([*options])}: features in memory are measured as they are; leave it out")
         return inspect_features(source, name or "features", {"layer": "not stated", "images": "not stated"})
     if isinstance(source, (str, Path)) and (images is None or isinstance(images, (str, Path))):
         found = inspect_named([str(source)], replace(asked, images=None if images is None else str(images)))[0]
