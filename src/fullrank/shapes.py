@@ -143,7 +143,7 @@ def fit(value: Any, shape: Any, name: str = "it", *, finite: bool = True) -> Any
             raise ShapeError(f"{within}{missing[0]} is missing")
         return {key: fit(each, fields(shape).get(key, Any), f"{within}{key}") for key, each in value.items()}
     if dataclasses.is_dataclass(shape) and isinstance(value, typing.cast(type, shape)):
-        check_fields(value, f"{name.removesuffix('_options')}.")
+        check_fields(value, f"{name}.")
         return value
     return _fit_plain(value, shape, name, finite)
 
