@@ -145,7 +145,7 @@ def _loading(made: TimmModel) -> Iterator[Part]:
     yield Words(
         f"""import timm
 {imported}
-encoder = timm.create_model("local-dir:.", pretrained=True).eval()  # from the Hub: "hf-hub:USER/NAME"
+encoder = timm.create_model("local-dir:.", pretrained=True).eval()  # timm 1.0.26 or newer; or "hf-hub:USER/NAME"
 transform = timm.data.create_transform(**timm.data.resolve_model_data_config(encoder))
 
 # the same network by the name of its architecture
