@@ -48,7 +48,7 @@ def test_without_labels_there_is_no_column_for_them(tmp_path, capsys):
 def test_groups_have_headings(tmp_path, capsys):
     paths = [*sweep(tmp_path / "a", 3), *sweep(tmp_path / "b", 3, width=32)]
     out = output(capsys, *paths).out
-    assert re.search(r"A: D 16:\n\nrank[^\n]*\n +1 +a/run", out)
+    assert re.search(r"A: D 16:\n\n *rank[^\n]*\n +1 +a/run", out)
     assert re.search(r"B: D 32:\n\nrank[^\n]*\n +1 +b/run", out)
 
 

@@ -86,7 +86,7 @@ class SpectrumMetric(Metric):
         **kwargs: Any,
     ) -> None:
         # On the default device, as torchmetrics' own, but for those that hold no float64.
-        elsewhere = torch.get_default_device().type in ("meta", "mps")
+        elsewhere = torch.empty(0).device.type in ("meta", "mps")
         with torch.device("cpu") if elsewhere else nullcontext():
             super().__init__(**kwargs)
         check_whole(1, dim=dim)

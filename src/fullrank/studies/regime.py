@@ -46,7 +46,8 @@ def _config(scale: Scale, steps: int, decay: float) -> TrainConfig:
 def _cell(scale: Scale, steps: int, decay: float, order: str) -> Cell:
     config = _config(scale, steps, decay)
     config = replace(config, subset=config.subset / config.chunks) if order == FEW else with_order(config, order)
-    return Cell({"steps and decay": f"{steps:,} steps, decay {decay:g}", "clock": f"{clock(config):.2g}", "order": order}, config)
+    setting = f"{steps:,} steps, decay {decay:g}"
+    return Cell({"steps and decay": setting, "clock": f"{clock(config):.2g}", "order": order}, config)
 
 
 STUDY = Study(
