@@ -27,7 +27,7 @@ def exact_arithmetic(*, gradients: bool = False) -> Iterator[None]:
         for device in _DEVICES:
             if torch.is_autocast_enabled(device):
                 stack.enter_context(torch.autocast(device, enabled=False))
-        if torch.empty(0).device.type != "cpu":  # which torch.get_default_device() of torch 2.6 does not see in a `with`
+        if torch.empty(0).device.type != "cpu":  # get_default_device() of torch 2.6 sees no `with`
             stack.enter_context(torch.device("cpu"))
         if torch.get_default_dtype() != torch.float32:
             stack.callback(torch.set_default_dtype, torch.get_default_dtype())
