@@ -376,3 +376,15 @@ def test_settings_made_in_python_are_as_a_file_has_them(tmp_path):
 def test_an_unknown_method_stays_as_it_was_given_in_its_error():
     with pytest.raises(FullrankError, match=r"got 'vicreg_expp'; did you mean 'vicreg_exp'"):
         TrainConfig(method="vicreg_expp")
+
+
+def test_numbers_of_numpy_are_numbers():
+    import numpy as np
+
+    steps, share, strict = np.arange(8)[7], np.float32(0.5), np.array([1.0])[0] > 0
+    config = TrainConfig(steps=steps, subset=share, strict=strict)
+    assert (config.steps, config.subset, config.strict) == (7, 0.5, True)
+    assert [type(value) for value in (config.steps, config.subset, config.strict)] == [int, float, bool]
+    for wrong in (np.float64(7.5), np.bool_(True), np.array([7])):
+        with pytest.raises(FullrankError, match="steps must be a whole number"):
+            TrainConfig(steps=wrong)

@@ -164,6 +164,8 @@ def _fit_one_of(value: Any, options: tuple[Any, ...], name: str, finite: bool) -
 def _fit_plain(value: Any, shape: Any, name: str, finite: bool) -> Any:
     if shape is object:
         return value
+    if shape in (bool, int, float) and _is_scalar_of_numpy(value):
+        value = value.item()
     if shape is Any:
         if isinstance(value, (dict, list)):
             fit(value, dict[Any, Any] if isinstance(value, dict) else list[Any], name)
@@ -185,6 +187,11 @@ def _fit_plain(value: Any, shape: Any, name: str, finite: bool) -> Any:
     raise ShapeError.kind(value, _WORDS.get(shape) or (shape.__name__ if plain else str(shape)), name)
 
 
+def _is_scalar_of_numpy(value: Any) -> bool:
+    """Say whether it is a number such as np.int64, which is no int, without importing NumPy."""
+    return type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0
+
+
 @cache
 def fields(kind: Any) -> dict[str, Any]:
     """Return the shape of each field of a dataclass or a record."""
@@ -202,5 +209,6 @@ def check_fields(options: Any, prefix: str = "") -> None:
     kind: Any = type(options)
     for name, shape in fields(kind).items():
         given = getattr(options, name)
-        if (value := fit(given, shape, f"{prefix}{name}")) != given:  # 0 stays 0 where 0.0 is the same
+        value = fit(given, shape, f"{prefix}{name}")
+        if value != given or _is_scalar_of_numpy(given):  # 0 stays 0 where 0.0 is the same
             object.__setattr__(options, name, value)
