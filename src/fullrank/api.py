@@ -293,21 +293,22 @@ def rank(runs: str | Path | Run | Sequence[str | Path | Run], **options: Any) ->
     return rank_runs([_path(run) for run in several], from_dict(options, RankOptions(), "fullrank.rank"))
 
 
-def study(name: str, *, scale: Scale = "lab", results: str | Path | None = None) -> Document:
+def study(name: str, *, scale: Scale = "lab", seeds: int | None = None, results: str | Path | None = None) -> Document:
     """Return the page of a study from its results: tables, figures, published numbers.
 
     Args:
         name: One of `list_studies()`.
         scale: `lab` or `paper`.
+        seeds: Seeds of each setting, from 0; as many as most settings have results of when omitted.
         results: The folder of results; those that came with the package when omitted.
 
     Raises:
-        FullrankError: There is no such study, or no result.
+        FullrankError: There is no such study, no result, or `seeds` is below 1.
     """
     from fullrank.studies.show import document, finished
     from fullrank.studies.store import published
 
-    return document(*finished(name, scale, published() if results is None else Path(results)))
+    return document(*finished(name, scale, published() if results is None else Path(results), seeds))
 
 
 def list_methods() -> list[str]:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from fullrank.data.images import in_common
 from fullrank.documents import Document, Fields, Fold, Heading, Only, Part, Picture, Points, Words, value_text
@@ -17,6 +17,7 @@ from fullrank.documents.markdown import render
 from fullrank.documents.svg import svg_file
 from fullrank.errors import FullrankError
 from fullrank.files import write_text
+from fullrank.shapes import Range, fit
 from fullrank.studies.registry import find
 from fullrank.studies.store import Planned, Store, planned, seeds_with_results
 from fullrank.studies.study import Result, Results, Scale, Study
@@ -34,8 +35,9 @@ def finished(
     """Return a study, what is finished of it in a folder of results, and what is planned; arguments of `document`.
 
     Raises:
-        FullrankError: There is no such study, or nothing of it is finished.
+        FullrankError: There is no such study, nothing of it is finished, or `seeds` is below 1.
     """
+    fit(seeds, Annotated[int, Range(1, 2**14)] | None, "seeds")
     study, store = find(name), Store(folder, scale)
     runs = planned(study, scale, range(seeds or seeds_with_results(study, store)))
     results = store.results(runs)
