@@ -68,7 +68,8 @@ class Registry(Collection[str], Generic[Item]):
         """
 
         def keep(item: Any) -> Any:
-            if not item.__module__.startswith("fullrank.") and self.canonical(name) in self.built_in:
+            ours = str(getattr(item, "__module__", "")).startswith("fullrank.")  # None in code that is executed
+            if not ours and self.canonical(name) in self.built_in:
                 raise FullrankError(f"{self.field} {name!r} is built in: register yours under another name")
             if isinstance(item, type):
                 item.name = name  # type: ignore[attr-defined]
