@@ -57,6 +57,34 @@ def photo(seed: int) -> bytes:
     return out.getvalue()
 
 
+def write_images(file: Path, encoded: list[bytes], count: int) -> None:
+    """Write so many images to a parquet file, these over and over."""
+    rows = [{"bytes": encoded[index % len(encoded)], "path": None} for index in range(count)]
+    kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    pq.write_table(pa.table({"image": pa.array(rows, kind)}), file)
+
+
+def take_turns(compared: dict[str, Callable[[], Any]], images: int, runs: int) -> dict[str, list[float]]:
+    """Return the images/s of CPU time that each gives in each run, of which one more goes before to warm up."""
+    rates: dict[str, list[float]] = {name: [] for name in compared}
+    for run in range(runs + 1):
+        for name, pipeline in compared.items():
+            start = time.process_time()
+            pipeline()
+            if run:
+                rates[name].append(images / (time.process_time() - start))
+    return rates
+
+
+def machine(*packages: str) -> str:
+    """Name the machine, and the versions of packages that are installed."""
+    versions = []
+    for package in packages:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions.append(f"{package} {importlib.metadata.version(package)}")
+    return f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}; {', '.join(versions)}"
+
+
 def streamed(file: Path, size: int, *, fast: bool, reduced: bool = False) -> Callable[[], Any]:
     """Return this library's: what a worker of `--cache stream` does."""
     made = _StepCrops(loader(file, size, reduced))
@@ -150,18 +178,9 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         photos = [photo(seed) for seed in range(32)]
-        rows = [{"bytes": photos[index % len(photos)], "path": None} for index in range(arguments.images)]
-        kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
         file = Path(folder) / "images.parquet"
-        pq.write_table(pa.table({"image": pa.array(rows, kind)}), file)
-        compared = pipelines(file, arguments.size)
-        rates: dict[str, list[float]] = {name: [] for name in compared}
-        for run in range(arguments.runs + 1):
-            for name, pipeline in compared.items():
-                start = time.process_time()
-                pipeline()
-                if run:  # the first warms up
-                    rates[name].append(arguments.images / (time.process_time() - start))
+        write_images(file, photos, arguments.images)
+        rates = take_turns(pipelines(file, arguments.size), arguments.images, arguments.runs)
     table = Table("pipeline", "images/s a core", "from", "to", "ratio")
     base = statistics.median(rates["torchvision, on PIL images"])
     for name, found in rates.items():
@@ -169,15 +188,11 @@ def main() -> None:
         table.add_row(name, f"{middle:.0f}", f"{min(found):.0f}", f"{max(found):.0f}", f"{middle / base:.2f}")
     console = Console(width=110)
     console.print(table)
-    versions = []
-    for package in ("torch", "torchvision", "pillow", "simplejpeg", "lightly", "datasets"):
-        with suppress(importlib.metadata.PackageNotFoundError):
-            versions.append(f"{package} {importlib.metadata.version(package)}")
     mean = sum(map(len, photos)) / len(photos) / 1e3
     console.print(
         f"{arguments.images} JPEGs of 500 x 375 ({mean:.0f} kB), crops of {arguments.size}, "
         f"medians of {arguments.runs} runs, one thread; "
-        f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}; {', '.join(versions)}",
+        f"{machine('torch', 'torchvision', 'pillow', 'simplejpeg', 'lightly', 'datasets')}",
         highlight=False,
     )
 

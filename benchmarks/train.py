@@ -15,30 +15,28 @@ process: a loader with workers does the same work on other cores. Turns of the p
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import io
-import platform
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import PIL.Image
-import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from data import photo  # the benchmark beside this one
+from data import machine, photo, take_turns, write_images  # the benchmark beside this one
 from fullrank.config import BackboneConfig, HeadsConfig, TrainConfig
+from fullrank.data.views import IMAGENET_MEAN, IMAGENET_STD, SMALL_IMAGE
 from fullrank.models.backbones import backbone
 from fullrank.models.heads import mlp
 from fullrank.training.distributed import ALONE
@@ -46,7 +44,6 @@ from fullrank.training.loop import train_step
 from fullrank.training.optim import build_optimizer
 from fullrank.training.setup import resolve
 
-SMALL = 64  # rows and columns of views whose images lie decoded in memory, and are not blurred
 WIDTH, HIDDEN, OUT = 128, 128, 512  # of the encoder, inside both heads, and of the embeddings
 
 Steps = Callable[[int], Any]
@@ -55,7 +52,7 @@ Steps = Callable[[int], Any]
 
 def encoder(size: int) -> BackboneConfig:
     """Return the encoder of all pipelines: a 3x3 stem of stride 2 where views are small."""
-    return BackboneConfig(name="resnet18_w16", stem="cifar-stride2" if size <= SMALL else "imagenet")
+    return BackboneConfig(name="resnet18_w16", stem="cifar-stride2" if size <= SMALL_IMAGE else "imagenet")
 
 
 def ours(
@@ -67,7 +64,7 @@ def ours(
         image_size=size,
         batch_size=batch,
         steps=10**6,
-        views="simsiam" if size > SMALL else "cifar",
+        views="simsiam" if size > SMALL_IMAGE else "cifar",
         cache=cache,
         backbone=encoder(size),
         heads=HeadsConfig(projector_hidden=HIDDEN, projector_out=OUT, projector_layers=3, predictor_hidden=HIDDEN),
@@ -145,7 +142,7 @@ def of_lightly(file: Path, size: int, batch: int, *, tuned: bool) -> Steps:
     from lightly.models.modules import SimSiamPredictionHead, SimSiamProjectionHead
     from lightly.transforms import SimSiamTransform
 
-    small = size <= SMALL
+    small = size <= SMALL_IMAGE
     transform = SimSiamTransform(size, gaussian_blur=0.0) if small else SimSiamTransform(size)
     return another(
         Images(file, transform, decoded=small),
@@ -162,7 +159,7 @@ def of_torchvision(file: Path, size: int, batch: int, *, tuned: bool) -> Steps:
     """Return the steps of a loop of one's own: torchvision's transforms on uint8 tensors, which are its fastest."""
     from torchvision.transforms import v2
 
-    small = size <= SMALL
+    small = size <= SMALL_IMAGE
     view = v2.Compose(
         [
             v2.RandomResizedCrop(size, (0.2, 1.0), antialias=True),
@@ -171,7 +168,7 @@ def of_torchvision(file: Path, size: int, batch: int, *, tuned: bool) -> Steps:
             v2.RandomGrayscale(0.2),
             *([] if small else [v2.RandomApply([v2.GaussianBlur(23, (0.1, 2.0))], 0.5)]),
             v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+            v2.Normalize(IMAGENET_MEAN, IMAGENET_STD),
         ]
     )
     to_tensor = v2.PILToTensor()
@@ -202,7 +199,7 @@ def small_image(seed: int) -> bytes:
 def pipelines(file: Path, size: int, batch: int) -> dict[str, Steps]:
     """Return what is compared, by name."""
     found: dict[str, Steps] = {}
-    if size <= SMALL:
+    if size <= SMALL_IMAGE:
         found["fullrank"] = ours(file, size, batch, cache="memory", precision="bf16")
         found["fullrank, float32"] = ours(file, size, batch, cache="memory", precision="float32")
     else:
@@ -226,19 +223,12 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "images.parquet"
-        made = small_image if asked.size <= SMALL else photo
+        made = small_image if asked.size <= SMALL_IMAGE else photo
         encoded = [made(seed) for seed in range(32)]
-        rows = [{"bytes": encoded[index % len(encoded)], "path": None} for index in range(4 * asked.batch_size)]
-        kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
-        pq.write_table(pa.table({"image": pa.array(rows, kind)}), file)
+        write_images(file, encoded, 4 * asked.batch_size)
         compared = pipelines(file, asked.size, asked.batch_size)
-        rates: dict[str, list[float]] = {name: [] for name in compared}
-        for run in range(asked.runs + 1):
-            for name, steps in compared.items():
-                start = time.process_time()
-                steps(asked.steps)
-                if run:  # the first warms up
-                    rates[name].append(asked.steps * asked.batch_size / (time.process_time() - start))
+        runs: dict[str, Callable[[], Any]] = {name: partial(steps, asked.steps) for name, steps in compared.items()}
+        rates = take_turns(runs, asked.steps * asked.batch_size, asked.runs)
     table = Table("pipeline", "images/s a core", "from", "to", "fullrank is faster")
     ahead = statistics.median(next(iter(rates.values())))
     for name, found in rates.items():
@@ -246,14 +236,10 @@ def main() -> None:
         table.add_row(name, f"{middle:.0f}", f"{min(found):.0f}", f"{max(found):.0f}", f"{ahead / middle:.1f} times")
     console = Console(width=110)
     console.print(table)
-    versions = []
-    for package in ("torch", "torchvision", "pillow", "simplejpeg", "lightly"):
-        with suppress(importlib.metadata.PackageNotFoundError):
-            versions.append(f"{package} {importlib.metadata.version(package)}")
     console.print(
         f"SimSiam, ResNet-18 of width 16, views of {asked.size}, batches of {asked.batch_size}; medians of "
-        f"{asked.runs} runs of {asked.steps} steps, one thread; {platform.machine()}, "
-        f"{torch.backends.cpu.get_cpu_capability()}; {', '.join(versions)}",
+        f"{asked.runs} runs of {asked.steps} steps, one thread; "
+        f"{machine('torch', 'torchvision', 'pillow', 'simplejpeg', 'lightly')}",
         highlight=False,
     )
 

@@ -33,18 +33,19 @@ class TrainingProgress:
             disable=not self.live,
             transient=False,
         )
-        self._drawn = drawn(self.progress)
         self.task = self.progress.add_task(
             name, total=config.steps, completed=done, speed=0.0, loss=float("nan"), remaining="?"
         )
 
     def start(self) -> None:
         """Show the bar."""
-        self._drawn.__enter__()
+        if self.live:
+            self.progress.start()
 
     def stop(self) -> None:
         """Leave it as it is."""
-        self._drawn.__exit__(None, None, None)
+        if self.live:
+            self.progress.stop()
 
     def step(self, step: int) -> None:
         """Move the bar on."""
