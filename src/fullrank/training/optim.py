@@ -30,7 +30,7 @@ def build_optimizer(method: Method, config: OptimConfig, batch_size: int) -> Opt
     lr = scaled_lr(config.base_lr, batch_size)
     groups = parameter_groups(method, config)
     if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=lr, momentum=config.momentum)
+        return torch.optim.SGD(groups, lr=lr, momentum=config.momentum, fused=True)
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=lr)
     from timm.optim import Lars
