@@ -39,6 +39,17 @@ def test_every_preset_says_where_its_settings_are_from():
         assert path.read_text().startswith("# "), path
 
 
+@pytest.mark.parametrize("text", ["1e-4", "1E-4", "+.1e-3", "1.e-4", "1.0e-04"])
+def test_numbers_with_an_exponent_are_numbers_everywhere(text, tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        f"optim: {{weight_decay: {text}}}\norder_options: {{rate: {text}, name: 1e, kind: e5, steps: 2.5e3}}"
+    )
+    config = read_config(path)
+    assert config.optim.weight_decay == 1e-4
+    assert config.order_options == {"rate": 1e-4, "name": "1e", "kind": "e5", "steps": 2500.0}
+
+
 def test_yaml_replaces_what_it_names_and_nothing_else(tmp_path):
     path = tmp_path / "run.yaml"
     path.write_text(

@@ -6,6 +6,7 @@ This module imports nothing heavy: `fullrank --help` is made from it.
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ import yaml
 
 from fullrank.errors import FullrankError, nearest, shown
 from fullrank.registry import METHODS, ORDERS, VIEWS
-from fullrank.shapes import Range, ShapeError, check_fields, fields, fit
+from fullrank.shapes import Range, check_fields, fields, fit
 from fullrank.text import flatten
 
 # The upper ends are far above any use: they catch slips before memory runs out.
@@ -344,6 +345,14 @@ class _Loader(yaml.SafeLoader):
         """Leave mappings as they are."""
 
 
+# YAML 1.1 reads 1e-4, which has no dot, and 1.5e3, which has no sign, as text
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?([0-9]+[.]?[0-9]*|[.][0-9]+)e[-+]?[0-9]+$", re.I),
+    list("-+.0123456789"),
+)
+
+
 def read_config(path: Path, base: TrainConfig | None = None) -> TrainConfig:
     """Read a configuration from YAML: the fields it names replace those of `base`.
 
@@ -404,21 +413,8 @@ def from_dict(values: dict[str, Any], base: Any, where: str, prefix: str = "") -
                 raise FullrankError(f"{where}: {name} must hold `key: value` lines, got {shown(value)}")
             replaced[key] = from_dict(value, current, where, f"{name}.")
         else:
-            replaced[key] = _from_yaml(value, hints[key], f"{where}: {name}")
+            replaced[key] = fit(value, hints[key], f"{where}: {name}")
     return dataclasses.replace(base, **replaced)
-
-
-def _from_yaml(value: Any, shape: Any, name: str) -> Any:
-    """Return a value as a field's type has it; YAML 1.1 reads 1e-4, which has no dot, as text."""
-    if isinstance(value, str):
-        try:
-            return fit(float(value), shape, name)
-        except ShapeError as error:
-            if not error.name:  # a number is right, but not this one
-                raise
-        except ValueError:
-            pass
-    return fit(value, shape, name)
 
 
 def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
