@@ -368,7 +368,7 @@ def test_errors_say_what_to_do():
     metric.update(torch.zeros(1, 4))
     assert metric.compute().singular_values[0] == pytest.approx(2**0.5)
     for dim in (0, -3, 2.5, True):
-        with pytest.raises(FullrankError, match="dim must be a whole number of at least 1"):
+        with pytest.raises(FullrankError, match="dim must be (at least 1|a whole number)"):
             SpectrumMetric(dim)
     with pytest.raises(FullrankError, match="sums of such numbers overflow: scale them down"):
         SpectrumMetric(2).update(torch.full((4, 2), 1e308, dtype=torch.float64))

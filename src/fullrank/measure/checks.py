@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from numbers import Integral
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from fullrank.config import Count
 from fullrank.errors import FullrankError
+from fullrank.shapes import fit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -118,22 +119,6 @@ def _read(values: object, what: str, wanted: str) -> Tensor:
     return x
 
 
-def check_flags(**flags: object) -> None:
-    """Raise `FullrankError` for anything but True and False: a word such as "no" would count as True."""
-    import numpy as np
-
-    for name, value in flags.items():
-        if not isinstance(value, (bool, np.bool_)):
-            raise FullrankError(f"{name} must be True or False, got {value!r}")
-
-
-def check_whole(least: int, **numbers: object) -> None:
-    """Raise `FullrankError` for anything but integers of at least `least`."""
-    for name, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-            raise FullrankError(f"{name} must be a whole number of at least {least}, got {value!r}")
-
-
 def check_finite(x: Tensor) -> None:
     """Raise `FullrankError` where a row of `(N, D)` holds NaN or infinity."""
     if rows := _where(x, lambda block: (~torch.isfinite(block)).any(dim=1)):
@@ -177,8 +162,7 @@ def subsample(x: Tensor, max_samples: int | None, seed: int) -> Tensor:
     """Return `max_samples` rows of `x`, drawn without replacement by `seed` and kept in order; all for None."""
     import numpy as np
 
-    if max_samples is not None:
-        check_whole(1, max_samples=max_samples)
+    fit(max_samples, Count | None, "max_samples")
     if max_samples is None or len(x) <= max_samples:
         return x
     chosen = np.sort(np.random.default_rng(seed).permutation(len(x))[:max_samples])

@@ -14,13 +14,15 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.distributed import gather_all_tensors
 
+from fullrank.config import Count
 from fullrank.errors import FullrankError
 from fullrank.files import write_bytes
 from fullrank.measure import moments
-from fullrank.measure.checks import as_matrix, check_flags, check_whole
+from fullrank.measure.checks import as_matrix
 from fullrank.measure.scores import SCORES
 from fullrank.measure.spectrum import ONE_ROW, Spectrum
 from fullrank.numerics import exact_arithmetic
+from fullrank.shapes import fit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -89,8 +91,8 @@ class SpectrumMetric(Metric):
         elsewhere = torch.empty(0).device.type in ("meta", "mps")
         with torch.device("cpu") if elsewhere else nullcontext():
             super().__init__(**kwargs)
-        check_whole(1, dim=dim)
-        check_flags(center=center, normalize=normalize, exact=exact, fast=fast)
+        fit(dim, Count, "dim")
+        fit({"center": center, "normalize": normalize, "exact": exact, "fast": fast}, dict[str, bool])
         if exact and fast:
             raise FullrankError("exact=True and fast=True exclude each other: choose one of them")
         self.dim, self.center, self.normalize, self.exact, self.fast = int(dim), center, normalize, exact, fast
@@ -104,10 +106,7 @@ class SpectrumMetric(Metric):
 
     @exact_arithmetic()
     def update(self, features: Array) -> None:
-        """Absorb a batch.
-
-        Args:
-            features: `(N, D)`, real, in one dtype throughout. A memory-mapped array is read block by block.
+        """Absorb a batch, `(N, D)`, in one dtype throughout; a memory-mapped array is read block by block.
 
         Raises:
             FullrankError: `features` is empty, not `(N, dim)`, of another dtype than before, or holds NaN or
@@ -225,19 +224,11 @@ class SpectrumMetric(Metric):
         return metric
 
     def plot(self, val: Spectrum | Sequence[Spectrum] | None = None, ax: Axes | None = None) -> tuple[Figure, Axes]:
-        """Draw the singular values on a log scale.
-
-        Args:
-            val: A spectrum, or several to draw into one; that of `compute()` when omitted.
-            ax: Where to draw; a new figure when omitted.
-        """
+        """Draw singular values on a log scale: of one spectrum, several, or `compute()` where none is given."""
         found = self.compute() if val is None else val
-        import matplotlib.pyplot as plt
-
-        drawn: Axes = plt.subplots()[1] if ax is None else ax
         for spectrum in [found] if isinstance(found, Spectrum) else found:
-            spectrum.plot(drawn)
-        return cast("Figure", drawn.figure), drawn
+            ax = spectrum.plot(ax)
+        return cast("Figure", cast("Axes", ax).figure), cast("Axes", ax)
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
         theirs = _named(state_dict.get(f"{prefix}settings", self.settings))  # older ones have none

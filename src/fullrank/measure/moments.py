@@ -89,17 +89,9 @@ def absorb(
     exact: bool = False,
     fast: bool = False,
 ) -> Moments:
-    """Return the moments of what was seen and `x` together.
+    """Return the moments of what was seen and of `x`, `(N, D)`, together; settings are those of `SpectrumMetric`.
 
     The matrix of `moments` may be written to in place; it is left as it was when an error is raised.
-
-    Args:
-        moments: What was seen.
-        x: `(N, D)`, real, at least one row, on the device of `moments`.
-        center: Take moments about the mean; otherwise about zero.
-        normalize: Divide each row by its L2 norm first; a zero row stays zero.
-        exact: Keep the `ROOT` form, by a QR decomposition whenever 2 D rows have come together.
-        fast: Take the products of a block in float32, on a CPU; elsewhere float64 is quick enough.
 
     Raises:
         FullrankError: `x` holds NaN or infinity, or numbers whose squares overflow.
@@ -197,12 +189,6 @@ def _stack(parts: list[Tensor], exact: bool) -> tuple[Tensor, int]:
 
 def merge(a: Moments, b: Moments, *, center: bool = True, exact: bool = False) -> Moments:
     """Return the moments of two groups together (Chan et al. 1979, eq. 2.1).
-
-    Args:
-        a: One group, of the same `dim`.
-        b: The other.
-        center: Both were centered.
-        exact: Keep the `root` form.
 
     Raises:
         FullrankError: The groups have different `dim` or dtypes, or `exact` is asked of a `gram` form.

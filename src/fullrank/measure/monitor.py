@@ -4,12 +4,10 @@
     monitor.update(h)                                            # in each step, or each fourth: h is (N, 512)
     if step % 500 == 0: print(monitor.compute())                 # AUC, RankMe, dead directions
 
-`update` costs one product of 512 x N x 512 and never waits for the device; `compute`, an eigendecomposition, takes tens
-of milliseconds at 512.
+`update` costs one product of 512 x N x 512; `compute`, an eigendecomposition, takes tens of milliseconds at 512.
 
-What it sees is what training sees: augmented views through a network in training mode. It tells how a run
-moves; a number to report or to compare with others comes from `fullrank.spectrum` or `SpectrumMetric` on
-plain images in eval mode.
+What it sees is what training sees: augmented views through a network in training mode. It tells how a run moves; a
+number to report or compare comes from `fullrank.spectrum` or `SpectrumMetric` on plain images in eval mode.
 """
 
 from __future__ import annotations
@@ -21,11 +19,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fullrank.config import Count
 from fullrank.errors import FullrankError
 from fullrank.measure import moments
-from fullrank.measure.checks import as_tensor, check_flags, check_whole
+from fullrank.measure.checks import as_tensor
 from fullrank.measure.spectrum import Spectrum
 from fullrank.numerics import exact_arithmetic
+from fullrank.shapes import fit
 
 HALF_LIFE_DIMS = 8
 """The default half-life in multiples of D: then some 23 D samples count, enough not to bend the spectrum."""
@@ -66,8 +66,8 @@ class MovingSpectrum:
     def __init__(
         self, dim: int, *, half_life: float | None = None, center: bool = True, normalize: bool = False
     ) -> None:
-        check_whole(1, dim=dim)
-        check_flags(center=center, normalize=normalize)
+        fit(dim, Count, "dim")
+        fit({"center": center, "normalize": normalize}, dict[str, bool])
         if half_life is not None and (isinstance(half_life, str) or not half_life > 0):
             raise FullrankError(f"half_life must be a positive number of samples, got {half_life!r}")
         self.dim = int(dim)
@@ -86,10 +86,7 @@ class MovingSpectrum:
 
     @exact_arithmetic()
     def update(self, features: Tensor) -> None:
-        """Absorb a batch, detached, where it is; from a device without float64 (MPS) it comes to the CPU.
-
-        Args:
-            features: `(N, D)`, real.
+        """Absorb a batch `(N, D)`, detached, where it is; from a device without float64 (MPS) it comes to the CPU.
 
         Raises:
             FullrankError: `features` is not `(N, dim)`, or is empty.

@@ -3,8 +3,11 @@
 Legend: h_i: row i of the features H, (N, D); r_1, r_2: distances of a row to its nearest and second nearest
 row; L(n): length of the Euclidean minimum spanning tree of n rows.
 
-These look at a sample of rows (`max_samples`, drawn by `seed`): intrinsic dimensions depend on the sample's
-density, so n is part of the result.
+These look at a sample of rows (`max_samples`, drawn by `seed`; None takes all): intrinsic dimensions depend on the
+sample's density, so n is part of the result.
+
+Raises:
+    FullrankError: Each, where features are no finite matrix of enough distinct rows, or an argument is out of range.
 """
 
 from __future__ import annotations
@@ -44,14 +47,10 @@ def two_nn(features: Array, *, discard: float = 0.1, max_samples: int | None = 1
     video, still bend it. A port that takes F = (i-1)/n reads slightly lower.
 
     Args:
-        features: `(N, D)`.
-        discard: Share of the largest mu left out, in [0, 1); 0.1 in the paper. The last point, where 1 - F =
-            0, is never in.
-        max_samples: Use so many rows; None uses all. Cost O(n^2 D).
+        features: `(N, D)`, of 10 distinct rows at least.
+        discard: Share of the largest mu left out, in [0, 1). The last point, where 1 - F = 0, is never in.
+        max_samples: Use so many rows. Cost O(n^2 D).
         seed: Chooses the rows.
-
-    Raises:
-        FullrankError: Not a finite matrix, `discard` is out of range, or fewer than 10 distinct rows.
 
     Reference: Facco, d'Errico, Rodriguez, Laio 2017, https://doi.org/10.1038/s41598-017-11873-y
     """
@@ -86,14 +85,11 @@ def idest(features: Array, *, max_samples: int = 4_000, sizes: int = 10, repeats
     `minimum_spanning_tree` reads a distance of 0 as "no edge" and so lengthens the tree of a sample with duplicates.
 
     Args:
-        features: `(N, D)`, the backbone's.
-        max_samples: Use so many rows at most. Cost O(n^2 D), memory 8 n^2 bytes: 128 MB at 4,000.
+        features: `(N, D)`, the backbone's, of 100 distinct rows at least.
+        max_samples: Use so many rows. Cost O(n^2 D), memory 8 n^2 bytes: 128 MB at 4,000.
         sizes: How many subsample sizes, at least 2.
         repeats: Draws of each size, at least 1.
         seed: Chooses the rows.
-
-    Raises:
-        FullrankError: Not a finite matrix, fewer than 100 distinct rows, or `sizes` or `repeats` too small.
 
     Reference: Mordacq, Kalogeiton, Oudot 2026, https://arxiv.org/abs/2606.03338
     """
@@ -130,14 +126,10 @@ def cluster_learnability(
     split, as in some ports, stops at a cluster of one image; this split is plain.
 
     Args:
-        features: `(N, D)`.
-        clusters: k of k-means, at least 2; the paper's floor(sqrt(n)) when omitted.
-        max_samples: Use so many rows; None uses all. Cost O(n k D) an iteration, O(n^2 D) for the neighbors.
+        features: `(N, D)`, N >= 16; no row all zero.
+        clusters: k of k-means, from 2 to the number of distinct directions; the paper's floor(sqrt(n)) when omitted.
+        max_samples: Use so many rows. Cost O(n k D) an iteration, O(n^2 D) for the neighbors.
         seed: Chooses the rows, the k-means start (one k-means++ run) and the halves.
-
-    Raises:
-        FullrankError: Not a finite matrix of 16 rows or more, a row is all zero, or fewer distinct directions
-            than clusters.
 
     Reference: Lu, Liu, Baratin, Laroche, Courville, Sordoni 2023 (TMLR), https://arxiv.org/abs/2206.01251
     """
@@ -169,11 +161,8 @@ def clid(learnability: Sequence[float], dimension: Sequence[float]) -> list[floa
     one port does, is another score.
 
     Args:
-        learnability: `cluster_learnability` of each model, on the same images.
-        dimension: `two_nn` of each model, in the same order.
-
-    Raises:
-        FullrankError: The two are of unequal length, hold fewer than two models, or a value is not finite.
+        learnability: `cluster_learnability` of each of two models or more, on the same images.
+        dimension: `two_nn` of each, in the same order.
 
     Reference: Lu et al. 2023, section 3, https://arxiv.org/abs/2206.01251
 

@@ -1,13 +1,11 @@
-"""Scores that are functions of the singular values alone: each takes features, or a `Spectrum` already made.
+"""Scores that are functions of the singular values alone: each takes features `(N, D)`, or a `Spectrum` already made.
 
 Legend: s_1 >= ... >= s_D >= 0: singular values of the features H, (N, D); p_k = s_k / sum_i s_i; l_k = s_k^2 / (N - 1).
 
-Each takes real features, `(N, D)`, or a spectrum of them. Centering is part of each score's definition, `center` is by
-default as published, and a `Spectrum` whose protocol says otherwise is refused.
-
-All of them are unchanged when the features are rotated or multiplied by a number; none is when
-single columns are rescaled. The finite sample bends all of them (N should be several times D), and none can
-tell useful directions from noise.
+Centering is part of each score's definition: `center` is by default as published, and a `Spectrum` whose protocol says
+otherwise is refused. All are unchanged when the features are rotated or multiplied by a number, none when single
+columns are rescaled. The finite sample bends all of them (N should be several times D), and none can tell useful
+directions from noise.
 
 Raises:
     FullrankError: Each, where the features cannot be measured, or the spectrum was centered otherwise.
@@ -18,9 +16,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fullrank.errors import FullrankError
-from fullrank.measure.checks import check_flags
 from fullrank.measure.spectrum import ALPHA_RANGE, Spectrum, spectrum
-from fullrank.numerics import exact_arithmetic
+from fullrank.shapes import fit
 
 if TYPE_CHECKING:
     from fullrank.measure.checks import Array
@@ -29,11 +26,8 @@ __all__ = ["alpha_req", "auc", "dead", "nesum", "participation_ratio", "pseudo_c
 __all__ += ["rankme", "rankme_centered", "stable_rank"]
 
 
-@exact_arithmetic()
 def auc(features: Spectrum | Array, *, center: bool = True) -> float:
-    """Return the area under the cumulative explained variance, (1/D) sum_j sum_{i<=j} p_i.
-
-    Equal to 1 + (1 - sum_k k p_k) / D.
+    """Return the area under the cumulative explained variance, (1/D) sum_j sum_{i<=j} p_i = 1 + (1 - sum_k k p_k) / D.
 
     Lower is better, jointly with the training loss. Range [(D+1)/(2D), 1]: equal singular values, rank one
     (and constant features).
@@ -50,7 +44,6 @@ def auc(features: Spectrum | Array, *, center: bool = True) -> float:
     return _spectrum_of(features, center, "auc").auc
 
 
-@exact_arithmetic()
 def rankme(features: Spectrum | Array, *, center: bool = False, eps: float = 0.0) -> float:
     """Return RankMe, exp(-sum_k p_k log p_k): the exponential entropy of the normalized singular values.
 
@@ -62,13 +55,9 @@ def rankme(features: Spectrum | Array, *, center: bool = False, eps: float = 0.0
 
     Args:
         features: `(N, D)`, or a spectrum of them. The authors take projector outputs of 25,600 training images.
-        center: False as published; True is the variant that the published spectra of Li et al. allow.
-        eps: The authors' constant, p_k = s_k / ||s||_1 + eps with 1e-7, there to keep log(0) out of float32.
-            Here 0 log 0 = 0 and none is needed. It is added outside the normalization, so the p_k sum to more
-            than one and exp(H) can pass D.
-
-    Raises:
-        FullrankError: `eps` is negative.
+        center: False as published.
+        eps: Not negative. The authors' constant, p_k = s_k / ||s||_1 + eps with 1e-7, keeps log(0) out of float32; here
+            0 log 0 = 0. It is added outside the normalization, so the p_k sum to more than one and exp(H) can pass D.
 
     Reference: Garrido, Balestriero, Najman, LeCun 2023, eq. 1, https://arxiv.org/abs/2210.02885
 
@@ -87,26 +76,24 @@ def rankme(features: Spectrum | Array, *, center: bool = False, eps: float = 0.0
     return float((-(p * p.log()).sum()).exp())
 
 
-@exact_arithmetic()
 def rankme_centered(features: Spectrum | Array) -> float:
     """Return `rankme` of centered features: the rank of the variation, without the mean's direction.
 
-    Higher is better. Range [1, min(N - 1, D)]; 0 for constant features. For post-ReLU features this and the
-    published, uncentered score are far apart; name the one you report.
+    Higher is better. Range [1, min(N - 1, D)]; 0 for constant features. Of post-ReLU features this and the published,
+    uncentered score are far apart.
 
     Reference: Garrido et al. 2023, eq. 1, https://arxiv.org/abs/2210.02885, on the matrix of Li et al. 2022.
     """
     return rankme(features, center=True)
 
 
-@exact_arithmetic()
 def participation_ratio(features: Spectrum | Array, *, center: bool = True) -> float:
     """Return (sum_k l_k)^2 / sum_k l_k^2.
 
-    Higher is better. Range [1, min(N, D)]; 0 for constant features. Dominated by the top of the spectrum,
-    blind to its tail: one strong direction beside 500 healthy weak ones gives nearly 1.
+    Higher is better. Range [1, min(N, D)]; 0 for constant features.
 
-    Fails: the finite sample lowers it; for Gaussian features 1 / PR_hat is about 1 / PR + 1 / N.
+    Fails: blind to the tail of the spectrum: one strong direction beside 500 healthy weak ones gives nearly 1. The
+    finite sample lowers it; for Gaussian features 1 / PR_hat is about 1 / PR + 1 / N.
 
     Reference: Gao et al. 2017, https://doi.org/10.1101/214262
 
@@ -117,7 +104,6 @@ def participation_ratio(features: Spectrum | Array, *, center: bool = True) -> f
     return _spectrum_of(features, center, "participation_ratio").participation_ratio
 
 
-@exact_arithmetic()
 def stable_rank(features: Spectrum | Array, *, center: bool = False) -> float:
     """Return ||H||_F^2 / s_1^2 = sum_k s_k^2 / s_1^2.
 
@@ -133,7 +119,6 @@ def stable_rank(features: Spectrum | Array, *, center: bool = False) -> float:
     return _spectrum_of(features, center, "stable_rank").stable_rank
 
 
-@exact_arithmetic()
 def nesum(features: Spectrum | Array) -> float:
     """Return NESum, sum_k l_k / l_1 over the covariance's eigenvalues: the stable rank of centered features.
 
@@ -145,7 +130,6 @@ def nesum(features: Spectrum | Array) -> float:
     return _spectrum_of(features, True, "nesum").stable_rank
 
 
-@exact_arithmetic()
 def alpha_req(
     features: Spectrum | Array,
     *,
@@ -153,29 +137,21 @@ def alpha_req(
     first_rank: int = ALPHA_RANGE[0],
     last_rank: int = ALPHA_RANGE[1],
 ) -> float:
-    """Return alpha of the power law l_k ~ k^-alpha over the ranks k = 10..100, both in, counted from 1.
+    """Return alpha of the power law l_k ~ k^-alpha over the ranks k = 10..100: least squares of logs, weights 1/k.
 
-    Least squares of log l_k on log k, with weights 1/k.
+    Near 1 is best: smaller is a long flat tail, larger a fast decay. Range all real numbers in principle, above 0 since
+    l_k falls. NaN when fewer than three live directions lie in the range.
 
-    The range is a convention, and ports differ: its authors' training code fits ranks 4..100, and the later library
-    of their group (reptrix) 11..100: it says `np.arange(10, 100)` and counts places from 0. Give `first_rank`
-    to compare with a number from there.
-
-    Near 1 is best: smaller is a long flat tail, larger a fast decay. Range all real numbers in principle,
-    above 0 since l_k falls. NaN when fewer than three live directions lie in the range.
-
-    Fails: the fit range is a choice that can flip the sign of its correlation with accuracy; the best line
-    through a spectrum that is no power law is still a line. Directions that are dead but for rounding noise
-    (s_k about 1e-7 s_1 in float32) count, and make it large.
+    Fails: the fit range can flip the sign of its correlation with accuracy, and ports differ: its authors' training
+    code fits ranks 4..100, the later library of their group (reptrix) 11..100 (`np.arange(10, 100)`, from 0). The best
+    line through a spectrum that is no power law is still a line. Directions that are dead but for rounding noise (s_k
+    about 1e-7 s_1 in float32) count, and make it large.
 
     Args:
         features: `(N, D)`, or a spectrum of them.
         center: Centered, as the covariance is.
-        first_rank: k of the first eigenvalue that is fitted, at least 1.
-        last_rank: k of the last one.
-
-    Raises:
-        FullrankError: The range holds fewer than three ranks, or as for `auc`.
+        first_rank: k of the first eigenvalue that is fitted, from 1.
+        last_rank: k of the last one, at least two above the first.
 
     Reference: Agrawal, Mondal, Ghosh, Richards 2022, https://openreview.net/forum?id=ii9X4vtZGTZ
 
@@ -186,7 +162,6 @@ def alpha_req(
     return _spectrum_of(features, center, "alpha_req").power_law(first_rank, last_rank)
 
 
-@exact_arithmetic()
 def pseudo_condition_number(features: Spectrum | Array, *, center: bool = False) -> float:
     """Return s_D / s_1, the inverse of the condition number.
 
@@ -211,10 +186,6 @@ def dead(features: Spectrum | Array, *, tol: float = 1e-3) -> float:
 
     Lower is better. Range [0, D]; D for constant features. Directions that N <= D images cannot span count as dead.
 
-    Args:
-        features: `(N, D)`, or a spectrum of them.
-        tol: Relative to the largest singular value.
-
     Reference: Li, Efros, Pathak 2022, Fig. 3, https://arxiv.org/abs/2209.15007
 
     >>> import torch
@@ -225,7 +196,7 @@ def dead(features: Spectrum | Array, *, tol: float = 1e-3) -> float:
 
 
 def _spectrum_of(features: Spectrum | Array, center: bool, score: str) -> Spectrum:
-    check_flags(center=center)
+    fit(center, bool, "center")
     if not isinstance(features, Spectrum):
         return spectrum(features, center=center)
     made = features.protocol.get("center")

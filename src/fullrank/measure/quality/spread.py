@@ -1,6 +1,9 @@
 """Scores of how features spread over their space: standard deviation, self-cluster, coherence, uniformity.
 
 Legend: H: (N, D) features; u_i: row i of H divided by its L2 norm.
+
+Raises:
+    FullrankError: Each, where features are no finite matrix of the shape it takes, or an argument is out of its range.
 """
 
 from __future__ import annotations
@@ -11,8 +14,9 @@ import torch
 from torch import Tensor
 
 from fullrank.errors import FullrankError
-from fullrank.measure.checks import BLOCK_ENTRIES, as_features, check_directions, check_flags, double_blocks, subsample
+from fullrank.measure.checks import BLOCK_ENTRIES, as_features, check_directions, double_blocks, subsample
 from fullrank.numerics import exact_arithmetic, l2_normalize
+from fullrank.shapes import fit
 
 if TYPE_CHECKING:
     from fullrank.measure.checks import Array
@@ -32,18 +36,15 @@ def feature_std(features: Array, *, normalize: bool = True) -> float:
     post-ReLU feature) lowers it.
 
     Args:
-        features: `(N, D)`.
+        features: `(N, D)`, N >= 2; no row all zero.
         normalize: As published; False takes the features as they are, and the range is then [0, inf).
-
-    Raises:
-        FullrankError: Not a finite matrix of two rows or more, or a row to normalize is all zero.
 
     Reference: Chen, He 2021, section 4.1, https://arxiv.org/abs/2011.10566
 
     >>> feature_std(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]))
     0.5
     """
-    check_flags(normalize=normalize)
+    fit(normalize, bool, "normalize")
     x = as_features(features, rows=2, score="feature_std")
     if normalize:
         check_directions(x)
@@ -71,10 +72,7 @@ def self_cluster(features: Array) -> float:
     post-ReLU features counts as clustering.
 
     Args:
-        features: `(N, D)` with D >= 2. Its scale and each row's scale do not matter.
-
-    Raises:
-        FullrankError: Not a finite matrix of two rows and two columns or more, or a row is all zero.
+        features: `(N, D)`, both at least 2; no row all zero. Each row's scale does not matter.
 
     Reference: Tsitsulin et al. 2023, https://arxiv.org/abs/2305.16562
 
@@ -114,9 +112,6 @@ def coherence(features: Array, *, tol: float | None = None) -> float:
         tol: Directions with s_k <= tol s_1 are dead. By default the rounding of the features' own dtype, 2
             eps, and at least D eps of float64.
 
-    Raises:
-        FullrankError: Not a finite matrix, or all of it is zero.
-
     Reference: Tsitsulin et al. 2023, https://arxiv.org/abs/2305.16562; the notion is of Candes, Recht 2009.
 
     >>> round(coherence(torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])), 12)
@@ -149,17 +144,14 @@ def uniformity(features: Array, *, t: float = 2.0, max_samples: int | None = 10_
     Rows uniform on a sphere of high dimension have about -3.9 at t = 2, and there the score is nearly flat in
     the number of live directions.
 
-    Fails: counting each row's distance 0 to itself raises it, by log(1 + ...) of order N^-1 e^4, which
+    Fails: ports that count each row's distance 0 to itself read higher, by log(1 + ...) of order N^-1 e^4, which
     matters below N of 10,000. Uncentered.
 
     Args:
-        features: `(N, D)`.
+        features: `(N, D)`, N >= 2; no row all zero.
         t: Temperature of the Gaussian kernel, positive; 2 in the paper.
         max_samples: Use so many rows, drawn by `seed`; None uses all. Cost O(n^2 D), memory O(n) times a block.
         seed: Chooses the rows.
-
-    Raises:
-        FullrankError: Not a finite matrix of two rows or more, a row is all zero, or `t` is not positive.
 
     Reference: Wang, Isola 2020, eq. 2, https://arxiv.org/abs/2005.10242
 

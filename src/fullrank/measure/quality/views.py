@@ -1,6 +1,11 @@
 """Scores that need several views of each image: alignment and LiDAR.
 
 Legend: z_ia: features of view a of image i, (D,); N images, q views of each; u_ia = z_ia / ||z_ia||.
+
+Both take `(N, q, D)` with q >= 2, or a sequence of q matrices `(N, D)` whose rows belong together.
+
+Raises:
+    FullrankError: Views are of unequal shape, fewer than two, or not finite.
 """
 
 from __future__ import annotations
@@ -28,13 +33,7 @@ def alignment(views: Views) -> float:
     """Return the mean of ||u_ia - u_ib||^2 over images i and pairs of their views a < b.
 
     Lower is better, jointly with uniformity: complete collapse has perfect alignment. Range [0, 4] for two
-    views, [0, 2q/(q-1)] for q; 2 for independent directions.
-
-    Args:
-        views: `(N, q, D)` with q >= 2, or a sequence of q matrices `(N, D)` whose rows belong together.
-
-    Raises:
-        FullrankError: The views are of unequal shape, fewer than two, not finite, or a row is all zero.
+    views, [0, 2q/(q-1)] for q; 2 for independent directions. No row may be all zero.
 
     Reference: Wang, Isola 2020, eq. 1 with alpha = 2, https://arxiv.org/abs/2005.10242
 
@@ -66,12 +65,9 @@ def lidar(views: Views, *, delta: float = 1e-4) -> float:
     S_w^-1/2 has centered it and squared its spectrum: another quantity.
 
     Args:
-        views: `(N, q, D)` with q >= 2, or a sequence of q matrices `(N, D)` whose rows belong together.
-        delta: Ridge on S_w, not negative. With 0, invertible linear maps of the features leave the score as it is.
-
-    Raises:
-        FullrankError: The views are of unequal shape, fewer than two, of a single image, not finite, or
-            `delta` is negative or too small to invert S_w.
+        views: `(N, q, D)`, or q matrices, of two images at least.
+        delta: Ridge on S_w, not negative, and large enough to invert it. With 0, invertible linear maps of the features
+            leave the score as it is.
 
     Reference: Thilak et al. 2023, section 4, https://arxiv.org/abs/2312.04000
     """
