@@ -34,8 +34,7 @@ from torch.utils.data import Dataset
 from fullrank.config import TrainConfig, from_dict
 from fullrank.data.cache import view_size
 from fullrank.data.images import Images, open_images
-from fullrank.documents import Document
-from fullrank.documents.shown import Shown
+from fullrank.documents import Document, Shown
 from fullrank.encoders import open_encoder
 from fullrank.errors import FullrankError
 from fullrank.evaluation.evaluate import evaluate as evaluate_runs
@@ -93,8 +92,7 @@ class Run(Shown):
     @property
     def verdict(self) -> str:
         """What the spectrum says, such as "healthy spectrum" or "partial dimensional collapse"."""
-        from fullrank.report.side import sides
-        from fullrank.report.words import verdict
+        from fullrank.report.side import sides, verdict
 
         return verdict(sides([self.record])[0])[0]
 

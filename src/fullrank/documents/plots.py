@@ -17,7 +17,7 @@ from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from fullrank.documents.looks import Look
+from fullrank.documents import Look
 
 SIZE = (6.0, 3.7)  # inches of 72 SVG units; a page scales it to its column
 DEAD = 1e-3  # of the largest singular value

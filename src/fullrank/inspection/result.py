@@ -16,13 +16,14 @@ from fullrank.documents import (
     Part,
     Picture,
     Points,
+    Shown,
     Statement,
     Table,
     Words,
     spectra,
+    unreadable,
 )
 from fullrank.documents.scores import Scored, comparison, how_measured, obstacle, score_table
-from fullrank.documents.shown import Shown
 from fullrank.encoders import OTHERS
 from fullrank.measure.protocols import UNKNOWN
 from fullrank.measure.scores import Score, title
@@ -38,7 +39,7 @@ RANKED = ("auc", "rankme", "participation_ratio", "lidar", "cluster_learnability
 """Scores whose best is said."""
 KEY_SCORES = ("auc", "rankme", "participation_ratio", "alpha_req", "dead")
 """Scores in a terminal where there are too many X for a column each."""
-_MOST_COLUMNS, _MOST_LINES = 3, 3
+_MOST_COLUMNS = 3
 
 
 @dataclass(frozen=True, repr=False)
@@ -127,10 +128,6 @@ def _parts(found: Sequence[Inspection], of: Sequence[Scored], said: Sequence[str
         yield _verdict(each, look)
         if others := each.source.get(OTHERS):
             yield Words(f"other networks in the file fit as well: {others}; --prefix takes one of them", "hint", look)
-        if each.skipped:
-            more = f" and {len(each.skipped) - _MOST_LINES} more" if len(each.skipped) > _MOST_LINES else ""
-            unread = f"left out, it could not be read: {', '.join(each.skipped[:_MOST_LINES])}{more}"
-            yield Only("terminal", [Words(unread, "hint", look)])
         if each.unkept:
             yield Words(each.unkept, "warning", look)
     if said:
@@ -145,8 +142,7 @@ def _parts(found: Sequence[Inspection], of: Sequence[Scored], said: Sequence[str
     yield Only("page", [Heading("Spectra"), *_spectra(found, of), Heading("What was inspected")])
     for each, (look, *_) in zip(found, of, strict=True):
         yield Fields({"kind": each.kind, **each.source}, subject=look)
-        if each.skipped:
-            yield Fold("Images that could not be read", [Points(each.skipped)])
+        yield from unreadable(each.skipped, look)
     scores = [(each.name, score) for each in found for score in each.scores.values()]
     yield Fold("How each score was measured", how_measured(scores))
 

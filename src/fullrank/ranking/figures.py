@@ -17,7 +17,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 
-from fullrank.documents.looks import COLORS
+from fullrank.documents import COLORS
 from fullrank.documents.plots import REFERENCE, single, style
 from fullrank.ranking.candidates import FEATURES
 from fullrank.ranking.result import Standing

@@ -7,8 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fullrank.documents import Document
-from fullrank.documents.shown import Shown
+from fullrank.documents import Document, Shown
 from fullrank.measure.forecast import Agreement
 from fullrank.measure.scores import Score, kind_of
 from fullrank.ranking.candidates import FORECAST, FRONT, Candidate
