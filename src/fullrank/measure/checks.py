@@ -57,9 +57,7 @@ def as_tensor(values: object, wanted: str) -> Tensor:
 
 
 def as_labels(labels: object, rows: int, what: str = "labels") -> Tensor:
-    """Return class labels, one for each of `rows` rows, as int64.
-
-    Integers of any type, booleans and whole floating-point numbers are classes; they need not follow one another.
+    """Return class labels, one for each of `rows` rows, as int64; integers of any type and whole floats are classes.
 
     Raises:
         FullrankError: They are of another shape, negative, fractions, or no numbers.

@@ -141,11 +141,7 @@ def _absorb_block(
 def recentering(total: Tensor, n: float | Tensor, offset: Tensor, seen: float | Tensor) -> Tensor:
     """Return what to subtract from a block's rows, `(D,)`: m_B - sqrt(n_A / n) delta, see the module.
 
-    Args:
-        total: Sum of the rows, `(D,)`.
-        n: How many rows.
-        offset: Mean of what was seen before, `(D,)`, about the same point as the rows.
-        seen: Its count, or weight.
+    `total` is the sum of its n rows, `offset` the mean of what was seen before, about the same point, of weight `seen`.
     """
     mean = total / n
     return mean - (seen / (seen + n)) ** 0.5 * (mean - offset)

@@ -64,11 +64,10 @@ def agreement(
 ) -> Agreement:
     """Correlate the ranks of a score with those of the accuracy, with intervals.
 
-    An interval is the range of the middle 95 % of coefficients over samples of n runs drawn with replacement. It tells
-    how much the coefficient owes to these runs and not others of their kind; with ten runs it is wide, as it should be.
+    An interval is the range of the middle 95 % of coefficients over samples of n runs drawn with replacement.
 
     Args:
-        score: `(n,)`.
+        score: `(n,)`, n at least 3, not all the same.
         accuracy: `(n,)`, higher is better.
         direction: Which values of the score are better; "none" where neither is by itself.
         groups: The group of each run, such as its setting: whole groups are drawn, for their runs are not independent.
@@ -77,8 +76,7 @@ def agreement(
         seed: Of the samples.
 
     Raises:
-        FullrankError: There are fewer than three runs, the score or the accuracy is the same for all, or there are not
-            as many groups' names as runs.
+        FullrankError: They are none of these.
 
     >>> agreement([3.0, 2.0, 1.0], [0.1, 0.2, 0.3], direction="lower").kendall
     1.0

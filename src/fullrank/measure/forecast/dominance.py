@@ -42,13 +42,7 @@ def fronts(costs: npt.ArrayLike) -> np.ndarray:
 
 
 def undecided(costs: npt.ArrayLike) -> list[tuple[int, int]]:
-    """Return the pairs of which neither dominates the other: the costs disagree, or all are equal.
-
-    Args:
-        costs: `(n, m)`, as in `fronts`.
-
-    Returns:
-        Pairs of rows, the smaller first, in order.
+    """Return the pairs of rows of `(n, m)` costs of which neither dominates the other, the smaller row first.
 
     >>> undecided([[-0.9, 0.86], [-0.8, 0.75], [-0.7, 0.80]])
     [(0, 1), (0, 2)]
