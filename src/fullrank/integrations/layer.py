@@ -105,9 +105,8 @@ class LayerWatch:
 
     def _absorb(self, h: Tensor) -> None:
         if self._monitor is None:
-            self._monitor = MovingSpectrum(
-                h.shape[1], half_life=self.half_life, center=self.center, normalize=self.normalize
-            )
+            how = {"center": self.center, "normalize": self.normalize}
+            self._monitor = MovingSpectrum(h.shape[1], half_life=self.half_life, **how)
             if self._saved is not None:
                 self._monitor.load_state_dict(self._saved)
                 self._saved = None
