@@ -26,6 +26,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -45,7 +46,7 @@ from fullrank.data.randomness import Purpose, random_bits
 from fullrank.data.views import ViewRecipe
 from fullrank.errors import FullrankError
 from fullrank.evaluation.options import EvaluateOptions, LinearOptions
-from fullrank.evaluation.task import Task
+from fullrank.evaluation.task import Task, labels_of
 from fullrank.files import write_bytes
 from fullrank.measure.checks import check_finite
 from fullrank.measure.scores import Score
@@ -206,16 +207,15 @@ def _train(
     device, module, world = task.device, task.encoder.to(task.device).module, task.world
     memory_format = choose_memory_format(module)
     queries, query_labels = task.queries
-    kept: cache.Cache = world.on_main(
-        lambda: (
-            cache.choose_cache(task.train, world.local_size * len(task.train)) if asked.cache == "auto" else asked.cache
-        )
+    kept: cache.Cache = (
+        world.on_main(cache.choose_cache, task.train, world.local_size * len(task.train))
+        if asked.cache == "auto"
+        else asked.cache
     )
     with world.raise_together():
         check_finite(queries)
-        images, kept, left_out = _cached(task, asked, kept, path, state)
-        assert images.labels is not None
-        classes, targets = images.labels.unique(return_inverse=True)
+        images, left_out = _readable(task, kept, path, state)
+        classes, targets = labels_of(images).unique(return_inverse=True)
         if len(classes) < 2:
             raise FullrankError(
                 f"all {len(images)} training images have the label {int(classes[0])}: a probe needs two"
@@ -294,9 +294,9 @@ def _check_batch(asked: LinearOptions, images: int) -> None:
         )
 
 
-def _cached(
-    task: Task, asked: LinearOptions, kept: cache.Cache, path: Path | None, state: dict[str, Any] | None
-) -> tuple[Images, cache.Cache, list[str]]:
+def _readable(
+    task: Task, kept: cache.Cache, path: Path | None, state: dict[str, Any] | None
+) -> tuple[Images, list[str]]:
     """Return the readable training images, decoded into memory where they are to be and can be, and who is left out.
 
     Those that cannot be read are found before the first step, streamed too: the order is over the others, however they
@@ -304,24 +304,24 @@ def _cached(
     """
     images, left_out = task.train, [] if state is None else list(state["left_out"])
     if left_out:
-        known = set(left_out)
-        images = images.select(torch.tensor([i for i in range(len(images)) if images.key(i) not in known]))
+        images = _without(images, left_out)
     gone: list[str] = []
     if kept == "memory":
         images, gone = cache.cache_all(images)
     elif state is None:
-        unreadable = cache.find_unreadable(images)
-        gone = [images.key(index) for index in unreadable.tolist()]
-        if gone:
-            readable = torch.ones(len(images), dtype=torch.bool)
-            readable[unreadable] = False
-            images = images.select(readable.nonzero().squeeze(1))
+        gone = [images.key(index) for index in cache.find_unreadable(images).tolist()]
+        images = _without(images, gone) if gone else images
     if gone and state is not None:
         raise FullrankError(
             f"{gone[0]} could be read when the linear probe began: put it back, or delete {path} to start anew"
         )
     task.skipped.update(dict.fromkeys([*left_out, *gone]))
-    return images, kept, [*left_out, *gone]
+    return images, [*left_out, *gone]
+
+
+def _without(images: Images, names: Sequence[str]) -> Images:
+    out = set(names)
+    return images.select(torch.tensor([i for i in range(len(images)) if images.key(i) not in out]))
 
 
 @torch.no_grad()
@@ -337,8 +337,6 @@ def _accuracy(classifier: Classifier, queries: Tensor, targets: Tensor) -> float
 
 def _settings(task: Task, asked: LinearOptions, precision: str) -> dict[str, Any]:
     """Return everything that the classifier's weights depend on."""
-    assert task.train.labels is not None
-    assert task.held_out.labels is not None
     return {
         "format": FORMAT,
         **{name: value for name, value in asdict(asked).items() if name not in _OF_THE_MACHINE},
@@ -346,9 +344,9 @@ def _settings(task: Task, asked: LinearOptions, precision: str) -> dict[str, Any
         "encoder": fingerprint(task.encoder.module),
         "image_size": task.encoder.preprocessing.size,
         "train": task.train.listing(),
-        "train_labels": _digest(task.train.labels.tolist()),
+        "train_labels": _digest(labels_of(task.train).tolist()),
         "held_out": task.held_out.listing(),
-        "held_out_labels": _digest(task.held_out.labels.tolist()),
+        "held_out_labels": _digest(labels_of(task.held_out).tolist()),
     }
 
 

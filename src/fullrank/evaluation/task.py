@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,12 +19,10 @@ from fullrank.evaluation.options import EvaluateOptions
 from fullrank.measure.protocols import FINGERPRINT
 from fullrank.models.encoder import Encoder
 from fullrank.registry import SOURCES
+from fullrank.text import Progress, untold
 from fullrank.training.distributed import ALONE, World
 from fullrank.training.machine import float32_on
 from fullrank.training.measuring import never_right
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
 
 
 class UnlabeledError(FullrankError):
@@ -102,7 +99,7 @@ class Task:
                     indices=own,
                     device=self.device,
                     progress=lambda done: self.progress(f"{self.name}: {what}", done, len(own)),
-                    unreadable=lambda key: self.skipped.update({key: None}),
+                    unreadable=self.skipped.setdefault,
                 )
                 assert known is not None
                 labels = known
@@ -142,7 +139,7 @@ def open_task(
     options: EvaluateOptions,
     device: torch.device,
     sets: ImageSets,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = untold,
     world: World = ALONE,
 ) -> Task:
     """Open the labeled images of a run's encoder, its own or those that the options name.
@@ -172,13 +169,13 @@ def open_task(
         held_out = _labeled(asked, match_labels(asked, found))
         lack = "have no labels" if held_out is None else ""
         if train is not None and held_out is not None:
-            strange = ~torch.isin(_labels(held_out), _labels(train))
+            strange = ~torch.isin(labels_of(held_out), labels_of(train))
             lack = "share no class with the training images" if bool(strange.all()) else ""
         if lack:
             missing.append(f"the held-out images {held_out_name} {lack}: name others with --eval-images")
     if train is None or held_out is None or missing:
         raise UnlabeledError("; ".join(missing))
-    sampled = len(train) < int((_labels(found) >= 0).sum())
+    sampled = len(train) < int((labels_of(found) >= 0).sum())
     protocol = {
         "mode": "eval",
         "layer": encoder.layer,
@@ -194,7 +191,8 @@ def open_task(
     return Task(name, encoder.to(device), train, held_out, device, run, protocol, progress, world)
 
 
-def _labels(images: Images) -> Tensor:
+def labels_of(images: Images) -> Tensor:
+    """Return the labels of images that have some."""
     assert images.labels is not None
     return images.labels
 

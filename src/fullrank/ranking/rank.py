@@ -6,7 +6,7 @@ import string
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,17 +21,14 @@ from fullrank.ranking.forecast import Forecast, Forecasted, read_forecast
 from fullrank.ranking.options import RankOptions
 from fullrank.ranking.result import Group, Ranked, Ranking, Standing
 from fullrank.ranking.words import about, refusal, said, unlike
-from fullrank.text import grouped, listing
-
-if TYPE_CHECKING:
-    from fullrank.inspection.inspect import Progress
+from fullrank.text import Progress, grouped, listing, untold
 
 
 def rank(
     paths: Sequence[str | Path],
     options: RankOptions | None = None,
     *,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = untold,
 ) -> Ranking:
     """Rank runs, or checkpoints, without labels; and forecast their accuracy where that can be done.
 

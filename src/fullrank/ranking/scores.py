@@ -8,12 +8,13 @@ from dataclasses import replace
 
 from fullrank._version import __version__
 from fullrank.errors import FullrankError, nearest
-from fullrank.inspection.inspect import FEWEST_IMAGES, Progress, inspect, keep_scores
+from fullrank.inspection.inspect import FEWEST_IMAGES, inspect, keep_scores
 from fullrank.inspection.options import InspectOptions
 from fullrank.measure.scores import SCORES, Score, read_score
 from fullrank.measure.verdict import ENOUGH
 from fullrank.ranking.candidates import Candidate
 from fullrank.ranking.options import RankOptions
+from fullrank.text import Progress
 from fullrank.training.scores import kept
 
 
