@@ -26,10 +26,7 @@ def plain_console(*, stderr: bool = False) -> Console:
 
 
 def watched(console: Console) -> bool:
-    """Say whether somebody sees a console change.
-
-    rich takes a pipe for a terminal where FORCE_COLOR is set, as notebooks set it for the commands in their cells.
-    """
+    """Say whether somebody sees a console change: rich takes a pipe for a terminal where a notebook set FORCE_COLOR."""
     return console.is_terminal and console.file.isatty()
 
 

@@ -28,14 +28,10 @@ from fullrank.training.scores import Kept, keep
 
 
 class Quick(NamedTuple):
-    """A probe of representations that are taken once for all.
+    """A probe of representations that are taken once for all."""
 
-    Attributes:
-        take: Takes the score.
-        check: Raises where a number of training images and the settings do not fit; called before any probe's work.
-    """
-
-    take: Callable[[Represented, EvaluateOptions], Score]
+    take: Callable[[Represented, EvaluateOptions], Score]  # takes the score
+    # raises where a number of training images and the settings do not fit; called before any probe's work
     check: Callable[[int, EvaluateOptions], None]
 
 

@@ -31,48 +31,31 @@ class UnlabeledError(FullrankError):
 
 @dataclass(frozen=True)
 class Represented:
-    """What the quick probes need: representations that are taken already, where to compute, how they were made.
+    """What the quick probes need: representations that are taken already, where to compute, how they were made."""
 
-    Attributes:
-        bank: `(N, D)` float32 and labels `(N,)` int64, of training images.
-        queries: `(Q, D)` and `(Q,)`, of images to classify, their labels in the bank's numbers.
-        device: Where to compute.
-        protocol: What the protocol of every probe's score begins with.
-    """
-
-    bank: tuple[Tensor, Tensor]
-    queries: tuple[Tensor, Tensor]
-    device: torch.device
-    protocol: dict[str, Any]
+    bank: tuple[Tensor, Tensor]  # `(N, D)` float32 and labels `(N,)` int64, of training images
+    queries: tuple[Tensor, Tensor]  # `(Q, D)` and `(Q,)`, of images to classify, their labels in the bank's numbers
+    device: torch.device  # where to compute
+    protocol: dict[str, Any]  # what the protocol of every probe's score begins with
 
 
 @dataclass
 class Task:
-    """A frozen encoder, and the images to judge it by.
+    """A frozen encoder, and the images to judge it by."""
 
-    Attributes:
-        name: What the run was given as.
-        encoder: Of a run, in eval mode.
-        train: Training images whose labels are shown, every one labeled.
-        held_out: Images to classify, every one labeled in the numbers of `train`; where it is of a class that `train`
-            does not have, in one of its own.
-        device: Where to compute.
-        run: The run's folder, where a probe may keep what it has to go on with; None where there is none.
-        protocol: What the protocol of every probe's score begins with.
-        progress: Told how far the work is.
-        world: The processes that evaluate together; each takes its share of the features.
-        skipped: Names of the images that could not be read, as they are found.
-    """
-
-    name: str
-    encoder: Encoder
-    train: Images
+    name: str  # what the run was given as
+    encoder: Encoder  # of a run, in eval mode
+    train: Images  # training images whose labels are shown, every one labeled
+    # images to classify, every one labeled in the numbers of `train`; where it is of a class that `train` does not
+    # have, in one of its own
     held_out: Images
-    device: torch.device
-    run: Path | None
-    protocol: dict[str, Any]
-    progress: Progress
+    device: torch.device  # where to compute
+    run: Path | None  # the run's folder, where a probe may keep what it has to go on with; None where there is none
+    protocol: dict[str, Any]  # what the protocol of every probe's score begins with
+    progress: Progress  # told how far the work is
+    # the processes that evaluate together; each takes its share of the features
     world: World = field(default_factory=lambda: ALONE)
+    # names of the images that could not be read, as they are found
     skipped: dict[str, None] = field(default_factory=dict)
 
     @cached_property

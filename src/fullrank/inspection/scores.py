@@ -20,19 +20,12 @@ SAMPLE_SEED = 0
 
 
 class Absorbed(NamedTuple):
-    """Features of one walk.
+    """Features of one walk."""
 
-    Attributes:
-        centered: The spectrum of all rows about their mean.
-        uncentered: The same about zero.
-        sample: At most `SAMPLE` rows, in order, drawn without replacement.
-        protocol: How the features were made.
-    """
-
-    centered: Spectrum
-    uncentered: Spectrum
-    sample: Tensor
-    protocol: Mapping[str, Any]
+    centered: Spectrum  # the spectrum of all rows about their mean
+    uncentered: Spectrum  # the same about zero
+    sample: Tensor  # at most `SAMPLE` rows, in order, drawn without replacement
+    protocol: Mapping[str, Any]  # how the features were made
 
 
 def absorb(blocks: Iterable[Tensor], n: int, dim: int, protocol: Mapping[str, Any]) -> Absorbed:

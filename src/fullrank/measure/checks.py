@@ -67,14 +67,15 @@ def as_labels(labels: object, rows: int, what: str = "labels") -> Tensor:
     if tuple(y.shape) != (rows,):
         flatten = ": flatten them first" if y.numel() == rows else ""
         raise FullrankError(f"{wanted}, got shape {tuple(y.shape)}{flatten}")
-    if y.is_floating_point() and y.itemsize == 1:
-        raise FullrankError(f"{what} must be whole numbers, got {y.dtype}: convert them to int64 first")
+    values = y.double() if y.is_floating_point() else y
     # a float64 of 2^63 is the first that no int64 holds
-    if y.is_complex() or (y.is_floating_point() and not bool(((y == y.floor()) & (y.double() < 2.0**63)).all())):
+    if y.is_complex() or (
+        values.is_floating_point() and not bool(((values == values.floor()) & (values < 2.0**63)).all())
+    ):
         raise FullrankError(
             f"{what} must be whole numbers, got {y.dtype} with fractions, NaN, infinity or an imaginary part"
         )
-    whole = y.to(torch.int64)  # of a uint64 above the largest int64 this is negative
+    whole = values.to(torch.int64)  # of a uint64 above the largest int64 this is negative
     if bool((whole < 0).any()):
         raise FullrankError(f"{wanted}, got {y.dtype}, the least {int(whole.min())}: leave out rows without a label")
     return whole
@@ -104,16 +105,12 @@ def _read(values: object, what: str, wanted: str) -> Tensor:
     except (TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FullrankError(f"{what} must be {wanted}, got {type(values).__name__}: {reason}") from None
-    ordinary = "give an ordinary one"
-    for unfit, kind, remedy in (
-        (x.is_nested, "nested", ordinary),
-        (x.layout != torch.strided, "sparse", "call .to_dense() on it"),
-        (x.is_quantized, "quantized", "call .dequantize() on it"),
-        (x.is_meta, "without numbers (on the meta device)", ordinary),
-        (type(x).__name__ == "MaskedTensor", "masked", ordinary),
-    ):
-        if unfit:
-            raise FullrankError(f"{what} must be {wanted}, got a tensor that is {kind}: {remedy}")
+    special = x.is_nested or x.is_quantized or x.is_meta or type(x).__name__ == "MaskedTensor"
+    if special or x.layout != torch.strided:
+        raise FullrankError(
+            f"{what} must be {wanted}, got a tensor that is sparse, nested, quantized, masked or without numbers (on "
+            "the meta device): give an ordinary one, as .to_dense() or .dequantize() makes it"
+        )
     return x
 
 

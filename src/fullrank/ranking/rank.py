@@ -150,19 +150,12 @@ def _abouts(
 
 
 class Labels(NamedTuple):
-    """The accuracy that is meant.
+    """The accuracy that is meant."""
 
-    Attributes:
-        name: `linear`, `logistic` or `knn`; None where no candidate has any.
-        protocol: How it was measured.
-        values: One for each candidate; None where it has none, or one that was measured otherwise.
-        left_out: Candidates whose accuracy of that name was measured otherwise.
-    """
-
-    name: str | None
-    protocol: Mapping[str, Any]
-    values: list[Score | None]
-    left_out: list[int]
+    name: str | None  # `linear`, `logistic` or `knn`; None where no candidate has any
+    protocol: Mapping[str, Any]  # how it was measured
+    values: list[Score | None]  # one for each candidate; None where it has none, or one that was measured otherwise
+    left_out: list[int]  # candidates whose accuracy of that name was measured otherwise
 
 
 def choose_labels(candidates: Sequence[Candidate], asked: str | None) -> Labels:

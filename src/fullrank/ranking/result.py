@@ -16,20 +16,13 @@ from fullrank.ranking.forecast import Forecast, Forecasted
 
 @dataclass(frozen=True)
 class Standing:
-    """One candidate's place.
-
-    Attributes:
-        number: From 1, in the order shown; names it in figures.
-        group: The group it is ranked in, from 0; None where its held-out loss or its AUC is missing.
-        front: Its Pareto front in the group, from 1; None where it is not ranked.
-        rank: From 1; equal where nothing decides. None where there is nobody to rank it against.
-    """
+    """One candidate's place."""
 
     candidate: Candidate
-    number: int
-    group: int | None
-    front: int | None
-    rank: int | None
+    number: int  # from 1, in the order shown; names it in figures
+    group: int | None  # the group it is ranked in, from 0; None where its held-out loss or its AUC is missing
+    front: int | None  # its Pareto front in the group, from 1; None where it is not ranked
+    rank: int | None  # from 1; equal where nothing decides. None where there is nobody to rank it against
     forecast: Forecasted | None
     accuracy: Score | None
 
@@ -62,41 +55,29 @@ class Standing:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Candidates whose held-out losses and whose AUCs can be compared.
+    """Candidates whose held-out losses and whose AUCs can be compared."""
 
-    Attributes:
-        members: Places among the standings, best first.
-        undecided: Pairs of members, as places among the standings, that dominance leaves open.
-        ranked_by: "forecast" or "front"; empty for one that is alone.
-        letter: A, B and so on, for groups of several where there is more than one group; else empty.
-        about: What tells it from the other groups, such as {"D": 128}; empty for a single group.
-        forecast: Fitted on its labeled members; else `unfitted` says why not.
-    """
-
-    members: tuple[int, ...]
+    members: tuple[int, ...]  # places among the standings, best first
+    # pairs of members, as places among the standings, that dominance leaves open
     undecided: tuple[tuple[int, int], ...]
-    ranked_by: str
-    letter: str = ""
+    ranked_by: str  # "forecast" or "front"; empty for one that is alone
+    letter: str = ""  # A, B and so on, for groups of several where there is more than one group; else empty
+    # what tells it from the other groups, such as {"D": 128}; empty for a single group
     about: Mapping[str, Any] = field(default_factory=dict)
-    forecast: Forecast | None = None
+    forecast: Forecast | None = None  # fitted on its labeled members; else `unfitted` says why not
     unfitted: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class Ranked:
-    """How well one score ranks the labeled candidates.
+    """How well one score ranks the labeled candidates."""
 
-    Attributes:
-        name: The score; "front" and "forecast" for what `fullrank rank` itself says, the forecast being leave-one-out.
-        members: Places among the standings.
-        agreement: None where it could not be taken, and `why`.
-        about: What tells these from others that have the score; empty where there are none.
-    """
-
+    # the score; "front" and "forecast" for what `fullrank rank` itself says, the forecast being leave-one-out
     name: str
-    members: tuple[int, ...]
-    agreement: Agreement | None
+    members: tuple[int, ...]  # places among the standings
+    agreement: Agreement | None  # none where it could not be taken, and `why`
     why: str = ""
+    # what tells these from others that have the score; empty where there are none
     about: Mapping[str, Any] = field(default_factory=dict)
 
 

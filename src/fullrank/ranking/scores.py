@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fullrank._version import __version__
-from fullrank.errors import FullrankError, nearest
+from fullrank.errors import FullrankError, choose
 from fullrank.inspection.inspect import FEWEST_IMAGES, inspect, keep_scores
 from fullrank.inspection.options import InspectOptions
 from fullrank.measure.scores import SCORES, Score, read_score
@@ -29,8 +29,7 @@ def score_names(asked: str) -> list[str]:
         return known
     names = [name.strip() for name in asked.split(",") if name.strip()]
     for name in names:
-        if name not in known:
-            raise FullrankError(f"there is no score {name!r}{nearest(name, known)} (there are: {', '.join(known)})")
+        choose("a score of --scores", name, known)
     if not names:
         raise FullrankError("--scores names no score: give some, such as rankme,lidar, or all")
     return names
@@ -88,10 +87,7 @@ def _measure(
         device=options.device,
     )
 
-    def tell(what: str, done: int, total: int) -> None:
-        progress(f"{each.name}: {what.rpartition(': ')[2]}", done, total)
-
-    (inspection,) = inspect([str(each.checkpoint)], how, progress=tell)
+    (inspection,) = inspect([str(each.checkpoint)], how, progress=progress)
     # As they will be read back: what JSON turns into something else, such as a tuple, would not be equal.
     taken = [read_score(json.loads(json.dumps(score.as_dict()))) for score in inspection.scores.values()]
     return {score.name: score for score in taken}, keep_scores(each.run, inspection, how)
