@@ -79,10 +79,9 @@ Cell = str | Look | Hinted
 
 @dataclass(frozen=True)
 class Heading:
-    """The heading of a section (depth 2), or of a part of one (depth 3)."""
+    """The heading of a section."""
 
     text: str
-    depth: Literal[2, 3] = 2
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ def blocks(parts: Iterable[doc.Part], figures: Mapping[str, str]) -> list[str]:
     for part in parts:
         match part:
             case doc.Heading():
-                found.append(f"{'#' * part.depth} {part.text}")
+                found.append(f"## {part.text}")
             case doc.Words():
                 about = f"**{part.subject.label}** " if part.subject else ""
                 warning = "**Warning**: " if part.tone == "warning" else ""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,10 +13,7 @@ from fullrank.config import Count
 from fullrank.errors import FullrankError
 from fullrank.shapes import fit
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array = Tensor | np.ndarray
+Array = Tensor | np.ndarray
 
 DTYPES = ("float64", "float32", "bfloat16", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
 """Dtypes of features that are measured, and that a saved state can name; the position is what that stores."""
@@ -82,8 +79,6 @@ def as_labels(labels: object, rows: int, what: str = "labels") -> Tensor:
 
 
 def _read(values: object, what: str, wanted: str) -> Tensor:
-    import numpy as np
-
     if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
         raise FullrankError(
             f"{what} must be {wanted}, got an array with {np.ma.count_masked(values)} masked entries: "
@@ -155,8 +150,6 @@ def double_blocks(x: Tensor, least: int = 1) -> Iterator[Tensor]:
 
 def subsample(x: Tensor, max_samples: int | None, seed: int) -> Tensor:
     """Return `max_samples` rows of `x`, drawn without replacement by `seed` and kept in order; all for None."""
-    import numpy as np
-
     fit(max_samples, Count | None, "max_samples")
     if max_samples is None or len(x) <= max_samples:
         return x

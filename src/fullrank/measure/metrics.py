@@ -16,7 +16,7 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 from fullrank.config import Count
 from fullrank.errors import FullrankError
 from fullrank.measure import moments
-from fullrank.measure.checks import as_matrix
+from fullrank.measure.checks import Array, as_matrix
 from fullrank.measure.scores import SCORES
 from fullrank.measure.spectrum import ONE_ROW, Spectrum
 from fullrank.numerics import exact_arithmetic
@@ -25,8 +25,6 @@ from fullrank.shapes import fit
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from fullrank.measure.checks import Array
 
 SETTINGS = ("dim", "center", "normalize", "exact", "fast")
 

@@ -16,14 +16,12 @@ from torch import Tensor
 
 from fullrank.config import Count, Share
 from fullrank.errors import FullrankError
-from fullrank.measure.checks import as_matrix, as_tensor, check_finite
+from fullrank.measure.checks import Array, as_matrix, as_tensor, check_finite
 from fullrank.numerics import exact_arithmetic
 from fullrank.shapes import fit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from fullrank.measure.checks import Array
 
 ALPHA_RANGE = (10, 100)
 """First and last rank k of the power-law fit, counted from 1."""

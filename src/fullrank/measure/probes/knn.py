@@ -16,15 +16,13 @@ from torch import Tensor
 from fullrank.config import Count
 from fullrank.data.images import sample
 from fullrank.errors import FullrankError, choose
-from fullrank.measure.checks import as_labels, as_matrix
+from fullrank.measure.checks import Array, as_labels, as_matrix
 from fullrank.measure.probes.neighbors import neighbors
 from fullrank.numerics import exact_arithmetic
 from fullrank.shapes import fit
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-    from fullrank.measure.checks import Array
 
 __all__ = ["best_k", "knn_accuracies", "knn_accuracy", "knn_predictions", "knn_protocol", "leave_one_out"]
 

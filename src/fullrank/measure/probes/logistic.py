@@ -18,19 +18,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fullrank.config import Count, Positive
 from fullrank.errors import FullrankError
-from fullrank.measure.checks import as_labels, as_matrix, check_finite
+from fullrank.measure.checks import Array, as_labels, as_matrix, check_finite
 from fullrank.numerics import exact_arithmetic
 from fullrank.shapes import fit
-
-if TYPE_CHECKING:
-    from fullrank.measure.checks import Array
 
 __all__ = ["LogisticProbe", "choose_logistic", "fit_logistic"]
 

@@ -19,8 +19,4 @@ from fullrank.measure.quality.spectral import *
 from fullrank.measure.quality.spread import *
 from fullrank.measure.quality.views import *
 
-__all__: list[str] = []
-__all__ += manifold.__all__
-__all__ += spectral.__all__
-__all__ += spread.__all__
-__all__ += views.__all__
+__all__ = manifold.__all__ + spectral.__all__ + spread.__all__ + views.__all__

@@ -13,19 +13,14 @@ Raises:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fullrank.errors import FullrankError
-from fullrank.measure.checks import BLOCK_ENTRIES, as_features, check_directions, subsample
+from fullrank.measure.checks import BLOCK_ENTRIES, Array, as_features, check_directions, subsample
 from fullrank.numerics import exact_arithmetic, l2_normalize
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from fullrank.measure.checks import Array
 
 __all__ = ["clid", "cluster_learnability", "idest", "two_nn"]
 
@@ -93,8 +88,6 @@ def idest(features: Array, *, max_samples: int = 4_000, sizes: int = 10, repeats
 
     Reference: Mordacq, Kalogeiton, Oudot 2026, https://arxiv.org/abs/2606.03338
     """
-    import numpy as np
-
     if sizes < 2 or repeats < 1:
         got = f"sizes={sizes}, repeats={repeats}"
         raise FullrankError(f"idest needs sizes >= 2 and repeats >= 1 to fit a line, got {got}")
@@ -133,7 +126,6 @@ def cluster_learnability(
 
     Reference: Lu, Liu, Baratin, Laroche, Courville, Sordoni 2023 (TMLR), https://arxiv.org/abs/2206.01251
     """
-    import numpy as np
     from sklearn.cluster import KMeans
 
     x = subsample(as_features(features, rows=16, score="cluster_learnability"), max_samples, seed)
@@ -227,8 +219,6 @@ def _distances(x: Tensor) -> Tensor:
 
 def _tree_length(distance: np.ndarray) -> float:
     """Return the length of the minimum spanning tree of distances `(n, n)`, by Prim's algorithm, O(n^2)."""
-    import numpy as np
-
     reach = distance[0].copy()
     reach[0] = np.inf
     inside = np.zeros(len(distance), dtype=bool)

@@ -13,14 +13,10 @@ Raises:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fullrank.errors import FullrankError
+from fullrank.measure.checks import Array
 from fullrank.measure.spectrum import ALPHA_RANGE, Spectrum, spectrum
 from fullrank.shapes import fit
-
-if TYPE_CHECKING:
-    from fullrank.measure.checks import Array
 
 __all__ = ["alpha_req", "auc", "dead", "nesum", "participation_ratio", "pseudo_condition_number"]
 __all__ += ["rankme", "rankme_centered", "stable_rank"]

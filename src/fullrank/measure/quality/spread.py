@@ -8,18 +8,13 @@ Raises:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from fullrank.errors import FullrankError
-from fullrank.measure.checks import BLOCK_ENTRIES, as_features, check_directions, double_blocks, subsample
+from fullrank.measure.checks import BLOCK_ENTRIES, Array, as_features, check_directions, double_blocks, subsample
 from fullrank.numerics import exact_arithmetic, l2_normalize
 from fullrank.shapes import fit
-
-if TYPE_CHECKING:
-    from fullrank.measure.checks import Array
 
 __all__ = ["coherence", "feature_std", "self_cluster", "uniformity"]
 

@@ -11,19 +11,15 @@ Raises:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from fullrank.errors import FullrankError
-from fullrank.measure.checks import as_tensor, check_directions, check_finite
+from fullrank.measure.checks import Array, as_tensor, check_directions, check_finite
 from fullrank.numerics import exact_arithmetic, l2_normalize
 
-if TYPE_CHECKING:
-    from fullrank.measure.checks import Array
-
-    Views = Array | Sequence[Array]
+Views = Array | Sequence[Array]
 
 __all__ = ["alignment", "lidar"]
 
