@@ -30,7 +30,7 @@ from fullrank.training.scores import Kept, keep
 class Quick(NamedTuple):
     """A probe of representations that are taken once for all."""
 
-    take: Callable[[Represented, EvaluateOptions], Score]  # takes the score
+    take: Callable[[Represented, EvaluateOptions], Score]
     # raises where a number of training images and the settings do not fit; called before any probe's work
     check: Callable[[int, EvaluateOptions], None]
 

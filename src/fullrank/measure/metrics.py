@@ -34,25 +34,20 @@ class SpectrumMetric(Metric):
 
     The result is that of `fullrank.spectrum` on all rows together, whatever the batches, their order, the number of
     processes, or the parts that were merged. Sums are float64 moments about the mean, so a mean of 1e4 times the spread
-    costs no digits; while no more than D rows have come, the rows themselves are kept. Singular values are right to
-    about sqrt(D eps) of the largest (3e-7 at D = 512), far below a dead direction's 1e-3.
+    costs no digits. Singular values are right to about sqrt(D eps) of the largest (3e-7 at D = 512), far below a dead
+    direction's 1e-3; while no more than D rows have come, the rows themselves are kept.
 
     `compute` returns a `Spectrum`, which is no scalar that Lightning's `self.log` could take: log its scores, or a
-    metric of `fullrank.metrics`. The state is one float64 vector of at most D^2 + 2 D + 4 numbers (twice D^2 when
-    exact). Calling the metric (`forward`) absorbs a batch twice, to return its own spectrum too: call `update` instead.
+    metric of `fullrank.metrics`. Calling the metric (`forward`) absorbs a batch twice, to return its own spectrum too:
+    call `update` instead.
 
     Args:
         dim: The features' width D.
         center: Subtract the mean of each column. RankMe as published does not.
         normalize: Divide each row by its L2 norm first (before centering; a zero row stays zero).
-        exact: Resolve singular values below 3e-7 of the largest, by QR decompositions: right to about 1e-14, at about
-            four times the time.
-        fast: On a CPU, take products in float32 (their sums stay float64), in half to five sixths of the time: right
-            to 3e-4 of the largest singular value, still below a dead direction's 1e-3.
+        exact: Resolve singular values below 3e-7 of the largest, to about 1e-14, by QR: about four times the time.
+        fast: On a CPU, take products in float32 (sums stay float64), right to 3e-4: half to five sixths of the time.
         **kwargs: Passed on to `torchmetrics.Metric`.
-
-    Raises:
-        FullrankError: `dim` is not a positive integer, or `exact` and `fast` come together.
 
     Reference: Chan, Golub, LeVeque 1979, eq. 2.1 (merging of moments); [Li22] eq. 1 and 2 (what the spectrum is for).
 

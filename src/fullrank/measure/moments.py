@@ -8,11 +8,9 @@ computing sample variances", eq. 2.1, for matrices; delta = m_B - m_A):
 
     C = C_A + C_B + (n_A n_B / n) delta delta^T
 
-A block B is absorbed by the same formula with one matrix product and no update of rank one: its rows are moved by a
-constant, r_i = x_i - m_B + sqrt(n_A / n) delta, after which sum_i r_i r_i^T is just what the formula adds, since sum_i
-(x_i - m_B) = 0. Nothing is ever subtracted from C, so a mean of 1e4 times the spread costs no digits.
-
-C is kept in one of three forms:
+A block B is absorbed with one matrix product: its rows are moved by a constant, r_i = x_i - m_B + sqrt(n_A / n) delta,
+after which sum_i r_i r_i^T is just what the formula adds, since sum_i (x_i - m_B) = 0. Nothing is ever subtracted from
+C, so a mean of 1e4 times the spread costs no digits. C is kept in one of three forms:
 
 | form   | matrix                    | while               | floor, relative to s_1 | cost of n rows      |
 |--------|---------------------------|---------------------|------------------------|---------------------|
@@ -45,23 +43,14 @@ _TILE = 128  # columns of a tile of the product: the tiles below the diagonal, n
 
 @dataclass(frozen=True)
 class Moments:
-    """Count, mean and centered second moment of the features seen so far.
+    """Count, mean and centered second moment of the features seen so far."""
 
-    Args:
-        count: N.
-        shift: `(D,)`, a point near the mean, about which `total` is summed; zero when moments are not centered.
-        total: `(D,)`, sum_i (x_i - shift).
-        matrix: `(D, D)` C, upper triangle, or `(r, D)` F.
-        form: `ROOT`, `GRAM` or `FAST`.
-        dtype: Name of the features' dtype; empty before the first.
-    """
-
-    count: int
-    shift: Tensor
-    total: Tensor
-    matrix: Tensor
-    form: int
-    dtype: str
+    count: int  # N
+    shift: Tensor  # (D,), a point near the mean, about which `total` is summed; zero when moments are not centered
+    total: Tensor  # (D,), sum_i (x_i - shift)
+    matrix: Tensor  # (D, D) C, upper triangle, or (r, D) F
+    form: int  # ROOT, GRAM or FAST
+    dtype: str  # name of the features' dtype; empty before the first
 
     @property
     def dim(self) -> int:
@@ -187,10 +176,8 @@ def merge(a: Moments, b: Moments, *, center: bool = True, exact: bool = False) -
     """Return the moments of two groups together (Chan et al. 1979, eq. 2.1).
 
     Raises:
-        FullrankError: The groups have different `dim` or dtypes, or `exact` is asked of a `gram` form.
+        FullrankError: The groups have different dtypes, or `exact` is asked of a `gram` form.
     """
-    if a.dim != b.dim:
-        raise FullrankError(f"cannot merge moments of {a.dim} and {b.dim} dimensions: they are different layers")
     if a.count == 0 or b.count == 0:
         return b if a.count == 0 else a
     if a.dtype != b.dtype:

@@ -34,11 +34,8 @@ class Spectrum:
     Make one with `fullrank.spectrum(features)`, or from published singular values with `Spectrum(values)`.
 
     Args:
-        singular_values: `(D,)`, non-negative and finite, in any order; kept as float64, descending.
+        singular_values: `(D,)`, not negative and finite, in any order; kept as float64, descending.
         protocol: How the values came about.
-
-    Raises:
-        FullrankError: The values are not a vector, are empty, negative, NaN or infinite.
 
     >>> spectrum = Spectrum(torch.ones(4))
     >>> spectrum.auc, spectrum.rankme, spectrum.dead()

@@ -163,22 +163,18 @@ def judge(
     - **partial**: 5 % or more of the directions are dead (singular value below 1e-3 of the largest), or AUC
       lies more than .6 of the way from its floor (D+1)/(2D) to 1, which is .80 at D = 512.
     - **healthy**: neither.
-    - **unclear**: neither, but N <= D images cannot show the other directions; or D = 1.
+    - **unclear**: neither, but N <= D images (the protocol's `n`) cannot show the other directions; or D = 1.
     - **untrained**: `untrained` was given.
 
-    The module's table holds the spectra behind the bands. Where `spectrum.protocol` names `n` and N <= D, only the
-    directions that N features can span are judged. A finite sample raises AUC, by about as much as it does for
-    isotropic Gaussian features at most (`isotropic_auc`; more for heavy tails): `confidence` is low where the level
-    hangs on that, and medium near the edge of a band.
+    A finite sample raises AUC, by about as much as it does for isotropic Gaussian features at most (`isotropic_auc`;
+    more for heavy tails): `confidence` is low where the level hangs on that, and medium near the edge of a band.
 
     Args:
         spectrum: Of the backbone's output, centered and not normalized, over N images, N several times D.
-        uncentered: The spectrum of the same features, not centered: without it, features that are constant but for
-            isotropic rounding noise look healthy.
+        uncentered: The spectrum of the same features about zero, which tells noise about one point from features.
         init: The spectrum of the same encoder before training, taken alike: an untrained ResNet is "partial" too.
         embedding_spread: `feature_std` of the projector's output times sqrt(M), in [0, 1]: 0 where all embeddings are
-            one, about 1 where they point everywhere (Chen, He 2021, Fig. 2). For methods whose loss does not see such
-            a collapse, as SimSiam's.
+            one, about 1 where they point everywhere (Chen, He 2021, Fig. 2). SimSiam's loss does not see it.
         untrained: Whether its weights are known to be random.
 
     Raises:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import string
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +19,7 @@ from fullrank.ranking.candidates import FEATURES, FORECAST, FRONT, Candidate, op
 from fullrank.ranking.forecast import Forecast, Forecasted, read_forecast
 from fullrank.ranking.options import RankOptions
 from fullrank.ranking.result import Group, Ranked, Ranking, Standing
-from fullrank.ranking.words import about, refusal, said, unlike
+from fullrank.ranking.words import about, refusal, unlike
 from fullrank.text import Progress, grouped, listing, untold
 
 
@@ -95,13 +94,13 @@ def rank(
         accuracy_protocol=labels.protocol,
         applied=applied,
         scores=tuple(_agreements(standings)),
-        said=(),
         asked=asked,
+        wanted=options.accuracy,
+        otherwise=tuple(candidates[i].name for i in labels.left_out),
     )
     if options.fit is not None:
-        _the_fit(ranking, options.accuracy).write(options.fit)
-    left_out = [candidates[i].name for i in labels.left_out]
-    return replace(ranking, said=tuple(said(ranking, asked=options.accuracy, otherwise=left_out)))
+        _the_fit(ranking).write(options.fit)
+    return ranking
 
 
 def _check(options: RankOptions) -> Forecast | None:
@@ -236,7 +235,7 @@ def _agreements(standings: Sequence[Standing]) -> Iterable[Ranked]:
                     yield Ranked(name, tuple(group), None, str(error), apart)
 
 
-def _the_fit(ranking: Ranking, accuracy: str | None) -> Forecast:
+def _the_fit(ranking: Ranking) -> Forecast:
     """Return the one fit there is; none, or more than one, is an error."""
     fitted = [group for group in ranking.groups if group.forecast is not None]
     if len(fitted) > 1:
@@ -248,7 +247,7 @@ def _the_fit(ranking: Ranking, accuracy: str | None) -> Forecast:
     if fitted and fitted[0].forecast is not None:
         return fitted[0].forecast
     if not any(each.accuracy for each in ranking.standings):
-        wanted = "labels" if accuracy is None else f"a {accuracy} accuracy"
+        wanted = "labels" if ranking.wanted is None else f"a {ranking.wanted} accuracy"
         why = f"no run has {wanted}; `fullrank evaluate RUN` measures it"
     elif not ranking.groups:
         why = "no run has both a held-out loss and an AUC"

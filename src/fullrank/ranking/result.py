@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +92,9 @@ class Ranking(Shown):
         accuracy: The accuracy's name; None where no candidate has one.
         applied: The forecast that was read from a file.
         scores: How well each score ranks the labeled candidates.
-        said: What follows, what does not, and what is missing, in clauses.
         asked: The scores that were asked for beside held-out loss and AUC.
+        wanted: The accuracy that was asked for.
+        otherwise: Candidates whose accuracy was measured otherwise than the others', and was left out.
     """
 
     standings: tuple[Standing, ...]
@@ -101,8 +103,16 @@ class Ranking(Shown):
     accuracy_protocol: Mapping[str, Any]
     applied: Forecast | None
     scores: tuple[Ranked, ...]
-    said: tuple[str, ...]
     asked: tuple[str, ...] = ()
+    wanted: str | None = None
+    otherwise: tuple[str, ...] = ()
+
+    @cached_property
+    def said(self) -> list[str]:
+        """What follows, what does not, and what is missing, in clauses."""
+        from fullrank.ranking.words import said
+
+        return said(self)
 
     @property
     def best(self) -> Path:
@@ -172,5 +182,5 @@ class Ranking(Shown):
                 {**asdict(row), "direction": kind_of(row.name).direction, "members": of(row.members)}
                 for row in self.scores
             ],
-            "said": list(self.said),
+            "said": self.said,
         }

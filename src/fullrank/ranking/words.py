@@ -56,20 +56,14 @@ def refusal(forecast: Forecast, candidate: Candidate) -> str:
     return ""
 
 
-def said(ranking: Ranking, *, asked: str | None, otherwise: Sequence[str]) -> list[str]:
-    """Put a ranking in clauses.
-
-    Args:
-        ranking: What was found.
-        asked: The accuracy that was asked for.
-        otherwise: Runs whose accuracy was measured otherwise than the others', and was left out.
-    """
+def said(ranking: Ranking) -> list[str]:
+    """Put a ranking in clauses."""
     names = [each.candidate.name for each in ranking.standings]
     found = [*_apart(ranking, names)]
     for group in ranking.groups:
         if len(group.members) > 1:
             found += [f"{group.letter}: {each}" if group.letter else each for each in _of_group(group, ranking, names)]
-    return [*found, *_applied(ranking), *_labels(ranking, asked, otherwise), *_missing(ranking)]
+    return [*found, *_applied(ranking), *_labels(ranking), *_missing(ranking)]
 
 
 def _apart(ranking: Ranking, names: Sequence[str]) -> Iterator[str]:
@@ -149,7 +143,8 @@ def _applied(ranking: Ranking) -> Iterator[str]:
             )
 
 
-def _labels(ranking: Ranking, asked: str | None, otherwise: Sequence[str]) -> Iterator[str]:
+def _labels(ranking: Ranking) -> Iterator[str]:
+    asked, otherwise = ranking.wanted, ranking.otherwise
     missing = [each.candidate.name for each in ranking.standings if each.accuracy is None]
     measure = f"`fullrank evaluate RUN{f' --{asked}' if asked else ''}` measures it"
     if len(missing) == len(ranking.standings):

@@ -68,15 +68,12 @@ def agreement(
 
     Args:
         score: `(n,)`, n at least 3, not all the same.
-        accuracy: `(n,)`, higher is better.
+        accuracy: `(n,)`, not all the same; higher is better.
         direction: Which values of the score are better; "none" where neither is by itself.
         groups: The group of each run, such as its setting: whole groups are drawn, for their runs are not independent.
             Each run is a group of its own when left out.
         resamples: Samples of the bootstrap.
         seed: Of the samples.
-
-    Raises:
-        FullrankError: They are none of these.
 
     >>> agreement([3.0, 2.0, 1.0], [0.1, 0.2, 0.3], direction="lower").kendall
     1.0

@@ -104,20 +104,10 @@ class LinearFit:
 
 
 def leave_groups_out(fit: LinearFit, groups: Sequence[Hashable]) -> np.ndarray:
-    """Return what a fit without a run's whole group says of it.
+    """Return what a fit without a run's whole group says of it, `(n,)`; NaN where the others cannot be fitted.
 
-    Seeds of one setting are near each other: a fit that has seen one of them has nearly seen the others. With groups of
-    one it is leave-one-out (Allen 1974, PRESS).
-
-    Args:
-        fit: Of n runs.
-        groups: The group of each run, such as its setting, `(n,)`.
-
-    Returns:
-        `(n,)` forecasts, in the accuracy's unit; NaN where the runs outside a group cannot be fitted.
-
-    Raises:
-        FullrankError: There are not as many groups' names as runs.
+    Seeds of one setting are near each other: a fit that has seen one of them has nearly seen the others. `groups` names
+    the group of each of the n runs, such as its setting; with groups of one it is leave-one-out (Allen 1974, PRESS).
     """
     if len(groups) != len(fit.accuracy):
         raise FullrankError(f"groups must name the group of each of {len(fit.accuracy)} runs, got {len(groups)}")

@@ -72,10 +72,6 @@ def knn_predictions(
     Returns:
         `(Q, k)` int64, on the device of the queries: column j is the vote of j + 1 neighbors.
 
-    Raises:
-        FullrankError: The shapes do not fit, a label is negative or a fraction, features hold NaN or infinity, k or T
-            is out of range, or `vote` is unknown.
-
     Reference:
         Li et al. 2022, section 5.1 (majority); Wu et al. 2018, arXiv 1805.01978, section 3.4 (weighted, k = 200).
     """

@@ -105,14 +105,11 @@ def fit_logistic(
     float32's rounding leaves no smaller gradient; sums over rows are float64.
 
     Args:
-        features: `(N, D)`.
+        features: `(N, D)`, finite.
         labels: `(N,)` whole numbers of at least 0, of two classes at least.
         l2: Strength of the regularization, above 0.
         tolerance: Norm of the gradient of f at which to stop, above 0.
         max_iterations: Give up after so many; the result says so, as where rounding leaves no smaller gradient.
-
-    Raises:
-        FullrankError: Features, labels or a setting are none of these.
 
     Reference: Liu & Nocedal 1989, https://doi.org/10.1007/BF01589116 (L-BFGS)
     """
@@ -135,8 +132,8 @@ def choose_logistic(
     From the strongest to the weakest, each fit starts from the one before. Of equal accuracies the strongest wins.
 
     Args:
-        features: `(N, D)`.
-        labels: `(N,)` whole numbers of at least 0.
+        features: `(N, D)`, finite.
+        labels: `(N,)` whole numbers of at least 0, of two classes at least.
         held_out: Which rows choose, `(N,)` bool; some and not all.
         grid: Strengths to choose from, in any order, one at least.
         tolerance: As of `fit_logistic`.
@@ -144,9 +141,6 @@ def choose_logistic(
 
     Returns:
         The probe of all rows, and the accuracy of each strength on those that were held out, in [0, 1].
-
-    Raises:
-        FullrankError: As `fit_logistic`.
     """
     strengths = sorted(set(grid), reverse=True)
     if not strengths:

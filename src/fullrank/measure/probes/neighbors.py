@@ -36,12 +36,10 @@ def neighbors(
     bank_block: int | None = None,
     query_block: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Find the k rows of a bank that are nearest to each query in cosine similarity.
+    """Find the k rows of a bank that are nearest to each query in cosine similarity, computed in float32.
 
-    Similarities are computed in float32. Of equally similar rows the one that stands first in the bank is nearer. A
-    row of zeros has similarity 0 to all. The size of blocks bounds memory and changes nothing else, but for the order
-    of similarities that rounding alone tells apart: equal rows of the bank too may differ in their last bit where they
-    lie in blocks of different shapes.
+    Of equally similar rows the one that stands first in the bank is nearer. A row of zeros has similarity 0 to all. The
+    size of blocks bounds memory, and decides between rows that rounding alone tells apart, and nothing else.
 
     Args:
         bank: `(N, D)` representations.
@@ -53,9 +51,6 @@ def neighbors(
 
     Returns:
         Similarities `(Q, k)` float32, descending, and rows of the bank `(Q, k)` int64.
-
-    Raises:
-        FullrankError: The shapes do not fit, features hold NaN or infinity, or k is out of range.
     """
     bank, queries = as_matrix(bank), as_matrix(queries)
     if bank.shape[1] != queries.shape[1]:

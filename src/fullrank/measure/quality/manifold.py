@@ -32,20 +32,14 @@ CANDIDATES = 8
 def two_nn(features: Array, *, discard: float = 0.1, max_samples: int | None = 10_000, seed: int = 0) -> float:
     """Return the TwoNN intrinsic dimension, the slope through 0 of -log(1 - F(mu)) on log mu, mu = r_2 / r_1.
 
-    F(mu_(i)) = i/n for the sorted mu; the largest `discard` share is left out of the fit. Neither direction
-    is better in itself (CLID rewards a high one, IdEst a low one): read it with another score. Range (0,
-    inf), at most about D in practice; inf when all neighbors are equally far.
+    F(mu_(i)) = i/n for the sorted mu; the largest `discard` share, in [0, 1), is left out of the fit. Neither direction
+    is better in itself (CLID rewards a high one, IdEst a low one). Range (0, inf), at most about D in practice; inf
+    when all neighbors are equally far. Cost O(n^2 D).
 
     Fails: underestimates beyond about 10 dimensions (14 of 16, 38 of 64 at n = 2,000), and reads noise where
     noise is larger than the distance of neighbors. Duplicate rows make r_1 = 0 and the published estimate
-    diverge; exact ones are dropped first (the first of each is kept). Near-duplicates, such as frames of a
-    video, still bend it. A port that takes F = (i-1)/n reads slightly lower.
-
-    Args:
-        features: `(N, D)`, of 10 distinct rows at least.
-        discard: Share of the largest mu left out, in [0, 1). The last point, where 1 - F = 0, is never in.
-        max_samples: Use so many rows. Cost O(n^2 D).
-        seed: Chooses the rows.
+    diverge; exact ones are dropped first. Near-duplicates, such as frames of a video, still bend it. A port that takes
+    F = (i-1)/n reads slightly lower.
 
     Reference: Facco, d'Errico, Rodriguez, Laio 2017, https://doi.org/10.1038/s41598-017-11873-y
     """
@@ -67,9 +61,9 @@ def two_nn(features: Array, *, discard: float = 0.1, max_samples: int | None = 1
 def idest(features: Array, *, max_samples: int = 4_000, sizes: int = 10, repeats: int = 3, seed: int = 0) -> float:
     """Return IdEst, the spanning-tree dimension 1 / (1 - m), from the slope m of log L(n) on log n.
 
-    L(n) grows as n^((d-1)/d) for points of a d-dimensional set. Lower is better by its authors (Spearman
-    about -0.8 with linear probes over 33 models), the opposite of RankMe: it is the dimension of the
-    manifold, not of the linear span. Range (0, inf); inf for m >= 1.
+    L(n) grows as n^((d-1)/d) for points of a d-dimensional set. Lower is better by its authors (Spearman about -0.8
+    with linear probes over 33 models), the opposite of RankMe: it is the dimension of the manifold, not of the linear
+    span. Range (0, inf); inf for m >= 1. Cost O(n^2 D), memory 8 n^2 bytes: 128 MB at 4,000.
 
     Fails: underestimates beyond about 10 dimensions (14 of 16, 35 of 64 at n = 2,000), so it orders models of
     one data set rather than counts dimensions; uninformative in the first epochs, and a collapsed encoder has
@@ -78,13 +72,6 @@ def idest(features: Array, *, max_samples: int = 4_000, sizes: int = 10, repeats
     Convention: the subsample sizes are ours, the paper's could not be read: `sizes` of them, geometric from a tenth of
     the rows to all, `repeats` draws of each, log L averaged. Exact duplicates are dropped first. SciPy's
     `minimum_spanning_tree` reads a distance of 0 as "no edge" and so lengthens the tree of a sample with duplicates.
-
-    Args:
-        features: `(N, D)`, the backbone's, of 100 distinct rows at least.
-        max_samples: Use so many rows. Cost O(n^2 D), memory 8 n^2 bytes: 128 MB at 4,000.
-        sizes: How many subsample sizes, at least 2.
-        repeats: Draws of each size, at least 1.
-        seed: Chooses the rows.
 
     Reference: Mordacq, Kalogeiton, Oudot 2026, https://arxiv.org/abs/2606.03338
     """
@@ -110,19 +97,13 @@ def cluster_learnability(
 ) -> float:
     """Return CL of CLID: the accuracy of a nearest-neighbor classifier on k-means clusters of the features.
 
-    Rows are L2-normalized (cosine); k-means labels all n rows; a random half gives neighbors, the other half
-    is classified by its nearest one. Higher is better. Range [0, 1].
+    Rows are L2-normalized (cosine); k-means (`clusters`; the paper's floor(sqrt(n)) when None) labels all n rows; a
+    random half gives neighbors, the other half is classified by its nearest one. Higher is better. Range [0, 1].
 
     Fails: collapsed and clumped features are the easiest to learn, which is why CLID adds the intrinsic
     dimension; it depends on n and on the number of clusters. The first version of the paper scored the
     learning curve over a data order (prequential); this is the accuracy of the published one. A stratified
     split, as in some ports, stops at a cluster of one image; this split is plain.
-
-    Args:
-        features: `(N, D)`, N >= 16; no row all zero.
-        clusters: k of k-means, from 2 to the number of distinct directions; the paper's floor(sqrt(n)) when omitted.
-        max_samples: Use so many rows. Cost O(n k D) an iteration, O(n^2 D) for the neighbors.
-        seed: Chooses the rows, the k-means start (one k-means++ run) and the halves.
 
     Reference: Lu, Liu, Baratin, Laroche, Courville, Sordoni 2023 (TMLR), https://arxiv.org/abs/2206.01251
     """
@@ -148,13 +129,9 @@ def cluster_learnability(
 def clid(learnability: Sequence[float], dimension: Sequence[float]) -> list[float]:
     """Return CLID of each model of a pool: CL and ID, each standardized over the pool, added.
 
-    Higher is better. It ranks the models of this pool and says nothing outside it: add a model and all values
-    change. They sum to zero. A component on which all models agree adds nothing. Dividing ID by D instead, as
-    one port does, is another score.
-
-    Args:
-        learnability: `cluster_learnability` of each of two models or more, on the same images.
-        dimension: `two_nn` of each, in the same order.
+    Takes `cluster_learnability` and `two_nn` of two models or more, in one order, on the same images. Higher is better.
+    It ranks the models of this pool and says nothing outside it: add a model and all values change. They sum to zero. A
+    component on which all models agree adds nothing. Dividing ID by D instead, as one port does, is another score.
 
     Reference: Lu et al. 2023, section 3, https://arxiv.org/abs/2206.01251
 

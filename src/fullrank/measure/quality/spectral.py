@@ -43,17 +43,16 @@ def auc(features: Spectrum | Array, *, center: bool = True) -> float:
 def rankme(features: Spectrum | Array, *, center: bool = False, eps: float = 0.0) -> float:
     """Return RankMe, exp(-sum_k p_k log p_k): the exponential entropy of the normalized singular values.
 
-    Higher is better. Range [1, min(N, D)]; 0 when there is no variation at all (no non-zero feature, uncentered).
+    Higher is better. Range [1, min(N, D)]; 0 when there is no variation at all (no non-zero feature, uncentered). The
+    authors take uncentered projector outputs of 25,600 training images.
 
     Fails: compares models of one method only; saturates beyond the number of classes; a large mean hides
     everything behind its one direction when uncentered. Full rank is necessary for good features, not
     sufficient: white noise scores best.
 
-    Args:
-        features: `(N, D)`, or a spectrum of them. The authors take projector outputs of 25,600 training images.
-        center: False as published.
-        eps: Not negative. The authors' constant, p_k = s_k / ||s||_1 + eps with 1e-7, keeps log(0) out of float32; here
-            0 log 0 = 0. It is added outside the normalization, so the p_k sum to more than one and exp(H) can pass D.
+    `eps`, not negative, is the authors' constant, p_k = s_k / ||s||_1 + eps with 1e-7, which keeps log(0) out of
+    float32; here 0 log 0 = 0. It is added outside the normalization, so the p_k sum to more than one and exp(H) can
+    pass D.
 
     Reference: Garrido, Balestriero, Najman, LeCun 2023, eq. 1, https://arxiv.org/abs/2210.02885
 
@@ -135,19 +134,13 @@ def alpha_req(
 ) -> float:
     """Return alpha of the power law l_k ~ k^-alpha over the ranks k = 10..100: least squares of logs, weights 1/k.
 
-    Near 1 is best: smaller is a long flat tail, larger a fast decay. Range all real numbers in principle, above 0 since
-    l_k falls. NaN when fewer than three live directions lie in the range.
+    Ranks count from 1. Near 1 is best: smaller is a long flat tail, larger a fast decay. Range all real numbers in
+    principle, above 0 since l_k falls. NaN when fewer than three live directions lie in the range.
 
     Fails: the fit range can flip the sign of its correlation with accuracy, and ports differ: its authors' training
     code fits ranks 4..100, the later library of their group (reptrix) 11..100 (`np.arange(10, 100)`, from 0). The best
     line through a spectrum that is no power law is still a line. Directions that are dead but for rounding noise (s_k
     about 1e-7 s_1 in float32) count, and make it large.
-
-    Args:
-        features: `(N, D)`, or a spectrum of them.
-        center: Centered, as the covariance is.
-        first_rank: k of the first eigenvalue that is fitted, from 1.
-        last_rank: k of the last one, at least two above the first.
 
     Reference: Agrawal, Mondal, Ghosh, Richards 2022, https://openreview.net/forum?id=ii9X4vtZGTZ
 

@@ -55,15 +55,10 @@ def lidar(views: Views, *, delta: float = 1e-4) -> float:
 
     Fails: where images differ by noise alone, S_b is S_w / q, equal in all directions, and the score is near its top.
     The views must be the pre-training augmentations, and N and q are free: the paper takes about 1000 images with 50
-    views, ports 100 with 10, and no two such numbers compare. `delta` is absolute, so features of a small scale are
-    judged by it and not by S_w. S_w needs N (q - 1) several times D. The published p_k = l_k / sum l + eps and ports'
-    (l_k + 1e-8) / sum (l + 1e-8) keep log(0) away; here 0 log 0 = 0. A port that runs PCA on the matrix S_w^-1/2 S_b
-    S_w^-1/2 has centered it and squared its spectrum: another quantity.
-
-    Args:
-        views: `(N, q, D)`, or q matrices, of two images at least.
-        delta: Ridge on S_w, not negative, and large enough to invert it. With 0, invertible linear maps of the features
-            leave the score as it is.
+    views, ports 100 with 10, and no two such numbers compare. `delta` (not negative) is absolute, so features of a
+    small scale are judged by it and not by S_w, which needs N (q - 1) several times D. The published p_k = l_k / sum l
+    + eps keeps log(0) away; here 0 log 0 = 0. A port that runs PCA on the matrix S_w^-1/2 S_b S_w^-1/2 has centered it
+    and squared its spectrum: another quantity.
 
     Reference: Thilak et al. 2023, section 4, https://arxiv.org/abs/2312.04000
     """
