@@ -288,7 +288,7 @@ def study(name: str, *, scale: Scale = "lab", seeds: int | None = None, results:
         results: The folder of results; those that came with the package when omitted.
 
     Raises:
-        FullrankError: There is no such study, no result, or `seeds` is below 1.
+        FullrankError: There is no such study, or no result.
     """
     from fullrank.studies.show import document, finished
     from fullrank.studies.store import published

@@ -389,7 +389,7 @@ def test_merging_errors():
         metric.merge_state(measured(x.double()))
     with pytest.raises(FullrankError, match="part without exact=True into one with it"):
         measured(x, exact=True).merge_state(metric)
-    with pytest.raises(FullrankError, match="has a 'state', got"):
+    with pytest.raises(FullrankError, match="only a SpectrumMetric, or its metric_state, can be merged, got"):
         metric.merge_state({"total": x})
     with pytest.raises(FullrankError, match="a metric with normalize=True into a metric with normalize=False"):
         metric.merge_state(measured(x, normalize=True).metric_state)

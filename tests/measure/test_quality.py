@@ -450,7 +450,7 @@ def test_clid_standardises_over_the_pool():
 @pytest.mark.parametrize(
     ("cl", "dimension", "message"),
     [
-        ([0.5], [1.0], "at least two, got 1"),
+        ([0.5], [1.0], "at least two, got 1 and 1"),
         ([0.5, 0.6], [1.0], "got 2 and 1 values"),
         ([0.5, 0.6], [1.0, math.inf], "finite values"),
     ],

@@ -13,13 +13,9 @@ from fullrank.text import Progress, plain_console
 def present(
     make: Callable[[Progress], Document], *, json: bool, out: Path | None = None, notes: tuple[str, ...] = ()
 ) -> int:
-    """Make a document while a bar tells how far it is, show it, and return the exit code.
+    """Make a document while a bar tells how far it is, show it as JSON or to people, and return the exit code.
 
-    Args:
-        make: Makes it.
-        json: Print it for programs instead of people.
-        out: Where to write it as a page; nowhere when omitted.
-        notes: What else to say, such as which files were written.
+    It is written to `out` as a page too; `notes` are what else to say, such as which files were written.
     """
     from fullrank.documents.html import check_page, write_page
     from fullrank.training.progress import counting

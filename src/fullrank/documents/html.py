@@ -143,7 +143,6 @@ class _Writer:
         return f"{escape(doc.plain(cell))}{hint}"
 
     def table(self, part: doc.Table) -> str:
-        """Return a table, which scrolls where it is too wide."""
 
         def look(place: int) -> str:
             return "beside" if place in part.beside else "text" if place in part.text else "own"
@@ -171,7 +170,6 @@ class _Writer:
         )
 
     def statement(self, part: doc.Statement) -> str:
-        """Return what is said of one of the things compared, with its color at the side."""
         tries = "".join(
             f'<li>{escape(text)} <span class="hint">({escape(source)})</span></li>' for text, source in part.remedies
         )

@@ -76,12 +76,9 @@ def single() -> tuple[Figure, Axes]:
 
 
 def line(look: Look, points: int, phase: float) -> dict[str, Any]:
-    """Tell a line from others beside it by color, dashes and markers that do not hide one another.
+    """Tell a line of so many points from others beside it by color, dashes and markers that do not hide one another.
 
-    Args:
-        look: The line's.
-        points: How many it has.
-        phase: In [0, 1), where between two markers the first one is.
+    `phase`, in [0, 1), says where between two markers the first one is.
     """
     every = max(1, points // _MARKERS)
     how = {"color": look.color, "linestyle": look.dashes, "marker": look.marker}
@@ -147,10 +144,10 @@ def short(step: float, _: Any = None) -> str:
 
 @style()
 def inline_svg(figure: Figure, key: str, label: str) -> str:
-    """Render a figure as an `<svg>` element, the same bytes each time.
+    """Render a figure, made within `style()`, as an `<svg>` element, the same bytes each time.
 
     Args:
-        figure: Made within `style()`.
+        figure: The figure.
         key: Prefix of all its ids, so that figures in one page do not share any: letters, digits, hyphens.
         label: What the figure shows, for those who cannot see it; plain text.
     """

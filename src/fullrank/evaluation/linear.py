@@ -5,12 +5,10 @@ from N(0, 0.01^2), biases 0; LARS with a trust coefficient of 0.001, momentum 0.
 of 0.1 x batch / 256 that falls along a cosine, epoch by epoch. It is judged on held-out images without augmentation.
 
 Two things differ. The images of an epoch that do not fill a batch are left out (others each epoch). And the value is
-the accuracy after the last epoch: [Li22]'s code reports the best over all epochs on the images that it is judged by,
-which is kept beside it as `best_over_epochs`.
+the accuracy after the last epoch: [Li22]'s best over all epochs is kept beside it as `best_over_epochs`.
 
 LARS is timm's. It equals apex's LARC with `clip=False`, which [Li22] used, with `trust_clip=False`, `eps=1e-8` and
-`always_adapt=True`: without the last, timm scales no rate where there is no weight decay, and is SGD. Both scale the
-rate of the bias too, except while it is 0.
+`always_adapt=True`: without the last, timm scales no rate where there is no weight decay, and is SGD.
 
 A step of LARS moves weights by lr x trust of their norm, whatever the gradient, and momentum makes that ten times as
 much: so the sum of the rates says how far it can get (`reach`) from weights that are small at first. These settings
@@ -115,14 +113,8 @@ def linear(task: Task, options: EvaluateOptions) -> Score:
         FullrankError: Representations are not finite, the images are too few or of one class, the encoder changed, or
             the classifier diverged.
         StoppedError: A signal came; what was trained is saved.
-
-    Reference:
-        Li, Efros, Pathak 2022, https://arxiv.org/abs/2209.15007, section 5.1; You, Gitman, Ginsburg 2017,
-        https://arxiv.org/abs/1708.03888 (LARS)
     """
     asked = options.linear_options
-    with task.world.raise_together():
-        check_linear(task, options)
     settings, path, state = task.world.on_main(_begin, task, asked)
     if state is None or not state["complete"]:
         state = _train(task, asked, settings, path, state)
@@ -131,7 +123,6 @@ def linear(task: Task, options: EvaluateOptions) -> Score:
 
 
 def _begin(task: Task, asked: LinearOptions) -> tuple[dict[str, Any], Path | None, dict[str, Any] | None]:
-    """Return what the weights depend on, where they are kept, and what is there."""
     settings = _settings(task, asked, choose_precision(MachineConfig(precision=asked.precision), task.device))
     path = None if task.run is None else task.run / FOLDER / f"linear-{_digest(settings)}.pt"
     return settings, path, _read(path) if path is not None and path.is_file() else None
@@ -203,7 +194,6 @@ def _train(
     path: Path | None,
     state: dict[str, Any] | None,
 ) -> dict[str, Any]:
-    """Train the classifier from where it is to the end, and return its last state."""
     device, module, world = task.device, task.encoder.to(task.device).module, task.world
     memory_format = choose_memory_format(module)
     queries, query_labels = task.queries

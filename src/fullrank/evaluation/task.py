@@ -94,9 +94,7 @@ class Task:
 class ImageSets:
     """Image sets, opened once for all runs; decoded once, too, where several runs see them and they fit into memory.
 
-    Args:
-        several: Whether several runs see them.
-        sharers: How many processes of this machine hold them, each for itself.
+    `sharers` processes of this machine hold them, each for itself.
     """
 
     def __init__(self, *, several: bool, sharers: int = 1) -> None:

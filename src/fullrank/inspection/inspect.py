@@ -119,7 +119,6 @@ def keep_scores(run: Path, found: Inspection, options: InspectOptions) -> str:
 
 
 def _named(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function; an error says of which X it is."""
     try:
         return function(*arguments)
     except FullrankError as error:

@@ -54,7 +54,6 @@ class Inspection(doc.Shown):
     unkept: str = ""
 
     def __repr__(self) -> str:
-        """Return the verdict, what to try, and the scores that can be taken, for people to read."""
         tries = "".join(f"\n- {remedy.text}" for remedy in self.verdict.remedies)
         scores = ", ".join(f"{s.kind.title} {s.text}" for s in self.scores.values() if not s.why)
         return f"Inspection({self.name!r}): {self.verdict.text}{tries}\n{scores}"

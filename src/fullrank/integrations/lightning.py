@@ -48,9 +48,8 @@ class CollapseMonitor(LayerWatch, Callback):
     `SpectrumMetric`; its scores, `collapse/val_auc` and so on, are those of `fullrank.spectrum` on the whole validation
     set, over all processes, and can be monitored by other callbacks.
 
-    With the defaults the cost at D = 512 is under 1 % of a step of 256 images; `benchmarks/monitor.py`
-    measures it. The latest spectra, with their protocols, are `spectrum` and `val_spectrum`. The moving
-    moments are part of the checkpoint.
+    With the defaults the cost at D = 512 is under 1 % of a step of 256 images (`benchmarks/monitor.py`). The latest
+    spectra, with their protocols, are `spectrum` and `val_spectrum`. The moving moments are part of the checkpoint.
 
     Args:
         layer: Name of the submodule whose output is the representation, as in `named_modules()`.
@@ -164,7 +163,6 @@ class CollapseMonitor(LayerWatch, Callback):
 
 
 def _gather(pl_module: LightningModule, x: Tensor) -> Tensor:
-    """Return `x` of every process, stacked."""
     # Where communication needs a GPU, features and so the moments are on one.
     gathered = pl_module.all_gather(x)
     assert isinstance(gathered, Tensor)

@@ -111,26 +111,21 @@ def _read(values: object, what: str, wanted: str) -> Tensor:
 
 def check_finite(x: Tensor) -> None:
     """Raise `FullrankError` where a row of `(N, D)` holds NaN or infinity."""
-    if rows := _where(x, lambda block: (~torch.isfinite(block)).any(dim=1)):
-        raise FullrankError(
-            f"features hold NaN or infinity in {rows}: the encoder diverged or the file is damaged; drop these rows, "
-            "or take an earlier checkpoint"
-        )
+    why = "the encoder diverged or the file is damaged; drop these rows, or take an earlier checkpoint"
+    _refuse(x, lambda block: (~torch.isfinite(block)).any(dim=1), "hold NaN or infinity", why)
 
 
 def check_directions(x: Tensor) -> None:
     """Raise `FullrankError` where a row of `(N, D)` is all zero, for scores of directions (cosines)."""
-    if rows := _where(x, lambda block: (block == 0).all(dim=1)):
-        raise FullrankError(
-            f"features are all zero in {rows}: a zero vector has no direction, so cosines are undefined; drop these "
-            "rows, or check whether the encoder's output is dead"
-        )
+    why = "a zero vector has no direction; drop these rows, or check whether the encoder's output is dead"
+    _refuse(x, lambda block: (block == 0).all(dim=1), "are all zero", why)
 
 
-def _where(x: Tensor, wrong: Callable[[Tensor], Tensor]) -> str:
-    """Say how many rows are wrong, and which is the first; nothing where none is."""
+def _refuse(x: Tensor, wrong: Callable[[Tensor], Tensor], what: str, why: str) -> None:
     rows = torch.cat([wrong(block) for block in x.split(_rows(x))])
-    return f"{int(rows.sum())} of {len(x)} rows, first in row {int(rows.int().argmax())}" if bool(rows.any()) else ""
+    if bool(rows.any()):
+        where = f"{int(rows.sum())} of {len(x)} rows, first in row {int(rows.int().argmax())}"
+        raise FullrankError(f"features {what} in {where}: {why}")
 
 
 def as_features(features: Array, *, rows: int, score: str) -> Tensor:

@@ -168,10 +168,10 @@ class SpectrumMetric(Metric):
         """
         if isinstance(incoming_state, SpectrumMetric):
             incoming_state = {"state": incoming_state.state, "settings": incoming_state.settings}
-        if isinstance(incoming_state, Metric):
-            raise FullrankError(f"cannot merge a {type(incoming_state).__name__} into a SpectrumMetric")
-        if "state" not in incoming_state:
-            raise FullrankError(f"a SpectrumMetric's state has a 'state', got {sorted(incoming_state)}")
+        if isinstance(incoming_state, Metric) or "state" not in incoming_state:
+            raise FullrankError(
+                f"only a SpectrumMetric, or its metric_state, can be merged, got {incoming_state!r:.80}"
+            )
         theirs = _named(incoming_state.get("settings", self.settings))
         for key in ("dim", "center", "normalize"):
             if theirs[key] != (mine := getattr(self, key)):

@@ -36,11 +36,7 @@ class Candidate:
 
 
 def open_candidates(paths: Sequence[str | Path]) -> list[Candidate]:
-    """Read what there is to rank.
-
-    Args:
-        paths: Run folders, of which each is one candidate as it ended; or checkpoints within run folders, each one
-            candidate; or a single run folder, of which every measured step after the first is one.
+    """Read what there is to rank: runs as they ended, checkpoints in their folders, or the measured steps of one run.
 
     Raises:
         FullrankError: There is nothing, or one of them cannot be read.
@@ -104,7 +100,6 @@ class _Run:
             self.damaged = str(error)
 
     def at(self, step: int, name: str) -> Candidate:
-        """Return the run at one step."""
         missing = [self.damaged] if self.damaged else []
         scores = recorded(self.record, step) if step > 0 else None
         if scores is None:

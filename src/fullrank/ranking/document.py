@@ -77,7 +77,6 @@ def _table(ranking: Ranking, standings: Sequence[Standing], name: str) -> Iterat
 
 
 def _cells(each: Standing) -> dict[str, str]:
-    """Return a run's row, but for what it lacks."""
     candidate = each.candidate
     found = {
         **{name: score.text for name, score in candidate.scores.items()},
@@ -176,7 +175,6 @@ def _score_name(row: Ranked) -> str:
 
 
 def _how_measured(ranking: Ranking) -> list[Fields]:
-    """Return how the loss, AUC and the accuracy were measured."""
     scores = [
         (each.candidate.name, each.candidate.scores[name])
         for name in FEATURES

@@ -84,6 +84,5 @@ def forecast_against_measured(standings: Sequence[Standing], accuracy: str) -> F
 
 
 def _number(ax: Axes, standings: Sequence[Standing], x: np.ndarray, y: np.ndarray) -> None:
-    """Write each run's number beside its point."""
     for each, at_x, at_y in zip(standings, x, y, strict=True):
         ax.annotate(str(each.number), (at_x, at_y), (5, 4), textcoords="offset points", fontsize=8, color="#333333")

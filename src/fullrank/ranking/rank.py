@@ -29,12 +29,7 @@ def rank(
     *,
     progress: Progress = untold,
 ) -> Ranking:
-    """Rank runs, or checkpoints, without labels; and forecast their accuracy where that can be done.
-
-    Args:
-        paths: Run folders; or checkpoints in them; or one run folder, for its measured steps.
-        options: How.
-        progress: Told how far the work is, where scores are measured anew.
+    """Rank runs, checkpoints in them, or the measured steps of one; forecast their accuracy where that can be done.
 
     Raises:
         FullrankError: A run cannot be read, or a forecast that was asked for cannot be fitted, read or applied.

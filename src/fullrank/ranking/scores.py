@@ -64,7 +64,6 @@ def with_scores(
 
 
 def _kept(each: Candidate, images: str | None, limit: int) -> dict[str, Score]:
-    """Return what this version measured before, of the same images."""
     return {
         one.score.name: one.score
         for one in kept(each.run)

@@ -67,7 +67,6 @@ def said(ranking: Ranking) -> list[str]:
 
 
 def _apart(ranking: Ranking, names: Sequence[str]) -> Iterator[str]:
-    """Say that there are groups, and why."""
     if len(names) == 1:
         yield "one run alone is compared with nothing: give several, or a run of which several steps were measured"
     several = [f"{each.letter}, {len(each.members)} runs ({about(each)})" for each in ranking.groups if each.letter]

@@ -38,7 +38,7 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
     """
     folders = list({Path(run).resolve(): Path(run) for run in runs}.values())
     if not folders:
-        raise FullrankError("no run to report on: name at least one folder made by `fullrank train`")
+        raise FullrankError("give at least one run: fullrank report RUN [RUN ...]")
     check_page(Path(out))
     return write_page(document([read_run(folder) for folder in folders]), Path(out))
 

@@ -223,7 +223,6 @@ class _Problem:
     def _descend(
         self, l2: float, tolerance: float, max_iterations: int, start: LogisticProbe | None, dtype: torch.dtype
     ) -> LogisticProbe:
-        """Minimize f with products in a dtype."""
         count = len(self.classes)
         stretch = (self.variances / count + l2).rsqrt()
         bias_stretch = count**0.5

@@ -139,10 +139,10 @@ def clid(learnability: Sequence[float], dimension: Sequence[float]) -> list[floa
     [-2.0, 2.0]
     """
     one, other = list(learnability), list(dimension)
-    if len(one) != len(other):
-        raise FullrankError(f"clid needs CL and ID of the same models, got {len(one)} and {len(other)} values")
-    if len(one) < 2:
-        raise FullrankError(f"clid compares models of a pool and needs at least two, got {len(one)}")
+    if len(one) != len(other) or len(one) < 2:
+        raise FullrankError(
+            f"clid needs CL and ID of the same models, at least two, got {len(one)} and {len(other)} values"
+        )
     parts = torch.tensor([one, other], dtype=torch.float64)
     if not bool(torch.isfinite(parts).all()):
         raise FullrankError(f"clid needs finite values, got CL {one} and ID {other}: drop the models that have none")

@@ -87,9 +87,9 @@ def self_cluster(features: Array) -> float:
 def coherence(features: Array, *, tol: float | None = None) -> float:
     """Return (N/r) max_i ||U_i||^2, where U, (N, r), are the left singular vectors of the r live directions.
 
-    Uncentered. Lower is better. Range [1, N/r]: all images have equal leverage, or one alone holds a direction. 1, whatever
-    the features, when N <= D and the rows are independent. The least stable of its paper's scores: a maximum over
-    images, which one outlier decides.
+    Uncentered. Lower is better. Range [1, N/r]: all images have equal leverage, or one alone holds a direction. 1,
+    whatever the features, when N <= D and the rows are independent. The least stable of its paper's scores: a maximum
+    over images, which one outlier decides.
 
     The published score is (N/D) max_i ||U_i||^2 over all D vectors. They agree at full rank. Below it the vectors of
     dead directions are arbitrary, whatever the SVD routine returned; only live ones, s_k > tol s_1, count here. By

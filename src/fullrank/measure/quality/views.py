@@ -88,10 +88,8 @@ def _as_views(views: Views, score: str) -> Tensor:
     if isinstance(views, (list, tuple)) and (not views or any(hasattr(view, "shape") for view in views)):
         parts = [as_tensor(view, "matrices of numbers (N, D), one for each view") for view in views]
         shapes = [tuple(part.shape) for part in parts]
-        if len(set(shapes)) > 1:
-            raise FullrankError(f"{score} needs views of equal shape, got {shapes}: row i of each must be one image")
-        if shapes and len(shapes[0]) != 2:
-            raise FullrankError(f"{score} needs each view as a matrix (N, D), got shape {shapes[0]}")
+        if len(set(shapes)) > 1 or any(len(shape) != 2 for shape in shapes):
+            raise FullrankError(f"{score} needs matrices (N, D) of equal shape, row i of each one image, got {shapes}")
         z = torch.stack([part.to(torch.float64) for part in parts], dim=1) if parts else torch.empty(0, 0, 0)
     else:
         z = as_tensor(views, "views of numbers (N, q, D)")
