@@ -32,6 +32,7 @@ from torch import Tensor
 
 from fullrank.errors import FullrankError
 from fullrank.measure.checks import DTYPES, check_finite
+from fullrank.numerics import l2_normalize
 
 ROOT, GRAM, FAST = 0, 1, 2
 """Forms of the matrix; `FAST` is a `GRAM` of which some products were float32. The larger wins a merge."""
@@ -99,11 +100,8 @@ def _absorb_block(
 ) -> Moments:
     n = len(block)
     rows = torch.empty(block.shape, dtype=torch.float64, device=block.device).copy_(block)
-    finite = torch.ones((), dtype=torch.bool, device=block.device)
     if normalize:
-        norm = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-        finite = torch.isfinite(norm).all()
-        rows /= torch.where(norm > 0, norm, 1.0)
+        rows = l2_normalize(rows)
     shift = m.shift
     if center:
         if m.count == 0:
@@ -112,7 +110,7 @@ def _absorb_block(
         rows -= shift
     total = rows.sum(dim=0)
     # D sums instead of N x D entries: NaN and infinity survive a sum.
-    if not bool(finite & torch.isfinite(total).all()):
+    if not bool(torch.isfinite(total).all()):
         check_finite(x)
         raise FullrankError(f"features reach {x.abs().max():.3g}, and sums of such numbers overflow: scale them down")
     if center:

@@ -22,7 +22,7 @@ from fullrank.errors import FullrankError
 from fullrank.measure import moments
 from fullrank.measure.checks import as_tensor
 from fullrank.measure.spectrum import Spectrum
-from fullrank.numerics import exact_arithmetic
+from fullrank.numerics import exact_arithmetic, l2_normalize
 from fullrank.shapes import fit
 
 HALF_LIFE_DIMS = 8
@@ -96,8 +96,7 @@ class MovingSpectrum:
         n = len(features)
         rows = features.detach().to(self._gram.device, torch.float64)
         if self.normalize:
-            norm = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-            rows = rows / torch.where(norm > 0, norm, 1.0)
+            rows = l2_normalize(rows)
         if self.center:
             rows = rows - self._mean
         total = rows.sum(dim=0)

@@ -70,11 +70,11 @@ class ScoreKind:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings that `function` is called with, but for centering, which the protocol of a spectrum has."""
+        """The settings that `function` is called with."""
         if self.function is None:
             return {}
         parameters = inspect.signature(self.function).parameters.values()
-        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "center"}
+        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
     @property
     def scale(self) -> float:

@@ -17,7 +17,7 @@ from torch import Tensor
 from fullrank.config import Count, Share
 from fullrank.errors import FullrankError
 from fullrank.measure.checks import Array, as_matrix, as_tensor, check_finite
-from fullrank.numerics import exact_arithmetic
+from fullrank.numerics import exact_arithmetic, l2_normalize
 from fullrank.shapes import fit
 
 if TYPE_CHECKING:
@@ -188,8 +188,7 @@ def spectrum(features: Array, *, center: bool = True, normalize: bool = False) -
     dtype = str(x.dtype).removeprefix("torch.")
     x = x.to(torch.float64)
     if normalize:
-        norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-        x = x / torch.where(norm > 0, norm, 1.0)
+        x = l2_normalize(x)
     if center:
         if n < 2:
             raise FullrankError(ONE_ROW)

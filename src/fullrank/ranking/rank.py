@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.stats import rankdata
 
 from fullrank.errors import FullrankError
 from fullrank.files import check_output
@@ -59,20 +60,18 @@ def rank(
         costs, start, used = _features(candidates, places), len(standings), applied or fitted
         front = fronts(costs)
         trusted = used is not None and used.fit.leave_one_out_r2 > 0 and all(i in forecasts for i in places)
-        keys = [-forecasts[i].value if trusted else float(f) for i, f in zip(places, front, strict=True)]
-        order = sorted(range(len(places)), key=keys.__getitem__)
+        keys = np.array([-forecasts[i].value for i in places]) if trusted else front
+        order, ranks = np.argsort(keys, kind="stable"), rankdata(keys, method="min")
         alone = len(places) == 1  # with nobody to be ranked against
         for one in order:
-            i, number, rank = places[one], len(standings) + 1, 1 + sum(key < keys[one] for key in keys)
-            first, place = (None, None) if alone else (int(front[one]), rank)
+            i, number = places[one], len(standings) + 1
+            first, place = (None, None) if alone else (int(front[one]), int(ranks[one]))
             group, said_of = len(groups), forecasts.get(i)
             standings.append(Standing(candidates[i], number, group, first, place, said_of, labels.values[i]))
-        place_of = {one: start + at for at, one in enumerate(order)}
-        pairs = [(place_of[a], place_of[b]) for a, b in undecided(costs)]
         groups.append(
             Group(
                 members=tuple(range(start, len(standings))),
-                undecided=tuple(sorted((min(pair), max(pair)) for pair in pairs)),
+                undecided=tuple((start + a, start + b) for a, b in undecided(costs[order])),
                 ranked_by="" if alone else FORECAST if trusted else FRONT,
                 letter=_letter(len(groups)) if len(places) > 1 < len(members) else "",
                 about=facts,

@@ -2,10 +2,10 @@
 
 Legend: s_1 >= ... >= s_D >= 0: singular values of the features H, (N, D); p_k = s_k / sum_i s_i; l_k = s_k^2 / (N - 1).
 
-Centering is part of each score's definition: `center` is by default as published, and a `Spectrum` whose protocol says
-otherwise is refused. All are unchanged when the features are rotated or multiplied by a number, none when single
-columns are rescaled. The finite sample bends all of them (N should be several times D), and none can tell useful
-directions from noise.
+Centered or not, as published, is part of each score's definition: a `Spectrum` whose protocol says otherwise is
+refused, and `fullrank.spectrum(features, center=...)` has other variants. All are unchanged when the features are
+rotated or multiplied by a number, none when single columns are rescaled. The finite sample bends all of them (N should
+be several times D), and none can tell useful directions from noise.
 
 Raises:
     FullrankError: Each, where the features cannot be measured, or the spectrum was centered otherwise.
@@ -16,13 +16,12 @@ from __future__ import annotations
 from fullrank.errors import FullrankError
 from fullrank.measure.checks import Array
 from fullrank.measure.spectrum import ALPHA_RANGE, Spectrum, spectrum
-from fullrank.shapes import fit
 
 __all__ = ["alpha_req", "auc", "dead", "nesum", "participation_ratio", "pseudo_condition_number"]
 __all__ += ["rankme", "rankme_centered", "stable_rank"]
 
 
-def auc(features: Spectrum | Array, *, center: bool = True) -> float:
+def auc(features: Spectrum | Array) -> float:
     """Return the area under the cumulative explained variance, (1/D) sum_j sum_{i<=j} p_i = 1 + (1 - sum_k k p_k) / D.
 
     Lower is better, jointly with the training loss. Range [(D+1)/(2D), 1]: equal singular values, rank one
@@ -37,10 +36,10 @@ def auc(features: Spectrum | Array, *, center: bool = True) -> float:
     >>> auc(Spectrum(torch.tensor([1.0, 1.0, 0.0, 0.0])))
     0.875
     """
-    return _spectrum_of(features, center, "auc").auc
+    return _spectrum_of(features, True, "auc").auc
 
 
-def rankme(features: Spectrum | Array, *, center: bool = False, eps: float = 0.0) -> float:
+def rankme(features: Spectrum | Array, *, eps: float = 0.0) -> float:
     """Return RankMe, exp(-sum_k p_k log p_k): the exponential entropy of the normalized singular values.
 
     Higher is better. Range [1, min(N, D)]; 0 when there is no variation at all (no non-zero feature, uncentered). The
@@ -62,7 +61,7 @@ def rankme(features: Spectrum | Array, *, center: bool = False, eps: float = 0.0
     """
     if eps < 0:
         raise FullrankError(f"eps must not be negative, got {eps}: 0 needs none, 1e-7 is the published one")
-    found = _spectrum_of(features, center, "rankme")
+    found = _spectrum_of(features, False, "rankme")
     if eps == 0 or found.singular_values[0] == 0:
         return found.rankme
     # Zeros that only pad a spectrum of N < D images to D values are no singular values to the authors.
@@ -79,10 +78,10 @@ def rankme_centered(features: Spectrum | Array) -> float:
 
     Reference: Garrido et al. 2023, eq. 1, https://arxiv.org/abs/2210.02885, on the matrix of Li et al. 2022.
     """
-    return rankme(features, center=True)
+    return _spectrum_of(features, True, "rankme_centered").rankme
 
 
-def participation_ratio(features: Spectrum | Array, *, center: bool = True) -> float:
+def participation_ratio(features: Spectrum | Array) -> float:
     """Return (sum_k l_k)^2 / sum_k l_k^2.
 
     Higher is better. Range [1, min(N, D)]; 0 for constant features.
@@ -96,10 +95,10 @@ def participation_ratio(features: Spectrum | Array, *, center: bool = True) -> f
     >>> participation_ratio(Spectrum(torch.tensor([2.0, 2.0, 2.0, 0.0])))
     3.0
     """
-    return _spectrum_of(features, center, "participation_ratio").participation_ratio
+    return _spectrum_of(features, True, "participation_ratio").participation_ratio
 
 
-def stable_rank(features: Spectrum | Array, *, center: bool = False) -> float:
+def stable_rank(features: Spectrum | Array) -> float:
     """Return ||H||_F^2 / s_1^2 = sum_k s_k^2 / s_1^2.
 
     Higher is better. Range [1, min(N, D)]; 0 when all features are zero. It asks only how far the first direction
@@ -111,7 +110,7 @@ def stable_rank(features: Spectrum | Array, *, center: bool = False) -> float:
     >>> stable_rank(Spectrum(torch.tensor([2.0, 1.0, 1.0])))
     1.5
     """
-    return _spectrum_of(features, center, "stable_rank").stable_rank
+    return _spectrum_of(features, False, "stable_rank").stable_rank
 
 
 def nesum(features: Spectrum | Array) -> float:
@@ -126,11 +125,7 @@ def nesum(features: Spectrum | Array) -> float:
 
 
 def alpha_req(
-    features: Spectrum | Array,
-    *,
-    center: bool = True,
-    first_rank: int = ALPHA_RANGE[0],
-    last_rank: int = ALPHA_RANGE[1],
+    features: Spectrum | Array, *, first_rank: int = ALPHA_RANGE[0], last_rank: int = ALPHA_RANGE[1]
 ) -> float:
     """Return alpha of the power law l_k ~ k^-alpha over the ranks k = 10..100: least squares of logs, weights 1/k.
 
@@ -148,10 +143,10 @@ def alpha_req(
     >>> round(alpha_req(Spectrum(torch.arange(1.0, 129.0).double() ** -0.5)), 9)
     1.0
     """
-    return _spectrum_of(features, center, "alpha_req").power_law(first_rank, last_rank)
+    return _spectrum_of(features, True, "alpha_req").power_law(first_rank, last_rank)
 
 
-def pseudo_condition_number(features: Spectrum | Array, *, center: bool = False) -> float:
+def pseudo_condition_number(features: Spectrum | Array) -> float:
     """Return s_D / s_1, the inverse of the condition number.
 
     Higher is better. Range [0, 1]; 0 for constant features, and whenever N < D.
@@ -166,7 +161,7 @@ def pseudo_condition_number(features: Spectrum | Array, *, center: bool = False)
     >>> pseudo_condition_number(Spectrum(torch.tensor([4.0, 2.0, 1.0])))
     0.25
     """
-    values = _spectrum_of(features, center, "pseudo_condition_number").singular_values
+    values = _spectrum_of(features, False, "pseudo_condition_number").singular_values
     return float(values[-1] / values[0]) if values[0] > 0 else 0.0
 
 
@@ -185,7 +180,6 @@ def dead(features: Spectrum | Array, *, tol: float = 1e-3) -> float:
 
 
 def _spectrum_of(features: Spectrum | Array, center: bool, score: str) -> Spectrum:
-    fit(center, bool, "center")
     if not isinstance(features, Spectrum):
         return spectrum(features, center=center)
     made = features.protocol.get("center")
