@@ -59,8 +59,6 @@ def agreement(
     *,
     direction: Literal["lower", "higher", "none"],
     groups: Sequence[Hashable] | None = None,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
 ) -> Agreement:
     """Correlate the ranks of a score with those of the accuracy, with intervals.
 
@@ -72,8 +70,6 @@ def agreement(
         direction: Which values of the score are better; "none" where neither is by itself.
         groups: The group of each run, such as its setting: whole groups are drawn, for their runs are not independent.
             Each run is a group of its own when left out.
-        resamples: Samples of the bootstrap.
-        seed: Of the samples.
 
     >>> agreement([3.0, 2.0, 1.0], [0.1, 0.2, 0.3], direction="lower").kendall
     1.0
@@ -97,7 +93,7 @@ def agreement(
     number = {name: place for place, name in enumerate(dict.fromkeys(names))}
     count, drawn = len(number), None
     if count >= FEWEST_RESAMPLED:
-        times = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
+        times = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
         drawn = times[:, [number[name] for name in names]].astype(np.float64)
     kendall, spearman = (float(of(x, y, np.ones((1, n)))[0]) for of in (_kendall, _spearman))
     intervals = (None if drawn is None else _middle(of(x, y, drawn)) for of in (_kendall, _spearman))
