@@ -29,7 +29,7 @@ _UNLABELED = "#9a9a9a"
 @style()
 def loss_against_auc(standings: Sequence[Standing], accuracy: str | None) -> Figure:
     """Draw held-out loss against AUC, the first front as a staircase, the color of each point its accuracy."""
-    x, y = (np.array([each.candidate.scores[name].taken for each in standings]) for name in FEATURES)
+    x, y = (np.array([each.scores[name].taken for each in standings]) for name in FEATURES)
     first = sorted((i for i, each in enumerate(standings) if each.front == 1), key=lambda i: (x[i], y[i]))
     known = [each.accuracy.taken for each in standings if each.accuracy is not None]
     colors = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0.0, 0.9, 32)))

@@ -64,10 +64,18 @@ def rank(
         order, ranks = np.argsort(keys, kind="stable"), rankdata(keys, method="min")
         alone = len(places) == 1  # with nobody to be ranked against
         for one in order:
-            i, number = places[one], len(standings) + 1
-            first, place = (None, None) if alone else (int(front[one]), int(ranks[one]))
-            group, said_of = len(groups), forecasts.get(i)
-            standings.append(Standing(candidates[i], number, group, first, place, said_of, labels.values[i]))
+            i = places[one]
+            standings.append(
+                Standing(
+                    **vars(candidates[i]),
+                    number=len(standings) + 1,
+                    group=len(groups),
+                    front=None if alone else int(front[one]),
+                    rank=None if alone else int(ranks[one]),
+                    forecast=forecasts.get(i),
+                    accuracy=labels.values[i],
+                )
+            )
         groups.append(
             Group(
                 members=tuple(range(start, len(standings))),
@@ -80,7 +88,7 @@ def rank(
             )
         )
     for i in sorted(set(range(len(candidates))) - {i for places in members for i in places}):
-        standings.append(Standing(candidates[i], len(standings) + 1, None, None, None, None, labels.values[i]))
+        standings.append(Standing(**vars(candidates[i]), number=len(standings) + 1, accuracy=labels.values[i]))
     ranking = Ranking(
         standings=tuple(standings),
         groups=tuple(groups),
@@ -211,15 +219,14 @@ def _apply(forecast: Forecast, candidates: Sequence[Candidate], file: str) -> di
 def _agreements(standings: Sequence[Standing]) -> Iterable[Ranked]:
     """Say how well each score ranks the labeled standings, where it can be compared between them."""
     labeled = [i for i, each in enumerate(standings) if each.accuracy is not None]
-    candidates = [each.candidate for each in standings]
-    for name in dict.fromkeys([FORECAST, FRONT, *(name for i in labeled for name in candidates[i].scores)]):
+    for name in dict.fromkeys([FORECAST, FRONT, *(name for i in labeled for name in standings[i].scores)]):
         values = {i: value for i in labeled if (value := standings[i].value(name)) is not None}
         having = list(values)
         own = name in (FORECAST, FRONT)  # which are of one group each
-        taken = [{"group": standings[i].group} if own else candidates[i].scores[name].protocol for i in having]
-        places = split(name, taken, [None if own else candidates[i].width for i in having])
+        taken = [{"group": standings[i].group} if own else standings[i].scores[name].protocol for i in having]
+        places = split(name, taken, [None if own else standings[i].width for i in having])
         alike = [[having[place] for place in group] for group in places if len(group) >= FEWEST or not own]
-        for apart, group in zip(_abouts(FEATURES if own else (name,), alike, candidates), alike, strict=True):
+        for apart, group in zip(_abouts(FEATURES if own else (name,), alike, standings), alike, strict=True):
             if len(group) >= FEWEST:
                 accuracy = [one.taken for i in group if (one := standings[i].accuracy) is not None]
                 try:

@@ -15,17 +15,16 @@ from fullrank.ranking.candidates import FORECAST, FRONT, Candidate
 from fullrank.ranking.forecast import Forecast, Forecasted
 
 
-@dataclass(frozen=True)
-class Standing:
-    """One candidate's place."""
+@dataclass(frozen=True, kw_only=True)
+class Standing(Candidate):
+    """A candidate and its place."""
 
-    candidate: Candidate
     number: int  # from 1, in the order shown; names it in figures
-    group: int | None  # the group it is ranked in, from 0; None where its held-out loss or its AUC is missing
-    front: int | None  # its Pareto front in the group, from 1; None where it is not ranked
-    rank: int | None  # from 1; equal where nothing decides. None where there is nobody to rank it against
-    forecast: Forecasted | None
-    accuracy: Score | None
+    group: int | None = None  # the group it is ranked in, from 0; None where its held-out loss or its AUC is missing
+    front: int | None = None  # its Pareto front in the group, from 1; None where it is not ranked
+    rank: int | None = None  # from 1; equal where nothing decides. None where there is nobody to rank it against
+    forecast: Forecasted | None = None
+    accuracy: Score | None = None
 
     def value(self, name: str) -> float | None:
         """Return a score's value, that of the forecast and the front too; None where there is none."""
@@ -33,24 +32,23 @@ class Standing:
             return None if self.forecast is None else self.forecast.value
         if name == FRONT:
             return self.front
-        return self.candidate.scores[name].value if name in self.candidate.scores else None
+        return self.scores[name].value if name in self.scores else None
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON has it."""
-        candidate = self.candidate
         return {
-            "name": candidate.name,
-            "run": str(candidate.run),
-            "step": candidate.step,
-            "checkpoint": candidate.checkpoint and str(candidate.checkpoint),
-            "width": candidate.width,
+            "name": self.name,
+            "run": str(self.run),
+            "step": self.step,
+            "checkpoint": self.checkpoint and str(self.checkpoint),
+            "width": self.width,
             "group": self.group,
             "front": self.front,
             "rank": self.rank,
             "forecast": self.forecast and asdict(self.forecast),
             "accuracy": self.accuracy and self.accuracy.value,
-            "scores": [score.as_dict() for score in candidate.scores.values()],
-            "missing": list(candidate.missing),
+            "scores": [score.as_dict() for score in self.scores.values()],
+            "missing": list(self.missing),
         }
 
 
@@ -120,13 +118,11 @@ class Ranking(Shown):
 
         Several may be first where loss and AUC leave it open; `standings` has them all.
         """
-        first = self.standings[0].candidate
+        first = self.standings[0]
         return first.checkpoint or first.run
 
     def __repr__(self) -> str:
-        places = ", ".join(
-            f"{'-' if s.rank is None else s.rank} {s.candidate.name} at step {s.candidate.step}" for s in self.standings
-        )
+        places = ", ".join(f"{'-' if s.rank is None else s.rank} {s.name} at step {s.step}" for s in self.standings)
         return f"Ranking: {'; '.join((places, *self.said))}"
 
     def document(self) -> Document:
@@ -139,20 +135,20 @@ class Ranking(Shown):
         """Return a row each, in the order of the ranking."""
         return [
             {
-                "name": each.candidate.name,
-                "step": each.candidate.step,
+                "name": each.name,
+                "step": each.step,
                 "rank": each.rank,
                 "front": each.front,
                 "forecast": each.value(FORECAST),
                 "accuracy": each.accuracy and each.accuracy.value,
-                **{name: score.value for name, score in each.candidate.scores.items()},
+                **{name: score.value for name, score in each.scores.items()},
             }
             for each in self.standings
         ]
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as JSON has it."""
-        names = [each.candidate.name for each in self.standings]
+        names = [each.name for each in self.standings]
 
         def of(members: Sequence[int]) -> list[str]:
             return [names[i] for i in members]

@@ -58,7 +58,7 @@ def refusal(forecast: Forecast, candidate: Candidate) -> str:
 
 def said(ranking: Ranking) -> list[str]:
     """Put a ranking in clauses."""
-    names = [each.candidate.name for each in ranking.standings]
+    names = [each.name for each in ranking.standings]
     found = [*_apart(ranking, names)]
     for group in ranking.groups:
         if len(group.members) > 1:
@@ -86,7 +86,7 @@ def _of_group(group: Group, ranking: Ranking, names: Sequence[str]) -> Iterator[
     noise = SCORES["auc"].noise
     first = [names[i] for i in group.members if ranking.standings[i].front == 1]
     n, pairs = len(group.members), len(group.members) * (len(group.members) - 1) // 2
-    auc = {i: ranking.standings[i].candidate.scores["auc"].taken for i in group.members}
+    auc = {i: ranking.standings[i].scores["auc"].taken for i in group.members}
     close = [(i, j) for i, j in combinations(group.members, 2) if abs(auc[i] - auc[j]) < noise]
     if len(first) == 1:
         yield f"lowest of {n} in both held-out loss and AUC: {first[0]}"
@@ -117,7 +117,7 @@ def _of_group(group: Group, ranking: Ranking, names: Sequence[str]) -> Iterator[
     )
     if fit.leave_one_out_r2 <= 0:
         yield "the forecast is no better than the mean accuracy: it is shown, and does not decide the ranks"
-    if len(names) > len({each.candidate.run for each in ranking.standings}):
+    if len(names) > len({each.run for each in ranking.standings}):
         yield "steps of one run are alike, so that intervals, which take them for independent, are too narrow"
 
 
@@ -130,7 +130,7 @@ def _applied(ranking: Ranking) -> Iterator[str]:
         f"forecast of {title(forecast.accuracy)} by a model of {len(forecast.runs)} runs (R² {number(fit.r2)}, "
         f"leave-one-out {number(fit.leave_one_out_r2)}); for one of these runs by a fit without it"
     )
-    without = [each.candidate for each in ranking.standings if each.forecast is None]
+    without = [each for each in ranking.standings if each.forecast is None]
     for why, names in grouped((refusal(forecast, each), each.name) for each in without).items():
         yield f"no forecast for {names_of(names)}: {why}"
     if ranking.accuracy is not None:
@@ -144,7 +144,7 @@ def _applied(ranking: Ranking) -> Iterator[str]:
 
 def _labels(ranking: Ranking) -> Iterator[str]:
     asked, otherwise = ranking.wanted, ranking.otherwise
-    missing = [each.candidate.name for each in ranking.standings if each.accuracy is None]
+    missing = [each.name for each in ranking.standings if each.accuracy is None]
     measure = f"`fullrank evaluate RUN{f' --{asked}' if asked else ''}` measures it"
     if len(missing) == len(ranking.standings):
         what = title(asked) if asked else "labels"
@@ -163,8 +163,8 @@ def _labels(ranking: Ranking) -> Iterator[str]:
 def _missing(ranking: Ranking) -> Iterator[str]:
     reasons: list[tuple[str, str]] = []
     for each in ranking.standings:
-        if lacking := [title(name) for name in FEATURES if name not in each.candidate.scores]:
-            reasons.append((f"not ranked, for want of {listing(lacking)}", each.candidate.name))
-        reasons += [(clause, each.candidate.name) for clause in each.candidate.missing]
+        if lacking := [title(name) for name in FEATURES if name not in each.scores]:
+            reasons.append((f"not ranked, for want of {listing(lacking)}", each.name))
+        reasons += [(clause, each.name) for clause in each.missing]
     for clause, names in grouped(reasons).items():
         yield f"{clause}: {names_of(names)}"
