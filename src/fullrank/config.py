@@ -414,7 +414,7 @@ def _from_yaml(value: Any, shape: Any, name: str) -> Any:
         try:
             return fit(float(value), shape, name)
         except ShapeError as error:
-            if not error.name:  # a number is right, but not this one
+            if not error.expected:  # a number is right, but not this one
                 raise
         except ValueError:
             pass
