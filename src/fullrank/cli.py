@@ -184,18 +184,15 @@ def _parse(arguments: list[str]) -> Command:
     if arguments[:1] == ["train"]:
         base = base_config(arguments[1:])
         list_choices()
-    defaults = {"train": {"default": Train(base)}}
-    parts = (Annotated[kind, tyro.conf.subcommand(name, **defaults.get(name, {}))] for name, kind in _COMMANDS.items())
+    defaults: dict[str, Any] = {"train": {"default": Train(base)}}
+    parts = [Annotated[kind, tyro.conf.subcommand(name, **defaults.get(name, {}))] for name, kind in _COMMANDS.items()]
+    command: Any = functools.reduce(operator.or_, parts)
     if arguments and arguments[0][:1] not in ("-", "") and arguments[0] not in _COMMANDS:
         hint = nearest(arguments[0], _COMMANDS)
         raise WrongFlagError(f"there is no command {arguments[0]!r}{hint} (there are: {', '.join(_COMMANDS)})")
     with _own_errors():
         found, unknown = tyro.cli(
-            functools.reduce(operator.or_, parts),
-            prog=PROGRAM,
-            args=arguments,
-            description=DESCRIPTION,
-            return_unknown_args=True,
+            command, prog=PROGRAM, args=arguments, description=DESCRIPTION, return_unknown_args=True
         )
     if unknown:
         raise _wrong_flag(arguments, unknown)

@@ -164,9 +164,9 @@ def _fit_one_of(value: Any, options: tuple[Any, ...], name: str, finite: bool) -
             return fit(value, option, name, finite=finite)
         except ShapeError as error:
             wrong.append(error)
-    for error in wrong:
-        if not error.expected or error.value is not value:  # it is of the right kind, but not all right
-            raise error
+    for each in wrong:
+        if not each.expected or each.value is not value:  # it is of the right kind, but not all right
+            raise each
     hint = "".join(each.hint for each in wrong)
     raise ShapeError.kind(value, " or ".join(each.expected for each in wrong), name, hint)
 

@@ -149,7 +149,7 @@ def _inspect_matrix(name: str, progress: Progress, key: str | None) -> Inspectio
     about = {"file": name, "shape": f"{n:,} x {dim}", "key": matrix.key, "left out": ", ".join(matrix.ignored)}
     source = {what: value for what, value in about.items() if value}
     protocol = {"layer": UNKNOWN, "images": UNKNOWN}
-    return _result(name, "features", source, absorb(counted(), n, dim, protocol), progress=progress)
+    return _result(name, "features", source, absorb(counted(), protocol, n, dim), progress=progress)
 
 
 def inspect_features(
@@ -167,7 +167,7 @@ def inspect_features(
     """
     if features.ndim != 2:
         raise FullrankError(f"{name}: features must be (N, D), a row an image; got {tuple(features.shape)}")
-    absorbed = absorb([features.detach().cpu()], *features.shape, protocol)
+    absorbed = absorb([features.detach().cpu()], protocol, *features.shape)
     return _result(name, kind, source or {}, absorbed)
 
 
@@ -218,7 +218,7 @@ def inspect_encoder(
     untrained = None
     if twin is not None:
         features, of_twin = (each.contiguous() for each in features.unbind(dim=1))
-        untrained = absorb([of_twin], *of_twin.shape, protocol).centered
+        untrained = absorb([of_twin], protocol, *of_twin.shape).centered
     of_views, config = None, encoder.config
     auto = (None, None) if config is None else (config.views, config.crop_min)
     recipe, crop_min = auto if options.views == "auto" else (options.views, None)
@@ -236,7 +236,7 @@ def inspect_encoder(
     if encoder.projector is not None:
         spread = _spread(encoder.projector(), features)
         source["embeddings' deviation"] = f"{spread:.3f} of 1/sqrt(M)"
-    absorbed = absorb([features], *features.shape, protocol)
+    absorbed = absorb([features], protocol, *features.shape)
     judged = {"init": untrained, "embedding_spread": spread, "untrained": encoder.random}
     found = _result(name, kind, source, absorbed, of_views, progress, **judged)
     return replace(found, untrained=untrained, skipped=tuple(skipped))

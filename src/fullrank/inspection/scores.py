@@ -28,7 +28,7 @@ class Absorbed(NamedTuple):
     protocol: Mapping[str, Any]  # how the features were made
 
 
-def absorb(blocks: Iterable[Tensor], n: int, dim: int, protocol: Mapping[str, Any]) -> Absorbed:
+def absorb(blocks: Iterable[Tensor], protocol: Mapping[str, Any], n: int, dim: int) -> Absorbed:
     """Walk once over features, blocks `(n_i, D)` of N rows in all.
 
     Raises:

@@ -98,7 +98,8 @@ def _of_group(group: Group, ranking: Ranking, names: Sequence[str]) -> Iterator[
     if group.undecided and pairs > 1:
         yield f"dominance decides {pairs - len(group.undecided)} of {pairs} pairs; in the others loss and AUC disagree"
     if close:
-        yield f"the AUCs of {len(close)} of {pairs} pairs lie no further apart than two seeds ({noise})"
+        which = "all" if len(close) == pairs else f"{len(close)} of {pairs}"
+        yield f"the AUCs of {which} pairs lie no further apart than two seeds ({noise})"
     labeled = any(ranking.standings[i].accuracy for i in group.members)
     if group.forecast is None and labeled and ranking.applied is None:
         yield f"no forecast: {group.unfitted}"
