@@ -46,7 +46,7 @@ def streamed(metric):
 
 def everything():
     found = {"logistic": fit_logistic(X, Y, l2=1e-2).objective, "knn": knn_accuracy(X, Y, X, Y, k=5)}
-    found["chosen"] = choose_logistic(X, Y, HELD_OUT).probe.accuracy(X, Y)
+    found["chosen"] = choose_logistic(X, Y, HELD_OUT)[0].accuracy(X, Y)
     for settings in ({}, {"fast": True}, {"exact": True}, {"normalize": True}):
         found[str(settings)] = streamed(fullrank.SpectrumMetric(12, **settings)).singular_values.tolist()
     found["rankme"] = float(streamed(RankMe(12)))

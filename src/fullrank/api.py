@@ -1,7 +1,5 @@
 """fullrank from Python: what the commands do, on names, on modules in memory and on anybody's DataLoader.
 
-    import fullrank
-
     run = fullrank.train(images="cifar10", order="hybrid", steps=10_000, optim={"base_lr": 0.3})
     run.scores["knn"].value, run.verdict        # in a notebook, `run` alone shows its report
 
@@ -10,10 +8,8 @@
 
     fullrank.evaluate(model, train_loader, test_loader).scores["knn"].value
     fullrank.rank(["runs/a", "runs/b"]).best
-    fullrank.features(model, loader)            # (N, D)
 
-What they return shows itself in a notebook, and has `scores`, `plot()` and `to_dataframe()` where it makes sense. The
-names are in `fullrank` itself, loaded when they are first used.
+What they return shows itself in a notebook, and has `scores`, `plot()` and `to_dataframe()` where it makes sense.
 """
 
 from __future__ import annotations
@@ -34,16 +30,15 @@ from torch.utils.data import Dataset
 from fullrank.config import TrainConfig, from_dict
 from fullrank.data.cache import view_size
 from fullrank.data.images import Images, open_images
-from fullrank.documents import Document
-from fullrank.documents.shown import Shown
+from fullrank.documents import Document, Shown
 from fullrank.encoders import open_encoder
 from fullrank.errors import FullrankError
 from fullrank.evaluation.evaluate import evaluate as evaluate_runs
 from fullrank.evaluation.evaluate import probe_features
 from fullrank.evaluation.options import EvaluateOptions, KnnOptions, LogisticOptions
 from fullrank.evaluation.result import Evaluation
+from fullrank.inspection.inspect import encoder_options, inspect_encoder, inspect_features
 from fullrank.inspection.inspect import inspect as inspect_named
-from fullrank.inspection.inspect import inspect_encoder, inspect_features
 from fullrank.inspection.options import InspectOptions
 from fullrank.inspection.result import Inspection
 from fullrank.measure.scores import SCORES, Score
@@ -51,8 +46,11 @@ from fullrank.models.encoder import Encoder, images_and_labels
 from fullrank.ranking.options import RankOptions
 from fullrank.ranking.rank import rank as rank_runs
 from fullrank.ranking.result import Ranking
+from fullrank.registry import METHODS, ORDERS
 from fullrank.shapes import fit
 from fullrank.text import listing
+from fullrank.training import presets
+from fullrank.training.checkpoint import load
 from fullrank.training.loop import resume
 from fullrank.training.loop import train as train_run
 from fullrank.training.machine import choose_device, float32_on
@@ -93,8 +91,7 @@ class Run(Shown):
     @property
     def verdict(self) -> str:
         """What the spectrum says, such as "healthy spectrum" or "partial dimensional collapse"."""
-        from fullrank.report.side import sides
-        from fullrank.report.words import verdict
+        from fullrank.report.side import sides, verdict
 
         return verdict(sides([self.record])[0])[0]
 
@@ -120,8 +117,6 @@ class Run(Shown):
 
     def encoder(self) -> nn.Module:
         """Return the trained encoder in eval mode, images -> representation."""
-        from fullrank.training.checkpoint import load
-
         return load(self.path)
 
 
@@ -147,15 +142,13 @@ def train(
         if images is not None or preset is not None or settings:
             raise FullrankError("a run goes on as it was started: give resume_from alone")
         return Run(resume(Path(resume_from)).path)
-    from fullrank.training.presets import preset as named
-
     if images is not None and not isinstance(images, (str, Path)):
         raise FullrankError(
             f"a run opens its images by name whenever it goes on, got {type(images).__name__}: give a path, or a name "
             "that fullrank.registry.register_source gave to yours"
         )
     preset = fit(preset, str | TrainConfig | None, "preset")
-    base = named(preset) if isinstance(preset, str) else preset or TrainConfig()
+    base = presets.preset(preset) if isinstance(preset, str) else preset or TrainConfig()
     if images is not None:
         # a path is a path, even of the name of a set
         settings["images"] = images if isinstance(images, str) else os.path.join(os.curdir, images)
@@ -197,20 +190,12 @@ def inspect(
     if images is None:
         raise FullrankError("a module does not say which images to take features of: give them as a second argument")
     opened, size = _opened(source, images, asked.image_size)
-    encoder = _encoder(
-        source,
-        backbone=asked.backbone,
-        layer=asked.layer,
-        pretrained=asked.pretrained,
-        image_size=size,
-        prefix=asked.prefix,
-        stem=asked.stem,
-    )
+    encoder = _encoder(source, **{**encoder_options(asked), "image_size": size})
     called, asked = name or _name(source), replace(asked, device=_device(source, asked.device))
     if isinstance(opened, Images):
         return inspect_encoder(called, encoder, opened, asked)
     for option in ("limit", "views"):
-        if getattr(asked, option) != getattr(InspectOptions(), option):
+        if getattr(asked, option) != getattr(InspectOptions, option):
             raise FullrankError(f"{option} is for images that are read one at a time, not for batches: leave it out")
     device = choose_device(asked.device)
     taken = encoder.features(opened, device=device)
@@ -303,7 +288,7 @@ def study(name: str, *, scale: Scale = "lab", seeds: int | None = None, results:
         results: The folder of results; those that came with the package when omitted.
 
     Raises:
-        FullrankError: There is no such study, no result, or `seeds` is below 1.
+        FullrankError: There is no such study, or no result.
     """
     from fullrank.studies.show import document, finished
     from fullrank.studies.store import published
@@ -313,15 +298,11 @@ def study(name: str, *, scale: Scale = "lab", seeds: int | None = None, results:
 
 def list_methods() -> list[str]:
     """Return the names that `train(method=...)` takes."""
-    from fullrank.models.methods import METHODS
-
     return list(METHODS)
 
 
 def list_orders() -> list[str]:
     """Return the names that `train(order=...)` takes."""
-    from fullrank.data.order import ORDERS
-
     return list(ORDERS)
 
 
@@ -332,9 +313,7 @@ def list_scores() -> list[str]:
 
 def list_presets() -> list[str]:
     """Return the names that `train(preset=...)` takes."""
-    from fullrank.training.presets import PRESETS
-
-    return list(PRESETS)
+    return list(presets.PRESETS)
 
 
 def list_studies() -> list[str]:

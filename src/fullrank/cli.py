@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import functools
 import io
 import itertools
+import operator
 import os
 import re
 import signal
@@ -12,7 +14,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
-from typing import Annotated, Protocol
+from typing import Annotated, Any, Protocol
 
 import tyro
 
@@ -30,8 +32,11 @@ from fullrank.config import TrainConfig
 from fullrank.errors import FullrankError, OtherProcessError, count, nearest
 
 PROGRAM = "fullrank"
-
-
+DESCRIPTION = (
+    "Train Siamese image encoders without labels, see whether their representation collapses, and prevent it by the "
+    "order in which data is presented. With --debug, an error shows where in the program it came from; --version "
+    "prints the version."
+)
 _ADVICE = {
     "train": "lower --batch-size, --image-size or --backbone.width, or keep fewer images decoded with --cache stream",
     "demo": "it needs about 1 GB",
@@ -43,17 +48,23 @@ _ADVICE = {
     "study": "run fewer at once with --jobs 1",
 }
 """What to do where memory is out."""
-
-
 _FORMER = {"--hold": "--cache", "--linear.hold": "--linear.cache"}
 """Flags of before, and what they are called now."""
-
 _GONE = {
     "--launcher": "`--only N` makes one run of a study, a task of any scheduler's array (docs/howto/many-gpus.md)",
 }
 """Flags that are no more, and what is there instead."""
-
-_COMMANDS = ("demo", "train", "report", "watch", "inspect", "evaluate", "rank", "export", "study")
+_COMMANDS: dict[str, Any] = {
+    "demo": Demo,
+    "train": Train,
+    "report": Report,
+    "watch": Watch,
+    "inspect": Inspect,
+    "evaluate": Evaluate,
+    "rank": Rank,
+    "export": Export,
+    "study": StudyCommand,
+}
 
 
 class WrongFlagError(FullrankError):
@@ -123,8 +134,7 @@ def _report(error: Exception, command: str, *, debug: bool) -> int:
         message = f"out of memory: {_ADVICE.get(command, 'give it less at once')}, or close other programs"
     elif not isinstance(error, (FullrankError, OSError)):
         first = (message.splitlines() or [""])[0]
-        message = f"{type(error).__name__}: {first}; this is a fault of {PROGRAM}: please report it"
-        message += " with what --debug shows"
+        message = f"{type(error).__name__}: {first}; this is a fault of {PROGRAM}: report it with what --debug shows"
     if isinstance(error, OSError):  # a full disk, a folder that cannot be written
         message = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
         if error.errno == errno.ENOSPC:
@@ -174,17 +184,9 @@ def _parse(arguments: list[str]) -> Command:
     if arguments[:1] == ["train"]:
         base = base_config(arguments[1:])
         list_choices()
-    command = (
-        Annotated[Demo, tyro.conf.subcommand("demo")]
-        | Annotated[Train, tyro.conf.subcommand("train", default=Train(base))]
-        | Annotated[Report, tyro.conf.subcommand("report")]
-        | Annotated[Watch, tyro.conf.subcommand("watch")]
-        | Annotated[Inspect, tyro.conf.subcommand("inspect")]
-        | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
-        | Annotated[Rank, tyro.conf.subcommand("rank")]
-        | Annotated[Export, tyro.conf.subcommand("export")]
-        | Annotated[StudyCommand, tyro.conf.subcommand("study")]
-    )
+    defaults: dict[str, Any] = {"train": {"default": Train(base)}}
+    parts = [Annotated[kind, tyro.conf.subcommand(name, **defaults.get(name, {}))] for name, kind in _COMMANDS.items()]
+    command: Any = functools.reduce(operator.or_, parts)
     if arguments and arguments[0][:1] not in ("-", "") and arguments[0] not in _COMMANDS:
         hint = nearest(arguments[0], _COMMANDS)
         raise WrongFlagError(f"there is no command {arguments[0]!r}{hint} (there are: {', '.join(_COMMANDS)})")
@@ -239,10 +241,3 @@ def _wrong_flag(arguments: list[str], unknown: list[str]) -> WrongFlagError:
         inner = [flag for flag in known if flag.rpartition(".")[2] == wrong.lstrip("-")]
         hint = f"; did you mean {inner[0]!r}?" if inner else nearest(wrong, known)
     return WrongFlagError(f"{command} takes no {wrong!r}{hint} ({command} --help lists what it takes)")
-
-
-DESCRIPTION = (
-    "Train Siamese image encoders without labels, see whether their representation collapses, and prevent it by the "
-    "order in which "
-    "data is presented. With --debug, an error shows where in the program it came from; --version prints the version."
-)

@@ -28,11 +28,7 @@ def demo(
 ) -> int:
     """Train both orders, print their scores, and write a report to a folder, `runs/demo` when None, numbered if taken.
 
-    Args:
-        out: The folder.
-        full: Train where the order matters (`simsiam-collapse`), not on digits.
-        config: Train this, instead of either preset.
-        console: Where to print.
+    With `full`, where the order matters (`simsiam-collapse`), not on digits; a configuration replaces either.
 
     Returns:
         The exit code: 0, or 128 + N when signal N stopped it.
@@ -74,7 +70,6 @@ def _free_folder(out: Path | None) -> Path:
 
 
 def _table(runs: list[RunRecord]) -> Table:
-    """Return the scores of each order after training, and of random weights."""
     shown = ("heldout_loss", "knn", "auc", "rankme_centered")
     first, *_ = runs
     scores = {str(run.config["order"]): latest(run) for run in runs}

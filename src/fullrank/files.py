@@ -20,11 +20,7 @@ T = TypeVar("T")
 
 @contextmanager
 def said(path: Path, remedy: str) -> Iterator[None]:
-    """Turn whatever is wrong with the contents of `path` into one line that names it and says what to do.
-
-    Raises:
-        FullrankError: It is no text, no YAML or JSON, nested too deep, or not of its shape; or it cannot be read.
-    """
+    """Turn whatever is wrong with reading `path` into one line, a `FullrankError`, that says what to do."""
     try:
         yield
         return
@@ -47,13 +43,8 @@ def said(path: Path, remedy: str) -> Iterator[None]:
 def read_json(path: Path, shape: type[T], remedy: str) -> T:
     """Read a JSON file of one record.
 
-    Args:
-        path: The file.
-        shape: What it holds.
-        remedy: What to do where it is damaged, for the error.
-
     Raises:
-        FullrankError: It cannot be read, or is not of that shape.
+        FullrankError: It cannot be read, or is not of that shape; `remedy` is what to do then.
     """
     with said(path, remedy):
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -99,12 +90,7 @@ def read_json_lines(path: Path, check_one: Callable[[Any], None], remedy: str) -
 
 
 def read_arrays(path: Path, remedy: str, **arrays: tuple[Any, int]) -> tuple[np.ndarray, ...]:
-    """Read arrays of a .safetensors file, of finite numbers.
-
-    Args:
-        path: The file.
-        remedy: What to do where it is damaged.
-        arrays: Names, and of each its kind of number and its dimensions.
+    """Read arrays of a .safetensors file, of finite numbers; each is named with its kind of number and dimensions.
 
     Raises:
         FullrankError: It is damaged, or lacks one.

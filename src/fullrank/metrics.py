@@ -22,11 +22,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
+from fullrank.config import Share
 from fullrank.measure import moments
 from fullrank.measure.metrics import SpectrumMetric, SpectrumScore
-from fullrank.measure.spectrum import Spectrum
+from fullrank.shapes import fit
 
 __all__ = [
     "AUC",
@@ -78,16 +77,12 @@ class PseudoConditionNumber(SpectrumScore, score="pseudo_condition_number"):
 class DeadDirections(SpectrumScore, score="dead"):
     """Count the directions whose singular value, centered, is below `tol` of the largest; in [0, D], lower is better.
 
-    Args:
-        dim: The features' width D.
-        tol: What a living direction has of the largest singular value.
-        **kwargs: As of `SpectrumScore`.
+    Arguments are those of `SpectrumScore`, and `tol` in [0, 1].
     """
 
     def __init__(self, dim: int, *, tol: float = 1e-3, **kwargs: Any) -> None:
         super().__init__(dim, **kwargs)
-        Spectrum(torch.ones(1)).dead(tol)  # refuses what is no tolerance now, not at the end
-        self.tol = tol
+        self.tol = fit(tol, Share, "tol")
 
     def _value(self) -> float:
         return float(self._spectrum(moments.unpack(self.state), True).dead(self.tol))

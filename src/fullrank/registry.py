@@ -17,8 +17,10 @@ Nothing is imported before it is used, so that `fullrank --help` stays quick.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -35,30 +37,17 @@ Item = TypeVar("Item")
 Kept = TypeVar("Kept")
 
 
+@dataclass(eq=False)
 class Registry(Collection[str], Generic[Item]):
-    """Things of one kind, by name.
+    """Things of one kind, by name."""
 
-    Args:
-        field: The field of the configuration that takes a name.
-        group: The entry points of other packages that add to it.
-        home: The module whose import registers what is built in.
-        built_in: Those names, known without the import.
-        aliases: Other names of theirs.
-        base: The class, as `module:name`, that all of them are subclasses of; empty where they are functions.
-    """
-
-    def __init__(
-        self,
-        field: str,
-        group: str,
-        home: str,
-        built_in: tuple[str, ...],
-        aliases: Mapping[str, str] | None = None,
-        base: str = "",
-    ) -> None:
-        self.field, self.group, self.home, self.built_in = field, group, home, built_in
-        self.aliases, self.base = aliases or {}, base
-        self._found: dict[str, Item] = {}
+    field: str  # the field of the configuration that takes a name
+    group: str  # the entry points of other packages that add to it
+    home: str  # the module whose import registers what is built in
+    built_in: tuple[str, ...]  # those names, known without the import
+    aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)  # other names of theirs
+    base: str = ""  # the class, as `module:name`, that all of them are subclasses of; empty where they are functions
+    _found: dict[str, Item] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     def register(self, name: str) -> Callable[[Kept], Kept]:
         """Decorate a class or a function: give it a name. A class gets the attribute `name` too.

@@ -1,7 +1,7 @@
 """Shapes: what a setting or a field of a file may be, written as a type, and the one line that says so.
 
-Settings of runs and of commands (dataclasses), configuration files and the small files of a run's folder are all
-checked by `fit`. A shape is a type: `int`, `str | None`, `Literal["a", "b"]`, `list[...]`, `dict[str, ...]`, a
+Settings of runs and of commands (dataclasses), arguments, configuration files and the small files of a run's folder are
+all checked by `fit`. A shape is a type: `int`, `str | None`, `Literal["a", "b"]`, `list[...]`, `dict[str, ...]`, a
 `TypedDict` for a record, a dataclass for a section, with `Annotated[int, Range(1, 10)]` for a range and
 `Annotated[str, METHODS]` for a name in a registry. A number must be finite, within `Any` too, unless its shape is
 `object` or `Number`. Fields that a record's shape does not name are kept: a newer fullrank may have written them.
@@ -71,18 +71,19 @@ class ShapeError(FullrankError):
     """Say which setting or field is not as it should be, and what it is.
 
     Attributes:
-        name: What is of another kind than it should be; empty where it is of that kind, and wrong otherwise.
-        expected: That kind, in words.
+        value: What is of another kind than it should be.
+        expected: That kind, in words; empty where it is of that kind, and wrong otherwise.
         hint: The nearest word, of a few.
     """
 
-    name = expected = hint = ""
+    value: Any = None
+    expected = hint = ""
 
     @classmethod
     def kind(cls, value: Any, expected: str, name: str, hint: str = "") -> ShapeError:
         """Make the error for a value of another kind."""
         error = cls(f"{name} must be {expected}, got {shown(value)}{hint}")
-        error.name, error.expected, error.hint = name, expected, hint
+        error.value, error.expected, error.hint = value, expected, hint
         return error
 
 
@@ -92,11 +93,7 @@ _WORDS = {str: "text", bool: "true or false", int: "a whole number", type(None):
 def fit(value: Any, shape: Any, name: str = "it", *, finite: bool = True) -> Any:
     """Return a value as its shape has it: a whole number as a float where it should be one, a list as a tuple.
 
-    Args:
-        value: What was given, or read.
-        shape: What it should be.
-        name: What to call it.
-        finite: Whether a number must be finite; the range of one says so by itself.
+    `name` is what an error calls it. A number must be finite where no range says otherwise, but for `finite=False`.
 
     Raises:
         ShapeError: It is not of that shape.
@@ -109,15 +106,11 @@ def fit(value: Any, shape: Any, name: str = "it", *, finite: bool = True) -> Any
     ...
     fullrank.shapes.ShapeError: step must be a whole number, got '3'
     """
+    if _is_scalar_of_numpy(value) and shape is not object:
+        value = value.item()
     origin, inner = typing.get_origin(shape), typing.get_args(shape)
     if origin is Annotated:
-        checks = [each for each in shape.__metadata__ if isinstance(each, (Range, Registry))]
-        value = fit(value, inner[0], name, finite=finite and not checks and shape != Number)
-        for check in checks:
-            if value is not None:
-                value = check.canonical(value) if isinstance(check, Registry) else value
-                check.check(name, value)
-        return value
+        return _fit_annotated(value, shape, name, finite)
     if origin in (typing.Union, types.UnionType):
         return _fit_one_of(value, inner, name, finite)
     if origin is Literal:
@@ -133,19 +126,35 @@ def fit(value: Any, shape: Any, name: str = "it", *, finite: bool = True) -> Any
             raise ShapeError.kind(value, "a list", name)
         return [fit(each, inner[0], f"{name}[{place}]") for place, each in enumerate(value)]
     if origin is dict or typing.is_typeddict(shape):
-        if not isinstance(value, dict):
-            raise ShapeError.kind(value, _WORDS[dict], name)
-        within = "" if name == "it" else f"{name}."
-        if origin is dict:
-            keys = [fit(key, inner[0], f"a key of {name}") for key in value]
-            return {key: fit(each, inner[1], f"{within}{key}") for key, each in zip(keys, value.values(), strict=True)}
-        if missing := [key for key in shape.__required_keys__ if key not in value]:
-            raise ShapeError(f"{within}{missing[0]} is missing")
-        return {key: fit(each, fields(shape).get(key, Any), f"{within}{key}") for key, each in value.items()}
+        return _fit_record(value, shape, name)
     if dataclasses.is_dataclass(shape) and isinstance(value, typing.cast(type, shape)):
         check_fields(value, f"{name}.")
         return value
     return _fit_plain(value, shape, name, finite)
+
+
+def _fit_annotated(value: Any, shape: Any, name: str, finite: bool) -> Any:
+    checks = [each for each in shape.__metadata__ if isinstance(each, (Range, Registry))]
+    value = fit(value, shape.__origin__, name, finite=finite and not checks and shape != Number)
+    for check in checks:
+        if value is not None:
+            value = check.canonical(value) if isinstance(check, Registry) else value
+            check.check(name, value)
+    return value
+
+
+def _fit_record(value: Any, shape: Any, name: str) -> Any:
+    if not isinstance(value, dict):
+        raise ShapeError.kind(value, _WORDS[dict], name)
+    within = "" if name == "it" else f"{name}."
+    if not typing.is_typeddict(shape):
+        of_keys, of_values = typing.get_args(shape)
+        return {
+            fit(key, of_keys, f"a key of {name}"): fit(each, of_values, f"{within}{key}") for key, each in value.items()
+        }
+    if missing := [key for key in shape.__required_keys__ if key not in value]:
+        raise ShapeError(f"{within}{missing[0]} is missing")
+    return {key: fit(each, fields(shape).get(key, Any), f"{within}{key}") for key, each in value.items()}
 
 
 def _fit_one_of(value: Any, options: tuple[Any, ...], name: str, finite: bool) -> Any:
@@ -155,8 +164,9 @@ def _fit_one_of(value: Any, options: tuple[Any, ...], name: str, finite: bool) -
             return fit(value, option, name, finite=finite)
         except ShapeError as error:
             wrong.append(error)
-    if within := [each for each in wrong if each.name != name]:  # it is of the right kind, but not all right
-        raise within[0]
+    for each in wrong:
+        if not each.expected or each.value is not value:  # it is of the right kind, but not all right
+            raise each
     hint = "".join(each.hint for each in wrong)
     raise ShapeError.kind(value, " or ".join(each.expected for each in wrong), name, hint)
 
@@ -164,8 +174,6 @@ def _fit_one_of(value: Any, options: tuple[Any, ...], name: str, finite: bool) -
 def _fit_plain(value: Any, shape: Any, name: str, finite: bool) -> Any:
     if shape is object:
         return value
-    if shape in (bool, int, float) and _is_scalar_of_numpy(value):
-        value = value.item()
     if shape is Any:
         if isinstance(value, (dict, list)):
             fit(value, dict[Any, Any] if isinstance(value, dict) else list[Any], name)
@@ -201,8 +209,6 @@ def fields(kind: Any) -> dict[str, Any]:
 def check_fields(options: Any, prefix: str = "") -> None:
     """Check every field of a dataclass, and of those in it, and give each the value that its shape has for it.
 
-    The command line does so for words and types alone.
-
     Raises:
         FullrankError: One is not of its shape; `prefix` stands before its name.
     """
@@ -212,3 +218,10 @@ def check_fields(options: Any, prefix: str = "") -> None:
         value = fit(given, shape, f"{prefix}{name}")
         if value != given or _is_scalar_of_numpy(given):  # 0 stays 0 where 0.0 is the same
             object.__setattr__(options, name, value)
+
+
+class Checked:
+    """Base of a dataclass whose fields are checked when it is made."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -10,6 +10,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 K = TypeVar("K", bound=Hashable)
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+
+def untold(what: str, done: int, total: int) -> None:
+    """Tell nobody of progress."""
 
 
 def plain_console(*, stderr: bool = False) -> Console:
@@ -20,10 +26,7 @@ def plain_console(*, stderr: bool = False) -> Console:
 
 
 def watched(console: Console) -> bool:
-    """Say whether somebody sees a console change.
-
-    rich takes a pipe for a terminal where FORCE_COLOR is set, as notebooks set it for the commands in their cells.
-    """
+    """Say whether somebody sees a console change: rich takes a pipe for a terminal where a notebook set FORCE_COLOR."""
     return console.is_terminal and console.file.isatty()
 
 

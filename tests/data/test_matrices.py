@@ -11,7 +11,6 @@ import torch
 from packaging.version import Version
 from safetensors.torch import save_file
 
-import fullrank
 from fullrank.data.matrices import open_matrix
 from fullrank.errors import FullrankError
 
@@ -163,13 +162,6 @@ def test_a_matrix_among_weights_can_be_named(tmp_path):
     save_file({"fc.weight": torch.ones(9, 3), "conv": torch.zeros(2, 3, 1, 1)}, tmp_path / "x.safetensors")
     assert joined(tmp_path / "x.safetensors", 4, key="fc.weight").shape == (9, 3)
     refused(tmp_path / "x.safetensors", r"'conv', has shape \(2, 3, 1, 1\)", key="conv")
-
-
-def test_a_saved_metric_is_no_matrix(tmp_path):
-    metric = fullrank.SpectrumMetric(5)
-    metric.update(MATRIX)
-    metric.save(tmp_path / "x.safetensors")
-    refused(tmp_path / "x.safetensors", r"holds a measurement, not features: SpectrumMetric.load\(path\)")
 
 
 def test_damaged_safetensors(tmp_path):

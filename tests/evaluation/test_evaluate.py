@@ -211,7 +211,7 @@ def test_without_labels_it_says_which_are_missing(run, name, tmp_path, capsys):
     assert main(["evaluate", str(unlabelled), name, "--knn", "--limit", "50"]) == 0
     output = " ".join(capsys.readouterr().out.split())
     assert f"unlabelled: not scored: the training images {bare} have no labels" in output
-    assert "[1] k-NN accuracy: mode eval" in output
+    assert "k-NN accuracy: mode eval" in output
     with_labels = EvaluateOptions(knn=True, images=named, eval_images=named, knn_options=KnnOptions(k=1))
     assert evaluate([str(unlabelled)], with_labels)[0].scores["knn"].value == 1.0
 
@@ -220,7 +220,7 @@ def test_the_command_prints_each_score_with_its_protocol(run, name, capsys):
     assert main(["evaluate", name, "--knn", "--knn.choose", "best-on-validation", "--knn.most", "9"]) == 0
     output = " ".join(capsys.readouterr().out.split())
     kept = json.loads((run / "scores.json").read_text())["scores"][0]
-    assert f"k-NN {100 * kept['value']:.1f} % k {kept['chosen']['k']} [1]" in output
+    assert f"k-NN {100 * kept['value']:.1f} % k {kept['chosen']['k']}" in output
     assert "k 1 to 9, the best on the held-out labels, which it has seen, vote majority" in output
     assert main(["evaluate", name, "--knn", "--knn.k", "5", "--json"]) == 0
     (each,) = json.loads(capsys.readouterr().out)["evaluated"]

@@ -176,7 +176,7 @@ def test_an_error_of_one_process_ends_both(results, name, text):
 def test_the_command_line_speaks_once(results):
     first, second = results(command_line)
     assert (first["good"]["code"], second["good"]["code"]) == (0, 0)
-    assert first["good"]["out"].count("protocol") == 1
+    assert first["good"]["out"].count("k-NN accuracy: mode eval") == 1
     assert (first["missing"]["code"], second["missing"]["code"]) == (1, 1)
     assert first["missing"]["text"].count("error") == 1
     for each in second.values():

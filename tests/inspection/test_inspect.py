@@ -73,7 +73,7 @@ def test_a_matrix_is_measured_as_by_hand(tmp_path):
 
 def test_all_rows_make_the_spectrum_and_a_sample_the_rest():
     x = torch.from_numpy(normal(SAMPLE + 500, 4)).sort(dim=0).values
-    centred, uncentred, some = absorb(x.split(777), len(x), 4)
+    centred, uncentred, some, _ = absorb(x.split(777), {}, len(x), 4)
     assert (centred.protocol["n"], uncentred.protocol["n"], len(some)) == (len(x), len(x), SAMPLE)
     rows = {tuple(row) for row in x.tolist()}
     assert len({tuple(row) for row in some.tolist()} & rows) == SAMPLE

@@ -231,7 +231,7 @@ def test_warns_when_there_is_nothing_to_measure(tmp_path):
 def test_argument_errors(tmp_path):
     with pytest.raises(FullrankError, match=r"Siamese has no layer 'backbon'; did you mean 'backbone'.* head"):
         fit(CollapseMonitor("backbon"), tmp_path, epochs=1)
-    with pytest.raises(FullrankError, match="no score 'rankme' of centered features.*rankme_centered"):
+    with pytest.raises(FullrankError, match="score of centered features must be .*got 'rankme'"):
         CollapseMonitor("backbone", scores=("rankme",))
     for every in (0, 2.5, "4", True):
         with pytest.raises(FullrankError, match=f"^every must be .*, got {every!r}"):

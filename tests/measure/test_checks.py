@@ -63,7 +63,7 @@ def test_other_labels_are_refused_everywhere(labels, message):
     ("features", "message"),
     [
         (np.ma.masked_array(X.numpy(), X.numpy() > 2), "masked entries"),
-        (X.to_sparse(), r"sparse: call .to_dense\(\)"),
+        (X.to_sparse(), r"sparse, .* as .to_dense\(\)"),
         (X.to(torch.complex64), "must be real"),
         (X.to("meta"), "meta device"),
         (X.to(torch.float8_e4m3fn), "features are float8_e4m3fn: convert them to float32 first"),
@@ -92,12 +92,12 @@ def test_lists_and_other_byte_orders_are_taken():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: fullrank.spectrum(X, center="no"), "center must be True or False, got 'no'"),
-        (lambda: fullrank.SpectrumMetric(4, normalize="l2"), "normalize must be True or False"),
-        (lambda: MovingSpectrum(4, center=1), "center must be True or False, got 1"),
-        (lambda: feature_std(X, normalize=None), "normalize must be True or False"),
+        (lambda: fullrank.spectrum(X, center="no"), "center must be true or false, got 'no'"),
+        (lambda: fullrank.SpectrumMetric(4, normalize="l2"), "normalize must be true or false"),
+        (lambda: MovingSpectrum(4, center=1), "center must be true or false, got 1"),
+        (lambda: feature_std(X, normalize=None), "normalize must be true or false"),
         (lambda: knn_accuracy(X, Y, X, Y, vote="weigthed"), "vote must be .*; did you mean 'weighted'"),
-        (lambda: knn_accuracy(X, Y, X, Y, k=2.5), "k must be a whole number of at least 1, got 2.5"),
+        (lambda: knn_accuracy(X, Y, X, Y, k=2.5), "k must be a whole number, got 2.5"),
         (lambda: alpha_req(X, first_rank=3, last_rank=4), "at least three ranks"),
     ],
 )

@@ -200,13 +200,14 @@ def test_ten_saved_parts_equal_one(tmp_path, values, exact):
     x = x[x[:, 0].argsort()]
     files = []
     for i, part in enumerate(x.tensor_split(10)):
-        files.append(tmp_path / f"{i}.safetensors")
-        measured(part, batch=100, exact=exact).save(files[-1])
-    merged = SpectrumMetric.load(*files)
+        files.append(tmp_path / f"{i}.pt")
+        torch.save(measured(part, batch=100, exact=exact).metric_state, files[-1])
+    merged = SpectrumMetric(x.shape[1], exact=exact)
+    for file in files:
+        merged.merge_state(torch.load(file, weights_only=True))
     assert gap(merged, measured(x, batch=100, exact=exact)) < 1e-12
     assert gap(merged, svd(x)) < 1e-12 * 10
     assert merged.compute().protocol == measured(x, exact=exact).compute().protocol
-    assert sorted(tmp_path.iterdir()) == sorted(files)  # nothing half-written is left behind
 
 
 def test_parts_of_few_rows_merge_with_parts_of_many():
@@ -368,7 +369,7 @@ def test_errors_say_what_to_do():
     metric.update(torch.zeros(1, 4))
     assert metric.compute().singular_values[0] == pytest.approx(2**0.5)
     for dim in (0, -3, 2.5, True):
-        with pytest.raises(FullrankError, match="dim must be a whole number of at least 1"):
+        with pytest.raises(FullrankError, match="dim must be (at least 1|a whole number)"):
             SpectrumMetric(dim)
     with pytest.raises(FullrankError, match="sums of such numbers overflow: scale them down"):
         SpectrumMetric(2).update(torch.full((4, 2), 1e308, dtype=torch.float64))
@@ -377,7 +378,7 @@ def test_errors_say_what_to_do():
         huge.compute()
 
 
-def test_merging_errors(tmp_path):
+def test_merging_errors():
     x = torch.randn(100, 4)
     metric = measured(x)
     with pytest.raises(FullrankError, match="cannot merge a metric with center=False into a metric with center=True"):
@@ -388,24 +389,10 @@ def test_merging_errors(tmp_path):
         metric.merge_state(measured(x.double()))
     with pytest.raises(FullrankError, match="part without exact=True into one with it"):
         measured(x, exact=True).merge_state(metric)
-    with pytest.raises(FullrankError, match="has a 'state', got"):
+    with pytest.raises(FullrankError, match="only a SpectrumMetric, or its metric_state, can be merged, got"):
         metric.merge_state({"total": x})
-    with pytest.raises(FullrankError, match="at least one saved part"):
-        SpectrumMetric.load()
-    with pytest.raises(FullrankError, match=r"cannot read .*missing\.safetensors"):
-        SpectrumMetric.load(tmp_path / "missing.safetensors")
-    (tmp_path / "text").write_text("not a safetensors file")
-    with pytest.raises(FullrankError, match=r"cannot read .*text"):
-        SpectrumMetric.load(tmp_path / "text")
-    from safetensors.torch import save_file
-
-    save_file({"state": x}, tmp_path / "other")
-    with pytest.raises(FullrankError, match="is not a saved SpectrumMetric"):
-        SpectrumMetric.load(tmp_path / "other")
-    metric.save(tmp_path / "a")
-    measured(x, normalize=True).save(tmp_path / "b")
-    with pytest.raises(FullrankError, match="b with normalize=True into a metric with normalize=False"):
-        SpectrumMetric.load(tmp_path / "a", tmp_path / "b")
+    with pytest.raises(FullrankError, match="a metric with normalize=True into a metric with normalize=False"):
+        metric.merge_state(measured(x, normalize=True).metric_state)
 
 
 def test_import_is_lazy():

@@ -24,7 +24,6 @@ from fullrank.measure.quality import (
     lidar,
     manifold,
     nesum,
-    participation_ratio,
     pseudo_condition_number,
     rankme,
     rankme_centered,
@@ -98,11 +97,12 @@ def test_spectral_scores_from_features_and_from_a_spectrum():
 def test_spectral_scores_do_not_mix_up_their_centering():
     x = gaussian(mean=3.0)
     assert rankme(x) < 0.7 * rankme_centered(x)
-    assert rankme(x, center=True) == rankme_centered(x)
+    assert rankme_centered(x) == spectrum(x).rankme
     assert stable_rank(x) < 1.1 < 2 < nesum(x)
-    assert stable_rank(x, center=True) == nesum(x)
-    for score in (auc, participation_ratio, alpha_req, pseudo_condition_number):
-        assert score(x, center=False) != pytest.approx(score(x, center=True), rel=1e-3, nan_ok=False)
+    assert nesum(x) == spectrum(x).stable_rank
+    apart = x - x.mean(dim=0)
+    assert auc(x) == pytest.approx(auc(apart), rel=1e-9) != pytest.approx(spectrum(x, center=False).auc, rel=1e-3)
+    assert pseudo_condition_number(x) != pytest.approx(pseudo_condition_number(apart), rel=1e-3)
 
 
 def test_rankme_is_of_singular_values_not_of_variances():
@@ -450,7 +450,7 @@ def test_clid_standardises_over_the_pool():
 @pytest.mark.parametrize(
     ("cl", "dimension", "message"),
     [
-        ([0.5], [1.0], "at least two, got 1"),
+        ([0.5], [1.0], "at least two, got 1 and 1"),
         ([0.5, 0.6], [1.0], "got 2 and 1 values"),
         ([0.5, 0.6], [1.0, math.inf], "finite values"),
     ],
@@ -553,7 +553,7 @@ def test_zero_rows_have_no_direction(name):
         (lambda: coherence(torch.zeros(5, 3)), "all zero"),
         (lambda: uniformity(torch.ones(5, 3), t=0), "t must be positive, got 0"),
         (lambda: uniformity(torch.ones(5, 3), max_samples=1), "two rows"),
-        (lambda: uniformity(torch.ones(5, 3), max_samples=0), "max_samples must be a whole number of at least 1"),
+        (lambda: uniformity(torch.ones(5, 3), max_samples=0), "max_samples must be at least 1"),
         (lambda: two_nn(torch.ones(50, 3)), "10 distinct rows, got 1 among 50: .*collapsed encoder"),
         (lambda: two_nn(torch.ones(5, 3)), "at least 10 rows, got 5"),
         (lambda: two_nn(gaussian(), discard=1.0), r"discard must be in \[0, 1\), got 1.0"),
@@ -576,8 +576,8 @@ def test_zero_rows_have_no_direction(name):
         (lambda: alignment(gaussian()), r"\(N, q, D\).*a single matrix has no views"),
         (lambda: alignment([gaussian()]), "at least two views of one image"),
         (lambda: alignment([]), "at least two views"),
-        (lambda: alignment([gaussian(5), gaussian(6)]), r"equal shape, got \[\(5, 16\), \(6, 16\)\]"),
-        (lambda: lidar([torch.ones(3), torch.ones(3)]), r"matrix \(N, D\), got shape \(3,\)"),
+        (lambda: alignment([gaussian(5), gaussian(6)]), r"equal shape, .*got \[\(5, 16\), \(6, 16\)\]"),
+        (lambda: lidar([torch.ones(3), torch.ones(3)]), r"matrices \(N, D\) of equal shape, .*got \[\(3,\)"),
         (lambda: lidar(torch.ones(1, 4, 3)), "at least two images, got one"),
     ],
 )

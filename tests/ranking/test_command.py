@@ -81,7 +81,7 @@ def test_for_programs(tmp_path, capsys):
         (["none"], "none does not exist: expected a folder made by `fullrank train`"),
         (["a", "b", "--fit", "fit.json"], "--fit has nothing to write: no run has labels; `fullrank evaluate RUN`"),
         (["a", "--forecast", "fit.json"], "cannot read fit.json"),
-        (["a", "--scores", "rankmee"], "there is no score 'rankmee'; did you mean 'rankme'"),
+        (["a", "--scores", "rankmee"], "got 'rankmee'; did you mean 'rankme'"),
         (["a", "--out", "."], ". is a folder: name the page to write"),
     ],
 )

@@ -17,7 +17,7 @@ from tests.report.run_folders import make_run
 
 
 def names(ranking):
-    return [each.candidate.name for each in ranking.standings]
+    return [each.name for each in ranking.standings]
 
 
 def text(ranking):
@@ -25,7 +25,7 @@ def text(ranking):
 
 
 def features(ranking):
-    return np.array([[each.candidate.scores[n].value for n in ("heldout_loss", "auc")] for each in ranking.standings])
+    return np.array([[each.scores[n].value for n in ("heldout_loss", "auc")] for each in ranking.standings])
 
 
 def test_labelled_runs_are_ranked_by_what_a_fit_without_each_says(tmp_path):
@@ -74,7 +74,7 @@ def test_some_have_labels_and_the_others_are_forecast(tmp_path):
     paths.append(ranked_run(tmp_path / "far", -0.99, 0.5))
     found = rank(paths)
     fit = found.groups[0].forecast.fit
-    by_name = {each.candidate.name: each for each in found.standings}
+    by_name = {each.name: each for each in found.standings}
     said = fit.predict(features(found))
     for i, name in enumerate(names(found)):
         each = by_name[name]
@@ -138,7 +138,7 @@ def test_one_front_runner(tmp_path):
 
 def test_aucs_that_seeds_would_differ_by(tmp_path):
     found = rank([ranked_run(tmp_path / f"r{i}", -0.9 + 0.1 * i, 0.6 + 0.001 * i) for i in range(3)])
-    assert "all AUCs lie within 0.002, no further apart than two seeds (0.03)" in found.said
+    assert "the AUCs of all pairs lie no further apart than two seeds (0.03)" in found.said
     aucs = {"a": (-0.9, 0.6), "b": (-0.8, 0.61), "c": (-0.7, 0.7), "d": (-0.95, 0.71)}  # c and d are undecided
     found = rank([ranked_run(tmp_path / name, *pair) for name, pair in aucs.items()])
     assert "the AUCs of 2 of 6 pairs lie no further apart than two seeds (0.03)" in found.said
@@ -240,10 +240,10 @@ def test_an_evaluation_wins_over_the_monitor(tmp_path):
         (path / "evaluation.json").write_text(json.dumps(document))
     found = rank(paths)  # five have the linear accuracy, six the k-NN one
     assert (found.accuracy, found.accuracy_protocol) == ("knn", {"k": 5})
-    by_name = {each.candidate.name: each.accuracy.value for each in found.standings}
+    by_name = {each.name: each.accuracy.value for each in found.standings}
     assert by_name == {f"run-{i:02d}": 0.5 + i / 100 for i in range(6)}
     found = rank(paths, RankOptions(accuracy="linear"))
-    assert [each.candidate.name for each in found.standings if each.accuracy is None] == ["run-05"]
+    assert [each.name for each in found.standings if each.accuracy is None] == ["run-05"]
     assert "no linear probe accuracy is known for run-05: `fullrank evaluate RUN --linear` measures it" in found.said
     assert rank(paths[:5]).accuracy == "linear"  # of equally many, what says most
 
@@ -254,7 +254,7 @@ def test_labelled_images_are_known_by_their_fingerprints(tmp_path):
         taken = ("knn", 0.5, {"k": 5, "labels": f"{root}/train / {root}/test", "fingerprint": prints})
         paths.append(ranked_run(tmp_path / f"r{i}", -0.8 - 0.01 * i, 0.7, evaluated=[taken]))
     found = rank(paths)
-    assert [each.candidate.name for each in found.standings if each.accuracy is None] == ["r2"]
+    assert [each.name for each in found.standings if each.accuracy is None] == ["r2"]
     assert "the k-NN accuracy of r2 was measured otherwise" in text(found)
 
 
@@ -262,7 +262,7 @@ def test_accuracies_that_were_measured_otherwise_are_left_out(tmp_path):
     paths = sweep(tmp_path, 7)
     other = ranked_run(tmp_path / "other", -0.8, 0.7, knn=0.9, protocols={"knn": {"k": 200}})
     found = rank([*paths, other])
-    assert next(each for each in found.standings if each.candidate.name == "other").accuracy is None
+    assert next(each for each in found.standings if each.name == "other").accuracy is None
     assert "the k-NN accuracy of other was measured otherwise than that of the others and was left out" in found.said
 
 
@@ -303,7 +303,7 @@ def test_a_run_is_ranked_by_its_measured_steps(tmp_path):
         (run / "checkpoints" / f"step_{step:08d}.pt").touch()
     found = rank([run])
     assert sorted(names(found)) == ["step 1,000", "step 200", "step 400", "step 600", "step 800"]  # not the untrained
-    kept = {each.candidate.name: each.candidate.checkpoint for each in found.standings}
+    kept = {each.name: each.checkpoint for each in found.standings}
     assert kept["step 800"] == run / "checkpoints" / "step_00000800.pt"
     assert kept["step 200"] is None
     assert found.accuracy == "knn"
@@ -319,7 +319,7 @@ def test_checkpoints_are_ranked_as_they_were_measured(tmp_path):
             (folder / "checkpoints" / f"step_{step:08d}.pt").touch()
     found = rank([run / "checkpoints" / "step_00000200.pt", run / "checkpoints" / "step_00000250.pt"])
     assert names(found) == ["step 200", "step 250"]
-    assert found.standings[0].candidate.scores["auc"].value == pytest.approx(
+    assert found.standings[0].scores["auc"].value == pytest.approx(
         next(
             json.loads(line)["auc"]
             for line in (run / "metrics.jsonl").read_text().splitlines()
@@ -367,8 +367,8 @@ def test_a_forecast_is_written_read_and_applied(tmp_path):
     assert not any(each.forecast.left_out for each in found.standings)
     assert "forecast of k-NN accuracy by a model of 9 runs (R²" in text(found)
     again = rank([*others, tmp_path / "labelled" / "run-00"], RankOptions(forecast=file))
-    known = next(each for each in again.standings if each.candidate.name == "labelled/run-00")
-    before = next(each for each in fitted.standings if each.candidate.name == "run-00")
+    known = next(each for each in again.standings if each.name == "labelled/run-00")
+    before = next(each for each in fitted.standings if each.name == "run-00")
     assert known.forecast == before.forecast  # it would flatter itself otherwise
     assert "for one of these runs by a fit without it" in text(again)
 
@@ -390,7 +390,7 @@ def test_a_forecast_is_refused_to_runs_that_were_measured_otherwise(tmp_path):
     views = ranked_run(tmp_path / "views", -0.8, 0.7, protocols={"heldout_loss": {"views": "byol"}})
     blind = ranked_run(tmp_path / "blind", None, 0.7)
     found = rank([same, wide, views, blind], RankOptions(forecast=file))
-    assert [each.candidate.name for each in found.standings if each.forecast] == ["same"]
+    assert [each.name for each in found.standings if each.forecast] == ["same"]
     assert "no forecast for wide: AUC was measured otherwise than when it was fitted, D 16 and 32" in found.said
     assert (
         "no forecast for views: held-out loss was measured otherwise than when it was fitted, views training and byol"
@@ -440,7 +440,7 @@ def test_a_file_that_is_no_forecast(tmp_path, change, message):
         ({"images": "digits"}, "--images is for the scores that --scores measures"),
         ({"limit": 5}, "--limit is for the scores that --scores measures"),
         ({"forecast": "none.json"}, "cannot read none.json: No such file"),
-        ({"scores": "rankmee"}, "there is no score 'rankmee'; did you mean 'rankme'"),
+        ({"scores": "rankmee"}, "got 'rankmee'; did you mean 'rankme'"),
         ({"scores": ","}, "--scores names no score"),
     ],
 )
@@ -463,6 +463,4 @@ def test_nothing_and_nowhere(tmp_path):
 def test_the_same_runs_in_another_order_give_the_same_places(tmp_path):
     paths = sweep(tmp_path, 8)
     one, other = rank(paths), rank(paths[::-1])
-    assert {e.candidate.name: (e.rank, e.front) for e in one.standings} == {
-        e.candidate.name: (e.rank, e.front) for e in other.standings
-    }
+    assert {e.name: (e.rank, e.front) for e in one.standings} == {e.name: (e.rank, e.front) for e in other.standings}

@@ -40,7 +40,7 @@ def test_page(tmp_path):
     ):
         assert words in shown.text
     for each in found.standings:
-        assert any(f"{each.number}: {each.candidate.scores['heldout_loss'].text}" in alt for alt in shown.alts)
+        assert any(f"{each.number}: {each.scores['heldout_loss'].text}" in alt for alt in shown.alts)
     assert document(found).html() == document(found).html()
     out = write_page(document(found), tmp_path / "new" / "rank.html")
     assert out.read_text(encoding="utf-8") == shown.source

@@ -32,7 +32,7 @@ def runs(trained, tmp_path):
 
 
 def values(ranking, name):
-    return {each.candidate.name: each.candidate.scores[name].value for each in ranking.standings}
+    return {each.name: each.scores[name].value for each in ranking.standings}
 
 
 def test_they_are_what_inspect_measures_and_are_kept(runs, monkeypatch):
@@ -41,10 +41,10 @@ def test_they_are_what_inspect_measures_and_are_kept(runs, monkeypatch):
     own = inspect([str(run) for run in runs], InspectOptions(limit=64, views="none", untrained=False))
     for name in ("auc", "rankme", "self_cluster"):
         assert values(found, name) == {each.name: each.scores[name].value for each in own}
-    protocol = found.standings[0].candidate.scores["rankme"].protocol
+    protocol = found.standings[0].scores["rankme"].protocol
     assert (protocol["n"], protocol["center"]) == (64, False)
-    assert "uniformity" not in found.standings[0].candidate.scores
-    assert "lidar" not in found.standings[0].candidate.scores
+    assert "uniformity" not in found.standings[0].scores
+    assert "lidar" not in found.standings[0].scores
     assert {row.name for row in found.scores} >= {"rankme", "self_cluster", "rankme_centered"}
     monkeypatch.setattr(scores, "inspect", lambda *arguments, **rest: pytest.fail("measured again"))
     assert rank(runs, options).as_dict() == found.as_dict()
@@ -64,7 +64,7 @@ def test_scores_that_were_asked_for_have_columns_without_labels_too(runs, capsys
     head = next(line for line in said.splitlines() if "AUC" in line)
     assert head.count("AUC") == head.count("RankMe") == head.count("self-clustering") == 1
     ranking = rank(runs, RankOptions(scores="rankme", limit=64))
-    value = ranking.standings[0].candidate.scores["rankme"].text
+    value = ranking.standings[0].scores["rankme"].text
     assert value in said
     assert f">{value}</td>" in (tmp_path / "r.html").read_text()
     assert main(["rank", *names, "--scores", "all", "--limit", "64"]) == 0
@@ -81,7 +81,7 @@ def test_other_images_views_or_limits_are_measured_and_kept_beside(runs):
     rank([run], RankOptions(scores="auc", limit=64))
     rank([run], RankOptions(scores="auc", limit=48))
     found = rank([run], RankOptions(scores="alignment,alpha_req", limit=48, images="digits"))
-    (last,) = [each.candidate for each in found.standings if each.candidate.checkpoint]
+    (last,) = [each for each in found.standings if each.checkpoint]
     assert last.scores["alignment"].protocol["views"] > 1
     assert asked(run, "auc") == [(64, None), (48, None), (48, "digits")]
     assert asked(run, "lidar") == [(48, "digits")]
@@ -104,7 +104,7 @@ def test_a_folder_that_cannot_be_written_does_not_stop_it(runs, monkeypatch):
 
     monkeypatch.setattr("fullrank.training.scores.write_text", full)
     found = rank(runs[:2], RankOptions(scores="auc", limit=64))
-    assert [each.candidate.scores["auc"].protocol["n"] for each in found.standings] == [64, 64]
+    assert [each.scores["auc"].protocol["n"] for each in found.standings] == [64, 64]
     assert "could not be kept in" in found.said[-1]
     assert "(Read-only file system)" in found.said[-1]
 

@@ -1,9 +1,8 @@
 import numpy as np
 from run_folders import make_run
 
-from fullrank.documents import spectra
-from fullrank.documents.looks import COLORS, DASHES, Look
-from fullrank.documents.svg import inline_svg
+from fullrank.documents import COLORS, DASHES, Look, spectra
+from fullrank.documents.plots import inline_svg
 from fullrank.measure.spectrum import Spectrum
 from fullrank.report import figures
 from fullrank.report.side import sides

@@ -162,7 +162,7 @@ def test_long_runs_stay_light(tmp_path):
 
 
 def test_errors_say_what_to_do(tmp_path):
-    with pytest.raises(FullrankError, match="name at least one folder"):
+    with pytest.raises(FullrankError, match="give at least one run"):
         write_report([], tmp_path / "report.html")
     with pytest.raises(FullrankError, match="does not exist"):
         write_report([tmp_path / "nowhere"], tmp_path / "report.html")

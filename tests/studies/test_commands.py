@@ -73,7 +73,7 @@ def test_nothing_to_show_says_what_makes_it(toy, place, capsys):
 @pytest.mark.parametrize("flags", [["--seeds", "0"], ["--jobs", "0"], ["--processes", "0"]])
 def test_counts_below_one_are_refused(toy, flags, capsys):
     assert main(["study", "run", "toy", *flags]) == 1
-    assert f"{flags[0]} must be at least 1, got 0" in capsys.readouterr().err
+    assert f"{flags[0].removeprefix('--')} must be at least 1 and" in capsys.readouterr().err
 
 
 def test_runs_beside_each_other_have_one_thread_each():

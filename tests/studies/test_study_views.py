@@ -8,9 +8,8 @@ from matplotlib.colors import to_hex
 from tests.studies.made_up import decaying, finished
 
 from fullrank.config import TrainConfig
-from fullrank.documents import Words
-from fullrank.documents.looks import COLORS
-from fullrank.documents.svg import inline_svg
+from fullrank.documents import COLORS, Words
+from fullrank.documents.plots import inline_svg
 from fullrank.studies.study import Cell, Published, Results
 from fullrank.studies.views import against, against_number, overview, pivot, spectra, through_training
 

@@ -29,15 +29,8 @@ class Inspect(InspectOptions):
     def run(self) -> int:
         """Inspect, print and write."""
         from fullrank.commands.present import present
-        from fullrank.documents.html import check_page
         from fullrank.inspection.inspect import inspect
         from fullrank.inspection.result import document
-        from fullrank.text import plain_console
-        from fullrank.training.progress import counting
 
         out = Path("inspect.html") if self.out is None and not self.json else self.out
-        if out is not None:
-            check_page(out)
-        with counting(plain_console(stderr=True)) as progress:
-            found = inspect(self.what, self, progress=progress)
-        return present(document(found), json=self.json, out=out)
+        return present(lambda told: document(inspect(self.what, self, progress=told)), json=self.json, out=out)

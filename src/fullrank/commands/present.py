@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from fullrank.documents import Document
-from fullrank.text import plain_console
+from fullrank.text import Progress, plain_console
 
 
-def present(document: Document, *, json: bool, out: Path | None = None, notes: tuple[str, ...] = ()) -> int:
-    """Show a document, and return the exit code.
+def present(
+    make: Callable[[Progress], Document], *, json: bool, out: Path | None = None, notes: tuple[str, ...] = ()
+) -> int:
+    """Make a document while a bar tells how far it is, show it as JSON or to people, and return the exit code.
 
-    Args:
-        document: What to show.
-        json: Print it for programs instead of people.
-        out: Where to write it as a page; nowhere when omitted.
-        notes: What else to say, such as which files were written.
+    It is written to `out` as a page too; `notes` are what else to say, such as which files were written.
     """
-    from fullrank.documents.html import write_page
+    from fullrank.documents.html import check_page, write_page
+    from fullrank.training.progress import counting
 
+    if out is not None:
+        check_page(out)
+    with counting(plain_console(stderr=True)) as progress:
+        document = make(progress)
     if json:
         print(document.json())
     else:

@@ -27,16 +27,11 @@ class Rank(RankOptions):
     def run(self) -> int:
         """Rank, print and write."""
         from fullrank.commands.present import present
-        from fullrank.documents.html import check_page
-        from fullrank.ranking.document import document
         from fullrank.ranking.rank import rank
-        from fullrank.text import plain_console
-        from fullrank.training.progress import counting
         from fullrank.training.runs import only_runs
 
-        if self.out is not None:
-            check_page(self.out)
-        with counting(plain_console(stderr=True)) as progress:
-            found = rank(only_runs(self.runs), self, progress=progress)
         notes = () if self.fit is None else (f"fit: {self.fit}",)
-        return present(document(found), json=self.json, out=self.out, notes=notes)
+        runs = only_runs(self.runs)
+        return present(
+            lambda told: rank(runs, self, progress=told).document(), json=self.json, out=self.out, notes=notes
+        )

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import tyro
 
-from fullrank.errors import FullrankError
-
 
 @dataclass(frozen=True)
 class Report:
@@ -21,8 +19,6 @@ class Report:
 
     def run(self) -> int:
         """Write the page."""
-        if not self.runs:
-            raise FullrankError("give at least one run: fullrank report RUN [RUN ...]")
         from fullrank.report.document import write_report
         from fullrank.training.runs import only_runs
 

@@ -8,55 +8,56 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from fullrank.config import Count
 from fullrank.errors import FullrankError
+from fullrank.shapes import Checked
 from fullrank.text import plain_console
 
 if TYPE_CHECKING:
+    from fullrank.documents import Table
     from fullrank.studies.jobs import Place
 
 _RESULTS = Path("results")
 
 
 @dataclass(frozen=True)
-class ListStudies:
+class ListStudies(Checked):
     """Name the studies, and how many of their runs are finished."""
 
     scale: Literal["lab", "paper"] = "lab"
     """Which runs to count."""
-    seeds: int = 3
+    seeds: Count = 3
     """Seeds of each setting."""
     results: Path | None = None
     """Folder of the results; ./results where it is, else those that came with the package when left out."""
 
     def run(self) -> int:
         """Print a table."""
-        from fullrank.documents import Document, Table, Words
+        from fullrank.documents import Table
         from fullrank.studies.registry import STUDIES
         from fullrank.studies.store import Store, planned
 
-        _at_least_one(seeds=self.seeds)
         folder, rows = _results_folder(self.results), []
         for study in STUDIES.values():
             runs = planned(study, self.scale, range(self.seeds))
             finished = f"{len(Store(folder, self.scale).results(runs))} of {len(runs)}" if runs else "–"
             rows.append((study.name, study.title, finished))
         said = f"Runs at {self.scale} scale, {self.seeds} seed{'s' * (self.seeds > 1)} each, results of {folder}."
-        table = Table("studies", ("study", "about", "finished"), rows, text=(1,))
-        Document("studies", "studies", [table, Words(said)]).print(plain_console())
+        _print(Table("studies", ("study", "about", "finished"), rows, text=(1,)), said)
         return 0
 
 
 @dataclass(frozen=True)
-class RunStudy:
+class RunStudy(Checked):
     """Make the runs of a study that are not finished; give the same command again after an interruption."""
 
     name: tyro.conf.Positional[str]
     """A study; `fullrank study list` names them."""
     scale: Literal["lab", "paper"] = "lab"
     """Minutes a run on a CPU core, or the paper's own settings."""
-    seeds: int = 3
+    seeds: Count = 3
     """Seeds of each setting, from 0."""
-    jobs: int = 1
+    jobs: Count = 1
     """Runs at a time."""
     only: int | None = None
     """Make this run alone, by its number in --dry-run: one task of a scheduler's array, such as Slurm's."""
@@ -66,7 +67,7 @@ class RunStudy:
     """Where its held-out images are."""
     threads: int | None = None
     """CPU threads of a run; 1 where several run at a time, when left out."""
-    processes: int = 1
+    processes: Count = 1
     """Processes that train one run on this machine, by torchrun: as many as it has GPUs."""
     work: Path = Path("runs/studies")
     """Folder of the runs, with their checkpoints."""
@@ -82,7 +83,6 @@ class RunStudy:
         from fullrank.studies.store import Store, planned
         from fullrank.training.signals import sigterm_interrupts
 
-        _at_least_one(seeds=self.seeds, jobs=self.jobs, processes=self.processes)
         study, console, seeds = find(self.name), plain_console(), range(self.seeds)
         if self.dry_run:
             return self._plan()
@@ -105,38 +105,30 @@ class RunStudy:
         return Place(self.images, self.eval_images, self.work, self.results, threads, self.processes)
 
     def _plan(self) -> int:
-        from fullrank.documents import Document, Table, Words
+        from fullrank.documents import Table
         from fullrank.studies.registry import find
         from fullrank.studies.run import to_make
 
         found = to_make(find(self.name), self.scale, range(self.seeds), self.place())
         needed = {job.name: "again, for its weights" if job.name in found.again else "to make" for job in found.jobs}
-        rows = [
-            (
-                str(number),
-                run.name,
-                run.cell.words,
-                str(run.seed),
-                f"{run.config.steps:,}",
-                needed.get(run.name, "done"),
-            )
-            for number, run in enumerate(found.runs)
-        ]
+        rows = []
+        for number, run in enumerate(found.runs):
+            state = needed.get(run.name, "done")
+            rows.append((str(number), run.name, run.cell.words, str(run.seed), f"{run.config.steps:,}", state))
         table = Table("runs", ("no.", "run", "setting", "seed", "steps", ""), rows, text=(1, 2, 5))
-        said = Words(f"{len(found.jobs)} of {len(found.runs)} runs to make.")
-        Document("runs", self.name, [table, said]).print(plain_console())
+        _print(table, f"{len(found.jobs)} of {len(found.runs)} runs to make.")
         return 0
 
 
 @dataclass(frozen=True)
-class ShowStudy:
+class ShowStudy(Checked):
     """Write a study's page and tables from its results: ours beside the published."""
 
     name: tyro.conf.Positional[str]
     """A study; `fullrank study list` names them."""
     scale: Literal["lab", "paper"] = "lab"
     """Which of its runs."""
-    seeds: int | None = None
+    seeds: Count | None = None
     """Seeds of each setting, from 0; as many as most settings have results of when left out."""
     results: Path | None = None
     """Folder of the results; ./results where it is, else those that came with the package when left out."""
@@ -150,8 +142,6 @@ class ShowStudy:
         from fullrank.studies.show import finished, write
         from fullrank.studies.store import published
 
-        if self.seeds is not None:
-            _at_least_one(seeds=self.seeds)
         folder = _results_folder(self.results)
         found = finished(self.name, self.scale, folder, self.seeds)
         page = write(*found, self.out or (Path() if folder == published() else folder), figures=self.figures)
@@ -169,10 +159,10 @@ def _results_folder(asked: Path | None) -> Path:
     return asked or (_RESULTS if _RESULTS.is_dir() else published())
 
 
-def _at_least_one(**flags: int) -> None:
-    for flag, value in flags.items():
-        if value < 1:
-            raise FullrankError(f"--{flag} must be at least 1, got {value}")
+def _print(table: Table, said: str) -> None:
+    from fullrank.documents import Document, Words
+
+    Document(table.title, table.title, [table, Words(said)]).print(plain_console())
 
 
 @dataclass(frozen=True)

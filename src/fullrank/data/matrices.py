@@ -199,17 +199,11 @@ def _open_safetensors(path: Path, key: str | None) -> FeatureFile:
 
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
             shapes = {name: tuple(found.get_shape()) for name, found in slices.items()}
             codes = {name: found.get_dtype() for name, found in slices.items()}
     except SafetensorError as error:
         raise _damaged(path, error) from None
-    if metadata.get("format", "").startswith("fullrank.SpectrumMetric/"):
-        raise FullrankError(
-            f"{path} holds a measurement, not features: "
-            "SpectrumMetric.load(path).compute() of fullrank gives its spectrum"
-        )
     listed = _listed([f"{name} {shape}" for name, shape in shapes.items()])
     if key is None:
         if len(shapes) > _MANY or any(len(shape) > 3 or name.endswith(_WEIGHT_NAMES) for name, shape in shapes.items()):

@@ -11,19 +11,58 @@ of part in one place. All text is plain; each of them escapes it for itself.
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from fullrank._version import __version__
-from fullrank.documents.looks import Look as Look
+from fullrank.errors import FullrankError
 
 if TYPE_CHECKING:
+    import pandas
     from matplotlib.figure import Figure
     from rich.console import Console
 
 Protocols = Mapping[str, Mapping[str, Any]]
 """How some scores were measured: by their names, the fields of their protocol."""
+
+
+# Okabe and Ito's color-blind safe palette, without its yellow, which is too faint for lines on white.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+DASHES = ("-", "--", ":")
+_MOST_NAMED = 3  # images that could not be read, in a terminal
+
+
+@dataclass(frozen=True)
+class Look:
+    """One of several things that are shown beside each other, the same in every figure and table."""
+
+    label: str  # unlike any other's on the page
+    index: int  # its place, from 0; decides color, marker and dashes
+    shades: int = field(default=0, kw_only=True)  # how many there are, where they have an order: the later, the darker
+
+    @property
+    def color(self) -> str:
+        """A hexadecimal color."""
+        if self.shades:
+            from matplotlib.colors import to_hex
+
+            from fullrank.documents.plots import late_is_dark
+
+            return to_hex(late_is_dark()(self.index / (self.shades - 1)))
+        return COLORS[self.index % len(COLORS)]
+
+    @property
+    def marker(self) -> str:
+        """A matplotlib marker: color is never the only difference."""
+        return MARKERS[self.index % len(MARKERS)]
+
+    @property
+    def dashes(self) -> str:
+        """A matplotlib line style, which tells things apart whose colors come round again."""
+        return DASHES[self.index // len(COLORS) % len(DASHES)]
 
 
 @dataclass(frozen=True)
@@ -40,10 +79,9 @@ Cell = str | Look | Hinted
 
 @dataclass(frozen=True)
 class Heading:
-    """The heading of a section (depth 2), or of a part of one (depth 3)."""
+    """The heading of a section."""
 
     text: str
-    depth: Literal[2, 3] = 2
 
 
 @dataclass(frozen=True)
@@ -189,6 +227,43 @@ class Document:
         from html import escape
 
         return f'<iframe srcdoc="{escape(self.html())}" style="width: 100%; height: 640px; border: 0"></iframe>'
+
+
+class Shown(ABC):
+    """A result with a document of its own."""
+
+    @abstractmethod
+    def document(self) -> Document:
+        """Return what the command line would print of it, or write as a page."""
+
+    @abstractmethod
+    def rows(self) -> list[dict[str, Any]]:
+        """Return its numbers, a dictionary a row."""
+
+    def _repr_html_(self) -> str:
+        return self.document()._repr_html_()
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """Return `rows` as a pandas DataFrame.
+
+        Raises:
+            FullrankError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise FullrankError("to_dataframe needs pandas: pip install pandas, or take rows()") from None
+        return pandas.DataFrame(self.rows())
+
+
+def unreadable(names: Sequence[str], subject: Look) -> list[Part]:
+    """Name images that could not be read: a few of them in a terminal, all on a page; no parts where there are none."""
+    if not names:
+        return []
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    few = f"left out, it could not be read: {', '.join(names[:_MOST_NAMED])}{more}"
+    every = Words(", ".join(names), subject=subject)
+    return [Only("terminal", [Words(few, "hint", subject)]), Fold("Images that could not be read", [every])]
 
 
 def plain(cell: Cell) -> str:

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from fullrank import documents as doc
 from fullrank._version import __version__
-from fullrank.documents.plots import SIZE
-from fullrank.documents.svg import inline_svg
+from fullrank.documents.plots import SIZE, inline_svg
 from fullrank.errors import FullrankError
 from fullrank.files import check_output, write_text
 
@@ -24,7 +23,7 @@ def page(document: doc.Document) -> str:
     """Return a document as a page; the same document gives the same text."""
     css = resources.files("fullrank.documents").joinpath("style.css").read_text(encoding="utf-8")
     parts = list(seen(document.parts))
-    starts = [at for at, part in enumerate(parts) if isinstance(part, doc.Heading) and part.depth == 2] or [len(parts)]
+    starts = [at for at, part in enumerate(parts) if isinstance(part, doc.Heading)] or [len(parts)]
     writer = _Writer(document.looks)
     header, *others = (
         writer.blocks(parts[start:stop]) for start, stop in zip([0, *starts], [*starts, len(parts)], strict=True)
@@ -83,7 +82,7 @@ class _Writer:
     def block(self, part: doc.Part) -> str:
         match part:
             case doc.Heading():
-                return f"<h{part.depth}>{escape(part.text)}</h{part.depth}>\n"
+                return f"<h2>{escape(part.text)}</h2>\n"
             case doc.Words(tone="command"):
                 return f'<pre class="scroll command"><code>{escape(part.text)}</code></pre>\n'
             case doc.Words():
@@ -144,7 +143,6 @@ class _Writer:
         return f"{escape(doc.plain(cell))}{hint}"
 
     def table(self, part: doc.Table) -> str:
-        """Return a table, which scrolls where it is too wide."""
 
         def look(place: int) -> str:
             return "beside" if place in part.beside else "text" if place in part.text else "own"
@@ -172,7 +170,6 @@ class _Writer:
         )
 
     def statement(self, part: doc.Statement) -> str:
-        """Return what is said of one of the things compared, with its color at the side."""
         tries = "".join(
             f'<li>{escape(text)} <span class="hint">({escape(source)})</span></li>' for text, source in part.remedies
         )

@@ -8,12 +8,7 @@ from fullrank import documents as doc
 
 
 def render(document: doc.Document, figures: Mapping[str, str] | None = None) -> str:
-    """Return a document as Markdown; the same document gives the same text.
-
-    Args:
-        document: What to write.
-        figures: Where its figures are, by key; those that are not named are left out.
-    """
+    """Return a document as Markdown, with the figures whose places are named by their keys; always the same text."""
     return "\n\n".join([f"# {document.title}", *blocks(document.parts, figures or {})]) + "\n"
 
 
@@ -23,7 +18,7 @@ def blocks(parts: Iterable[doc.Part], figures: Mapping[str, str]) -> list[str]:
     for part in parts:
         match part:
             case doc.Heading():
-                found.append(f"{'#' * part.depth} {part.text}")
+                found.append(f"## {part.text}")
             case doc.Words():
                 about = f"**{part.subject.label}** " if part.subject else ""
                 warning = "**Warning**: " if part.tone == "warning" else ""

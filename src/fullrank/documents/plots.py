@@ -1,13 +1,15 @@
-"""How all figures look, and what several of them have in common.
+"""How all figures look, what several of them have in common, and how they become SVG.
 
 Lines are told apart by color and marker, the same in every figure. Names are text, and no formulas.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from io import BytesIO
+from html import escape
+from io import BytesIO, StringIO
 from typing import Any
 
 import matplotlib
@@ -17,7 +19,7 @@ from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from fullrank.documents.looks import Look
+from fullrank.documents import Look
 
 SIZE = (6.0, 3.7)  # inches of 72 SVG units; a page scales it to its column
 DEAD = 1e-3  # of the largest singular value
@@ -44,6 +46,10 @@ _STYLE = {
     "lines.linewidth": 1.6,
     "lines.markersize": 5.0,
 }
+_FILE_STYLE = (
+    "* { stroke-linejoin: round; stroke-linecap: butt } "
+    'text { font-family: system-ui, "Segoe UI", "Helvetica Neue", Arial, sans-serif !important }'
+)
 
 
 @contextmanager
@@ -70,12 +76,9 @@ def single() -> tuple[Figure, Axes]:
 
 
 def line(look: Look, points: int, phase: float) -> dict[str, Any]:
-    """Tell a line from others beside it by color, dashes and markers that do not hide one another.
+    """Tell a line of so many points from others beside it by color, dashes and markers that do not hide one another.
 
-    Args:
-        look: The line's.
-        points: How many it has.
-        phase: In [0, 1), where between two markers the first one is.
+    `phase`, in [0, 1), says where between two markers the first one is.
     """
     every = max(1, points // _MARKERS)
     how = {"color": look.color, "linestyle": look.dashes, "marker": look.marker}
@@ -137,3 +140,36 @@ def short(step: float, _: Any = None) -> str:
     if abs(step) >= 1e6:
         return f"{step / 1e6:g}M"
     return f"{step / 1e3:g}k" if abs(step) >= 1e4 else f"{step:g}"
+
+
+@style()
+def inline_svg(figure: Figure, key: str, label: str) -> str:
+    """Render a figure, made within `style()`, as an `<svg>` element, the same bytes each time.
+
+    Args:
+        figure: The figure.
+        key: Prefix of all its ids, so that figures in one page do not share any: letters, digits, hyphens.
+        label: What the figure shows, for those who cannot see it; plain text.
+    """
+    buffer = StringIO()
+    matplotlib.rcParams["svg.hashsalt"] = "fullrank"
+    figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    text = buffer.getvalue()
+    box = re.search(r'viewBox="0 0 ([\d.]+ [\d.]+)"', text)
+    assert box is not None
+    body = text[text.index(">", text.index("<svg")) + 1 :]
+    body = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", body, flags=re.DOTALL)
+    # Its rule names every element of the page: style.css has it for figures alone.
+    body = re.sub(r"<style\b.*?</style>", "", body, count=1, flags=re.DOTALL)
+    body = re.sub(r'(\bid="|href="#|url\(#)', rf"\1{key}-", body)
+    body = re.sub(r"\n\s*", "\n", body)
+    return f'<svg viewBox="0 0 {box[1]}" role="img" aria-label="{escape(label)}">{body.strip()}'
+
+
+def svg_file(figure: Figure, key: str, label: str) -> str:
+    """Render a figure as an SVG file that stands alone, the same bytes each time; arguments as of `inline_svg`."""
+    width, height = 72 * figure.get_size_inches()
+    drawn = inline_svg(figure, key, label)
+    namespaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    head = f'<svg {namespaces} width="{width:g}" height="{height:g}" '
+    return drawn.replace("<svg ", head, 1).replace(">", f">\n<style>{_FILE_STYLE}</style>", 1) + "\n"

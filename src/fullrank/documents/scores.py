@@ -74,8 +74,7 @@ def comparison(of: Sequence[Scored], names: Collection[str]) -> list[str]:
 def how_measured(taken: Iterable[tuple[str, Score]]) -> list[Fields]:
     """Return each protocol once, titled by its scores, and by whom they are of where it is not everyone's.
 
-    Args:
-        taken: Scores, each with the name of what it is of.
+    Scores come each with the name of what it is of.
     """
     shared: dict[str, tuple[dict, dict[str, None], dict[str, None]]] = {}
     everyone: dict[str, None] = {}

@@ -15,17 +15,11 @@ from fullrank.evaluation.linear import check_linear, linear
 from fullrank.evaluation.options import EvaluateOptions
 from fullrank.evaluation.probes import check_knn, check_logistic, knn, logistic
 from fullrank.evaluation.result import Evaluation
-from fullrank.evaluation.task import (
-    ImageSets,
-    Progress,
-    Represented,
-    UnlabeledError,
-    open_task,
-)
+from fullrank.evaluation.task import ImageSets, Represented, UnlabeledError, open_task
 from fullrank.measure.protocols import FINGERPRINT
 from fullrank.measure.scores import Score
 from fullrank.models.encoder import Encoder, unchanged
-from fullrank.text import once, tails
+from fullrank.text import Progress, once, tails, untold
 from fullrank.training.checkpoint import find_checkpoint
 from fullrank.training.distributed import World, processes
 from fullrank.training.machine import choose_device, float32_on
@@ -34,14 +28,10 @@ from fullrank.training.scores import Kept, keep
 
 
 class Quick(NamedTuple):
-    """A probe of representations that are taken once for all.
-
-    Attributes:
-        take: Takes the score.
-        check: Raises where a number of training images and the settings do not fit; called before any probe's work.
-    """
+    """A probe of representations that are taken once for all."""
 
     take: Callable[[Represented, EvaluateOptions], Score]
+    # raises where a number of training images and the settings do not fit; called before any probe's work
     check: Callable[[int, EvaluateOptions], None]
 
 
@@ -54,17 +44,12 @@ def evaluate(
     names: Sequence[str],
     options: EvaluateOptions | None = None,
     *,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = untold,
 ) -> list[Evaluation]:
     """Evaluate runs and checkpoints; each score of a run is kept in its scores.json as soon as it is taken.
 
     Under torchrun every process takes its share of the images, and all need the runs and the images. The main one
-    alone writes.
-
-    Args:
-        names: Folders of runs, or checkpoint files, in the order to show them; one that is named twice is taken once.
-        options: How.
-        progress: Told how far the work is.
+    alone writes. What is named twice is evaluated once.
 
     Raises:
         FullrankError: One of them cannot be read or measured; scores taken before are kept.
@@ -145,12 +130,7 @@ def probe_features(
 ) -> Evaluation:
     """Judge an encoder in memory by the quick probes, on labeled images or batches.
 
-    Args:
-        name: What to call it.
-        encoder: What is judged.
-        train: Images whose labels are shown.
-        test: Images to classify. Labels of batches are the same numbers in both; those of `Images` are matched.
-        options: How; `linear` is for runs.
+    Labels of batches are the same numbers in both; those of `Images` are matched.
 
     Raises:
         FullrankError: Labels are missing, or images cannot be read.
@@ -159,9 +139,7 @@ def probe_features(
     taken, made = [], []
     skipped: dict[str, None] = {}
     for what, images in (("train", train), ("test", test)):
-        features, labels, indices, protocol = encoder.features(
-            images, device=device, unreadable=lambda key: skipped.update({key: None})
-        )
+        features, labels, indices, protocol = encoder.features(images, device=device, unreadable=skipped.setdefault)
         if features.ndim != 2:
             raise FullrankError(f"{what} batches hold {features.shape[1]} views of each image: give one")
         if isinstance(images, Images) and isinstance(train, Images) and images is test:

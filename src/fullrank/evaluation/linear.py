@@ -5,12 +5,10 @@ from N(0, 0.01^2), biases 0; LARS with a trust coefficient of 0.001, momentum 0.
 of 0.1 x batch / 256 that falls along a cosine, epoch by epoch. It is judged on held-out images without augmentation.
 
 Two things differ. The images of an epoch that do not fill a batch are left out (others each epoch). And the value is
-the accuracy after the last epoch: [Li22]'s code reports the best over all epochs on the images that it is judged by,
-which is kept beside it as `best_over_epochs`.
+the accuracy after the last epoch: [Li22]'s best over all epochs is kept beside it as `best_over_epochs`.
 
 LARS is timm's. It equals apex's LARC with `clip=False`, which [Li22] used, with `trust_clip=False`, `eps=1e-8` and
-`always_adapt=True`: without the last, timm scales no rate where there is no weight decay, and is SGD. Both scale the
-rate of the bias too, except while it is 0.
+`always_adapt=True`: without the last, timm scales no rate where there is no weight decay, and is SGD.
 
 A step of LARS moves weights by lr x trust of their norm, whatever the gradient, and momentum makes that ten times as
 much: so the sum of the rates says how far it can get (`reach`) from weights that are small at first. These settings
@@ -26,6 +24,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -45,7 +44,7 @@ from fullrank.data.randomness import Purpose, random_bits
 from fullrank.data.views import ViewRecipe
 from fullrank.errors import FullrankError
 from fullrank.evaluation.options import EvaluateOptions, LinearOptions
-from fullrank.evaluation.task import Task
+from fullrank.evaluation.task import Task, labels_of
 from fullrank.files import write_bytes
 from fullrank.measure.checks import check_finite
 from fullrank.measure.scores import Score
@@ -114,14 +113,8 @@ def linear(task: Task, options: EvaluateOptions) -> Score:
         FullrankError: Representations are not finite, the images are too few or of one class, the encoder changed, or
             the classifier diverged.
         StoppedError: A signal came; what was trained is saved.
-
-    Reference:
-        Li, Efros, Pathak 2022, https://arxiv.org/abs/2209.15007, section 5.1; You, Gitman, Ginsburg 2017,
-        https://arxiv.org/abs/1708.03888 (LARS)
     """
     asked = options.linear_options
-    with task.world.raise_together():
-        check_linear(task, options)
     settings, path, state = task.world.on_main(_begin, task, asked)
     if state is None or not state["complete"]:
         state = _train(task, asked, settings, path, state)
@@ -130,7 +123,6 @@ def linear(task: Task, options: EvaluateOptions) -> Score:
 
 
 def _begin(task: Task, asked: LinearOptions) -> tuple[dict[str, Any], Path | None, dict[str, Any] | None]:
-    """Return what the weights depend on, where they are kept, and what is there."""
     settings = _settings(task, asked, choose_precision(MachineConfig(precision=asked.precision), task.device))
     path = None if task.run is None else task.run / FOLDER / f"linear-{_digest(settings)}.pt"
     return settings, path, _read(path) if path is not None and path.is_file() else None
@@ -202,20 +194,18 @@ def _train(
     path: Path | None,
     state: dict[str, Any] | None,
 ) -> dict[str, Any]:
-    """Train the classifier from where it is to the end, and return its last state."""
     device, module, world = task.device, task.encoder.to(task.device).module, task.world
     memory_format = choose_memory_format(module)
     queries, query_labels = task.queries
-    kept: cache.Cache = world.on_main(
-        lambda: (
-            cache.choose_cache(task.train, world.local_size * len(task.train)) if asked.cache == "auto" else asked.cache
-        )
+    kept: cache.Cache = (
+        world.on_main(cache.choose_cache, task.train, world.local_size * len(task.train))
+        if asked.cache == "auto"
+        else asked.cache
     )
     with world.raise_together():
         check_finite(queries)
-        images, kept, left_out = _cached(task, asked, kept, path, state)
-        assert images.labels is not None
-        classes, targets = images.labels.unique(return_inverse=True)
+        images, left_out = _readable(task, kept, path, state)
+        classes, targets = labels_of(images).unique(return_inverse=True)
         if len(classes) < 2:
             raise FullrankError(
                 f"all {len(images)} training images have the label {int(classes[0])}: a probe needs two"
@@ -294,9 +284,9 @@ def _check_batch(asked: LinearOptions, images: int) -> None:
         )
 
 
-def _cached(
-    task: Task, asked: LinearOptions, kept: cache.Cache, path: Path | None, state: dict[str, Any] | None
-) -> tuple[Images, cache.Cache, list[str]]:
+def _readable(
+    task: Task, kept: cache.Cache, path: Path | None, state: dict[str, Any] | None
+) -> tuple[Images, list[str]]:
     """Return the readable training images, decoded into memory where they are to be and can be, and who is left out.
 
     Those that cannot be read are found before the first step, streamed too: the order is over the others, however they
@@ -304,24 +294,24 @@ def _cached(
     """
     images, left_out = task.train, [] if state is None else list(state["left_out"])
     if left_out:
-        known = set(left_out)
-        images = images.select(torch.tensor([i for i in range(len(images)) if images.key(i) not in known]))
+        images = _without(images, left_out)
     gone: list[str] = []
     if kept == "memory":
         images, gone = cache.cache_all(images)
     elif state is None:
-        unreadable = cache.find_unreadable(images)
-        gone = [images.key(index) for index in unreadable.tolist()]
-        if gone:
-            readable = torch.ones(len(images), dtype=torch.bool)
-            readable[unreadable] = False
-            images = images.select(readable.nonzero().squeeze(1))
+        gone = [images.key(index) for index in cache.find_unreadable(images).tolist()]
+        images = _without(images, gone) if gone else images
     if gone and state is not None:
         raise FullrankError(
             f"{gone[0]} could be read when the linear probe began: put it back, or delete {path} to start anew"
         )
     task.skipped.update(dict.fromkeys([*left_out, *gone]))
-    return images, kept, [*left_out, *gone]
+    return images, [*left_out, *gone]
+
+
+def _without(images: Images, names: Sequence[str]) -> Images:
+    out = set(names)
+    return images.select(torch.tensor([i for i in range(len(images)) if images.key(i) not in out]))
 
 
 @torch.no_grad()
@@ -337,8 +327,6 @@ def _accuracy(classifier: Classifier, queries: Tensor, targets: Tensor) -> float
 
 def _settings(task: Task, asked: LinearOptions, precision: str) -> dict[str, Any]:
     """Return everything that the classifier's weights depend on."""
-    assert task.train.labels is not None
-    assert task.held_out.labels is not None
     return {
         "format": FORMAT,
         **{name: value for name, value in asdict(asked).items() if name not in _OF_THE_MACHINE},
@@ -346,9 +334,9 @@ def _settings(task: Task, asked: LinearOptions, precision: str) -> dict[str, Any
         "encoder": fingerprint(task.encoder.module),
         "image_size": task.encoder.preprocessing.size,
         "train": task.train.listing(),
-        "train_labels": _digest(task.train.labels.tolist()),
+        "train_labels": _digest(labels_of(task.train).tolist()),
         "held_out": task.held_out.listing(),
-        "held_out_labels": _digest(task.held_out.labels.tolist()),
+        "held_out_labels": _digest(labels_of(task.held_out).tolist()),
     }
 
 

@@ -10,7 +10,7 @@ import tyro
 
 from fullrank.config import Count, Limit, Positive, Seed, Workers
 from fullrank.errors import FullrankError
-from fullrank.shapes import Range, check_fields
+from fullrank.shapes import Checked, Range, check_fields
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class LinearOptions:
 
 
 @dataclass(frozen=True)
-class EvaluateOptions:
+class EvaluateOptions(Checked):
     """What to evaluate, and on which images; without a probe's name, the quick ones.
 
     A probe is a flag of its name here, a section of the same name for its settings (`NAME_options`), and an entry of
@@ -109,6 +109,3 @@ class EvaluateOptions:
         default_factory=LogisticOptions
     )
     linear_options: Annotated[LinearOptions, tyro.conf.arg(name="linear")] = field(default_factory=LinearOptions)
-
-    def __post_init__(self) -> None:
-        check_fields(self)

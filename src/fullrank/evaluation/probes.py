@@ -92,7 +92,7 @@ def logistic(of: Represented, options: EvaluateOptions) -> Score:
     else:
         held_out = torch.zeros(count, dtype=torch.bool)
         held_out[torch.from_numpy(permutation(SPLIT_SEED, Purpose.PROBE, 0, 0, count)[: count // _FEWEST])] = True
-        probe = choose_logistic(bank, labels, held_out, grid=L2_GRID, **until).probe
+        probe, _ = choose_logistic(bank, labels, held_out, grid=L2_GRID, **until)
         protocol["l2"] = f"of {L2_GRID[-1]:g} to {L2_GRID[0]:g} by decades, the best"
         protocol["chosen on"] = f"a tenth of the training images (seed {SPLIT_SEED}), by accuracy; refitted to all"
     chosen: dict[str, Any] = {"l2": probe.l2} if asked.l2 is None else {}

@@ -7,13 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fullrank.documents import Document, Fields, Only, Part, Table, Words
-from fullrank.documents.looks import Look
-from fullrank.documents.shown import Shown
-from fullrank.measure.scores import Score, kind_of, title
+from fullrank.documents import Document, Look, Part, Shown, Table, Words, unreadable
+from fullrank.documents.scores import how_measured
+from fullrank.measure.scores import Score, kind_of
 from fullrank.training.scores import WARNING
 
-_MOST_LINES = 3
 _SHARES = ("best_over_epochs",)
 
 
@@ -62,32 +60,27 @@ def document(found: Sequence[Evaluation]) -> Document:
 
 
 def _parts(found: Sequence[Evaluation]) -> Iterator[Part]:
-    protocols: list[tuple[str, Mapping[str, Any]]] = []
-    rows = []
-    for each in found:
-        for score in each.scores.values():
-            taken = (score.name, score.protocol)
-            if taken not in protocols:
-                protocols.append(taken)
-            short = title(score.name).split()[0]  # the protocol has it in full
-            note = f"[{protocols.index(taken) + 1}]"
-            rows.append(
-                [each.name, "–" if each.step is None else f"{each.step:,}", short, score.text, _chosen(score), note]
-            )
-    if rows:
-        header = ["run", "steps", "probe", "value", "chosen", "protocol"]
+    taken = [(each, score) for each in found for score in each.scores.values()]
+    if taken:
+        rows = [
+            [
+                each.name,
+                "–" if each.step is None else f"{each.step:,}",
+                score.kind.title.split()[0],  # the protocol has it in full
+                score.text,
+                _chosen(score),
+            ]
+            for each, score in taken
+        ]
+        header = ["run", "steps", "probe", "value", "chosen"]
         yield Table("Scores", header, rows, text=(2, 4), captioned=False)
-    for number, (name, protocol) in enumerate(protocols, start=1):
-        yield Fields(protocol, f"[{number}] {title(name)}")
+    yield from how_measured((each.name, score) for each, score in taken)
     for index, each in enumerate(found):
         look = Look(each.name, index)
         for score in each.scores.values():
             if warning := score.chosen.get(WARNING):
-                yield Words(f"{title(score.name)}: {warning}", "warning", look)
-        for key in each.skipped[:_MOST_LINES]:
-            yield Words(f"left out, it could not be read: {key}", "hint", look)
-        if len(each.skipped) > _MOST_LINES:
-            yield Only("terminal", [Words(f"... and {len(each.skipped) - _MOST_LINES} more", "hint", look)])
+                yield Words(f"{score.kind.title}: {warning}", "warning", look)
+        yield from unreadable(each.skipped, look)
         if each.missing:
             yield Words(f"not scored: {each.missing}", "warning", look)
 

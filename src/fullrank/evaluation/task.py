@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,12 +19,10 @@ from fullrank.evaluation.options import EvaluateOptions
 from fullrank.measure.protocols import FINGERPRINT
 from fullrank.models.encoder import Encoder
 from fullrank.registry import SOURCES
+from fullrank.text import Progress, untold
 from fullrank.training.distributed import ALONE, World
 from fullrank.training.machine import float32_on
 from fullrank.training.measuring import never_right
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
 
 
 class UnlabeledError(FullrankError):
@@ -34,48 +31,31 @@ class UnlabeledError(FullrankError):
 
 @dataclass(frozen=True)
 class Represented:
-    """What the quick probes need: representations that are taken already, where to compute, how they were made.
+    """What the quick probes need: representations that are taken already, where to compute, how they were made."""
 
-    Attributes:
-        bank: `(N, D)` float32 and labels `(N,)` int64, of training images.
-        queries: `(Q, D)` and `(Q,)`, of images to classify, their labels in the bank's numbers.
-        device: Where to compute.
-        protocol: What the protocol of every probe's score begins with.
-    """
-
-    bank: tuple[Tensor, Tensor]
-    queries: tuple[Tensor, Tensor]
-    device: torch.device
-    protocol: dict[str, Any]
+    bank: tuple[Tensor, Tensor]  # `(N, D)` float32 and labels `(N,)` int64, of training images
+    queries: tuple[Tensor, Tensor]  # `(Q, D)` and `(Q,)`, of images to classify, their labels in the bank's numbers
+    device: torch.device  # where to compute
+    protocol: dict[str, Any]  # what the protocol of every probe's score begins with
 
 
 @dataclass
 class Task:
-    """A frozen encoder, and the images to judge it by.
+    """A frozen encoder, and the images to judge it by."""
 
-    Attributes:
-        name: What the run was given as.
-        encoder: Of a run, in eval mode.
-        train: Training images whose labels are shown, every one labeled.
-        held_out: Images to classify, every one labeled in the numbers of `train`; where it is of a class that `train`
-            does not have, in one of its own.
-        device: Where to compute.
-        run: The run's folder, where a probe may keep what it has to go on with; None where there is none.
-        protocol: What the protocol of every probe's score begins with.
-        progress: Told how far the work is.
-        world: The processes that evaluate together; each takes its share of the features.
-        skipped: Names of the images that could not be read, as they are found.
-    """
-
-    name: str
-    encoder: Encoder
-    train: Images
+    name: str  # what the run was given as
+    encoder: Encoder  # of a run, in eval mode
+    train: Images  # training images whose labels are shown, every one labeled
+    # images to classify, every one labeled in the numbers of `train`; where it is of a class that `train` does not
+    # have, in one of its own
     held_out: Images
-    device: torch.device
-    run: Path | None
-    protocol: dict[str, Any]
-    progress: Progress
+    device: torch.device  # where to compute
+    run: Path | None  # the run's folder, where a probe may keep what it has to go on with; None where there is none
+    protocol: dict[str, Any]  # what the protocol of every probe's score begins with
+    progress: Progress  # told how far the work is
+    # the processes that evaluate together; each takes its share of the features
     world: World = field(default_factory=lambda: ALONE)
+    # names of the images that could not be read, as they are found
     skipped: dict[str, None] = field(default_factory=dict)
 
     @cached_property
@@ -102,7 +82,7 @@ class Task:
                     indices=own,
                     device=self.device,
                     progress=lambda done: self.progress(f"{self.name}: {what}", done, len(own)),
-                    unreadable=lambda key: self.skipped.update({key: None}),
+                    unreadable=self.skipped.setdefault,
                 )
                 assert known is not None
                 labels = known
@@ -114,9 +94,7 @@ class Task:
 class ImageSets:
     """Image sets, opened once for all runs; decoded once, too, where several runs see them and they fit into memory.
 
-    Args:
-        several: Whether several runs see them.
-        sharers: How many processes of this machine hold them, each for itself.
+    `sharers` processes of this machine hold them, each for itself.
     """
 
     def __init__(self, *, several: bool, sharers: int = 1) -> None:
@@ -142,7 +120,7 @@ def open_task(
     options: EvaluateOptions,
     device: torch.device,
     sets: ImageSets,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = untold,
     world: World = ALONE,
 ) -> Task:
     """Open the labeled images of a run's encoder, its own or those that the options name.
@@ -172,13 +150,13 @@ def open_task(
         held_out = _labeled(asked, match_labels(asked, found))
         lack = "have no labels" if held_out is None else ""
         if train is not None and held_out is not None:
-            strange = ~torch.isin(_labels(held_out), _labels(train))
+            strange = ~torch.isin(labels_of(held_out), labels_of(train))
             lack = "share no class with the training images" if bool(strange.all()) else ""
         if lack:
             missing.append(f"the held-out images {held_out_name} {lack}: name others with --eval-images")
     if train is None or held_out is None or missing:
         raise UnlabeledError("; ".join(missing))
-    sampled = len(train) < int((_labels(found) >= 0).sum())
+    sampled = len(train) < int((labels_of(found) >= 0).sum())
     protocol = {
         "mode": "eval",
         "layer": encoder.layer,
@@ -194,7 +172,8 @@ def open_task(
     return Task(name, encoder.to(device), train, held_out, device, run, protocol, progress, world)
 
 
-def _labels(images: Images) -> Tensor:
+def labels_of(images: Images) -> Tensor:
+    """Return the labels of images that have some."""
     assert images.labels is not None
     return images.labels
 

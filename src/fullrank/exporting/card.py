@@ -35,23 +35,17 @@ _BETWEEN = " / "  # the training and the held-out images in a protocol's `labels
 
 @dataclass(frozen=True)
 class Known:
-    """What a run's folder knows of its encoder at one step.
+    """What a run's folder knows of its encoder at one step."""
 
-    Attributes:
-        name: The folder's, or the checkpoint's where there is none.
-        images: Training images, where it says how many.
-        environment: Versions and hardware of the training, where it says them.
-        scores: What was measured at this step, on this branch or on the method as a whole; a name may come twice, with
-            two protocols.
-        spectrum: Of its representation, where it was measured at this step.
-        remark: Why there are no scores, or not all that the run has; empty where nothing is to be said.
-    """
-
-    name: str
-    images: int | None = None
+    name: str  # the folder's, or the checkpoint's where there is none
+    images: int | None = None  # training images, where it says how many
+    # versions and hardware of the training, where it says them
     environment: Mapping[str, Any] = field(default_factory=dict)
+    # what was measured at this step, on this branch or on the method as a whole; a name may come twice, with two
+    # protocols
     scores: Sequence[Score] = ()
-    spectrum: Spectrum | None = None
+    spectrum: Spectrum | None = None  # of its representation, where it was measured at this step
+    # why there are no scores, or not all that the run has; empty where nothing is to be said
     remark: str = "Its run was not at hand when it was exported, so no score of it is known."
 
 

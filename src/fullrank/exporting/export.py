@@ -39,21 +39,17 @@ _PARTS = ("first_conv", "classifier", "pool_size")  # what timm adapts where som
 
 
 def export(run_or_checkpoint: Path | str, out: Path | str, *, branch: Branch = "online") -> tuple[Encoder, TimmModel]:
-    """Write the encoder of a run for timm and for the Hugging Face Hub.
+    """Write the encoder of a run for timm and for the Hugging Face Hub; return it, and how timm makes it.
 
     Args:
         run_or_checkpoint: A run's folder, finished or not, for its newest checkpoint, or a checkpoint file.
         out: The folder to make, or an empty one.
         branch: `online`, which gradients train, or `target`, the moving average that BYOL and MoCo-v3 have.
 
-    Returns:
-        The encoder, and how timm makes it.
-
     Raises:
         FullrankError: `out` is taken; there is no checkpoint, it is damaged, or its method has no such branch; its
             weights or features are not finite; or this timm builds another network from what would be written.
             Nothing is left in any of these cases.
-        OSError: The folder cannot be written.
     """
     out = Path(out).expanduser().absolute()
     check_empty(out)
@@ -128,7 +124,6 @@ def _check_finite(encoder: Any, where: str) -> None:
 
 
 def _check(folder: Path, encoder: Any) -> None:
-    """Build the encoder from the folder, as timm does, and compare."""
     again, _ = open_export(folder)
     here, there = _features(encoder), _features(again)
     if not torch.equal(here, there):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,14 @@ from fullrank.encoders import Kind, kind_of, open_encoder
 from fullrank.errors import FullrankError
 from fullrank.inspection.options import InspectOptions
 from fullrank.inspection.result import Inspection
-from fullrank.inspection.scores import absorb, take_all
+from fullrank.inspection.scores import Absorbed, absorb, take_all
 from fullrank.measure.protocols import UNKNOWN, obstacle
 from fullrank.measure.quality import clid, feature_std
 from fullrank.measure.scores import Score
-from fullrank.measure.spectrum import Spectrum
 from fullrank.measure.verdict import ENOUGH, judge
 from fullrank.models.encoder import Encoder
 from fullrank.registry import SOURCES
-from fullrank.text import once, tails
+from fullrank.text import Progress, once, tails, untold
 from fullrank.training.machine import choose_device, float32_on
 from fullrank.training.scores import SCORES_FILE, Kept, keep
 
@@ -56,21 +56,13 @@ _MEANT_FOR: dict[str, tuple[Kind, ...]] = {
     "views": _ENCODERS,
 }
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
-
 
 def inspect(
-    names: Sequence[str], options: InspectOptions | None = None, *, progress: Progress = lambda what, done, total: None
+    names: Sequence[str], options: InspectOptions | None = None, *, progress: Progress = untold
 ) -> list[Inspection]:
     """Inspect runs, checkpoints, exported encoders, timm models, weights files and feature matrices.
 
-    The scores of a run are kept in its scores.json.
-
-    Args:
-        names: What to inspect, in the order to show it; what is named twice is shown once.
-        options: How.
-        progress: Told how far the work is.
+    The scores of a run are kept in its scores.json. What is named twice is inspected once.
 
     Raises:
         FullrankError: One of them cannot be read or measured; nothing is returned then.
@@ -98,12 +90,7 @@ def inspect(
 
 
 def kinds_of(names: Sequence[str], options: InspectOptions) -> list[Kind]:
-    """Say what each name stands for: a misspelt last one is found before the first one's work.
-
-    Raises:
-        FullrankError: One is nothing that can be inspected, a flag that it needs is missing, or one is set that fits
-            none of them.
-    """
+    """Say what each name stands for, and refuse flags that fit none: before the first one's work."""
     kinds = [kind_of(name, backbone=options.backbone) for name in names]
     for name, kind in zip(names, kinds, strict=True):
         if options.images is None and kind in ("exported encoder", "timm model", "weights"):
@@ -111,7 +98,7 @@ def kinds_of(names: Sequence[str], options: InspectOptions) -> list[Kind]:
                 f"{name} does not say which images to take features of: give some, such as --images photos/"
             )
     for flag, meant in _MEANT_FOR.items():
-        if getattr(options, flag) != getattr(InspectOptions(), flag) and not set(meant) & set(kinds):
+        if getattr(options, flag) != getattr(InspectOptions, flag) and not set(meant) & set(kinds):
             called = " and ".join(_CALLED.get(kind, f"{kind}s") for kind in meant)
             raise FullrankError(f"--{flag.replace('_', '-')} is for {called}, and there are none here: leave it out")
     return kinds
@@ -132,16 +119,20 @@ def keep_scores(run: Path, found: Inspection, options: InspectOptions) -> str:
 
 
 def _named(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function; an error says of which X it is."""
     try:
         return function(*arguments)
     except FullrankError as error:
         raise FullrankError(str(error) if name in str(error) else f"{name}: {error}") from None
 
 
-def _open(name: str, options: InspectOptions) -> Encoder:
+def encoder_options(options: InspectOptions) -> dict[str, Any]:
+    """Return those of the options that `open_encoder` takes."""
     how = ("backbone", "layer", "pretrained", "prefix", "stem", "image_size")
-    return open_encoder(name, **{each: getattr(options, each) for each in how})
+    return {each: getattr(options, each) for each in how}
+
+
+def _open(name: str, options: InspectOptions) -> Encoder:
+    return open_encoder(name, **encoder_options(options))
 
 
 def _inspect_matrix(name: str, progress: Progress, key: str | None) -> Inspection:
@@ -158,7 +149,7 @@ def _inspect_matrix(name: str, progress: Progress, key: str | None) -> Inspectio
     about = {"file": name, "shape": f"{n:,} x {dim}", "key": matrix.key, "left out": ", ".join(matrix.ignored)}
     source = {what: value for what, value in about.items() if value}
     protocol = {"layer": UNKNOWN, "images": UNKNOWN}
-    return _result(name, "features", source, protocol, absorb(counted(), n, dim), progress)
+    return _result(name, "features", source, absorb(counted(), protocol, n, dim), progress=progress)
 
 
 def inspect_features(
@@ -168,25 +159,16 @@ def inspect_features(
     *,
     kind: str = "features",
     source: Mapping[str, Any] | None = None,
-    progress: Progress = lambda what, done, total: None,
 ) -> Inspection:
-    """Inspect features in memory.
-
-    Args:
-        features: `(N, D)`, N >= 2; more axes are an error, for rows are images.
-        name: What to call them.
-        protocol: How they were made.
-        kind: What they are of.
-        source: Where they came from.
-        progress: Told how far the work is.
+    """Inspect features in memory, `(N, D)` with N >= 2, of what `kind` and `source` say; `protocol` is how.
 
     Raises:
         FullrankError: They are of another shape, or not finite.
     """
     if features.ndim != 2:
         raise FullrankError(f"{name}: features must be (N, D), a row an image; got {tuple(features.shape)}")
-    absorbed = absorb([features.detach().cpu()], *features.shape)
-    return _result(name, kind, {} if source is None else source, protocol, absorbed, progress)
+    absorbed = absorb([features.detach().cpu()], protocol, *features.shape)
+    return _result(name, kind, source or {}, absorbed)
 
 
 class _Pair(nn.Module):
@@ -206,17 +188,9 @@ def inspect_encoder(
     asked: Images | None,
     options: InspectOptions,
     kind: str = "module",
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = untold,
 ) -> Inspection:
-    """Inspect an encoder that is open; `inspect` opens what has a name.
-
-    Args:
-        name: What to call it.
-        encoder: The encoder.
-        asked: Images to take features of; the run's own where there are none.
-        options: How: on `limit` of these images.
-        kind: What it is.
-        progress: Told how far the work is.
+    """Inspect an encoder that is open, on the images that are asked for or else those of its own run.
 
     Raises:
         FullrankError: There are too few images, or the features are not finite.
@@ -231,10 +205,6 @@ def inspect_encoder(
     if len(indices) < len(images):
         of_images = {**of_images, "sample": SAMPLED}
     skipped: dict[str, None] = {}
-
-    def skip(key: str) -> None:
-        skipped[key] = None
-
     protocol = {**encoder.protocol, "arithmetic": float32_on(device), **of_images}
     twin = encoder.untrained() if options.untrained and encoder.untrained is not None else None
     seeing = encoder if twin is None else replace(encoder, module=_Pair(encoder.module, twin))
@@ -242,34 +212,33 @@ def inspect_encoder(
         images,
         indices=indices,
         device=device,
-        unreadable=skip,
+        unreadable=skipped.setdefault,
         progress=lambda done: progress(f"{name}: images", done, len(indices)),
     ).features
     untrained = None
     if twin is not None:
         features, of_twin = (each.contiguous() for each in features.unbind(dim=1))
-        untrained = absorb([of_twin], *of_twin.shape)[0]
-        untrained = Spectrum(untrained.singular_values, {**protocol, **untrained.protocol})
-    view_features, view_protocol, config = None, {}, encoder.config
+        untrained = absorb([of_twin], protocol, *of_twin.shape).centered
+    of_views, config = None, encoder.config
     auto = (None, None) if config is None else (config.views, config.crop_min)
     recipe, crop_min = auto if options.views == "auto" else (options.views, None)
     if recipe not in (None, "none"):
         pair = views.recipe(recipe, crop_min=crop_min)
         chosen = sample(torch.arange(len(images)), min(VIEWED_IMAGES, wanted))
         size, place = encoder.preprocessing.size, {"seed": VIEW_SEED, "step": VIEW_STEP}
-        view_features = encoder.features(
-            view_blocks(images, chosen, pair, size, **place, count=VIEWS_EACH, unreadable=skip),
+        seen = encoder.features(
+            view_blocks(images, chosen, pair, size, **place, count=VIEWS_EACH, unreadable=skipped.setdefault),
             progress=lambda done: progress(f"{name}: views", done, len(chosen)),
         ).features
         shown = {key: value for key, value in protocol.items() if key not in ("view", "interpolation", "crop_pct")}
-        view_protocol = {**shown, "recipe": recipe, "crop_scale": pair[0].crop_scale, "seed": VIEW_SEED}
+        of_views = seen, {**shown, "recipe": recipe, "crop_scale": pair[0].crop_scale, "seed": VIEW_SEED}
     source, spread = dict(encoder.source), None
     if encoder.projector is not None:
         spread = _spread(encoder.projector(), features)
         source["embeddings' deviation"] = f"{spread:.3f} of 1/sqrt(M)"
-    absorbed = absorb([features], *features.shape)
+    absorbed = absorb([features], protocol, *features.shape)
     judged = {"init": untrained, "embedding_spread": spread, "untrained": encoder.random}
-    found = _result(name, kind, source, protocol, absorbed, progress, (view_features, view_protocol), **judged)
+    found = _result(name, kind, source, absorbed, of_views, progress, **judged)
     return replace(found, untrained=untrained, skipped=tuple(skipped))
 
 
@@ -297,23 +266,15 @@ def _result(
     name: str,
     kind: str,
     source: Mapping[str, Any],
-    protocol: Mapping[str, Any],
-    absorbed: tuple[Spectrum, Spectrum, Tensor],
-    progress: Progress,
-    of_views: tuple[Tensor | None, Mapping[str, Any]] = (None, {}),
+    absorbed: Absorbed,
+    of_views: tuple[Tensor, Mapping[str, Any]] | None = None,
+    progress: Progress = untold,
     **judged: Any,
 ) -> Inspection:
     """Score and judge what `absorb` returned; `judged` is what `judge` is told besides."""
-    *both, sample = absorbed
-    centered, uncentered = (Spectrum(each.singular_values, {**protocol, **each.protocol}) for each in both)
-    spectra = {"centered": centered, "uncentered": uncentered}
-
-    def tell(done: int, total: int) -> None:
-        progress(f"{name}: scores", done, total)
-
-    scores = take_all(spectra, sample, of_views[0], protocol, of_views[1], tell)
-    verdict = judge(centered, uncentered=uncentered, **judged)
-    return Inspection(name, kind, source, centered, None, scores, verdict)
+    scores = take_all(absorbed, of_views, partial(progress, f"{name}: scores"))
+    verdict = judge(absorbed.centered, uncentered=absorbed.uncentered, **judged)
+    return Inspection(name, kind, source, absorbed.centered, None, scores, verdict)
 
 
 def _with_clid(found: list[Inspection]) -> list[Inspection]:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fullrank.config import Limit, Pixels
-from fullrank.shapes import check_fields
+from fullrank.shapes import Checked
 
 
 @dataclass(frozen=True)
-class InspectOptions:
+class InspectOptions(Checked):
     """How to inspect; the defaults are those of the command line."""
 
     backbone: str | None = None
@@ -41,6 +41,3 @@ class InspectOptions:
     resnet18 on digits .92 where .79 is seen with them on)."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
-
-    def __post_init__(self) -> None:
-        check_fields(self)

@@ -6,23 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from fullrank.documents import (
-    Document,
-    Fields,
-    Fold,
-    Heading,
-    Look,
-    Only,
-    Part,
-    Picture,
-    Points,
-    Statement,
-    Table,
-    Words,
-    spectra,
-)
+from fullrank import documents as doc
+from fullrank.documents import spectra
 from fullrank.documents.scores import Scored, comparison, how_measured, obstacle, score_table
-from fullrank.documents.shown import Shown
 from fullrank.encoders import OTHERS
 from fullrank.measure.protocols import UNKNOWN
 from fullrank.measure.scores import Score, title
@@ -38,11 +24,11 @@ RANKED = ("auc", "rankme", "participation_ratio", "lidar", "cluster_learnability
 """Scores whose best is said."""
 KEY_SCORES = ("auc", "rankme", "participation_ratio", "alpha_req", "dead")
 """Scores in a terminal where there are too many X for a column each."""
-_MOST_COLUMNS, _MOST_LINES = 3, 3
+_MOST_COLUMNS = 3
 
 
 @dataclass(frozen=True, repr=False)
-class Inspection(Shown):
+class Inspection(doc.Shown):
     """What was found out about one X.
 
     Attributes:
@@ -68,12 +54,11 @@ class Inspection(Shown):
     unkept: str = ""
 
     def __repr__(self) -> str:
-        """Return the verdict, what to try, and the scores that can be taken, for people to read."""
         tries = "".join(f"\n- {remedy.text}" for remedy in self.verdict.remedies)
         scores = ", ".join(f"{s.kind.title} {s.text}" for s in self.scores.values() if not s.why)
         return f"Inspection({self.name!r}): {self.verdict.text}{tries}\n{scores}"
 
-    def document(self) -> Document:
+    def document(self) -> doc.Document:
         """Return what `fullrank inspect` says of it."""
         return document([self])
 
@@ -86,7 +71,7 @@ class Inspection(Shown):
 
     def plot(self) -> Figure:
         """Draw the singular values, and those of the untrained network where there are some."""
-        look = Look(self.name, 0)
+        look = doc.Look(self.name, 0)
         twins = [] if self.untrained is None else [(look, self.untrained)]
         return spectra.relative_spectra([(look, self.spectrum)], twins)
 
@@ -105,53 +90,52 @@ class Inspection(Shown):
         }
 
 
-def document(found: Sequence[Inspection]) -> Document:
+def document(found: Sequence[Inspection]) -> doc.Document:
     """Say what was found; the same inspections make the same document."""
-    of = [Scored(Look(each.name, i), each.scores, each.spectrum.dim) for i, each in enumerate(found)]
+    of = [Scored(doc.Look(each.name, i), each.scores, each.spectrum.dim) for i, each in enumerate(found)]
     name = " and ".join(each.name for each in found) if len(found) < 3 else f"{len(found)} side by side"
     said = _compared(found, of)
     data = {"inspected": [each.as_dict() for each in found], "comparison": said}
-    return Document("inspection", name, list(_parts(found, of, said)), data, [each.look for each in of])
+    return doc.Document("inspection", name, list(_parts(found, of, said)), data, [each.look for each in of])
 
 
-def _parts(found: Sequence[Inspection], of: Sequence[Scored], said: Sequence[str]) -> Iterator[Part]:
+def _parts(found: Sequence[Inspection], of: Sequence[Scored], said: Sequence[str]) -> Iterator[doc.Part]:
     names = list(dict.fromkeys(name for each in found for name in each.scores))
     above = [["images N", *(f"{each.spectrum.protocol['n']:,}" for each in found), ""]]
     above += [["width D", *(f"{each.spectrum.dim:,}" for each in found), ""]]
     few = len(found) <= _MOST_COLUMNS
     if few:
         spectra_of = [(each.name, score) for each in found for name, score in each.scores.items() if name == "auc"]
-        yield Only("terminal", how_measured(spectra_of))
-    yield Only("terminal", [score_table(of, names, above) if few else _a_line_each(found)])  # a page has room for all
+        yield doc.Only("terminal", how_measured(spectra_of))
+    yield doc.Only(
+        "terminal", [score_table(of, names, above) if few else _a_line_each(found)]
+    )  # a page has room for all
     for each, (look, *_) in zip(found, of, strict=True):
         yield _verdict(each, look)
         if others := each.source.get(OTHERS):
-            yield Words(f"other networks in the file fit as well: {others}; --prefix takes one of them", "hint", look)
-        if each.skipped:
-            more = f" and {len(each.skipped) - _MOST_LINES} more" if len(each.skipped) > _MOST_LINES else ""
-            unread = f"left out, it could not be read: {', '.join(each.skipped[:_MOST_LINES])}{more}"
-            yield Only("terminal", [Words(unread, "hint", look)])
+            yield doc.Words(
+                f"other networks in the file fit as well: {others}; --prefix takes one of them", "hint", look
+            )
         if each.unkept:
-            yield Words(each.unkept, "warning", look)
+            yield doc.Words(each.unkept, "warning", look)
     if said:
-        yield Only("page", [Heading("Side by side")])
-        yield Points(said)
+        yield doc.Only("page", [doc.Heading("Side by side")])
+        yield doc.Points(said)
     failed = [(each.name, score) for each in found for score in each.scores.values() if score.value is None]
     missing = grouped((f"{who}: {score.why}", score.kind.title) for who, score in failed)
-    yield Only("page", [Heading("Scores"), score_table(of, names, above)])
+    yield doc.Only("page", [doc.Heading("Scores"), score_table(of, names, above)])
     if missing:
         items = [f"{', '.join(titles)} of {why}" for why, titles in missing.items()]
-        yield Fold("Scores that could not be taken", [Points(items)])
-    yield Only("page", [Heading("Spectra"), *_spectra(found, of), Heading("What was inspected")])
+        yield doc.Fold("Scores that could not be taken", [doc.Points(items)])
+    yield doc.Only("page", [doc.Heading("Spectra"), *_spectra(found, of), doc.Heading("What was inspected")])
     for each, (look, *_) in zip(found, of, strict=True):
-        yield Fields({"kind": each.kind, **each.source}, subject=look)
-        if each.skipped:
-            yield Fold("Images that could not be read", [Points(each.skipped)])
+        yield doc.Fields({"kind": each.kind, **each.source}, subject=look)
+        yield from doc.unreadable(each.skipped, look)
     scores = [(each.name, score) for each in found for score in each.scores.values()]
-    yield Fold("How each score was measured", how_measured(scores))
+    yield doc.Fold("How each score was measured", how_measured(scores))
 
 
-def _a_line_each(found: Sequence[Inspection]) -> Table:
+def _a_line_each(found: Sequence[Inspection]) -> doc.Table:
     header = ["", "N", "D", *(title(name) for name in KEY_SCORES), "verdict"]
     rows = [
         [
@@ -161,14 +145,14 @@ def _a_line_each(found: Sequence[Inspection]) -> Table:
         ]
         for each in found
     ]
-    return Table("Scores", header, rows, text=[len(header) - 1], captioned=False)
+    return doc.Table("Scores", header, rows, text=[len(header) - 1], captioned=False)
 
 
-def _verdict(each: Inspection, look: Look) -> Statement:
+def _verdict(each: Inspection, look: doc.Look) -> doc.Statement:
     verdict = each.verdict
     layer = f" of the {verdict.layer}" if verdict.layer not in (None, UNKNOWN) else ""
     remedies = verdict.remedies if verdict.confidence != "low" else ()
-    return Statement(
+    return doc.Statement(
         look,
         f"{verdict.headline}{layer}",
         [f"{capital('; '.join(verdict.reasons))}.", f"Confidence {verdict.confidence}: {verdict.certainty}."],
@@ -190,13 +174,13 @@ def _compared(found: Sequence[Inspection], of: Sequence[Scored]) -> list[str]:
     return said
 
 
-def _spectra(found: Sequence[Inspection], of: Sequence[Scored]) -> Iterator[Picture]:
+def _spectra(found: Sequence[Inspection], of: Sequence[Scored]) -> Iterator[doc.Picture]:
     shown = [(each.look, one.spectrum) for each, one in zip(of, found, strict=True)]
     twins = [(each.look, one.untrained) for each, one in zip(of, found, strict=True) if one.untrained is not None]
     dotted = ""
     if twins:
         dotted = " Thin and dotted: the same network with random weights (a ResNet's residual branches start off)."
-    yield Picture(
+    yield doc.Picture(
         "spectra",
         "Singular values",
         "Relative to the largest. Directions below the dotted line count as dead; values below 10⁻⁷ are drawn at that "
@@ -204,7 +188,7 @@ def _spectra(found: Sequence[Inspection], of: Sequence[Scored]) -> Iterator[Pict
         lambda: spectra.relative_spectra(shown, twins),
         label=spectra.say_dead(shown),
     )
-    yield Picture(
+    yield doc.Picture(
         "explained",
         "Cumulative explained variance",
         "The share of the sum of singular values in the leading directions. The area under a line is its AUC. As "

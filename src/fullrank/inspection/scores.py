@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,12 +19,17 @@ SAMPLE = 5_000
 SAMPLE_SEED = 0
 
 
-def absorb(blocks: Iterable[Tensor], n: int, dim: int) -> tuple[Spectrum, Spectrum, Tensor]:
-    """Walk once over features, blocks `(n_i, D)` of N rows in all.
+class Absorbed(NamedTuple):
+    """Features of one walk."""
 
-    Returns:
-        The centered and the uncentered spectrum of all rows, and a sample of at most `SAMPLE` of them in order, drawn
-        without replacement.
+    centered: Spectrum  # the spectrum of all rows about their mean
+    uncentered: Spectrum  # the same about zero
+    sample: Tensor  # at most `SAMPLE` rows, in order, drawn without replacement
+    protocol: Mapping[str, Any]  # how the features were made
+
+
+def absorb(blocks: Iterable[Tensor], protocol: Mapping[str, Any], n: int, dim: int) -> Absorbed:
+    """Walk once over features, blocks `(n_i, D)` of N rows in all.
 
     Raises:
         FullrankError: Features hold NaN or infinity, or there is a single row.
@@ -44,43 +49,35 @@ def absorb(blocks: Iterable[Tensor], n: int, dim: int) -> tuple[Spectrum, Spectr
         first, last = np.searchsorted(chosen, (start, start + len(block)))
         sample.append(block[torch.from_numpy(chosen[first:last] - start)].clone())
         start += len(block)
-    return metric.compute(), metric.compute_uncentered(), torch.cat(sample)
+    both = metric.compute(), metric.compute_uncentered()
+    centered, uncentered = (Spectrum(each.singular_values, {**protocol, **each.protocol}) for each in both)
+    return Absorbed(centered, uncentered, torch.cat(sample), protocol)
 
 
 def take_all(
-    spectra: Mapping[str, Spectrum],
-    sample: Tensor,
-    views: Tensor | None,
-    protocol: Mapping[str, Any],
-    view_protocol: Mapping[str, Any],
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    of: Absorbed, views: tuple[Tensor, Mapping[str, Any]] | None, progress: Callable[[int, int], None]
 ) -> dict[str, Score]:
     """Take every label-free score that the features allow; one that cannot be taken says why instead of a value.
 
     Args:
-        spectra: Their "centered" and their "uncentered" spectrum.
-        sample: Some of them, `(n, D)`.
-        views: Features of views, `(n, q, D)`; None where there are none.
-        protocol: How the features were made.
-        view_protocol: How those of the views were made.
+        of: The features.
+        views: Features of views, `(n, q, D)`, and how they were made; None where there are none.
         progress: Called with the number of scores that were taken, and of all.
     """
-    of_sample = {
-        **protocol,
-        "n": len(sample),
-        "d": sample.shape[1],
-        "dtype": str(sample.dtype).removeprefix("torch."),
-        "sample_seed": SAMPLE_SEED,
-    }
+    n, d = of.sample.shape
+    dtype = str(of.sample.dtype).removeprefix("torch.")
+    of_sample = {**of.protocol, "n": n, "d": d, "dtype": dtype, "sample_seed": SAMPLE_SEED}
     wanted = [kind for kind in SCORES.values() if kind.function is not None]
     found = {}
     for done, kind in enumerate(wanted):
         progress(done, len(wanted))
         if kind.spectrum is not None:
-            found[kind.name] = take(kind, spectra[kind.spectrum], spectra[kind.spectrum].protocol)
+            spectrum = of.centered if kind.spectrum == "centered" else of.uncentered
+            found[kind.name] = take(kind, spectrum, spectrum.protocol)
         elif kind.needs == "features":
-            found[kind.name] = take(kind, sample, of_sample)
+            found[kind.name] = take(kind, of.sample, of_sample)
         elif views is not None:
-            n, q, d = views.shape
-            found[kind.name] = take(kind, views, {**view_protocol, "n": n, "views": q, "d": d})
+            features, made = views
+            n, q, d = features.shape
+            found[kind.name] = take(kind, features, {**made, "n": n, "views": q, "d": d})
     return found

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from fullrank.config import Steps
-from fullrank.errors import FullrankError, nearest
+from fullrank.errors import FullrankError, choose, nearest
 from fullrank.measure.monitor import MovingSpectrum
 from fullrank.measure.scores import SCORES, take
 from fullrank.measure.spectrum import Spectrum
@@ -55,11 +55,7 @@ class LayerWatch:
         if scores is None:
             scores = ("auc", "rankme_centered", "participation_ratio", "dead") if center else ("rankme", "stable_rank")
         for score in scores:
-            if score not in known:
-                raise FullrankError(
-                    f"there is no score {score!r} of {wanted} features{nearest(score, known)}; there are: "
-                    f"{', '.join(known)}"
-                )
+            choose(f"a score of {wanted} features", score, known)
         self.layer = layer
         self.features = features
         self.every = every
@@ -105,9 +101,8 @@ class LayerWatch:
 
     def _absorb(self, h: Tensor) -> None:
         if self._monitor is None:
-            self._monitor = MovingSpectrum(
-                h.shape[1], half_life=self.half_life, center=self.center, normalize=self.normalize
-            )
+            how = {"center": self.center, "normalize": self.normalize}
+            self._monitor = MovingSpectrum(h.shape[1], half_life=self.half_life, **how)
             if self._saved is not None:
                 self._monitor.load_state_dict(self._saved)
                 self._saved = None

@@ -14,7 +14,6 @@ trainer `max_epochs=1` or `max_steps=len(order)`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -49,45 +48,18 @@ class CollapseMonitor(LayerWatch, Callback):
     `SpectrumMetric`; its scores, `collapse/val_auc` and so on, are those of `fullrank.spectrum` on the whole validation
     set, over all processes, and can be monitored by other callbacks.
 
-    With the defaults the cost at D = 512 is under 1 % of a step of 256 images; `benchmarks/monitor.py`
-    measures it. The latest spectra, with their protocols, are `spectrum` and `val_spectrum`. The moving
-    moments are part of the checkpoint.
+    With the defaults the cost at D = 512 is under 1 % of a step of 256 images (`benchmarks/monitor.py`). The latest
+    spectra, with their protocols, are `spectrum` and `val_spectrum`. The moving moments are part of the checkpoint.
 
     Args:
         layer: Name of the submodule whose output is the representation, as in `named_modules()`.
         log_every: Log every so many training batches; the eigendecomposition takes some 50 ms at D = 512.
         validate: Make the exact pass at validation.
-
-    The others are those of `fullrank.integrations.layer.LayerWatch`.
-
-    Raises:
-        FullrankError: As `fullrank.integrations.layer.LayerWatch`.
+        **watch: The other arguments of `fullrank.integrations.layer.LayerWatch`, whose errors these are too.
     """
 
-    def __init__(
-        self,
-        layer: str,
-        *,
-        features: Callable[[Any], Tensor] | None = None,
-        every: int = 4,
-        log_every: int = 500,
-        half_life: float | None = None,
-        center: bool = True,
-        normalize: bool = False,
-        scores: Sequence[str] | None = None,
-        validate: bool = True,
-        name: str = "collapse",
-    ) -> None:
-        super().__init__(
-            layer,
-            features=features,
-            every=every,
-            half_life=half_life,
-            center=center,
-            normalize=normalize,
-            scores=scores,
-            name=name,
-        )
+    def __init__(self, layer: str, *, log_every: int = 500, validate: bool = True, **watch: Any) -> None:
+        super().__init__(layer, **watch)
         fit(log_every, Steps, "log_every")
         self.log_every, self.validate = log_every, validate
         self._refused = ""
@@ -97,9 +69,8 @@ class CollapseMonitor(LayerWatch, Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Hook the layer."""
-        if stage not in ("fit", "validate") or self._handle is not None:
-            return
-        self._attach(pl_module)
+        if stage in ("fit", "validate") and self._handle is None:
+            self._attach(pl_module)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Unhook the layer."""
@@ -192,7 +163,6 @@ class CollapseMonitor(LayerWatch, Callback):
 
 
 def _gather(pl_module: LightningModule, x: Tensor) -> Tensor:
-    """Return `x` of every process, stacked."""
     # Where communication needs a GPU, features and so the moments are on one.
     gathered = pl_module.all_gather(x)
     assert isinstance(gathered, Tensor)

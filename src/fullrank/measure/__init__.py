@@ -1,4 +1,1 @@
-"""What a representation is worth: its spectrum, its neighbors, and words for both.
-
-Nothing here imports from `fullrank.models` or `fullrank.training`: every function takes plain tensors of features.
-"""
+"""What a representation is worth: functions of plain tensors of features, which import no models and no training."""

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from numbers import Integral
-from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from fullrank.config import Count
 from fullrank.errors import FullrankError
+from fullrank.shapes import fit
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array = Tensor | np.ndarray
+Array = Tensor | np.ndarray
 
 DTYPES = ("float64", "float32", "bfloat16", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
 """Dtypes of features that are measured, and that a saved state can name; the position is what that stores."""
@@ -56,9 +54,7 @@ def as_tensor(values: object, wanted: str) -> Tensor:
 
 
 def as_labels(labels: object, rows: int, what: str = "labels") -> Tensor:
-    """Return class labels, one for each of `rows` rows, as int64.
-
-    Integers of any type, booleans and whole floating-point numbers are classes; they need not follow one another.
+    """Return class labels, one for each of `rows` rows, as int64; integers of any type and whole floats are classes.
 
     Raises:
         FullrankError: They are of another shape, negative, fractions, or no numbers.
@@ -68,22 +64,21 @@ def as_labels(labels: object, rows: int, what: str = "labels") -> Tensor:
     if tuple(y.shape) != (rows,):
         flatten = ": flatten them first" if y.numel() == rows else ""
         raise FullrankError(f"{wanted}, got shape {tuple(y.shape)}{flatten}")
-    if y.is_floating_point() and y.itemsize == 1:
-        raise FullrankError(f"{what} must be whole numbers, got {y.dtype}: convert them to int64 first")
+    values = y.double() if y.is_floating_point() else y
     # a float64 of 2^63 is the first that no int64 holds
-    if y.is_complex() or (y.is_floating_point() and not bool(((y == y.floor()) & (y.double() < 2.0**63)).all())):
+    if y.is_complex() or (
+        values.is_floating_point() and not bool(((values == values.floor()) & (values < 2.0**63)).all())
+    ):
         raise FullrankError(
             f"{what} must be whole numbers, got {y.dtype} with fractions, NaN, infinity or an imaginary part"
         )
-    whole = y.to(torch.int64)  # of a uint64 above the largest int64 this is negative
+    whole = values.to(torch.int64)  # of a uint64 above the largest int64 this is negative
     if bool((whole < 0).any()):
         raise FullrankError(f"{wanted}, got {y.dtype}, the least {int(whole.min())}: leave out rows without a label")
     return whole
 
 
 def _read(values: object, what: str, wanted: str) -> Tensor:
-    import numpy as np
-
     if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
         raise FullrankError(
             f"{what} must be {wanted}, got an array with {np.ma.count_masked(values)} masked entries: "
@@ -105,57 +100,32 @@ def _read(values: object, what: str, wanted: str) -> Tensor:
     except (TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FullrankError(f"{what} must be {wanted}, got {type(values).__name__}: {reason}") from None
-    ordinary = "give an ordinary one"
-    for unfit, kind, remedy in (
-        (x.is_nested, "nested", ordinary),
-        (x.layout != torch.strided, "sparse", "call .to_dense() on it"),
-        (x.is_quantized, "quantized", "call .dequantize() on it"),
-        (x.is_meta, "without numbers (on the meta device)", ordinary),
-        (type(x).__name__ == "MaskedTensor", "masked", ordinary),
-    ):
-        if unfit:
-            raise FullrankError(f"{what} must be {wanted}, got a tensor that is {kind}: {remedy}")
+    special = x.is_nested or x.is_quantized or x.is_meta or type(x).__name__ == "MaskedTensor"
+    if special or x.layout != torch.strided:
+        raise FullrankError(
+            f"{what} must be {wanted}, got a tensor that is sparse, nested, quantized, masked or without numbers (on "
+            "the meta device): give an ordinary one, as .to_dense() or .dequantize() makes it"
+        )
     return x
-
-
-def check_flags(**flags: object) -> None:
-    """Raise `FullrankError` for anything but True and False: a word such as "no" would count as True."""
-    import numpy as np
-
-    for name, value in flags.items():
-        if not isinstance(value, (bool, np.bool_)):
-            raise FullrankError(f"{name} must be True or False, got {value!r}")
-
-
-def check_whole(least: int, **numbers: object) -> None:
-    """Raise `FullrankError` for anything but integers of at least `least`."""
-    for name, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-            raise FullrankError(f"{name} must be a whole number of at least {least}, got {value!r}")
 
 
 def check_finite(x: Tensor) -> None:
     """Raise `FullrankError` where a row of `(N, D)` holds NaN or infinity."""
-    if rows := _where(x, lambda block: (~torch.isfinite(block)).any(dim=1)):
-        raise FullrankError(
-            f"features hold NaN or infinity in {rows}: the encoder diverged or the file is damaged; drop these rows, "
-            "or take an earlier checkpoint"
-        )
+    why = "the encoder diverged or the file is damaged; drop these rows, or take an earlier checkpoint"
+    _refuse(x, lambda block: (~torch.isfinite(block)).any(dim=1), "hold NaN or infinity", why)
 
 
 def check_directions(x: Tensor) -> None:
     """Raise `FullrankError` where a row of `(N, D)` is all zero, for scores of directions (cosines)."""
-    if rows := _where(x, lambda block: (block == 0).all(dim=1)):
-        raise FullrankError(
-            f"features are all zero in {rows}: a zero vector has no direction, so cosines are undefined; drop these "
-            "rows, or check whether the encoder's output is dead"
-        )
+    why = "a zero vector has no direction; drop these rows, or check whether the encoder's output is dead"
+    _refuse(x, lambda block: (block == 0).all(dim=1), "are all zero", why)
 
 
-def _where(x: Tensor, wrong: Callable[[Tensor], Tensor]) -> str:
-    """Say how many rows are wrong, and which is the first; nothing where none is."""
+def _refuse(x: Tensor, wrong: Callable[[Tensor], Tensor], what: str, why: str) -> None:
     rows = torch.cat([wrong(block) for block in x.split(_rows(x))])
-    return f"{int(rows.sum())} of {len(x)} rows, first in row {int(rows.int().argmax())}" if bool(rows.any()) else ""
+    if bool(rows.any()):
+        where = f"{int(rows.sum())} of {len(x)} rows, first in row {int(rows.int().argmax())}"
+        raise FullrankError(f"features {what} in {where}: {why}")
 
 
 def as_features(features: Array, *, rows: int, score: str) -> Tensor:
@@ -175,10 +145,7 @@ def double_blocks(x: Tensor, least: int = 1) -> Iterator[Tensor]:
 
 def subsample(x: Tensor, max_samples: int | None, seed: int) -> Tensor:
     """Return `max_samples` rows of `x`, drawn without replacement by `seed` and kept in order; all for None."""
-    import numpy as np
-
-    if max_samples is not None:
-        check_whole(1, max_samples=max_samples)
+    fit(max_samples, Count | None, "max_samples")
     if max_samples is None or len(x) <= max_samples:
         return x
     chosen = np.sort(np.random.default_rng(seed).permutation(len(x))[:max_samples])

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
@@ -14,21 +13,19 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.distributed import gather_all_tensors
 
+from fullrank.config import Count
 from fullrank.errors import FullrankError
-from fullrank.files import write_bytes
 from fullrank.measure import moments
-from fullrank.measure.checks import as_matrix, check_flags, check_whole
+from fullrank.measure.checks import Array, as_matrix
 from fullrank.measure.scores import SCORES
 from fullrank.measure.spectrum import ONE_ROW, Spectrum
 from fullrank.numerics import exact_arithmetic
+from fullrank.shapes import fit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from fullrank.measure.checks import Array
-
-FILE_FORMAT = "fullrank.SpectrumMetric/1"
 SETTINGS = ("dim", "center", "normalize", "exact", "fast")
 
 
@@ -36,29 +33,21 @@ class SpectrumMetric(Metric):
     """Measure the singular values of features that come in batches, in one pass and O(D^2) memory.
 
     The result is that of `fullrank.spectrum` on all rows together, whatever the batches, their order, the number of
-    processes, or the parts that were saved and merged. Sums are float64 moments about the mean, so a mean of 1e4 times
-    the spread costs no digits; while no more than D rows have come, the rows themselves are kept. Singular values are
-    right to about sqrt(D eps) of the largest (3e-7 at D = 512), far below a dead direction's 1e-3. `exact=True` is for
-    tails below that: a QR decomposition instead of a product, right to about 1e-14, at about four times the time.
+    processes, or the parts that were merged. Sums are float64 moments about the mean, so a mean of 1e4 times the spread
+    costs no digits. Singular values are right to about sqrt(D eps) of the largest (3e-7 at D = 512), far below a dead
+    direction's 1e-3; while no more than D rows have come, the rows themselves are kept.
 
-    `compute` returns a `Spectrum`, which is drawn by `plot()` and is no scalar that Lightning's `self.log` could take:
-    log its scores, or a metric of `fullrank.metrics`.
-
-    The state is one float64 vector of at most D^2 + 2 D + 4 numbers (twice D^2 when exact). Processes gather
-    and merge it in `compute`. Calling the metric (`forward`) also returns the batch's own spectrum, and
-    absorbs the batch twice for it: call `update` where that is not wanted.
+    `compute` returns a `Spectrum`, which is no scalar that Lightning's `self.log` could take: log its scores, or a
+    metric of `fullrank.metrics`. Calling the metric (`forward`) absorbs a batch twice, to return its own spectrum too:
+    call `update` instead.
 
     Args:
         dim: The features' width D.
         center: Subtract the mean of each column. RankMe as published does not.
         normalize: Divide each row by its L2 norm first (before centering; a zero row stays zero).
-        exact: Resolve singular values below 3e-7 of the largest.
-        fast: On a CPU, take products in float32 (their sums stay float64), in half to five sixths of the time: right
-            to 3e-4 of the largest singular value, still below a dead direction's 1e-3.
+        exact: Resolve singular values below 3e-7 of the largest, to about 1e-14, by QR: about four times the time.
+        fast: On a CPU, take products in float32 (sums stay float64), right to 3e-4: half to five sixths of the time.
         **kwargs: Passed on to `torchmetrics.Metric`.
-
-    Raises:
-        FullrankError: `dim` is not a positive integer, or `exact` and `fast` come together.
 
     Reference: Chan, Golub, LeVeque 1979, eq. 2.1 (merging of moments); [Li22] eq. 1 and 2 (what the spectrum is for).
 
@@ -89,8 +78,8 @@ class SpectrumMetric(Metric):
         elsewhere = torch.empty(0).device.type in ("meta", "mps")
         with torch.device("cpu") if elsewhere else nullcontext():
             super().__init__(**kwargs)
-        check_whole(1, dim=dim)
-        check_flags(center=center, normalize=normalize, exact=exact, fast=fast)
+        fit(dim, Count, "dim")
+        fit({"center": center, "normalize": normalize, "exact": exact, "fast": fast}, dict[str, bool])
         if exact and fast:
             raise FullrankError("exact=True and fast=True exclude each other: choose one of them")
         self.dim, self.center, self.normalize, self.exact, self.fast = int(dim), center, normalize, exact, fast
@@ -104,10 +93,7 @@ class SpectrumMetric(Metric):
 
     @exact_arithmetic()
     def update(self, features: Array) -> None:
-        """Absorb a batch.
-
-        Args:
-            features: `(N, D)`, real, in one dtype throughout. A memory-mapped array is read block by block.
+        """Absorb a batch, `(N, D)`, in one dtype throughout; a memory-mapped array is read block by block.
 
         Raises:
             FullrankError: `features` is empty, not `(N, dim)`, of another dtype than before, or holds NaN or
@@ -148,8 +134,6 @@ class SpectrumMetric(Metric):
     def compute_uncentered(self) -> Spectrum:
         """Return the spectrum about zero of everything absorbed, by all processes: RankMe as published is of it.
 
-        A centered metric knows both spectra: the mean's direction is added to what it holds.
-
         Raises:
             FullrankError: Nothing was absorbed.
         """
@@ -174,7 +158,9 @@ class SpectrumMetric(Metric):
         return moments.unpack(self.state).count
 
     def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:
-        """Absorb what another metric absorbed, or a `metric_state` of one with the same settings.
+        """Absorb what another metric absorbed, or the `metric_state` of one with the same settings.
+
+        `torch.save(metric.metric_state, file)` keeps one part of a map-reduce; `merge_state(torch.load(file))` adds it.
 
         Raises:
             FullrankError: The two differ in `dim`, `center`, `normalize` or the features' dtype, or only this
@@ -182,62 +168,28 @@ class SpectrumMetric(Metric):
         """
         if isinstance(incoming_state, SpectrumMetric):
             incoming_state = {"state": incoming_state.state, "settings": incoming_state.settings}
-        if isinstance(incoming_state, Metric):
-            raise FullrankError(f"cannot merge a {type(incoming_state).__name__} into a SpectrumMetric")
-        if "state" not in incoming_state:
-            raise FullrankError(f"a SpectrumMetric's state has a 'state', got {sorted(incoming_state)}")
-        if (theirs := incoming_state.get("settings")) is not None:
-            self._check_settings(_named(theirs), "a metric")
+        if isinstance(incoming_state, Metric) or "state" not in incoming_state:
+            raise FullrankError(
+                f"only a SpectrumMetric, or its metric_state, can be merged, got {incoming_state!r:.80}"
+            )
+        theirs = _named(incoming_state.get("settings", self.settings))
+        for key in ("dim", "center", "normalize"):
+            if theirs[key] != (mine := getattr(self, key)):
+                raise FullrankError(
+                    f"cannot merge a metric with {key}={theirs[key]} into a metric with {key}={mine}: "
+                    "their spectra answer different questions; make both with the same settings"
+                )
         self.state = self._merged([self.state, incoming_state["state"]])
         self._computed = None
         self._update_count += 1  # else torchmetrics warns that compute() comes before any update
 
-    def save(self, path: str | Path) -> None:
-        """Write the state to a safetensors file, atomically: one part of a map-reduce."""
-        from safetensors.torch import save
-
-        metadata = {"format": FILE_FORMAT, "dtype": moments.unpack(self.state).dtype}
-        metadata |= {key: str(getattr(self, key)) for key in SETTINGS}
-        write_bytes(Path(path), save({"state": self.state.detach().cpu()}, metadata))
-
-    @classmethod
-    def load(cls, *paths: str | Path, **kwargs: Any) -> SpectrumMetric:
-        """Make a metric from saved parts, merged in the order given.
-
-        Args:
-            *paths: Files that `save` wrote, at least one, all with the same settings.
-            **kwargs: Passed on to `torchmetrics.Metric`.
-
-        Raises:
-            FullrankError: No file is given, one cannot be read or is no such file, or their settings differ.
-        """
-        if not paths:
-            raise FullrankError("give at least one saved part to load")
-        metric: SpectrumMetric | None = None
-        for path in paths:
-            state, metadata = _read(path)
-            settings: dict[str, Any] = {"dim": int(state[0]), **{key: metadata[key] == "True" for key in SETTINGS[1:]}}
-            if metric is None:
-                metric = cls(**settings, **kwargs)
-            metric._check_settings(settings, str(path))
-            metric.merge_state({"state": state})
-        assert metric is not None
-        return metric
-
     def plot(self, val: Spectrum | Sequence[Spectrum] | None = None, ax: Axes | None = None) -> tuple[Figure, Axes]:
-        """Draw the singular values on a log scale.
-
-        Args:
-            val: A spectrum, or several to draw into one; that of `compute()` when omitted.
-            ax: Where to draw; a new figure when omitted.
-        """
+        """Draw singular values on a log scale: of one spectrum, several, or `compute()` where none is given."""
         found = self.compute() if val is None else val
-        import matplotlib.pyplot as plt
-
-        drawn: Axes = plt.subplots()[1] if ax is None else ax
         for spectrum in [found] if isinstance(found, Spectrum) else found:
-            spectrum.plot(drawn)
-        return cast("Figure", drawn.figure), drawn
+            ax = spectrum.plot(ax)
+        assert ax is not None
+        return cast("Figure", ax.figure), ax
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
         theirs = _named(state_dict.get(f"{prefix}settings", self.settings))  # older ones have none
@@ -262,14 +214,6 @@ class SpectrumMetric(Metric):
             other = moments.unpack(state.to(device))
             merged = moments.merge(merged, other, center=self.center, exact=self.exact)
         return moments.pack(merged)
-
-    def _check_settings(self, other: Mapping[str, Any], name: str) -> None:
-        for key in ("dim", "center", "normalize"):
-            if other[key] != (mine := getattr(self, key)):
-                raise FullrankError(
-                    f"cannot merge {name} with {key}={other[key]} into a metric with {key}={mine}: "
-                    "their spectra answer different questions; make both with the same settings"
-                )
 
 
 class SpectrumScore(SpectrumMetric):
@@ -332,18 +276,3 @@ def _named(settings: Tensor) -> dict[str, Any]:
 
 def _only(states: Tensor) -> Tensor:
     return states[0]
-
-
-def _read(path: str | Path) -> tuple[Tensor, dict[str, str]]:
-    from safetensors import SafetensorError, safe_open
-
-    remedy = "give files that SpectrumMetric.save wrote"
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FILE_FORMAT:
-                got = f"format {metadata.get('format')!r} instead of {FILE_FORMAT!r}"
-                raise FullrankError(f"{path} is not a saved SpectrumMetric, {got}: {remedy}")
-            return file.get_tensor("state"), metadata
-    except (OSError, SafetensorError) as error:
-        raise FullrankError(f"cannot read {path}: {error}; {remedy}") from None

@@ -8,11 +8,9 @@ computing sample variances", eq. 2.1, for matrices; delta = m_B - m_A):
 
     C = C_A + C_B + (n_A n_B / n) delta delta^T
 
-A block B is absorbed by the same formula with one matrix product and no update of rank one: its rows are moved by a
-constant, r_i = x_i - m_B + sqrt(n_A / n) delta, after which sum_i r_i r_i^T is just what the formula adds, since sum_i
-(x_i - m_B) = 0. Nothing is ever subtracted from C, so a mean of 1e4 times the spread costs no digits.
-
-C is kept in one of three forms:
+A block B is absorbed with one matrix product: its rows are moved by a constant, r_i = x_i - m_B + sqrt(n_A / n) delta,
+after which sum_i r_i r_i^T is just what the formula adds, since sum_i (x_i - m_B) = 0. Nothing is ever subtracted from
+C, so a mean of 1e4 times the spread costs no digits. C is kept in one of three forms:
 
 | form   | matrix                    | while               | floor, relative to s_1 | cost of n rows      |
 |--------|---------------------------|---------------------|------------------------|---------------------|
@@ -34,6 +32,7 @@ from torch import Tensor
 
 from fullrank.errors import FullrankError
 from fullrank.measure.checks import DTYPES, check_finite
+from fullrank.numerics import l2_normalize
 
 ROOT, GRAM, FAST = 0, 1, 2
 """Forms of the matrix; `FAST` is a `GRAM` of which some products were float32. The larger wins a merge."""
@@ -45,23 +44,14 @@ _TILE = 128  # columns of a tile of the product: the tiles below the diagonal, n
 
 @dataclass(frozen=True)
 class Moments:
-    """Count, mean and centered second moment of the features seen so far.
+    """Count, mean and centered second moment of the features seen so far."""
 
-    Args:
-        count: N.
-        shift: `(D,)`, a point near the mean, about which `total` is summed; zero when moments are not centered.
-        total: `(D,)`, sum_i (x_i - shift).
-        matrix: `(D, D)` C, upper triangle, or `(r, D)` F.
-        form: `ROOT`, `GRAM` or `FAST`.
-        dtype: Name of the features' dtype; empty before the first.
-    """
-
-    count: int
-    shift: Tensor
-    total: Tensor
-    matrix: Tensor
-    form: int
-    dtype: str
+    count: int  # N
+    shift: Tensor  # (D,), a point near the mean, about which `total` is summed; zero when moments are not centered
+    total: Tensor  # (D,), sum_i (x_i - shift)
+    matrix: Tensor  # (D, D) C, upper triangle, or (r, D) F
+    form: int  # ROOT, GRAM or FAST
+    dtype: str  # name of the features' dtype; empty before the first
 
     @property
     def dim(self) -> int:
@@ -89,17 +79,9 @@ def absorb(
     exact: bool = False,
     fast: bool = False,
 ) -> Moments:
-    """Return the moments of what was seen and `x` together.
+    """Return the moments of what was seen and of `x`, `(N, D)`, together; settings are those of `SpectrumMetric`.
 
     The matrix of `moments` may be written to in place; it is left as it was when an error is raised.
-
-    Args:
-        moments: What was seen.
-        x: `(N, D)`, real, at least one row, on the device of `moments`.
-        center: Take moments about the mean; otherwise about zero.
-        normalize: Divide each row by its L2 norm first; a zero row stays zero.
-        exact: Keep the `ROOT` form, by a QR decomposition whenever 2 D rows have come together.
-        fast: Take the products of a block in float32, on a CPU; elsewhere float64 is quick enough.
 
     Raises:
         FullrankError: `x` holds NaN or infinity, or numbers whose squares overflow.
@@ -118,11 +100,8 @@ def _absorb_block(
 ) -> Moments:
     n = len(block)
     rows = torch.empty(block.shape, dtype=torch.float64, device=block.device).copy_(block)
-    finite = torch.ones((), dtype=torch.bool, device=block.device)
     if normalize:
-        norm = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-        finite = torch.isfinite(norm).all()
-        rows /= torch.where(norm > 0, norm, 1.0)
+        rows = l2_normalize(rows)
     shift = m.shift
     if center:
         if m.count == 0:
@@ -131,7 +110,7 @@ def _absorb_block(
         rows -= shift
     total = rows.sum(dim=0)
     # D sums instead of N x D entries: NaN and infinity survive a sum.
-    if not bool(finite & torch.isfinite(total).all()):
+    if not bool(torch.isfinite(total).all()):
         check_finite(x)
         raise FullrankError(f"features reach {x.abs().max():.3g}, and sums of such numbers overflow: scale them down")
     if center:
@@ -149,11 +128,7 @@ def _absorb_block(
 def recentering(total: Tensor, n: float | Tensor, offset: Tensor, seen: float | Tensor) -> Tensor:
     """Return what to subtract from a block's rows, `(D,)`: m_B - sqrt(n_A / n) delta, see the module.
 
-    Args:
-        total: Sum of the rows, `(D,)`.
-        n: How many rows.
-        offset: Mean of what was seen before, `(D,)`, about the same point as the rows.
-        seen: Its count, or weight.
+    `total` is the sum of its n rows, `offset` the mean of what was seen before, about the same point, of weight `seen`.
     """
     mean = total / n
     return mean - (seen / (seen + n)) ** 0.5 * (mean - offset)
@@ -198,17 +173,9 @@ def _stack(parts: list[Tensor], exact: bool) -> tuple[Tensor, int]:
 def merge(a: Moments, b: Moments, *, center: bool = True, exact: bool = False) -> Moments:
     """Return the moments of two groups together (Chan et al. 1979, eq. 2.1).
 
-    Args:
-        a: One group, of the same `dim`.
-        b: The other.
-        center: Both were centered.
-        exact: Keep the `root` form.
-
     Raises:
-        FullrankError: The groups have different `dim` or dtypes, or `exact` is asked of a `gram` form.
+        FullrankError: The groups have different dtypes, or `exact` is asked of a `gram` form.
     """
-    if a.dim != b.dim:
-        raise FullrankError(f"cannot merge moments of {a.dim} and {b.dim} dimensions: they are different layers")
     if a.count == 0 or b.count == 0:
         return b if a.count == 0 else a
     if a.dtype != b.dtype:

@@ -39,12 +39,7 @@ def differences(
     """Name what keeps values of one score from being compared.
 
     What a protocol does not state is not held against it, but for a loss: a coefficient that is not stated is the
-    method's own.
-
-    Args:
-        name: The score's name.
-        protocols: How each value was taken.
-        widths: The width D of each representation; None where it is not known.
+    method's own. A width D is None where it is not known.
 
     Returns:
         For each field in the way its different values, as they come; `D` for widths, `n` for numbers of images.
@@ -101,11 +96,7 @@ def ends(name: str, values: Mapping[str, float]) -> str:
 
 
 def split(name: str, protocols: Sequence[Mapping[str, Any]], widths: Sequence[int | None]) -> list[list[int]]:
-    """Split values of one score into groups within which they can be compared.
-
-    Returns:
-        The places of each group's members, in order; groups in the order of their first members.
-    """
+    """Split values of one score into groups that compare: the places of each one's members, the first one's first."""
 
     def fits(joined: list[int]) -> bool:
         return not differences(name, [protocols[i] for i in joined], [widths[i] for i in joined])
@@ -120,14 +111,9 @@ def split(name: str, protocols: Sequence[Mapping[str, Any]], widths: Sequence[in
 
 
 def comparable(protocols: Mapping[str, Sequence[Mapping[str, Any]]], widths: Sequence[int | None]) -> list[list[int]]:
-    """Split models into groups within which each of several scores can be compared.
+    """Split models into groups within which each of several scores compares, as `split` does for one.
 
-    Args:
-        protocols: For each score, by its name, how it was taken of each model.
-        widths: The width D of each representation; None where it is not known.
-
-    Returns:
-        As `split` does.
+    `protocols` has for each score, by its name, how it was taken of each model.
     """
     splits = [split(name, own, widths) for name, own in protocols.items()]
     groups: dict[tuple[int, ...], list[int]] = {}

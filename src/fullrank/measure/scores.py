@@ -1,13 +1,11 @@
 """Scores: what each is called, which way is better, how it is written, and one value of it with its protocol.
 
-`SCORES` is the only table of them. Commands, monitors, pages, rankings and docs are driven by it, so a new score is one
-call of `register`:
-
-    from fullrank.measure.scores import ScoreKind, register
+`SCORES` is the only table of them, so a new score is one call of `register`, or an entry point of a package:
 
     register(ScoreKind("entropy", "entropy", "higher", function=my_entropy, needs="features"))
 
-Another package names it as an entry point: `entropy = "my_package:ENTROPY"` under `fullrank.scores`.
+    [project.entry-points."fullrank.scores"]
+    entropy = "my_package:ENTROPY"
 
 It then shows in `fullrank inspect` and `fullrank rank --scores`; with `monitored=True` also in a run's records.
 """
@@ -72,11 +70,11 @@ class ScoreKind:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings that `function` is called with, but for centering, which the protocol of a spectrum has."""
+        """The settings that `function` is called with."""
         if self.function is None:
             return {}
         parameters = inspect.signature(self.function).parameters.values()
-        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "center"}
+        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
     @property
     def scale(self) -> float:
@@ -211,11 +209,7 @@ def take(kind: ScoreKind, of: Any, protocol: Mapping[str, Any]) -> Score:
     """Take a score; one that cannot be taken, for whatever reason, says why instead of a value.
 
     A score is never worth the run that it is taken of, so that faults in the code of others' scores are caught too.
-
-    Args:
-        kind: Which.
-        of: What its function takes.
-        protocol: How that was made.
+    `of` is what its function takes, and `protocol` how that was made.
     """
     assert kind.function is not None
     protocol = {**protocol, **kind.settings}

@@ -1,19 +1,8 @@
 """The singular spectrum of a representation, and the scores that are functions of it alone.
 
 Legend: H: (N, D) representations of N images; s_1 >= ... >= s_D >= 0: singular values of H after centering its columns;
-p_k = s_k / sum_i s_i.
-
-| score                 | formula                                   | healthy                                         |
-|-----------------------|-------------------------------------------|-------------------------------------------------|
-| `auc`                 | (1/D) sum_j sum_{i<=j} p_i                | low; (D+1)/(2D) if all are equal, 1 at rank one |
-| `rankme`              | exp(-sum_k p_k log p_k)                   | high, up to D                                   |
-| `participation_ratio` | (sum_k s_k^2)^2 / sum_k s_k^4             | high, up to D                                   |
-| `stable_rank`         | sum_k s_k^2 / s_1^2                       | high, up to D                                   |
-| `alpha`               | exponent of s_k^2 ~ k^-alpha, k = 10..100 | near 1                                          |
-
-`auc` is [Li22]'s (https://arxiv.org/abs/2209.15007, eq. 1 and 2): singular values, not variances, despite the field's
-name "cumulative explained variance". It depends on D, so compare it between representations of one width only. Each
-number depends on how the features were made and preprocessed; `Spectrum.protocol` says how, and travels with it.
+p_k = s_k / sum_i s_i. All scores are of singular values, not of variances, despite the field's name "cumulative
+explained variance". `fullrank.measure.quality.spectral` says of each what it does not see.
 """
 
 from __future__ import annotations
@@ -25,17 +14,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fullrank.config import Count, Share
 from fullrank.errors import FullrankError
-from fullrank.measure.checks import as_matrix, as_tensor, check_finite, check_flags, check_whole
-from fullrank.numerics import exact_arithmetic
+from fullrank.measure.checks import Array, as_matrix, as_tensor, check_finite
+from fullrank.numerics import exact_arithmetic, l2_normalize
+from fullrank.shapes import fit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from fullrank.measure.checks import Array
-
 ALPHA_RANGE = (10, 100)
-"""First and last rank k of the power-law fit, counted from 1; a convention, ports differ."""
+"""First and last rank k of the power-law fit, counted from 1."""
 ONE_ROW = "features have one row, and centering leaves nothing of it: give at least two, or center=False"
 
 
@@ -45,11 +34,8 @@ class Spectrum:
     Make one with `fullrank.spectrum(features)`, or from published singular values with `Spectrum(values)`.
 
     Args:
-        singular_values: `(D,)`, non-negative and finite, in any order; kept as float64, descending.
+        singular_values: `(D,)`, not negative and finite, in any order; kept as float64, descending.
         protocol: How the values came about.
-
-    Raises:
-        FullrankError: The values are not a vector, are empty, negative, NaN or infinite.
 
     >>> spectrum = Spectrum(torch.ones(4))
     >>> spectrum.auc, spectrum.rankme, spectrum.dead()
@@ -83,10 +69,7 @@ class Spectrum:
 
     @property
     def explained(self) -> Tensor:
-        """Cumulative explained variance, `(D,)`: the share of the sum of singular values in the first j ([Li22] eq. 1).
-
-        All ones for constant features: there is nothing that the first direction leaves unexplained.
-        """
+        """The share of the sum of singular values in the first j, `(D,)` ([Li22] eq. 1); 1 for constant features."""
         if self.singular_values[0] == 0:
             return torch.ones_like(self.singular_values)
         return self._p.cumsum(0).clamp(max=1.0)
@@ -100,8 +83,7 @@ class Spectrum:
     def rankme(self) -> float:
         """RankMe, the exponential of the entropy of p, in [1, D]; higher is better; 0 for constant features.
 
-        Garrido et al. 2023 (https://arxiv.org/abs/2210.02885, eq. 1) take uncentered embeddings: see `center` of
-        `spectrum`. Their eps of 1e-7, there to keep log(0) out of float32, is not needed here: 0 log 0 = 0.
+        As published (Garrido et al. 2023, https://arxiv.org/abs/2210.02885, eq. 1) it is of uncentered embeddings.
         """
         if self.singular_values[0] == 0:
             return 0.0
@@ -130,15 +112,14 @@ class Spectrum:
 
     @exact_arithmetic()
     def power_law(self, first: int, last: int) -> float:
-        """Fit the exponent of s_k^2 ~ k^-alpha by least squares of logs, with weights 1/k.
+        """Fit the exponent of s_k^2 ~ k^-alpha by least squares of logs, with weights 1/k, over k = first..last.
 
-        The fit runs over the ranks k = first..last, both in, counted from 1, or up to the last direction that is not
-        exactly dead. NaN when fewer than three directions lie in the range.
+        Ranks count from 1; exactly dead directions are left out. NaN when fewer than three lie in the range.
 
         Raises:
             FullrankError: The range is none of at least three ranks.
         """
-        check_whole(1, first=first, last=last)
+        fit({"first": first, "last": last}, dict[str, Count])
         if last < first + 2:
             raise FullrankError(f"a power law is fitted to at least three ranks, got {first} to {last}")
         values = self.singular_values[first - 1 : last]
@@ -152,13 +133,8 @@ class Spectrum:
         return float(-(weight * x * y).sum() / (weight * x * x).sum())
 
     def dead(self, tol: float = 1e-3) -> int:
-        """Count the directions whose singular value is below `tol` times the largest; all D for constant features.
-
-        Raises:
-            FullrankError: `tol` is no number from 0 to 1.
-        """
-        if isinstance(tol, bool) or not isinstance(tol, (int, float)) or not 0 <= tol <= 1:
-            raise FullrankError(f"tol must be a share of the largest singular value, from 0 to 1, got {tol!r}")
+        """Count the directions whose singular value is below `tol`, in [0, 1], times the largest; all D if constant."""
+        fit(tol, Share, "tol")
         if self.singular_values[0] == 0:
             return self.dim
         return int((self.singular_values < tol * self.singular_values[0]).sum())
@@ -187,39 +163,32 @@ class Spectrum:
 
 @exact_arithmetic()
 def spectrum(features: Array, *, center: bool = True, normalize: bool = False) -> Spectrum:
-    """Measure the singular values of a feature matrix, in float64.
+    """Measure the D singular values of a feature matrix, in float64.
 
     The default, centered and not normalized, is [Li22]'s, who apply it to the backbone's pooled output over the
     training images, without augmentation, the model in eval mode. RankMe as published is `center=False` on the
-    projector's output.
+    projector's output. With N <= D at most N - 1 values (N, uncentered) can differ from zero.
 
     Args:
-        features: `(N, D)`, real. All N rows are used; N should be several times D, or the finite sample itself bends
-            the spectrum.
+        features: `(N, D)`, real; N should be several times D, or the finite sample itself bends the spectrum.
         center: Subtract the mean of each column.
         normalize: Divide each row by its L2 norm first (before centering; a zero row stays zero).
 
-    Returns:
-        A spectrum of D values. With N <= D at most N - 1 of them (N, uncentered) can differ from zero; the rest are
-        zeros, so that scores keep their D.
-
     Raises:
-        FullrankError: `features` is not a matrix of numbers, is empty, has a single row to center, or holds NaN or
-            infinity.
+        FullrankError: `features` are no finite matrix, or a single row to center.
 
     >>> import fullrank
     >>> fullrank.spectrum(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])).auc
     0.75
     """
-    check_flags(center=center, normalize=normalize)
+    fit({"center": center, "normalize": normalize}, dict[str, bool])
     x = as_matrix(features)
     check_finite(x)
     n, d = x.shape
     dtype = str(x.dtype).removeprefix("torch.")
     x = x.to(torch.float64)
     if normalize:
-        norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-        x = x / torch.where(norm > 0, norm, 1.0)
+        x = l2_normalize(x)
     if center:
         if n < 2:
             raise FullrankError(ONE_ROW)

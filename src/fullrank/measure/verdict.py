@@ -21,8 +21,7 @@ on digits, the ratio of 20 of them reached 5.2.
 these norms at one the same networks are far less concentrated: on 1,000 digits (`resnet18`, `resnet18_w16`, `resnet34`,
 three seeds each) AUC is .91 to .94 as initialized and .75 to .84 at one, with 11 to 250 directions dead and 0 to 63.
 
-So a level describes a spectrum and does not rank encoders: the best of the six is a borderline "partial", and
-the one with the healthiest spectrum is not the best. [Li22] read the spectrum beside the loss for this.
+A level does not rank encoders: the best of the six is a borderline "partial". [Li22] read the loss beside it.
 
 Reference: Li, Efros, Pathak, ECCV 2022 (https://arxiv.org/abs/2209.15007), Figs. 2 and 3.
 """
@@ -121,9 +120,7 @@ class Verdict:
     """What a spectrum says about collapse.
 
     Attributes:
-        level: "collapsed" (constant, or hardly a direction left), "partial" (directions dead, or variation
-            concentrated in few), "healthy" (neither), "unclear" (neither in the directions that so few images span),
-            or "untrained" (random weights, whatever the spectrum).
+        level: "collapsed", "partial", "healthy", "unclear" or "untrained": see `judge`.
         reasons: What led there, then what to be careful about; each a clause without a full stop.
         confidence: "high", "medium" or "low": how sure the level is, given N, D and the distance to the next band.
         certainty: Why, in one clause.
@@ -166,28 +163,19 @@ def judge(
     - **partial**: 5 % or more of the directions are dead (singular value below 1e-3 of the largest), or AUC
       lies more than .6 of the way from its floor (D+1)/(2D) to 1, which is .80 at D = 512.
     - **healthy**: neither.
-    - **unclear**: neither, but N <= D images cannot show the other directions; or D = 1.
+    - **unclear**: neither, but N <= D images (the protocol's `n`) cannot show the other directions; or D = 1.
     - **untrained**: `untrained` was given.
 
-    The module's table holds the spectra behind the bands. The level describes this spectrum, not what training did: an
-    untrained ResNet is "partial" too, and so may one be that was trained for too short a time. Give `init` to have that
-    said.
-
-    A centered spectrum has no scale to compare with: features that are constant but for isotropic rounding noise look
-    healthy in it. Give `uncentered` too, and they are told.
-
-    Where `spectrum.protocol` names `n` and N <= D, only the directions that N features can span are judged. A finite
-    sample raises AUC, by about as much as it does for isotropic Gaussian features at most (`isotropic_auc`; more for
-    heavy tails): `confidence` is low where the level hangs on that, and medium near the edge of a band.
+    A finite sample raises AUC, by about as much as it does for isotropic Gaussian features at most (`isotropic_auc`;
+    more for heavy tails): `confidence` is low where the level hangs on that, and medium near the edge of a band.
 
     Args:
         spectrum: Of the backbone's output, centered and not normalized, over N images, N several times D.
-        uncentered: The spectrum of the same features, not centered.
-        init: The spectrum of the same encoder before training, taken with the same protocol.
+        uncentered: The spectrum of the same features about zero, which tells noise about one point from features.
+        init: The spectrum of the same encoder before training, taken alike: an untrained ResNet is "partial" too.
         embedding_spread: `feature_std` of the projector's output times sqrt(M), in [0, 1]: 0 where all embeddings are
-            one, about 1 where they point everywhere (Chen, He 2021, Fig. 2). For methods whose loss does not see such
-            a collapse, as SimSiam's; representations before the projector may still look as they did before training.
-        untrained: Whether its weights are known to be random: then that is the level, and there is no remedy.
+            one, about 1 where they point everywhere (Chen, He 2021, Fig. 2). SimSiam's loss does not see it.
+        untrained: Whether its weights are known to be random.
 
     Raises:
         FullrankError: `spectrum` is no `Spectrum`, or was not centered.

@@ -22,35 +22,21 @@ FRONT, FORECAST = "front", "forecast"
 
 @dataclass(frozen=True)
 class Candidate:
-    """A run at one step.
+    """A run at one step."""
 
-    Attributes:
-        name: Unlike any other's.
-        run: The run's folder.
-        step: Finished gradient steps; 0 before the first measurement.
-        width: The representation's width D; None where no spectrum was measured.
-        checkpoint: The weights of this step; None where they were not kept.
-        scores: Label-free scores by name.
-        labeled: Accuracies by name; the same one may have been taken in several ways, the best documented first.
-        missing: What its folder lacks, in clauses.
-    """
-
-    name: str
-    run: Path
-    step: int
-    width: int | None
-    checkpoint: Path | None
-    scores: Mapping[str, Score]
+    name: str  # unlike any other's
+    run: Path  # the run's folder
+    step: int  # finished gradient steps; 0 before the first measurement
+    width: int | None  # the representation's width D; None where no spectrum was measured
+    checkpoint: Path | None  # the weights of this step; None where they were not kept
+    scores: Mapping[str, Score]  # label-free scores by name
+    # accuracies by name; the same one may have been taken in several ways, the best documented first
     labeled: Mapping[str, Sequence[Score]] = field(default_factory=dict)
-    missing: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()  # what its folder lacks, in clauses
 
 
 def open_candidates(paths: Sequence[str | Path]) -> list[Candidate]:
-    """Read what there is to rank.
-
-    Args:
-        paths: Run folders, of which each is one candidate as it ended; or checkpoints within run folders, each one
-            candidate; or a single run folder, of which every measured step after the first is one.
+    """Read what there is to rank: runs as they ended, checkpoints in their folders, or the measured steps of one run.
 
     Raises:
         FullrankError: There is nothing, or one of them cannot be read.
@@ -114,7 +100,6 @@ class _Run:
             self.damaged = str(error)
 
     def at(self, step: int, name: str) -> Candidate:
-        """Return the run at one step."""
         missing = [self.damaged] if self.damaged else []
         scores = recorded(self.record, step) if step > 0 else None
         if scores is None:

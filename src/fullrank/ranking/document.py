@@ -21,7 +21,7 @@ _MOST_SCORES = 2  # asked for, that have a column beside the others in a termina
 
 def document(ranking: Ranking) -> Document:
     """Say what was found; the same ranking makes the same document."""
-    runs = {each.candidate.run for each in ranking.standings}
+    runs = {each.run for each in ranking.standings}
     count = len(ranking.standings)
     name = f"{count} runs {'ranked' if any(each.rank for each in ranking.standings) else 'side by side'}"
     if len(runs) == 1:
@@ -53,7 +53,7 @@ def _parts(ranking: Ranking) -> Iterator[Part]:
 
 
 def _table(ranking: Ranking, standings: Sequence[Standing], name: str) -> Iterator[Part]:
-    runs = {each.candidate.run for each in ranking.standings}
+    runs = {each.run for each in ranking.standings}
     columns = {"rank": "rank", "number": "no.", "name": "run"}
     columns |= {"step": "step"} if len(runs) > 1 else {}  # of one run its name says it
     columns |= {"width": "D", "heldout_loss": "loss", "auc": "AUC", "front": "front"}
@@ -77,19 +77,17 @@ def _table(ranking: Ranking, standings: Sequence[Standing], name: str) -> Iterat
 
 
 def _cells(each: Standing) -> dict[str, str]:
-    """Return a run's row, but for what it lacks."""
-    candidate = each.candidate
     found = {
-        **{name: score.text for name, score in candidate.scores.items()},
+        **{name: score.text for name, score in each.scores.items()},
         "rank": each.rank,
         "number": each.number,
-        "name": candidate.name,
-        "step": f"{candidate.step:,}",
-        "width": candidate.width and f"{candidate.width:,}",
+        "name": each.name,
+        "step": f"{each.step:,}",
+        "width": each.width and f"{each.width:,}",
         "front": each.front,
         "forecast": each.forecast and _forecast(each.forecast),
         "accuracy": each.accuracy and each.accuracy.text,
-        "weights": candidate.checkpoint and "kept",
+        "weights": each.checkpoint and "kept",
     }
     return {key: str(value) for key, value in found.items() if value is not None}
 
@@ -115,7 +113,7 @@ def _page(ranking: Ranking, how: Sequence[Fields]) -> Iterator[Part]:
             yield Fold("Scores that do not rank these runs", [Points(why)])
     yield Heading("What was compared")
     yield Fold("How each score was measured", how)
-    places = {each.candidate.name: str(each.candidate.checkpoint or each.candidate.run) for each in ranking.standings}
+    places = {each.name: str(each.checkpoint or each.run) for each in ranking.standings}
     yield Fold("Where each run is", [Fields(places)])
 
 
@@ -176,13 +174,7 @@ def _score_name(row: Ranked) -> str:
 
 
 def _how_measured(ranking: Ranking) -> list[Fields]:
-    """Return how the loss, AUC and the accuracy were measured."""
-    scores = [
-        (each.candidate.name, each.candidate.scores[name])
-        for name in FEATURES
-        for each in ranking.standings
-        if name in each.candidate.scores
-    ]
+    scores = [(each.name, each.scores[name]) for name in FEATURES for each in ranking.standings if name in each.scores]
     found = how_measured(scores)
     if ranking.accuracy is not None:
         found += how_measured([("", Score(ranking.accuracy, None, ranking.accuracy_protocol))])

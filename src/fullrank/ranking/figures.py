@@ -17,7 +17,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 
-from fullrank.documents.looks import COLORS
+from fullrank.documents import COLORS
 from fullrank.documents.plots import REFERENCE, single, style
 from fullrank.ranking.candidates import FEATURES
 from fullrank.ranking.result import Standing
@@ -29,7 +29,7 @@ _UNLABELED = "#9a9a9a"
 @style()
 def loss_against_auc(standings: Sequence[Standing], accuracy: str | None) -> Figure:
     """Draw held-out loss against AUC, the first front as a staircase, the color of each point its accuracy."""
-    x, y = (np.array([each.candidate.scores[name].taken for each in standings]) for name in FEATURES)
+    x, y = (np.array([each.scores[name].taken for each in standings]) for name in FEATURES)
     first = sorted((i for i, each in enumerate(standings) if each.front == 1), key=lambda i: (x[i], y[i]))
     known = [each.accuracy.taken for each in standings if each.accuracy is not None]
     colors = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0.0, 0.9, 32)))
@@ -84,6 +84,5 @@ def forecast_against_measured(standings: Sequence[Standing], accuracy: str) -> F
 
 
 def _number(ax: Axes, standings: Sequence[Standing], x: np.ndarray, y: np.ndarray) -> None:
-    """Write each run's number beside its point."""
     for each, at_x, at_y in zip(standings, x, y, strict=True):
         ax.annotate(str(each.number), (at_x, at_y), (5, 4), textcoords="offset points", fontsize=8, color="#333333")

@@ -30,44 +30,26 @@ _TERMS = ("intercept", *FEATURES)
 
 @dataclass(frozen=True)
 class Forecasted:
-    """A forecast accuracy.
+    """A forecast accuracy."""
 
-    Attributes:
-        value: In the accuracy's unit, a share; a linear model may leave [0, 1].
-        lower: The 95 % interval's lower end.
-        upper: Its upper end.
-        left_out: Whether the run has labels, and this is what a fit without it says.
-        outside: Features in which it lies outside what was fitted.
-    """
-
-    value: float
-    lower: float
-    upper: float
-    left_out: bool
-    outside: tuple[str, ...]
+    value: float  # in the accuracy's unit, a share; a linear model may leave [0, 1]
+    lower: float  # the 95 % interval's lower end
+    upper: float  # its upper end
+    left_out: bool  # whether the run has labels, and this is what a fit without it says
+    outside: tuple[str, ...]  # features in which it lies outside what was fitted
 
 
 @dataclass(frozen=True, eq=False)
 class Forecast:
-    """A linear model of accuracy, as the runs that it is fitted on, and how they were measured.
+    """A linear model of accuracy, as the runs that it is fitted on, and how they were measured."""
 
-    Attributes:
-        runs: The runs' names.
-        features: Their held-out losses and AUCs, `(n, 2)`.
-        accuracies: `(n,)`, shares.
-        accuracy: The accuracy's name.
-        accuracy_protocol: How it was measured.
-        protocols: How each feature was measured, by name.
-        width: The representations' width D; None where it is not known.
-    """
-
-    runs: tuple[str, ...]
-    features: np.ndarray
-    accuracies: np.ndarray
-    accuracy: str
-    accuracy_protocol: Mapping[str, Any]
-    protocols: Mapping[str, Mapping[str, Any]]
-    width: int | None
+    runs: tuple[str, ...]  # the runs' names
+    features: np.ndarray  # their held-out losses and AUCs, `(n, 2)`
+    accuracies: np.ndarray  # `(n,)`, shares
+    accuracy: str  # the accuracy's name
+    accuracy_protocol: Mapping[str, Any]  # how it was measured
+    protocols: Mapping[str, Mapping[str, Any]]  # how each feature was measured, by name
+    width: int | None  # the representations' width D; None where it is not known
 
     @cached_property
     def fit(self) -> LinearFit:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 from fullrank.config import Limit
-from fullrank.shapes import check_fields
+from fullrank.shapes import Checked
 
 
 @dataclass(frozen=True)
-class RankOptions:
+class RankOptions(Checked):
     """How to rank; the defaults are those of the command line."""
 
     accuracy: Literal["linear", "logistic", "knn"] | None = None
@@ -31,6 +31,3 @@ class RankOptions:
     left out."""
     device: str = "auto"
     """Where to measure --scores: auto, cpu, cuda or cuda:N."""
-
-    def __post_init__(self) -> None:
-        check_fields(self)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import string
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.stats import rankdata
 
 from fullrank.errors import FullrankError
 from fullrank.files import check_output
@@ -20,25 +20,17 @@ from fullrank.ranking.candidates import FEATURES, FORECAST, FRONT, Candidate, op
 from fullrank.ranking.forecast import Forecast, Forecasted, read_forecast
 from fullrank.ranking.options import RankOptions
 from fullrank.ranking.result import Group, Ranked, Ranking, Standing
-from fullrank.ranking.words import about, refusal, said, unlike
-from fullrank.text import grouped, listing
-
-if TYPE_CHECKING:
-    from fullrank.inspection.inspect import Progress
+from fullrank.ranking.words import about, refusal, unlike
+from fullrank.text import Progress, grouped, listing, untold
 
 
 def rank(
     paths: Sequence[str | Path],
     options: RankOptions | None = None,
     *,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = untold,
 ) -> Ranking:
-    """Rank runs, or checkpoints, without labels; and forecast their accuracy where that can be done.
-
-    Args:
-        paths: Run folders; or checkpoints in them; or one run folder, for its measured steps.
-        options: How.
-        progress: Told how far the work is, where scores are measured anew.
+    """Rank runs, checkpoints in them, or the measured steps of one; forecast their accuracy where that can be done.
 
     Raises:
         FullrankError: A run cannot be read, or a forecast that was asked for cannot be fitted, read or applied.
@@ -68,20 +60,26 @@ def rank(
         costs, start, used = _features(candidates, places), len(standings), applied or fitted
         front = fronts(costs)
         trusted = used is not None and used.fit.leave_one_out_r2 > 0 and all(i in forecasts for i in places)
-        keys = [-forecasts[i].value if trusted else float(f) for i, f in zip(places, front, strict=True)]
-        order = sorted(range(len(places)), key=keys.__getitem__)
+        keys = np.array([-forecasts[i].value for i in places]) if trusted else front
+        order, ranks = np.argsort(keys, kind="stable"), rankdata(keys, method="min")
         alone = len(places) == 1  # with nobody to be ranked against
         for one in order:
-            i, number, rank = places[one], len(standings) + 1, 1 + sum(key < keys[one] for key in keys)
-            first, place = (None, None) if alone else (int(front[one]), rank)
-            group, said_of = len(groups), forecasts.get(i)
-            standings.append(Standing(candidates[i], number, group, first, place, said_of, labels.values[i]))
-        place_of = {one: start + at for at, one in enumerate(order)}
-        pairs = [(place_of[a], place_of[b]) for a, b in undecided(costs)]
+            i = places[one]
+            standings.append(
+                Standing(
+                    **vars(candidates[i]),
+                    number=len(standings) + 1,
+                    group=len(groups),
+                    front=None if alone else int(front[one]),
+                    rank=None if alone else int(ranks[one]),
+                    forecast=forecasts.get(i),
+                    accuracy=labels.values[i],
+                )
+            )
         groups.append(
             Group(
                 members=tuple(range(start, len(standings))),
-                undecided=tuple(sorted((min(pair), max(pair)) for pair in pairs)),
+                undecided=tuple((start + a, start + b) for a, b in undecided(costs[order])),
                 ranked_by="" if alone else FORECAST if trusted else FRONT,
                 letter=_letter(len(groups)) if len(places) > 1 < len(members) else "",
                 about=facts,
@@ -90,7 +88,7 @@ def rank(
             )
         )
     for i in sorted(set(range(len(candidates))) - {i for places in members for i in places}):
-        standings.append(Standing(candidates[i], len(standings) + 1, None, None, None, None, labels.values[i]))
+        standings.append(Standing(**vars(candidates[i]), number=len(standings) + 1, accuracy=labels.values[i]))
     ranking = Ranking(
         standings=tuple(standings),
         groups=tuple(groups),
@@ -98,13 +96,13 @@ def rank(
         accuracy_protocol=labels.protocol,
         applied=applied,
         scores=tuple(_agreements(standings)),
-        said=(),
         asked=asked,
+        wanted=options.accuracy,
+        otherwise=tuple(candidates[i].name for i in labels.left_out),
     )
     if options.fit is not None:
-        _the_fit(ranking, options.accuracy).write(options.fit)
-    left_out = [candidates[i].name for i in labels.left_out]
-    return replace(ranking, said=tuple(said(ranking, asked=options.accuracy, otherwise=left_out)))
+        _the_fit(ranking).write(options.fit)
+    return ranking
 
 
 def _check(options: RankOptions) -> Forecast | None:
@@ -153,19 +151,12 @@ def _abouts(
 
 
 class Labels(NamedTuple):
-    """The accuracy that is meant.
+    """The accuracy that is meant."""
 
-    Attributes:
-        name: `linear`, `logistic` or `knn`; None where no candidate has any.
-        protocol: How it was measured.
-        values: One for each candidate; None where it has none, or one that was measured otherwise.
-        left_out: Candidates whose accuracy of that name was measured otherwise.
-    """
-
-    name: str | None
-    protocol: Mapping[str, Any]
-    values: list[Score | None]
-    left_out: list[int]
+    name: str | None  # `linear`, `logistic` or `knn`; None where no candidate has any
+    protocol: Mapping[str, Any]  # how it was measured
+    values: list[Score | None]  # one for each candidate; None where it has none, or one that was measured otherwise
+    left_out: list[int]  # candidates whose accuracy of that name was measured otherwise
 
 
 def choose_labels(candidates: Sequence[Candidate], asked: str | None) -> Labels:
@@ -228,15 +219,14 @@ def _apply(forecast: Forecast, candidates: Sequence[Candidate], file: str) -> di
 def _agreements(standings: Sequence[Standing]) -> Iterable[Ranked]:
     """Say how well each score ranks the labeled standings, where it can be compared between them."""
     labeled = [i for i, each in enumerate(standings) if each.accuracy is not None]
-    candidates = [each.candidate for each in standings]
-    for name in dict.fromkeys([FORECAST, FRONT, *(name for i in labeled for name in candidates[i].scores)]):
+    for name in dict.fromkeys([FORECAST, FRONT, *(name for i in labeled for name in standings[i].scores)]):
         values = {i: value for i in labeled if (value := standings[i].value(name)) is not None}
         having = list(values)
         own = name in (FORECAST, FRONT)  # which are of one group each
-        taken = [{"group": standings[i].group} if own else candidates[i].scores[name].protocol for i in having]
-        places = split(name, taken, [None if own else candidates[i].width for i in having])
+        taken = [{"group": standings[i].group} if own else standings[i].scores[name].protocol for i in having]
+        places = split(name, taken, [None if own else standings[i].width for i in having])
         alike = [[having[place] for place in group] for group in places if len(group) >= FEWEST or not own]
-        for apart, group in zip(_abouts(FEATURES if own else (name,), alike, candidates), alike, strict=True):
+        for apart, group in zip(_abouts(FEATURES if own else (name,), alike, standings), alike, strict=True):
             if len(group) >= FEWEST:
                 accuracy = [one.taken for i in group if (one := standings[i].accuracy) is not None]
                 try:
@@ -246,7 +236,7 @@ def _agreements(standings: Sequence[Standing]) -> Iterable[Ranked]:
                     yield Ranked(name, tuple(group), None, str(error), apart)
 
 
-def _the_fit(ranking: Ranking, accuracy: str | None) -> Forecast:
+def _the_fit(ranking: Ranking) -> Forecast:
     """Return the one fit there is; none, or more than one, is an error."""
     fitted = [group for group in ranking.groups if group.forecast is not None]
     if len(fitted) > 1:
@@ -258,7 +248,7 @@ def _the_fit(ranking: Ranking, accuracy: str | None) -> Forecast:
     if fitted and fitted[0].forecast is not None:
         return fitted[0].forecast
     if not any(each.accuracy for each in ranking.standings):
-        wanted = "labels" if accuracy is None else f"a {accuracy} accuracy"
+        wanted = "labels" if ranking.wanted is None else f"a {ranking.wanted} accuracy"
         why = f"no run has {wanted}; `fullrank evaluate RUN` measures it"
     elif not ranking.groups:
         why = "no run has both a held-out loss and an AUC"

@@ -4,35 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fullrank.documents import Document
-from fullrank.documents.shown import Shown
+from fullrank.documents import Document, Shown
 from fullrank.measure.forecast import Agreement
 from fullrank.measure.scores import Score, kind_of
 from fullrank.ranking.candidates import FORECAST, FRONT, Candidate
 from fullrank.ranking.forecast import Forecast, Forecasted
 
 
-@dataclass(frozen=True)
-class Standing:
-    """One candidate's place.
+@dataclass(frozen=True, kw_only=True)
+class Standing(Candidate):
+    """A candidate and its place."""
 
-    Attributes:
-        number: From 1, in the order shown; names it in figures.
-        group: The group it is ranked in, from 0; None where its held-out loss or its AUC is missing.
-        front: Its Pareto front in the group, from 1; None where it is not ranked.
-        rank: From 1; equal where nothing decides. None where there is nobody to rank it against.
-    """
-
-    candidate: Candidate
-    number: int
-    group: int | None
-    front: int | None
-    rank: int | None
-    forecast: Forecasted | None
-    accuracy: Score | None
+    number: int  # from 1, in the order shown; names it in figures
+    group: int | None = None  # the group it is ranked in, from 0; None where its held-out loss or its AUC is missing
+    front: int | None = None  # its Pareto front in the group, from 1; None where it is not ranked
+    rank: int | None = None  # from 1; equal where nothing decides. None where there is nobody to rank it against
+    forecast: Forecasted | None = None
+    accuracy: Score | None = None
 
     def value(self, name: str) -> float | None:
         """Return a score's value, that of the forecast and the front too; None where there is none."""
@@ -40,64 +32,51 @@ class Standing:
             return None if self.forecast is None else self.forecast.value
         if name == FRONT:
             return self.front
-        return self.candidate.scores[name].value if name in self.candidate.scores else None
+        return self.scores[name].value if name in self.scores else None
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON has it."""
-        candidate = self.candidate
         return {
-            "name": candidate.name,
-            "run": str(candidate.run),
-            "step": candidate.step,
-            "checkpoint": candidate.checkpoint and str(candidate.checkpoint),
-            "width": candidate.width,
+            "name": self.name,
+            "run": str(self.run),
+            "step": self.step,
+            "checkpoint": self.checkpoint and str(self.checkpoint),
+            "width": self.width,
             "group": self.group,
             "front": self.front,
             "rank": self.rank,
             "forecast": self.forecast and asdict(self.forecast),
             "accuracy": self.accuracy and self.accuracy.value,
-            "scores": [score.as_dict() for score in candidate.scores.values()],
-            "missing": list(candidate.missing),
+            "scores": [score.as_dict() for score in self.scores.values()],
+            "missing": list(self.missing),
         }
 
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Candidates whose held-out losses and whose AUCs can be compared.
+    """Candidates whose held-out losses and whose AUCs can be compared."""
 
-    Attributes:
-        members: Places among the standings, best first.
-        undecided: Pairs of members, as places among the standings, that dominance leaves open.
-        ranked_by: "forecast" or "front"; empty for one that is alone.
-        letter: A, B and so on, for groups of several where there is more than one group; else empty.
-        about: What tells it from the other groups, such as {"D": 128}; empty for a single group.
-        forecast: Fitted on its labeled members; else `unfitted` says why not.
-    """
-
-    members: tuple[int, ...]
+    members: tuple[int, ...]  # places among the standings, best first
+    # pairs of members, as places among the standings, that dominance leaves open
     undecided: tuple[tuple[int, int], ...]
-    ranked_by: str
-    letter: str = ""
+    ranked_by: str  # "forecast" or "front"; empty for one that is alone
+    letter: str = ""  # A, B and so on, for groups of several where there is more than one group; else empty
+    # what tells it from the other groups, such as {"D": 128}; empty for a single group
     about: Mapping[str, Any] = field(default_factory=dict)
-    forecast: Forecast | None = None
+    forecast: Forecast | None = None  # fitted on its labeled members; else `unfitted` says why not
     unfitted: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class Ranked:
-    """How well one score ranks the labeled candidates.
+    """How well one score ranks the labeled candidates."""
 
-    Attributes:
-        name: The score; "front" and "forecast" for what `fullrank rank` itself says, the forecast being leave-one-out.
-        members: Places among the standings.
-        agreement: None where it could not be taken, and `why`.
-        about: What tells these from others that have the score; empty where there are none.
-    """
-
+    # the score; "front" and "forecast" for what `fullrank rank` itself says, the forecast being leave-one-out
     name: str
-    members: tuple[int, ...]
-    agreement: Agreement | None
+    members: tuple[int, ...]  # places among the standings
+    agreement: Agreement | None  # none where it could not be taken, and `why`
     why: str = ""
+    # what tells these from others that have the score; empty where there are none
     about: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -111,8 +90,9 @@ class Ranking(Shown):
         accuracy: The accuracy's name; None where no candidate has one.
         applied: The forecast that was read from a file.
         scores: How well each score ranks the labeled candidates.
-        said: What follows, what does not, and what is missing, in clauses.
         asked: The scores that were asked for beside held-out loss and AUC.
+        wanted: The accuracy that was asked for.
+        otherwise: Candidates whose accuracy was measured otherwise than the others', and was left out.
     """
 
     standings: tuple[Standing, ...]
@@ -121,8 +101,16 @@ class Ranking(Shown):
     accuracy_protocol: Mapping[str, Any]
     applied: Forecast | None
     scores: tuple[Ranked, ...]
-    said: tuple[str, ...]
     asked: tuple[str, ...] = ()
+    wanted: str | None = None
+    otherwise: tuple[str, ...] = ()
+
+    @cached_property
+    def said(self) -> list[str]:
+        """What follows, what does not, and what is missing, in clauses."""
+        from fullrank.ranking.words import said
+
+        return said(self)
 
     @property
     def best(self) -> Path:
@@ -130,13 +118,11 @@ class Ranking(Shown):
 
         Several may be first where loss and AUC leave it open; `standings` has them all.
         """
-        first = self.standings[0].candidate
+        first = self.standings[0]
         return first.checkpoint or first.run
 
     def __repr__(self) -> str:
-        places = ", ".join(
-            f"{'-' if s.rank is None else s.rank} {s.candidate.name} at step {s.candidate.step}" for s in self.standings
-        )
+        places = ", ".join(f"{'-' if s.rank is None else s.rank} {s.name} at step {s.step}" for s in self.standings)
         return f"Ranking: {'; '.join((places, *self.said))}"
 
     def document(self) -> Document:
@@ -149,20 +135,20 @@ class Ranking(Shown):
         """Return a row each, in the order of the ranking."""
         return [
             {
-                "name": each.candidate.name,
-                "step": each.candidate.step,
+                "name": each.name,
+                "step": each.step,
                 "rank": each.rank,
                 "front": each.front,
                 "forecast": each.value(FORECAST),
                 "accuracy": each.accuracy and each.accuracy.value,
-                **{name: score.value for name, score in each.candidate.scores.items()},
+                **{name: score.value for name, score in each.scores.items()},
             }
             for each in self.standings
         ]
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as JSON has it."""
-        names = [each.candidate.name for each in self.standings]
+        names = [each.name for each in self.standings]
 
         def of(members: Sequence[int]) -> list[str]:
             return [names[i] for i in members]
@@ -192,5 +178,5 @@ class Ranking(Shown):
                 {**asdict(row), "direction": kind_of(row.name).direction, "members": of(row.members)}
                 for row in self.scores
             ],
-            "said": list(self.said),
+            "said": self.said,
         }

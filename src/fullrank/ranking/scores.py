@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fullrank._version import __version__
-from fullrank.errors import FullrankError, nearest
-from fullrank.inspection.inspect import FEWEST_IMAGES, Progress, inspect, keep_scores
+from fullrank.errors import FullrankError, choose
+from fullrank.inspection.inspect import FEWEST_IMAGES, inspect, keep_scores
 from fullrank.inspection.options import InspectOptions
 from fullrank.measure.scores import SCORES, Score, read_score
 from fullrank.measure.verdict import ENOUGH
 from fullrank.ranking.candidates import Candidate
 from fullrank.ranking.options import RankOptions
+from fullrank.text import Progress
 from fullrank.training.scores import kept
 
 
@@ -28,8 +29,7 @@ def score_names(asked: str) -> list[str]:
         return known
     names = [name.strip() for name in asked.split(",") if name.strip()]
     for name in names:
-        if name not in known:
-            raise FullrankError(f"there is no score {name!r}{nearest(name, known)} (there are: {', '.join(known)})")
+        choose("a score of --scores", name, known)
     if not names:
         raise FullrankError("--scores names no score: give some, such as rankme,lidar, or all")
     return names
@@ -64,7 +64,6 @@ def with_scores(
 
 
 def _kept(each: Candidate, images: str | None, limit: int) -> dict[str, Score]:
-    """Return what this version measured before, of the same images."""
     return {
         one.score.name: one.score
         for one in kept(each.run)
@@ -87,10 +86,7 @@ def _measure(
         device=options.device,
     )
 
-    def tell(what: str, done: int, total: int) -> None:
-        progress(f"{each.name}: {what.rpartition(': ')[2]}", done, total)
-
-    (inspection,) = inspect([str(each.checkpoint)], how, progress=tell)
+    (inspection,) = inspect([str(each.checkpoint)], how, progress=progress)
     # As they will be read back: what JSON turns into something else, such as a tuple, would not be equal.
     taken = [read_score(json.loads(json.dumps(score.as_dict()))) for score in inspection.scores.values()]
     return {score.name: score for score in taken}, keep_scores(each.run, inspection, how)

@@ -56,24 +56,17 @@ def refusal(forecast: Forecast, candidate: Candidate) -> str:
     return ""
 
 
-def said(ranking: Ranking, *, asked: str | None, otherwise: Sequence[str]) -> list[str]:
-    """Put a ranking in clauses.
-
-    Args:
-        ranking: What was found.
-        asked: The accuracy that was asked for.
-        otherwise: Runs whose accuracy was measured otherwise than the others', and was left out.
-    """
-    names = [each.candidate.name for each in ranking.standings]
+def said(ranking: Ranking) -> list[str]:
+    """Put a ranking in clauses."""
+    names = [each.name for each in ranking.standings]
     found = [*_apart(ranking, names)]
     for group in ranking.groups:
         if len(group.members) > 1:
             found += [f"{group.letter}: {each}" if group.letter else each for each in _of_group(group, ranking, names)]
-    return [*found, *_applied(ranking), *_labels(ranking, asked, otherwise), *_missing(ranking)]
+    return [*found, *_applied(ranking), *_labels(ranking), *_missing(ranking)]
 
 
 def _apart(ranking: Ranking, names: Sequence[str]) -> Iterator[str]:
-    """Say that there are groups, and why."""
     if len(names) == 1:
         yield "one run alone is compared with nothing: give several, or a run of which several steps were measured"
     several = [f"{each.letter}, {len(each.members)} runs ({about(each)})" for each in ranking.groups if each.letter]
@@ -93,7 +86,7 @@ def _of_group(group: Group, ranking: Ranking, names: Sequence[str]) -> Iterator[
     noise = SCORES["auc"].noise
     first = [names[i] for i in group.members if ranking.standings[i].front == 1]
     n, pairs = len(group.members), len(group.members) * (len(group.members) - 1) // 2
-    auc = {i: ranking.standings[i].candidate.scores["auc"].taken for i in group.members}
+    auc = {i: ranking.standings[i].scores["auc"].taken for i in group.members}
     close = [(i, j) for i, j in combinations(group.members, 2) if abs(auc[i] - auc[j]) < noise]
     if len(first) == 1:
         yield f"lowest of {n} in both held-out loss and AUC: {first[0]}"
@@ -104,11 +97,9 @@ def _of_group(group: Group, ranking: Ranking, names: Sequence[str]) -> Iterator[
         )
     if group.undecided and pairs > 1:
         yield f"dominance decides {pairs - len(group.undecided)} of {pairs} pairs; in the others loss and AUC disagree"
-    if close and len(close) == pairs:
-        apart = max(auc.values()) - min(auc.values())
-        yield f"all AUCs lie within {apart:.3f}, no further apart than two seeds ({noise})"
-    elif close:
-        yield f"the AUCs of {len(close)} of {pairs} pairs lie no further apart than two seeds ({noise})"
+    if close:
+        which = "all" if len(close) == pairs else f"{len(close)} of {pairs}"
+        yield f"the AUCs of {which} pairs lie no further apart than two seeds ({noise})"
     labeled = any(ranking.standings[i].accuracy for i in group.members)
     if group.forecast is None and labeled and ranking.applied is None:
         yield f"no forecast: {group.unfitted}"
@@ -127,7 +118,7 @@ def _of_group(group: Group, ranking: Ranking, names: Sequence[str]) -> Iterator[
     )
     if fit.leave_one_out_r2 <= 0:
         yield "the forecast is no better than the mean accuracy: it is shown, and does not decide the ranks"
-    if len(names) > len({each.candidate.run for each in ranking.standings}):
+    if len(names) > len({each.run for each in ranking.standings}):
         yield "steps of one run are alike, so that intervals, which take them for independent, are too narrow"
 
 
@@ -140,7 +131,7 @@ def _applied(ranking: Ranking) -> Iterator[str]:
         f"forecast of {title(forecast.accuracy)} by a model of {len(forecast.runs)} runs (R² {number(fit.r2)}, "
         f"leave-one-out {number(fit.leave_one_out_r2)}); for one of these runs by a fit without it"
     )
-    without = [each.candidate for each in ranking.standings if each.forecast is None]
+    without = [each for each in ranking.standings if each.forecast is None]
     for why, names in grouped((refusal(forecast, each), each.name) for each in without).items():
         yield f"no forecast for {names_of(names)}: {why}"
     if ranking.accuracy is not None:
@@ -152,8 +143,9 @@ def _applied(ranking: Ranking) -> Iterator[str]:
             )
 
 
-def _labels(ranking: Ranking, asked: str | None, otherwise: Sequence[str]) -> Iterator[str]:
-    missing = [each.candidate.name for each in ranking.standings if each.accuracy is None]
+def _labels(ranking: Ranking) -> Iterator[str]:
+    asked, otherwise = ranking.wanted, ranking.otherwise
+    missing = [each.name for each in ranking.standings if each.accuracy is None]
     measure = f"`fullrank evaluate RUN{f' --{asked}' if asked else ''}` measures it"
     if len(missing) == len(ranking.standings):
         what = title(asked) if asked else "labels"
@@ -172,8 +164,8 @@ def _labels(ranking: Ranking, asked: str | None, otherwise: Sequence[str]) -> It
 def _missing(ranking: Ranking) -> Iterator[str]:
     reasons: list[tuple[str, str]] = []
     for each in ranking.standings:
-        if lacking := [title(name) for name in FEATURES if name not in each.candidate.scores]:
-            reasons.append((f"not ranked, for want of {listing(lacking)}", each.candidate.name))
-        reasons += [(clause, each.candidate.name) for clause in each.candidate.missing]
+        if lacking := [title(name) for name in FEATURES if name not in each.scores]:
+            reasons.append((f"not ranked, for want of {listing(lacking)}", each.name))
+        reasons += [(clause, each.name) for clause in each.missing]
     for clause, names in grouped(reasons).items():
         yield f"{clause}: {names_of(names)}"

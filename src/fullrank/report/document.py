@@ -15,13 +15,11 @@ from fullrank.documents.scores import better, how_measured, score_table
 from fullrank.errors import FullrankError
 from fullrank.measure.scores import SCORES, kind_of
 from fullrank.report import figures
-from fullrank.report.side import Side, sides
-from fullrank.report.words import comparison, verdict
+from fullrank.report.side import Side, comparison, sides, verdict
 from fullrank.text import capital, duration, flatten
 from fullrank.training.runs import RunRecord, read_run
 
 SAMPLES = "samples.png"
-SKIPPED_SHOWN = 20
 _FIRST = ("loss", "heldout_loss", "knn", "online_probe", "online_probe_train", "auc", "rankme_centered")
 _NOT_DRAWN = ("online_probe_train", "participation_ratio", "nesum", "dead")
 _STD = (
@@ -40,7 +38,7 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
     """
     folders = list({Path(run).resolve(): Path(run) for run in runs}.values())
     if not folders:
-        raise FullrankError("no run to report on: name at least one folder made by `fullrank train`")
+        raise FullrankError("give at least one run: fullrank report RUN [RUN ...]")
     check_page(Path(out))
     return write_page(document([read_run(folder) for folder in folders]), Path(out))
 
@@ -103,10 +101,7 @@ def _scores(shown: Sequence[Side]) -> Iterator[doc.Part]:
     scores = [(side.label, score) for side in shown for score in side.scores.values()]
     yield doc.Fold("How each score was measured", how_measured(scores))
     for side in shown:
-        if skipped := _skipped(side):
-            more = f" and {len(skipped) - SKIPPED_SHOWN} more" if len(skipped) > SKIPPED_SHOWN else ""
-            words = doc.Words(", ".join(skipped[:SKIPPED_SHOWN]) + more, subject=side)
-            yield doc.Fold("Images that could not be read", [words])
+        yield from doc.unreadable(_skipped(side), side)
 
 
 def _skipped(side: Side) -> list[str]:

@@ -82,7 +82,7 @@ class Watched:
 
 
 def serve(places: Sequence[Path], host: str, port: int) -> ThreadingHTTPServer:
-    """Return a server of the page of runs; the caller runs it.
+    """Return a server of the page of runs, which the caller runs.
 
     Args:
         places: Run folders, and folders that runs are or will be in.

@@ -12,7 +12,7 @@ from fullrank.errors import FullrankError
 from fullrank.measure.forecast import LinearFit, agreement, fit_linear, leave_groups_out
 from fullrank.measure.protocols import comparable, obstacle, split
 from fullrank.measure.scores import Score, kind_of, title
-from fullrank.report.words import NEAR_THE_MINIMUM
+from fullrank.report.side import NEAR_THE_MINIMUM
 from fullrank.studies import decay, heads, orders, subsets
 from fullrank.studies.bases import WIDE
 from fullrank.studies.store import run_name

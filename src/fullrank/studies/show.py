@@ -14,7 +14,7 @@ from fullrank.data.images import in_common
 from fullrank.documents import Document, Fields, Fold, Heading, Only, Part, Picture, Points, Words, value_text
 from fullrank.documents.html import write_page
 from fullrank.documents.markdown import render
-from fullrank.documents.svg import svg_file
+from fullrank.documents.plots import svg_file
 from fullrank.errors import FullrankError
 from fullrank.files import write_text
 from fullrank.shapes import Range, fit

@@ -9,7 +9,6 @@ from fullrank.errors import FullrankError
 from fullrank.measure.probes import (
     knn_accuracies,
     knn_accuracy,
-    knn_predict,
     knn_predictions,
     knn_protocol,
     leave_one_out,
@@ -37,7 +36,7 @@ def test_predictions_are_scikit_learns(k, vote, temperature):
         weights="uniform" if vote == "majority" else lambda distance: np.exp((1 - distance) / temperature),
     ).fit(bank.double().numpy(), labels.numpy())
     expected = torch.from_numpy(theirs.predict(queries.double().numpy()))
-    found = knn_predict(bank, labels, queries, k=k, vote=vote, temperature=temperature)
+    found = knn_predictions(bank, labels, queries, k=k, vote=vote, temperature=temperature)[:, -1]
     assert torch.equal(found[clear], expected[clear])
 
 
@@ -50,15 +49,17 @@ def test_many_k_are_each_k_alone_and_ties_go_to_the_smallest_label(vote):
     votes = (torch.nn.functional.one_hot(labels[nearest], 4) * weights[:, :, None]).cumsum(dim=1)
     assert torch.equal(many, votes.argmax(dim=2))  # argmax is the first of equal maxima
     for k in (1, 2, 7, 40):
-        assert torch.equal(knn_predict(bank, labels, queries, k=k, vote=vote, temperature=0.5), many[:, k - 1])
+        assert torch.equal(
+            knn_predictions(bank, labels, queries, k=k, vote=vote, temperature=0.5)[:, -1], many[:, k - 1]
+        )
     tied = (votes == votes.amax(dim=2, keepdim=True)).sum(dim=2) > 1
     assert int(tied.sum()) > (1000 if vote == "majority" else 20)
 
 
 def test_a_cold_weighted_vote_is_that_of_the_nearest():
     bank, queries, labels = features(300), features(500, seed=1), classes(300)
-    cold = knn_predict(bank, labels, queries, k=100, vote="weighted", temperature=1e-9)
-    assert torch.equal(cold, knn_predict(bank, labels, queries, k=1))
+    cold = knn_predictions(bank, labels, queries, k=100, vote="weighted", temperature=1e-9)[:, -1]
+    assert torch.equal(cold, knn_predictions(bank, labels, queries, k=1)[:, 0])
 
 
 def test_leave_one_out_is_that():
@@ -68,7 +69,7 @@ def test_leave_one_out_is_that():
         right = 0
         for i in range(60):
             rest = torch.arange(60) != i
-            right += int(knn_predict(bank[rest], labels[rest], bank[i : i + 1], k=k)) == int(labels[i])
+            right += int(knn_predictions(bank[rest], labels[rest], bank[i : i + 1], k=k)[0, -1]) == int(labels[i])
         assert found[k] == pytest.approx(right / 60, abs=1e-12)
     assert list(found) == [1, 4, 9]
     asked = sample(torch.arange(60), 7)  # some, at random, are asked of the whole bank
@@ -100,7 +101,7 @@ def test_a_gpu_predicts_the_same():
 
 def test_ties_go_to_the_smallest_label():
     bank = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
-    assert knn_predict(bank, torch.tensor([2, 1, 0]), torch.tensor([[1.0, 0.0]]), k=2).item() == 1
+    assert knn_predictions(bank, torch.tensor([2, 1, 0]), torch.tensor([[1.0, 0.0]]), k=2)[:, -1].item() == 1
 
 
 def test_accuracy_is_a_share():
@@ -131,4 +132,4 @@ def test_errors(change, message):
         **change,
     }
     with pytest.raises(FullrankError, match=message):
-        knn_predict(**arguments)
+        knn_predictions(**arguments)

@@ -1,3 +1,7 @@
+import sys
+from contextlib import contextmanager
+from unittest.mock import patch
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,12 +13,22 @@ from fullrank.errors import FullrankError
 from fullrank.measure.probes import neighbors
 
 
+@contextmanager
+def in_blocks(bank_rows, queries):
+    """Look at so many rows of the bank, and so many queries, at a time."""
+    home = sys.modules[neighbors.__module__]
+    entries = {"cpu": queries * bank_rows}
+    with patch.object(home, "_BANK_ROWS", bank_rows), patch.object(home, "_SIMILARITIES", entries):
+        yield
+
+
 @pytest.mark.parametrize("k", [1, 7, 60, 900])
-@pytest.mark.parametrize("blocks", [(None, None), (128, 50)])
+@pytest.mark.parametrize("blocks", [(2**16, 2**16), (128, 50)])
 def test_neighbors_are_scikit_learns(k, blocks):
     generator = torch.Generator().manual_seed(0)
     bank, queries = (torch.randn(n, 24, generator=generator, dtype=torch.float64) for n in (900, 200))
-    similarity, nearest = neighbors(bank, queries, k=k, bank_block=blocks[0], query_block=blocks[1])
+    with in_blocks(*blocks):
+        similarity, nearest = neighbors(bank, queries, k=k)
     theirs = NearestNeighbors(n_neighbors=k, metric="cosine", algorithm="brute").fit(bank.numpy())
     distance, expected = map(torch.from_numpy, theirs.kneighbors(queries.numpy()))
     assert float((similarity.double() - (1 - distance)).abs().max()) < 5e-7
@@ -37,7 +51,8 @@ def test_any_blocks_give_the_same_bits_and_ties_go_to_the_first_row(n, q, k, ban
     bank, queries = signs(n, seed), signs(q, seed + 1)  # so few dimensions that most similarities are tied
     leave_out = torch.randint(0, n, (q,), generator=torch.Generator().manual_seed(seed)) if leaves else None
     k = min(k, n - leaves)
-    found = neighbors(bank, queries, k=k, leave_out=leave_out, bank_block=bank_block, query_block=query_block)
+    with in_blocks(bank_block or n, query_block):
+        found = neighbors(bank, queries, k=k, leave_out=leave_out)
     expected = naive(bank, queries, k, leave_out)
     assert torch.equal(found[0].double(), expected[0])
     assert torch.equal(found[1], expected[1])

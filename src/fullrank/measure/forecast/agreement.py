@@ -59,26 +59,17 @@ def agreement(
     *,
     direction: Literal["lower", "higher", "none"],
     groups: Sequence[Hashable] | None = None,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
 ) -> Agreement:
     """Correlate the ranks of a score with those of the accuracy, with intervals.
 
-    An interval is the range of the middle 95 % of coefficients over samples of n runs drawn with replacement. It tells
-    how much the coefficient owes to these runs and not others of their kind; with ten runs it is wide, as it should be.
+    An interval is the range of the middle 95 % of coefficients over samples of n runs drawn with replacement.
 
     Args:
-        score: `(n,)`.
-        accuracy: `(n,)`, higher is better.
+        score: `(n,)`, n at least 3, not all the same.
+        accuracy: `(n,)`, not all the same; higher is better.
         direction: Which values of the score are better; "none" where neither is by itself.
         groups: The group of each run, such as its setting: whole groups are drawn, for their runs are not independent.
             Each run is a group of its own when left out.
-        resamples: Samples of the bootstrap.
-        seed: Of the samples.
-
-    Raises:
-        FullrankError: There are fewer than three runs, the score or the accuracy is the same for all, or there are not
-            as many groups' names as runs.
 
     >>> agreement([3.0, 2.0, 1.0], [0.1, 0.2, 0.3], direction="lower").kendall
     1.0
@@ -102,7 +93,7 @@ def agreement(
     number = {name: place for place, name in enumerate(dict.fromkeys(names))}
     count, drawn = len(number), None
     if count >= FEWEST_RESAMPLED:
-        times = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
+        times = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
         drawn = times[:, [number[name] for name in names]].astype(np.float64)
     kendall, spearman = (float(of(x, y, np.ones((1, n)))[0]) for of in (_kendall, _spearman))
     intervals = (None if drawn is None else _middle(of(x, y, drawn)) for of in (_kendall, _spearman))

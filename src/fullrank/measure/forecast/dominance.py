@@ -15,18 +15,10 @@ from fullrank.errors import FullrankError
 
 
 def fronts(costs: npt.ArrayLike) -> np.ndarray:
-    """Sort into successive Pareto fronts: 1 is dominated by nobody, 2 only by members of 1, and so on.
+    """Sort `(n, m)` costs, of which lower is better, into successive Pareto fronts: `(n,)` int64, from 1.
 
-    Each member of a later front is dominated by some member of the front before, not by all of them: see `undecided`.
-
-    Args:
-        costs: `(n, m)`, for each of n representations m costs of which lower is better.
-
-    Returns:
-        `(n,)` int64, from 1.
-
-    Raises:
-        FullrankError: `costs` is no such matrix of finite numbers.
+    Front 1 is dominated by nobody, 2 only by members of 1, and so on. Each member of a later front is dominated by some
+    member of the front before, not by all of them: see `undecided`.
 
     >>> fronts([[-0.9, 0.86], [-0.8, 0.75], [-0.7, 0.80]])
     array([1, 1, 2])
@@ -42,13 +34,7 @@ def fronts(costs: npt.ArrayLike) -> np.ndarray:
 
 
 def undecided(costs: npt.ArrayLike) -> list[tuple[int, int]]:
-    """Return the pairs of which neither dominates the other: the costs disagree, or all are equal.
-
-    Args:
-        costs: `(n, m)`, as in `fronts`.
-
-    Returns:
-        Pairs of rows, the smaller first, in order.
+    """Return the pairs of rows of `(n, m)` costs of which neither dominates the other, the smaller row first.
 
     >>> undecided([[-0.9, 0.86], [-0.8, 0.75], [-0.7, 0.80]])
     [(0, 1), (0, 2)]

@@ -34,7 +34,6 @@ from fullrank.errors import FullrankError
 CONFIDENCE = 0.95
 MOST_INFLATION = 100.0
 """Of a coefficient's variance: from here on, where features correlate by .995, a fit is refused."""
-MUCH_INFLATION = 10.0  # the usual rule of thumb; intervals are three times as wide as without
 _CONSTANT = 1e-9  # of a feature's size: less is rounding
 
 
@@ -89,14 +88,7 @@ class LinearFit:
     condition: float
 
     def predict(self, features: npt.ArrayLike) -> Prediction:
-        """Forecast the accuracy of runs that were not fitted.
-
-        Args:
-            features: `(m, p)`.
-
-        Raises:
-            FullrankError: `features` is no such matrix of finite numbers.
-        """
+        """Forecast the accuracy of runs that were not fitted, of finite features `(m, p)`."""
         x = _matrix(features, len(self.names))
         n, p = self.features.shape
         value = self.coefficients[0] + x @ self.coefficients[1:]
@@ -112,22 +104,10 @@ class LinearFit:
 
 
 def leave_groups_out(fit: LinearFit, groups: Sequence[Hashable]) -> np.ndarray:
-    """Return what a fit without a run's whole group says of it.
+    """Return what a fit without a run's whole group says of it, `(n,)`; NaN where the others cannot be fitted.
 
-    Seeds of one setting are near each other: a fit that has seen one of them has nearly seen the others.
-
-    Args:
-        fit: Of n runs.
-        groups: The group of each run, such as its setting.
-
-    Returns:
-        `(n,)` forecasts, in the accuracy's unit; NaN where the runs outside a group cannot be fitted.
-
-    Raises:
-        FullrankError: There are not as many groups' names as runs.
-
-    Reference:
-        The formula in this module's table, of which leave-one-out is the case of groups of one (Allen 1974, PRESS).
+    Seeds of one setting are near each other: a fit that has seen one of them has nearly seen the others. `groups` names
+    the group of each of the n runs, such as its setting; with groups of one it is leave-one-out (Allen 1974, PRESS).
     """
     if len(groups) != len(fit.accuracy):
         raise FullrankError(f"groups must name the group of each of {len(fit.accuracy)} runs, got {len(groups)}")
@@ -143,18 +123,10 @@ def leave_groups_out(fit: LinearFit, groups: Sequence[Hashable]) -> np.ndarray:
     return found
 
 
-def fewest(features: int) -> int:
-    """Return the fewest runs to fit: each fit without one of them must leave a residual to judge itself by."""
-    return features + 3
-
-
 def fit_linear(features: npt.ArrayLike, accuracy: npt.ArrayLike, names: Sequence[str]) -> LinearFit:
     """Fit accuracy = b_0 + sum_j b_j feature_j by ordinary least squares.
 
-    Args:
-        features: `(n, p)`, n at least p + 3.
-        accuracy: `(n,)`, in any unit.
-        names: Of the features, for what is said.
+    Features are `(n, p)`, n at least p + 3, the accuracy `(n,)`, in any unit; names are for what is said.
 
     Raises:
         FullrankError: There are too few runs, a feature or the accuracy is constant, or features are collinear.
@@ -168,11 +140,11 @@ def fit_linear(features: npt.ArrayLike, accuracy: npt.ArrayLike, names: Sequence
     n, p = x.shape
     if y.shape != (n,) or not np.isfinite(y).all():
         raise FullrankError(f"accuracy must be {n} finite numbers, one for each run, got shape {y.shape}")
-    if n < fewest(p):
-        what = " and ".join(names)
+    if n < p + 3:  # each fit without one of them must leave a residual to judge itself by
         raise FullrankError(
-            f"{n} runs with labels are too few to fit accuracy on {what}: it takes {fewest(p)}, so that a fit of "
-            f"{p + 1} coefficients on all runs but one still leaves an error to judge it by; label {fewest(p) - n} more"
+            f"{n} runs with labels are too few to fit accuracy on {' and '.join(names)}: it takes {p + 3}, so that a "
+            f"fit of {p + 1} coefficients on all runs but one still leaves an error to judge it by; label {p + 3 - n} "
+            "more"
         )
     for name, column in zip((*names, "accuracy"), (*x.T, y), strict=True):
         if np.ptp(column) <= _CONSTANT * np.abs(column).max():

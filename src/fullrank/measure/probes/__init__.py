@@ -6,6 +6,4 @@ from fullrank.measure.probes.knn import *
 from fullrank.measure.probes.logistic import *
 from fullrank.measure.probes.neighbors import neighbors
 
-__all__ = ["neighbors"]
-__all__ += knn.__all__
-__all__ += logistic.__all__
+__all__ = ["neighbors"] + knn.__all__ + logistic.__all__  # noqa: RUF005 - type checkers read no stars here

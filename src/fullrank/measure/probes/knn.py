@@ -13,19 +13,18 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 import torch
 from torch import Tensor
 
+from fullrank.config import Count
 from fullrank.data.images import sample
 from fullrank.errors import FullrankError, choose
-from fullrank.measure.checks import as_labels, as_matrix, check_whole
+from fullrank.measure.checks import Array, as_labels, as_matrix
 from fullrank.measure.probes.neighbors import neighbors
 from fullrank.numerics import exact_arithmetic
+from fullrank.shapes import fit
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from fullrank.measure.checks import Array
-
-__all__ = ["best_k", "knn_accuracies", "knn_accuracy", "knn_predict", "knn_predictions"]
-__all__ += ["knn_protocol", "leave_one_out"]
+__all__ = ["best_k", "knn_accuracies", "knn_accuracy", "knn_predictions", "knn_protocol", "leave_one_out"]
 
 Vote = Literal["majority", "weighted"]
 
@@ -73,10 +72,6 @@ def knn_predictions(
     Returns:
         `(Q, k)` int64, on the device of the queries: column j is the vote of j + 1 neighbors.
 
-    Raises:
-        FullrankError: The shapes do not fit, a label is negative or a fraction, features hold NaN or infinity, k or T
-            is out of range, or `vote` is unknown.
-
     Reference:
         Li et al. 2022, section 5.1 (majority); Wu et al. 2018, arXiv 1805.01978, section 3.4 (weighted, k = 200).
     """
@@ -121,16 +116,10 @@ def _places(labels: Tensor) -> Tensor:
 
 
 @exact_arithmetic()
-def knn_predict(bank: Array, bank_labels: Array, queries: Array, *, k: int = 20, **voting: Unpack[Voting]) -> Tensor:
-    """Predict labels, `(Q,)` int64, by a vote of k neighbors: the last column of `knn_predictions`."""
-    return knn_predictions(bank, bank_labels, queries, k=k, **voting)[:, -1]
-
-
-@exact_arithmetic()
 def knn_accuracy(
     bank: Array, bank_labels: Array, queries: Array, query_labels: Array, *, k: int = 20, **voting: Unpack[Voting]
 ) -> float:
-    """Return the share of queries whose label `knn_predict` gets right, in [0, 1].
+    """Return the share of queries whose label a vote of k neighbors gets right, in [0, 1].
 
     Labels are those of `knn_predictions`. A query of a class that the bank lacks counts as wrong.
     """
@@ -158,15 +147,10 @@ def leave_one_out(
     This is what k is chosen by. With a part of the bank held out instead, the rest would be a smaller bank, and that
     wants a smaller k; here the bank is the one that k is used with, but for one image.
 
-    Args:
-        bank: `(N, D)` labeled representations.
-        bank_labels: `(N,)`, whole numbers of at least 0.
-        ks: Numbers of neighbors, in [1, N - 1].
-        images: So many of them are predicted, drawn at random.
-        **voting: `vote` and `temperature`, as in `knn_predictions`.
+    Args are those of `knn_predictions`, each k in [1, N - 1]; `images` of them are predicted, drawn at random.
     """
     ks = _numbers(ks)
-    check_whole(1, images=images)
+    fit(images, Count, "images")
     bank = as_matrix(bank)
     known = as_labels(bank_labels, len(bank), "the bank's labels")
     asked = sample(torch.arange(len(bank)), images).to(bank.device)
@@ -184,13 +168,7 @@ def best_k(accuracies: Mapping[int, float]) -> int:
 
 
 def knn_protocol(k: int | str, *, vote: Vote = "majority", temperature: float = TEMPERATURE) -> dict[str, Any]:
-    """Say how neighbors vote, in the words of every k-NN score.
-
-    Args:
-        k: The number of neighbors, or how it is chosen.
-        vote: As in `knn_predictions`.
-        temperature: As in `knn_predictions`.
-    """
+    """Say how k neighbors vote, or how k is chosen, in the words of every k-NN score."""
     choose("vote", vote, get_args(Vote))
     weights = {"temperature": temperature} if vote == "weighted" else {}
     return {"similarity": "cosine", "k": k, "vote": vote, **weights, "ties": "smallest label"}
@@ -200,9 +178,7 @@ def _numbers(ks: Iterable[int]) -> list[int]:
     numbers = list(ks)
     if not numbers:
         raise FullrankError("k must be at least 1, got none")
-    for k in numbers:
-        check_whole(1, k=k)
-    return sorted(map(int, numbers))
+    return sorted(fit(k, Count, "k") for k in numbers)
 
 
 def _shares(predictions: Tensor, labels: Tensor, ks: list[int]) -> dict[int, float]:

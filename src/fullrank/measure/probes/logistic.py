@@ -18,19 +18,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from fullrank.config import Count, Positive
 from fullrank.errors import FullrankError
-from fullrank.measure.checks import as_labels, as_matrix, check_finite
+from fullrank.measure.checks import Array, as_labels, as_matrix, check_finite
 from fullrank.numerics import exact_arithmetic
+from fullrank.shapes import fit
 
-if TYPE_CHECKING:
-    from fullrank.measure.checks import Array
-
-__all__ = ["Chosen", "LogisticProbe", "choose_logistic", "fit_logistic"]
+__all__ = ["LogisticProbe", "choose_logistic", "fit_logistic"]
 
 L2_GRID = tuple(10.0**power for power in range(-1, -8, -1))
 """Strengths of the regularization to choose from, strongest first."""
@@ -95,19 +94,6 @@ class LogisticProbe:
         return float((predicted == as_labels(labels, len(predicted)).to(predicted.device)).double().mean())
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """A probe whose regularization was chosen.
-
-    Attributes:
-        probe: Fitted on all rows with the chosen strength.
-        accuracies: Of each strength, on the rows that were held out to choose, in [0, 1].
-    """
-
-    probe: LogisticProbe
-    accuracies: dict[float, float]
-
-
 @exact_arithmetic()
 def fit_logistic(
     features: Array, labels: Array, *, l2: float, tolerance: float = TOLERANCE, max_iterations: int = MAX_ITERATIONS
@@ -119,15 +105,11 @@ def fit_logistic(
     float32's rounding leaves no smaller gradient; sums over rows are float64.
 
     Args:
-        features: `(N, D)`.
+        features: `(N, D)`, finite.
         labels: `(N,)` whole numbers of at least 0, of two classes at least.
         l2: Strength of the regularization, above 0.
         tolerance: Norm of the gradient of f at which to stop, above 0.
         max_iterations: Give up after so many; the result says so, as where rounding leaves no smaller gradient.
-
-    Raises:
-        FullrankError: Not a finite matrix, labels that do not fit it, fewer than two classes, or a setting out of
-            range.
 
     Reference: Liu & Nocedal 1989, https://doi.org/10.1007/BF01589116 (L-BFGS)
     """
@@ -144,21 +126,21 @@ def choose_logistic(
     grid: Sequence[float] = L2_GRID,
     tolerance: float = TOLERANCE,
     max_iterations: int = MAX_ITERATIONS,
-) -> Chosen:
+) -> tuple[LogisticProbe, dict[float, float]]:
     """Fit logistic regressions to some rows, choose the regularization by the others, and fit it to all.
 
     From the strongest to the weakest, each fit starts from the one before. Of equal accuracies the strongest wins.
 
     Args:
-        features: `(N, D)`.
-        labels: `(N,)` whole numbers of at least 0.
-        held_out: Which rows choose, `(N,)` bool.
-        grid: Strengths to choose from, in any order.
+        features: `(N, D)`, finite.
+        labels: `(N,)` whole numbers of at least 0, of two classes at least.
+        held_out: Which rows choose, `(N,)` bool; some and not all.
+        grid: Strengths to choose from, in any order, one at least.
         tolerance: As of `fit_logistic`.
         max_iterations: As of `fit_logistic`, for each fit.
 
-    Raises:
-        FullrankError: As `fit_logistic`; also where all rows or none are held out, or the grid is empty.
+    Returns:
+        The probe of all rows, and the accuracy of each strength on those that were held out, in [0, 1].
     """
     strengths = sorted(set(grid), reverse=True)
     if not strengths:
@@ -180,7 +162,7 @@ def choose_logistic(
     best = fitted[accuracies.index(max(accuracies))]  # the first of equal ones
     whole = _Problem(x, y, torch.arange(len(x)))
     probe = whole.fit(best.l2, tolerance, max_iterations, start=best)
-    return Chosen(probe, dict(zip(strengths, accuracies, strict=True)))
+    return probe, dict(zip(strengths, accuracies, strict=True))
 
 
 def _checked(
@@ -189,11 +171,10 @@ def _checked(
     x = as_matrix(features)
     check_finite(x)
     y = as_labels(labels, len(x))
-    for name, value in (*(("l2", l2) for l2 in strengths), ("tolerance", tolerance)):
-        if isinstance(value, str) or not 0 < value < float("inf"):
-            raise FullrankError(f"{name} must be above 0, got {value!r}")
-    if isinstance(max_iterations, str) or max_iterations < 1:
-        raise FullrankError(f"max_iterations must be at least 1, got {max_iterations!r}")
+    for l2 in strengths:
+        fit(l2, Positive, "l2")
+    fit(tolerance, Positive, "tolerance")
+    fit(max_iterations, Count, "max_iterations")
     if x.dtype in (torch.int32, torch.int64):
         x = x.double()  # more digits than a float32 has
     return x if x.dtype == torch.float64 else x.float(), y.to(x.device)
@@ -242,7 +223,6 @@ class _Problem:
     def _descend(
         self, l2: float, tolerance: float, max_iterations: int, start: LogisticProbe | None, dtype: torch.dtype
     ) -> LogisticProbe:
-        """Minimize f with products in a dtype."""
         count = len(self.classes)
         stretch = (self.variances / count + l2).rsqrt()
         bias_stretch = count**0.5

@@ -33,29 +33,20 @@ def neighbors(
     *,
     k: int,
     leave_out: Tensor | None = None,
-    bank_block: int | None = None,
-    query_block: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Find the k rows of a bank that are nearest to each query in cosine similarity.
+    """Find the k rows of a bank that are nearest to each query in cosine similarity, computed in float32.
 
-    Similarities are computed in float32. Of equally similar rows the one that stands first in the bank is nearer. A
-    row of zeros has similarity 0 to all. The size of blocks bounds memory and changes nothing else, but for the order
-    of similarities that rounding alone tells apart: equal rows of the bank too may differ in their last bit where they
-    lie in blocks of different shapes.
+    Of equally similar rows the one that stands first in the bank is nearer. A row of zeros has similarity 0 to all. The
+    size of blocks bounds memory, and decides between rows that rounding alone tells apart, and nothing else.
 
     Args:
         bank: `(N, D)` representations.
         queries: `(Q, D)` representations, on the same device.
         k: How many, in [1, N], or [1, N - 1] where a row is left out.
         leave_out: `(Q,)` int64, the row of the bank that is no neighbor of each query, such as the query itself.
-        bank_block: Rows of the bank at a time; 65,536, or fewer of more than 1,024 dimensions, when None.
-        query_block: Queries at a time; such that their similarities take 64 MiB, 512 MiB on a GPU, when None.
 
     Returns:
         Similarities `(Q, k)` float32, descending, and rows of the bank `(Q, k)` int64.
-
-    Raises:
-        FullrankError: The shapes do not fit, features hold NaN or infinity, or k is out of range.
     """
     bank, queries = as_matrix(bank), as_matrix(queries)
     if bank.shape[1] != queries.shape[1]:
@@ -65,8 +56,8 @@ def neighbors(
     most = len(bank) - (leave_out is not None)
     if isinstance(k, bool) or not isinstance(k, Integral) or not 1 <= k <= most:
         raise FullrankError(f"k must be from 1 to the bank's {most} images, got {k!r}")
-    rows = bank_block or max(1, min(_BANK_ROWS, _BANK_ENTRIES // bank.shape[1]))
-    held = query_block or max(1, _SIMILARITIES.get(bank.device.type, 2**24) // min(rows, len(bank)))
+    rows = max(1, min(_BANK_ROWS, _BANK_ENTRIES // bank.shape[1]))
+    held = max(1, _SIMILARITIES.get(bank.device.type, 2**24) // min(rows, len(bank)))
     best = torch.empty(len(queries), 0, dtype=torch.int64, device=bank.device)
     for first in range(0, len(bank), rows):
         block = bank[first : first + rows]

@@ -1,14 +1,9 @@
 # ruff: noqa: F403  # each file says in its __all__ what it gives
-"""Label-free scores of a representation: pure functions of features.
+"""Label-free scores of a representation: pure functions of features `(N, D)`, a tensor or a NumPy array.
 
-    from fullrank.measure.quality import uniformity
-
-    uniformity(features)                             # (N, D), a tensor or a NumPy array
-
-`fullrank.measure.scores` has the table of them: which way is better, what they take, how they are written.
-
-No score is a verdict: none sees labels, each is fooled by something (its docstring says by what), and values compare
-only under one protocol: layer, images, N, D, preprocessing. `docs/measures.md` sets them side by side.
+`fullrank.measure.scores` has the table of them. No score is a verdict: none sees labels, each is fooled by something
+(its docstring says by what), and values compare only under one protocol: layer, images, N, D, preprocessing.
+`docs/measures.md` sets them side by side.
 """
 
 from __future__ import annotations
@@ -19,8 +14,4 @@ from fullrank.measure.quality.spectral import *
 from fullrank.measure.quality.spread import *
 from fullrank.measure.quality.views import *
 
-__all__: list[str] = []
-__all__ += manifold.__all__
-__all__ += spectral.__all__
-__all__ += spread.__all__
-__all__ += views.__all__
+__all__ = manifold.__all__ + spectral.__all__ + spread.__all__ + views.__all__

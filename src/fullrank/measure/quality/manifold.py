@@ -3,26 +3,24 @@
 Legend: h_i: row i of the features H, (N, D); r_1, r_2: distances of a row to its nearest and second nearest
 row; L(n): length of the Euclidean minimum spanning tree of n rows.
 
-These look at a sample of rows (`max_samples`, drawn by `seed`): intrinsic dimensions depend on the sample's
-density, so n is part of the result.
+These look at a sample of rows (`max_samples`, drawn by `seed`; None takes all): intrinsic dimensions depend on the
+sample's density, so n is part of the result.
+
+Raises:
+    FullrankError: Each, where features are no finite matrix of enough distinct rows, or an argument is out of range.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fullrank.errors import FullrankError
-from fullrank.measure.checks import BLOCK_ENTRIES, as_features, check_directions, subsample
+from fullrank.measure.checks import BLOCK_ENTRIES, Array, as_features, check_directions, subsample
 from fullrank.numerics import exact_arithmetic, l2_normalize
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from fullrank.measure.checks import Array
 
 __all__ = ["clid", "cluster_learnability", "idest", "two_nn"]
 
@@ -34,24 +32,14 @@ CANDIDATES = 8
 def two_nn(features: Array, *, discard: float = 0.1, max_samples: int | None = 10_000, seed: int = 0) -> float:
     """Return the TwoNN intrinsic dimension, the slope through 0 of -log(1 - F(mu)) on log mu, mu = r_2 / r_1.
 
-    F(mu_(i)) = i/n for the sorted mu; the largest `discard` share is left out of the fit. Neither direction
-    is better in itself (CLID rewards a high one, IdEst a low one): read it with another score. Range (0,
-    inf), at most about D in practice; inf when all neighbors are equally far.
+    F(mu_(i)) = i/n for the sorted mu; the largest `discard` share, in [0, 1), is left out of the fit. Neither direction
+    is better in itself (CLID rewards a high one, IdEst a low one). Range (0, inf), at most about D in practice; inf
+    when all neighbors are equally far. Cost O(n^2 D).
 
     Fails: underestimates beyond about 10 dimensions (14 of 16, 38 of 64 at n = 2,000), and reads noise where
     noise is larger than the distance of neighbors. Duplicate rows make r_1 = 0 and the published estimate
-    diverge; exact ones are dropped first (the first of each is kept). Near-duplicates, such as frames of a
-    video, still bend it. A port that takes F = (i-1)/n reads slightly lower.
-
-    Args:
-        features: `(N, D)`.
-        discard: Share of the largest mu left out, in [0, 1); 0.1 in the paper. The last point, where 1 - F =
-            0, is never in.
-        max_samples: Use so many rows; None uses all. Cost O(n^2 D).
-        seed: Chooses the rows.
-
-    Raises:
-        FullrankError: Not a finite matrix, `discard` is out of range, or fewer than 10 distinct rows.
+    diverge; exact ones are dropped first. Near-duplicates, such as frames of a video, still bend it. A port that takes
+    F = (i-1)/n reads slightly lower.
 
     Reference: Facco, d'Errico, Rodriguez, Laio 2017, https://doi.org/10.1038/s41598-017-11873-y
     """
@@ -73,9 +61,9 @@ def two_nn(features: Array, *, discard: float = 0.1, max_samples: int | None = 1
 def idest(features: Array, *, max_samples: int = 4_000, sizes: int = 10, repeats: int = 3, seed: int = 0) -> float:
     """Return IdEst, the spanning-tree dimension 1 / (1 - m), from the slope m of log L(n) on log n.
 
-    L(n) grows as n^((d-1)/d) for points of a d-dimensional set. Lower is better by its authors (Spearman
-    about -0.8 with linear probes over 33 models), the opposite of RankMe: it is the dimension of the
-    manifold, not of the linear span. Range (0, inf); inf for m >= 1.
+    L(n) grows as n^((d-1)/d) for points of a d-dimensional set. Lower is better by its authors (Spearman about -0.8
+    with linear probes over 33 models), the opposite of RankMe: it is the dimension of the manifold, not of the linear
+    span. Range (0, inf); inf for m >= 1. Cost O(n^2 D), memory 8 n^2 bytes: 128 MB at 4,000.
 
     Fails: underestimates beyond about 10 dimensions (14 of 16, 35 of 64 at n = 2,000), so it orders models of
     one data set rather than counts dimensions; uninformative in the first epochs, and a collapsed encoder has
@@ -85,20 +73,8 @@ def idest(features: Array, *, max_samples: int = 4_000, sizes: int = 10, repeats
     the rows to all, `repeats` draws of each, log L averaged. Exact duplicates are dropped first. SciPy's
     `minimum_spanning_tree` reads a distance of 0 as "no edge" and so lengthens the tree of a sample with duplicates.
 
-    Args:
-        features: `(N, D)`, the backbone's.
-        max_samples: Use so many rows at most. Cost O(n^2 D), memory 8 n^2 bytes: 128 MB at 4,000.
-        sizes: How many subsample sizes, at least 2.
-        repeats: Draws of each size, at least 1.
-        seed: Chooses the rows.
-
-    Raises:
-        FullrankError: Not a finite matrix, fewer than 100 distinct rows, or `sizes` or `repeats` too small.
-
     Reference: Mordacq, Kalogeiton, Oudot 2026, https://arxiv.org/abs/2606.03338
     """
-    import numpy as np
-
     if sizes < 2 or repeats < 1:
         got = f"sizes={sizes}, repeats={repeats}"
         raise FullrankError(f"idest needs sizes >= 2 and repeats >= 1 to fit a line, got {got}")
@@ -121,27 +97,16 @@ def cluster_learnability(
 ) -> float:
     """Return CL of CLID: the accuracy of a nearest-neighbor classifier on k-means clusters of the features.
 
-    Rows are L2-normalized (cosine); k-means labels all n rows; a random half gives neighbors, the other half
-    is classified by its nearest one. Higher is better. Range [0, 1].
+    Rows are L2-normalized (cosine); k-means (`clusters`; the paper's floor(sqrt(n)) when None) labels all n rows; a
+    random half gives neighbors, the other half is classified by its nearest one. Higher is better. Range [0, 1].
 
     Fails: collapsed and clumped features are the easiest to learn, which is why CLID adds the intrinsic
     dimension; it depends on n and on the number of clusters. The first version of the paper scored the
     learning curve over a data order (prequential); this is the accuracy of the published one. A stratified
     split, as in some ports, stops at a cluster of one image; this split is plain.
 
-    Args:
-        features: `(N, D)`.
-        clusters: k of k-means, at least 2; the paper's floor(sqrt(n)) when omitted.
-        max_samples: Use so many rows; None uses all. Cost O(n k D) an iteration, O(n^2 D) for the neighbors.
-        seed: Chooses the rows, the k-means start (one k-means++ run) and the halves.
-
-    Raises:
-        FullrankError: Not a finite matrix of 16 rows or more, a row is all zero, or fewer distinct directions
-            than clusters.
-
     Reference: Lu, Liu, Baratin, Laroche, Courville, Sordoni 2023 (TMLR), https://arxiv.org/abs/2206.01251
     """
-    import numpy as np
     from sklearn.cluster import KMeans
 
     x = subsample(as_features(features, rows=16, score="cluster_learnability"), max_samples, seed)
@@ -164,16 +129,9 @@ def cluster_learnability(
 def clid(learnability: Sequence[float], dimension: Sequence[float]) -> list[float]:
     """Return CLID of each model of a pool: CL and ID, each standardized over the pool, added.
 
-    Higher is better. It ranks the models of this pool and says nothing outside it: add a model and all values
-    change. They sum to zero. A component on which all models agree adds nothing. Dividing ID by D instead, as
-    one port does, is another score.
-
-    Args:
-        learnability: `cluster_learnability` of each model, on the same images.
-        dimension: `two_nn` of each model, in the same order.
-
-    Raises:
-        FullrankError: The two are of unequal length, hold fewer than two models, or a value is not finite.
+    Takes `cluster_learnability` and `two_nn` of two models or more, in one order, on the same images. Higher is better.
+    It ranks the models of this pool and says nothing outside it: add a model and all values change. They sum to zero. A
+    component on which all models agree adds nothing. Dividing ID by D instead, as one port does, is another score.
 
     Reference: Lu et al. 2023, section 3, https://arxiv.org/abs/2206.01251
 
@@ -181,10 +139,10 @@ def clid(learnability: Sequence[float], dimension: Sequence[float]) -> list[floa
     [-2.0, 2.0]
     """
     one, other = list(learnability), list(dimension)
-    if len(one) != len(other):
-        raise FullrankError(f"clid needs CL and ID of the same models, got {len(one)} and {len(other)} values")
-    if len(one) < 2:
-        raise FullrankError(f"clid compares models of a pool and needs at least two, got {len(one)}")
+    if len(one) != len(other) or len(one) < 2:
+        raise FullrankError(
+            f"clid needs CL and ID of the same models, at least two, got {len(one)} and {len(other)} values"
+        )
     parts = torch.tensor([one, other], dtype=torch.float64)
     if not bool(torch.isfinite(parts).all()):
         raise FullrankError(f"clid needs finite values, got CL {one} and ID {other}: drop the models that have none")
@@ -238,8 +196,6 @@ def _distances(x: Tensor) -> Tensor:
 
 def _tree_length(distance: np.ndarray) -> float:
     """Return the length of the minimum spanning tree of distances `(n, n)`, by Prim's algorithm, O(n^2)."""
-    import numpy as np
-
     reach = distance[0].copy()
     reach[0] = np.inf
     inside = np.zeros(len(distance), dtype=bool)

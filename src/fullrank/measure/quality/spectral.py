@@ -1,13 +1,11 @@
-"""Scores that are functions of the singular values alone: each takes features, or a `Spectrum` already made.
+"""Scores that are functions of the singular values alone: each takes features `(N, D)`, or a `Spectrum` already made.
 
 Legend: s_1 >= ... >= s_D >= 0: singular values of the features H, (N, D); p_k = s_k / sum_i s_i; l_k = s_k^2 / (N - 1).
 
-Each takes real features, `(N, D)`, or a spectrum of them. Centering is part of each score's definition, `center` is by
-default as published, and a `Spectrum` whose protocol says otherwise is refused.
-
-All of them are unchanged when the features are rotated or multiplied by a number; none is when
-single columns are rescaled. The finite sample bends all of them (N should be several times D), and none can
-tell useful directions from noise.
+Centered or not, as published, is part of each score's definition: a `Spectrum` whose protocol says otherwise is
+refused, and `fullrank.spectrum(features, center=...)` has other variants. All are unchanged when the features are
+rotated or multiplied by a number, none when single columns are rescaled. The finite sample bends all of them (N should
+be several times D), and none can tell useful directions from noise.
 
 Raises:
     FullrankError: Each, where the features cannot be measured, or the spectrum was centered otherwise.
@@ -15,25 +13,16 @@ Raises:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fullrank.errors import FullrankError
-from fullrank.measure.checks import check_flags
+from fullrank.measure.checks import Array
 from fullrank.measure.spectrum import ALPHA_RANGE, Spectrum, spectrum
-from fullrank.numerics import exact_arithmetic
-
-if TYPE_CHECKING:
-    from fullrank.measure.checks import Array
 
 __all__ = ["alpha_req", "auc", "dead", "nesum", "participation_ratio", "pseudo_condition_number"]
 __all__ += ["rankme", "rankme_centered", "stable_rank"]
 
 
-@exact_arithmetic()
-def auc(features: Spectrum | Array, *, center: bool = True) -> float:
-    """Return the area under the cumulative explained variance, (1/D) sum_j sum_{i<=j} p_i.
-
-    Equal to 1 + (1 - sum_k k p_k) / D.
+def auc(features: Spectrum | Array) -> float:
+    """Return the area under the cumulative explained variance, (1/D) sum_j sum_{i<=j} p_i = 1 + (1 - sum_k k p_k) / D.
 
     Lower is better, jointly with the training loss. Range [(D+1)/(2D), 1]: equal singular values, rank one
     (and constant features).
@@ -47,28 +36,22 @@ def auc(features: Spectrum | Array, *, center: bool = True) -> float:
     >>> auc(Spectrum(torch.tensor([1.0, 1.0, 0.0, 0.0])))
     0.875
     """
-    return _spectrum_of(features, center, "auc").auc
+    return _spectrum_of(features, True, "auc").auc
 
 
-@exact_arithmetic()
-def rankme(features: Spectrum | Array, *, center: bool = False, eps: float = 0.0) -> float:
+def rankme(features: Spectrum | Array, *, eps: float = 0.0) -> float:
     """Return RankMe, exp(-sum_k p_k log p_k): the exponential entropy of the normalized singular values.
 
-    Higher is better. Range [1, min(N, D)]; 0 when there is no variation at all (no non-zero feature, uncentered).
+    Higher is better. Range [1, min(N, D)]; 0 when there is no variation at all (no non-zero feature, uncentered). The
+    authors take uncentered projector outputs of 25,600 training images.
 
     Fails: compares models of one method only; saturates beyond the number of classes; a large mean hides
     everything behind its one direction when uncentered. Full rank is necessary for good features, not
     sufficient: white noise scores best.
 
-    Args:
-        features: `(N, D)`, or a spectrum of them. The authors take projector outputs of 25,600 training images.
-        center: False as published; True is the variant that the published spectra of Li et al. allow.
-        eps: The authors' constant, p_k = s_k / ||s||_1 + eps with 1e-7, there to keep log(0) out of float32.
-            Here 0 log 0 = 0 and none is needed. It is added outside the normalization, so the p_k sum to more
-            than one and exp(H) can pass D.
-
-    Raises:
-        FullrankError: `eps` is negative.
+    `eps`, not negative, is the authors' constant, p_k = s_k / ||s||_1 + eps with 1e-7, which keeps log(0) out of
+    float32; here 0 log 0 = 0. It is added outside the normalization, so the p_k sum to more than one and exp(H) can
+    pass D.
 
     Reference: Garrido, Balestriero, Najman, LeCun 2023, eq. 1, https://arxiv.org/abs/2210.02885
 
@@ -78,7 +61,7 @@ def rankme(features: Spectrum | Array, *, center: bool = False, eps: float = 0.0
     """
     if eps < 0:
         raise FullrankError(f"eps must not be negative, got {eps}: 0 needs none, 1e-7 is the published one")
-    found = _spectrum_of(features, center, "rankme")
+    found = _spectrum_of(features, False, "rankme")
     if eps == 0 or found.singular_values[0] == 0:
         return found.rankme
     # Zeros that only pad a spectrum of N < D images to D values are no singular values to the authors.
@@ -87,26 +70,24 @@ def rankme(features: Spectrum | Array, *, center: bool = False, eps: float = 0.0
     return float((-(p * p.log()).sum()).exp())
 
 
-@exact_arithmetic()
 def rankme_centered(features: Spectrum | Array) -> float:
     """Return `rankme` of centered features: the rank of the variation, without the mean's direction.
 
-    Higher is better. Range [1, min(N - 1, D)]; 0 for constant features. For post-ReLU features this and the
-    published, uncentered score are far apart; name the one you report.
+    Higher is better. Range [1, min(N - 1, D)]; 0 for constant features. Of post-ReLU features this and the published,
+    uncentered score are far apart.
 
     Reference: Garrido et al. 2023, eq. 1, https://arxiv.org/abs/2210.02885, on the matrix of Li et al. 2022.
     """
-    return rankme(features, center=True)
+    return _spectrum_of(features, True, "rankme_centered").rankme
 
 
-@exact_arithmetic()
-def participation_ratio(features: Spectrum | Array, *, center: bool = True) -> float:
+def participation_ratio(features: Spectrum | Array) -> float:
     """Return (sum_k l_k)^2 / sum_k l_k^2.
 
-    Higher is better. Range [1, min(N, D)]; 0 for constant features. Dominated by the top of the spectrum,
-    blind to its tail: one strong direction beside 500 healthy weak ones gives nearly 1.
+    Higher is better. Range [1, min(N, D)]; 0 for constant features.
 
-    Fails: the finite sample lowers it; for Gaussian features 1 / PR_hat is about 1 / PR + 1 / N.
+    Fails: blind to the tail of the spectrum: one strong direction beside 500 healthy weak ones gives nearly 1. The
+    finite sample lowers it; for Gaussian features 1 / PR_hat is about 1 / PR + 1 / N.
 
     Reference: Gao et al. 2017, https://doi.org/10.1101/214262
 
@@ -114,11 +95,10 @@ def participation_ratio(features: Spectrum | Array, *, center: bool = True) -> f
     >>> participation_ratio(Spectrum(torch.tensor([2.0, 2.0, 2.0, 0.0])))
     3.0
     """
-    return _spectrum_of(features, center, "participation_ratio").participation_ratio
+    return _spectrum_of(features, True, "participation_ratio").participation_ratio
 
 
-@exact_arithmetic()
-def stable_rank(features: Spectrum | Array, *, center: bool = False) -> float:
+def stable_rank(features: Spectrum | Array) -> float:
     """Return ||H||_F^2 / s_1^2 = sum_k s_k^2 / s_1^2.
 
     Higher is better. Range [1, min(N, D)]; 0 when all features are zero. It asks only how far the first direction
@@ -130,10 +110,9 @@ def stable_rank(features: Spectrum | Array, *, center: bool = False) -> float:
     >>> stable_rank(Spectrum(torch.tensor([2.0, 1.0, 1.0])))
     1.5
     """
-    return _spectrum_of(features, center, "stable_rank").stable_rank
+    return _spectrum_of(features, False, "stable_rank").stable_rank
 
 
-@exact_arithmetic()
 def nesum(features: Spectrum | Array) -> float:
     """Return NESum, sum_k l_k / l_1 over the covariance's eigenvalues: the stable rank of centered features.
 
@@ -145,37 +124,18 @@ def nesum(features: Spectrum | Array) -> float:
     return _spectrum_of(features, True, "nesum").stable_rank
 
 
-@exact_arithmetic()
 def alpha_req(
-    features: Spectrum | Array,
-    *,
-    center: bool = True,
-    first_rank: int = ALPHA_RANGE[0],
-    last_rank: int = ALPHA_RANGE[1],
+    features: Spectrum | Array, *, first_rank: int = ALPHA_RANGE[0], last_rank: int = ALPHA_RANGE[1]
 ) -> float:
-    """Return alpha of the power law l_k ~ k^-alpha over the ranks k = 10..100, both in, counted from 1.
+    """Return alpha of the power law l_k ~ k^-alpha over the ranks k = 10..100: least squares of logs, weights 1/k.
 
-    Least squares of log l_k on log k, with weights 1/k.
+    Ranks count from 1. Near 1 is best: smaller is a long flat tail, larger a fast decay. Range all real numbers in
+    principle, above 0 since l_k falls. NaN when fewer than three live directions lie in the range.
 
-    The range is a convention, and ports differ: its authors' training code fits ranks 4..100, and the later library
-    of their group (reptrix) 11..100: it says `np.arange(10, 100)` and counts places from 0. Give `first_rank`
-    to compare with a number from there.
-
-    Near 1 is best: smaller is a long flat tail, larger a fast decay. Range all real numbers in principle,
-    above 0 since l_k falls. NaN when fewer than three live directions lie in the range.
-
-    Fails: the fit range is a choice that can flip the sign of its correlation with accuracy; the best line
-    through a spectrum that is no power law is still a line. Directions that are dead but for rounding noise
-    (s_k about 1e-7 s_1 in float32) count, and make it large.
-
-    Args:
-        features: `(N, D)`, or a spectrum of them.
-        center: Centered, as the covariance is.
-        first_rank: k of the first eigenvalue that is fitted, at least 1.
-        last_rank: k of the last one.
-
-    Raises:
-        FullrankError: The range holds fewer than three ranks, or as for `auc`.
+    Fails: the fit range can flip the sign of its correlation with accuracy, and ports differ: its authors' training
+    code fits ranks 4..100, the later library of their group (reptrix) 11..100 (`np.arange(10, 100)`, from 0). The best
+    line through a spectrum that is no power law is still a line. Directions that are dead but for rounding noise (s_k
+    about 1e-7 s_1 in float32) count, and make it large.
 
     Reference: Agrawal, Mondal, Ghosh, Richards 2022, https://openreview.net/forum?id=ii9X4vtZGTZ
 
@@ -183,11 +143,10 @@ def alpha_req(
     >>> round(alpha_req(Spectrum(torch.arange(1.0, 129.0).double() ** -0.5)), 9)
     1.0
     """
-    return _spectrum_of(features, center, "alpha_req").power_law(first_rank, last_rank)
+    return _spectrum_of(features, True, "alpha_req").power_law(first_rank, last_rank)
 
 
-@exact_arithmetic()
-def pseudo_condition_number(features: Spectrum | Array, *, center: bool = False) -> float:
+def pseudo_condition_number(features: Spectrum | Array) -> float:
     """Return s_D / s_1, the inverse of the condition number.
 
     Higher is better. Range [0, 1]; 0 for constant features, and whenever N < D.
@@ -202,7 +161,7 @@ def pseudo_condition_number(features: Spectrum | Array, *, center: bool = False)
     >>> pseudo_condition_number(Spectrum(torch.tensor([4.0, 2.0, 1.0])))
     0.25
     """
-    values = _spectrum_of(features, center, "pseudo_condition_number").singular_values
+    values = _spectrum_of(features, False, "pseudo_condition_number").singular_values
     return float(values[-1] / values[0]) if values[0] > 0 else 0.0
 
 
@@ -210,10 +169,6 @@ def dead(features: Spectrum | Array, *, tol: float = 1e-3) -> float:
     """Return the number of directions with s_k < tol s_1, of centered features.
 
     Lower is better. Range [0, D]; D for constant features. Directions that N <= D images cannot span count as dead.
-
-    Args:
-        features: `(N, D)`, or a spectrum of them.
-        tol: Relative to the largest singular value.
 
     Reference: Li, Efros, Pathak 2022, Fig. 3, https://arxiv.org/abs/2209.15007
 
@@ -225,7 +180,6 @@ def dead(features: Spectrum | Array, *, tol: float = 1e-3) -> float:
 
 
 def _spectrum_of(features: Spectrum | Array, center: bool, score: str) -> Spectrum:
-    check_flags(center=center)
     if not isinstance(features, Spectrum):
         return spectrum(features, center=center)
     made = features.protocol.get("center")

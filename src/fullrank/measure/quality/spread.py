@@ -1,21 +1,20 @@
 """Scores of how features spread over their space: standard deviation, self-cluster, coherence, uniformity.
 
 Legend: H: (N, D) features; u_i: row i of H divided by its L2 norm.
+
+Raises:
+    FullrankError: Each, where features are no finite matrix of the shape it takes, or an argument is out of its range.
 """
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from fullrank.errors import FullrankError
-from fullrank.measure.checks import BLOCK_ENTRIES, as_features, check_directions, check_flags, double_blocks, subsample
+from fullrank.measure.checks import BLOCK_ENTRIES, Array, as_features, check_directions, double_blocks, subsample
 from fullrank.numerics import exact_arithmetic, l2_normalize
-
-if TYPE_CHECKING:
-    from fullrank.measure.checks import Array
+from fullrank.shapes import fit
 
 __all__ = ["coherence", "feature_std", "self_cluster", "uniformity"]
 
@@ -24,26 +23,19 @@ __all__ = ["coherence", "feature_std", "self_cluster", "uniformity"]
 def feature_std(features: Array, *, normalize: bool = True) -> float:
     """Return the mean over dimensions of the standard deviation over images, of L2-normalized rows.
 
-    Higher is better. Range [0, 1/sqrt(D)], reached by rows spread evenly around zero; 0 at complete collapse.
-    Deviations divide by N, which makes the upper end exact; ports that divide by N - 1 differ by a factor
-    sqrt(N / (N - 1)).
+    Higher is better. Range [0, 1/sqrt(D)], reached by rows spread evenly around zero; 0 at complete collapse. With
+    `normalize=False`, features as they are, the range is [0, inf). Deviations divide by N, which makes the upper end
+    exact; ports that divide by N - 1 differ by a factor sqrt(N / (N - 1)).
 
     Fails: blind to dimensional collapse, as covarying columns keep their deviations; a non-zero mean (any
     post-ReLU feature) lowers it.
-
-    Args:
-        features: `(N, D)`.
-        normalize: As published; False takes the features as they are, and the range is then [0, inf).
-
-    Raises:
-        FullrankError: Not a finite matrix of two rows or more, or a row to normalize is all zero.
 
     Reference: Chen, He 2021, section 4.1, https://arxiv.org/abs/2011.10566
 
     >>> feature_std(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]))
     0.5
     """
-    check_flags(normalize=normalize)
+    fit(normalize, bool, "normalize")
     x = as_features(features, rows=2, score="feature_std")
     if normalize:
         check_directions(x)
@@ -64,17 +56,10 @@ def self_cluster(features: Array) -> float:
     """Return (Q - E) / (N^2 - E): Q = sum_ij cos(h_i, h_j)^2, and E = N + N(N-1)/D is its value by chance.
 
     Lower is better. Range [-1 / (max(N, D) - 1), 1]: 0 for isotropic rows in expectation, 1 when all rows lie
-    on one line. Cost O(N D min(N, D)), on the smaller side: Q = ||U U^T||_F^2 = ||U^T U||_F^2.
+    on one line. Uncentered: the mean of post-ReLU features counts as clustering. N and D are 2 at least.
 
-    Q - N is the sample-contrastive criterion L_c of Garrido et al. 2022 (https://arxiv.org/abs/2206.02574) of
-    unit embeddings, so this score is an affine function of L_c and of nothing else. Uncentered: the mean of
-    post-ReLU features counts as clustering.
-
-    Args:
-        features: `(N, D)` with D >= 2. Its scale and each row's scale do not matter.
-
-    Raises:
-        FullrankError: Not a finite matrix of two rows and two columns or more, or a row is all zero.
+    Q - N is the sample-contrastive criterion L_c of Garrido et al. 2022 (https://arxiv.org/abs/2206.02574) of unit
+    embeddings. Cost O(N D min(N, D)), on the smaller side: Q = ||U U^T||_F^2 = ||U^T U||_F^2.
 
     Reference: Tsitsulin et al. 2023, https://arxiv.org/abs/2305.16562
 
@@ -102,20 +87,13 @@ def self_cluster(features: Array) -> float:
 def coherence(features: Array, *, tol: float | None = None) -> float:
     """Return (N/r) max_i ||U_i||^2, where U, (N, r), are the left singular vectors of the r live directions.
 
-    Lower is better. Range [1, N/r]: all images have equal leverage, or one image alone holds a direction. 1,
-    whatever the features, when N <= D and the rows are independent. The least stable of its paper's scores: a
-    maximum over images, which one outlier decides.
+    Uncentered. Lower is better. Range [1, N/r]: all images have equal leverage, or one alone holds a direction. 1,
+    whatever the features, when N <= D and the rows are independent. The least stable of its paper's scores: a maximum
+    over images, which one outlier decides.
 
-    The published score is (N/D) max_i ||U_i||^2 over all D vectors. They agree at full rank. Below it the
-    vectors of dead directions are arbitrary, whatever the SVD routine returned; only live ones count here.
-
-    Args:
-        features: `(N, D)`, uncentered, as published.
-        tol: Directions with s_k <= tol s_1 are dead. By default the rounding of the features' own dtype, 2
-            eps, and at least D eps of float64.
-
-    Raises:
-        FullrankError: Not a finite matrix, or all of it is zero.
+    The published score is (N/D) max_i ||U_i||^2 over all D vectors. They agree at full rank. Below it the vectors of
+    dead directions are arbitrary, whatever the SVD routine returned; only live ones, s_k > tol s_1, count here. By
+    default `tol` is the rounding of the features' own dtype, 2 eps, and at least D eps of float64.
 
     Reference: Tsitsulin et al. 2023, https://arxiv.org/abs/2305.16562; the notion is of Candes, Recht 2009.
 
@@ -143,23 +121,14 @@ def coherence(features: Array, *, tol: float | None = None) -> float:
 
 @exact_arithmetic()
 def uniformity(features: Array, *, t: float = 2.0, max_samples: int | None = 10_000, seed: int = 0) -> float:
-    """Return log mean_{i<j} exp(-t ||u_i - u_j||^2), over pairs of distinct images.
+    """Return log mean_{i<j} exp(-t ||u_i - u_j||^2), over pairs of distinct images, uncentered; t is 2 in the paper.
 
-    Lower is better. Range [-2tN/(N-1), 0], that is down to about -4 at t = 2; 0 when all rows point one way.
-    Rows uniform on a sphere of high dimension have about -3.9 at t = 2, and there the score is nearly flat in
-    the number of live directions.
+    Lower is better. Range [-2tN/(N-1), 0], that is down to about -4 at t = 2; 0 when all rows point one way. Rows
+    uniform on a sphere of high dimension have about -3.9 at t = 2, and there the score is nearly flat in the number of
+    live directions. Ports that count each row's distance 0 to itself read higher, by log(1 + ...) of order N^-1 e^4,
+    which matters below N of 10,000.
 
-    Fails: counting each row's distance 0 to itself raises it, by log(1 + ...) of order N^-1 e^4, which
-    matters below N of 10,000. Uncentered.
-
-    Args:
-        features: `(N, D)`.
-        t: Temperature of the Gaussian kernel, positive; 2 in the paper.
-        max_samples: Use so many rows, drawn by `seed`; None uses all. Cost O(n^2 D), memory O(n) times a block.
-        seed: Chooses the rows.
-
-    Raises:
-        FullrankError: Not a finite matrix of two rows or more, a row is all zero, or `t` is not positive.
+    Of more than `max_samples` rows so many are drawn by `seed`; None uses all. Cost O(n^2 D).
 
     Reference: Wang, Isola 2020, eq. 2, https://arxiv.org/abs/2005.10242
 

@@ -1,24 +1,25 @@
 """Scores that need several views of each image: alignment and LiDAR.
 
 Legend: z_ia: features of view a of image i, (D,); N images, q views of each; u_ia = z_ia / ||z_ia||.
+
+Both take `(N, q, D)` with q >= 2, or a sequence of q matrices `(N, D)` whose rows belong together.
+
+Raises:
+    FullrankError: Views are of unequal shape, fewer than two, or not finite.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from fullrank.errors import FullrankError
-from fullrank.measure.checks import as_tensor, check_directions, check_finite
+from fullrank.measure.checks import Array, as_tensor, check_directions, check_finite
 from fullrank.numerics import exact_arithmetic, l2_normalize
 
-if TYPE_CHECKING:
-    from fullrank.measure.checks import Array
-
-    Views = Array | Sequence[Array]
+Views = Array | Sequence[Array]
 
 __all__ = ["alignment", "lidar"]
 
@@ -28,13 +29,7 @@ def alignment(views: Views) -> float:
     """Return the mean of ||u_ia - u_ib||^2 over images i and pairs of their views a < b.
 
     Lower is better, jointly with uniformity: complete collapse has perfect alignment. Range [0, 4] for two
-    views, [0, 2q/(q-1)] for q; 2 for independent directions.
-
-    Args:
-        views: `(N, q, D)` with q >= 2, or a sequence of q matrices `(N, D)` whose rows belong together.
-
-    Raises:
-        FullrankError: The views are of unequal shape, fewer than two, not finite, or a row is all zero.
+    views, [0, 2q/(q-1)] for q; 2 for independent directions. No row may be all zero.
 
     Reference: Wang, Isola 2020, eq. 1 with alpha = 2, https://arxiv.org/abs/2005.10242
 
@@ -60,18 +55,10 @@ def lidar(views: Views, *, delta: float = 1e-4) -> float:
 
     Fails: where images differ by noise alone, S_b is S_w / q, equal in all directions, and the score is near its top.
     The views must be the pre-training augmentations, and N and q are free: the paper takes about 1000 images with 50
-    views, ports 100 with 10, and no two such numbers compare. `delta` is absolute, so features of a small scale are
-    judged by it and not by S_w. S_w needs N (q - 1) several times D. The published p_k = l_k / sum l + eps and ports'
-    (l_k + 1e-8) / sum (l + 1e-8) keep log(0) away; here 0 log 0 = 0. A port that runs PCA on the matrix S_w^-1/2 S_b
-    S_w^-1/2 has centered it and squared its spectrum: another quantity.
-
-    Args:
-        views: `(N, q, D)` with q >= 2, or a sequence of q matrices `(N, D)` whose rows belong together.
-        delta: Ridge on S_w, not negative. With 0, invertible linear maps of the features leave the score as it is.
-
-    Raises:
-        FullrankError: The views are of unequal shape, fewer than two, of a single image, not finite, or
-            `delta` is negative or too small to invert S_w.
+    views, ports 100 with 10, and no two such numbers compare. `delta` (not negative) is absolute, so features of a
+    small scale are judged by it and not by S_w, which needs N (q - 1) several times D. The published p_k = l_k / sum l
+    + eps keeps log(0) away; here 0 log 0 = 0. A port that runs PCA on the matrix S_w^-1/2 S_b S_w^-1/2 has centered it
+    and squared its spectrum: another quantity.
 
     Reference: Thilak et al. 2023, section 4, https://arxiv.org/abs/2312.04000
     """
@@ -101,10 +88,8 @@ def _as_views(views: Views, score: str) -> Tensor:
     if isinstance(views, (list, tuple)) and (not views or any(hasattr(view, "shape") for view in views)):
         parts = [as_tensor(view, "matrices of numbers (N, D), one for each view") for view in views]
         shapes = [tuple(part.shape) for part in parts]
-        if len(set(shapes)) > 1:
-            raise FullrankError(f"{score} needs views of equal shape, got {shapes}: row i of each must be one image")
-        if shapes and len(shapes[0]) != 2:
-            raise FullrankError(f"{score} needs each view as a matrix (N, D), got shape {shapes[0]}")
+        if len(set(shapes)) > 1 or any(len(shape) != 2 for shape in shapes):
+            raise FullrankError(f"{score} needs matrices (N, D) of equal shape, row i of each one image, got {shapes}")
         z = torch.stack([part.to(torch.float64) for part in parts], dim=1) if parts else torch.empty(0, 0, 0)
     else:
         z = as_tensor(views, "views of numbers (N, q, D)")
