@@ -70,7 +70,7 @@ def trained(method, batches, world=ALONE):
     for number, batch in zip(range(2), batches, strict=False):
         method.zero_grad()
         with in_float64():
-            output = method(batch.first.double(), batch.second.double())
+            output = method(batch.views[0].double(), batch.views[1].double())
         output.loss.backward()
         gradients.average()
         found[f"loss {number}"] = world.mean(output.loss.detach())

@@ -23,11 +23,9 @@ import functools
 import multiprocessing.util
 import os
 import signal
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
 from weakref import WeakSet
 
 import torch
@@ -36,15 +34,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from fullrank.data import views
 from fullrank.data.cache import Cache, as_array, decode
-from fullrank.data.decoding import Smaller
-from fullrank.data.images import Images, UnreadableImageError
+from fullrank.data.decoding import Smaller, UnreadableImageError, ahead
+from fullrank.data.images import Images
 from fullrank.data.kept import Kept
 from fullrank.data.order import Order
 from fullrank.data.views import PlacedParameters, ViewParameters, ViewRecipe
 from fullrank.errors import FullrankError
-
-S = TypeVar("S")
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -61,16 +56,6 @@ class Views:
     step: int
     images: Tensor
     views: tuple[Tensor, ...]
-
-    @property
-    def first(self) -> Tensor:
-        """The first view."""
-        return self.views[0]
-
-    @property
-    def second(self) -> Tensor:
-        """The second view."""
-        return self.views[1]
 
 
 class ViewLoader:
@@ -245,23 +230,6 @@ class ViewLoader:
 
 _Crops = tuple[int, Tensor, Tensor, PlacedParameters]
 """A step, its images, their crops or they themselves, and the parameters of all its views."""
-
-
-def ahead(make: Callable[[S], T], of: Iterable[S], threads: int) -> Iterator[T]:
-    """Make something of each item, in order: by so many threads as many ahead of the one in use, or as it is needed."""
-    if not threads:
-        yield from map(make, of)
-        return
-    pool, waiting = ThreadPoolExecutor(threads), deque[Future[T]]()
-    try:
-        for item in of:
-            waiting.append(pool.submit(make, item))
-            if len(waiting) > threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _ignore_signals(worker: int) -> None:

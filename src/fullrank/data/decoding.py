@@ -18,10 +18,12 @@ import functools
 import importlib
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -29,6 +31,9 @@ from PIL import Image
 from torch import Tensor
 
 from fullrank.errors import FullrankError
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 _CHANNELS = (1, 3, 4)
@@ -169,3 +174,47 @@ def _rgb(image: Image.Image, file: Path | io.BytesIO | None) -> np.ndarray:
             image = image.convert("RGBA")  # the same colors, without a warning that alpha is lost
         return np.array(image.convert("RGB"))
     return np.repeat(np.rint(gray).clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def ahead(make: Callable[[S], T], of: Iterable[S], threads: int) -> Iterator[T]:
+    """Make something of each item, in order: by so many threads as many ahead of the one in use, or as it is needed."""
+    if not threads:
+        yield from map(make, of)
+        return
+    pool, waiting = ThreadPoolExecutor(threads), deque[Future[T]]()
+    try:
+        for item in of:
+            waiting.append(pool.submit(make, item))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def read_ahead(
+    indices: Sequence[int],
+    read: Callable[[int], T],
+    failed: Callable[[int], None] | None,
+    threads: int | None = None,
+) -> Iterator[T | None]:
+    """Read images side by side and give them in order, None for each that cannot be decoded.
+
+    Args:
+        indices: Which.
+        read: Reads one.
+        failed: Called with the index of one that cannot be decoded; None raises.
+        threads: How many read; as many as there are cores when None. Decoders release the interpreter's lock.
+    """
+
+    def found(index: int) -> T | None:
+        try:
+            return read(index)
+        except UnreadableImageError:
+            if failed is None:
+                raise
+            failed(index)
+            return None
+
+    return ahead(found, indices, threads or os.cpu_count() or 1)

@@ -111,7 +111,10 @@ class Images(ABC):
         numbered: Whether the labels are the set's own numbers; else they were made here from names.
         size: Rows and columns of every image where that is known without reading them, else None.
         preferred_size: The view size that suits the set, else None.
+        footprint: What encoded images take, and where, in words, such as `1.5 GB on disk`; empty where none are kept.
     """
+
+    footprint = ""
 
     def __init__(
         self,
@@ -152,16 +155,6 @@ class Images(ABC):
         """Return the name of one image, for messages."""
         return f"{self.name}[{index}]"
 
-    @property
-    def encoded_bytes(self) -> int:
-        """What encoded images take in memory."""
-        return 0
-
-    @property
-    def stored_bytes(self) -> int:
-        """What encoded images take on disk, where they are read one at a time."""
-        return 0
-
     @abstractmethod
     def listing(self) -> str:
         """Return a short hash that changes when images are added, removed or reordered."""
@@ -184,7 +177,7 @@ class Derived(Images):
 
     def __init__(self, base: Images) -> None:
         self.base = base
-        for name in ("name", "labels", "classes", "numbered", "size", "preferred_size"):
+        for name in ("name", "labels", "classes", "numbered", "size", "preferred_size", "footprint"):
             setattr(self, name, getattr(base, name))
 
     def __len__(self) -> int:
@@ -193,16 +186,6 @@ class Derived(Images):
     def key(self, index: int) -> str:
         """Return the name that the image has in the other set."""
         return self.base.key(index)
-
-    @property
-    def encoded_bytes(self) -> int:
-        """Return the other set's, all of it."""
-        return self.base.encoded_bytes
-
-    @property
-    def stored_bytes(self) -> int:
-        """Return the other set's, all of it."""
-        return self.base.stored_bytes
 
     def listing(self) -> str:
         """Return the other set's."""

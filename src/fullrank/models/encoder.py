@@ -68,9 +68,7 @@ class Preprocessing(NamedTuple):
         """Turn `(B, 3, S, S)` uint8 into the network's input."""
         return views.normalize(views.as_float(pixels), self.mean, self.std)
 
-    def show(
-        self, images: Images, indices: Tensor, unreadable: Callable[[str], None]
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    def show(self, images: Images, indices: Tensor, unreadable: Callable[[str], None]) -> Iterator[tuple[Tensor, ...]]:
         """Walk over images, some hundred at a time: the network's input `(n, 3, S, S)`, and which could be read."""
         if self.transform is not None:
             yield from transformed_blocks(images, indices, self.transform, unreadable)

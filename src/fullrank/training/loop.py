@@ -56,7 +56,7 @@ def train_step(
     begin_chunk(config, run.loader.order, step, method, optimizer)
     set_learning_rate(optimizer, step, config.steps, config.optim, config.batch_size)
     with torch.autocast(run.device.type, torch.bfloat16, enabled=config.machine.precision == "bf16"):
-        output = model(*(view.to(memory_format=run.memory_format) for view in (batch.first, batch.second)))
+        output = model(*(view.to(memory_format=run.memory_format) for view in batch.views))
     output.loss.backward()
     run.gradients.average()
     optimizer.step()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fullrank.config import TrainConfig
 from fullrank.data import former, views
-from fullrank.data.eval_images import load_for_eval, load_view_pairs
+from fullrank.data.eval_images import load_for_eval, view_blocks
 from fullrank.data.images import SAMPLED, Images, UnreadableImageError, sample
 from fullrank.errors import FullrankError
 from fullrank.measure.probes import knn_accuracy, knn_protocol
@@ -97,7 +97,8 @@ class Measurer:
     def _load_pairs(self, images: Images, indices: Tensor) -> tuple[Tensor, Tensor]:
         recipes = views.recipe(self.config.views, crop_min=self.config.crop_min)
         place: Any = {"seed": HELD_OUT_SEED, "step": HELD_OUT_STEP, "unreadable": self._skip}
-        first, second = load_view_pairs(images, indices, recipes, self.data.image_size, **place)
+        blocks = view_blocks(images, indices, recipes, self.data.image_size, **place)
+        first, second = map(torch.cat, zip(*blocks, strict=True))
         if not self._across:
             return first, second
         if len(first) < 2:

@@ -116,10 +116,7 @@ def _cache_words(config: TrainConfig, data: setup.Data, order: Order) -> str:
         words = f"held in memory{'' if config.cache == 'memory' else by_chunks}, {size}"
         if config.cache_side is not None:
             words += f", shorter sides at most {config.cache_side}"
-    encoded = data.train.encoded_bytes
-    kept = f"; encoded, {gigabytes(encoded)} in memory" if encoded else ""
-    stored = f"; encoded, {gigabytes(data.train.stored_bytes)} on disk" if data.train.stored_bytes else ""
-    return words + kept + stored
+    return words + (f"; encoded, {data.train.footprint}" if data.train.footprint else "")
 
 
 def _kept_images(config: TrainConfig, order: Order) -> int:

@@ -26,11 +26,11 @@ def write_samples(path: Path, loader: ViewLoader) -> None:
         loader: The run's loader.
     """
     batch = next(iter(loader(0)))
-    count = min(_COLUMNS, len(batch.first))
+    count = min(_COLUMNS, len(batch.images))
     indices = loader.order[0][loader.share][:count].tolist()
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     cells = [_original(loader, index) for index in indices]
-    cells += [view[:count].cpu() * std + mean for view in (batch.first, batch.second)]
+    cells += [view[:count].cpu() * std + mean for view in batch.views]
     enlarged = interpolate(torch.cat(cells), scale_factor=max(1, _CELL // loader.size))
     with atomic_path(path) as temporary:
         save_image(enlarged, temporary, format="PNG", nrow=count, padding=4, pad_value=1)
