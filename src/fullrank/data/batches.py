@@ -48,8 +48,8 @@ class Views:
 
     Attributes:
         step: The step they belong to.
-        images: Which image of the set each row shows, `(B,)` int64 on the CPU; not the order's where that one cannot be
-            decoded.
+        images: Which image of the set each row shows, `(B,)` int64 on the CPU; not the order's where that one is
+            unreadable.
         views: One for each recipe, `(B, 3, S, S)` float32.
     """
 
@@ -61,20 +61,10 @@ class Views:
 class ViewLoader:
     """Give the views of each step of an order, from any step on.
 
-    Args:
-        images: The set that the order indexes.
-        order: Which images each step sees.
-        recipes: Each view's distribution.
-        size: Rows and columns of a view.
-        cache: How images are kept; see the module. A set that lies in memory already (`ArrayImages`) is held whole.
-        side: What kept images are scaled down to; see `fullrank.data.cache.decode`.
-        device: Where views are made.
-        workers: Processes that decode, for `stream`; 0 decodes in this one. Otherwise threads.
-        reduced: Decode JPEG smaller for `stream`, where all crops of an image stay as large as a view at least; see
-            `TrainConfig.reduced_jpeg`.
-        strict: Raise on an unreadable image.
-        rank: This process; it gets its contiguous piece of each global batch.
-        world_size: The number of processes.
+    Views are `size` pixels wide, one by each recipe. `side` is what kept images are scaled down to (`cache.decode`),
+    `workers` are processes that decode for `stream` (0 decodes in this one), else threads, and `reduced` is
+    `TrainConfig.reduced_jpeg`. A set that lies in memory already (`ArrayImages`) is held whole. Process `rank` gets its
+    contiguous piece of each global batch.
     """
 
     def __init__(
@@ -306,13 +296,7 @@ class _StepCrops(Dataset):
 
 
 def crop_each(batch: list[Tensor], parameters: ViewParameters, size: int) -> list[Tensor]:
-    """Crop images of any sizes one by one with torchvision, to 8 bits: what `views.crop` does to a batch of one size.
-
-    Args:
-        batch: `(3, h, w)` uint8 each.
-        parameters: One row for each.
-        size: Rows and columns of a result.
-    """
+    """Crop images of any sizes, `(3, h, w)` uint8, by torchvision and to 8 bits: what `views.crop` does to a batch."""
     from torchvision.transforms.v2 import InterpolationMode
     from torchvision.transforms.v2.functional import resize_image
 

@@ -48,21 +48,14 @@ class Decoded(Derived):
 def decode(
     images: Images, *, side: int | None = None, strict: bool = False, threads: int | None = None
 ) -> tuple[Tensor | Kept, Tensor]:
-    """Decode images into memory.
+    """Decode images into memory; what lies there already stays as it is.
 
-    Args:
-        images: What to decode. What lies in memory already stays as it is.
-        side: Rows or columns, whichever are fewer, that larger images are scaled down to. They are put side by side
-            then, even if they have one size, so that they are cropped in 8 bits, as streamed ones are.
-        strict: Raise on the first unreadable image instead of leaving it out.
-        threads: How many decode; as many as there are cores when None.
+    With `side`, the shorter side of larger ones is scaled down to it, and all are put side by side even if they have
+    one size, so that they are cropped in 8 bits, as streamed ones are. Unreadable ones are left out, or with `strict`
+    an error.
 
     Returns:
         Those that could be read, `(n, 3, H, W)` uint8 where they have one size, and their `(n,)` int64 indices.
-
-    Raises:
-        UnreadableImageError: An image cannot be decoded, with `strict`.
-        FullrankError: None can, or memory does not hold them.
     """
     whole = as_array(images)
     if whole is not None:

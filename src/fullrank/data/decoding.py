@@ -72,13 +72,10 @@ def whole(height: int, width: int) -> int:
 
 
 def decode_file(file: Path | io.BytesIO, key: str, most: Callable[[int, int], int] = whole) -> Smaller:
-    """Decode an image.
+    """Decode an image, called `key` in errors.
 
-    Args:
-        file: Where its bytes are.
-        key: What to call it.
-        most: Tells, of an image's rows and columns, how many times smaller it may be. JPEG then is by the largest
-            power of two up to 8 that is no more, at a fraction of the time; others stay whole.
+    `most` tells, of an image's rows and columns, how many times smaller it may be. JPEG then is by the largest power of
+    two up to 8 that is no more, at a fraction of the time; others stay whole.
 
     Raises:
         UnreadableImageError: It cannot be decoded, or nobody knows what its values mean.
@@ -199,13 +196,10 @@ def read_ahead(
     failed: Callable[[int], None] | None,
     threads: int | None = None,
 ) -> Iterator[T | None]:
-    """Read images side by side and give them in order, None for each that cannot be decoded.
+    """Read images side by side and give them in order, None for each that cannot be decoded, whose index `failed` gets.
 
-    Args:
-        indices: Which.
-        read: Reads one.
-        failed: Called with the index of one that cannot be decoded; None raises.
-        threads: How many read; as many as there are cores when None. Decoders release the interpreter's lock.
+    Where `failed` is None that is an error. As many threads read as there are cores when `threads` is None; decoders
+    release the interpreter's lock.
     """
 
     def found(index: int) -> T | None:

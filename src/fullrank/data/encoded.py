@@ -101,14 +101,7 @@ class Stored(NamedTuple):
 
 
 class StoredImages(EncodedImages):
-    """Encoded images in files on disk.
-
-    Args:
-        name: What the user calls the set.
-        parts: Its files, in the order of the images.
-        labels: Of all images, if they have any.
-        names: A pyarrow `ChunkedArray` of strings: what to call each image, where images have names.
-    """
+    """Encoded images in files on disk; `names` is a pyarrow `ChunkedArray`, where images have names."""
 
     def __init__(self, name: str, parts: Sequence[Stored], labels: Labels | None, names: Any = None) -> None:
         self._offsets, lengths = (
@@ -121,11 +114,7 @@ class StoredImages(EncodedImages):
         self.footprint = f"{gigabytes(lengths.clip(min=0).sum())} on disk"
 
     def encoded(self, index: int) -> bytes | None:
-        """Read the bytes of one image.
-
-        Raises:
-            FullrankError: The file is gone, has changed, or the disk fails.
-        """
+        """Read the bytes of one image."""
         (file, before), length = self._file(index), int(self.lengths[index])
         if length < 0:
             return None

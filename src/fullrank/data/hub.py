@@ -19,14 +19,9 @@ _WANTED = {"train": ("train",), "eval": ("val", "eval", "test", "dev", "held out
 
 
 def download(spec: str, split: str) -> list[Path]:
-    """Return the parquet files of one split of a set, downloaded where they are not yet.
+    """Return the parquet files of one split of a set, or of a folder of it, downloaded where they are not yet.
 
-    Args:
-        spec: `hf://owner/name` or `hf://owner/name/folder`.
-        split: `train`, or `eval`: the validation images, or test images where there are none.
-
-    Raises:
-        FullrankError: There is no such set or split, or it cannot be had without a network.
+    `eval` means the validation images, or test images where there are none.
     """
     owner, _, rest = spec.removeprefix("hf://").partition("/")
     name, _, folder = rest.partition("/")

@@ -55,15 +55,7 @@ class Kept:
 
 
 def keep(images: Iterable[Tensor], count: int) -> Kept:
-    """Put images one after the other into a buffer that grows with them.
-
-    Args:
-        images: `(3, h, w)` uint8 each.
-        count: How many there will be, at most, which tells how large the buffer may become.
-
-    Raises:
-        MemoryError: They do not fit into memory.
-    """
+    """Put at most `count` images, `(3, h, w)` uint8, one after the other into a buffer that grows with them."""
     buffer, end, sizes = np.empty(0, np.uint8), 0, []
     for number, image in enumerate(images, 1):
         stop = end + image.numel()

@@ -48,14 +48,10 @@ class Labels(NamedTuple):
 
 
 def match_labels(images: Images, reference: Images) -> Tensor | None:
-    """Return the labels of one set in the numbers of another; -1 where an image has none.
+    """Return the labels of one set, the held-out images, in the numbers of another; -1 where an image has none.
 
     An image of a class that the other set does not have gets a number that the other set does not have either, so that
     it is never classified right; were it left out, an accuracy would rise as training images lose classes.
-
-    Args:
-        images: The held-out images.
-        reference: The training images.
 
     Raises:
         FullrankError: One set has names and the other numbers.
@@ -116,12 +112,9 @@ def _some(names: Sequence[Any]) -> str:
 
 
 def read_labels(column: Any, names: Sequence[str] | None, where: str) -> Labels | None:
-    """Turn a pyarrow column into labels; None where it holds no classes, which is said.
+    """Turn a pyarrow column, called `where`, into labels; None where it holds no classes, which is said.
 
-    Args:
-        column: A `ChunkedArray`.
-        names: Those of its numbers, where the file states them.
-        where: What to call the column.
+    `names` are those of its numbers, where the file states them.
     """
     import pyarrow as pa
 
@@ -190,11 +183,7 @@ def _named(texts: Sequence[str]) -> Labels:
 
 
 def join_labels(parts: Sequence[Labels | None], files: Sequence[str]) -> Labels | None:
-    """Put the labels of a set's files together; None where a file has none, which is said where others have.
-
-    Raises:
-        FullrankError: Some are names and others numbers.
-    """
+    """Put the labels of a set's files together; None where a file has none, which is said where others have."""
     there = [part for part in parts if part is not None]
     if len(there) < len(parts):
         if there:

@@ -77,13 +77,9 @@ class FeatureFile:
     ignored: tuple[str, ...] = ()
 
     def blocks(self, rows: int | None = None) -> Iterator[Tensor]:
-        """Walk over all rows in order, in blocks `(n, D)`, each a copy in the machine's byte order.
+        """Walk over all rows in order, in blocks `(n, D)` of at most `rows`, or about 4 million numbers when None.
 
-        Args:
-            rows: The most rows a block may have; None for about 4 million numbers.
-
-        Raises:
-            FullrankError: `rows` is below 1, or a block cannot be read or is no part of an `(N, D)` matrix.
+        Each is a copy in the machine's byte order.
         """
         if rows is not None and rows < 1:
             raise FullrankError(f"rows of a block must be at least 1, got {rows}")
@@ -91,11 +87,7 @@ class FeatureFile:
 
 
 def open_matrix(path: Path | str, *, key: str | None = None) -> FeatureFile:
-    """Open a feature matrix without reading its numbers.
-
-    Args:
-        path: A `.npy`, `.safetensors` or `.parquet` file.
-        key: The tensor or column that is the matrix, for a file that holds several.
+    """Open a feature matrix without reading its numbers; of a file that holds several, the one that `key` names.
 
     Raises:
         FullrankError: There is no such file, it is of another format or damaged, or what it holds is not one matrix of
@@ -119,11 +111,7 @@ def open_matrix(path: Path | str, *, key: str | None = None) -> FeatureFile:
 
 
 def _checked(path: Path, key: str | None, shape: tuple[int, ...], dtype: str) -> tuple[int, int]:
-    """Return `shape` as (N, D).
-
-    Raises:
-        FullrankError: It is not that of a matrix, or empty, or its numbers are not of a type that is measured.
-    """
+    """Return `shape` as (N, D); raise `FullrankError` where it is no matrix's, or its numbers are not measured."""
     name = f"{path}, {key!r}," if key is not None else f"{path}"
     if dtype not in DTYPES:
         how = "take their real part or their modulus" if dtype[0].lower() == "c" else "convert them to float32"

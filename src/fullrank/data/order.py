@@ -340,11 +340,7 @@ class Adaptive(_Chunked):
         return dataclasses.replace(chunk, first=max(first, chunk.first), stop=min(stop, chunk.stop))
 
     def after(self, step: int, scores: Mapping[str, float]) -> Adaptive:
-        """Return the order that goes by the AUC measured after `step` steps; without an AUC, this one.
-
-        Raises:
-            FullrankError: A later step was measured before.
-        """
+        """Return the order that goes by the AUC measured after `step` steps; without an AUC, this one."""
         if "auc" not in scores:
             return self
         if self.turns and step < self.turns[-1]:
@@ -361,11 +357,7 @@ def _is_learned(of: dataclasses.Field[Any]) -> bool:
 def open_order(
     name: str, size: int, batch_size: int, steps: int, seed: int, usual: Mapping[str, Any], options: Mapping[str, Any]
 ) -> Order:
-    """Build a registered order, with those of the `usual` settings that it has, and with all of the `options`.
-
-    Raises:
-        FullrankError: There is no such order, it has no such option, or refuses a value.
-    """
+    """Build a registered order, with those of the `usual` settings that it has, and with all of the `options`."""
     order = ORDERS[name]
     own = [
         each.name

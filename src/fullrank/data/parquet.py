@@ -28,16 +28,7 @@ _HELD = 2e9
 
 
 def open_parquet(name: str, files: Sequence[Path], cache: Path) -> EncodedImages:
-    """Open the images in parquet files.
-
-    Args:
-        name: What the user calls the set.
-        files: In the order of the images.
-        cache: Where images are copied to that are too many to hold.
-
-    Raises:
-        FullrankError: A file is damaged, does not hold images as it should, or they do not fit on the disk.
-    """
+    """Open the images in parquet files, in their order; those of too many to hold are copied to the folder `cache`."""
     import pyarrow as pa
 
     chunks: list[Any] = []

@@ -66,12 +66,8 @@ def check_folders(
 ) -> None:
     """Raise `FullrankError` where a folder of images looks like several splits, or like one among other folders.
 
-    Args:
-        name: What the user calls the set.
-        root: The folder.
-        tree: For each folder below and for itself, relative to it, the names of its folders.
-        images: The folders that hold images themselves, relative to it.
-        flag: What the set is given to.
+    Paths are relative to `root`: `tree` has the names of each folder's folders, its own under "", and `images` those
+    that hold images themselves. `flag` is what the set is given to.
     """
     for folder, children in sorted(tree.items()):
         kinds = {child: found for child in sorted(children) if (found := _kind(child))}
@@ -140,11 +136,7 @@ def glob_files(pattern: str) -> list[Path]:
 
 
 def list_shards(pattern: str) -> list[Path]:
-    """Return the files that a pattern with braces names, as a shell's: `{000..146}`, `{a,b}`.
-
-    Raises:
-        FullrankError: Some do not exist.
-    """
+    """Return the files that a pattern with braces names, as a shell's: `{000..146}`, `{a,b}`; all must exist."""
     files = [Path(each) for each in _expand(pattern)]
     missing = [printable(file) for file in files if not file.is_file()]
     if missing:

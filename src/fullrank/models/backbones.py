@@ -143,11 +143,7 @@ def backbone(config: BackboneConfig | str, *, image_size: int) -> nn.Module:
 
 
 def build_backbone(config: TrainConfig) -> nn.Module:
-    """Build the backbone of a run with weights from torch's generator.
-
-    Raises:
-        FullrankError: `image_size` is not resolved, or the backbone cannot be built.
-    """
+    """Build the backbone of a run with weights from torch's generator."""
     return backbone(config.backbone, image_size=image_size_of(config))
 
 
@@ -192,15 +188,7 @@ def sincos_positions(rows: int, columns: int, width: int) -> Tensor:
 
 
 def pretrained_backbone(name: str, *, image_size: int) -> nn.Module:
-    """Build a timm model with its published weights, in eval mode.
-
-    Args:
-        name: A model of timm that has some.
-        image_size: Rows and columns of the images it will see.
-
-    Raises:
-        FullrankError: There is no such model, it takes no images of this size, or its weights cannot be had.
-    """
+    """Build a timm model with its published weights, in eval mode, for images of a size."""
     _from_timm(name, image_size)  # what does not fit is said before anything is downloaded
     with fetching(name):
         return _from_timm(name, image_size, pretrained=True)[0].eval()
@@ -211,9 +199,6 @@ def fetching(name: str) -> Iterator[None]:
     """Make a pretrained model of timm within: from the Hub's cache alone where the Hub does not answer at once.
 
     Its client would ask again and again for a minute or more.
-
-    Raises:
-        FullrankError: timm has no weights of this name, or they are neither in the cache nor to be downloaded.
     """
     from huggingface_hub import constants
     from huggingface_hub.errors import HfHubHTTPError
@@ -256,12 +241,8 @@ def _unreachable(server: str) -> str:
 def width_of(model: nn.Module, image_size: int | None = None) -> int:
     """Return D, the width of a model's pooled output: a timm model says it, of others a forward pass finds it.
 
-    Args:
-        model: Images `(B, 3, S, S)` -> `(B, D)`.
-        image_size: S, for models that do not say D.
-
     Raises:
-        FullrankError: The model does not say D and S is not given, or it gives no `(B, D)` of such images.
+        FullrankError: It does not say D, and `image_size` is not given, or it gives no `(B, D)` of such images.
     """
     width: Any = getattr(model, "head_hidden_size", None) or getattr(model, "num_features", None)
     if width is not None:

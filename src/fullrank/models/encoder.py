@@ -128,11 +128,7 @@ class Encoder:
 
     @cached_property
     def width(self) -> int:
-        """The features' width D.
-
-        Raises:
-            FullrankError: The network does not take images of this size, or gives no features `(B, D)`.
-        """
+        """The features' width D."""
         size = self.preprocessing.size
         try:
             features = self.features(torch.zeros(1, 3, size, size)).features
@@ -255,11 +251,7 @@ def _output(given: Any) -> Tensor:
 
 
 def images_and_labels(batch: Any) -> tuple[list[Tensor], Tensor | None]:
-    """Return the views of a batch, `(B, 3, H, W)` each, and its labels `(B,)`, as `Encoder.features` finds them.
-
-    Raises:
-        FullrankError: It holds no images.
-    """
+    """Return the views of a batch, `(B, 3, H, W)` each, and its labels `(B,)`, as `Encoder.features` finds them."""
     shown: list[Tensor] = []
     answers = None
     for name, tensor in _tensors(batch):
@@ -300,9 +292,6 @@ def unchanged(module: nn.Module) -> Iterator[Callable[[], None]]:
 
     PyTorch counts how often a tensor was written to, so that weights need no copy. Batch norm's statistics are written
     to without a count: buffers are copied, and compared.
-
-    Raises:
-        FullrankError: It did not; the scores that it took are of no one encoder.
     """
     buffers = {name for name, _ in module.named_buffers(remove_duplicate=False)}
     before = {

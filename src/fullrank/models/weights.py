@@ -64,12 +64,8 @@ class Loaded:
 def read_weights(path: Path | str) -> dict[str, Tensor]:
     """Read all tensors of a file onto the CPU, in the file's order.
 
-    Args:
-        path: A `.safetensors` file, or one that `torch.save` wrote: `.pt`, `.pth`, `.ckpt`, `.bin`, `.tar`.
-
-    Returns:
-        The tensors by name; dictionaries in dictionaries are joined by dots (`state_dict.module.conv1.weight`), and
-        what is no tensor is left out.
+    Dictionaries in dictionaries are joined by dots (`state_dict.module.conv1.weight`), and what is no tensor is left
+    out.
 
     Raises:
         FullrankError: There is no such file, it is damaged (`DamagedError`), holds anything but tensors, numbers and
@@ -138,20 +134,15 @@ def read_pickle(path: Path) -> Any:
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], *, prefix: str | None = None) -> Loaded:
-    """Load the part of a file's weights that is this model, whatever stands before its names.
+    """Load the part of a file's weights that is this model, whatever stands before its names; or nothing.
 
     A prefix fits when all parameters and buffers of the model lie under it in equal shapes, and what else lies there
-    belongs to layers that the model does not have. The first in the file's order is taken. A file that holds a deeper
-    model of the same family is refused, although it has all the names of this one.
-
-    Args:
-        model: A backbone without classifier. Its dtypes and devices stay.
-        weights: What `read_weights` gives, or any state dict.
-        prefix: Where to look, such as `module.encoder_q`, or an empty string for the top level; None looks everywhere.
+    belongs to layers that the model does not have. The first in the file's order is taken, of those that `prefix`
+    allows (an empty string is the top level). A file that holds a deeper model of the same family is refused, although
+    it has all the names of this one. The model's dtypes and devices stay.
 
     Raises:
-        FullrankError: No prefix fits; the model is as it was. The message names what is missing, of another shape, or
-            left over.
+        FullrankError: No prefix fits. The message names what is missing, of another shape, or left over.
     """
     found = _Search(model, weights)
     if prefix is not None:
@@ -176,12 +167,7 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], *, prefix: str
 
 
 def fill(module: nn.Module, weights: Mapping[str, Any], where: str) -> None:
-    """Load weights that a checkpoint of ours says are this module's: all of them, under its own names.
-
-    Args:
-        module: What the checkpoint's configuration builds.
-        weights: By the module's names.
-        where: What to call the checkpoint in an error.
+    """Load weights that a checkpoint of ours, called `where`, says are this module's: all of them, under its own names.
 
     Raises:
         FullrankError: They are of another network; the message names the first names and shapes that do not fit.
@@ -215,12 +201,7 @@ def _harmless() -> list[Any]:
 
 
 def _check_container(path: Path, start: bytes) -> None:
-    """Look at what torch.load would not: checksums, and kinds of file for which its errors mislead.
-
-    Raises:
-        FullrankError: torch.save did not write the file, or it has changed since.
-        Exception: It is too damaged to tell.
-    """
+    """Look at what torch.load would not: checksums, and kinds of file for which its errors mislead."""
     if start == _ZIP:  # torch's format of today
         with zipfile.ZipFile(path) as archive:
             members = {name.split("/")[-1] for name in archive.namelist()}
@@ -290,9 +271,8 @@ class _Search:
     def leftover(self, prefix: str) -> tuple[tuple[str, ...], list[str]]:
         """Sort the keys under a prefix that the model does not have.
 
-        Returns:
-            The names of what may be left out, a classifier or a whole layer that the model has no place for; and the
-            keys that may not, since they are part of a layer that it has.
+        First the names of what may be left out, a classifier or a whole layer that the model has no place for; then the
+        keys that may not, since they are part of a layer that it has.
         """
         ignored: dict[str, None] = {}
         wrong = []

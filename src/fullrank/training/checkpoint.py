@@ -67,11 +67,7 @@ BRANCHES: dict[Branch, str] = {"online": "backbone.", "target": "target.backbone
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any], *, keep: int) -> Path:
-    """Write `step_XXXXXXXX.pt` atomically, and remove all but the newest `keep` (0 keeps all).
-
-    Raises:
-        OSError: The disk is full or cannot be written; the checkpoints before are untouched.
-    """
+    """Write `step_XXXXXXXX.pt` atomically, and remove all but the newest `keep` (0 keeps all)."""
     folder.mkdir(exist_ok=True)
     # Serialized in memory first: a full disk then gives a plain OSError, not one of the serializer's many.
     buffer = io.BytesIO()
@@ -96,11 +92,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU.
-
-    Raises:
-        FullrankError: The file is missing, cut short, not one of ours, or of a newer version.
-    """
+    """Read a checkpoint onto the CPU."""
     if not path.is_file():
         raise FullrankError(f"there is no checkpoint {path}")
     remedy = "delete it to go on from the checkpoint before"
@@ -138,11 +130,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Tell whether a file is a checkpoint of ours; its tensors are not read.
-
-    Raises:
-        DamagedError: It is cut short or overwritten, so nobody can tell.
-    """
+    """Tell whether a file is a checkpoint of ours, without reading its tensors; raise `DamagedError` where nobody can."""
     try:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -154,11 +142,7 @@ def is_checkpoint(path: Path) -> bool:
 
 
 def find_checkpoint(run_or_checkpoint: Path | str) -> Path:
-    """Return a checkpoint's own path, or the newest of a run.
-
-    Raises:
-        FullrankError: There is none.
-    """
+    """Return a checkpoint's own path, or the newest of a run."""
     path = Path(run_or_checkpoint)
     if not path.is_dir():
         return path
@@ -206,11 +190,7 @@ def load(run_or_checkpoint: Path | str, *, branch: Branch | None = None) -> nn.M
 
 
 def config_of(state: dict[str, Any], where: str) -> TrainConfig:
-    """Return the configuration of a checkpoint that was read.
-
-    Raises:
-        FullrankError: It has none from which a network can be built.
-    """
+    """Return the configuration of a checkpoint that was read."""
     if not isinstance(state.get("config"), dict):
         raise FullrankError(f"{where} has no configuration in it: take a checkpoint as `fullrank train` wrote it")
     config = from_dict(state["config"], TrainConfig(), where)
@@ -220,16 +200,7 @@ def config_of(state: dict[str, Any], where: str) -> TrainConfig:
 
 
 def encoder_of(state: dict[str, Any], branch: Branch = "online", *, where: str) -> nn.Module:
-    """Build the encoder of a checkpoint that was read, in eval mode.
-
-    Args:
-        state: What `read_checkpoint` gave.
-        branch: Whose encoder.
-        where: What to call the checkpoint in an error.
-
-    Raises:
-        FullrankError: The method has no such branch, or the weights are of another network.
-    """
+    """Build the encoder of a checkpoint that `read_checkpoint` gave, in eval mode; an error calls it `where`."""
     config = config_of(state, where)
     there = [name for name, prefix in BRANCHES.items() if any(key.startswith(prefix) for key in state["model"])]
     if branch not in there:

@@ -16,16 +16,7 @@ from fullrank.files import write_text
 
 
 class Logger(ABC):
-    """Takes numbers by name, such as `train/loss` and `measure/auc`.
-
-    Args:
-        folder: The run's.
-        step: The step that the run goes on from; 0 for a new run.
-        config: The run's settings, nested.
-
-    Raises:
-        FullrankError: It cannot be used as this machine is set up.
-    """
+    """Takes numbers by name, such as `train/loss` and `measure/auc`, of a run that goes on from a step (new: 0)."""
 
     module: ClassVar[str]  # what must be installed
 

@@ -40,16 +40,7 @@ from fullrank.training.signals import caught_signals
 def train_step(
     step: int, batch: Views, run: Resolved, model: Callable[..., Output], optimizer: Optimizer, world: World
 ) -> Output:
-    """Train on one batch: all that the next weights depend on.
-
-    Args:
-        step: The step, from 0.
-        batch: Its views, of this process's images.
-        run: The run.
-        model: Its method, perhaps compiled.
-        optimizer: Of the method's parameters.
-        world: The run's processes.
-    """
+    """Train on one batch, of this process's images: all that the next weights depend on."""
     config, method = run.config, run.method
     # dropout and stochastic depth, where a backbone has them, are a function of the step too
     torch.manual_seed(int(random_bits(config.seed, Purpose.MODEL, step, world.rank, 1)[0]) >> 1)
@@ -135,11 +126,7 @@ class Finished:
 
 
 def train(config: TrainConfig, *, console: Console | None = None) -> Finished:
-    """Train a new run.
-
-    Args:
-        config: What to do.
-        console: Where to show progress.
+    """Train a new run, and show progress on the console.
 
     Raises:
         FullrankError: The configuration, the images or the folder do not allow it; the loss became NaN.
@@ -158,11 +145,8 @@ def train(config: TrainConfig, *, console: Console | None = None) -> Finished:
 def resume(path: Path, asked: TrainConfig | None = None, *, console: Console | None = None) -> Finished:
     """Go on with a run from its last checkpoint, or from the start when it was stopped before the first.
 
-    Args:
-        path: The run's folder.
-        asked: The configuration that was asked for, when it was changed; only `CHANGEABLE` fields may differ from the
-            run's.
-        console: Where to show progress.
+    `asked` is the configuration that was asked for, when it was changed; only `CHANGEABLE` fields may differ from the
+    run's.
 
     Raises:
         FullrankError: There is no run, another process trains it, its configuration, images or checkpoint do not fit.

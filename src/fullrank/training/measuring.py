@@ -49,12 +49,6 @@ class _Labeled(NamedTuple):
 class Measurer:
     """Holds the images that are measured on, and measures.
 
-    Args:
-        config: The run's configuration, resolved.
-        data: Its images.
-        device: Where the encoder is.
-        probe: The run's online probe, where it has one.
-
     Attributes:
         skipped: The names of images that could not be decoded.
         failed: Why monitored scores could not be taken at some step, by their names.
@@ -170,9 +164,8 @@ class Measurer:
     def measure(self, method: Method) -> tuple[dict[str, float], Spectrum]:
         """Measure a method as it is now, and leave it in train mode.
 
-        Returns:
-            The scores by name (the monitored ones of `fullrank.measure.scores`, and where there are held-out images
-            `heldout_loss`, and the shares `knn` and `online_probe`), and the spectrum.
+        The scores by name are the monitored ones of `fullrank.measure.scores`, and where there are held-out images
+        `heldout_loss`, and the shares `knn` and `online_probe`.
         """
         method.eval()
         try:

@@ -27,25 +27,14 @@ cosine, so that the last weights are not noisy."""
 
 
 class OnlineProbe:
-    """A linear classifier beside an encoder that is being trained.
+    """A linear classifier beside an encoder of width D while that is trained; it learns from images with a label.
 
     Representations are standardized by batch statistics, in measurements by running ones, for their scale is a matter
     of the method. The weights start at 0. All processes hold the same probe; each learns from its piece of the batch.
-
-    Args:
-        images: The training images; those without a label are not learned from.
-        width: D.
-        steps: Of the run.
-        device: Where the encoder is.
-        dtype: Of the encoder's weights.
-        world: The processes of the run.
-        as_before: Have an output for each number up to the largest label, as runs of before, not for each label.
+    With `as_before` it has an output for each number up to the largest label, as runs of before, not for each label.
 
     Attributes:
         learned: Whether it has made a step; before that it knows nothing.
-
-    Raises:
-        FullrankError: The images have no labels, or all the same one.
     """
 
     def __init__(
@@ -105,13 +94,7 @@ class OnlineProbe:
         }
 
     def step(self, step: int, representations: tuple[Tensor, ...], images: Tensor) -> None:
-        """Learn from a batch, without waiting for the device.
-
-        Args:
-            step: The step, from 0, that the rate follows from.
-            representations: `(B, D)` of each view.
-            images: `(B,)`, which images they are of.
-        """
+        """Learn from the representations `(B, D)` of each view of `(B,)` images, without waiting for the device."""
         labels = self.labels[images].to(self.device, non_blocking=True).repeat(len(representations))
         logits = self.classifier(torch.cat(representations).to(self._dtype))
         right = torch.stack([(logits.argmax(dim=1) == labels).sum(), (labels >= 0).sum()]).double()

@@ -21,12 +21,7 @@ from fullrank.training.optim import learning_rate
 
 
 class Plan(NamedTuple):
-    """What a run would do.
-
-    Attributes:
-        document: A table of it.
-        wrong: Why the images cannot be opened; what follows from them is not in the document then.
-    """
+    """What a run would do, in a table, and why its images cannot be opened, where they cannot."""
 
     document: Document
     wrong: FullrankError | None = None

@@ -32,14 +32,6 @@ class Recorder:
 
     With many processes each has one, so that all add the same losses; `begin`, `log`, `measure`, `checkpoint` and
     `finish` are for the main process.
-
-    Args:
-        run: The run.
-        folder: Where it is written.
-        optimizer: The optimizer, for checkpoints.
-        state: The checkpoint from which the run goes on; None for a new run.
-        console: Where to show progress.
-        world: The run's processes.
     """
 
     measurer: Measurer  # the main process's
@@ -105,12 +97,7 @@ class Recorder:
         self.progress.step(step)
 
     def log(self, step: int, embedding: Tensor) -> None:
-        """Write the record of the steps since the last one.
-
-        Args:
-            step: Steps done.
-            embedding: `(N, M)`, of the last step's global batch.
-        """
+        """Write the record of the steps since the last one; `embedding` is the last global batch's, `(N, M)`."""
         self._check_finite(step)
         config = self.run.config
         loss = float(self.loss_sum) / self.count

@@ -57,16 +57,7 @@ class Resumed:
 
 
 def read_resumed(path: Path, asked: TrainConfig | None, processes: int) -> Resumed:
-    """Read a run that is to go on.
-
-    Args:
-        path: Its folder.
-        asked: The configuration that was asked for, when it was changed.
-        processes: In how many processes it goes on.
-
-    Raises:
-        FullrankError: Its files are damaged or do not belong together, or more was changed than may be.
-    """
+    """Read a run that is to go on in so many processes, as it was, or with what `asked` changes of it."""
     config = read_config(path / CONFIG)
     if asked is not None:
         changed = differences(config, asked)
@@ -168,11 +159,7 @@ def counted(facts: dict[str, Any] | None) -> str:
 def restore(
     method: Method, optimizer: Optimizer, probe: OnlineProbe | None, loader: ViewLoader, state: dict[str, Any]
 ) -> None:
-    """Take over weights, the optimizers' state and what the order has learned from a checkpoint; drop its weights.
-
-    Raises:
-        FullrankError: They are not of this method.
-    """
+    """Take over weights, the optimizers' state and what the order has learned from a checkpoint; drop its weights."""
     try:
         method.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])

@@ -146,11 +146,7 @@ def check_run(path: Path) -> None:
 
 
 def read_run(path: Path | str) -> RunRecord:
-    """Read a run folder.
-
-    Raises:
-        FullrankError: There is no run at `path`, or a file in it is damaged.
-    """
+    """Read a run folder, or raise `FullrankError` where there is none or a file in it is damaged."""
     path = Path(path)
     check_run(path)
     config = dict(read_yaml(path / CONFIG, _Config, "put it back as it was"))
@@ -232,11 +228,7 @@ def _check_line(record: Any) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Read a file of one JSON record a line; a last line that a kill cut short is left out.
-
-    Raises:
-        FullrankError: A line other than the last cannot be read.
-    """
+    """Read a file of one JSON record a line; a last line that a kill cut short is left out."""
     return read_json_lines(path, _check_line, "put it back as it was, or delete that line")
 
 
@@ -258,9 +250,6 @@ def only_runs(paths: Sequence[Path | str]) -> list[Path]:
     """Return the runs and checkpoints among paths, as a shell pattern gives them, and name the others on stderr.
 
     What is not there, and what has a checkpoint's name, stays and is an error where it is opened.
-
-    Raises:
-        FullrankError: Not one is a run.
     """
 
     def stays(path: Path) -> bool:

@@ -19,12 +19,7 @@ _CELL = 96  # pixels of a cell; smaller views are enlarged without smoothing, so
 
 
 def write_samples(path: Path, loader: ViewLoader) -> None:
-    """Draw the first step's images (top row) and their two views, as a PNG.
-
-    Args:
-        path: The file to write, atomically.
-        loader: The run's loader.
-    """
+    """Draw the first step's images (top row) and their two views, as a PNG."""
     batch = next(iter(loader(0)))
     count = min(_COLUMNS, len(batch.images))
     indices = loader.order[0][loader.share][:count].tolist()

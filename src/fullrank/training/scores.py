@@ -68,11 +68,7 @@ class _Entry(_Asked):
 
 
 def kept(run: Path) -> list[Kept]:
-    """Return the scores that were kept with a run; of two of one command, step, name and protocol, the newer.
-
-    Raises:
-        FullrankError: A file of them is damaged.
-    """
+    """Return the scores that were kept with a run; of two of one command, step, name and protocol, the newer."""
     found: dict[tuple[Any, ...], Kept] = {}
     for name in (EVALUATION, INSPECTION, SCORES_FILE):
         if (run / name).is_file():
@@ -88,12 +84,7 @@ def kept(run: Path) -> list[Kept]:
 
 
 def keep(run: Path, new: Sequence[Kept]) -> None:
-    """Add scores to a run's scores.json; what was kept of one command, step, name and protocol is replaced.
-
-    Raises:
-        FullrankError: A file of scores that is there already is damaged.
-        OSError: It cannot be written.
-    """
+    """Add scores to a run's scores.json; what was kept of one command, step, name and protocol is replaced."""
     scores = {each._key: each for each in [*kept(run), *new]}.values()
     entries = [
         {

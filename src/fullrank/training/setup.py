@@ -100,10 +100,7 @@ class Resolved:
 def resolve(config: TrainConfig, world: World = ALONE, resumed: Resumed | None = None) -> Resolved:
     """Choose what the configuration leaves open, open the images, and build the method with its initial weights.
 
-    Args:
-        config: What to do.
-        world: The run's processes.
-        resumed: The run that goes on, where one does: it sees the images as it did.
+    A run that goes on, `resumed`, sees the images as it did.
 
     Raises:
         FullrankError: The configuration, the machine or the images do not allow it.
@@ -142,9 +139,6 @@ def resolve_machine(config: TrainConfig, world: World = ALONE) -> tuple[TrainCon
 
     Returns:
         The configuration with what the main process has chosen, and this process's device.
-
-    Raises:
-        FullrankError: There is no such device, or the batch cannot be shared among the processes.
     """
 
     def choose() -> TrainConfig:
@@ -190,11 +184,7 @@ def open_data(
 ) -> tuple[TrainConfig, Data]:
     """Open the images, and keep them as configured; with many processes, each all of them.
 
-    Args:
-        config: The run's configuration.
-        world: Its processes.
-        as_before: See them as runs of before did, for one of them goes on.
-        goes_on: Whether a run goes on, which keeps images of the size it began with.
+    A run that goes on keeps images of the size it began with; one of before sees them `as_before`.
 
     Returns:
         The configuration with `image_size`, `cache` and `cache_side` resolved, and the images.
@@ -230,11 +220,8 @@ def open_data(
 def resolve_cache(config: TrainConfig, images: Images, sharers: int = 1, goes_on: bool = False) -> TrainConfig:
     """Decide how images are held, where the configuration says `auto`, and what they are scaled down to.
 
-    Args:
-        config: The configuration.
-        images: The training images.
-        sharers: How many processes of this machine hold them, each for itself.
-        goes_on: Whether a run goes on: those of before have no `cache_side`, and kept images as they are.
+    So many `sharers` on this machine hold them, each for itself. A run of before that goes on has no `cache_side`, and
+    keeps images as they are.
     """
     side, size = config.cache_side, config.image_size or 0
     if side is None and not goes_on and size > views.SMALL_IMAGE and cache.as_array(images) is None:
@@ -260,12 +247,7 @@ def build_order(config: TrainConfig, size: int) -> Order:
 
 
 def build_method(config: TrainConfig) -> Method:
-    """Build the configured method with its initial weights, a function of the seed.
-
-    Raises:
-        FullrankError: `image_size` is not resolved, the backbone cannot be built, or the method does not have what the
-            configuration sets, or lacks its teacher.
-    """
+    """Build the configured method with its initial weights, a function of the seed."""
     chosen = METHODS[config.method]
     if config.optim.decay_heads == "projector" and not chosen.has_predictor:
         raise FullrankError(
@@ -280,11 +262,7 @@ def build_method(config: TrainConfig) -> Method:
 
 
 def open_teacher(config: TrainConfig) -> nn.Module:
-    """Load the encoder that the configured run distills.
-
-    Raises:
-        FullrankError: There is none, or it was trained on images of another size.
-    """
+    """Load the encoder that the configured run distills."""
     name, size = config.target.teacher, image_size_of(config)
     if not name:
         raise FullrankError(
@@ -330,11 +308,7 @@ def build_loader(
 def build_probe(
     config: TrainConfig, data: Data, method: Method, device: torch.device, world: World = ALONE
 ) -> OnlineProbe | None:
-    """Build the online probe, where one is asked for.
-
-    Raises:
-        FullrankError: The training images have no labels, or all the same one.
-    """
+    """Build the online probe, where one is asked for."""
     if not config.monitor.online_probe:
         return None
     dtype = next(method.backbone.parameters()).dtype
