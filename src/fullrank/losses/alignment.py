@@ -28,9 +28,6 @@ def simsiam(z1: Tensor, z2: Tensor, p1: Tensor, p2: Tensor) -> Tensor:
     Returns:
         A scalar in [-1, 1]; -1 when every prediction points along its target, as it does after a complete collapse too.
 
-    Raises:
-        FullrankError: The four are not of one shape `(N, M)`, empty, or not floating point.
-
     Reference: Chen & He 2021 (https://arxiv.org/abs/2011.10566), eq. 4; [Li22] section 3.1.
 
     >>> import torch
@@ -58,9 +55,6 @@ def byol(z1: Tensor, z2: Tensor, p1: Tensor, p2: Tensor) -> Tensor:
 
     Returns:
         A scalar in [0, 8].
-
-    Raises:
-        FullrankError: The four are not of one shape `(N, M)`, empty, or not floating point.
 
     Reference: Grill et al. 2020 (https://arxiv.org/abs/2006.07733), eq. 2 and its symmetric form.
 

@@ -55,9 +55,6 @@ def info_nce(z1: Tensor, z2: Tensor, *, temperature: float = 0.1, negatives: Neg
     Returns:
         A scalar, non-negative; log(2N - 1) (`both`) or log N (`cross`) after a complete collapse.
 
-    Raises:
-        FullrankError: Shapes differ, fewer than two rows, not floating point, tau not positive, `negatives` unknown.
-
     Reference: Chen et al. 2020 (https://arxiv.org/abs/2002.05709), eq. 1; Chen, Xie & He 2021
         (https://arxiv.org/abs/2104.02057), algorithm 1.
 
@@ -92,9 +89,6 @@ def mocov3(z1: Tensor, z2: Tensor, p1: Tensor, p2: Tensor, *, temperature: float
     Returns:
         A scalar, non-negative; 4 tau log N after a complete collapse.
 
-    Raises:
-        FullrankError: The four are not of one shape, fewer than two rows, not floating point, or tau not positive.
-
     Reference: Chen, Xie & He 2021 (https://arxiv.org/abs/2104.02057), algorithm 1.
 
     >>> z = torch.ones(3, 2)
@@ -116,7 +110,7 @@ def simclr_sq(z1: Tensor, z2: Tensor, *, temperature: float = 0.1) -> Tensor:
     The paper names this loss in its main text and defines it in an appendix that could not be read. Here only
     negatives are squared: a squared positive would reward opposite views as much as equal ones.
 
-    A scalar, non-negative; arguments and errors are those of `info_nce`.
+    A scalar, non-negative; arguments are those of `info_nce`.
 
     Reference: [Garrido23] section 3.1, Proposition 3.2.
     """
@@ -129,7 +123,7 @@ def simclr_abs(z1: Tensor, z2: Tensor, *, temperature: float = 0.1) -> Tensor:
 
         L = -1/(2N) sum_i log [exp(u_i.u_i'/tau) / (exp(u_i.u_i'/tau) + sum_{j != i, i'} exp(|u_i.u_j|/tau))]
 
-    A scalar, non-negative; arguments and errors are those of `info_nce`.
+    A scalar, non-negative; arguments are those of `info_nce`.
 
     Reference: [Garrido23] section 3.1, Proposition 3.2.
     """
@@ -152,9 +146,6 @@ def dcl(z1: Tensor, z2: Tensor, *, temperature: float = 0.1) -> Tensor:
     Returns:
         A scalar, negative once positives are well above negatives; log(2N - 2) after a complete collapse.
 
-    Raises:
-        FullrankError: Shapes differ, fewer than two rows, not floating point, or tau not positive.
-
     Reference: Yeh et al. 2022 (https://arxiv.org/abs/2110.06848), section 3.
 
     >>> z = torch.ones(3, 2)
@@ -170,7 +161,7 @@ def dcl_sq(z1: Tensor, z2: Tensor, *, temperature: float = 0.1) -> Tensor:
 
         L = 1/(2N) sum_i [-u_i.u_i'/tau + log sum_{j != i, i'} exp((u_i.u_j)^2/tau)]
 
-    Arguments and errors are those of `dcl`.
+    Arguments are those of `dcl`.
 
     Reference: [Garrido23] section 3.1, Proposition 3.2; see `simclr_sq` for what is our reading.
     """
@@ -183,7 +174,7 @@ def dcl_abs(z1: Tensor, z2: Tensor, *, temperature: float = 0.1) -> Tensor:
 
         L = 1/(2N) sum_i [-u_i.u_i'/tau + log sum_{j != i, i'} exp(|u_i.u_j|/tau)]
 
-    Arguments and errors are those of `dcl`.
+    Arguments are those of `dcl`.
 
     Reference: [Garrido23] section 3.1, Proposition 3.2; see `simclr_sq` for what is our reading.
     """
@@ -206,9 +197,6 @@ def spectral_contrastive(z1: Tensor, z2: Tensor, *, mu: float = 1.0) -> Tensor:
 
     Returns:
         A scalar, at least -2.
-
-    Raises:
-        FullrankError: Shapes differ, fewer than two rows, not floating point, or mu not positive.
 
     Reference: HaoChen et al. 2021 (https://arxiv.org/abs/2106.04156), section 3.
 

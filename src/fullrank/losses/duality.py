@@ -46,9 +46,6 @@ def sample_contrastive(z: Tensor) -> Tensor:
     Returns:
         A scalar, non-negative up to rounding; 0 for orthogonal embeddings. A sum: it grows as N^2.
 
-    Raises:
-        FullrankError: Not a floating-point matrix of two rows or more.
-
     Reference: [Garrido23] Definition 3.2.
 
     >>> import torch
@@ -71,9 +68,6 @@ def dimension_contrastive(z: Tensor) -> Tensor:
 
     Returns:
         A scalar, non-negative up to rounding; 0 for orthogonal dimensions. A sum: it grows as M^2.
-
-    Raises:
-        FullrankError: Not a floating-point matrix of two columns or more, or empty.
 
     Reference: [Garrido23] Definition 3.2.
 
@@ -131,9 +125,6 @@ def sample_contrastive_bounds(dimension_loss: float, n: int, m: int) -> tuple[fl
         n: N, the number of embeddings.
         m: M, the number of dimensions.
 
-    Raises:
-        FullrankError: n or m is not positive.
-
     Reference: [Garrido23] Corollary 3.4.1, eq. 6.
 
     >>> sample_contrastive_bounds(10.0, n=4, m=2)
@@ -168,9 +159,6 @@ def balanced_gap(n: int, m: int) -> float:
         n: N, the number of embeddings.
         m: M, the number of dimensions.
 
-    Raises:
-        FullrankError: n or m is not positive.
-
     Reference: [Garrido23] Theorem 3.3, corrected.
 
     >>> balanced_gap(256, 8192)
@@ -193,9 +181,6 @@ def balance(z: Tensor, *, iterations: int = 100) -> Tensor:
 
     Returns:
         `(N, M)`.
-
-    Raises:
-        FullrankError: Not a floating-point matrix, empty, or `iterations` below one.
     """
     check_matrices("balance", z=z)
     if iterations < 1:
@@ -228,9 +213,6 @@ def normalize(z: Tensor, scheme: Scheme) -> Tensor:
 
     Returns:
         `(N, M)`.
-
-    Raises:
-        FullrankError: Not a floating-point matrix, empty, or `scheme` unknown.
 
     Reference: [Garrido23] Table 1, eq. 14.
 
