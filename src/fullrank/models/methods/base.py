@@ -18,6 +18,8 @@ from fullrank.errors import FullrankError, nearest
 from fullrank.models import heads
 from fullrank.models.backbones import width_of
 
+__all__ = ["Method", "Output"]
+
 Section = TypeVar("Section", HeadsConfig, LossConfig, TargetConfig)
 _SECTIONS = {"heads": HeadsConfig, "loss": LossConfig, "target": TargetConfig}
 

@@ -20,6 +20,8 @@ from fullrank.models import heads
 from fullrank.models.methods.base import Method, Output
 from fullrank.registry import register_method
 
+__all__ = ["BYOL", "MoCoV3", "NNSiam", "SimSiam"]
+
 
 @register_method("simsiam")
 class SimSiam(Method):
