@@ -44,18 +44,12 @@ from fullrank.errors import FullrankError
 
 @dataclass(frozen=True)
 class Views:
-    """Views of one step's images, on the device, normalized.
+    """Views of one step's images, on the device, normalized."""
 
-    Attributes:
-        step: The step they belong to.
-        images: Which image of the set each row shows, `(B,)` int64 on the CPU; not the order's where that one is
-            unreadable.
-        views: One for each recipe, `(B, 3, S, S)` float32.
-    """
-
-    step: int
+    step: int  # the step they belong to
+    # which image of the set each row shows, `(B,)` int64 on the CPU; not the order's where that one is unreadable
     images: Tensor
-    views: tuple[Tensor, ...]
+    views: tuple[Tensor, ...]  # one for each recipe, `(B, 3, S, S)` float32
 
 
 class ViewLoader:

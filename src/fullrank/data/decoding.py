@@ -30,7 +30,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fullrank.errors import FullrankError
+from fullrank.errors import FullrankError, reason
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -51,19 +51,12 @@ def printable(path: str | os.PathLike[str]) -> str:
 
 
 class Smaller(NamedTuple):
-    """An image that was perhaps decoded at a half, a quarter or an eighth of its size.
+    """An image that was perhaps decoded at a half, a quarter or an eighth of its size."""
 
-    Attributes:
-        image: `(3, ceil(height / factor), ceil(width / factor))` uint8.
-        height: Rows of the whole image.
-        width: Its columns.
-        factor: 1, 2, 4 or 8.
-    """
-
-    image: Tensor
-    height: int
-    width: int
-    factor: int
+    image: Tensor  # `(3, ceil(height / factor), ceil(width / factor))` uint8
+    height: int  # rows of the whole image
+    width: int  # its columns
+    factor: int  # 1, 2, 4 or 8
 
 
 def whole(height: int, width: int) -> int:
@@ -102,8 +95,7 @@ def unreadable(key: str) -> Iterator[None]:
     except Exception as error:  # Pillow's decoders raise all kinds on damaged files
         if isinstance(error, OSError) and error.errno not in _IMAGES_FAULT:
             raise  # the disk or the network failed, not the image: leaving it out would silently change the run
-        lines = str(error).splitlines() or [type(error).__name__]
-        raise UnreadableImageError(f"{key} cannot be decoded: {lines[0]}") from None
+        raise UnreadableImageError(f"{key} cannot be decoded: {reason(error)}") from None
 
 
 def to_pixels(image: Any, file: Path | io.BytesIO | None = None) -> Tensor:

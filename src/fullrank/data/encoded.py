@@ -87,17 +87,11 @@ class HeldImages(EncodedImages):
 
 
 class Stored(NamedTuple):
-    """Where the images of one file lie.
+    """Where the images of one file lie."""
 
-    Attributes:
-        file: The file that holds their bytes.
-        stamp: Its size and time of change when the index was made.
-        index: A pyarrow table with the int64 columns `offset` and `length` (-1 where there are no bytes).
-    """
-
-    file: Path
-    stamp: tuple[int, int]
-    index: Any
+    file: Path  # the file that holds their bytes
+    stamp: tuple[int, int]  # its size and time of change when the index was made
+    index: Any  # a pyarrow table with the int64 columns `offset` and `length` (-1 where there are no bytes)
 
 
 class StoredImages(EncodedImages):

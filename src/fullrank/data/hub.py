@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fullrank.data.splits import split_of
-from fullrank.errors import FullrankError
+from fullrank.errors import FullrankError, reason
 
 _CONVERTED = "refs/convert/parquet"
 _PATIENCE = 8
@@ -35,10 +35,9 @@ def download(spec: str, split: str) -> list[Path]:
                 root = _snapshot(repository, revision, chosen)
                 return [root / file for file in chosen]
     except Exception as error:  # the hub's, httpx's or requests': each version raises others
-        lines = str(error).splitlines() or [type(error).__name__]
         raise FullrankError(
-            f"{spec} cannot be had from the Hugging Face hub ({lines[0]}): check the name and the network, log in with "
-            "`hf auth login` if the set is gated, or give parquet files that are here"
+            f"{spec} cannot be had from the Hugging Face hub ({reason(error)}): check the name and the network, log in "
+            "with `hf auth login` if the set is gated, or give parquet files that are here"
         ) from None
     raise FullrankError(f"{spec} has no parquet files of the split {split}{' there' if folder else ''}: give others")
 

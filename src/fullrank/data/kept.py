@@ -13,17 +13,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Kept:
-    """N decoded images of any sizes.
+    """N decoded images of any sizes."""
 
-    Attributes:
-        pixels: `(P, 3)` uint8: the pixels of all, image after image, row after row.
-        heights: Rows of each image, `(N,)` int64 on the CPU.
-        widths: Columns of each, likewise.
-    """
-
-    pixels: Tensor
-    heights: Tensor
-    widths: Tensor
+    pixels: Tensor  # `(P, 3)` uint8: the pixels of all, image after image, row after row
+    heights: Tensor  # rows of each image, `(N,)` int64 on the CPU
+    widths: Tensor  # columns of each, likewise
 
     def __len__(self) -> int:
         return len(self.heights)

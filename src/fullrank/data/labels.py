@@ -26,25 +26,18 @@ import torch
 from torch import Tensor
 
 from fullrank.errors import FullrankError
+from fullrank.text import few
 
 if TYPE_CHECKING:
     from fullrank.data.images import Images
 
-_SHOWN = 3
-
 
 class Labels(NamedTuple):
-    """The labels of a set, or of a part of it.
+    """The labels of a set, or of a part of it."""
 
-    Attributes:
-        values: `(N,)` int64, -1 for an image that has none.
-        classes: The names of 0, 1, ..., where they have names.
-        numbered: Whether the numbers are the set's own, not made here from names.
-    """
-
-    values: np.ndarray
-    classes: tuple[str, ...] | None
-    numbered: bool
+    values: np.ndarray  # `(N,)` int64, -1 for an image that has none
+    classes: tuple[str, ...] | None  # the names of 0, 1, ..., where they have names
+    numbered: bool  # whether the numbers are the set's own, not made here from names
 
 
 def match_labels(images: Images, reference: Images) -> Tensor | None:
@@ -73,8 +66,8 @@ def match_labels(images: Images, reference: Images) -> Tensor | None:
             if images.numbered and reference.numbered:
                 return images.labels
             raise FullrankError(
-                f"the labels of {named.name} are names ({_some(named.classes)}) and those of {other.name} numbers "
-                f"({_some(_numbers(other))}), which cannot be matched: give both names, or both numbers"
+                f"the labels of {named.name} are names ({few(named.classes)}) and those of {other.name} numbers "
+                f"({few(_numbers(other))}), which cannot be matched: give both names, or both numbers"
             )
         if images.numbered and reference.numbered:
             seen = _numbers(other)
@@ -82,8 +75,8 @@ def match_labels(images: Images, reference: Images) -> Tensor | None:
             as_numbers, as_names = max(seen, default=-1) < len(numbers), set(seen) <= set(numbers)
             if differ and as_numbers and as_names:
                 raise FullrankError(
-                    f"the labels of {other.name} ({_some(seen)}) may be the numbers of the classes of {named.name}, or "
-                    f"their names ({_some(named.classes)}), which are other classes: give both sets the names"
+                    f"the labels of {other.name} ({few(seen)}) may be the numbers of the classes of {named.name}, or "
+                    f"their names ({few(named.classes)}), which are other classes: give both sets the names"
                 )
             if as_numbers and not as_names:
                 return images.labels
@@ -105,10 +98,6 @@ def _numbers(images: Images) -> list[int]:
 
 def _plain(name: str) -> str:
     return unicodedata.normalize("NFC", name)  # some systems write accents apart
-
-
-def _some(names: Sequence[Any]) -> str:
-    return ", ".join(str(name) for name in names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
 
 
 def read_labels(column: Any, names: Sequence[str] | None, where: str) -> Labels | None:

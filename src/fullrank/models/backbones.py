@@ -34,7 +34,7 @@ from torch import Tensor, nn
 
 from fullrank.config import BackboneConfig, TrainConfig
 from fullrank.data.views import IMAGENET_MEAN, IMAGENET_STD, SMALL_IMAGE, eval_share
-from fullrank.errors import FullrankError, nearest
+from fullrank.errors import FullrankError, nearest, reason
 from fullrank.models.fullrank_resnet import fullrank_resnet
 
 FULLRANK_RESNET = fullrank_resnet.__name__
@@ -55,15 +55,10 @@ class ResNetShape(NamedTuple):
 
 @dataclass(frozen=True)
 class TimmModel:
-    """What `timm.create_model` makes a network of, but for its classifier: `num_classes=0`.
+    """What `timm.create_model` makes a network of, but for its classifier: `num_classes=0`."""
 
-    Attributes:
-        architecture: A name that timm knows; `FULLRANK_RESNET` it knows from `fullrank.models.fullrank_resnet`.
-        arguments: Its keyword arguments, plain values for JSON.
-    """
-
-    architecture: str
-    arguments: dict[str, Any]
+    architecture: str  # a name that timm knows; `FULLRANK_RESNET` it knows from `fullrank.models.fullrank_resnet`
+    arguments: dict[str, Any]  # its keyword arguments, plain values for JSON
 
 
 RESNETS = {
@@ -217,9 +212,9 @@ def fetching(name: str) -> Iterator[None]:
         retries.level, constants.HF_HUB_OFFLINE = logging.ERROR, offline or bool(unreachable)  # each retry is a warning
         yield
     except (RuntimeError, OSError, HfHubHTTPError) as error:  # nothing in the cache, or a server that refuses
-        reason = unreachable or (str(error) or type(error).__name__).splitlines()[0].split(". ")[0]
+        why = unreachable or reason(error).split(". ")[0]
         raise FullrankError(
-            f"the pretrained weights of {name} cannot be had ({reason}): they are downloaded from the Hugging Face Hub "
+            f"the pretrained weights of {name} cannot be had ({why}): they are downloaded from the Hugging Face Hub "
             "once and lie in its cache afterwards; to inspect, give a weights file with --backbone "
             f"{name.split('.')[0]}, or --pretrained no for random weights"
         ) from None
@@ -234,7 +229,7 @@ def _unreachable(server: str) -> str:
     try:
         get_session().head(server, timeout=_PATIENCE)
     except Exception as error:  # of the client's library, which is another one in each of its major versions
-        return f"{server} cannot be reached: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        return f"{server} cannot be reached: {reason(error)}"
     return ""
 
 

@@ -27,8 +27,8 @@ from fullrank.data.eval_images import eval_blocks, transformed_blocks
 from fullrank.data.images import LABEL_COLUMNS, ArrayImages, Images
 from fullrank.errors import FullrankError
 from fullrank.models.memory_format import choose_memory_format, to_memory_format
+from fullrank.text import few
 
-_SHOWN = 3
 _LABELS = (*LABEL_COLUMNS, "labels", "target", "targets", "y", "cls")
 
 
@@ -307,10 +307,10 @@ def unchanged(module: nn.Module) -> Iterator[Callable[[], None]]:
         after = _values(module)
         changed = sorted(name for name, value in after.items() if not same(name, value))
         if changed:
-            shown = ", ".join(changed[:_SHOWN]) + (", ..." if len(changed) > _SHOWN else "")
             raise FullrankError(
                 f"the encoder changed while it was probed, in {len(changed)} of {len(after)} parameters and buffers "
-                f"({shown}): a frozen encoder stays as it is; use one whose forward pass writes nothing in eval mode"
+                f"({few(changed)}): a frozen encoder stays as it is; use one whose forward pass writes nothing in eval "
+                "mode"
             )
 
     yield check

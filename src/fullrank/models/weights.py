@@ -26,7 +26,8 @@ import torch
 from torch import Tensor, nn
 
 from fullrank.data.views import SMALL_IMAGE
-from fullrank.errors import FullrankError, nearest
+from fullrank.errors import FullrankError, nearest, reason
+from fullrank.text import few
 
 PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".tar")
 """Suffixes of files that `torch.save` writes; `.pth.tar` is one of them."""
@@ -48,17 +49,11 @@ class ForeignError(FullrankError):
 
 @dataclass(frozen=True)
 class Loaded:
-    """What `load_weights` took, and what it left.
+    """What `load_weights` took, and what it left."""
 
-    Attributes:
-        prefix: Where the model's weights lie in the file, such as `module.encoder_q`; empty for the top level.
-        others: Other places whose weights fit as well, such as `module.encoder_k`, in the file's order.
-        ignored: Names under `prefix` that the model does not have, such as `fc`, `head`, `projector`.
-    """
-
-    prefix: str
-    others: tuple[str, ...]
-    ignored: tuple[str, ...]
+    prefix: str  # where the model's weights lie in the file, such as `module.encoder_q`; empty for the top level
+    others: tuple[str, ...]  # other places whose weights fit as well, such as `module.encoder_k`, in the file's order
+    ignored: tuple[str, ...]  # names under `prefix` that the model does not have, such as `fc`, `head`, `projector`
 
 
 def read_weights(path: Path | str) -> dict[str, Tensor]:
@@ -84,7 +79,7 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
             weights = load_file(path)
         except SafetensorError as error:
             raise DamagedError(
-                f"{path} is damaged, cut short or overwritten: copy or save it again ({str(error).splitlines()[0]})"
+                f"{path} is damaged, cut short or overwritten: copy or save it again ({reason(error)})"
             ) from None
     elif suffix in PICKLES:
         weights = dict(_flat(read_pickle(path)))
@@ -151,7 +146,7 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], *, prefix: str
             there = [_plain(place) for place, _ in found.places.most_common()]
             raise FullrankError(
                 f"the file has none of the model's weights under {prefix!r}{nearest(prefix, there)} "
-                f"(they may lie under {_few([repr(place) for place in there]) or 'nothing in this file'})"
+                f"(they may lie under {few([repr(place) for place in there]) or 'nothing in this file'})"
             )
         found.places = Counter({start: found.places[start]})
     fitting = found.fitting()
@@ -186,7 +181,7 @@ def fill(module: nn.Module, weights: Mapping[str, Any], where: str) -> None:
     kinds = (("missing", missing), ("of another shape", shapes), ("left over", left))
     raise FullrankError(
         f"{where}: its weights are not of the network that its configuration describes; "
-        + "; ".join(f"{kind}: {_few(names)}" for kind, names in kinds if names)
+        + "; ".join(f"{kind}: {few(names)}" for kind, names in kinds if names)
         + ". Give a checkpoint as `fullrank train` wrote it; weights of another network, saved alone as "
         "weights.pt, are measured by `fullrank inspect weights.pt --backbone NAME --images FOLDER`"
     )
@@ -257,16 +252,22 @@ class _Search:
 
     def fitting(self) -> list[str]:
         """Return the prefixes under which all of the model lies, and nothing that its layers lack."""
-        return [place for place in self.places if self.equal(place) == len(self.needed) and self.fits(place)]
-
-    def fits(self, prefix: str) -> bool:
-        found = ((self.weights.get(prefix + key), own) for key, own in self.state.items())
-        return not self.leftover(prefix)[1] and all(each is None or each.shape == own.shape for each, own in found)
+        whole = [place for place in self.places if self.equal(place) == len(self.needed)]
+        return [place for place in whole if not self.shapes(place) and not self.leftover(place)[1]]
 
     def equal(self, prefix: str) -> int:
         """Count the needed weights that lie under a prefix in equal shape."""
         found = ((self.weights.get(prefix + key), own) for key, own in self.needed.items())
         return sum(each is not None and each.shape == own.shape for each, own in found)
+
+    def shapes(self, prefix: str) -> list[str]:
+        """Name the weights under a prefix that are of another shape than the model's."""
+        found = ((key, self.weights.get(prefix + key), own) for key, own in self.state.items())
+        return [
+            f"{key} is {tuple(each.shape)} in the file and {tuple(own.shape)} in the model"
+            for key, each, own in found
+            if each is not None and each.shape != own.shape
+        ]
 
     def leftover(self, prefix: str) -> tuple[tuple[str, ...], list[str]]:
         """Sort the keys under a prefix that the model does not have.
@@ -293,22 +294,15 @@ class _Search:
         # the file's order decides between equals
         prefix = max(self.places, key=lambda place: (self.equal(place), self.places[place]), default="")
         where = f"under {_plain(prefix)!r}" if prefix else "at the top level"
-        missing, shapes = [], []
-        for key, own in self.needed.items():
-            found = self.weights.get(prefix + key)
-            if found is None:
-                missing.append(key)
-            elif found.shape != own.shape:
-                shapes.append(f"{key} is {tuple(found.shape)} in the file and {tuple(own.shape)} in the model")
-        shown = []
-        for key in missing[:_SHOWN]:
+        missing = [key for key in self.needed if prefix + key not in self.weights]
+        for number, key in enumerate(missing[:_SHOWN]):
             near = difflib.get_close_matches(prefix + key, self.weights, n=1)
-            shown.append(f"{key} (nearest in the file: {near[0]})" if near else key)
+            missing[number] = f"{key} (nearest in the file: {near[0]})" if near else key
         wrong = self.leftover(prefix)[1] if prefix in self.places else []
         kinds = (
-            ("missing", _few(shown, len(missing))),
-            ("of another shape", _few(shapes)),
-            ("left over, in layers that the model has", _few(wrong)),
+            ("missing", few(missing)),
+            ("of another shape", few(self.shapes(prefix))),
+            ("left over, in layers that the model has", few(wrong)),
         )
         return "; ".join(
             [
@@ -342,18 +336,16 @@ def _advice(weights: Mapping[str, Tensor], prefix: str | None) -> str:
 
     from fullrank.models.backbones import RESNETS, backbone
 
-    for name in (*RESNETS, *_COMMON):
-        ours = name in RESNETS
-        for size in (224, SMALL_IMAGE) if ours else (224,):
-            with torch.device("meta"):
-                search = _Search(
-                    backbone(name, image_size=size) if ours else timm.create_model(name, num_classes=0), weights
-                )
-            if prefix is not None:
-                search.places = Counter([prefix])
-            if search.fitting():
-                stem = f" for images of {'more than' if size > SMALL_IMAGE else 'up to'} {SMALL_IMAGE} pixels"
-                return f"they fit the backbone {name}" + (stem if ours else "")
+    small, large = (f" for images of {side} {SMALL_IMAGE} pixels" for side in ("up to", "more than"))
+    ours = [(name, size, words) for name in RESNETS for size, words in ((224, large), (SMALL_IMAGE, small))]
+    for name, size, words in (*ours, *((name, None, "") for name in _COMMON)):
+        with torch.device("meta"):
+            model = backbone(name, image_size=size) if size else timm.create_model(name, num_classes=0)
+        search = _Search(model, weights)
+        if prefix is not None:
+            search.places = Counter([prefix])
+        if search.fitting():
+            return f"they fit the backbone {name}{words}"
     return (
         "name the backbone that they were trained with (--backbone), and the size of its images: up to "
         f"{SMALL_IMAGE} pixels a ResNet begins with a 3x3 convolution, above with 7x7"
@@ -362,8 +354,3 @@ def _advice(weights: Mapping[str, Tensor], prefix: str | None) -> str:
 
 def _plain(prefix: str) -> str:
     return prefix.removesuffix(".")
-
-
-def _few(names: list[str], count: int | None = None) -> str:
-    count = len(names) if count is None else count
-    return ", ".join(names[:_SHOWN]) + (f" and {count - _SHOWN} more" if count > _SHOWN else "")

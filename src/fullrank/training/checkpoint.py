@@ -130,7 +130,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Tell whether a file is a checkpoint of ours, without reading its tensors; raise `DamagedError` where nobody can."""
+    """Tell whether a file is a checkpoint of ours, its tensors unread; raise `DamagedError` where nobody can."""
     try:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)

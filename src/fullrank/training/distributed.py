@@ -39,20 +39,13 @@ PATIENCE = timedelta(days=1)
 
 @dataclass
 class World:
-    """The processes of a run, seen from one of them.
+    """The processes of a run, seen from one of them."""
 
-    Attributes:
-        rank: Which one this is, from 0, the main one.
-        size: How many there are.
-        local_rank: Which of its machine's this is.
-        local_size: How many this machine has.
-        control: The group in which they talk about the run, on the CPU whatever the device; None for one process.
-    """
-
-    rank: int = 0
-    size: int = 1
-    local_rank: int = 0
-    local_size: int = 1
+    rank: int = 0  # which one this is, from 0, the main one
+    size: int = 1  # how many there are
+    local_rank: int = 0  # which of its machine's this is
+    local_size: int = 1  # how many this machine has
+    # the group in which they talk about the run, on the CPU whatever the device; None for one process
     control: Any = None
 
     @property
@@ -157,14 +150,6 @@ class World:
             if rank and shape[0]:
                 pieces.append(rows.new_empty(shape))
                 dist.recv(pieces[-1], rank, group=self.control)
-        return torch.cat(pieces)
-
-    def gather(self, rows: Tensor) -> Tensor:
-        """Return the rows of all processes, `(N, M)` each, by rank, `(size N, M)`, without gradient."""
-        if self.size == 1:
-            return rows
-        pieces = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(self.size)]
-        dist.all_gather(pieces, rows.detach().contiguous())
         return torch.cat(pieces)
 
 

@@ -24,6 +24,7 @@ from torch.optim import Optimizer
 from fullrank.config import TrainConfig, to_dict
 from fullrank.data.batches import Views
 from fullrank.data.randomness import Purpose, random_bits
+from fullrank.losses import gather
 from fullrank.models.methods import Output
 from fullrank.text import plain_console
 from fullrank.training.distributed import World, processes
@@ -92,7 +93,7 @@ def train_steps(
             last = step == config.steps
             recorder.add(step, output.loss)
             if last or step % every.log_every == 0:
-                world.on_main(recorder.log, step, world.gather(output.embedding.float()))
+                world.on_main(recorder.log, step, gather(output.embedding.float()))
             if last or step % every.measure_every == 0:
                 order = loader.order.after(step, world.on_main(recorder.measure, step))
                 if order.learned != loader.order.learned:
@@ -110,19 +111,12 @@ def train_steps(
 
 @dataclass(frozen=True)
 class Finished:
-    """How `train` ended.
-
-    Attributes:
-        path: The run's folder.
-        step: Steps done.
-        complete: Whether these are all; False when a signal stopped it.
-        signal: The signal that did.
-    """
+    """How `train` ended."""
 
     path: Path
-    step: int
-    complete: bool
-    signal: int | None = None
+    step: int  # steps done
+    complete: bool  # whether these are all; False when a signal stopped it
+    signal: int | None = None  # the signal that did
 
 
 def train(config: TrainConfig, *, console: Console | None = None) -> Finished:

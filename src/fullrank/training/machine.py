@@ -18,7 +18,7 @@ from fullrank.training.distributed import ALONE, World
 
 
 def choose_device(name: str, world: World = ALONE) -> torch.device:
-    """Return the device that `auto`, `cpu`, `cuda` or `cuda:N` means; each process of a machine has a GPU of its own."""
+    """Return the device that `auto`, `cpu`, `cuda` or `cuda:N` means; each process of a machine has its own GPU."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:

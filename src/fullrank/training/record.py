@@ -15,7 +15,7 @@ from fullrank.config import to_dict
 from fullrank.data import former
 from fullrank.errors import FullrankError
 from fullrank.measure.scores import SCORES, Score
-from fullrank.text import duration
+from fullrank.text import duration, few
 from fullrank.training.checkpoint import save_checkpoint
 from fullrank.training.distributed import World
 from fullrank.training.loggers import open_loggers
@@ -154,8 +154,7 @@ class Recorder:
         """Write the summary: the last records as scores, each with its protocol."""
         config, skipped = self.run.config, sorted(self.skipped)
         if skipped:
-            shown = ", ".join(skipped[:3]) + (" ..." if len(skipped) > 3 else "")
-            self.progress.note(f"images that could not be decoded: {len(skipped)} ({shown})")
+            self.progress.note(f"images that could not be decoded: {len(skipped)} ({few(skipped)})")
         last = {record["kind"]: record for record in read_lines(self.folder.path / METRICS)}
         for kind in ("train", "measure"):
             if kind not in last:

@@ -22,23 +22,14 @@ from fullrank.training.runs import CONFIG, METRICS, SPECTRA, RunRecord, read_run
 
 @dataclass(frozen=True)
 class Resumed:
-    """A run that goes on.
-
-    Attributes:
-        path: Its folder.
-        config: Its configuration, with what was changed.
-        state: Its last checkpoint; None where it was stopped before the first.
-        images: What it saw of its images when it was started.
-        finished: Whether nothing is left to do.
-        notes: What a person should know.
-    """
+    """A run that goes on."""
 
     path: Path
-    config: TrainConfig
-    state: dict[str, Any] | None
-    images: dict[str, Any]
-    finished: bool
-    notes: list[str]
+    config: TrainConfig  # its configuration, with what was changed
+    state: dict[str, Any] | None  # its last checkpoint; None where it was stopped before the first
+    images: dict[str, Any]  # what it saw of its images when it was started
+    finished: bool  # whether nothing is left to do
+    notes: list[str]  # what a person should know
 
     @property
     def former(self) -> bool:

@@ -49,38 +49,22 @@ if TYPE_CHECKING:
     from fullrank.measure.spectrum import Spectrum
     from fullrank.training.distributed import World
 
-METRICS, TIMING, SPECTRA, SUMMARY, CONFIG = (
-    "metrics.jsonl",
-    "timing.jsonl",
-    "spectra.safetensors",
-    "summary.json",
-    "config.yaml",
-)
+METRICS, TIMING, SPECTRA = "metrics.jsonl", "timing.jsonl", "spectra.safetensors"
+SUMMARY, CONFIG = "summary.json", "config.yaml"
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run folder holds, read for a report.
-
-    Attributes:
-        path: The folder.
-        config: The resolved configuration, nested.
-        environment: Versions and hardware.
-        records: The lines of metrics.jsonl, in order.
-        timing: The lines of timing.jsonl, in order.
-        spectrum_steps: `(K,)` int64.
-        singular_values: `(K, D)` float64, each row descending.
-        summary: Final scores; None while the run is unfinished.
-    """
+    """What a run folder holds, read for a report."""
 
     path: Path
-    config: dict[str, Any]
-    environment: dict[str, Any]
-    records: list[dict[str, Any]]
-    timing: list[dict[str, Any]]
-    spectrum_steps: np.ndarray
-    singular_values: np.ndarray
-    summary: dict[str, Any] | None
+    config: dict[str, Any]  # the resolved configuration, nested
+    environment: dict[str, Any]  # versions and hardware
+    records: list[dict[str, Any]]  # the lines of metrics.jsonl, in order
+    timing: list[dict[str, Any]]  # the lines of timing.jsonl, in order
+    spectrum_steps: np.ndarray  # `(K,)` int64
+    singular_values: np.ndarray  # `(K, D)` float64, each row descending
+    summary: dict[str, Any] | None  # final scores; None while the run is unfinished
 
     @property
     def name(self) -> str:

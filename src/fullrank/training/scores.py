@@ -31,21 +31,14 @@ By = Literal["evaluate", "inspect"]
 
 @dataclass(frozen=True)
 class Kept:
-    """A score that was taken of a run after it was trained.
-
-    Attributes:
-        score: The score.
-        step: Gradient steps of the checkpoint that it is of.
-        by: The command that took it.
-        version: Of fullrank.
-        asked: On which `images`, None for the run's own, and how many at most (`limit`), where `rank --scores` may
-            take the score instead of measuring it again.
-    """
+    """A score that was taken of a run after it was trained."""
 
     score: Score
-    step: int
-    by: By
+    step: int  # gradient steps of the checkpoint that it is of
+    by: By  # the command that took it
     version: str = __version__
+    # on which `images`, None for the run's own, and how many at most (`limit`), where `rank --scores` may take the
+    # score instead of measuring it again
     asked: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -35,25 +35,15 @@ from fullrank.training.runs import CONFIG
 
 @dataclass(frozen=True)
 class Data:
-    """The images of a run.
+    """The images of a run."""
 
-    Attributes:
-        train: What the order indexes, the subset already taken, unreadable images left out where they are known.
-        measured: The training images that are measured on: these, or all that the subset was taken from.
-        held_out: Held-out images, or None.
-        image_size: Rows and columns of a view of them.
-        skipped: The names of the images left out.
-        fingerprint: Of the training images as they were found, before anything was left out.
-        former: Whether they are seen as runs of before saw them; see `fullrank.data.former`.
-    """
-
-    train: Images
-    measured: Images
-    held_out: Images | None
-    image_size: int
-    skipped: list[str]
-    fingerprint: str
-    former: bool = False
+    train: Images  # what the order indexes, the subset already taken, unreadable images left out where they are known
+    measured: Images  # the training images that are measured on: these, or all that the subset was taken from
+    held_out: Images | None  # held-out images, or None
+    image_size: int  # rows and columns of a view of them
+    skipped: list[str]  # the names of the images left out
+    fingerprint: str  # of the training images as they were found, before anything was left out
+    former: bool = False  # whether they are seen as runs of before saw them; see `fullrank.data.former`
 
     @cached_property
     def facts(self) -> dict[str, Any]:
@@ -72,29 +62,17 @@ class Data:
 
 @dataclass(frozen=True)
 class Resolved:
-    """A run with nothing left open.
+    """A run with nothing left open."""
 
-    Attributes:
-        config: The configuration; what it leaves to the machine, the images and the method is filled in.
-        device: Where this process trains.
-        data: The images.
-        loader: Gives the two views of each step, in the run's order.
-        method: What is trained, on the device.
-        memory_format: Of the method's weights, and so of its images.
-        gradients: Averages the method's gradients over processes.
-        probe: The online probe, where the run has one.
-        measurer: Measures the method, on the main process; None on the others.
-    """
-
-    config: TrainConfig
-    device: torch.device
+    config: TrainConfig  # the configuration; what it leaves to the machine, the images and the method is filled in
+    device: torch.device  # where this process trains
     data: Data
-    loader: batches.ViewLoader
-    method: Method
-    memory_format: torch.memory_format
-    gradients: Gradients
-    probe: OnlineProbe | None
-    measurer: Measurer | None
+    loader: batches.ViewLoader  # gives the two views of each step, in the run's order
+    method: Method  # what is trained, on the device
+    memory_format: torch.memory_format  # of the method's weights, and so of its images
+    gradients: Gradients  # averages the method's gradients over processes
+    probe: OnlineProbe | None  # the online probe, where the run has one
+    measurer: Measurer | None  # measures the method, on the main process; None on the others
 
 
 def resolve(config: TrainConfig, world: World = ALONE, resumed: Resumed | None = None) -> Resolved:
