@@ -416,7 +416,7 @@ class DatasetImages(Images):
         return labels
 
 
-def open_images(spec: Any, *, split: Split = "train", root: str = DEFAULT_ROOT, former: bool = False) -> Images:
+def open_images(spec: Any, *, split: Split = "train", root: str = DEFAULT_ROOT) -> Images:
     """Open an image set.
 
     Args:
@@ -425,7 +425,6 @@ def open_images(spec: Any, *, split: Split = "train", root: str = DEFAULT_ROOT, 
         split: Which part of a source; a path or a dataset means all that there is. What is trained on in a single class
             folder has no labels, what is held out has.
         root: Where downloaded sets and the indices of large ones are kept.
-        former: See it as runs did that were started before hidden folders and splits were told.
 
     Raises:
         NoSplitError: The source has no such split.
@@ -465,7 +464,7 @@ def open_images(spec: Any, *, split: Split = "train", root: str = DEFAULT_ROOT, 
                 )
             return _from_files(shown, [path], root)
         if path.is_dir():
-            return _from_folder(shown, path, flag, root, former=former)
+            return _from_folder(shown, path, flag, root)
         if "{" in spec and "}" in spec:
             return _from_files(shown, list_shards(str(path)), root)
         if any(character in spec for character in "*?["):
@@ -474,8 +473,7 @@ def open_images(spec: Any, *, split: Split = "train", root: str = DEFAULT_ROOT, 
                 raise FullrankError(
                     f"no file matches {shown!r}: check the pattern, and quote it so that the shell leaves it alone"
                 )
-            if not former:
-                check_files(shown, matches, flag)
+            check_files(shown, matches, flag)
             return _from_files(shown, matches, root)
     except (PermissionError, NotADirectoryError) as error:
         raise FullrankError(f"cannot read the images at {shown}: {error.strerror}") from None
@@ -500,19 +498,18 @@ def _from_object(found: Any, name: str | None = None) -> Images:
     return DatasetImages(found, name)
 
 
-def _from_folder(name: str, root: Path, flag: str, cache: str, *, former: bool) -> Images:
+def _from_folder(name: str, root: Path, flag: str, cache: str) -> Images:
     from torchvision.datasets.folder import IMG_EXTENSIONS
 
     for kind in LARGE:
-        large = sorted(path for path in root.glob(f"*{kind}") if former or not hidden(path.name))
+        large = sorted(path for path in root.glob(f"*{kind}") if not hidden(path.name))
         if large:
-            if not former:
-                check_files(name, large, flag)
+            check_files(name, large, flag)
             return _from_files(name, large, cache)
     found: dict[str, list[str]] = {}
     tree: dict[str, list[str]] = {}
     holding = set()
-    for where, folders, files in _walk(root, former=former):
+    for where, folders, files in _walk(root):
         below = os.path.relpath(where, root) if where != str(root) else ""
         tree[below] = folders
         pictures = [file for file in files if file.lower().endswith(IMG_EXTENSIONS) and not file.startswith(".")]
@@ -520,8 +517,7 @@ def _from_folder(name: str, root: Path, flag: str, cache: str, *, former: bool) 
             holding.add(below)
             top = below.split(os.sep)[0]
             found.setdefault(top, []).extend(os.path.join(where, file) for file in pictures)
-    if not former:
-        check_folders(name, root, tree, holding, flag)
+    check_folders(name, root, tree, holding, flag)
     if not found:
         raise FullrankError(
             f"no images in {name}: expected files ending in {' '.join(IMG_EXTENSIONS)}, in class folders or all in one"
@@ -530,7 +526,7 @@ def _from_folder(name: str, root: Path, flag: str, cache: str, *, former: bool) 
     paths = [path for group in found.values() for path in group]
     # Files beside the class folders belong to no class, and one class says nothing, but of images that are held out:
     # then the folders are not labels.
-    labeled = "" not in found and (len(found) > 1 or (flag == "--eval-images" and not former))
+    labeled = "" not in found and (len(found) > 1 or flag == "--eval-images")
     if "" in found and len(found) > 1:
         print(
             f"{name}: {len(found[''])} images lie beside its folders, so these are not taken for labels",
@@ -540,28 +536,21 @@ def _from_folder(name: str, root: Path, flag: str, cache: str, *, former: bool) 
     return FileImages(name, root, paths, labels, tuple(found) if labeled else None, numbered=not labeled)
 
 
-def _walk(root: Path, *, former: bool) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Walk a folder and what lies below, without what is hidden, class folders in their order.
+def _walk(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Walk a folder and what lies below, in order, without what is hidden.
 
     Symbolic links are followed, but into no folder that was seen before: a link may lead back up.
     """
-
-    def visible(folder: str, depth: int) -> bool:
-        return (depth > 0 or not folder.startswith(".")) if former else not hidden(folder)
-
-    own = [entry for entry in os.scandir(root) if not entry.is_dir()]
-    tops = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and visible(entry.name, 0))
-    yield str(root), tops, [entry.name for entry in own if entry.is_file()]
-    seen = {os.path.realpath(root)}
-    for top in tops:
-        for where, folders, files in os.walk(os.path.join(root, top), followlinks=True):
-            real = os.path.realpath(where)
-            if real in seen:
-                folders.clear()
-                continue
-            seen.add(real)
-            folders[:] = [folder for folder in folders if visible(folder, 1)]
-            yield where, folders, files
+    os.listdir(root)  # raises where it cannot be read, of which os.walk says nothing
+    seen: set[str] = set()
+    for where, folders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(where)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(folder for folder in folders if not hidden(folder))
+        yield where, folders, files
 
 
 def _from_files(name: str, files: Sequence[Path], root: str) -> Images:

@@ -54,7 +54,6 @@ class _Encoder(TypedDict):
 class _State(_Encoder, total=False):
     """What loading an encoder needs, and what going on with the run needs, which is asked for there."""
 
-    data_version: Step
     optimizer: _Optimizer
     record: _Record
     online_probe: dict[str, Any]

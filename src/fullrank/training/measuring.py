@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fullrank.config import TrainConfig
-from fullrank.data import former, views
+from fullrank.data import views
 from fullrank.data.eval_images import load_for_eval, view_blocks
 from fullrank.data.images import SAMPLED, Images, UnreadableImageError, sample
 from fullrank.errors import FullrankError
@@ -83,10 +83,8 @@ class Measurer:
         labeled = torch.arange(len(images))
         if images.labels is not None and bool((images.labels >= 0).any()):
             labeled = labeled[images.labels >= 0]
-        chosen = (former.spread if self.data.former else sample)(labeled, self.config.monitor.images)
-        if len(chosen) == len(labeled):
-            return chosen, {}
-        return chosen, {"sample": "at a fixed stride" if self.data.former else SAMPLED}
+        chosen = sample(labeled, self.config.monitor.images)
+        return chosen, {"sample": SAMPLED} if len(chosen) < len(labeled) else {}
 
     def _load_pairs(self, images: Images, indices: Tensor) -> tuple[Tensor, Tensor]:
         recipes = views.recipe(self.config.views, crop_min=self.config.crop_min)

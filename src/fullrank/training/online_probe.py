@@ -31,7 +31,6 @@ class OnlineProbe:
 
     Representations are standardized by batch statistics, in measurements by running ones, for their scale is a matter
     of the method. The weights start at 0. All processes hold the same probe; each learns from its piece of the batch.
-    With `as_before` it has an output for each number up to the largest label, as runs of before, not for each label.
 
     Attributes:
         learned: Whether it has made a step; before that it knows nothing.
@@ -46,7 +45,6 @@ class OnlineProbe:
         device: torch.device,
         dtype: torch.dtype = torch.float32,
         world: World = ALONE,
-        as_before: bool = False,
     ) -> None:
         if images.labels is None or not bool((images.labels >= 0).any()):
             raise FullrankError(
@@ -54,8 +52,6 @@ class OnlineProbe:
             )
         known = images.labels >= 0
         self.classes, places = images.labels[known].unique(return_inverse=True)
-        if as_before:
-            self.classes, places = torch.arange(int(images.labels.max()) + 1), images.labels[known]
         if len(self.classes) < 2:
             raise FullrankError(
                 f"monitor.online_probe tells classes apart, and the training images {images.name} are all of one: "

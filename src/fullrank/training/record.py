@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from fullrank.config import to_dict
-from fullrank.data import former
 from fullrank.errors import FullrankError
 from fullrank.measure.scores import SCORES, Score
 from fullrank.text import duration, few
@@ -145,7 +144,6 @@ class Recorder:
             **({} if probe is None else {"online_probe": probe.state_dict()}),
             **({"order": learned} if (learned := self.run.loader.order.learned) else {}),
             "skipped": sorted(self.skipped),
-            **({} if self.run.data.former else {"data_version": former.VERSION}),
         }
         self.folder.sync()
         save_checkpoint(self.folder.checkpoints, step, contents, keep=self.run.config.keep_checkpoints)

@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from fullrank.config import TrainConfig, differences, from_dict, read_config
-from fullrank.data import former
 from fullrank.data.batches import ViewLoader
 from fullrank.data.images import same_images
 from fullrank.errors import FullrankError
@@ -18,6 +17,9 @@ from fullrank.models.methods import Method
 from fullrank.training.checkpoint import checkpoint_path, list_checkpoints, read_checkpoint
 from fullrank.training.online_probe import OnlineProbe
 from fullrank.training.runs import CONFIG, METRICS, SPECTRA, RunRecord, read_run
+
+IMAGES_VERSION = 2
+"""Of how images are found, sampled and matched with labels: in a run's config.yaml, which has none before 0.1.0."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,6 @@ class Resumed:
     images: dict[str, Any]  # what it saw of its images when it was started
     finished: bool  # whether nothing is left to do
     notes: list[str]  # what a person should know
-
-    @property
-    def former(self) -> bool:
-        """Whether it sees its images as runs of before version 2 did."""
-        return self.images.get("version", 1) < former.VERSION
 
     def check_images(self, config: TrainConfig, now: dict[str, Any]) -> None:
         """Refuse images other than those the run was started with."""
@@ -68,15 +65,14 @@ def read_resumed(path: Path, asked: TrainConfig | None, processes: int) -> Resum
             f"{path / CONFIG} is damaged: its environment.data, which says what images the run was started with, is "
             "missing; put the file back as it was, or start a new run"
         )
-    version = images.get("version", 1)
-    if version not in (1, former.VERSION) or (state is not None and state.get("data_version", version) != version):
-        raise FullrankError(
-            f"{path / CONFIG} is not what the run was started with: environment.data.version is {version}; put the "
-            "file back as it was"
-        )
     if state is not None:
         notes += _missing_records(run, state["step"], config)
     finished = state is not None and state["step"] == config.steps and run.summary is not None
+    if not finished and images.get("version") != IMAGES_VERSION:
+        raise FullrankError(
+            f"{path / CONFIG} has the environment.data.version {images.get('version')}, and this fullrank sees images "
+            f"as of version {IMAGES_VERSION}: put the file back as it was, or start a new run"
+        )
     if not finished and processes != (before := run.environment.get("processes", 1)):
         notes.append(
             f"{path} goes on in {processes} instead of {before} processes: the same batches, and the same results up "

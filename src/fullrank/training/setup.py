@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from fullrank.config import TrainConfig
-from fullrank.data import batches, cache, former, views
+from fullrank.data import batches, cache, views
 from fullrank.data.images import Images, NoSplitError, match_labels, open_images
 from fullrank.data.order import Order, open_order, subset
 from fullrank.errors import FullrankError
@@ -29,7 +29,7 @@ from fullrank.training.loggers import check_loggers
 from fullrank.training.machine import choose_device, choose_precision
 from fullrank.training.measuring import Measurer
 from fullrank.training.online_probe import OnlineProbe
-from fullrank.training.resuming import Resumed, counted
+from fullrank.training.resuming import IMAGES_VERSION, Resumed, counted
 from fullrank.training.runs import CONFIG
 
 
@@ -43,7 +43,6 @@ class Data:
     image_size: int  # rows and columns of a view of them
     skipped: list[str]  # the names of the images left out
     fingerprint: str  # of the training images as they were found, before anything was left out
-    former: bool = False  # whether they are seen as runs of before saw them; see `fullrank.data.former`
 
     @cached_property
     def facts(self) -> dict[str, Any]:
@@ -53,7 +52,7 @@ class Data:
             return {"count": len(images), "fingerprint": images.fingerprint(), "skipped": 0}
 
         return {
-            **({} if self.former else {"version": former.VERSION}),
+            "version": IMAGES_VERSION,
             "train": {"count": len(self.train), "fingerprint": self.fingerprint, "skipped": len(self.skipped)},
             "held_out": self.held_out and seen(self.held_out),
             **({} if self.measured is self.train else {"measured": seen(self.measured)}),
@@ -78,16 +77,12 @@ class Resolved:
 def resolve(config: TrainConfig, world: World = ALONE, resumed: Resumed | None = None) -> Resolved:
     """Choose what the configuration leaves open, open the images, and build the method with its initial weights.
 
-    A run that goes on, `resumed`, sees the images as it did.
-
     Raises:
         FullrankError: The configuration, the machine or the images do not allow it.
     """
     world.on_main(check_loggers, config.monitor)
     config, device = resolve_machine(config, world)
-    config, data = open_data(
-        config, world, as_before=resumed is not None and resumed.former, goes_on=resumed is not None
-    )
+    config, data = open_data(config, world, goes_on=resumed is not None)
     if resumed is not None:
         world.on_main(resumed.check_images, config, data.facts)
     facts = world.all_gather_object(data.facts)
@@ -157,28 +152,24 @@ def check_share(batch_size: int, processes: int, name: str = "batch_size") -> No
         )
 
 
-def open_data(
-    config: TrainConfig, world: World = ALONE, *, as_before: bool = False, goes_on: bool = False
-) -> tuple[TrainConfig, Data]:
+def open_data(config: TrainConfig, world: World = ALONE, *, goes_on: bool = False) -> tuple[TrainConfig, Data]:
     """Open the images, and keep them as configured; with many processes, each all of them.
 
-    A run that goes on keeps images of the size it began with; one of before sees them `as_before`.
+    A run that goes on keeps images of the size it began with.
 
     Returns:
         The configuration with `image_size`, `cache` and `cache_side` resolved, and the images.
     """
     with world.raise_together(), world.first_on_machine():
-        found = whole = open_images(config.images, split="train", root=config.data_dir, former=as_before)
+        found = whole = open_images(config.images, split="train", root=config.data_dir)
         if config.subset < 1:
             found = whole.select(subset(len(whole), config.subset, config.seed))
         fingerprint = found.fingerprint()
         held_out = None
         if config.eval_images is not None or config.images in SOURCES:
             try:
-                held_out = open_images(
-                    config.eval_images or config.images, split="eval", root=config.data_dir, former=as_before
-                )
-                held_out.labels = (former.match_labels if as_before else match_labels)(held_out, whole)
+                held_out = open_images(config.eval_images or config.images, split="eval", root=config.data_dir)
+                held_out.labels = match_labels(held_out, whole)
             except NoSplitError:
                 if config.eval_images is not None:
                     raise
@@ -192,7 +183,7 @@ def open_data(
         if config.cache == "memory":
             found, skipped = cache.cache_all(found, side=config.cache_side, strict=config.strict)
     measured = whole if config.subset < 1 and config.monitor.whole else found
-    return config, Data(found, measured, held_out, size, skipped, fingerprint, as_before)
+    return config, Data(found, measured, held_out, size, skipped, fingerprint)
 
 
 def resolve_cache(config: TrainConfig, images: Images, sharers: int = 1, goes_on: bool = False) -> TrainConfig:
@@ -290,6 +281,4 @@ def build_probe(
     if not config.monitor.online_probe:
         return None
     dtype = next(method.backbone.parameters()).dtype
-    return OnlineProbe(
-        data.train, method.width, config.steps, device=device, dtype=dtype, world=world, as_before=data.former
-    )
+    return OnlineProbe(data.train, method.width, config.steps, device=device, dtype=dtype, world=world)
