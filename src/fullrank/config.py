@@ -345,11 +345,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_config(path: Path, base: TrainConfig | None = None) -> TrainConfig:
-    """Read a configuration from YAML: the fields it names replace those of `base`.
-
-    Raises:
-        FullrankError: The file is missing or no YAML mapping, a key is unknown, or a value does not fit its field.
-    """
+    """Read a configuration from YAML: the fields it names replace those of `base`."""
     try:
         with path.open("rb") as file:
             text = file.read(_LARGEST + 1).decode("utf-8-sig")
@@ -376,13 +372,9 @@ def read_config(path: Path, base: TrainConfig | None = None) -> TrainConfig:
 
 
 def from_dict(values: dict[str, Any], base: Any, where: str, prefix: str = "") -> Any:
-    """Replace fields of a (nested) dataclass by plain values.
+    """Replace fields of a (nested) dataclass by plain values; an error calls their source `where`.
 
-    Args:
-        values: The fields to replace.
-        base: The dataclass that holds the others.
-        where: What to call the source in an error.
-        prefix: The path to `base` within the whole configuration, such as `backbone.`.
+    `prefix` is the path to `base` within the whole configuration, such as `backbone.`.
 
     Raises:
         FullrankError: A key is unknown, or a value does not fit its field.

@@ -25,7 +25,8 @@ import os
 import signal
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
 from weakref import WeakSet
 
 import torch
@@ -52,46 +53,34 @@ class Views:
     views: tuple[Tensor, ...]  # one for each recipe, `(B, 3, S, S)` float32
 
 
+@dataclass(eq=False, repr=False)
 class ViewLoader:
-    """Give the views of each step of an order, from any step on.
+    """Give the views of each step of an order, from any step on."""
 
-    Views are `size` pixels wide, one by each recipe. `side` is what kept images are scaled down to (`cache.decode`),
-    `workers` are processes that decode for `stream` (0 decodes in this one), else threads, and `reduced` is
-    `TrainConfig.reduced_jpeg`. A set that lies in memory already (`ArrayImages`) is held whole. Process `rank` gets its
-    contiguous piece of each global batch.
-    """
+    images: Images  # the set that the order indexes; one that lies in memory already (`ArrayImages`) is held whole
+    order: Order
+    recipes: tuple[ViewRecipe, ...]  # one view by each
+    size: int  # rows and columns of a view
+    _: KW_ONLY
+    cache: Cache = "memory"  # how images are kept; see the module
+    side: int | None = None  # what kept images are scaled down to; see `fullrank.data.cache.decode`
+    device: Any = "cpu"  # where views are made
+    workers: int = 0  # processes that decode, for `stream`; 0 decodes in this one. Otherwise threads
+    reduced: bool = False  # see `TrainConfig.reduced_jpeg`
+    strict: bool = False  # raise on an unreadable image
+    rank: int = 0  # this process, which gets its contiguous piece of each global batch
+    world_size: int = 1
 
-    def __init__(
-        self,
-        images: Images,
-        order: Order,
-        recipes: tuple[ViewRecipe, ...],
-        size: int,
-        *,
-        cache: Cache = "memory",
-        side: int | None = None,
-        device: torch.device | str = "cpu",
-        workers: int = 0,
-        reduced: bool = False,
-        strict: bool = False,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        if order.size != len(images):
-            raise FullrankError(f"the order is over {order.size} images and the set has {len(images)}: make them agree")
-        self.images = images
-        self.order = order
-        self.recipes = recipes
-        self.size = size
-        self.cache = cache
-        self.side = side
-        self.device = torch.empty(0, device=device).device  # with its number, which `cuda` leaves out
-        self.workers = workers
-        self.reduced = reduced
-        self.strict = strict
-        self.share = slice(rank * order.batch_size // world_size, (rank + 1) * order.batch_size // world_size)
+    def __post_init__(self) -> None:
+        if self.order.size != len(self.images):
+            raise FullrankError(
+                f"the order is over {self.order.size} images and the set has {len(self.images)}: make them agree"
+            )
+        self.device = torch.empty(0, device=self.device).device  # with its number, which `cuda` leaves out
+        batch = self.order.batch_size
+        self.share = slice(self.rank * batch // self.world_size, (self.rank + 1) * batch // self.world_size)
         self.skipped: set[str] = set()
-        whole = as_array(images) if cache == "memory" else None
+        whole = as_array(self.images) if self.cache == "memory" else None
         self._pixels = None if whole is None else self._place(whole)
 
     def __call__(self, start: int = 0) -> Iterator[Views]:
@@ -105,9 +94,7 @@ class ViewLoader:
         self, step: int, heights: Tensor, widths: Tensor, *, first: int | None = None
     ) -> list[ViewParameters]:
         """Return the parameters of the views of this process's images at a step, or of those from place `first` on."""
-        place: dict[str, int] = {"seed": self.order.seed, "step": step, "first": self.share.start}
-        if first is not None:
-            place["first"] = first
+        place = {"seed": self.order.seed, "step": step, "first": self.share.start if first is None else first}
         return [
             views.draw(recipe, view=view, heights=heights, widths=widths, **place)
             for view, recipe in enumerate(self.recipes)

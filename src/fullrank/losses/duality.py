@@ -114,16 +114,11 @@ def dimension_residual(z: Tensor) -> Tensor:
 
 
 def sample_contrastive_bounds(dimension_loss: float, n: int, m: int) -> tuple[float, float]:
-    """Return the least and the greatest L_c that embeddings of norm one can have at a given L_nc.
+    """Return the least and the greatest L_c that N embeddings of norm one and M dimensions can have at a given L_nc.
 
         L_nc - N + N^2 / M <= L_c <= L_nc - N + N^2
 
     The lower end is reached when all dimensions have one norm (`balance`), the upper when all but one are zero.
-
-    Args:
-        dimension_loss: L_nc, `dimension_contrastive(z)`.
-        n: N, the number of embeddings.
-        m: M, the number of dimensions.
 
     Reference: [Garrido23] Corollary 3.4.1, eq. 6.
 
@@ -151,13 +146,9 @@ def dimension_contrastive_bounds(sample_loss: float, n: int, m: int) -> tuple[fl
 
 
 def balanced_gap(n: int, m: int) -> float:
-    """Return L_nc - L_c = N - N^2 / M of embeddings of norm one whose dimensions all have one norm, sqrt(N / M).
+    """Return L_nc - L_c = N - N^2 / M of N embeddings of norm one whose M dimensions all have one norm, sqrt(N / M).
 
     The paper's text has N - M, for dimensions of norm one: those exist only for N = M (see the module).
-
-    Args:
-        n: N, the number of embeddings.
-        m: M, the number of dimensions.
 
     Reference: [Garrido23] Theorem 3.3, corrected.
 

@@ -84,11 +84,7 @@ _PATIENCE = 5.0  # seconds to wait for the Hub's first answer
 
 
 def backbone(config: BackboneConfig | str, *, image_size: int) -> nn.Module:
-    """Build a backbone with random weights.
-
-    Args:
-        config: Its name and shape; a name alone is the named network as it is.
-        image_size: Rows and columns of the views it will see.
+    """Build a backbone with random weights for views of a size; of a name alone, the named network as it is.
 
     Raises:
         FullrankError: The name is unknown, or the shape does not fit it.
@@ -157,20 +153,9 @@ def made_by(model: nn.Module) -> TimmModel:
 
 
 def sincos_positions(rows: int, columns: int, width: int) -> Tensor:
-    """Return fixed positions of the patches of a grid: sines and cosines of their column x and row y.
+    """Return fixed positions of the patches of a grid, `(rows * columns, width)` float32, by column x and row y.
 
         [sin(x w), cos(x w), sin(y w), cos(y w)],  w_k = 10000^(-k / K),  k = 0 .. K - 1,  K = width / 4
-
-    Args:
-        rows: Rows of patches.
-        columns: Columns of patches.
-        width: The width of a token, a multiple of 4.
-
-    Returns:
-        `(rows * columns, width)` float32, row by row.
-
-    Raises:
-        FullrankError: The width is no multiple of 4.
 
     Reference: Chen, Xie & He 2021, section 4.1; Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.5.
     """

@@ -33,23 +33,15 @@ _LABELS = (*LABEL_COLUMNS, "labels", "target", "targets", "y", "cls")
 
 
 class Preprocessing(NamedTuple):
-    """How an encoder wants its images.
+    """How an encoder wants its images."""
 
-    Attributes:
-        size: Rows and columns S.
-        mean: Of the normalization, by channel.
-        std: Of the normalization, by channel.
-        transform: Turns a PIL image into the encoder's input; None for the `eval` view of `fullrank.data.views`.
-        interpolation: What the transform resizes with.
-        crop_pct: The share of the image's side that the transform keeps.
-    """
-
-    size: int
-    mean: tuple[float, ...] = views.IMAGENET_MEAN
-    std: tuple[float, ...] = views.IMAGENET_STD
+    size: int  # rows and columns S
+    mean: tuple[float, ...] = views.IMAGENET_MEAN  # of the normalization, by channel
+    std: tuple[float, ...] = views.IMAGENET_STD  # of the normalization, by channel
+    # turns a PIL image into the encoder's input; None for the `eval` view of `fullrank.data.views`
     transform: Callable[[Any], Tensor] | None = None
-    interpolation: str | None = None
-    crop_pct: float | None = None
+    interpolation: str | None = None  # what the transform resizes with
+    crop_pct: float | None = None  # the share of the image's side that the transform keeps
 
     @property
     def protocol(self) -> dict[str, Any]:
@@ -78,19 +70,12 @@ class Preprocessing(NamedTuple):
 
 
 class Features(NamedTuple):
-    """Features of images, on the CPU.
+    """Features of images, on the CPU."""
 
-    Attributes:
-        features: `(N, D)` float32; `(N, q, D)` where batches held q views of each image.
-        labels: `(N,)`; None where there are none.
-        indices: `(N,)` places of the images that could be read.
-        protocol: How they were made, the images left out.
-    """
-
-    features: Tensor
-    labels: Tensor | None
-    indices: Tensor
-    protocol: Mapping[str, Any]
+    features: Tensor  # `(N, D)` float32; `(N, q, D)` where batches held q views of each image
+    labels: Tensor | None  # `(N,)`; None where there are none
+    indices: Tensor  # `(N,)` places of the images that could be read
+    protocol: Mapping[str, Any]  # how they were made, the images left out
 
 
 @dataclass(frozen=True)

@@ -154,19 +154,15 @@ class World:
 
 
 class Gradients:
-    """Averages a module's gradients over processes, while the backward pass still computes others.
+    """Averages the gradients of a module, on its device, over processes, while the backward pass still computes others.
 
     They are sent in buckets from the last parameters to the first, about as they become known; each bucket when it and
-    all before it are complete. The layout follows from the module alone, for from three processes on the order in
-    which numbers are added, and so the last bits, depend on it: DistributedDataParallel lays them out anew after the
-    first step of a process, and a resumed run would leave the uninterrupted one.
+    all before it are complete. The layout follows from the module alone, for from three processes on the order in which
+    numbers are added, and so the last bits, depend on it: DistributedDataParallel lays them out anew after the first
+    step of a process, and a resumed run would leave the uninterrupted one.
 
     Parameters may lack a gradient, in all processes alike, as some encoders' do; their bucket and those behind it are
     then sent after the backward pass.
-
-    Args:
-        module: What is trained, on its device.
-        world: The processes.
     """
 
     def __init__(self, module: nn.Module, world: World) -> None:

@@ -11,7 +11,6 @@ from torch.optim import Optimizer
 
 from fullrank.config import TrainConfig, differences, from_dict, read_config
 from fullrank.data.batches import ViewLoader
-from fullrank.data.images import same_images
 from fullrank.errors import FullrankError
 from fullrank.models.methods import Method
 from fullrank.training.checkpoint import checkpoint_path, list_checkpoints, read_checkpoint
@@ -36,7 +35,7 @@ class Resumed:
     def check_images(self, config: TrainConfig, now: dict[str, Any]) -> None:
         """Refuse images other than those the run was started with."""
         for part, where in (("train", config.images), ("held_out", config.eval_images or config.images)):
-            if not _same(self.images[part], now[part]):
+            if self.images[part] != now[part]:
                 raise FullrankError(
                     f"the {part.replace('_', '-')} images at {where} are not those that {self.path} was started with: "
                     f"{counted(self.images[part])} then, {counted(now[part])} now, or other names, sizes or contents; "
@@ -128,14 +127,6 @@ def _missing_records(run: RunRecord, step: int, config: TrainConfig) -> list[str
         f"{min(at for _, at in lacking):,}: the run goes on without them, and its curves have gaps; put the files back "
         "if you have them"
     ]
-
-
-def _same(before: dict[str, Any] | None, now: dict[str, Any] | None) -> bool:
-    if not before or not now:
-        return not before and not now
-    return {**before, "fingerprint": ""} == {**now, "fingerprint": ""} and same_images(
-        before["fingerprint"], now["fingerprint"]
-    )
 
 
 def counted(facts: dict[str, Any] | None) -> str:
