@@ -24,7 +24,6 @@ import multiprocessing.util
 import os
 import signal
 from collections.abc import Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 from weakref import WeakSet
@@ -90,9 +89,7 @@ class ViewLoader:
             seen = views.normalize(views.photometric(views.as_float(crops), parameters))
             yield Views(step, images, seen.chunk(len(self.recipes)))
 
-    def parameters(
-        self, step: int, heights: Tensor, widths: Tensor, *, first: int | None = None
-    ) -> list[ViewParameters]:
+    def parameters(self, step: int, heights: Tensor, widths: Tensor, first: int | None = None) -> list[ViewParameters]:
         """Return the parameters of the views of this process's images at a step, or of those from place `first` on."""
         place = {"seed": self.order.seed, "step": step, "first": self.share.start if first is None else first}
         return [
@@ -105,25 +102,25 @@ class ViewLoader:
             whole = torch.arange(len(self.images))
             yield from self._from_memory(range(start, len(self.order)), self._pixels, whole, whole)
             return
+        spans: list[range] = []
         step = start
-        if self.cache == "memory":
-            with ThreadPoolExecutor(max_workers=1) as background:
-                coming: Future[tuple[Tensor | Kept, Tensor, Tensor]] | None = None
-                while step < len(self.order) and self.order.keeps(step):
-                    pool = coming.result() if coming else self._decode_pool(step)
-                    stop = self.order.span(step).stop
-                    more = stop < len(self.order) and self.order.keeps(stop)
-                    coming = background.submit(self._decode_pool, stop, max(self.workers, 1)) if more else None
-                    yield from self._from_memory(range(step, stop), *pool)
-                    del pool  # before the one after the next is decoded
-                    step = stop
+        while self.cache == "memory" and step < len(self.order) and self.order.keeps(step):
+            spans.append(range(step, self.order.span(step).stop))
+            step = spans[-1].stop
+        # the first by all cores; others behind the steps, by as many threads as there are workers
+        threads = {start: None}
+        pools = ahead(lambda span: self._decode_pool(span[0], threads.get(span[0], max(self.workers, 1))), spans, 1)
+        for span in spans:
+            pool = next(pools)
+            yield from self._from_memory(span, *pool)
+            del pool  # before the one after the next is decoded
         if step < len(self.order):
             streamed = self._from_workers(step)
             _OPEN.add(streamed)
             _end_workers_at_exit(os.getpid())
             yield from streamed
 
-    def _decode_pool(self, step: int, threads: int | None = None) -> tuple[Tensor | Kept, Tensor, Tensor]:
+    def _decode_pool(self, step: int, threads: int | None) -> tuple[Tensor | Kept, Tensor, Tensor]:
         """Return the pixels of a step's pool, each image's row in them, -1 for none, and each row's image."""
         pool = self.order.pool(step)
         pixels, good = decode(self.images.select(pool), side=self.side, strict=self.strict, threads=threads)

@@ -49,11 +49,9 @@ def match_labels(images: Images, reference: Images) -> Tensor | None:
     Raises:
         FullrankError: One set has names and the other numbers.
     """
-    if images.labels is None or reference.labels is None:
+    if images.labels is None or reference.labels is None or not bool((images.labels >= 0).any()):
         return images.labels
     if images.classes is None and reference.classes is None:
-        return images.labels
-    if not bool((images.labels >= 0).any()):
         return images.labels
     if images.classes is not None and reference.classes is not None:
         ours: Sequence[Any] = [_plain(name) for name in images.classes]
@@ -115,12 +113,10 @@ def read_labels(column: Any, names: Sequence[str] | None, where: str) -> Labels 
         return None
     if str(kind) in ("string", "large_string", "string_view"):
         return _named([value or "" for value in column.to_pylist()])
-    values, fault = _whole(column, kind)
-    if values is None:
-        _left_out(where, fault)
-        return None
-    if (values < -1).any():
-        _left_out(where, f"holds {values.min()}, and numbers of classes are at least 0, or -1 for none")
+    try:
+        values = _whole(column, kind)
+    except ValueError as error:
+        print(f"{where} {error}: its images are taken without labels", file=sys.stderr)
         return None
     if (values == -1).any() and not (values == -1).all():
         print(
@@ -131,36 +127,27 @@ def read_labels(column: Any, names: Sequence[str] | None, where: str) -> Labels 
     return Labels(values, None, numbered=True)
 
 
-def _left_out(where: str, fault: str) -> None:
-    print(f"{where} {fault}: its images are taken without labels", file=sys.stderr)
-
-
-def _whole(column: Any, kind: Any) -> tuple[np.ndarray | None, str]:
-    """Return a column of numbers as int64, missing ones -1; or None, and what is wrong with it."""
+def _whole(column: Any, kind: Any) -> np.ndarray:
+    """Return a column of numbers as int64, missing ones -1; raise `ValueError` where they are no classes."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     largest = np.iinfo(np.int64).max
-    if pa.types.is_boolean(kind):
-        column = column.cast(pa.int8())
-    elif pa.types.is_decimal(kind):
-        if any(value is not None and value != int(value) for value in column.to_pylist()):
-            return None, "holds numbers that are not whole"
-        whole = [None if value is None else int(value) for value in column.to_pylist()]
-        if any(value is not None and abs(value) > largest for value in whole):
-            return None, "holds numbers above 2^63 - 1"
-        column = pa.chunked_array([pa.array(whole, pa.int64())])
-    elif pa.types.is_floating(kind):
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         floats = np.asarray(column.cast(pa.float64()).fill_null(np.nan), dtype=np.float64)
         there = floats[~np.isnan(floats)]
         if not bool(np.isfinite(there).all()) or bool((there != np.rint(there)).any()) or (np.abs(there) > 2**53).any():
-            return None, "holds numbers that are not whole"
-        return np.where(np.isnan(floats), -1, floats).astype(np.int64), ""
-    elif not pa.types.is_integer(kind):
-        return None, f"holds {kind}, not numbers or names of classes"
-    if pa.types.is_uint64(kind) and (pc.max(column).as_py() or 0) > largest:
-        return None, f"holds {pc.max(column).as_py()}, which is more than 2^63 - 1"
-    return np.asarray(column.cast(pa.int64()).fill_null(-1), dtype=np.int64), ""
+            raise ValueError("holds numbers that are not whole")
+        values = np.where(np.isnan(floats), -1, floats).astype(np.int64)
+    elif pa.types.is_integer(kind) or pa.types.is_boolean(kind):
+        if pa.types.is_uint64(kind) and (pc.max(column).as_py() or 0) > largest:
+            raise ValueError(f"holds {pc.max(column).as_py()}, which is more than 2^63 - 1")
+        values = np.asarray(column.cast(pa.int64()).fill_null(-1), dtype=np.int64)
+    else:
+        raise ValueError(f"holds {kind}, not numbers or names of classes")
+    if (values < -1).any():
+        raise ValueError(f"holds {values.min()}, and numbers of classes are at least 0, or -1 for none")
+    return values
 
 
 def _named(texts: Sequence[str]) -> Labels:

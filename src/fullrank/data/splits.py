@@ -115,9 +115,7 @@ def _choose(kinds: Mapping[str, str], flag: str) -> str:
 def _pattern(chosen: Sequence[Path], files: Sequence[Path]) -> str:
     """Return a path or a pattern that means some files and no others; the first of them where there is none."""
     if len(chosen) > 1:
-        start = str(chosen[0])
-        while not all(str(file).startswith(start) for file in chosen):
-            start = start[:-1]
+        start = os.path.commonprefix([str(file) for file in chosen])  # noqa: RUF071 - of characters
         if sum(str(file).startswith(start) for file in files) == len(chosen):
             return f"{glob.escape(start)}*{chosen[0].suffix}"
         if len({file.parent for file in chosen}) == 1 and chosen[0].parent != files[0].parent:
