@@ -346,23 +346,14 @@ class _Loader(yaml.SafeLoader):
 
 def read_config(path: Path, base: TrainConfig | None = None) -> TrainConfig:
     """Read a configuration from YAML: the fields it names replace those of `base`."""
-    try:
+    from fullrank.files import said  # which needs NumPy, and `--help` does not
+
+    with said(path, "mend it, or give another"):
         with path.open("rb") as file:
             text = file.read(_LARGEST + 1).decode("utf-8-sig")
         if len(text) > _LARGEST:
             raise FullrankError(f"{path} is larger than {_LARGEST >> 20} MB, which no configuration is")
         values = yaml.load(text, _Loader)
-    except FullrankError:
-        raise
-    except UnicodeDecodeError as error:
-        what = f"{error.reason} at byte {error.start}"
-        raise FullrankError(f"{path} is not UTF-8 text ({what}): save it as UTF-8") from None
-    except OSError as error:
-        raise FullrankError(f"cannot read the configuration {path}: {error.strerror}") from None
-    except RecursionError:
-        raise FullrankError(f"{path} is not a configuration: it is nested too deep") from None
-    except (yaml.YAMLError, ValueError, TypeError, OverflowError) as error:
-        raise FullrankError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise FullrankError(f"{path} must hold `key: value` lines, got {type(values).__name__}")
     if values.pop("environment", None) is None:  # a run's own config.yaml says there what it ran on

@@ -89,7 +89,9 @@ class ViewLoader:
             seen = views.normalize(views.photometric(views.as_float(crops), parameters))
             yield Views(step, images, seen.chunk(len(self.recipes)))
 
-    def parameters(self, step: int, heights: Tensor, widths: Tensor, first: int | None = None) -> list[ViewParameters]:
+    def parameters(
+        self, step: int, heights: Tensor, widths: Tensor, *, first: int | None = None
+    ) -> list[ViewParameters]:
         """Return the parameters of the views of this process's images at a step, or of those from place `first` on."""
         place = {"seed": self.order.seed, "step": step, "first": self.share.start if first is None else first}
         return [

@@ -183,10 +183,7 @@ def ahead(make: Callable[[S], T], of: Iterable[S], threads: int) -> Iterator[T]:
 
 
 def read_ahead(
-    indices: Sequence[int],
-    read: Callable[[int], T],
-    failed: Callable[[int], None] | None,
-    threads: int | None = None,
+    indices: Sequence[int], read: Callable[[int], T], failed: Callable[[int], None] | None, threads: int | None = None
 ) -> Iterator[T | None]:
     """Read images side by side and give them in order, None for each that cannot be decoded, whose index `failed` gets.
 

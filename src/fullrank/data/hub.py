@@ -7,7 +7,6 @@ has none of its own is taken as the hub has converted it. `huggingface_hub` come
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from fullrank.data.splits import split_of
 from fullrank.errors import FullrankError, reason
@@ -63,8 +62,7 @@ def _list(repository: str, revision: str | None) -> list[str]:
 def _snapshot(repository: str, revision: str | None, files: list[str]) -> Path:
     from huggingface_hub import snapshot_download
 
-    options: dict[str, Any] = {"repo_type": "dataset", "revision": revision, "allow_patterns": files}
-    return Path(snapshot_download(repository, **options))
+    return Path(snapshot_download(repository, repo_type="dataset", revision=revision, allow_patterns=files))
 
 
 def _choose(files: list[str], folder: str, split: str) -> list[str]:

@@ -77,17 +77,9 @@ def mocov3(z1: Tensor, z2: Tensor, p1: Tensor, p2: Tensor, *, temperature: float
 
         L = 2 tau [InfoNCE(p1 -> sg(z2)) + InfoNCE(p2 -> sg(z1))]
 
-    InfoNCE is `info_nce` with `negatives="cross"`, sg the stop-gradient.
-
-    Args:
-        z1: Embeddings of the first view by the target branch (the moving average), `(N, M)`, N >= 2.
-        z2: Embeddings of the second view by the target branch, `(N, M)`.
-        p1: Predictions from the first view by the online branch, `(N, M)`.
-        p2: Predictions from the second view by the online branch, `(N, M)`.
-        temperature: tau > 0; 1.0 for the paper's ResNet-50, 0.2 for its ViTs.
-
-    Returns:
-        A scalar, non-negative; 4 tau log N after a complete collapse.
+    InfoNCE is `info_nce` with `negatives="cross"`, sg the stop-gradient. Arguments are those of `byol`, N >= 2;
+    `temperature` is tau > 0, 1.0 for the paper's ResNet-50 and 0.2 for its ViTs. A scalar, non-negative; 4 tau log N
+    after a complete collapse.
 
     Reference: Chen, Xie & He 2021 (https://arxiv.org/abs/2104.02057), algorithm 1.
 
@@ -138,13 +130,8 @@ def dcl(z1: Tensor, z2: Tensor, *, temperature: float = 0.1) -> Tensor:
 
     A mean over 2N anchors, where the paper has a sum. Its variant DCLW, which weights the positive, is not here.
 
-    Args:
-        z1: Embeddings of the first view, `(N, M)`, N >= 2; rows are normalized here.
-        z2: Embeddings of the second view, `(N, M)`.
-        temperature: tau > 0.
-
-    Returns:
-        A scalar, negative once positives are well above negatives; log(2N - 2) after a complete collapse.
+    A scalar, negative once positives are well above negatives; log(2N - 2) after a complete collapse. Arguments are
+    those of `info_nce`.
 
     Reference: Yeh et al. 2022 (https://arxiv.org/abs/2110.06848), section 3.
 

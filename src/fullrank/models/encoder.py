@@ -49,12 +49,7 @@ class Preprocessing(NamedTuple):
         eval_view = {"view": "eval", "image_size": self.size, "mean": self.mean, "std": self.std}
         if self.transform is None:
             return eval_view
-        return {
-            **eval_view,
-            "view": "timm's transform",
-            "interpolation": self.interpolation,
-            "crop_pct": self.crop_pct,
-        }
+        return {**eval_view, "view": "timm's transform", "interpolation": self.interpolation, "crop_pct": self.crop_pct}
 
     def normalize(self, pixels: Tensor) -> Tensor:
         """Turn `(B, 3, S, S)` uint8 into the network's input."""

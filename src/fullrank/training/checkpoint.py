@@ -48,7 +48,7 @@ class _Record(TypedDict, total=False):
 
 class _Encoder(TypedDict):
     config: dict[str, Any]
-    model: dict[str, Any]
+    model: dict[str, torch.Tensor]
 
 
 class _State(_Encoder, total=False):
@@ -119,9 +119,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
                 f"{path} is of version {state['version']}, this fullrank reads up to {VERSION}: upgrade fullrank"
             )
         fit(state, _State)
-        for name, value in state["model"].items():
-            if not isinstance(value, torch.Tensor):
-                raise ShapeError(f"model.{name} must be a tensor, got {shown(value)}")
         loss = state.get("record", {}).get("loss_sum", torch.zeros(()))
         if not isinstance(loss, torch.Tensor) or loss.shape or not loss.isfinite():
             raise ShapeError(f"record.loss_sum must be a finite tensor of no dimension, got {shown(loss)}")
