@@ -27,15 +27,11 @@ from fullrank.errors import FullrankError
 
 
 class EncodedImages(Images):
-    """Images whose encoded bytes can be had one by one.
-
-    Attributes:
-        lengths: How many bytes each image has, `(N,)` int64; -1 where the set holds none for it.
-    """
+    """Images whose encoded bytes can be had one by one."""
 
     def __init__(self, name: str, lengths: np.ndarray, labels: Labels | None) -> None:
         super().__init__(name)
-        self.lengths = lengths
+        self.lengths = lengths  # how many bytes each image has, `(N,)` int64; -1 where the set holds none for it
         self.label(labels)
 
     @abstractmethod

@@ -140,11 +140,7 @@ class Images(ABC):
 
     @abstractmethod
     def read(self, index: int) -> Tensor:
-        """Decode one image, `(3, h, w)` uint8.
-
-        Raises:
-            UnreadableImageError: It cannot be decoded.
-        """
+        """Decode one image, `(3, h, w)` uint8, or raise `UnreadableImageError`."""
 
     def read_smaller(self, index: int, most: Callable[[int, int], int]) -> Smaller:
         """Decode one image, smaller where that is quicker: `most` tells by how much, see `decode_file`."""
@@ -321,9 +317,6 @@ class DatasetImages(Images):
     Args:
         dataset: The images.
         name: What to call the set; the name of its class when left out.
-
-    Raises:
-        FullrankError: It is empty, or its labels are of several types.
     """
 
     def __init__(self, dataset: Any, name: str | None = None) -> None:

@@ -36,6 +36,7 @@ from fullrank.config import BackboneConfig, TrainConfig
 from fullrank.data.views import IMAGENET_MEAN, IMAGENET_STD, SMALL_IMAGE, eval_share
 from fullrank.errors import FullrankError, nearest, reason
 from fullrank.models.fullrank_resnet import fullrank_resnet
+from fullrank.shapes import check_fields
 
 FULLRANK_RESNET = fullrank_resnet.__name__
 """The model of timm that `fullrank.models.fullrank_resnet` registers."""
@@ -90,6 +91,7 @@ def backbone(config: BackboneConfig | str, *, image_size: int) -> nn.Module:
         FullrankError: The name is unknown, or the shape does not fit it.
     """
     config = BackboneConfig(config) if isinstance(config, str) else config
+    check_fields(config, "backbone.")
     name, stem = config.name, config.stem
     changed = {"depth": config.blocks, "num_heads": config.attention_heads, "patch_size": config.patch}
     vit = {key: value for key, value in changed.items() if value is not None}
@@ -100,8 +102,6 @@ def backbone(config: BackboneConfig | str, *, image_size: int) -> nn.Module:
             raise _no_vit(name)
         named = RESNETS[name]
         depths = config.depths or named.depths
-        if len(depths) != 4 or min(depths) < 1:
-            raise FullrankError(f"depths must be four numbers of at least 1, one for each stage, got {depths}")
         inner = named.inner_width if config.inner_width is None else config.inner_width
         if stem == "auto":
             stem = "cifar" if image_size <= SMALL_IMAGE else "imagenet"
@@ -240,7 +240,7 @@ def width_of(model: nn.Module, image_size: int | None = None) -> int:
 def _resnet(shape: ResNetShape, stem: Stem) -> tuple[nn.Module, TimmModel]:
     width = shape.width
     channels = [round(c * width) for c in CHANNELS]
-    if width <= 0 or channels[0] < 2 or channels[0] % 2:
+    if channels[0] < 2 or channels[0] % 2:
         raise FullrankError(
             f"width={width} gives a first stage of {64 * width:g} channels: use a multiple of 1/32, so that it is even"
         )
@@ -299,8 +299,6 @@ def _from_timm(
             "and all of timm.list_models())"
         )
     vit = vit or {}
-    if min(vit.values(), default=1) < 1:
-        raise FullrankError(f"a vision transformer's blocks, heads and patch must be at least 1, got {vit}")
     if image_size % vit.get("patch_size", 1):
         raise FullrankError(f"patch={vit['patch_size']} does not divide views of {image_size} x {image_size}")
     options: dict[str, Any] = {"num_classes": 0, "pretrained": pretrained}

@@ -21,8 +21,6 @@ from typing import Literal
 
 from torch import nn
 
-from fullrank.errors import FullrankError
-
 Last = Literal["norm", "linear", "bias"]
 
 
@@ -32,10 +30,6 @@ def mlp(width: int, hidden: int, out: int, layers: int, *, last: Last) -> nn.Seq
     The last is, for `norm`, Linear-BN without affine parameters; for `linear`, Linear without a bias; for `bias`, with
     one.
     """
-    if min(width, hidden, out, layers) < 1:
-        raise FullrankError(
-            f"a head's widths and layers must be at least 1, got {width}, {hidden}, {out} and {layers} layers"
-        )
     modules: list[nn.Module] = []
     for layer in range(layers - 1):
         inputs = width if layer == 0 else hidden

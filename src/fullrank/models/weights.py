@@ -161,30 +161,17 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], *, prefix: str
     return Loaded(_plain(first), tuple(map(_plain, others)), found.leftover(first)[0])
 
 
-def fill(module: nn.Module, weights: Mapping[str, Any], where: str) -> None:
-    """Load weights that a checkpoint of ours, called `where`, says are this module's: all of them, under its own names.
-
-    Raises:
-        FullrankError: They are of another network; the message names the first names and shapes that do not fit.
-    """
-    own = module.state_dict()
-    missing = [key for key in own if key not in weights]
-    left = [key for key in weights if key not in own]
-    shapes = [
-        f"{key} is {tuple(getattr(weights[key], 'shape', ()))} in the file and {tuple(value.shape)} in the network"
-        for key, value in own.items()
-        if key in weights and getattr(weights[key], "shape", None) != value.shape
-    ]
-    if not (missing or left or shapes):
+def fill(module: nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
+    """Load weights that a checkpoint of ours, called `where`, says are this module's: all, under its own names."""
+    try:
         module.load_state_dict(dict(weights))
-        return
-    kinds = (("missing", missing), ("of another shape", shapes), ("left over", left))
-    raise FullrankError(
-        f"{where}: its weights are not of the network that its configuration describes; "
-        + "; ".join(f"{kind}: {few(names)}" for kind, names in kinds if names)
-        + ". Give a checkpoint as `fullrank train` wrote it; weights of another network, saved alone as "
-        "weights.pt, are measured by `fullrank inspect weights.pt --backbone NAME --images FOLDER`"
-    )
+    except RuntimeError as error:
+        raise FullrankError(
+            f"{where}: its weights are not of the network that its configuration describes "
+            f"({' '.join(str(error).split())[:300]}). Give a checkpoint as `fullrank train` wrote it; weights of "
+            "another network, saved alone as weights.pt, are measured by `fullrank inspect weights.pt --backbone NAME "
+            "--images FOLDER`"
+        ) from None
 
 
 def _harmless() -> list[Any]:
@@ -225,12 +212,7 @@ def _flat(value: object, name: str = "") -> Iterable[tuple[str, Tensor]]:
 
 
 class _Search:
-    """Where in a file's weights a model's lie.
-
-    Attributes:
-        state: The model's weights.
-        places: How many of its names lie under each prefix (empty, or ending with a dot), in the order of the file.
-    """
+    """Where in a file's weights a model's lie."""
 
     def __init__(self, model: nn.Module, weights: Mapping[str, Tensor]) -> None:
         self.weights, self.state = weights, model.state_dict()
@@ -245,6 +227,7 @@ class _Search:
             if isinstance(module, nn.Identity)
             and (any(module is one for one in out) or name in ("fc", "head", "classifier"))
         ]
+        # how many of the model's names lie under each prefix (empty, or ending with a dot), in the order of the file
         self.places: Counter[str] = Counter()
         for key in weights:
             dots = (at + 1 for at, character in enumerate(key) if character == ".")

@@ -47,20 +47,15 @@ class _Labeled(NamedTuple):
 
 
 class Measurer:
-    """Holds the images that are measured on, and measures.
-
-    Attributes:
-        skipped: The names of images that could not be decoded.
-        failed: Why monitored scores could not be taken at some step, by their names.
-    """
+    """Holds the images that are measured on, and measures."""
 
     def __init__(self, config: TrainConfig, data: Data, device: torch.device, probe: OnlineProbe | None = None) -> None:
         self.config = config
         self.data = data
         self.device = device
         self.probe = probe
-        self.skipped: set[str] = set()
-        self.failed: dict[str, str] = {}
+        self.skipped: set[str] = set()  # the names of images that could not be decoded
+        self.failed: dict[str, str] = {}  # why monitored scores could not be taken at some step
         self._across = METHODS[config.method].across_images
         chosen, self._sample = self._choose(data.measured)
         self.train, chosen = load_for_eval(data.measured, chosen, data.image_size, self._skip)

@@ -31,9 +31,6 @@ class OnlineProbe:
 
     Representations are standardized by batch statistics, in measurements by running ones, for their scale is a matter
     of the method. The weights start at 0. All processes hold the same probe; each learns from its piece of the batch.
-
-    Attributes:
-        learned: Whether it has made a step; before that it knows nothing.
     """
 
     def __init__(
@@ -71,7 +68,7 @@ class OnlineProbe:
         self._gradients = Gradients(self.classifier, world)
         self.rate = REACH / width
         self.optimizer = torch.optim.Adam(self.classifier.parameters(), self.rate)
-        self.learned = False
+        self.learned = False  # before its first step it knows nothing
         self._dtype = dtype
         self._right = torch.zeros(2, dtype=torch.float64, device=device)  # and of how many, since the last record
 

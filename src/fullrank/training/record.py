@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from typing import Any
@@ -13,6 +14,7 @@ from torch.optim import Optimizer
 
 from fullrank.config import to_dict
 from fullrank.errors import FullrankError
+from fullrank.files import write_text
 from fullrank.measure.scores import SCORES, Score
 from fullrank.text import duration, few
 from fullrank.training.checkpoint import save_checkpoint
@@ -21,7 +23,7 @@ from fullrank.training.loggers import open_loggers
 from fullrank.training.measuring import Measurer, training_protocol
 from fullrank.training.optim import learning_rate
 from fullrank.training.progress import TrainingProgress
-from fullrank.training.runs import METRICS, TIMING, RunFolder, read_lines
+from fullrank.training.runs import METRICS, SUMMARY, TIMING, RunFolder, read_lines, values_of
 from fullrank.training.samples import write_samples
 from fullrank.training.setup import Resolved
 
@@ -163,17 +165,16 @@ class Recorder:
         values: dict[str, float] = {
             name: last["train"][name] for name in ("loss", "online_probe_train") if name in last["train"]
         }
-        values |= {name: value for name, value in last["measure"].items() if name not in ("kind", "step")}
+        values |= values_of(last["measure"])
         protocols = {**self.measurer.protocols, "loss": training_protocol(config)}
         scores = [Score(name, value, protocols.get(name, protocols["spectrum"])) for name, value in values.items()]
-        self.folder.write_summary(
-            {
-                "steps": config.steps,
-                "scores": [score.as_dict() for score in scores],
-                "skipped": skipped,
-                "seconds": self.seconds,
-            }
-        )
+        summary = {
+            "steps": config.steps,
+            "scores": [score.as_dict() for score in scores],
+            "skipped": skipped,
+            "seconds": self.seconds,
+        }
+        write_text(self.folder.path / SUMMARY, json.dumps(summary, indent=2) + "\n")
         self.progress.note(
             f"{self.folder.path}: {config.steps} steps in {duration(self.seconds)}{self._latest_scores(config.steps)}"
         )
@@ -205,8 +206,7 @@ class Recorder:
 
     def _write(self, record: dict[str, Any]) -> None:
         self.folder.append(METRICS, record)
-        named = {f"{record['kind']}/{name}": value for name, value in record.items() if name not in ("kind", "step")}
-        self._tell(record["step"], named)
+        self._tell(record["step"], {f"{record['kind']}/{name}": value for name, value in values_of(record).items()})
 
     def _tell(self, step: int, values: dict[str, float]) -> None:
         for logger in self._loggers:

@@ -21,7 +21,7 @@ import itertools
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,7 +119,12 @@ class RunRecord:
     def protocols(self) -> dict[str, Any]:
         """How each measure of this run is taken; empty before the first measurement."""
         found = self.of_kind("protocols")
-        return {key: value for key, value in found[0].items() if key not in ("kind", "step")} if found else {}
+        return values_of(found[0]) if found else {}
+
+
+def values_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record without its kind and step."""
+    return {name: value for name, value in record.items() if name not in ("kind", "step")}
 
 
 def check_run(path: Path) -> None:
@@ -205,9 +210,8 @@ def _check_line(record: Any) -> None:
     fit({"kind": kind}, dict[str, str])
     # a diverged run has a loss that is no number, which is shown
     shapes: dict[str, Any] = {"protocols": Protocol, "timing": float, "train": Number, "measure": Number}
-    for name, value in record.items():
-        if name not in ("kind", "step"):
-            fit(value, shapes.get(kind, Any), name)
+    for name, value in values_of(record).items():
+        fit(value, shapes.get(kind, Any), name)
     fit({"step": record.get("step")}, dict[str, Step])
 
 
@@ -351,10 +355,6 @@ class RunFolder:
         steps, values = read_spectra(self.path / SPECTRA)
         if len(steps):
             self._write_spectra(steps[steps <= last], values[steps <= last])
-
-    def write_summary(self, summary: dict[str, Any]) -> None:
-        """Write summary.json."""
-        write_text(self.path / SUMMARY, json.dumps(summary, indent=2) + "\n")
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from fullrank.files import read_json, said, write_text
 from fullrank.measure.protocols import FINGERPRINT, renamed
 from fullrank.measure.scores import Score, kind_of, read_score
 from fullrank.shapes import ShapeError, Step, fit
-from fullrank.training.runs import RunRecord
+from fullrank.training.runs import RunRecord, values_of
 
 SCORES_FILE, EVALUATION, INSPECTION = KEPT = ("scores.json", "evaluation.json", "inspection.json")
 WARNING = "warning"
@@ -133,8 +133,8 @@ def recorded(run: RunRecord, step: int) -> dict[str, Score] | None:
     for record in reversed(run.of_kind("measure")):
         if record["step"] == step:
             found = {}
-            for name, value in record.items():
-                if name in ("kind", "step") or not isinstance(value, (int, float)) or not math.isfinite(value):
+            for name, value in values_of(record).items():
+                if not isinstance(value, (int, float)) or not math.isfinite(value):
                     continue
                 protocol = protocol_of(run, name)
                 name = name_of(name, protocol)
