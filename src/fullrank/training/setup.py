@@ -189,8 +189,8 @@ def open_data(config: TrainConfig, world: World = ALONE, *, goes_on: bool = Fals
 def resolve_cache(config: TrainConfig, images: Images, sharers: int = 1, goes_on: bool = False) -> TrainConfig:
     """Decide how images are held, where the configuration says `auto`, and what they are scaled down to.
 
-    So many `sharers` on this machine hold them, each for itself. A run of before that goes on has no `cache_side`, and
-    keeps images as they are.
+    `sharers` processes of this machine hold them, each for itself. A run of before that goes on has no `cache_side`,
+    and keeps images as they are.
     """
     side, size = config.cache_side, config.image_size or 0
     if side is None and not goes_on and size > views.SMALL_IMAGE and cache.as_array(images) is None:

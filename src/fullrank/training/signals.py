@@ -10,7 +10,7 @@ from typing import Any
 
 @contextmanager
 def caught_signals(*, second_kills: bool = True) -> Iterator[dict[str, int]]:
-    """Note the first SIGINT or SIGTERM instead of dying of it; of the second one die, where `second_kills`.
+    """Note the first SIGINT or SIGTERM instead of dying of it. The second kills, unless `second_kills` is false.
 
     torchrun passes on the one that it got, and a scheduler or a terminal may have sent it to its processes too.
     """
