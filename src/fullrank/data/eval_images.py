@@ -118,9 +118,10 @@ def _blocks(
             read = list(islice(decoded, len(piece)))
             good = piece[torch.tensor([image is not None for image in read])]
             batch = [image for image in read if image is not None]
-            del read  # else they are there twice while they are used
             if batch:
-                yield good, torch.stack(batch) if len({image.shape for image in batch}) == 1 else batch
+                made = torch.stack(batch) if len({image.shape for image in batch}) == 1 else batch
+                del read, batch  # else they are there twice while they are used
+                yield good, made
 
     found = False
     for number, block in enumerate(indices.split(BLOCK)):
