@@ -14,8 +14,4 @@ from fullrank.models.methods.joint import *
 from fullrank.models.methods.predicting import *
 from fullrank.registry import METHODS, register_method
 
-__all__ = ["METHODS", "register_method"]
-__all__ += base.__all__
-__all__ += distillation.__all__
-__all__ += joint.__all__
-__all__ += predicting.__all__
+__all__ = ["METHODS", "register_method", *base.__all__, *distillation.__all__, *joint.__all__, *predicting.__all__]
