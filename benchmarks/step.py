@@ -57,7 +57,7 @@ def time_steps(
         set_learning_rate(optimizer, step, config.steps, config.optim, config.batch_size)
         prepared = now()
         with torch.autocast(device.type, torch.bfloat16, enabled=config.machine.precision == "bf16"):
-            output = method(*(view.to(memory_format=run.memory_format) for view in (batch.first, batch.second)))
+            output = method(*(view.to(memory_format=run.memory_format) for view in batch.views))
         output.loss.backward()
         differentiated = now()
         optimizer.step()

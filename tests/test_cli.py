@@ -97,7 +97,7 @@ def test_a_plan_counts_what_a_method_has(method, tmp_path, monkeypatch, capsys):
 def test_a_plans_memory_grows_with_the_batch_but_for_what_has_the_size_of_the_embedding(monkeypatch):
     def activations(method, batch):
         config = TrainConfig(method=method, batch_size=batch, machine=MachineConfig(device="cpu", precision="float32"))
-        text = plan(config).document.data["memory"]
+        text = plan(config)[0].data["memory"]
         return float(re.search(r"activations ([\d.]+) MB", text)[1])
 
     monkeypatch.setattr("fullrank.training.plan.gigabytes", lambda size: f"{size / 1e6} MB")
@@ -122,7 +122,7 @@ def test_a_plans_memory_grows_with_the_batch_but_for_what_has_the_size_of_the_em
             "chunks=100 cuts 1438 images into chunks of 14, smaller than",
         ),
         (["train", "--preset", "simsiam-lap"], "unknown preset 'simsiam-lap'; did you mean 'simsiam-lab'"),
-        (["train", "--config", "none.yaml"], "cannot read the configuration none.yaml"),
+        (["train", "--config", "none.yaml"], "cannot read none.yaml"),
         (["train", "--resume", "none"], "none does not exist: expected a folder made by"),
         (["train", "--resume", "none", "--dry-run"], "none does not exist: expected a folder made by"),
         (["train", "--crop-min", "3"], "crop_min must be above 0 and at most 1, got"),

@@ -84,13 +84,13 @@ BOMB = "a: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 20)}]
         ("backbone: {depths: [2, 2]}", "backbone.depths must be .*, got list"),
         ("image_size: big", "image_size must be a whole number or null, got 'big'"),
         ("- a list", "must hold `key: value` lines, got list"),
-        ("a: [", "is not YAML"),
+        ("a: [", "is damaged"),
         ("steps: 0", "steps must be at least 1 .*, got 0"),
         ("steps: 2020-01-01", r"steps must be a whole number, got datetime.date\(2020, 1, 1\)"),
-        ("images: 2020-13-45", "is not YAML: month must be in 1..12"),
-        ("steps: 5\nsteps: 7", "is not YAML: 'steps' is there twice in .*, line 2, column 1"),
-        ("optim: {base_lr: 1, base_lr: 2}", "is not YAML: 'base_lr' is there twice"),
-        ("a: &a {x: 1}\nb: {<<: *a}", "is not YAML: << is not taken"),
+        ("images: 2020-13-45", "is damaged: month must be in 1..12"),
+        ("steps: 5\nsteps: 7", "is damaged: 'steps' is there twice in .*, line 2, column 1"),
+        ("optim: {base_lr: 1, base_lr: 2}", "is damaged: 'base_lr' is there twice"),
+        ("a: &a {x: 1}\nb: {<<: *a}", "is damaged: << is not taken"),
         ("[" * 100_000, "is nested too deep"),
         ("steps: &a [*a, *a]", "steps must be a whole number, got list"),
         (BOMB, "unknown key 'a'"),
@@ -102,9 +102,9 @@ BOMB = "a: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 20)}]
         ("images: [" + "x, " * 9999 + "]", "images must be text, got list"),
         ("x" * 999 + ": 1", "unknown key 'x{79}"),
         ("3: 1", "unknown key '3'"),
-        ("? [1]\n: 2", "is not YAML: while constructing a mapping"),
+        ("? [1]\n: 2", "is damaged: while constructing a mapping"),
         ("# " + "x" * 2**20, "is larger than 1 MB"),
-        ("!!python/object/apply:os.getcwd []", "is not YAML: could not determine a constructor"),
+        ("!!python/object/apply:os.getcwd []", "is damaged: could not determine a constructor"),
     ],
 )
 def test_what_does_not_fit_is_named(text, message, tmp_path):
@@ -121,7 +121,7 @@ def test_what_does_not_fit_is_named(text, message, tmp_path):
 )
 def test_what_is_not_utf_8_is_said(content, tmp_path):
     (tmp_path / "run.yaml").write_bytes(content)
-    with pytest.raises(FullrankError, match=r"run.yaml is not UTF-8 text \(.* at byte \d+\): save it as UTF-8"):
+    with pytest.raises(FullrankError, match=r"run.yaml is damaged: it is no UTF-8 text \(.* at byte \d+\); mend it"):
         read_config(tmp_path / "run.yaml")
 
 
@@ -172,7 +172,7 @@ def test_a_range_knows_its_ends(limits, inside, outside):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(FullrankError, match="cannot read the configuration .*none.yaml: No such file"):
+    with pytest.raises(FullrankError, match="cannot read .*none.yaml: No such file .*; mend it"):
         read_config(tmp_path / "none.yaml")
 
 

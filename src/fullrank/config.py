@@ -354,28 +354,15 @@ _Loader.add_implicit_resolver(
 
 
 def read_config(path: Path, base: TrainConfig | None = None) -> TrainConfig:
-    """Read a configuration from YAML: the fields it names replace those of `base`.
+    """Read a configuration from YAML: the fields it names replace those of `base`."""
+    from fullrank.files import said  # which needs NumPy, and `--help` does not
 
-    Raises:
-        FullrankError: The file is missing or no YAML mapping, a key is unknown, or a value does not fit its field.
-    """
-    try:
+    with said(path, "mend it, or give another"):
         with path.open("rb") as file:
             text = file.read(_LARGEST + 1).decode("utf-8-sig")
         if len(text) > _LARGEST:
             raise FullrankError(f"{path} is larger than {_LARGEST >> 20} MB, which no configuration is")
         values = yaml.load(text, _Loader)
-    except FullrankError:
-        raise
-    except UnicodeDecodeError as error:
-        what = f"{error.reason} at byte {error.start}"
-        raise FullrankError(f"{path} is not UTF-8 text ({what}): save it as UTF-8") from None
-    except OSError as error:
-        raise FullrankError(f"cannot read the configuration {path}: {error.strerror}") from None
-    except RecursionError:
-        raise FullrankError(f"{path} is not a configuration: it is nested too deep") from None
-    except (yaml.YAMLError, ValueError, TypeError, OverflowError) as error:
-        raise FullrankError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise FullrankError(f"{path} must hold `key: value` lines, got {type(values).__name__}")
     if values.pop("environment", None) is None:  # a run's own config.yaml says there what it ran on
@@ -385,13 +372,9 @@ def read_config(path: Path, base: TrainConfig | None = None) -> TrainConfig:
 
 
 def from_dict(values: dict[str, Any], base: Any, where: str, prefix: str = "") -> Any:
-    """Replace fields of a (nested) dataclass by plain values.
+    """Replace fields of a (nested) dataclass by plain values; an error calls their source `where`.
 
-    Args:
-        values: The fields to replace.
-        base: The dataclass that holds the others.
-        where: What to call the source in an error.
-        prefix: The path to `base` within the whole configuration, such as `backbone.`.
+    `prefix` is the path to `base` within the whole configuration, such as `backbone.`.
 
     Raises:
         FullrankError: A key is unknown, or a value does not fit its field.

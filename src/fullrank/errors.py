@@ -47,6 +47,11 @@ def shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:80]}..."
 
 
+def reason(error: BaseException) -> str:
+    """Return the first line of what another library's exception says, or its type where it says nothing."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
 def choose(name: str, value: object, known: Sequence[object]) -> None:
     """Check a word of a few.
 

@@ -18,10 +18,8 @@ def exact_arithmetic(*, gradients: bool = False) -> Iterator[None]:
 
     Within it there is no autocast, float32 matrices are multiplied in float32 (not in TF32 or bfloat16), new tensors
     are float32 on the CPU where nothing else is said, and no gradient is recorded. What is made in it can be written to
-    later, outside `torch.inference_mode` too. All is as it was afterwards.
-
-    Args:
-        gradients: Leave `torch.no_grad` and `torch.inference_mode` as they are: for losses.
+    later, outside `torch.inference_mode` too. All is as it was afterwards. With `gradients`, for losses,
+    `torch.no_grad` and `torch.inference_mode` stay as they are.
     """
     with ExitStack() as stack:
         for device in _DEVICES:

@@ -39,6 +39,16 @@ def listing(items: Sequence[str]) -> str:
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
 
 
+def few(names: Sequence[object], most: int = 3) -> str:
+    """Name the first of several, and count the others.
+
+    >>> few(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(str, names[:most])) + more
+
+
 def grouped(pairs: Iterable[tuple[K, str]]) -> dict[K, list[str]]:
     """Return the names that share a reason, by the reason.
 

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 from fullrank.data import batches, decoding, views
 from fullrank.data.batches import ViewLoader, crop_each
 from fullrank.data.cache import Decoded, as_array, cache_all, choose_cache, decode, find_unreadable, kept_bytes, scaled
-from fullrank.data.eval_images import load_for_eval, load_view_pairs
+from fullrank.data.eval_images import load_for_eval, view_blocks
 from fullrank.data.images import ArrayImages, UnreadableImageError, open_images
 from fullrank.data.kept import Kept, keep
 from fullrank.data.order import Hybrid, MultiplePass, SinglePass
@@ -43,7 +43,7 @@ def folder(tmp_path):
 
 
 def collect(loader, start=0):
-    return [(batch.step, batch.first, batch.second) for batch in loader(start)]
+    return [(batch.step, batch.views[0], batch.views[1]) for batch in loader(start)]
 
 
 def test_a_view_is_crop_appearance_normalise_with_the_drawn_parameters():
@@ -153,7 +153,7 @@ def test_unreadable_images_met_while_training_give_their_place_to_the_next(folde
     expected = arrays(20)
     met = False
     for batch in loader(0):
-        step, first = batch.step, batch.first
+        step, first = batch.step, batch.views[0]
         indices = order[step].tolist()
         if 7 in indices:
             met = True
@@ -393,13 +393,13 @@ def test_what_is_scaled_is_kept_at_its_side_and_cropped_as_the_smaller_image(mix
     small, _ = cache_all(mixed, side=25)
     order = MultiplePass(19, 4, 5)
     a, b = ViewLoader(small, order, RECIPES, 14), ViewLoader(small, order, RECIPES, 14, cache="stream")
-    assert all(torch.equal(x.first, y.first) for x, y in zip(a(), b(), strict=True))
+    assert all(torch.equal(x.views[0], y.views[0]) for x, y in zip(a(), b(), strict=True))
 
 
 def test_images_of_one_size_that_are_given_a_side_are_cropped_as_streamed_ones(folder):
     images, order = open_images(str(folder)), SinglePass(20, 4, 12, 5)
     a, b = ViewLoader(images, order, RECIPES, 10, side=20), ViewLoader(images, order, RECIPES, 10, cache="stream")
-    assert all(torch.equal(x.first, y.first) for x, y in zip(a(), b(), strict=True))
+    assert all(torch.equal(x.views[0], y.views[0]) for x, y in zip(a(), b(), strict=True))
 
 
 def test_memory_that_cannot_be_had_is_named(mixed, folder, monkeypatch):
@@ -429,8 +429,8 @@ def test_fixed_pairs_of_views_are_the_same_whether_held_or_not(folder):
     (folder / "07.png").unlink()
     images = open_images(str(folder))
     arguments = (torch.arange(19), views.recipe("cifar"), 12)
-    a = load_view_pairs(images, *arguments, seed=0, step=9)
-    b = load_view_pairs(cache_all(images)[0], *arguments, seed=0, step=9)
+    (a,) = view_blocks(images, *arguments, seed=0, step=9)
+    (b,) = view_blocks(cache_all(images)[0], *arguments, seed=0, step=9)
     for x, y in zip(a, b, strict=True):
         assert x.dtype == torch.uint8
         # jitter amplifies the 8-bit rounding of streamed crops
@@ -480,7 +480,7 @@ def test_ragged_images_on_a_device_take_one_copy_too(mixed, monkeypatch):
     loader = ViewLoader(mixed, SinglePass(20, 4, 4, 1), RECIPES, 10, device="meta")
     next(iter(loader()))
     with Copies() as copies:
-        assert [tuple(batch.first.shape) for batch in loader()] == [(4, 3, 10, 10)] * 4
+        assert [tuple(batch.views[0].shape) for batch in loader()] == [(4, 3, 10, 10)] * 4
     assert len(copies.sizes) == 1 + 4  # the chunk, and then parameters alone
 
 
@@ -529,23 +529,23 @@ def test_steps_are_made_ahead_in_order_and_no_further():
         return item * item
 
     asked = []
-    results = batches.ahead(make, (asked.append(item) or item for item in range(9)), 2)
+    results = decoding.ahead(make, (asked.append(item) or item for item in range(9)), 2)
     gate.release(3)
     assert next(results) == 0
     assert asked == [0, 1, 2]  # two ahead of the first
     gate.release(9)
     assert list(results) == [item * item for item in range(1, 9)]
     assert sorted(made) == list(range(9))
-    assert list(batches.ahead(str, [1, 2], 0)) == ["1", "2"]
+    assert list(decoding.ahead(str, [1, 2], 0)) == ["1", "2"]
 
 
 def test_what_fails_ahead_is_raised_in_its_place_and_ends_the_threads():
-    results = batches.ahead(lambda item: 1 // item, [2, 1, 0, 4], 1)
+    results = decoding.ahead(lambda item: 1 // item, [2, 1, 0, 4], 1)
     assert [next(results), next(results)] == [0, 1]
     with pytest.raises(ZeroDivisionError):
         next(results)
     before = threading.active_count()
-    stopped = batches.ahead(str, range(100), 3)
+    stopped = decoding.ahead(str, range(100), 3)
     next(stopped)
     stopped.close()
     assert threading.active_count() == before
@@ -554,7 +554,7 @@ def test_what_fails_ahead_is_raised_in_its_place_and_ends_the_threads():
 def test_views_made_ahead_are_those_made_at_once(monkeypatch):
     loader = ViewLoader(arrays(), Hybrid(40, 4, 12, 5, seed=1), RECIPES, 10)
     at_once = collect(loader)
-    real = batches.ahead
+    real = decoding.ahead
     monkeypatch.setattr(batches, "ahead", lambda make, of, threads: real(make, of, 3))
     for one, other in zip(at_once, collect(loader), strict=True):
         assert torch.equal(one[1], other[1])

@@ -130,7 +130,7 @@ def test_refusals():
     z = torch.ones(3, 2)
     with pytest.raises(FullrankError, match="scheme must be one of vicreg, .*, got 'simclr_c'; did you mean 'simclr"):
         losses.normalize(z, "simclr_c")
-    with pytest.raises(FullrankError, match=r"z must have shape \(N, M\), got \(2,\)"):
+    with pytest.raises(FullrankError, match=r"z must have one shape \(N, M\), got \(2,\)"):
         losses.normalize(z[0], "simclr")
     with pytest.raises(FullrankError, match=r"sample_contrastive needs at least 2 rows, got shape \(1, 2\)"):
         losses.sample_contrastive(z[:1])

@@ -152,7 +152,7 @@ def test_tensors_that_are_no_real_matrices(loss, kind):
 
 @pytest.mark.parametrize("name", sorted({loss.__name__ for loss in TWO_VIEWS} - {"tcr"}))
 def test_two_rows_at_least(name):
-    with pytest.raises(FullrankError, match=rf"{name} needs at least 2 rows, got shape \(1, 3\): there is nothing to"):
+    with pytest.raises(FullrankError, match=rf"{name} needs at least 2 rows, got shape \(1, 3\)"):
         getattr(losses, name)(torch.ones(1, 3), torch.ones(1, 3))
     if name == "info_nce":
         with pytest.raises(FullrankError, match="2 rows"):
@@ -161,7 +161,7 @@ def test_two_rows_at_least(name):
 
 @pytest.mark.parametrize("name", ["vicreg", "vicreg_exp", "vicreg_ctr", "barlow_twins"])
 def test_two_columns_at_least(name):
-    with pytest.raises(FullrankError, match=rf"{name} needs at least 2 columns, got shape \(4, 1\): one dimension has"):
+    with pytest.raises(FullrankError, match=rf"{name} needs at least 2 columns, got shape \(4, 1\)"):
         getattr(losses, name)(torch.ones(4, 1), torch.ones(4, 1))
 
 
@@ -170,7 +170,7 @@ def test_asymmetric_losses_refuse_integers_and_too_little(name, rows):
     z = torch.ones(4, 3)
     with pytest.raises(FullrankError, match="p2 must hold real floating-point numbers, got torch.int32"):
         getattr(losses, name)(z, z, z, z.int())
-    with pytest.raises(FullrankError, match=rf"{name} needs at least {rows}, got shape \(0, 3\): "):
+    with pytest.raises(FullrankError, match=rf"{name} needs at least {rows}, got shape \(0, 3\)"):
         getattr(losses, name)(*[z[:0]] * 4)
 
 

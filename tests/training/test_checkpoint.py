@@ -173,9 +173,9 @@ READERS = {
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"backbone.conv1.weight": torch.zeros(4, 3, 7, 7)}, r"of another shape: .*conv1.weight is \(4, 3, 7, 7\)"),
-        ({"backbone.blocks.0.w": torch.zeros(2)}, "left over: .*blocks.0.w"),
-        ({"backbone.conv1.weight": None}, "missing: .*conv1.weight"),
+        ({"backbone.conv1.weight": torch.zeros(4, 3, 7, 7)}, r"size mismatch for .*conv1.weight: .*\[4, 3, 7, 7\]"),
+        ({"backbone.blocks.0.w": torch.zeros(2)}, "Unexpected key.*blocks.0.w"),
+        ({"backbone.conv1.weight": None}, "Missing key.*conv1.weight"),
     ],
 )
 def test_weights_of_another_network_are_named(state, tmp_path, change, message, read):

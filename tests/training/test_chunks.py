@@ -224,10 +224,8 @@ def test_chunks_are_kept_where_two_of_them_fit(photos):
 
 def test_a_plan_tells_what_is_kept(photos):
     config = tiny(images=photos, subset=1.0, batch_size=8, image_size=66, order="hybrid", cache="chunks")
-    words = dict(plan(config).document.data)["images"]
+    words = dict(plan(config)[0].data)["images"]
     assert "held in memory by chunks until step 8, then streamed, 0.7 MB, shorter sides at most 132" in words
-    taken = {
-        order: plan(replace(config, order=order)).document.data["processes"] for order in ("hybrid", "single-pass")
-    }
+    taken = {order: plan(replace(config, order=order))[0].data["processes"] for order in ("hybrid", "single-pass")}
     assert all(text.startswith("about ") and "for this process" in text for text in taken.values())
     assert ["of 0 workers" in text for text in taken.values()] == [True, False]

@@ -18,7 +18,7 @@ import yaml
 from rich.console import Console
 from torch import nn
 
-from fullrank import cli
+from fullrank import cli, losses
 from fullrank.config import MachineConfig, OptimConfig, to_dict
 from fullrank.data import views
 from fullrank.data.batches import ViewLoader
@@ -70,11 +70,11 @@ def trained(method, batches, world=ALONE):
     for number, batch in zip(range(2), batches, strict=False):
         method.zero_grad()
         with in_float64():
-            output = method(batch.first.double(), batch.second.double())
+            output = method(batch.views[0].double(), batch.views[1].double())
         output.loss.backward()
         gradients.average()
         found[f"loss {number}"] = world.mean(output.loss.detach())
-        found[f"embedding {number}"] = world.gather(output.embedding)
+        found[f"embedding {number}"] = losses.gather(output.embedding)
         slopes = {key: p.grad.clone() for key, p in method.named_parameters() if p.grad is not None}
         found |= {f"gradient {number} {key}": slope for key, slope in slopes.items()}
         with torch.no_grad():
@@ -503,7 +503,7 @@ def test_one_process_has_nobody_to_wait_for(monkeypatch):
     assert list(world.each(range(3))) == [0, 1, 2]
     assert world.on_main(lambda: 3) == 3
     rows = torch.ones(2, 3)
-    assert world.gather(rows) is world.mean(rows) is rows
+    assert losses.gather(rows) is world.mean(rows) is rows
     with pytest.raises(KeyError), world.raise_together():
         raise KeyError
     monkeypatch.setenv("WORLD_SIZE", "2")

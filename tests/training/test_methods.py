@@ -185,7 +185,7 @@ def test_held_out_losses_that_compare_images_are_of_whole_batches(tmp_path, teac
 def test_held_out_batches_are_mixed_where_their_images_are_told_apart(tmp_path, teacher, monkeypatch):
     """A set that is sorted by class would make batches of one class, whose negatives are hard."""
     config, data = setup.open_data(small("simclr", teacher))
-    monkeypatch.setattr(measuring, "load_view_pairs", lambda *a, **k: (torch.arange(40), torch.arange(40)))
+    monkeypatch.setattr(measuring, "view_blocks", lambda *a, **k: [(torch.arange(40), torch.arange(40))])
     mixed = [Measurer(replace(config, method=method), data, torch.device("cpu")).pairs for method in ("simclr", "byol")]
     assert not torch.equal(mixed[0][0], torch.arange(40))
     assert torch.equal(mixed[0][0], mixed[0][1])  # both views of an image stay together

@@ -208,7 +208,7 @@ def test_representations_are_without_gradient():
     config, data = setup.open_data(tiny(image_size=16))
     method = setup.build_method(config)
     batch = next(iter(setup.build_loader(config, data, setup.build_order(config, len(data.train)), CPU)(0)))
-    output = method(batch.first, batch.second)
+    output = method(batch.views[0], batch.views[1])
     assert [tuple(h.shape) for h in output.representations] == [(16, 32), (16, 32)]
     assert output.loss.requires_grad
     assert not any(h.requires_grad for h in output.representations)

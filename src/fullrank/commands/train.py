@@ -70,10 +70,10 @@ class Train:
     def _print_plan(self) -> int:
         from fullrank.training.plan import plan
 
-        found = plan(self.run_config)
-        found.document.print(plain_console())
-        if found.wrong is not None:
-            raise found.wrong
+        document, wrong = plan(self.run_config)
+        document.print(plain_console())
+        if wrong is not None:
+            raise wrong
         return 0
 
 

@@ -23,11 +23,9 @@ import functools
 import multiprocessing.util
 import os
 import signal
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Generator, Iterator
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
 from weakref import WeakSet
 
 import torch
@@ -36,93 +34,52 @@ from torch.utils.data import DataLoader, Dataset
 
 from fullrank.data import views
 from fullrank.data.cache import Cache, as_array, decode
-from fullrank.data.decoding import Smaller
-from fullrank.data.images import Images, UnreadableImageError
+from fullrank.data.decoding import Smaller, UnreadableImageError, ahead
+from fullrank.data.images import Images
 from fullrank.data.kept import Kept
 from fullrank.data.order import Order
 from fullrank.data.views import PlacedParameters, ViewParameters, ViewRecipe
 from fullrank.errors import FullrankError
 
-S = TypeVar("S")
-T = TypeVar("T")
-
 
 @dataclass(frozen=True)
 class Views:
-    """Views of one step's images, on the device, normalized.
+    """Views of one step's images, on the device, normalized."""
 
-    Attributes:
-        step: The step they belong to.
-        images: Which image of the set each row shows, `(B,)` int64 on the CPU; not the order's where that one cannot be
-            decoded.
-        views: One for each recipe, `(B, 3, S, S)` float32.
-    """
-
-    step: int
+    step: int  # the step they belong to
+    # which image of the set each row shows, `(B,)` int64 on the CPU; not the order's where that one is unreadable
     images: Tensor
-    views: tuple[Tensor, ...]
-
-    @property
-    def first(self) -> Tensor:
-        """The first view."""
-        return self.views[0]
-
-    @property
-    def second(self) -> Tensor:
-        """The second view."""
-        return self.views[1]
+    views: tuple[Tensor, ...]  # one for each recipe, `(B, 3, S, S)` float32
 
 
+@dataclass(eq=False, repr=False)
 class ViewLoader:
-    """Give the views of each step of an order, from any step on.
+    """Give the views of each step of an order, from any step on."""
 
-    Args:
-        images: The set that the order indexes.
-        order: Which images each step sees.
-        recipes: Each view's distribution.
-        size: Rows and columns of a view.
-        cache: How images are kept; see the module. A set that lies in memory already (`ArrayImages`) is held whole.
-        side: What kept images are scaled down to; see `fullrank.data.cache.decode`.
-        device: Where views are made.
-        workers: Processes that decode, for `stream`; 0 decodes in this one. Otherwise threads.
-        reduced: Decode JPEG smaller for `stream`, where all crops of an image stay as large as a view at least; see
-            `TrainConfig.reduced_jpeg`.
-        strict: Raise on an unreadable image.
-        rank: This process; it gets its contiguous piece of each global batch.
-        world_size: The number of processes.
-    """
+    images: Images  # the set that the order indexes; one that lies in memory already (`ArrayImages`) is held whole
+    order: Order
+    recipes: tuple[ViewRecipe, ...]  # one view by each
+    size: int  # rows and columns of a view
+    _: KW_ONLY
+    cache: Cache = "memory"  # how images are kept; see the module
+    side: int | None = None  # what kept images are scaled down to; see `fullrank.data.cache.decode`
+    device: Any = "cpu"  # where views are made
+    workers: int = 0  # processes that decode, for `stream`; 0 decodes in this one. Otherwise threads
+    reduced: bool = False  # see `TrainConfig.reduced_jpeg`
+    strict: bool = False  # raise on an unreadable image
+    rank: int = 0  # this process, which gets its contiguous piece of each global batch
+    world_size: int = 1
 
-    def __init__(
-        self,
-        images: Images,
-        order: Order,
-        recipes: tuple[ViewRecipe, ...],
-        size: int,
-        *,
-        cache: Cache = "memory",
-        side: int | None = None,
-        device: torch.device | str = "cpu",
-        workers: int = 0,
-        reduced: bool = False,
-        strict: bool = False,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        if order.size != len(images):
-            raise FullrankError(f"the order is over {order.size} images and the set has {len(images)}: make them agree")
-        self.images = images
-        self.order = order
-        self.recipes = recipes
-        self.size = size
-        self.cache = cache
-        self.side = side
-        self.device = torch.empty(0, device=device).device  # with its number, which `cuda` leaves out
-        self.workers = workers
-        self.reduced = reduced
-        self.strict = strict
-        self.share = slice(rank * order.batch_size // world_size, (rank + 1) * order.batch_size // world_size)
+    def __post_init__(self) -> None:
+        if self.order.size != len(self.images):
+            raise FullrankError(
+                f"the order is over {self.order.size} images and the set has {len(self.images)}: make them agree"
+            )
+        self.device = torch.empty(0, device=self.device).device  # with its number, which `cuda` leaves out
+        batch = self.order.batch_size
+        self.share = slice(self.rank * batch // self.world_size, (self.rank + 1) * batch // self.world_size)
         self.skipped: set[str] = set()
-        whole = as_array(images) if cache == "memory" else None
+        whole = as_array(self.images) if self.cache == "memory" else None
         self._pixels = None if whole is None else self._place(whole)
 
     def __call__(self, start: int = 0) -> Iterator[Views]:
@@ -136,9 +93,7 @@ class ViewLoader:
         self, step: int, heights: Tensor, widths: Tensor, *, first: int | None = None
     ) -> list[ViewParameters]:
         """Return the parameters of the views of this process's images at a step, or of those from place `first` on."""
-        place: dict[str, int] = {"seed": self.order.seed, "step": step, "first": self.share.start}
-        if first is not None:
-            place["first"] = first
+        place = {"seed": self.order.seed, "step": step, "first": self.share.start if first is None else first}
         return [
             views.draw(recipe, view=view, heights=heights, widths=widths, **place)
             for view, recipe in enumerate(self.recipes)
@@ -149,25 +104,25 @@ class ViewLoader:
             whole = torch.arange(len(self.images))
             yield from self._from_memory(range(start, len(self.order)), self._pixels, whole, whole)
             return
+        spans: list[range] = []
         step = start
-        if self.cache == "memory":
-            with ThreadPoolExecutor(max_workers=1) as background:
-                coming: Future[tuple[Tensor | Kept, Tensor, Tensor]] | None = None
-                while step < len(self.order) and self.order.keeps(step):
-                    pool = coming.result() if coming else self._decode_pool(step)
-                    stop = self.order.span(step).stop
-                    more = stop < len(self.order) and self.order.keeps(stop)
-                    coming = background.submit(self._decode_pool, stop, max(self.workers, 1)) if more else None
-                    yield from self._from_memory(range(step, stop), *pool)
-                    del pool  # before the one after the next is decoded
-                    step = stop
+        while self.cache == "memory" and step < len(self.order) and self.order.keeps(step):
+            spans.append(range(step, self.order.span(step).stop))
+            step = spans[-1].stop
+        # the first by all cores; others behind the steps, by as many threads as there are workers
+        threads = {start: None}
+        pools = ahead(lambda span: self._decode_pool(span[0], threads.get(span[0], max(self.workers, 1))), spans, 1)
+        for span in spans:
+            pool = next(pools)
+            yield from self._from_memory(span, *pool)
+            del pool  # before the one after the next is decoded
         if step < len(self.order):
             streamed = self._from_workers(step)
             _OPEN.add(streamed)
             _end_workers_at_exit(os.getpid())
             yield from streamed
 
-    def _decode_pool(self, step: int, threads: int | None = None) -> tuple[Tensor | Kept, Tensor, Tensor]:
+    def _decode_pool(self, step: int, threads: int | None) -> tuple[Tensor | Kept, Tensor, Tensor]:
         """Return the pixels of a step's pool, each image's row in them, -1 for none, and each row's image."""
         pool = self.order.pool(step)
         pixels, good = decode(self.images.select(pool), side=self.side, strict=self.strict, threads=threads)
@@ -247,23 +202,6 @@ _Crops = tuple[int, Tensor, Tensor, PlacedParameters]
 """A step, its images, their crops or they themselves, and the parameters of all its views."""
 
 
-def ahead(make: Callable[[S], T], of: Iterable[S], threads: int) -> Iterator[T]:
-    """Make something of each item, in order: by so many threads as many ahead of the one in use, or as it is needed."""
-    if not threads:
-        yield from map(make, of)
-        return
-    pool, waiting = ThreadPoolExecutor(threads), deque[Future[T]]()
-    try:
-        for item in of:
-            waiting.append(pool.submit(make, item))
-            if len(waiting) > threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
 def _ignore_signals(worker: int) -> None:
     """Leave Ctrl-C and SIGTERM, which reach a whole group, to the process that saves and then ends its workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -338,13 +276,7 @@ class _StepCrops(Dataset):
 
 
 def crop_each(batch: list[Tensor], parameters: ViewParameters, size: int) -> list[Tensor]:
-    """Crop images of any sizes one by one with torchvision, to 8 bits: what `views.crop` does to a batch of one size.
-
-    Args:
-        batch: `(3, h, w)` uint8 each.
-        parameters: One row for each.
-        size: Rows and columns of a result.
-    """
+    """Crop images of any sizes, `(3, h, w)` uint8, by torchvision and to 8 bits: what `views.crop` does to a batch."""
     from torchvision.transforms.v2 import InterpolationMode
     from torchvision.transforms.v2.functional import resize_image
 

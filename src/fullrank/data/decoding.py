@@ -18,17 +18,22 @@ import functools
 import importlib
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from fullrank.errors import FullrankError
+from fullrank.errors import FullrankError, reason
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 _CHANNELS = (1, 3, 4)
@@ -46,19 +51,12 @@ def printable(path: str | os.PathLike[str]) -> str:
 
 
 class Smaller(NamedTuple):
-    """An image that was perhaps decoded at a half, a quarter or an eighth of its size.
+    """An image that was perhaps decoded at a half, a quarter or an eighth of its size."""
 
-    Attributes:
-        image: `(3, ceil(height / factor), ceil(width / factor))` uint8.
-        height: Rows of the whole image.
-        width: Its columns.
-        factor: 1, 2, 4 or 8.
-    """
-
-    image: Tensor
-    height: int
-    width: int
-    factor: int
+    image: Tensor  # `(3, ceil(height / factor), ceil(width / factor))` uint8
+    height: int  # rows of the whole image
+    width: int  # its columns
+    factor: int  # 1, 2, 4 or 8
 
 
 def whole(height: int, width: int) -> int:
@@ -67,13 +65,10 @@ def whole(height: int, width: int) -> int:
 
 
 def decode_file(file: Path | io.BytesIO, key: str, most: Callable[[int, int], int] = whole) -> Smaller:
-    """Decode an image.
+    """Decode an image, called `key` in errors.
 
-    Args:
-        file: Where its bytes are.
-        key: What to call it.
-        most: Tells, of an image's rows and columns, how many times smaller it may be. JPEG then is by the largest
-            power of two up to 8 that is no more, at a fraction of the time; others stay whole.
+    `most` tells, of an image's rows and columns, how many times smaller it may be. JPEG then is by the largest power of
+    two up to 8 that is no more, at a fraction of the time; others stay whole.
 
     Raises:
         UnreadableImageError: It cannot be decoded, or nobody knows what its values mean.
@@ -100,8 +95,7 @@ def unreadable(key: str) -> Iterator[None]:
     except Exception as error:  # Pillow's decoders raise all kinds on damaged files
         if isinstance(error, OSError) and error.errno not in _IMAGES_FAULT:
             raise  # the disk or the network failed, not the image: leaving it out would silently change the run
-        lines = str(error).splitlines() or [type(error).__name__]
-        raise UnreadableImageError(f"{key} cannot be decoded: {lines[0]}") from None
+        raise UnreadableImageError(f"{key} cannot be decoded: {reason(error)}") from None
 
 
 def to_pixels(image: Any, file: Path | io.BytesIO | None = None) -> Tensor:
@@ -169,3 +163,41 @@ def _rgb(image: Image.Image, file: Path | io.BytesIO | None) -> np.ndarray:
             image = image.convert("RGBA")  # the same colors, without a warning that alpha is lost
         return np.array(image.convert("RGB"))
     return np.repeat(np.rint(gray).clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def ahead(make: Callable[[S], T], of: Iterable[S], threads: int) -> Iterator[T]:
+    """Make something of each item, in order: by so many threads as many ahead of the one in use, or as it is needed."""
+    if not threads:
+        yield from map(make, of)
+        return
+    pool, waiting = ThreadPoolExecutor(threads), deque[Future[T]]()
+    try:
+        for item in of:
+            waiting.append(pool.submit(make, item))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def read_ahead(
+    indices: Sequence[int], read: Callable[[int], T], failed: Callable[[int], None] | None, threads: int | None = None
+) -> Iterator[T | None]:
+    """Read images side by side and give them in order, None for each that cannot be decoded, whose index `failed` gets.
+
+    Where `failed` is None that is an error. As many threads read as there are cores when `threads` is None; decoders
+    release the interpreter's lock.
+    """
+
+    def found(index: int) -> T | None:
+        try:
+            return read(index)
+        except UnreadableImageError:
+            if failed is None:
+                raise
+            failed(index)
+            return None
+
+    return ahead(found, indices, threads or os.cpu_count() or 1)

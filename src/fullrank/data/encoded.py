@@ -22,26 +22,24 @@ from torch import Tensor
 from fullrank.data.decoding import Smaller, UnreadableImageError, decode_file, printable, whole
 from fullrank.data.images import HASHED, Images, digest, sample
 from fullrank.data.labels import Labels
+from fullrank.data.memory import gigabytes
 from fullrank.errors import FullrankError
 
 
 class EncodedImages(Images):
     """Images whose encoded bytes can be had one by one."""
 
-    def __init__(self, name: str, labels: Labels | None) -> None:
+    def __init__(self, name: str, lengths: np.ndarray, labels: Labels | None) -> None:
         super().__init__(name)
+        self.lengths = lengths  # how many bytes each image has, `(N,)` int64; -1 where the set holds none for it
         self.label(labels)
 
     @abstractmethod
     def encoded(self, index: int) -> bytes | None:
         """Return the bytes of one image, None where the set holds none for it."""
 
-    @abstractmethod
-    def lengths(self) -> np.ndarray:
-        """Return how many bytes each image has, `(N,)` int64; -1 where the set holds none for it."""
-
     def __len__(self) -> int:
-        return len(self.lengths())
+        return len(self.lengths)
 
     def read(self, index: int) -> Tensor:
         """Decode one image."""
@@ -60,7 +58,7 @@ class EncodedImages(Images):
 
     def listing(self) -> str:
         """Hash the encoded sizes of all images."""
-        return digest(self.lengths())
+        return digest(self.lengths)
 
     def contents(self) -> str:
         """Hash the bytes of 256 images at random, and the labels of all."""
@@ -73,68 +71,41 @@ class HeldImages(EncodedImages):
     """Encoded images in memory: a pyarrow `ChunkedArray` of large binary, one buffer, shared by forked workers."""
 
     def __init__(self, name: str, held: Any, labels: Labels | None) -> None:
-        super().__init__(name, labels)
-        self.held = held
+        import pyarrow.compute as pc
 
-    def __len__(self) -> int:
-        return len(self.held)
+        super().__init__(name, np.asarray(pc.binary_length(held).fill_null(-1)), labels)
+        self.held = held
+        self.footprint = f"{gigabytes(held.nbytes)} in memory"
 
     def encoded(self, index: int) -> bytes | None:
         """Return the bytes of one image."""
         return self.held[index].as_py()
 
-    def lengths(self) -> np.ndarray:
-        """Return how many bytes each image has."""
-        import pyarrow.compute as pc
-
-        return np.asarray(pc.binary_length(self.held).fill_null(-1))
-
-    @property
-    def encoded_bytes(self) -> int:
-        """What encoded images take in memory."""
-        return int(self.held.nbytes)
-
 
 class Stored(NamedTuple):
-    """Where the images of one file lie.
+    """Where the images of one file lie."""
 
-    Attributes:
-        file: The file that holds their bytes.
-        stamp: Its size and time of change when the index was made.
-        index: A pyarrow table with the int64 columns `offset` and `length` (-1 where there are no bytes).
-    """
-
-    file: Path
-    stamp: tuple[int, int]
-    index: Any
+    file: Path  # the file that holds their bytes
+    stamp: tuple[int, int]  # its size and time of change when the index was made
+    index: Any  # a pyarrow table with the int64 columns `offset` and `length` (-1 where there are no bytes)
 
 
 class StoredImages(EncodedImages):
-    """Encoded images in files on disk.
-
-    Args:
-        name: What the user calls the set.
-        parts: Its files, in the order of the images.
-        labels: Of all images, if they have any.
-        names: A pyarrow `ChunkedArray` of strings: what to call each image, where images have names.
-    """
+    """Encoded images in files on disk; `names` is a pyarrow `ChunkedArray`, where images have names."""
 
     def __init__(self, name: str, parts: Sequence[Stored], labels: Labels | None, names: Any = None) -> None:
-        super().__init__(name, labels)
-        self._files = [(part.file, part.stamp) for part in parts]
-        self._first = np.cumsum([0, *(len(part.index) for part in parts)])
-        self._offsets, self._lengths = (
+        self._offsets, lengths = (
             np.concatenate([part.index.column(column).to_numpy() for part in parts]) for column in ("offset", "length")
         )
+        super().__init__(name, lengths, labels)
+        self._files = [(part.file, part.stamp) for part in parts]
+        self._first = np.cumsum([0, *(len(part.index) for part in parts)])
         self._names = names
+        self.footprint = f"{gigabytes(lengths.clip(min=0).sum())} on disk"
 
     def encoded(self, index: int) -> bytes | None:
-        """Read the bytes of one image.
-
-        Raises:
-            FullrankError: The file is gone, has changed, or the disk fails.
-        """
-        (file, before), length = self._file(index), int(self._lengths[index])
+        """Read the bytes of one image."""
+        (file, before), length = self._file(index), int(self.lengths[index])
         if length < 0:
             return None
         try:
@@ -152,25 +123,16 @@ class StoredImages(EncodedImages):
     def _file(self, index: int) -> tuple[Path, tuple[int, int]]:
         return self._files[int(np.searchsorted(self._first, index, side="right")) - 1]
 
-    def lengths(self) -> np.ndarray:
-        """Return how many bytes each image has."""
-        return self._lengths
-
     def key(self, index: int) -> str:
         """Return the file and the image's name in it; without names, the set's name and the row."""
         if self._names is None:
             return super().key(index)
         return f"{printable(self._file(index)[0])}, {self._names[index].as_py()}"
 
-    @property
-    def stored_bytes(self) -> int:
-        """What encoded images take on disk."""
-        return int(self._lengths.clip(min=0).sum())
-
     def listing(self) -> str:
         """Hash the encoded sizes, and the names where images have them."""
         names = [] if self._names is None else ["\n".join(self._names.to_pylist()).encode()]
-        return digest(self._lengths, *names)
+        return digest(self.lengths, *names)
 
 
 def stamp(file: Path | int) -> tuple[int, int]:
@@ -180,16 +142,9 @@ def stamp(file: Path | int) -> tuple[int, int]:
 
 
 def indexed(file: Path, cache: Path, build: Callable[[Path], Any], *, copied: bool = False) -> Stored:
-    """Return where the images of a file lie, found once.
+    """Return where the images of a file lie, found once and kept in the folder of caches.
 
-    Args:
-        file: Where they come from.
-        cache: The folder of caches.
-        build: Makes the index. Where images are copied it also writes their bytes to the path that it is called with.
-        copied: Whether they are, and are read from there.
-
-    Raises:
-        FullrankError: The cache cannot be written.
+    `build` makes the index; where images are `copied`, it also writes their bytes to the path that it is called with.
     """
     from pyarrow import feather
 
@@ -202,9 +157,7 @@ def indexed(file: Path, cache: Path, build: Callable[[Path], Any], *, copied: bo
             cache.mkdir(parents=True, exist_ok=True)
             try:
                 feather.write_feather(build(new[0]), str(new[1]))
-                if not (
-                    index.exists() and (copy.exists() or not copied)
-                ):  # else another run was quicker, and is reading its
+                if not index.exists() or (copied and not copy.exists()):  # else another run was quicker, and reads it
                     if copied:
                         os.replace(new[0], copy)
                     os.replace(new[1], index)  # the last: where it is, all is

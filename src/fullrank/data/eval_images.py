@@ -7,10 +7,9 @@ cannot be decoded; it is left out.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import groupby, islice
-from operator import itemgetter
+from itertools import islice
 
 import PIL.Image
 import torch
@@ -18,9 +17,10 @@ from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
 from fullrank.data import views
-from fullrank.data.batches import ahead, crop_each
+from fullrank.data.batches import crop_each
 from fullrank.data.cache import as_array
-from fullrank.data.images import Images, UnreadableImageError
+from fullrank.data.decoding import read_ahead
+from fullrank.data.images import Images
 from fullrank.data.views import ViewRecipe
 from fullrank.errors import FullrankError
 
@@ -37,34 +37,17 @@ def load_for_eval(
     return torch.cat(shown), torch.cat(read)
 
 
-def load_view_pairs(
-    images: Images,
-    indices: Tensor,
-    recipes: tuple[ViewRecipe, ViewRecipe],
-    size: int,
-    *,
-    seed: int,
-    step: int,
-    unreadable: Callable[[str], None] = lambda name: None,
-) -> tuple[Tensor, Tensor]:
-    """Make one fixed pair of random views of each image, `(n, 3, size, size)` uint8 each."""
-    blocks = view_blocks(images, indices, recipes, size, seed=seed, step=step, unreadable=unreadable)
-    first, second = zip(*blocks, strict=True)
-    return torch.cat(first), torch.cat(second)
-
-
 def eval_blocks(
     images: Images, indices: Tensor, size: int, unreadable: Callable[[str], None] = lambda name: None
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Iterator[tuple[Tensor, ...]]:
     """Walk over what `load_for_eval` returns, some hundred images at a time."""
-    for pieces in _blocks(images, indices, unreadable):
-        shown, read = [], []
-        for good, batch in pieces:
-            at_once = max(_FLOATS // batch[0].numel(), 1)
-            groups = [image[None] for image in batch] if isinstance(batch, list) else batch.split(at_once)
-            shown += [_eight_bits(views.eval_view(group, size)) for group in groups]
-            read.append(good)
-        yield torch.cat(shown), torch.cat(read)
+
+    def show(batch: Tensor | list[Tensor], *_: int) -> list[Tensor]:
+        at_once = max(_FLOATS // batch[0].numel(), 1)
+        groups = [image[None] for image in batch] if isinstance(batch, list) else batch.split(at_once)
+        return [torch.cat([_eight_bits(views.eval_view(group, size)) for group in groups])]
+
+    return _blocks(images, indices, unreadable, show)
 
 
 def transformed_blocks(
@@ -72,16 +55,14 @@ def transformed_blocks(
     indices: Tensor,
     transform: Callable[[PIL.Image.Image], Tensor],
     unreadable: Callable[[str], None] = lambda name: None,
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Iterator[tuple[Tensor, ...]]:
     """Walk over images as somebody else's transform of PIL images shows them, stacked, with the indices read."""
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        for pieces in _blocks(images, indices, unreadable):
-            shown: list[Tensor] = []
-            read = []
-            for good, batch in pieces:
-                shown += pool.map(lambda image: transform(to_pil_image(image)), batch)
-                read.append(good)
-            yield torch.stack(shown), torch.cat(read)
+
+        def show(batch: Tensor | list[Tensor], *_: int) -> list[Tensor]:
+            return [torch.stack(list(pool.map(lambda image: transform(to_pil_image(image)), batch)))]
+
+        yield from _blocks(images, indices, unreadable, show)
 
 
 def view_blocks(
@@ -96,62 +77,64 @@ def view_blocks(
     unreadable: Callable[[str], None] = lambda name: None,
 ) -> Iterator[tuple[Tensor, ...]]:
     """Walk over `count` random views of some hundred images, `(n, 3, size, size)` uint8, of both recipes in turn."""
-    for number, pieces in enumerate(_blocks(images, indices, unreadable)):
-        made: list[list[Tensor]] = [[] for _ in range(count)]
-        first = 0  # images of the block that came before
-        for _, batch in pieces:
-            heights = torch.tensor([image.shape[1] for image in batch])
-            widths = torch.tensor([image.shape[2] for image in batch])
-            for view in range(count):
-                place = {"seed": seed, "step": step + number, "view": view, "first": first}
-                drawn = views.draw(recipes[view % 2], **place, heights=heights, widths=widths)
-                if isinstance(batch, Tensor):
-                    crops = views.crop(batch, drawn, size)
-                else:
-                    crops = views.as_float(torch.stack(crop_each(batch, drawn, size)))
-                made[view].append(_eight_bits(views.photometric(crops, drawn)))
-            first += len(batch)
-        yield tuple(map(torch.cat, made))
+
+    def show(batch: Tensor | list[Tensor], number: int, before: int) -> list[Tensor]:
+        heights = torch.tensor([image.shape[1] for image in batch])
+        widths = torch.tensor([image.shape[2] for image in batch])
+        made = []
+        for view in range(count):
+            place = {"seed": seed, "step": step + number, "view": view, "first": before}
+            drawn = views.draw(recipes[view % 2], **place, heights=heights, widths=widths)
+            if isinstance(batch, Tensor):
+                crops = views.crop(batch, drawn, size)
+            else:
+                crops = views.as_float(torch.stack(crop_each(batch, drawn, size)))
+            made.append(_eight_bits(views.photometric(crops, drawn)))
+        return made
+
+    for *shown, _ in _blocks(images, indices, unreadable, show):
+        yield tuple(shown)
 
 
-_Piece = tuple[Tensor, Tensor | list[Tensor]]
-"""The indices of some images, and they: one `(n, 3, H, W)` tensor if they have one size, else a list."""
+def _blocks(
+    images: Images,
+    indices: Tensor,
+    unreadable: Callable[[str], None],
+    show: Callable[[Tensor | list[Tensor], int, int], Sequence[Tensor]],
+) -> Iterator[tuple[Tensor, ...]]:
+    """Show images a few at a time, and give what is shown a block at a time, with the indices of those read.
 
+    `show` gets some images, one `(n, 3, H, W)` tensor if they have one size, else a list; the number of their block;
+    and how many images of the block came before.
+    """
+    whole = as_array(images)
+    decoded = read_ahead(indices.tolist(), images.read, lambda index: unreadable(images.key(index)))
 
-def _blocks(images: Images, indices: Tensor, unreadable: Callable[[str], None]) -> Iterator[Iterator[_Piece]]:
-    """Read images a block at a time, each a few at a time, leaving out those that cannot be decoded."""
+    def pieces(block: Tensor) -> Iterator[tuple[Tensor, Tensor | list[Tensor]]]:
+        if isinstance(whole, Tensor):
+            yield block, whole[block]
+            return
+        for piece in block.split(PIECE):
+            read = list(islice(decoded, len(piece)))
+            good = piece[torch.tensor([image is not None for image in read])]
+            batch = [image for image in read if image is not None]
+            if batch:
+                made = torch.stack(batch) if len({image.shape for image in batch}) == 1 else batch
+                del read, batch  # else they are there twice while they are used
+                yield good, made
+
     found = False
-    for _, pieces in groupby(_pieces(images, indices, unreadable), itemgetter(0)):
-        found = True
-        yield (piece for _, piece in pieces)
+    for number, block in enumerate(indices.split(BLOCK)):
+        shown: list[tuple[Tensor, ...]] = []
+        before = 0
+        for good, batch in pieces(block):
+            shown.append((*show(batch, number, before), good))
+            before += len(good)
+        if shown:
+            found = True
+            yield tuple(map(torch.cat, zip(*shown, strict=True)))
     if not found:
         raise FullrankError(f"none of {len(indices)} images of {images.name} can be decoded")
-
-
-def _pieces(images: Images, indices: Tensor, unreadable: Callable[[str], None]) -> Iterator[tuple[int, _Piece]]:
-    """Give pieces with the number of their block."""
-    whole = as_array(images)
-    if isinstance(whole, Tensor):
-        yield from ((number, (block, whole[block])) for number, block in enumerate(indices.split(BLOCK)))
-        return
-
-    def read(index: int) -> Tensor | None:
-        try:
-            return images.read(index)
-        except UnreadableImageError:
-            unreadable(images.key(index))
-            return None
-
-    each = ahead(read, indices.tolist(), os.cpu_count() or 1)
-    for number, block in enumerate(indices.split(BLOCK)):
-        for piece in block.split(PIECE):
-            decoded = list(islice(each, len(piece)))
-            batch = [image for image in decoded if image is not None]
-            if batch:
-                good = piece[torch.tensor([image is not None for image in decoded])]
-                made = torch.stack(batch) if len({image.shape for image in batch}) == 1 else batch
-                del decoded, batch  # else they are there twice while they are used
-                yield number, (good, made)
 
 
 def _eight_bits(images: Tensor) -> Tensor:

@@ -7,10 +7,9 @@ has none of its own is taken as the hub has converted it. `huggingface_hub` come
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from fullrank.data.splits import split_of
-from fullrank.errors import FullrankError
+from fullrank.errors import FullrankError, reason
 
 _CONVERTED = "refs/convert/parquet"
 _PATIENCE = 8
@@ -19,14 +18,9 @@ _WANTED = {"train": ("train",), "eval": ("val", "eval", "test", "dev", "held out
 
 
 def download(spec: str, split: str) -> list[Path]:
-    """Return the parquet files of one split of a set, downloaded where they are not yet.
+    """Return the parquet files of one split of a set, or of a folder of it, downloaded where they are not yet.
 
-    Args:
-        spec: `hf://owner/name` or `hf://owner/name/folder`.
-        split: `train`, or `eval`: the validation images, or test images where there are none.
-
-    Raises:
-        FullrankError: There is no such set or split, or it cannot be had without a network.
+    `eval` means the validation images, or test images where there are none.
     """
     owner, _, rest = spec.removeprefix("hf://").partition("/")
     name, _, folder = rest.partition("/")
@@ -40,10 +34,9 @@ def download(spec: str, split: str) -> list[Path]:
                 root = _snapshot(repository, revision, chosen)
                 return [root / file for file in chosen]
     except Exception as error:  # the hub's, httpx's or requests': each version raises others
-        lines = str(error).splitlines() or [type(error).__name__]
         raise FullrankError(
-            f"{spec} cannot be had from the Hugging Face hub ({lines[0]}): check the name and the network, log in with "
-            "`hf auth login` if the set is gated, or give parquet files that are here"
+            f"{spec} cannot be had from the Hugging Face hub ({reason(error)}): check the name and the network, log in "
+            "with `hf auth login` if the set is gated, or give parquet files that are here"
         ) from None
     raise FullrankError(f"{spec} has no parquet files of the split {split}{' there' if folder else ''}: give others")
 
@@ -69,8 +62,7 @@ def _list(repository: str, revision: str | None) -> list[str]:
 def _snapshot(repository: str, revision: str | None, files: list[str]) -> Path:
     from huggingface_hub import snapshot_download
 
-    options: dict[str, Any] = {"repo_type": "dataset", "revision": revision, "allow_patterns": files}
-    return Path(snapshot_download(repository, **options))
+    return Path(snapshot_download(repository, repo_type="dataset", revision=revision, allow_patterns=files))
 
 
 def _choose(files: list[str], folder: str, split: str) -> list[str]:

@@ -111,7 +111,10 @@ class Images(ABC):
         numbered: Whether the labels are the set's own numbers; else they were made here from names.
         size: Rows and columns of every image where that is known without reading them, else None.
         preferred_size: The view size that suits the set, else None.
+        footprint: What encoded images take, and where, in words, such as `1.5 GB on disk`; empty where none are kept.
     """
+
+    footprint = ""
 
     def __init__(
         self,
@@ -137,11 +140,7 @@ class Images(ABC):
 
     @abstractmethod
     def read(self, index: int) -> Tensor:
-        """Decode one image, `(3, h, w)` uint8.
-
-        Raises:
-            UnreadableImageError: It cannot be decoded.
-        """
+        """Decode one image, `(3, h, w)` uint8, or raise `UnreadableImageError`."""
 
     def read_smaller(self, index: int, most: Callable[[int, int], int]) -> Smaller:
         """Decode one image, smaller where that is quicker: `most` tells by how much, see `decode_file`."""
@@ -151,16 +150,6 @@ class Images(ABC):
     def key(self, index: int) -> str:
         """Return the name of one image, for messages."""
         return f"{self.name}[{index}]"
-
-    @property
-    def encoded_bytes(self) -> int:
-        """What encoded images take in memory."""
-        return 0
-
-    @property
-    def stored_bytes(self) -> int:
-        """What encoded images take on disk, where they are read one at a time."""
-        return 0
 
     @abstractmethod
     def listing(self) -> str:
@@ -184,7 +173,7 @@ class Derived(Images):
 
     def __init__(self, base: Images) -> None:
         self.base = base
-        for name in ("name", "labels", "classes", "numbered", "size", "preferred_size"):
+        for name in ("name", "labels", "classes", "numbered", "size", "preferred_size", "footprint"):
             setattr(self, name, getattr(base, name))
 
     def __len__(self) -> int:
@@ -193,16 +182,6 @@ class Derived(Images):
     def key(self, index: int) -> str:
         """Return the name that the image has in the other set."""
         return self.base.key(index)
-
-    @property
-    def encoded_bytes(self) -> int:
-        """Return the other set's, all of it."""
-        return self.base.encoded_bytes
-
-    @property
-    def stored_bytes(self) -> int:
-        """Return the other set's, all of it."""
-        return self.base.stored_bytes
 
     def listing(self) -> str:
         """Return the other set's."""
@@ -338,9 +317,6 @@ class DatasetImages(Images):
     Args:
         dataset: The images.
         name: What to call the set; the name of its class when left out.
-
-    Raises:
-        FullrankError: It is empty, or its labels are of several types.
     """
 
     def __init__(self, dataset: Any, name: str | None = None) -> None:
@@ -433,7 +409,7 @@ class DatasetImages(Images):
         return labels
 
 
-def open_images(spec: Any, *, split: Split = "train", root: str = DEFAULT_ROOT, former: bool = False) -> Images:
+def open_images(spec: Any, *, split: Split = "train", root: str = DEFAULT_ROOT) -> Images:
     """Open an image set.
 
     Args:
@@ -442,7 +418,6 @@ def open_images(spec: Any, *, split: Split = "train", root: str = DEFAULT_ROOT, 
         split: Which part of a source; a path or a dataset means all that there is. What is trained on in a single class
             folder has no labels, what is held out has.
         root: Where downloaded sets and the indices of large ones are kept.
-        former: See it as runs did that were started before hidden folders and splits were told.
 
     Raises:
         NoSplitError: The source has no such split.
@@ -482,7 +457,7 @@ def open_images(spec: Any, *, split: Split = "train", root: str = DEFAULT_ROOT, 
                 )
             return _from_files(shown, [path], root)
         if path.is_dir():
-            return _from_folder(shown, path, flag, root, former=former)
+            return _from_folder(shown, path, flag, root)
         if "{" in spec and "}" in spec:
             return _from_files(shown, list_shards(str(path)), root)
         if any(character in spec for character in "*?["):
@@ -491,8 +466,7 @@ def open_images(spec: Any, *, split: Split = "train", root: str = DEFAULT_ROOT, 
                 raise FullrankError(
                     f"no file matches {shown!r}: check the pattern, and quote it so that the shell leaves it alone"
                 )
-            if not former:
-                check_files(shown, matches, flag)
+            check_files(shown, matches, flag)
             return _from_files(shown, matches, root)
     except (PermissionError, NotADirectoryError) as error:
         raise FullrankError(f"cannot read the images at {shown}: {error.strerror}") from None
@@ -517,19 +491,18 @@ def _from_object(found: Any, name: str | None = None) -> Images:
     return DatasetImages(found, name)
 
 
-def _from_folder(name: str, root: Path, flag: str, cache: str, *, former: bool) -> Images:
+def _from_folder(name: str, root: Path, flag: str, cache: str) -> Images:
     from torchvision.datasets.folder import IMG_EXTENSIONS
 
     for kind in LARGE:
-        large = sorted(path for path in root.glob(f"*{kind}") if former or not hidden(path.name))
+        large = sorted(path for path in root.glob(f"*{kind}") if not hidden(path.name))
         if large:
-            if not former:
-                check_files(name, large, flag)
+            check_files(name, large, flag)
             return _from_files(name, large, cache)
     found: dict[str, list[str]] = {}
     tree: dict[str, list[str]] = {}
     holding = set()
-    for where, folders, files in _walk(root, former=former):
+    for where, folders, files in _walk(root):
         below = os.path.relpath(where, root) if where != str(root) else ""
         tree[below] = folders
         pictures = [file for file in files if file.lower().endswith(IMG_EXTENSIONS) and not file.startswith(".")]
@@ -537,8 +510,7 @@ def _from_folder(name: str, root: Path, flag: str, cache: str, *, former: bool) 
             holding.add(below)
             top = below.split(os.sep)[0]
             found.setdefault(top, []).extend(os.path.join(where, file) for file in pictures)
-    if not former:
-        check_folders(name, root, tree, holding, flag)
+    check_folders(name, root, tree, holding, flag)
     if not found:
         raise FullrankError(
             f"no images in {name}: expected files ending in {' '.join(IMG_EXTENSIONS)}, in class folders or all in one"
@@ -547,7 +519,7 @@ def _from_folder(name: str, root: Path, flag: str, cache: str, *, former: bool) 
     paths = [path for group in found.values() for path in group]
     # Files beside the class folders belong to no class, and one class says nothing, but of images that are held out:
     # then the folders are not labels.
-    labeled = "" not in found and (len(found) > 1 or (flag == "--eval-images" and not former))
+    labeled = "" not in found and (len(found) > 1 or flag == "--eval-images")
     if "" in found and len(found) > 1:
         print(
             f"{name}: {len(found[''])} images lie beside its folders, so these are not taken for labels",
@@ -557,28 +529,21 @@ def _from_folder(name: str, root: Path, flag: str, cache: str, *, former: bool) 
     return FileImages(name, root, paths, labels, tuple(found) if labeled else None, numbered=not labeled)
 
 
-def _walk(root: Path, *, former: bool) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Walk a folder and what lies below, without what is hidden, class folders in their order.
+def _walk(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Walk a folder and what lies below, in order, without what is hidden.
 
     Symbolic links are followed, but into no folder that was seen before: a link may lead back up.
     """
-
-    def visible(folder: str, depth: int) -> bool:
-        return (depth > 0 or not folder.startswith(".")) if former else not hidden(folder)
-
-    own = [entry for entry in os.scandir(root) if not entry.is_dir()]
-    tops = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and visible(entry.name, 0))
-    yield str(root), tops, [entry.name for entry in own if entry.is_file()]
-    seen = {os.path.realpath(root)}
-    for top in tops:
-        for where, folders, files in os.walk(os.path.join(root, top), followlinks=True):
-            real = os.path.realpath(where)
-            if real in seen:
-                folders.clear()
-                continue
-            seen.add(real)
-            folders[:] = [folder for folder in folders if visible(folder, 1)]
-            yield where, folders, files
+    os.listdir(root)  # raises where it cannot be read, of which os.walk says nothing
+    seen: set[str] = set()
+    for where, folders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(where)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(folder for folder in folders if not hidden(folder))
+        yield where, folders, files
 
 
 def _from_files(name: str, files: Sequence[Path], root: str) -> Images:

@@ -13,17 +13,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Kept:
-    """N decoded images of any sizes.
+    """N decoded images of any sizes."""
 
-    Attributes:
-        pixels: `(P, 3)` uint8: the pixels of all, image after image, row after row.
-        heights: Rows of each image, `(N,)` int64 on the CPU.
-        widths: Columns of each, likewise.
-    """
-
-    pixels: Tensor
-    heights: Tensor
-    widths: Tensor
+    pixels: Tensor  # `(P, 3)` uint8: the pixels of all, image after image, row after row
+    heights: Tensor  # rows of each image, `(N,)` int64 on the CPU
+    widths: Tensor  # columns of each, likewise
 
     def __len__(self) -> int:
         return len(self.heights)
@@ -55,15 +49,7 @@ class Kept:
 
 
 def keep(images: Iterable[Tensor], count: int) -> Kept:
-    """Put images one after the other into a buffer that grows with them.
-
-    Args:
-        images: `(3, h, w)` uint8 each.
-        count: How many there will be, at most, which tells how large the buffer may become.
-
-    Raises:
-        MemoryError: They do not fit into memory.
-    """
+    """Put at most `count` images, `(3, h, w)` uint8, one after the other into a buffer that grows with them."""
     buffer, end, sizes = np.empty(0, np.uint8), 0, []
     for number, image in enumerate(images, 1):
         stop = end + image.numel()

@@ -26,45 +26,32 @@ import torch
 from torch import Tensor
 
 from fullrank.errors import FullrankError
+from fullrank.text import few
 
 if TYPE_CHECKING:
     from fullrank.data.images import Images
 
-_SHOWN = 3
-
 
 class Labels(NamedTuple):
-    """The labels of a set, or of a part of it.
+    """The labels of a set, or of a part of it."""
 
-    Attributes:
-        values: `(N,)` int64, -1 for an image that has none.
-        classes: The names of 0, 1, ..., where they have names.
-        numbered: Whether the numbers are the set's own, not made here from names.
-    """
-
-    values: np.ndarray
-    classes: tuple[str, ...] | None
-    numbered: bool
+    values: np.ndarray  # `(N,)` int64, -1 for an image that has none
+    classes: tuple[str, ...] | None  # the names of 0, 1, ..., where they have names
+    numbered: bool  # whether the numbers are the set's own, not made here from names
 
 
 def match_labels(images: Images, reference: Images) -> Tensor | None:
-    """Return the labels of one set in the numbers of another; -1 where an image has none.
+    """Return the labels of one set, the held-out images, in the numbers of another; -1 where an image has none.
 
     An image of a class that the other set does not have gets a number that the other set does not have either, so that
     it is never classified right; were it left out, an accuracy would rise as training images lose classes.
 
-    Args:
-        images: The held-out images.
-        reference: The training images.
-
     Raises:
         FullrankError: One set has names and the other numbers.
     """
-    if images.labels is None or reference.labels is None:
+    if images.labels is None or reference.labels is None or not bool((images.labels >= 0).any()):
         return images.labels
     if images.classes is None and reference.classes is None:
-        return images.labels
-    if not bool((images.labels >= 0).any()):
         return images.labels
     if images.classes is not None and reference.classes is not None:
         ours: Sequence[Any] = [_plain(name) for name in images.classes]
@@ -77,8 +64,8 @@ def match_labels(images: Images, reference: Images) -> Tensor | None:
             if images.numbered and reference.numbered:
                 return images.labels
             raise FullrankError(
-                f"the labels of {named.name} are names ({_some(named.classes)}) and those of {other.name} numbers "
-                f"({_some(_numbers(other))}), which cannot be matched: give both names, or both numbers"
+                f"the labels of {named.name} are names ({few(named.classes)}) and those of {other.name} numbers "
+                f"({few(_numbers(other))}), which cannot be matched: give both names, or both numbers"
             )
         if images.numbered and reference.numbered:
             seen = _numbers(other)
@@ -86,8 +73,8 @@ def match_labels(images: Images, reference: Images) -> Tensor | None:
             as_numbers, as_names = max(seen, default=-1) < len(numbers), set(seen) <= set(numbers)
             if differ and as_numbers and as_names:
                 raise FullrankError(
-                    f"the labels of {other.name} ({_some(seen)}) may be the numbers of the classes of {named.name}, or "
-                    f"their names ({_some(named.classes)}), which are other classes: give both sets the names"
+                    f"the labels of {other.name} ({few(seen)}) may be the numbers of the classes of {named.name}, or "
+                    f"their names ({few(named.classes)}), which are other classes: give both sets the names"
                 )
             if as_numbers and not as_names:
                 return images.labels
@@ -111,17 +98,10 @@ def _plain(name: str) -> str:
     return unicodedata.normalize("NFC", name)  # some systems write accents apart
 
 
-def _some(names: Sequence[Any]) -> str:
-    return ", ".join(str(name) for name in names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
-
-
 def read_labels(column: Any, names: Sequence[str] | None, where: str) -> Labels | None:
-    """Turn a pyarrow column into labels; None where it holds no classes, which is said.
+    """Turn a pyarrow column, called `where`, into labels; None where it holds no classes, which is said.
 
-    Args:
-        column: A `ChunkedArray`.
-        names: Those of its numbers, where the file states them.
-        where: What to call the column.
+    `names` are those of its numbers, where the file states them.
     """
     import pyarrow as pa
 
@@ -133,12 +113,10 @@ def read_labels(column: Any, names: Sequence[str] | None, where: str) -> Labels 
         return None
     if str(kind) in ("string", "large_string", "string_view"):
         return _named([value or "" for value in column.to_pylist()])
-    values, fault = _whole(column, kind)
-    if values is None:
-        _left_out(where, fault)
-        return None
-    if (values < -1).any():
-        _left_out(where, f"holds {values.min()}, and numbers of classes are at least 0, or -1 for none")
+    try:
+        values = _whole(column, kind)
+    except ValueError as error:
+        print(f"{where} {error}: its images are taken without labels", file=sys.stderr)
         return None
     if (values == -1).any() and not (values == -1).all():
         print(
@@ -149,36 +127,27 @@ def read_labels(column: Any, names: Sequence[str] | None, where: str) -> Labels 
     return Labels(values, None, numbered=True)
 
 
-def _left_out(where: str, fault: str) -> None:
-    print(f"{where} {fault}: its images are taken without labels", file=sys.stderr)
-
-
-def _whole(column: Any, kind: Any) -> tuple[np.ndarray | None, str]:
-    """Return a column of numbers as int64, missing ones -1; or None, and what is wrong with it."""
+def _whole(column: Any, kind: Any) -> np.ndarray:
+    """Return a column of numbers as int64, missing ones -1; raise `ValueError` where they are no classes."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     largest = np.iinfo(np.int64).max
-    if pa.types.is_boolean(kind):
-        column = column.cast(pa.int8())
-    elif pa.types.is_decimal(kind):
-        if any(value is not None and value != int(value) for value in column.to_pylist()):
-            return None, "holds numbers that are not whole"
-        whole = [None if value is None else int(value) for value in column.to_pylist()]
-        if any(value is not None and abs(value) > largest for value in whole):
-            return None, "holds numbers above 2^63 - 1"
-        column = pa.chunked_array([pa.array(whole, pa.int64())])
-    elif pa.types.is_floating(kind):
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         floats = np.asarray(column.cast(pa.float64()).fill_null(np.nan), dtype=np.float64)
         there = floats[~np.isnan(floats)]
         if not bool(np.isfinite(there).all()) or bool((there != np.rint(there)).any()) or (np.abs(there) > 2**53).any():
-            return None, "holds numbers that are not whole"
-        return np.where(np.isnan(floats), -1, floats).astype(np.int64), ""
-    elif not pa.types.is_integer(kind):
-        return None, f"holds {kind}, not numbers or names of classes"
-    if pa.types.is_uint64(kind) and (pc.max(column).as_py() or 0) > largest:
-        return None, f"holds {pc.max(column).as_py()}, which is more than 2^63 - 1"
-    return np.asarray(column.cast(pa.int64()).fill_null(-1), dtype=np.int64), ""
+            raise ValueError("holds numbers that are not whole")
+        values = np.where(np.isnan(floats), -1, floats).astype(np.int64)
+    elif pa.types.is_integer(kind) or pa.types.is_boolean(kind):
+        if pa.types.is_uint64(kind) and (pc.max(column).as_py() or 0) > largest:
+            raise ValueError(f"holds {pc.max(column).as_py()}, which is more than 2^63 - 1")
+        values = np.asarray(column.cast(pa.int64()).fill_null(-1), dtype=np.int64)
+    else:
+        raise ValueError(f"holds {kind}, not numbers or names of classes")
+    if (values < -1).any():
+        raise ValueError(f"holds {values.min()}, and numbers of classes are at least 0, or -1 for none")
+    return values
 
 
 def _named(texts: Sequence[str]) -> Labels:
@@ -190,11 +159,7 @@ def _named(texts: Sequence[str]) -> Labels:
 
 
 def join_labels(parts: Sequence[Labels | None], files: Sequence[str]) -> Labels | None:
-    """Put the labels of a set's files together; None where a file has none, which is said where others have.
-
-    Raises:
-        FullrankError: Some are names and others numbers.
-    """
+    """Put the labels of a set's files together; None where a file has none, which is said where others have."""
     there = [part for part in parts if part is not None]
     if len(there) < len(parts):
         if there:

@@ -22,12 +22,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fullrank.errors import FullrankError, nearest
+from fullrank.errors import FullrankError, nearest, reason
 from fullrank.measure.checks import BLOCK_ENTRIES, DTYPES
+from fullrank.text import few
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_SHOWN = 8
 _MANY = 32  # more tensors than this in one file are a model's weights
 _WEIGHT_NAMES = (".weight", ".bias", ".running_mean")
 
@@ -59,43 +61,25 @@ _LOADS = {
 
 @dataclass(frozen=True)
 class FeatureFile:
-    """A feature matrix in a file. NaN and infinity are left to whoever measures it.
-
-    Attributes:
-        path: The file.
-        key: The tensor or column that is the matrix, or None where the file holds nothing else.
-        shape: N rows and D columns, both at least 1.
-        dtype: Name of its numbers' type, such as `float32`.
-        ignored: Columns or tensors of the file that are left out, such as labels.
-    """
+    """A feature matrix in a file. NaN and infinity are left to whoever measures it."""
 
     path: Path
-    key: str | None
-    shape: tuple[int, int]
-    dtype: str
+    key: str | None  # the tensor or column that is the matrix, or None where the file holds nothing else
+    shape: tuple[int, int]  # N rows and D columns, both at least 1
+    dtype: str  # name of its numbers' type, such as `float32`
     _walk: Callable[[int], Iterator[Tensor]] = field(repr=False)
-    ignored: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()  # columns or tensors of the file that are left out, such as labels
 
     def blocks(self, rows: int | None = None) -> Iterator[Tensor]:
-        """Walk over all rows in order, in blocks `(n, D)`, each a copy in the machine's byte order.
+        """Walk over all rows in order, in blocks `(n, D)` of so many rows: about 4 million numbers when None.
 
-        Args:
-            rows: The most rows a block may have; None for about 4 million numbers.
-
-        Raises:
-            FullrankError: `rows` is below 1, or a block cannot be read or is no part of an `(N, D)` matrix.
+        Each is a copy in the machine's byte order.
         """
-        if rows is not None and rows < 1:
-            raise FullrankError(f"rows of a block must be at least 1, got {rows}")
-        return self._walk(max(1, BLOCK_ENTRIES // self.shape[1]) if rows is None else rows)
+        return self._walk(rows or max(1, BLOCK_ENTRIES // self.shape[1]))
 
 
 def open_matrix(path: Path | str, *, key: str | None = None) -> FeatureFile:
-    """Open a feature matrix without reading its numbers.
-
-    Args:
-        path: A `.npy`, `.safetensors` or `.parquet` file.
-        key: The tensor or column that is the matrix, for a file that holds several.
+    """Open a feature matrix without reading its numbers; of a file that holds several, the one that `key` names.
 
     Raises:
         FullrankError: There is no such file, it is of another format or damaged, or what it holds is not one matrix of
@@ -119,20 +103,15 @@ def open_matrix(path: Path | str, *, key: str | None = None) -> FeatureFile:
 
 
 def _checked(path: Path, key: str | None, shape: tuple[int, ...], dtype: str) -> tuple[int, int]:
-    """Return `shape` as (N, D).
-
-    Raises:
-        FullrankError: It is not that of a matrix, or empty, or its numbers are not of a type that is measured.
-    """
+    """Return `shape` as (N, D); raise `FullrankError` where it is no matrix's, or its numbers are not measured."""
     name = f"{path}, {key!r}," if key is not None else f"{path}"
     if dtype not in DTYPES:
         how = "take their real part or their modulus" if dtype[0].lower() == "c" else "convert them to float32"
         raise FullrankError(f"{name} holds {dtype}: features are real numbers of one of {', '.join(DTYPES)}; {how}")
     if len(shape) != 2:
-        do = {
-            0: "that is a single number",
-            1: "if that is one column, reshape(-1, 1)",
-        }.get(len(shape), "pool it over its places, as in features.mean(axis=(2, 3)), or flatten each row")
+        do = {0: "that is a single number", 1: "if that is one column, reshape(-1, 1)"}.get(
+            len(shape), "pool it over its places, as in features.mean(axis=(2, 3)), or flatten each row"
+        )
         raise FullrankError(f"{name} has shape {shape}, features are a matrix (N, D): {do}")
     if 0 in shape:
         raise FullrankError(f"{name} is empty, shape {shape}: give at least one row and one column")
@@ -140,8 +119,8 @@ def _checked(path: Path, key: str | None, shape: tuple[int, ...], dtype: str) ->
 
 
 def _damaged(path: Path, error: BaseException) -> FullrankError:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return FullrankError(f"{path} cannot be read as {path.suffix.lower()}, it is damaged or cut short: {reason}")
+    kind = path.suffix.lower()
+    return FullrankError(f"{path} cannot be read as {kind}, it is damaged or cut short: {reason(error)}")
 
 
 def _open_npy(path: Path, key: str | None) -> FeatureFile:
@@ -204,7 +183,7 @@ def _open_safetensors(path: Path, key: str | None) -> FeatureFile:
             codes = {name: found.get_dtype() for name, found in slices.items()}
     except SafetensorError as error:
         raise _damaged(path, error) from None
-    listed = _listed([f"{name} {shape}" for name, shape in shapes.items()])
+    listed = few([f"{name} {shape}" for name, shape in shapes.items()], _SHOWN)
     if key is None:
         if len(shapes) > _MANY or any(len(shape) > 3 or name.endswith(_WEIGHT_NAMES) for name, shape in shapes.items()):
             raise FullrankError(
@@ -239,64 +218,51 @@ def _open_parquet(path: Path, key: str | None) -> FeatureFile:
     lists = [each.name for each in schema if _is_list_of_numbers(each.type)]
     if key is not None:
         if key not in schema.names:
-            raise FullrankError(f"{path} has no column {key!r}{nearest(key, schema.names)} ({_listed(schema.names)})")
+            known = few(schema.names, _SHOWN)
+            raise FullrankError(f"{path} has no column {key!r}{nearest(key, schema.names)} ({known})")
         if key not in lists:
             raise FullrankError(
                 f"{path}, column {key!r} holds {schema.field(key).type}, not lists of numbers: name a column of lists"
-                + (f" ({_listed(lists)})" if lists else ", or leave out --key to take all columns of numbers")
+                + (f" ({few(lists, _SHOWN)})" if lists else ", or leave out --key to take all columns of numbers")
             )
         lists = [key]
     if len(lists) > 1:
-        raise FullrankError(f"{path} has {len(lists)} columns of lists ({_listed(lists)}): name one with --key NAME")
-    if lists:
-        return _open_lists(path, lists[0], schema, count)
-    return _open_scalars(path, schema, count)
-
-
-def _open_lists(path: Path, name: str, schema: pa.Schema, count: int) -> FeatureFile:
-    """Open a column of lists: a row of the file is a row of the matrix."""
-
-    def walk(rows: int) -> Iterator[Tensor]:
-        for start, (column,) in _batches(path, [name], rows):
-            yield torch.from_numpy(_list_rows(path, name, column, width, start).copy())  # not the file's own memory
-
-    kind = schema.field(name).type
-    dtype = _NAMES.get(str(kind.value_type), str(kind.value_type))
-    width = getattr(kind, "list_size", 0)
-    if not width and count:
-        _, (first,) = next(_batches(path, [name], 1))
-        width = len(first.flatten())
-    shape = _checked(path, name, (count, width), dtype)
-    return FeatureFile(path, name, shape, dtype, walk, tuple(other for other in schema.names if other != name))
-
-
-def _open_scalars(path: Path, schema: pa.Schema, count: int) -> FeatureFile:
-    """Open columns of numbers, side by side."""
-    import pyarrow as pa
-
-    def walk(rows: int) -> Iterator[Tensor]:
-        for _, columns in _batches(path, chosen, rows):
-            yield torch.from_numpy(np.stack([column.to_numpy(zero_copy_only=False) for column in columns], axis=1))
-
-    fields = [each for each in schema if pa.types.is_floating(each.type)]
+        raise FullrankError(
+            f"{path} has {len(lists)} columns of lists ({few(lists, _SHOWN)}): name one with --key NAME"
+        )
+    fields = [schema.field(name) for name in lists] or [each for each in schema if pa.types.is_floating(each.type)]
+    chosen = [each.name for each in fields]
     if not fields:
-        columns = _listed([f"{each.name}: {each.type}" for each in schema])
+        columns = few([f"{each.name}: {each.type}" for each in schema], _SHOWN)
         raise FullrankError(
             f"{path} has no column of lists of numbers, nor any of floating-point numbers ({columns or 'no columns'})"
         )
     kinds: dict[str, str] = {}  # of each type, the first column
     for each in fields:
-        kinds.setdefault(_NAMES[str(each.type)], each.name)
+        kind = str(each.type.value_type if lists else each.type)
+        kinds.setdefault(_NAMES.get(kind, kind), each.name)
     if len(kinds) > 1:
         found = ", ".join(f"{name!r} is {kind}" for kind, name in kinds.items())
         raise FullrankError(
             f"{path} mixes types ({found}), and a spectrum has one: convert all columns to one, or drop those that are "
             "no features"
         )
-    dtype = next(iter(kinds))
-    chosen = [each.name for each in fields]
+    width = getattr(fields[0].type, "list_size", 0) if lists else len(fields)
+    if not width and count:
+        _, (first,) = next(_batches(path, chosen, 1))
+        width = len(first.flatten())
+
+    def walk(rows: int) -> Iterator[Tensor]:
+        for start, columns in _batches(path, chosen, rows):
+            if lists:
+                block = _list_rows(path, lists[0], columns[0], width, start).copy()  # not the file's own memory
+            else:
+                block = np.stack([column.to_numpy(zero_copy_only=False) for column in columns], axis=1)
+            yield torch.from_numpy(block)
+
+    named, dtype = lists[0] if lists else None, next(iter(kinds))
     ignored = tuple(name for name in schema.names if name not in chosen)
-    return FeatureFile(path, None, _checked(path, None, (count, len(chosen)), dtype), dtype, walk, ignored)
+    return FeatureFile(path, named, _checked(path, named, (count, width), dtype), dtype, walk, ignored)
 
 
 def _is_list_of_numbers(kind: Any) -> bool:
@@ -350,7 +316,3 @@ def _list_rows(path: Path, name: str, column: pa.Array, width: int, start: int) 
             "drop the row or fill it"
         )
     return values.to_numpy(zero_copy_only=False).reshape(-1, width)
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

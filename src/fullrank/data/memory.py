@@ -8,11 +8,7 @@ from pathlib import Path
 
 
 def available_memory(root: Path = Path("/")) -> int:
-    """Return the bytes that new data may take without swapping: what the kernel says, within all containers' limits.
-
-    Args:
-        root: Where `proc` and `sys` lie.
-    """
+    """Return the bytes that new data may take without swapping: what the kernel says, within all containers' limits."""
     try:
         lines = (root / "proc/meminfo").read_text().splitlines()
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))

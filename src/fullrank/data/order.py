@@ -46,6 +46,9 @@ from fullrank.data.randomness import Purpose, check_seed, permutation
 from fullrank.errors import FullrankError, nearest
 from fullrank.registry import ORDERS, register_order
 
+__all__ = ["ORDERS", "Adaptive", "Cumulative", "Hybrid", "MultiplePass", "Order", "OrderSampler", "Segment"]
+__all__ += ["SinglePass", "register_order", "subset"]
+
 
 def _whole(name: str, value: object, low: int = 1) -> None:
     if not isinstance(value, Integral) or isinstance(value, bool) or value < low:
@@ -117,7 +120,8 @@ class Order(_Seeded):
     @property
     def learned(self) -> dict[str, Any]:
         """What measurements have made of it: the fields that a checkpoint keeps."""
-        return {each.name: getattr(self, each.name) for each in dataclasses.fields(self) if _is_learned(each)}
+        names = [each.name for each in dataclasses.fields(self) if "learned" in each.metadata]
+        return {name: getattr(self, name) for name in names}
 
     def __len__(self) -> int:
         return self.steps
@@ -340,11 +344,7 @@ class Adaptive(_Chunked):
         return dataclasses.replace(chunk, first=max(first, chunk.first), stop=min(stop, chunk.stop))
 
     def after(self, step: int, scores: Mapping[str, float]) -> Adaptive:
-        """Return the order that goes by the AUC measured after `step` steps; without an AUC, this one.
-
-        Raises:
-            FullrankError: A later step was measured before.
-        """
+        """Return the order that goes by the AUC measured after `step` steps; without an AUC, this one."""
         if "auc" not in scores:
             return self
         if self.turns and step < self.turns[-1]:
@@ -354,24 +354,13 @@ class Adaptive(_Chunked):
         return dataclasses.replace(self, turns=(*self.turns, step) if turn else self.turns, auc=auc)
 
 
-def _is_learned(of: dataclasses.Field[Any]) -> bool:
-    return bool(of.metadata.get("learned"))
-
-
 def open_order(
     name: str, size: int, batch_size: int, steps: int, seed: int, usual: Mapping[str, Any], options: Mapping[str, Any]
 ) -> Order:
-    """Build a registered order, with those of the `usual` settings that it has, and with all of the `options`.
-
-    Raises:
-        FullrankError: There is no such order, it has no such option, or refuses a value.
-    """
+    """Build a registered order, with those of the `usual` settings that it has, and with all of the `options`."""
     order = ORDERS[name]
-    own = [
-        each.name
-        for each in dataclasses.fields(order)
-        if each.name not in ("size", "batch_size", "steps", "seed") and not _is_learned(each)
-    ]
+    fields = (each.name for each in dataclasses.fields(order) if "learned" not in each.metadata)
+    own = [name for name in fields if name not in ("size", "batch_size", "steps", "seed")]
     for option in options:
         if option not in own:
             known = f"it has {', '.join(own)}" if own else "it has none"
@@ -388,13 +377,10 @@ def subset(size: int, fraction: float, seed: int = 0) -> Tensor:
     Args:
         size: The number of images.
         fraction: The share to keep, in (0, 1]; `round(size * fraction)` images, at least 1.
-        seed: The seed of the arrival permutation.
+        seed: Of the arrival permutation.
 
     Returns:
         The kept indices, ascending, `(kept,)` int64.
-
-    Raises:
-        FullrankError: `fraction` is not in (0, 1], or `size` is below 1.
     """
     _whole("size", size)
     if not _share(fraction) or fraction == 0:
@@ -434,18 +420,17 @@ class OrderSampler(Sampler[list[int]]):
     """
 
     def __init__(self, order: Order, *, start: int = 0, rank: int = 0, world_size: int = 1) -> None:
-        for name, value in (("rank", rank), ("world_size", world_size)):
-            if not isinstance(value, Integral) or isinstance(value, bool):
-                raise FullrankError(f"{name} must be a whole number, got {value!r}")
+        _whole("rank", rank, 0)
+        _whole("world_size", world_size)
         if not isinstance(order, Order):
             raise FullrankError(
                 f"order must be an order, such as MultiplePass(size=..., batch_size=..., steps=...), got {order!r}"
             )
-        if world_size < 1 or order.batch_size % world_size:
+        if order.batch_size % world_size:
             raise FullrankError(
                 f"batch_size={order.batch_size} does not divide over world_size={world_size} processes: use a multiple"
             )
-        if not 0 <= rank < world_size:
+        if rank >= world_size:
             raise FullrankError(f"rank must be in [0, {world_size}), got {rank}")
         self.order = order
         self.rank = rank

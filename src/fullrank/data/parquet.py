@@ -21,23 +21,14 @@ from fullrank.data.images import IMAGE_COLUMNS, LABEL_COLUMNS
 from fullrank.data.labels import Labels, class_names, join_labels, read_labels
 from fullrank.data.memory import available_memory, gigabytes
 from fullrank.data.splits import check_rows
-from fullrank.errors import FullrankError
+from fullrank.errors import FullrankError, reason
 
 _HELD = 2e9
 """Bytes of encoded images that are held in memory at most."""
 
 
 def open_parquet(name: str, files: Sequence[Path], cache: Path) -> EncodedImages:
-    """Open the images in parquet files.
-
-    Args:
-        name: What the user calls the set.
-        files: In the order of the images.
-        cache: Where images are copied to that are too many to hold.
-
-    Raises:
-        FullrankError: A file is damaged, does not hold images as it should, or they do not fit on the disk.
-    """
+    """Open the images in parquet files, in their order; those of too many to hold are copied to the folder `cache`."""
     import pyarrow as pa
 
     chunks: list[Any] = []
@@ -68,8 +59,7 @@ def _guarded(file: Path, read: Callable[..., Any], *arguments: Any) -> Any:
     except MemoryError:  # ArrowMemoryError is one
         raise FullrankError(f"{shown} does not fit into memory, or is damaged: write smaller row groups") from None
     except (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
-        lines = str(error).splitlines() or [type(error).__name__]
-        raise FullrankError(f"{shown} cannot be read as parquet: {lines[0]}") from None
+        raise FullrankError(f"{shown} cannot be read as parquet: {reason(error)}") from None
 
 
 def _size(file: Path) -> int:

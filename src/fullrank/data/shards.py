@@ -28,16 +28,7 @@ _END = bytes(2 * tarfile.BLOCKSIZE)
 
 
 def open_shards(name: str, files: Sequence[Path], cache: Path) -> StoredImages:
-    """Open the images in tar shards.
-
-    Args:
-        name: What the user calls the set.
-        files: In the order of the images.
-        cache: Where the indices are kept.
-
-    Raises:
-        FullrankError: A shard is damaged or cut, or none holds an image.
-    """
+    """Open the images in tar shards, in their order; `cache` is the folder of indices."""
     import pyarrow as pa
 
     parts = [indexed(file, cache, partial(_index, file)) for file in files]

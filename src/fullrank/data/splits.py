@@ -66,12 +66,8 @@ def check_folders(
 ) -> None:
     """Raise `FullrankError` where a folder of images looks like several splits, or like one among other folders.
 
-    Args:
-        name: What the user calls the set.
-        root: The folder.
-        tree: For each folder below and for itself, relative to it, the names of its folders.
-        images: The folders that hold images themselves, relative to it.
-        flag: What the set is given to.
+    Paths are relative to `root`: `tree` has the names of each folder's folders, its own under "", and `images` those
+    that hold images themselves. `flag` is what the set is given to.
     """
     for folder, children in sorted(tree.items()):
         kinds = {child: found for child in sorted(children) if (found := _kind(child))}
@@ -119,9 +115,7 @@ def _choose(kinds: Mapping[str, str], flag: str) -> str:
 def _pattern(chosen: Sequence[Path], files: Sequence[Path]) -> str:
     """Return a path or a pattern that means some files and no others; the first of them where there is none."""
     if len(chosen) > 1:
-        start = str(chosen[0])
-        while not all(str(file).startswith(start) for file in chosen):
-            start = start[:-1]
+        start = os.path.commonprefix([str(file) for file in chosen])  # noqa: RUF071 - of characters
         if sum(str(file).startswith(start) for file in files) == len(chosen):
             return f"{glob.escape(start)}*{chosen[0].suffix}"
         if len({file.parent for file in chosen}) == 1 and chosen[0].parent != files[0].parent:
@@ -140,11 +134,7 @@ def glob_files(pattern: str) -> list[Path]:
 
 
 def list_shards(pattern: str) -> list[Path]:
-    """Return the files that a pattern with braces names, as a shell's: `{000..146}`, `{a,b}`.
-
-    Raises:
-        FullrankError: Some do not exist.
-    """
+    """Return the files that a pattern with braces names, as a shell's: `{000..146}`, `{a,b}`; all must exist."""
     files = [Path(each) for each in _expand(pattern)]
     missing = [printable(file) for file in files if not file.is_file()]
     if missing:

@@ -5,7 +5,8 @@ Each is an `nn.Module` too: `VICRegLoss(covariance=2.0)(z1, z2)` is `vicreg(z1, 
 one by its name.
 
 A loss is a scalar. All here compute in float32, or float64 for float64 input, also under autocast, and return it. They
-take dense floating-point matrices `(N, M)` of one shape. `gather` embeddings first on several processes.
+take dense floating-point matrices `(N, M)` of one shape, and raise `FullrankError` for anything else: for fewer rows or
+columns than can be compared, and for a setting out of its range, too. `gather` embeddings first on several processes.
 `fullrank.losses.duality` has the criteria of [Garrido23] that relate the losses, and `normalize` and `balance`, which
 return embeddings.
 """

@@ -50,20 +50,15 @@ def check_matrices(loss: str, *, rows: int = 1, columns: int = 1, **matrices: Te
             raise FullrankError(f"{name} must be a tensor (N, M), got {type(x).__name__}: use torch.as_tensor")
     shapes = [tuple(x.shape) for x in matrices.values()]
     if len(set(shapes)) != 1 or len(shapes[0]) != 2:
-        one = "must all have one shape" if len(shapes) > 2 else "must have one shape" if first else "must have shape"
-        raise FullrankError(f"{names} {one} (N, M), got {', '.join(map(str, shapes))}")
+        raise FullrankError(f"{names} must have one shape (N, M), got {', '.join(map(str, shapes))}")
     for name, x in matrices.items():
         if x.layout != torch.strided:
             raise FullrankError(f"{name} must be dense, got layout {x.layout}: call .to_dense() on it")
         if not x.is_floating_point() or x.dtype not in REAL:
             raise FullrankError(f"{name} must hold real floating-point numbers, got {x.dtype}: call .float() on it")
-    for size, least, what, single, empty in (
-        (shapes[0][0], rows, "row", "there is nothing to contrast a single row with", "the batch is empty"),
-        (shapes[0][1], columns, "column", "one dimension has no other to contrast it with", "there are no dimensions"),
-    ):
+    for size, least, what in zip(shapes[0], (rows, columns), ("row", "column"), strict=True):
         if size < least:
-            needs = f"at least {least} {what}{'s' * (least > 1)}"
-            raise FullrankError(f"{loss} needs {needs}, got shape {shapes[0]}: {single if least == 2 else empty}")
+            raise FullrankError(f"{loss} needs at least {least} {what}{'s' * (least > 1)}, got shape {shapes[0]}")
 
 
 def check_positive(**values: float) -> None:

@@ -28,9 +28,6 @@ def simsiam(z1: Tensor, z2: Tensor, p1: Tensor, p2: Tensor) -> Tensor:
     Returns:
         A scalar in [-1, 1]; -1 when every prediction points along its target, as it does after a complete collapse too.
 
-    Raises:
-        FullrankError: The four are not of one shape `(N, M)`, empty, or not floating point.
-
     Reference: Chen & He 2021 (https://arxiv.org/abs/2011.10566), eq. 4; [Li22] section 3.1.
 
     >>> import torch
@@ -48,19 +45,9 @@ def byol(z1: Tensor, z2: Tensor, p1: Tensor, p2: Tensor) -> Tensor:
 
         L = mean_n [(2 - 2 cos(p1_n, sg(z2_n))) + (2 - 2 cos(p2_n, sg(z1_n)))]
 
-    A sum over the two directions, so it is 4 + 4 `simsiam`; the methods differ in where `z` comes from.
-
-    Args:
-        z1: Embeddings of the first view by the target branch (the moving average), `(N, M)`; they get no gradient.
-        z2: Embeddings of the second view by the target branch, `(N, M)`; they get no gradient.
-        p1: Predictions from the first view by the online branch, `(N, M)`.
-        p2: Predictions from the second view by the online branch, `(N, M)`.
-
-    Returns:
-        A scalar in [0, 8].
-
-    Raises:
-        FullrankError: The four are not of one shape `(N, M)`, empty, or not floating point.
+    A sum over the two directions, so it is 4 + 4 `simsiam`, in [0, 8]; the methods differ in where `z` comes from.
+    Arguments are those of `simsiam`, z by the target branch (the moving average), without gradient, and p by the online
+    one.
 
     Reference: Grill et al. 2020 (https://arxiv.org/abs/2006.07733), eq. 2 and its symmetric form.
 

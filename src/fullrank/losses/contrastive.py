@@ -55,9 +55,6 @@ def info_nce(z1: Tensor, z2: Tensor, *, temperature: float = 0.1, negatives: Neg
     Returns:
         A scalar, non-negative; log(2N - 1) (`both`) or log N (`cross`) after a complete collapse.
 
-    Raises:
-        FullrankError: Shapes differ, fewer than two rows, not floating point, tau not positive, `negatives` unknown.
-
     Reference: Chen et al. 2020 (https://arxiv.org/abs/2002.05709), eq. 1; Chen, Xie & He 2021
         (https://arxiv.org/abs/2104.02057), algorithm 1.
 
@@ -80,20 +77,9 @@ def mocov3(z1: Tensor, z2: Tensor, p1: Tensor, p2: Tensor, *, temperature: float
 
         L = 2 tau [InfoNCE(p1 -> sg(z2)) + InfoNCE(p2 -> sg(z1))]
 
-    InfoNCE is `info_nce` with `negatives="cross"`, sg the stop-gradient.
-
-    Args:
-        z1: Embeddings of the first view by the target branch (the moving average), `(N, M)`, N >= 2.
-        z2: Embeddings of the second view by the target branch, `(N, M)`.
-        p1: Predictions from the first view by the online branch, `(N, M)`.
-        p2: Predictions from the second view by the online branch, `(N, M)`.
-        temperature: tau > 0; 1.0 for the paper's ResNet-50, 0.2 for its ViTs.
-
-    Returns:
-        A scalar, non-negative; 4 tau log N after a complete collapse.
-
-    Raises:
-        FullrankError: The four are not of one shape, fewer than two rows, not floating point, or tau not positive.
+    InfoNCE is `info_nce` with `negatives="cross"`, sg the stop-gradient. Arguments are those of `byol`, N >= 2;
+    `temperature` is tau > 0, 1.0 for the paper's ResNet-50 and 0.2 for its ViTs. A scalar, non-negative; 4 tau log N
+    after a complete collapse.
 
     Reference: Chen, Xie & He 2021 (https://arxiv.org/abs/2104.02057), algorithm 1.
 
@@ -116,7 +102,7 @@ def simclr_sq(z1: Tensor, z2: Tensor, *, temperature: float = 0.1) -> Tensor:
     The paper names this loss in its main text and defines it in an appendix that could not be read. Here only
     negatives are squared: a squared positive would reward opposite views as much as equal ones.
 
-    A scalar, non-negative; arguments and errors are those of `info_nce`.
+    A scalar, non-negative; arguments are those of `info_nce`.
 
     Reference: [Garrido23] section 3.1, Proposition 3.2.
     """
@@ -129,7 +115,7 @@ def simclr_abs(z1: Tensor, z2: Tensor, *, temperature: float = 0.1) -> Tensor:
 
         L = -1/(2N) sum_i log [exp(u_i.u_i'/tau) / (exp(u_i.u_i'/tau) + sum_{j != i, i'} exp(|u_i.u_j|/tau))]
 
-    A scalar, non-negative; arguments and errors are those of `info_nce`.
+    A scalar, non-negative; arguments are those of `info_nce`.
 
     Reference: [Garrido23] section 3.1, Proposition 3.2.
     """
@@ -144,16 +130,8 @@ def dcl(z1: Tensor, z2: Tensor, *, temperature: float = 0.1) -> Tensor:
 
     A mean over 2N anchors, where the paper has a sum. Its variant DCLW, which weights the positive, is not here.
 
-    Args:
-        z1: Embeddings of the first view, `(N, M)`, N >= 2; rows are normalized here.
-        z2: Embeddings of the second view, `(N, M)`.
-        temperature: tau > 0.
-
-    Returns:
-        A scalar, negative once positives are well above negatives; log(2N - 2) after a complete collapse.
-
-    Raises:
-        FullrankError: Shapes differ, fewer than two rows, not floating point, or tau not positive.
+    A scalar, negative once positives are well above negatives; log(2N - 2) after a complete collapse. Arguments are
+    those of `info_nce`.
 
     Reference: Yeh et al. 2022 (https://arxiv.org/abs/2110.06848), section 3.
 
@@ -170,7 +148,7 @@ def dcl_sq(z1: Tensor, z2: Tensor, *, temperature: float = 0.1) -> Tensor:
 
         L = 1/(2N) sum_i [-u_i.u_i'/tau + log sum_{j != i, i'} exp((u_i.u_j)^2/tau)]
 
-    Arguments and errors are those of `dcl`.
+    Arguments are those of `dcl`.
 
     Reference: [Garrido23] section 3.1, Proposition 3.2; see `simclr_sq` for what is our reading.
     """
@@ -183,7 +161,7 @@ def dcl_abs(z1: Tensor, z2: Tensor, *, temperature: float = 0.1) -> Tensor:
 
         L = 1/(2N) sum_i [-u_i.u_i'/tau + log sum_{j != i, i'} exp(|u_i.u_j|/tau)]
 
-    Arguments and errors are those of `dcl`.
+    Arguments are those of `dcl`.
 
     Reference: [Garrido23] section 3.1, Proposition 3.2; see `simclr_sq` for what is our reading.
     """
@@ -206,9 +184,6 @@ def spectral_contrastive(z1: Tensor, z2: Tensor, *, mu: float = 1.0) -> Tensor:
 
     Returns:
         A scalar, at least -2.
-
-    Raises:
-        FullrankError: Shapes differ, fewer than two rows, not floating point, or mu not positive.
 
     Reference: HaoChen et al. 2021 (https://arxiv.org/abs/2106.04156), section 3.
 

@@ -62,9 +62,6 @@ def vicreg(
     Returns:
         A scalar, non-negative for non-negative weights; 24.75 with the defaults after a complete collapse.
 
-    Raises:
-        FullrankError: Shapes differ, fewer than two rows or columns, not floating point, or eps not positive.
-
     Reference: Bardes, Ponce & LeCun 2022 (https://arxiv.org/abs/2105.04906), eq. 1 to 6 and algorithm 1.
 
     >>> z = torch.ones(4, 2)
@@ -104,7 +101,7 @@ def vicreg_exp(
     are punished as `vicreg` punishes them at a weight of 2 tau^2 M times its own: 10 at tau = 0.1, M = 512, which is
     the default. Scale it with M.
 
-    A scalar; `temperature` is tau > 0, and the other arguments and errors are those of `vicreg`.
+    A scalar; `temperature` is tau > 0, and the other arguments are those of `vicreg`.
 
     Reference: [Garrido23] eq. 11 and 12.
 
@@ -148,7 +145,7 @@ def vicreg_ctr(
     `center` says what x is: each column of z minus its mean (`dimensions`), as the paper's Table 1 has it, or each row
     minus its mean (`embeddings`), which is eq. 13 to the letter, the variance and covariance of z^T.
 
-    A scalar; `temperature` is tau > 0, and the other arguments and errors are those of `vicreg`.
+    A scalar; `temperature` is tau > 0, and the other arguments are those of `vicreg`.
 
     Reference: [Garrido23] eq. 13 and Table 1.
 
@@ -185,9 +182,6 @@ def barlow_twins(z1: Tensor, z2: Tensor, *, lambd: float = 0.0051, eps: float = 
     Returns:
         A scalar, non-negative for a non-negative weight; M after a complete collapse.
 
-    Raises:
-        FullrankError: Shapes differ, fewer than two rows or columns, not floating point, or eps not positive.
-
     Reference: Zbontar et al. 2021 (https://arxiv.org/abs/2103.03230), eq. 1 and 2, algorithm 1.
 
     >>> z = torch.ones(4, 3)
@@ -223,9 +217,6 @@ def tcr(z1: Tensor, z2: Tensor, *, eps: float = 0.2, invariance: float = 200.0, 
 
     Returns:
         A scalar, at least -invariance - min(N, M)/2 log(1 + M / (min(N, M) eps)).
-
-    Raises:
-        FullrankError: Shapes differ, no rows, not floating point, eps not positive, `toward` unknown.
 
     Reference: Li et al. 2022 (https://arxiv.org/abs/2201.10000); Tong et al. 2023, EMP-SSL
         (https://arxiv.org/abs/2304.03977); Yu et al. 2020 (https://arxiv.org/abs/2006.08558).

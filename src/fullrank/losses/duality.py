@@ -46,9 +46,6 @@ def sample_contrastive(z: Tensor) -> Tensor:
     Returns:
         A scalar, non-negative up to rounding; 0 for orthogonal embeddings. A sum: it grows as N^2.
 
-    Raises:
-        FullrankError: Not a floating-point matrix of two rows or more.
-
     Reference: [Garrido23] Definition 3.2.
 
     >>> import torch
@@ -71,9 +68,6 @@ def dimension_contrastive(z: Tensor) -> Tensor:
 
     Returns:
         A scalar, non-negative up to rounding; 0 for orthogonal dimensions. A sum: it grows as M^2.
-
-    Raises:
-        FullrankError: Not a floating-point matrix of two columns or more, or empty.
 
     Reference: [Garrido23] Definition 3.2.
 
@@ -120,19 +114,11 @@ def dimension_residual(z: Tensor) -> Tensor:
 
 
 def sample_contrastive_bounds(dimension_loss: float, n: int, m: int) -> tuple[float, float]:
-    """Return the least and the greatest L_c that embeddings of norm one can have at a given L_nc.
+    """Return the least and the greatest L_c that N embeddings of norm one and M dimensions can have at a given L_nc.
 
         L_nc - N + N^2 / M <= L_c <= L_nc - N + N^2
 
     The lower end is reached when all dimensions have one norm (`balance`), the upper when all but one are zero.
-
-    Args:
-        dimension_loss: L_nc, `dimension_contrastive(z)`.
-        n: N, the number of embeddings.
-        m: M, the number of dimensions.
-
-    Raises:
-        FullrankError: n or m is not positive.
 
     Reference: [Garrido23] Corollary 3.4.1, eq. 6.
 
@@ -160,16 +146,9 @@ def dimension_contrastive_bounds(sample_loss: float, n: int, m: int) -> tuple[fl
 
 
 def balanced_gap(n: int, m: int) -> float:
-    """Return L_nc - L_c = N - N^2 / M of embeddings of norm one whose dimensions all have one norm, sqrt(N / M).
+    """Return L_nc - L_c = N - N^2 / M of N embeddings of norm one whose M dimensions all have one norm, sqrt(N / M).
 
     The paper's text has N - M, for dimensions of norm one: those exist only for N = M (see the module).
-
-    Args:
-        n: N, the number of embeddings.
-        m: M, the number of dimensions.
-
-    Raises:
-        FullrankError: n or m is not positive.
 
     Reference: [Garrido23] Theorem 3.3, corrected.
 
@@ -193,9 +172,6 @@ def balance(z: Tensor, *, iterations: int = 100) -> Tensor:
 
     Returns:
         `(N, M)`.
-
-    Raises:
-        FullrankError: Not a floating-point matrix, empty, or `iterations` below one.
     """
     check_matrices("balance", z=z)
     if iterations < 1:
@@ -228,9 +204,6 @@ def normalize(z: Tensor, scheme: Scheme) -> Tensor:
 
     Returns:
         `(N, M)`.
-
-    Raises:
-        FullrankError: Not a floating-point matrix, empty, or `scheme` unknown.
 
     Reference: [Garrido23] Table 1, eq. 14.
 

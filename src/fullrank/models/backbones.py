@@ -34,8 +34,9 @@ from torch import Tensor, nn
 
 from fullrank.config import BackboneConfig, TrainConfig
 from fullrank.data.views import IMAGENET_MEAN, IMAGENET_STD, SMALL_IMAGE, eval_share
-from fullrank.errors import FullrankError, nearest
+from fullrank.errors import FullrankError, nearest, reason
 from fullrank.models.fullrank_resnet import fullrank_resnet
+from fullrank.shapes import check_fields
 
 FULLRANK_RESNET = fullrank_resnet.__name__
 """The model of timm that `fullrank.models.fullrank_resnet` registers."""
@@ -55,15 +56,10 @@ class ResNetShape(NamedTuple):
 
 @dataclass(frozen=True)
 class TimmModel:
-    """What `timm.create_model` makes a network of, but for its classifier: `num_classes=0`.
+    """What `timm.create_model` makes a network of, but for its classifier: `num_classes=0`."""
 
-    Attributes:
-        architecture: A name that timm knows; `FULLRANK_RESNET` it knows from `fullrank.models.fullrank_resnet`.
-        arguments: Its keyword arguments, plain values for JSON.
-    """
-
-    architecture: str
-    arguments: dict[str, Any]
+    architecture: str  # a name that timm knows; `FULLRANK_RESNET` it knows from `fullrank.models.fullrank_resnet`
+    arguments: dict[str, Any]  # its keyword arguments, plain values for JSON
 
 
 RESNETS = {
@@ -89,16 +85,13 @@ _PATIENCE = 5.0  # seconds to wait for the Hub's first answer
 
 
 def backbone(config: BackboneConfig | str, *, image_size: int) -> nn.Module:
-    """Build a backbone with random weights.
-
-    Args:
-        config: Its name and shape; a name alone is the named network as it is.
-        image_size: Rows and columns of the views it will see.
+    """Build a backbone with random weights for views of a size; of a name alone, the named network as it is.
 
     Raises:
         FullrankError: The name is unknown, or the shape does not fit it.
     """
     config = BackboneConfig(config) if isinstance(config, str) else config
+    check_fields(config, "backbone.")
     name, stem = config.name, config.stem
     changed = {"depth": config.blocks, "num_heads": config.attention_heads, "patch_size": config.patch}
     vit = {key: value for key, value in changed.items() if value is not None}
@@ -109,8 +102,6 @@ def backbone(config: BackboneConfig | str, *, image_size: int) -> nn.Module:
             raise _no_vit(name)
         named = RESNETS[name]
         depths = config.depths or named.depths
-        if len(depths) != 4 or min(depths) < 1:
-            raise FullrankError(f"depths must be four numbers of at least 1, one for each stage, got {depths}")
         inner = named.inner_width if config.inner_width is None else config.inner_width
         if stem == "auto":
             stem = "cifar" if image_size <= SMALL_IMAGE else "imagenet"
@@ -143,11 +134,7 @@ def backbone(config: BackboneConfig | str, *, image_size: int) -> nn.Module:
 
 
 def build_backbone(config: TrainConfig) -> nn.Module:
-    """Build the backbone of a run with weights from torch's generator.
-
-    Raises:
-        FullrankError: `image_size` is not resolved, or the backbone cannot be built.
-    """
+    """Build the backbone of a run with weights from torch's generator."""
     return backbone(config.backbone, image_size=image_size_of(config))
 
 
@@ -166,20 +153,9 @@ def made_by(model: nn.Module) -> TimmModel:
 
 
 def sincos_positions(rows: int, columns: int, width: int) -> Tensor:
-    """Return fixed positions of the patches of a grid: sines and cosines of their column x and row y.
+    """Return fixed positions of the patches of a grid, `(rows * columns, width)` float32, by column x and row y.
 
         [sin(x w), cos(x w), sin(y w), cos(y w)],  w_k = 10000^(-k / K),  k = 0 .. K - 1,  K = width / 4
-
-    Args:
-        rows: Rows of patches.
-        columns: Columns of patches.
-        width: The width of a token, a multiple of 4.
-
-    Returns:
-        `(rows * columns, width)` float32, row by row.
-
-    Raises:
-        FullrankError: The width is no multiple of 4.
 
     Reference: Chen, Xie & He 2021, section 4.1; Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.5.
     """
@@ -192,15 +168,7 @@ def sincos_positions(rows: int, columns: int, width: int) -> Tensor:
 
 
 def pretrained_backbone(name: str, *, image_size: int) -> nn.Module:
-    """Build a timm model with its published weights, in eval mode.
-
-    Args:
-        name: A model of timm that has some.
-        image_size: Rows and columns of the images it will see.
-
-    Raises:
-        FullrankError: There is no such model, it takes no images of this size, or its weights cannot be had.
-    """
+    """Build a timm model with its published weights, in eval mode, for images of a size."""
     _from_timm(name, image_size)  # what does not fit is said before anything is downloaded
     with fetching(name):
         return _from_timm(name, image_size, pretrained=True)[0].eval()
@@ -211,9 +179,6 @@ def fetching(name: str) -> Iterator[None]:
     """Make a pretrained model of timm within: from the Hub's cache alone where the Hub does not answer at once.
 
     Its client would ask again and again for a minute or more.
-
-    Raises:
-        FullrankError: timm has no weights of this name, or they are neither in the cache nor to be downloaded.
     """
     from huggingface_hub import constants
     from huggingface_hub.errors import HfHubHTTPError
@@ -232,9 +197,9 @@ def fetching(name: str) -> Iterator[None]:
         retries.level, constants.HF_HUB_OFFLINE = logging.ERROR, offline or bool(unreachable)  # each retry is a warning
         yield
     except (RuntimeError, OSError, HfHubHTTPError) as error:  # nothing in the cache, or a server that refuses
-        reason = unreachable or (str(error) or type(error).__name__).splitlines()[0].split(". ")[0]
+        why = unreachable or reason(error).split(". ")[0]
         raise FullrankError(
-            f"the pretrained weights of {name} cannot be had ({reason}): they are downloaded from the Hugging Face Hub "
+            f"the pretrained weights of {name} cannot be had ({why}): they are downloaded from the Hugging Face Hub "
             "once and lie in its cache afterwards; to inspect, give a weights file with --backbone "
             f"{name.split('.')[0]}, or --pretrained no for random weights"
         ) from None
@@ -249,19 +214,15 @@ def _unreachable(server: str) -> str:
     try:
         get_session().head(server, timeout=_PATIENCE)
     except Exception as error:  # of the client's library, which is another one in each of its major versions
-        return f"{server} cannot be reached: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        return f"{server} cannot be reached: {reason(error)}"
     return ""
 
 
 def width_of(model: nn.Module, image_size: int | None = None) -> int:
     """Return D, the width of a model's pooled output: a timm model says it, of others a forward pass finds it.
 
-    Args:
-        model: Images `(B, 3, S, S)` -> `(B, D)`.
-        image_size: S, for models that do not say D.
-
     Raises:
-        FullrankError: The model does not say D and S is not given, or it gives no `(B, D)` of such images.
+        FullrankError: It does not say D, and `image_size` is not given, or it gives no `(B, D)` of such images.
     """
     width: Any = getattr(model, "head_hidden_size", None) or getattr(model, "num_features", None)
     if width is not None:
@@ -279,7 +240,7 @@ def width_of(model: nn.Module, image_size: int | None = None) -> int:
 def _resnet(shape: ResNetShape, stem: Stem) -> tuple[nn.Module, TimmModel]:
     width = shape.width
     channels = [round(c * width) for c in CHANNELS]
-    if width <= 0 or channels[0] < 2 or channels[0] % 2:
+    if channels[0] < 2 or channels[0] % 2:
         raise FullrankError(
             f"width={width} gives a first stage of {64 * width:g} channels: use a multiple of 1/32, so that it is even"
         )
@@ -338,8 +299,6 @@ def _from_timm(
             "and all of timm.list_models())"
         )
     vit = vit or {}
-    if min(vit.values(), default=1) < 1:
-        raise FullrankError(f"a vision transformer's blocks, heads and patch must be at least 1, got {vit}")
     if image_size % vit.get("patch_size", 1):
         raise FullrankError(f"patch={vit['patch_size']} does not divide views of {image_size} x {image_size}")
     options: dict[str, Any] = {"num_classes": 0, "pretrained": pretrained}

@@ -27,29 +27,21 @@ from fullrank.data.eval_images import eval_blocks, transformed_blocks
 from fullrank.data.images import LABEL_COLUMNS, ArrayImages, Images
 from fullrank.errors import FullrankError
 from fullrank.models.memory_format import choose_memory_format, to_memory_format
+from fullrank.text import few
 
-_SHOWN = 3
 _LABELS = (*LABEL_COLUMNS, "labels", "target", "targets", "y", "cls")
 
 
 class Preprocessing(NamedTuple):
-    """How an encoder wants its images.
+    """How an encoder wants its images."""
 
-    Attributes:
-        size: Rows and columns S.
-        mean: Of the normalization, by channel.
-        std: Of the normalization, by channel.
-        transform: Turns a PIL image into the encoder's input; None for the `eval` view of `fullrank.data.views`.
-        interpolation: What the transform resizes with.
-        crop_pct: The share of the image's side that the transform keeps.
-    """
-
-    size: int
-    mean: tuple[float, ...] = views.IMAGENET_MEAN
-    std: tuple[float, ...] = views.IMAGENET_STD
+    size: int  # rows and columns S
+    mean: tuple[float, ...] = views.IMAGENET_MEAN  # of the normalization, by channel
+    std: tuple[float, ...] = views.IMAGENET_STD  # of the normalization, by channel
+    # turns a PIL image into the encoder's input; None for the `eval` view of `fullrank.data.views`
     transform: Callable[[Any], Tensor] | None = None
-    interpolation: str | None = None
-    crop_pct: float | None = None
+    interpolation: str | None = None  # what the transform resizes with
+    crop_pct: float | None = None  # the share of the image's side that the transform keeps
 
     @property
     def protocol(self) -> dict[str, Any]:
@@ -57,20 +49,13 @@ class Preprocessing(NamedTuple):
         eval_view = {"view": "eval", "image_size": self.size, "mean": self.mean, "std": self.std}
         if self.transform is None:
             return eval_view
-        return {
-            **eval_view,
-            "view": "timm's transform",
-            "interpolation": self.interpolation,
-            "crop_pct": self.crop_pct,
-        }
+        return {**eval_view, "view": "timm's transform", "interpolation": self.interpolation, "crop_pct": self.crop_pct}
 
     def normalize(self, pixels: Tensor) -> Tensor:
         """Turn `(B, 3, S, S)` uint8 into the network's input."""
         return views.normalize(views.as_float(pixels), self.mean, self.std)
 
-    def show(
-        self, images: Images, indices: Tensor, unreadable: Callable[[str], None]
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    def show(self, images: Images, indices: Tensor, unreadable: Callable[[str], None]) -> Iterator[tuple[Tensor, ...]]:
         """Walk over images, some hundred at a time: the network's input `(n, 3, S, S)`, and which could be read."""
         if self.transform is not None:
             yield from transformed_blocks(images, indices, self.transform, unreadable)
@@ -80,19 +65,12 @@ class Preprocessing(NamedTuple):
 
 
 class Features(NamedTuple):
-    """Features of images, on the CPU.
+    """Features of images, on the CPU."""
 
-    Attributes:
-        features: `(N, D)` float32; `(N, q, D)` where batches held q views of each image.
-        labels: `(N,)`; None where there are none.
-        indices: `(N,)` places of the images that could be read.
-        protocol: How they were made, the images left out.
-    """
-
-    features: Tensor
-    labels: Tensor | None
-    indices: Tensor
-    protocol: Mapping[str, Any]
+    features: Tensor  # `(N, D)` float32; `(N, q, D)` where batches held q views of each image
+    labels: Tensor | None  # `(N,)`; None where there are none
+    indices: Tensor  # `(N,)` places of the images that could be read
+    protocol: Mapping[str, Any]  # how they were made, the images left out
 
 
 @dataclass(frozen=True)
@@ -130,11 +108,7 @@ class Encoder:
 
     @cached_property
     def width(self) -> int:
-        """The features' width D.
-
-        Raises:
-            FullrankError: The network does not take images of this size, or gives no features `(B, D)`.
-        """
+        """The features' width D."""
         size = self.preprocessing.size
         try:
             features = self.features(torch.zeros(1, 3, size, size)).features
@@ -257,11 +231,7 @@ def _output(given: Any) -> Tensor:
 
 
 def images_and_labels(batch: Any) -> tuple[list[Tensor], Tensor | None]:
-    """Return the views of a batch, `(B, 3, H, W)` each, and its labels `(B,)`, as `Encoder.features` finds them.
-
-    Raises:
-        FullrankError: It holds no images.
-    """
+    """Return the views of a batch, `(B, 3, H, W)` each, and its labels `(B,)`, as `Encoder.features` finds them."""
     shown: list[Tensor] = []
     answers = None
     for name, tensor in _tensors(batch):
@@ -302,9 +272,6 @@ def unchanged(module: nn.Module) -> Iterator[Callable[[], None]]:
 
     PyTorch counts how often a tensor was written to, so that weights need no copy. Batch norm's statistics are written
     to without a count: buffers are copied, and compared.
-
-    Raises:
-        FullrankError: It did not; the scores that it took are of no one encoder.
     """
     buffers = {name for name, _ in module.named_buffers(remove_duplicate=False)}
     before = {
@@ -320,10 +287,10 @@ def unchanged(module: nn.Module) -> Iterator[Callable[[], None]]:
         after = _values(module)
         changed = sorted(name for name, value in after.items() if not same(name, value))
         if changed:
-            shown = ", ".join(changed[:_SHOWN]) + (", ..." if len(changed) > _SHOWN else "")
             raise FullrankError(
                 f"the encoder changed while it was probed, in {len(changed)} of {len(after)} parameters and buffers "
-                f"({shown}): a frozen encoder stays as it is; use one whose forward pass writes nothing in eval mode"
+                f"({few(changed)}): a frozen encoder stays as it is; use one whose forward pass writes nothing in eval "
+                "mode"
             )
 
     yield check

@@ -27,9 +27,6 @@ def open_export(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     Returns:
         The encoder in eval mode, and what the folder's configuration says of how it came about (`branch`, `method`,
         `order`, `step`, ...).
-
-    Raises:
-        FullrankError: The folder's files are damaged or somebody else's, or this timm cannot build what they describe.
     """
     # the generator's state is put back: loading a model inside someone's program changes nothing there
     with torch.random.fork_rng(devices=[]):

@@ -65,17 +65,8 @@ class StemResNet(ResNet):
             **arguments,
         )
         kernel, stride, padding, pooled = STEMS[stem]
-        like = self.bn1.weight
-        self.conv1 = nn.Conv2d(
-            in_chans,
-            channels[0],
-            kernel,
-            stride=stride,
-            padding=padding,
-            bias=False,
-            device=like.device,
-            dtype=like.dtype,
-        )
+        made = {"bias": False, "device": self.bn1.weight.device, "dtype": self.bn1.weight.dtype}
+        self.conv1 = nn.Conv2d(in_chans, channels[0], kernel, stride, padding, **made)
         nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")  # as timm's ResNet initializes
         if not pooled:
             self.maxpool = nn.Identity()

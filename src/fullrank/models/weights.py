@@ -26,7 +26,8 @@ import torch
 from torch import Tensor, nn
 
 from fullrank.data.views import SMALL_IMAGE
-from fullrank.errors import FullrankError, nearest
+from fullrank.errors import FullrankError, nearest, reason
+from fullrank.text import few
 
 PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".tar")
 """Suffixes of files that `torch.save` writes; `.pth.tar` is one of them."""
@@ -48,28 +49,18 @@ class ForeignError(FullrankError):
 
 @dataclass(frozen=True)
 class Loaded:
-    """What `load_weights` took, and what it left.
+    """What `load_weights` took, and what it left."""
 
-    Attributes:
-        prefix: Where the model's weights lie in the file, such as `module.encoder_q`; empty for the top level.
-        others: Other places whose weights fit as well, such as `module.encoder_k`, in the file's order.
-        ignored: Names under `prefix` that the model does not have, such as `fc`, `head`, `projector`.
-    """
-
-    prefix: str
-    others: tuple[str, ...]
-    ignored: tuple[str, ...]
+    prefix: str  # where the model's weights lie in the file, such as `module.encoder_q`; empty for the top level
+    others: tuple[str, ...]  # other places whose weights fit as well, such as `module.encoder_k`, in the file's order
+    ignored: tuple[str, ...]  # names under `prefix` that the model does not have, such as `fc`, `head`, `projector`
 
 
 def read_weights(path: Path | str) -> dict[str, Tensor]:
     """Read all tensors of a file onto the CPU, in the file's order.
 
-    Args:
-        path: A `.safetensors` file, or one that `torch.save` wrote: `.pt`, `.pth`, `.ckpt`, `.bin`, `.tar`.
-
-    Returns:
-        The tensors by name; dictionaries in dictionaries are joined by dots (`state_dict.module.conv1.weight`), and
-        what is no tensor is left out.
+    Dictionaries in dictionaries are joined by dots (`state_dict.module.conv1.weight`), and what is no tensor is left
+    out.
 
     Raises:
         FullrankError: There is no such file, it is damaged (`DamagedError`), holds anything but tensors, numbers and
@@ -88,7 +79,7 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
             weights = load_file(path)
         except SafetensorError as error:
             raise DamagedError(
-                f"{path} is damaged, cut short or overwritten: copy or save it again ({str(error).splitlines()[0]})"
+                f"{path} is damaged, cut short or overwritten: copy or save it again ({reason(error)})"
             ) from None
     elif suffix in PICKLES:
         weights = dict(_flat(read_pickle(path)))
@@ -138,20 +129,15 @@ def read_pickle(path: Path) -> Any:
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], *, prefix: str | None = None) -> Loaded:
-    """Load the part of a file's weights that is this model, whatever stands before its names.
+    """Load the part of a file's weights that is this model, whatever stands before its names; or nothing.
 
     A prefix fits when all parameters and buffers of the model lie under it in equal shapes, and what else lies there
-    belongs to layers that the model does not have. The first in the file's order is taken. A file that holds a deeper
-    model of the same family is refused, although it has all the names of this one.
-
-    Args:
-        model: A backbone without classifier. Its dtypes and devices stay.
-        weights: What `read_weights` gives, or any state dict.
-        prefix: Where to look, such as `module.encoder_q`, or an empty string for the top level; None looks everywhere.
+    belongs to layers that the model does not have. The first in the file's order is taken, of those that `prefix`
+    allows (an empty string is the top level). A file that holds a deeper model of the same family is refused, although
+    it has all the names of this one. The model's dtypes and devices stay.
 
     Raises:
-        FullrankError: No prefix fits; the model is as it was. The message names what is missing, of another shape, or
-            left over.
+        FullrankError: No prefix fits. The message names what is missing, of another shape, or left over.
     """
     found = _Search(model, weights)
     if prefix is not None:
@@ -160,7 +146,7 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], *, prefix: str
             there = [_plain(place) for place, _ in found.places.most_common()]
             raise FullrankError(
                 f"the file has none of the model's weights under {prefix!r}{nearest(prefix, there)} "
-                f"(they may lie under {_few([repr(place) for place in there]) or 'nothing in this file'})"
+                f"(they may lie under {few([repr(place) for place in there]) or 'nothing in this file'})"
             )
         found.places = Counter({start: found.places[start]})
     fitting = found.fitting()
@@ -175,35 +161,17 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], *, prefix: str
     return Loaded(_plain(first), tuple(map(_plain, others)), found.leftover(first)[0])
 
 
-def fill(module: nn.Module, weights: Mapping[str, Any], where: str) -> None:
-    """Load weights that a checkpoint of ours says are this module's: all of them, under its own names.
-
-    Args:
-        module: What the checkpoint's configuration builds.
-        weights: By the module's names.
-        where: What to call the checkpoint in an error.
-
-    Raises:
-        FullrankError: They are of another network; the message names the first names and shapes that do not fit.
-    """
-    own = module.state_dict()
-    missing = [key for key in own if key not in weights]
-    left = [key for key in weights if key not in own]
-    shapes = [
-        f"{key} is {tuple(getattr(weights[key], 'shape', ()))} in the file and {tuple(value.shape)} in the network"
-        for key, value in own.items()
-        if key in weights and getattr(weights[key], "shape", None) != value.shape
-    ]
-    if not (missing or left or shapes):
+def fill(module: nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
+    """Load weights that a checkpoint of ours, called `where`, says are this module's: all, under its own names."""
+    try:
         module.load_state_dict(dict(weights))
-        return
-    kinds = (("missing", missing), ("of another shape", shapes), ("left over", left))
-    raise FullrankError(
-        f"{where}: its weights are not of the network that its configuration describes; "
-        + "; ".join(f"{kind}: {_few(names)}" for kind, names in kinds if names)
-        + ". Give a checkpoint as `fullrank train` wrote it; weights of another network, saved alone as "
-        "weights.pt, are measured by `fullrank inspect weights.pt --backbone NAME --images FOLDER`"
-    )
+    except RuntimeError as error:
+        raise FullrankError(
+            f"{where}: its weights are not of the network that its configuration describes "
+            f"({' '.join(str(error).split())[:300]}). Give a checkpoint as `fullrank train` wrote it; weights of "
+            "another network, saved alone as weights.pt, are measured by `fullrank inspect weights.pt --backbone NAME "
+            "--images FOLDER`"
+        ) from None
 
 
 def _harmless() -> list[Any]:
@@ -215,12 +183,7 @@ def _harmless() -> list[Any]:
 
 
 def _check_container(path: Path, start: bytes) -> None:
-    """Look at what torch.load would not: checksums, and kinds of file for which its errors mislead.
-
-    Raises:
-        FullrankError: torch.save did not write the file, or it has changed since.
-        Exception: It is too damaged to tell.
-    """
+    """Look at what torch.load would not: checksums, and kinds of file for which its errors mislead."""
     if start == _ZIP:  # torch's format of today
         with zipfile.ZipFile(path) as archive:
             members = {name.split("/")[-1] for name in archive.namelist()}
@@ -249,12 +212,7 @@ def _flat(value: object, name: str = "") -> Iterable[tuple[str, Tensor]]:
 
 
 class _Search:
-    """Where in a file's weights a model's lie.
-
-    Attributes:
-        state: The model's weights.
-        places: How many of its names lie under each prefix (empty, or ending with a dot), in the order of the file.
-    """
+    """Where in a file's weights a model's lie."""
 
     def __init__(self, model: nn.Module, weights: Mapping[str, Tensor]) -> None:
         self.weights, self.state = weights, model.state_dict()
@@ -269,6 +227,7 @@ class _Search:
             if isinstance(module, nn.Identity)
             and (any(module is one for one in out) or name in ("fc", "head", "classifier"))
         ]
+        # how many of the model's names lie under each prefix (empty, or ending with a dot), in the order of the file
         self.places: Counter[str] = Counter()
         for key in weights:
             dots = (at + 1 for at, character in enumerate(key) if character == ".")
@@ -276,23 +235,28 @@ class _Search:
 
     def fitting(self) -> list[str]:
         """Return the prefixes under which all of the model lies, and nothing that its layers lack."""
-        return [place for place in self.places if self.equal(place) == len(self.needed) and self.fits(place)]
-
-    def fits(self, prefix: str) -> bool:
-        found = ((self.weights.get(prefix + key), own) for key, own in self.state.items())
-        return not self.leftover(prefix)[1] and all(each is None or each.shape == own.shape for each, own in found)
+        whole = [place for place in self.places if self.equal(place) == len(self.needed)]
+        return [place for place in whole if not self.shapes(place) and not self.leftover(place)[1]]
 
     def equal(self, prefix: str) -> int:
         """Count the needed weights that lie under a prefix in equal shape."""
         found = ((self.weights.get(prefix + key), own) for key, own in self.needed.items())
         return sum(each is not None and each.shape == own.shape for each, own in found)
 
+    def shapes(self, prefix: str) -> list[str]:
+        """Name the weights under a prefix that are of another shape than the model's."""
+        found = ((key, self.weights.get(prefix + key), own) for key, own in self.state.items())
+        return [
+            f"{key} is {tuple(each.shape)} in the file and {tuple(own.shape)} in the model"
+            for key, each, own in found
+            if each is not None and each.shape != own.shape
+        ]
+
     def leftover(self, prefix: str) -> tuple[tuple[str, ...], list[str]]:
         """Sort the keys under a prefix that the model does not have.
 
-        Returns:
-            The names of what may be left out, a classifier or a whole layer that the model has no place for; and the
-            keys that may not, since they are part of a layer that it has.
+        First the names of what may be left out, a classifier or a whole layer that the model has no place for; then the
+        keys that may not, since they are part of a layer that it has.
         """
         ignored: dict[str, None] = {}
         wrong = []
@@ -313,22 +277,15 @@ class _Search:
         # the file's order decides between equals
         prefix = max(self.places, key=lambda place: (self.equal(place), self.places[place]), default="")
         where = f"under {_plain(prefix)!r}" if prefix else "at the top level"
-        missing, shapes = [], []
-        for key, own in self.needed.items():
-            found = self.weights.get(prefix + key)
-            if found is None:
-                missing.append(key)
-            elif found.shape != own.shape:
-                shapes.append(f"{key} is {tuple(found.shape)} in the file and {tuple(own.shape)} in the model")
-        shown = []
-        for key in missing[:_SHOWN]:
+        missing = [key for key in self.needed if prefix + key not in self.weights]
+        for number, key in enumerate(missing[:_SHOWN]):
             near = difflib.get_close_matches(prefix + key, self.weights, n=1)
-            shown.append(f"{key} (nearest in the file: {near[0]})" if near else key)
+            missing[number] = f"{key} (nearest in the file: {near[0]})" if near else key
         wrong = self.leftover(prefix)[1] if prefix in self.places else []
         kinds = (
-            ("missing", _few(shown, len(missing))),
-            ("of another shape", _few(shapes)),
-            ("left over, in layers that the model has", _few(wrong)),
+            ("missing", few(missing)),
+            ("of another shape", few(self.shapes(prefix))),
+            ("left over, in layers that the model has", few(wrong)),
         )
         return "; ".join(
             [
@@ -362,18 +319,16 @@ def _advice(weights: Mapping[str, Tensor], prefix: str | None) -> str:
 
     from fullrank.models.backbones import RESNETS, backbone
 
-    for name in (*RESNETS, *_COMMON):
-        ours = name in RESNETS
-        for size in (224, SMALL_IMAGE) if ours else (224,):
-            with torch.device("meta"):
-                search = _Search(
-                    backbone(name, image_size=size) if ours else timm.create_model(name, num_classes=0), weights
-                )
-            if prefix is not None:
-                search.places = Counter([prefix])
-            if search.fitting():
-                stem = f" for images of {'more than' if size > SMALL_IMAGE else 'up to'} {SMALL_IMAGE} pixels"
-                return f"they fit the backbone {name}" + (stem if ours else "")
+    small, large = (f" for images of {side} {SMALL_IMAGE} pixels" for side in ("up to", "more than"))
+    ours = [(name, size, words) for name in RESNETS for size, words in ((224, large), (SMALL_IMAGE, small))]
+    for name, size, words in (*ours, *((name, None, "") for name in _COMMON)):
+        with torch.device("meta"):
+            model = backbone(name, image_size=size) if size else timm.create_model(name, num_classes=0)
+        search = _Search(model, weights)
+        if prefix is not None:
+            search.places = Counter([prefix])
+        if search.fitting():
+            return f"they fit the backbone {name}{words}"
     return (
         "name the backbone that they were trained with (--backbone), and the size of its images: up to "
         f"{SMALL_IMAGE} pixels a ResNet begins with a 3x3 convolution, above with 7x7"
@@ -382,8 +337,3 @@ def _advice(weights: Mapping[str, Tensor], prefix: str | None) -> str:
 
 def _plain(prefix: str) -> str:
     return prefix.removesuffix(".")
-
-
-def _few(names: list[str], count: int | None = None) -> str:
-    count = len(names) if count is None else count
-    return ", ".join(names[:_SHOWN]) + (f" and {count - _SHOWN} more" if count > _SHOWN else "")

@@ -48,13 +48,12 @@ class _Record(TypedDict, total=False):
 
 class _Encoder(TypedDict):
     config: dict[str, Any]
-    model: dict[str, Any]
+    model: dict[str, torch.Tensor]
 
 
 class _State(_Encoder, total=False):
     """What loading an encoder needs, and what going on with the run needs, which is asked for there."""
 
-    data_version: Step
     optimizer: _Optimizer
     record: _Record
     online_probe: dict[str, Any]
@@ -67,11 +66,7 @@ BRANCHES: dict[Branch, str] = {"online": "backbone.", "target": "target.backbone
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any], *, keep: int) -> Path:
-    """Write `step_XXXXXXXX.pt` atomically, and remove all but the newest `keep` (0 keeps all).
-
-    Raises:
-        OSError: The disk is full or cannot be written; the checkpoints before are untouched.
-    """
+    """Write `step_XXXXXXXX.pt` atomically, and remove all but the newest `keep` (0 keeps all)."""
     folder.mkdir(exist_ok=True)
     # Serialized in memory first: a full disk then gives a plain OSError, not one of the serializer's many.
     buffer = io.BytesIO()
@@ -96,11 +91,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU.
-
-    Raises:
-        FullrankError: The file is missing, cut short, not one of ours, or of a newer version.
-    """
+    """Read a checkpoint onto the CPU."""
     if not path.is_file():
         raise FullrankError(f"there is no checkpoint {path}")
     remedy = "delete it to go on from the checkpoint before"
@@ -128,9 +119,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
                 f"{path} is of version {state['version']}, this fullrank reads up to {VERSION}: upgrade fullrank"
             )
         fit(state, _State)
-        for name, value in state["model"].items():
-            if not isinstance(value, torch.Tensor):
-                raise ShapeError(f"model.{name} must be a tensor, got {shown(value)}")
         loss = state.get("record", {}).get("loss_sum", torch.zeros(()))
         if not isinstance(loss, torch.Tensor) or loss.shape or not loss.isfinite():
             raise ShapeError(f"record.loss_sum must be a finite tensor of no dimension, got {shown(loss)}")
@@ -138,11 +126,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Tell whether a file is a checkpoint of ours; its tensors are not read.
-
-    Raises:
-        DamagedError: It is cut short or overwritten, so nobody can tell.
-    """
+    """Tell whether a file is a checkpoint of ours, its tensors unread; raise `DamagedError` where nobody can."""
     try:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -154,11 +138,7 @@ def is_checkpoint(path: Path) -> bool:
 
 
 def find_checkpoint(run_or_checkpoint: Path | str) -> Path:
-    """Return a checkpoint's own path, or the newest of a run.
-
-    Raises:
-        FullrankError: There is none.
-    """
+    """Return a checkpoint's own path, or the newest of a run."""
     path = Path(run_or_checkpoint)
     if not path.is_dir():
         return path
@@ -206,11 +186,7 @@ def load(run_or_checkpoint: Path | str, *, branch: Branch | None = None) -> nn.M
 
 
 def config_of(state: dict[str, Any], where: str) -> TrainConfig:
-    """Return the configuration of a checkpoint that was read.
-
-    Raises:
-        FullrankError: It has none from which a network can be built.
-    """
+    """Return the configuration of a checkpoint that was read."""
     if not isinstance(state.get("config"), dict):
         raise FullrankError(f"{where} has no configuration in it: take a checkpoint as `fullrank train` wrote it")
     config = from_dict(state["config"], TrainConfig(), where)
@@ -220,16 +196,7 @@ def config_of(state: dict[str, Any], where: str) -> TrainConfig:
 
 
 def encoder_of(state: dict[str, Any], branch: Branch = "online", *, where: str) -> nn.Module:
-    """Build the encoder of a checkpoint that was read, in eval mode.
-
-    Args:
-        state: What `read_checkpoint` gave.
-        branch: Whose encoder.
-        where: What to call the checkpoint in an error.
-
-    Raises:
-        FullrankError: The method has no such branch, or the weights are of another network.
-    """
+    """Build the encoder of a checkpoint that `read_checkpoint` gave, in eval mode; an error calls it `where`."""
     config = config_of(state, where)
     there = [name for name, prefix in BRANCHES.items() if any(key.startswith(prefix) for key in state["model"])]
     if branch not in there:

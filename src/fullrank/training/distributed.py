@@ -39,20 +39,13 @@ PATIENCE = timedelta(days=1)
 
 @dataclass
 class World:
-    """The processes of a run, seen from one of them.
+    """The processes of a run, seen from one of them."""
 
-    Attributes:
-        rank: Which one this is, from 0, the main one.
-        size: How many there are.
-        local_rank: Which of its machine's this is.
-        local_size: How many this machine has.
-        control: The group in which they talk about the run, on the CPU whatever the device; None for one process.
-    """
-
-    rank: int = 0
-    size: int = 1
-    local_rank: int = 0
-    local_size: int = 1
+    rank: int = 0  # which one this is, from 0, the main one
+    size: int = 1  # how many there are
+    local_rank: int = 0  # which of its machine's this is
+    local_size: int = 1  # how many this machine has
+    # the group in which they talk about the run, on the CPU whatever the device; None for one process
     control: Any = None
 
     @property
@@ -159,29 +152,17 @@ class World:
                 dist.recv(pieces[-1], rank, group=self.control)
         return torch.cat(pieces)
 
-    def gather(self, rows: Tensor) -> Tensor:
-        """Return the rows of all processes, `(N, M)` each, by rank, `(size N, M)`, without gradient."""
-        if self.size == 1:
-            return rows
-        pieces = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(self.size)]
-        dist.all_gather(pieces, rows.detach().contiguous())
-        return torch.cat(pieces)
-
 
 class Gradients:
-    """Averages a module's gradients over processes, while the backward pass still computes others.
+    """Averages the gradients of a module, on its device, over processes, while the backward pass still computes others.
 
     They are sent in buckets from the last parameters to the first, about as they become known; each bucket when it and
-    all before it are complete. The layout follows from the module alone, for from three processes on the order in
-    which numbers are added, and so the last bits, depend on it: DistributedDataParallel lays them out anew after the
-    first step of a process, and a resumed run would leave the uninterrupted one.
+    all before it are complete. The layout follows from the module alone, for from three processes on the order in which
+    numbers are added, and so the last bits, depend on it: DistributedDataParallel lays them out anew after the first
+    step of a process, and a resumed run would leave the uninterrupted one.
 
     Parameters may lack a gradient, in all processes alike, as some encoders' do; their bucket and those behind it are
     then sent after the backward pass.
-
-    Args:
-        module: What is trained, on its device.
-        world: The processes.
     """
 
     def __init__(self, module: nn.Module, world: World) -> None:

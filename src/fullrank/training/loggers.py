@@ -5,46 +5,19 @@ from __future__ import annotations
 import importlib
 import os
 import uuid
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from fullrank.config import MonitorConfig
 from fullrank.errors import FullrankError
 from fullrank.files import write_text
 
 
-class Logger(ABC):
-    """Takes numbers by name, such as `train/loss` and `measure/auc`.
+class TensorBoard:
+    """Events in the run's folder, below `tensorboard`, of a run that goes on from a step (new: 0)."""
 
-    Args:
-        folder: The run's.
-        step: The step that the run goes on from; 0 for a new run.
-        config: The run's settings, nested.
-
-    Raises:
-        FullrankError: It cannot be used as this machine is set up.
-    """
-
-    module: ClassVar[str]  # what must be installed
-
-    @abstractmethod
-    def __init__(self, folder: Path, step: int, config: Mapping[str, Any]) -> None: ...
-
-    @abstractmethod
-    def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Take numbers of a step."""
-
-    @abstractmethod
-    def close(self, *, failed: bool) -> None:
-        """Finish what is still being written; `failed` where an error ended the run."""
-
-
-class TensorBoard(Logger):
-    """Events in the run's folder, below `tensorboard`."""
-
-    module = "torch.utils.tensorboard"
+    module = "torch.utils.tensorboard"  # what must be installed
 
     def __init__(self, folder: Path, step: int, config: Mapping[str, Any]) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -53,7 +26,7 @@ class TensorBoard(Logger):
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else 0)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Add events."""
+        """Add numbers by name, such as `train/loss` and `measure/auc`."""
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
 
@@ -62,7 +35,7 @@ class TensorBoard(Logger):
         self._writer.close()
 
 
-class WeightsAndBiases(Logger):
+class WeightsAndBiases:
     """A W&B run of the folder's name, in the project of WANDB_PROJECT or else `fullrank`.
 
     Its id is kept in the folder, in `wandb/id`, so that a run that goes on is the same there. A run that the program
@@ -103,10 +76,11 @@ class WeightsAndBiases(Logger):
         self._run.log({**values, "step": step})
 
     def close(self, *, failed: bool) -> None:
-        """Send what is still here."""
+        """Send what is still here; `failed` where an error ended the run."""
         self._run.finish(exit_code=int(failed))
 
 
+Logger = TensorBoard | WeightsAndBiases
 LOGGERS: dict[str, type[Logger]] = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases}
 """By the field of `MonitorConfig` that asks for it, which is also the extra that it needs."""
 
@@ -122,5 +96,5 @@ def check_loggers(config: MonitorConfig) -> None:
 
 
 def open_loggers(config: MonitorConfig, folder: Path, step: int, settings: Mapping[str, Any]) -> list[Logger]:
-    """Open those that are asked for; the arguments are a `Logger`'s."""
+    """Open those that are asked for."""
     return [logger(folder, step, settings) for name, logger in LOGGERS.items() if getattr(config, name)]

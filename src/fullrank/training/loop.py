@@ -24,6 +24,7 @@ from torch.optim import Optimizer
 from fullrank.config import TrainConfig, to_dict
 from fullrank.data.batches import Views
 from fullrank.data.randomness import Purpose, random_bits
+from fullrank.losses import gather
 from fullrank.models.methods import Output
 from fullrank.text import plain_console
 from fullrank.training.distributed import World, processes
@@ -40,23 +41,14 @@ from fullrank.training.signals import caught_signals
 def train_step(
     step: int, batch: Views, run: Resolved, model: Callable[..., Output], optimizer: Optimizer, world: World
 ) -> Output:
-    """Train on one batch: all that the next weights depend on.
-
-    Args:
-        step: The step, from 0.
-        batch: Its views, of this process's images.
-        run: The run.
-        model: Its method, perhaps compiled.
-        optimizer: Of the method's parameters.
-        world: The run's processes.
-    """
+    """Train on one batch, of this process's images: all that the next weights depend on."""
     config, method = run.config, run.method
     # dropout and stochastic depth, where a backbone has them, are a function of the step too
     torch.manual_seed(int(random_bits(config.seed, Purpose.MODEL, step, world.rank, 1)[0]) >> 1)
     begin_chunk(config, run.loader.order, step, method, optimizer)
     set_learning_rate(optimizer, step, config.steps, config.optim, config.batch_size)
     with torch.autocast(run.device.type, torch.bfloat16, enabled=config.machine.precision == "bf16"):
-        output = model(*(view.to(memory_format=run.memory_format) for view in (batch.first, batch.second)))
+        output = model(*(view.to(memory_format=run.memory_format) for view in batch.views))
     output.loss.backward()
     run.gradients.average()
     optimizer.step()
@@ -101,7 +93,7 @@ def train_steps(
             last = step == config.steps
             recorder.add(step, output.loss)
             if last or step % every.log_every == 0:
-                world.on_main(recorder.log, step, world.gather(output.embedding.float()))
+                world.on_main(recorder.log, step, gather(output.embedding.float()))
             if last or step % every.measure_every == 0:
                 order = loader.order.after(step, world.on_main(recorder.measure, step))
                 if order.learned != loader.order.learned:
@@ -119,27 +111,16 @@ def train_steps(
 
 @dataclass(frozen=True)
 class Finished:
-    """How `train` ended.
-
-    Attributes:
-        path: The run's folder.
-        step: Steps done.
-        complete: Whether these are all; False when a signal stopped it.
-        signal: The signal that did.
-    """
+    """How `train` ended."""
 
     path: Path
-    step: int
-    complete: bool
-    signal: int | None = None
+    step: int  # steps done
+    complete: bool  # whether these are all; False when a signal stopped it
+    signal: int | None = None  # the signal that did
 
 
 def train(config: TrainConfig, *, console: Console | None = None) -> Finished:
-    """Train a new run.
-
-    Args:
-        config: What to do.
-        console: Where to show progress.
+    """Train a new run, and show progress on the console.
 
     Raises:
         FullrankError: The configuration, the images or the folder do not allow it; the loss became NaN.
@@ -158,11 +139,8 @@ def train(config: TrainConfig, *, console: Console | None = None) -> Finished:
 def resume(path: Path, asked: TrainConfig | None = None, *, console: Console | None = None) -> Finished:
     """Go on with a run from its last checkpoint, or from the start when it was stopped before the first.
 
-    Args:
-        path: The run's folder.
-        asked: The configuration that was asked for, when it was changed; only `CHANGEABLE` fields may differ from the
-            run's.
-        console: Where to show progress.
+    `asked` is the configuration that was asked for, when it was changed; only `CHANGEABLE` fields may differ from the
+    run's.
 
     Raises:
         FullrankError: There is no run, another process trains it, its configuration, images or checkpoint do not fit.

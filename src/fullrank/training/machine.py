@@ -18,11 +18,7 @@ from fullrank.training.distributed import ALONE, World
 
 
 def choose_device(name: str, world: World = ALONE) -> torch.device:
-    """Return the device that `auto`, `cpu`, `cuda` or `cuda:N` means; each process of a machine takes a GPU of its own.
-
-    Raises:
-        FullrankError: There is no such device here, or too few for the processes of this machine.
-    """
+    """Return the device that `auto`, `cpu`, `cuda` or `cuda:N` means; each process of a machine has its own GPU."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -77,9 +73,6 @@ def compiled(model: nn.Module, device: torch.device) -> Callable[..., Any]:
     """Compile a model by torch.compile, and on a GPU record its kernels as CUDA graphs where its shapes allow.
 
     Results change by rounding. What the model returns is overwritten by its next call there.
-
-    Raises:
-        FullrankError: When it is first called: it cannot be compiled.
     """
     function = torch.compile(model, mode="reduce-overhead" if device.type == "cuda" else None)
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from fullrank.config import TrainConfig
-from fullrank.data import former, views
-from fullrank.data.eval_images import load_for_eval, load_view_pairs
+from fullrank.data import views
+from fullrank.data.eval_images import load_for_eval, view_blocks
 from fullrank.data.images import SAMPLED, Images, UnreadableImageError, sample
 from fullrank.errors import FullrankError
 from fullrank.measure.probes import knn_accuracy, knn_protocol
@@ -47,26 +47,15 @@ class _Labeled(NamedTuple):
 
 
 class Measurer:
-    """Holds the images that are measured on, and measures.
-
-    Args:
-        config: The run's configuration, resolved.
-        data: Its images.
-        device: Where the encoder is.
-        probe: The run's online probe, where it has one.
-
-    Attributes:
-        skipped: The names of images that could not be decoded.
-        failed: Why monitored scores could not be taken at some step, by their names.
-    """
+    """Holds the images that are measured on, and measures."""
 
     def __init__(self, config: TrainConfig, data: Data, device: torch.device, probe: OnlineProbe | None = None) -> None:
         self.config = config
         self.data = data
         self.device = device
         self.probe = probe
-        self.skipped: set[str] = set()
-        self.failed: dict[str, str] = {}
+        self.skipped: set[str] = set()  # the names of images that could not be decoded
+        self.failed: dict[str, str] = {}  # why monitored scores could not be taken at some step
         self._across = METHODS[config.method].across_images
         chosen, self._sample = self._choose(data.measured)
         self.train, chosen = load_for_eval(data.measured, chosen, data.image_size, self._skip)
@@ -89,15 +78,14 @@ class Measurer:
         labeled = torch.arange(len(images))
         if images.labels is not None and bool((images.labels >= 0).any()):
             labeled = labeled[images.labels >= 0]
-        chosen = (former.spread if self.data.former else sample)(labeled, self.config.monitor.images)
-        if len(chosen) == len(labeled):
-            return chosen, {}
-        return chosen, {"sample": "at a fixed stride" if self.data.former else SAMPLED}
+        chosen = sample(labeled, self.config.monitor.images)
+        return chosen, {"sample": SAMPLED} if len(chosen) < len(labeled) else {}
 
     def _load_pairs(self, images: Images, indices: Tensor) -> tuple[Tensor, Tensor]:
         recipes = views.recipe(self.config.views, crop_min=self.config.crop_min)
         place: Any = {"seed": HELD_OUT_SEED, "step": HELD_OUT_STEP, "unreadable": self._skip}
-        first, second = load_view_pairs(images, indices, recipes, self.data.image_size, **place)
+        blocks = view_blocks(images, indices, recipes, self.data.image_size, **place)
+        first, second = map(torch.cat, zip(*blocks, strict=True))
         if not self._across:
             return first, second
         if len(first) < 2:
@@ -169,9 +157,8 @@ class Measurer:
     def measure(self, method: Method) -> tuple[dict[str, float], Spectrum]:
         """Measure a method as it is now, and leave it in train mode.
 
-        Returns:
-            The scores by name (the monitored ones of `fullrank.measure.scores`, and where there are held-out images
-            `heldout_loss`, and the shares `knn` and `online_probe`), and the spectrum.
+        The scores by name are the monitored ones of `fullrank.measure.scores`, and where there are held-out images
+        `heldout_loss`, and the shares `knn` and `online_probe`.
         """
         method.eval()
         try:

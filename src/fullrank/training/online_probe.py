@@ -27,25 +27,10 @@ cosine, so that the last weights are not noisy."""
 
 
 class OnlineProbe:
-    """A linear classifier beside an encoder that is being trained.
+    """A linear classifier beside an encoder of width D while that is trained; it learns from images with a label.
 
     Representations are standardized by batch statistics, in measurements by running ones, for their scale is a matter
     of the method. The weights start at 0. All processes hold the same probe; each learns from its piece of the batch.
-
-    Args:
-        images: The training images; those without a label are not learned from.
-        width: D.
-        steps: Of the run.
-        device: Where the encoder is.
-        dtype: Of the encoder's weights.
-        world: The processes of the run.
-        as_before: Have an output for each number up to the largest label, as runs of before, not for each label.
-
-    Attributes:
-        learned: Whether it has made a step; before that it knows nothing.
-
-    Raises:
-        FullrankError: The images have no labels, or all the same one.
     """
 
     def __init__(
@@ -57,7 +42,6 @@ class OnlineProbe:
         device: torch.device,
         dtype: torch.dtype = torch.float32,
         world: World = ALONE,
-        as_before: bool = False,
     ) -> None:
         if images.labels is None or not bool((images.labels >= 0).any()):
             raise FullrankError(
@@ -65,8 +49,6 @@ class OnlineProbe:
             )
         known = images.labels >= 0
         self.classes, places = images.labels[known].unique(return_inverse=True)
-        if as_before:
-            self.classes, places = torch.arange(int(images.labels.max()) + 1), images.labels[known]
         if len(self.classes) < 2:
             raise FullrankError(
                 f"monitor.online_probe tells classes apart, and the training images {images.name} are all of one: "
@@ -86,7 +68,7 @@ class OnlineProbe:
         self._gradients = Gradients(self.classifier, world)
         self.rate = REACH / width
         self.optimizer = torch.optim.Adam(self.classifier.parameters(), self.rate)
-        self.learned = False
+        self.learned = False  # before its first step it knows nothing
         self._dtype = dtype
         self._right = torch.zeros(2, dtype=torch.float64, device=device)  # and of how many, since the last record
 
@@ -105,13 +87,7 @@ class OnlineProbe:
         }
 
     def step(self, step: int, representations: tuple[Tensor, ...], images: Tensor) -> None:
-        """Learn from a batch, without waiting for the device.
-
-        Args:
-            step: The step, from 0, that the rate follows from.
-            representations: `(B, D)` of each view.
-            images: `(B,)`, which images they are of.
-        """
+        """Learn from the representations `(B, D)` of each view of `(B,)` images, without waiting for the device."""
         labels = self.labels[images].to(self.device, non_blocking=True).repeat(len(representations))
         logits = self.classifier(torch.cat(representations).to(self._dtype))
         right = torch.stack([(logits.argmax(dim=1) == labels).sum(), (labels >= 0).sum()]).double()

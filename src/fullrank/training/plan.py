@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,20 +19,8 @@ from fullrank.training import setup
 from fullrank.training.optim import learning_rate
 
 
-class Plan(NamedTuple):
-    """What a run would do.
-
-    Attributes:
-        document: A table of it.
-        wrong: Why the images cannot be opened; what follows from them is not in the document then.
-    """
-
-    document: Document
-    wrong: FullrankError | None = None
-
-
-def plan(config: TrainConfig) -> Plan:
-    """Describe a run: images, order, steps, parameters, memory.
+def plan(config: TrainConfig) -> tuple[Document, FullrankError | None]:
+    """Describe a run: images, order, steps, parameters, memory; and say why its images cannot be opened, if so.
 
     The images are opened and the model is built, so what would fail at the start of the run fails here. Without the
     images, the rest is still described.
@@ -85,7 +72,7 @@ def plan(config: TrainConfig) -> Plan:
     if wrong is None and config.cache != "memory":
         about["processes"] = _processes(config, data, order)
     rows = Table("What the run would do", ["part", "plan"], list(about.items()), text=(1,), captioned=False)
-    return Plan(Document("plan", "What the run would do", [rows], data=about), wrong)
+    return Document("plan", "What the run would do", [rows], data=about), wrong
 
 
 def describe_order(order: Order) -> str:
@@ -116,10 +103,7 @@ def _cache_words(config: TrainConfig, data: setup.Data, order: Order) -> str:
         words = f"held in memory{'' if config.cache == 'memory' else by_chunks}, {size}"
         if config.cache_side is not None:
             words += f", shorter sides at most {config.cache_side}"
-    encoded = data.train.encoded_bytes
-    kept = f"; encoded, {gigabytes(encoded)} in memory" if encoded else ""
-    stored = f"; encoded, {gigabytes(data.train.stored_bytes)} on disk" if data.train.stored_bytes else ""
-    return words + kept + stored
+    return words + (f"; encoded, {data.train.footprint}" if data.train.footprint else "")
 
 
 def _kept_images(config: TrainConfig, order: Order) -> int:

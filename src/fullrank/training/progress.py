@@ -31,7 +31,6 @@ class TrainingProgress:
             TextColumn("{task.fields[remaining]} left"),
             console=console,
             disable=not self.live,
-            transient=False,
         )
         self.task = self.progress.add_task(
             name, total=config.steps, completed=done, speed=0.0, loss=float("nan"), remaining="?"

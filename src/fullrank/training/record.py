@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from typing import Any
@@ -12,17 +13,17 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from fullrank.config import to_dict
-from fullrank.data import former
 from fullrank.errors import FullrankError
+from fullrank.files import write_text
 from fullrank.measure.scores import SCORES, Score
-from fullrank.text import duration
+from fullrank.text import duration, few
 from fullrank.training.checkpoint import save_checkpoint
 from fullrank.training.distributed import World
 from fullrank.training.loggers import open_loggers
 from fullrank.training.measuring import Measurer, training_protocol
 from fullrank.training.optim import learning_rate
 from fullrank.training.progress import TrainingProgress
-from fullrank.training.runs import METRICS, TIMING, RunFolder, read_lines
+from fullrank.training.runs import METRICS, SUMMARY, TIMING, RunFolder, read_lines, values_of
 from fullrank.training.samples import write_samples
 from fullrank.training.setup import Resolved
 
@@ -32,14 +33,6 @@ class Recorder:
 
     With many processes each has one, so that all add the same losses; `begin`, `log`, `measure`, `checkpoint` and
     `finish` are for the main process.
-
-    Args:
-        run: The run.
-        folder: Where it is written.
-        optimizer: The optimizer, for checkpoints.
-        state: The checkpoint from which the run goes on; None for a new run.
-        console: Where to show progress.
-        world: The run's processes.
     """
 
     measurer: Measurer  # the main process's
@@ -105,12 +98,7 @@ class Recorder:
         self.progress.step(step)
 
     def log(self, step: int, embedding: Tensor) -> None:
-        """Write the record of the steps since the last one.
-
-        Args:
-            step: Steps done.
-            embedding: `(N, M)`, of the last step's global batch.
-        """
+        """Write the record of the steps since the last one; `embedding` is the last global batch's, `(N, M)`."""
         self._check_finite(step)
         config = self.run.config
         loss = float(self.loss_sum) / self.count
@@ -158,7 +146,6 @@ class Recorder:
             **({} if probe is None else {"online_probe": probe.state_dict()}),
             **({"order": learned} if (learned := self.run.loader.order.learned) else {}),
             "skipped": sorted(self.skipped),
-            **({} if self.run.data.former else {"data_version": former.VERSION}),
         }
         self.folder.sync()
         save_checkpoint(self.folder.checkpoints, step, contents, keep=self.run.config.keep_checkpoints)
@@ -167,8 +154,7 @@ class Recorder:
         """Write the summary: the last records as scores, each with its protocol."""
         config, skipped = self.run.config, sorted(self.skipped)
         if skipped:
-            shown = ", ".join(skipped[:3]) + (" ..." if len(skipped) > 3 else "")
-            self.progress.note(f"images that could not be decoded: {len(skipped)} ({shown})")
+            self.progress.note(f"images that could not be decoded: {len(skipped)} ({few(skipped)})")
         last = {record["kind"]: record for record in read_lines(self.folder.path / METRICS)}
         for kind in ("train", "measure"):
             if kind not in last:
@@ -179,17 +165,16 @@ class Recorder:
         values: dict[str, float] = {
             name: last["train"][name] for name in ("loss", "online_probe_train") if name in last["train"]
         }
-        values |= {name: value for name, value in last["measure"].items() if name not in ("kind", "step")}
+        values |= values_of(last["measure"])
         protocols = {**self.measurer.protocols, "loss": training_protocol(config)}
         scores = [Score(name, value, protocols.get(name, protocols["spectrum"])) for name, value in values.items()]
-        self.folder.write_summary(
-            {
-                "steps": config.steps,
-                "scores": [score.as_dict() for score in scores],
-                "skipped": skipped,
-                "seconds": self.seconds,
-            }
-        )
+        summary = {
+            "steps": config.steps,
+            "scores": [score.as_dict() for score in scores],
+            "skipped": skipped,
+            "seconds": self.seconds,
+        }
+        write_text(self.folder.path / SUMMARY, json.dumps(summary, indent=2) + "\n")
         self.progress.note(
             f"{self.folder.path}: {config.steps} steps in {duration(self.seconds)}{self._latest_scores(config.steps)}"
         )
@@ -221,8 +206,7 @@ class Recorder:
 
     def _write(self, record: dict[str, Any]) -> None:
         self.folder.append(METRICS, record)
-        named = {f"{record['kind']}/{name}": value for name, value in record.items() if name not in ("kind", "step")}
-        self._tell(record["step"], named)
+        self._tell(record["step"], {f"{record['kind']}/{name}": value for name, value in values_of(record).items()})
 
     def _tell(self, step: int, values: dict[str, float]) -> None:
         for logger in self._loggers:

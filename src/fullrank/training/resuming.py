@@ -10,45 +10,32 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from fullrank.config import TrainConfig, differences, from_dict, read_config
-from fullrank.data import former
 from fullrank.data.batches import ViewLoader
-from fullrank.data.images import same_images
 from fullrank.errors import FullrankError
 from fullrank.models.methods import Method
 from fullrank.training.checkpoint import checkpoint_path, list_checkpoints, read_checkpoint
 from fullrank.training.online_probe import OnlineProbe
 from fullrank.training.runs import CONFIG, METRICS, SPECTRA, RunRecord, read_run
 
+IMAGES_VERSION = 2
+"""Of how images are found, sampled and matched with labels: in a run's config.yaml, which has none before 0.1.0."""
+
 
 @dataclass(frozen=True)
 class Resumed:
-    """A run that goes on.
-
-    Attributes:
-        path: Its folder.
-        config: Its configuration, with what was changed.
-        state: Its last checkpoint; None where it was stopped before the first.
-        images: What it saw of its images when it was started.
-        finished: Whether nothing is left to do.
-        notes: What a person should know.
-    """
+    """A run that goes on."""
 
     path: Path
-    config: TrainConfig
-    state: dict[str, Any] | None
-    images: dict[str, Any]
-    finished: bool
-    notes: list[str]
-
-    @property
-    def former(self) -> bool:
-        """Whether it sees its images as runs of before version 2 did."""
-        return self.images.get("version", 1) < former.VERSION
+    config: TrainConfig  # its configuration, with what was changed
+    state: dict[str, Any] | None  # its last checkpoint; None where it was stopped before the first
+    images: dict[str, Any]  # what it saw of its images when it was started
+    finished: bool  # whether nothing is left to do
+    notes: list[str]  # what a person should know
 
     def check_images(self, config: TrainConfig, now: dict[str, Any]) -> None:
         """Refuse images other than those the run was started with."""
         for part, where in (("train", config.images), ("held_out", config.eval_images or config.images)):
-            if not _same(self.images[part], now[part]):
+            if self.images[part] != now[part]:
                 raise FullrankError(
                     f"the {part.replace('_', '-')} images at {where} are not those that {self.path} was started with: "
                     f"{counted(self.images[part])} then, {counted(now[part])} now, or other names, sizes or contents; "
@@ -57,16 +44,7 @@ class Resumed:
 
 
 def read_resumed(path: Path, asked: TrainConfig | None, processes: int) -> Resumed:
-    """Read a run that is to go on.
-
-    Args:
-        path: Its folder.
-        asked: The configuration that was asked for, when it was changed.
-        processes: In how many processes it goes on.
-
-    Raises:
-        FullrankError: Its files are damaged or do not belong together, or more was changed than may be.
-    """
+    """Read a run that is to go on in so many processes, as it was, or with what `asked` changes of it."""
     config = read_config(path / CONFIG)
     if asked is not None:
         changed = differences(config, asked)
@@ -86,15 +64,14 @@ def read_resumed(path: Path, asked: TrainConfig | None, processes: int) -> Resum
             f"{path / CONFIG} is damaged: its environment.data, which says what images the run was started with, is "
             "missing; put the file back as it was, or start a new run"
         )
-    version = images.get("version", 1)
-    if version not in (1, former.VERSION) or (state is not None and state.get("data_version", version) != version):
-        raise FullrankError(
-            f"{path / CONFIG} is not what the run was started with: environment.data.version is {version}; put the "
-            "file back as it was"
-        )
     if state is not None:
         notes += _missing_records(run, state["step"], config)
     finished = state is not None and state["step"] == config.steps and run.summary is not None
+    if not finished and images.get("version") != IMAGES_VERSION:
+        raise FullrankError(
+            f"{path / CONFIG} has the environment.data.version {images.get('version')}, and this fullrank sees images "
+            f"as of version {IMAGES_VERSION}: put the file back as it was, or start a new run"
+        )
     if not finished and processes != (before := run.environment.get("processes", 1)):
         notes.append(
             f"{path} goes on in {processes} instead of {before} processes: the same batches, and the same results up "
@@ -152,14 +129,6 @@ def _missing_records(run: RunRecord, step: int, config: TrainConfig) -> list[str
     ]
 
 
-def _same(before: dict[str, Any] | None, now: dict[str, Any] | None) -> bool:
-    if not before or not now:
-        return not before and not now
-    return {**before, "fingerprint": ""} == {**now, "fingerprint": ""} and same_images(
-        before["fingerprint"], now["fingerprint"]
-    )
-
-
 def counted(facts: dict[str, Any] | None) -> str:
     """Say how many images a set has."""
     return f"{facts['count']} readable and {facts['skipped']} not" if facts else "none"
@@ -168,11 +137,7 @@ def counted(facts: dict[str, Any] | None) -> str:
 def restore(
     method: Method, optimizer: Optimizer, probe: OnlineProbe | None, loader: ViewLoader, state: dict[str, Any]
 ) -> None:
-    """Take over weights, the optimizers' state and what the order has learned from a checkpoint; drop its weights.
-
-    Raises:
-        FullrankError: They are not of this method.
-    """
+    """Take over weights, the optimizers' state and what the order has learned from a checkpoint; drop its weights."""
     try:
         method.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])

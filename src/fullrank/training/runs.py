@@ -21,7 +21,7 @@ import itertools
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,38 +49,22 @@ if TYPE_CHECKING:
     from fullrank.measure.spectrum import Spectrum
     from fullrank.training.distributed import World
 
-METRICS, TIMING, SPECTRA, SUMMARY, CONFIG = (
-    "metrics.jsonl",
-    "timing.jsonl",
-    "spectra.safetensors",
-    "summary.json",
-    "config.yaml",
-)
+METRICS, TIMING, SPECTRA = "metrics.jsonl", "timing.jsonl", "spectra.safetensors"
+SUMMARY, CONFIG = "summary.json", "config.yaml"
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run folder holds, read for a report.
-
-    Attributes:
-        path: The folder.
-        config: The resolved configuration, nested.
-        environment: Versions and hardware.
-        records: The lines of metrics.jsonl, in order.
-        timing: The lines of timing.jsonl, in order.
-        spectrum_steps: `(K,)` int64.
-        singular_values: `(K, D)` float64, each row descending.
-        summary: Final scores; None while the run is unfinished.
-    """
+    """What a run folder holds, read for a report."""
 
     path: Path
-    config: dict[str, Any]
-    environment: dict[str, Any]
-    records: list[dict[str, Any]]
-    timing: list[dict[str, Any]]
-    spectrum_steps: np.ndarray
-    singular_values: np.ndarray
-    summary: dict[str, Any] | None
+    config: dict[str, Any]  # the resolved configuration, nested
+    environment: dict[str, Any]  # versions and hardware
+    records: list[dict[str, Any]]  # the lines of metrics.jsonl, in order
+    timing: list[dict[str, Any]]  # the lines of timing.jsonl, in order
+    spectrum_steps: np.ndarray  # `(K,)` int64
+    singular_values: np.ndarray  # `(K, D)` float64, each row descending
+    summary: dict[str, Any] | None  # final scores; None while the run is unfinished
 
     @property
     def name(self) -> str:
@@ -135,7 +119,12 @@ class RunRecord:
     def protocols(self) -> dict[str, Any]:
         """How each measure of this run is taken; empty before the first measurement."""
         found = self.of_kind("protocols")
-        return {key: value for key, value in found[0].items() if key not in ("kind", "step")} if found else {}
+        return values_of(found[0]) if found else {}
+
+
+def values_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record without its kind and step."""
+    return {name: value for name, value in record.items() if name not in ("kind", "step")}
 
 
 def check_run(path: Path) -> None:
@@ -146,11 +135,7 @@ def check_run(path: Path) -> None:
 
 
 def read_run(path: Path | str) -> RunRecord:
-    """Read a run folder.
-
-    Raises:
-        FullrankError: There is no run at `path`, or a file in it is damaged.
-    """
+    """Read a run folder, or raise `FullrankError` where there is none or a file in it is damaged."""
     path = Path(path)
     check_run(path)
     config = dict(read_yaml(path / CONFIG, _Config, "put it back as it was"))
@@ -225,18 +210,13 @@ def _check_line(record: Any) -> None:
     fit({"kind": kind}, dict[str, str])
     # a diverged run has a loss that is no number, which is shown
     shapes: dict[str, Any] = {"protocols": Protocol, "timing": float, "train": Number, "measure": Number}
-    for name, value in record.items():
-        if name not in ("kind", "step"):
-            fit(value, shapes.get(kind, Any), name)
+    for name, value in values_of(record).items():
+        fit(value, shapes.get(kind, Any), name)
     fit({"step": record.get("step")}, dict[str, Step])
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Read a file of one JSON record a line; a last line that a kill cut short is left out.
-
-    Raises:
-        FullrankError: A line other than the last cannot be read.
-    """
+    """Read a file of one JSON record a line; a last line that a kill cut short is left out."""
     return read_json_lines(path, _check_line, "put it back as it was, or delete that line")
 
 
@@ -258,9 +238,6 @@ def only_runs(paths: Sequence[Path | str]) -> list[Path]:
     """Return the runs and checkpoints among paths, as a shell pattern gives them, and name the others on stderr.
 
     What is not there, and what has a checkpoint's name, stays and is an error where it is opened.
-
-    Raises:
-        FullrankError: Not one is a run.
     """
 
     def stays(path: Path) -> bool:
@@ -378,10 +355,6 @@ class RunFolder:
         steps, values = read_spectra(self.path / SPECTRA)
         if len(steps):
             self._write_spectra(steps[steps <= last], values[steps <= last])
-
-    def write_summary(self, summary: dict[str, Any]) -> None:
-        """Write summary.json."""
-        write_text(self.path / SUMMARY, json.dumps(summary, indent=2) + "\n")
 
 
 @contextmanager

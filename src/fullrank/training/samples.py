@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from torch.nn.functional import interpolate
 from torchvision.utils import save_image
 
 from fullrank.data.batches import ViewLoader
-from fullrank.data.images import UnreadableImageError
 from fullrank.data.views import IMAGENET_MEAN, IMAGENET_STD, eval_view
 from fullrank.files import atomic_path
 
@@ -19,25 +17,12 @@ _CELL = 96  # pixels of a cell; smaller views are enlarged without smoothing, so
 
 
 def write_samples(path: Path, loader: ViewLoader) -> None:
-    """Draw the first step's images (top row) and their two views, as a PNG.
-
-    Args:
-        path: The file to write, atomically.
-        loader: The run's loader.
-    """
+    """Draw the first step's images (top row) and their two views, as a PNG."""
     batch = next(iter(loader(0)))
-    count = min(_COLUMNS, len(batch.first))
-    indices = loader.order[0][loader.share][:count].tolist()
+    count = min(_COLUMNS, len(batch.images))
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
-    cells = [_original(loader, index) for index in indices]
-    cells += [view[:count].cpu() * std + mean for view in (batch.first, batch.second)]
+    cells = [eval_view(loader.images.read(index)[None], loader.size) for index in batch.images[:count].tolist()]
+    cells += [view[:count].cpu() * std + mean for view in batch.views]
     enlarged = interpolate(torch.cat(cells), scale_factor=max(1, _CELL // loader.size))
     with atomic_path(path) as temporary:
         save_image(enlarged, temporary, format="PNG", nrow=count, padding=4, pad_value=1)
-
-
-def _original(loader: ViewLoader, index: int) -> Tensor:
-    try:
-        return eval_view(loader.images.read(index)[None], loader.size)
-    except UnreadableImageError:
-        return torch.full((1, 3, loader.size, loader.size), 0.5)

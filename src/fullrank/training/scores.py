@@ -19,7 +19,7 @@ from fullrank.files import read_json, said, write_text
 from fullrank.measure.protocols import FINGERPRINT, renamed
 from fullrank.measure.scores import Score, kind_of, read_score
 from fullrank.shapes import ShapeError, Step, fit
-from fullrank.training.runs import RunRecord
+from fullrank.training.runs import RunRecord, values_of
 
 SCORES_FILE, EVALUATION, INSPECTION = KEPT = ("scores.json", "evaluation.json", "inspection.json")
 WARNING = "warning"
@@ -31,21 +31,14 @@ By = Literal["evaluate", "inspect"]
 
 @dataclass(frozen=True)
 class Kept:
-    """A score that was taken of a run after it was trained.
-
-    Attributes:
-        score: The score.
-        step: Gradient steps of the checkpoint that it is of.
-        by: The command that took it.
-        version: Of fullrank.
-        asked: On which `images`, None for the run's own, and how many at most (`limit`), where `rank --scores` may
-            take the score instead of measuring it again.
-    """
+    """A score that was taken of a run after it was trained."""
 
     score: Score
-    step: int
-    by: By
+    step: int  # gradient steps of the checkpoint that it is of
+    by: By  # the command that took it
     version: str = __version__
+    # on which `images`, None for the run's own, and how many at most (`limit`), where `rank --scores` may take the
+    # score instead of measuring it again
     asked: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -68,11 +61,7 @@ class _Entry(_Asked):
 
 
 def kept(run: Path) -> list[Kept]:
-    """Return the scores that were kept with a run; of two of one command, step, name and protocol, the newer.
-
-    Raises:
-        FullrankError: A file of them is damaged.
-    """
+    """Return the scores that were kept with a run; of two of one command, step, name and protocol, the newer."""
     found: dict[tuple[Any, ...], Kept] = {}
     for name in (EVALUATION, INSPECTION, SCORES_FILE):
         if (run / name).is_file():
@@ -88,12 +77,7 @@ def kept(run: Path) -> list[Kept]:
 
 
 def keep(run: Path, new: Sequence[Kept]) -> None:
-    """Add scores to a run's scores.json; what was kept of one command, step, name and protocol is replaced.
-
-    Raises:
-        FullrankError: A file of scores that is there already is damaged.
-        OSError: It cannot be written.
-    """
+    """Add scores to a run's scores.json; what was kept of one command, step, name and protocol is replaced."""
     scores = {each._key: each for each in [*kept(run), *new]}.values()
     entries = [
         {
@@ -149,8 +133,8 @@ def recorded(run: RunRecord, step: int) -> dict[str, Score] | None:
     for record in reversed(run.of_kind("measure")):
         if record["step"] == step:
             found = {}
-            for name, value in record.items():
-                if name in ("kind", "step") or not isinstance(value, (int, float)) or not math.isfinite(value):
+            for name, value in values_of(record).items():
+                if not isinstance(value, (int, float)) or not math.isfinite(value):
                     continue
                 protocol = protocol_of(run, name)
                 name = name_of(name, protocol)

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from fullrank.config import TrainConfig
-from fullrank.data import batches, cache, former, views
+from fullrank.data import batches, cache, views
 from fullrank.data.images import Images, NoSplitError, match_labels, open_images
 from fullrank.data.order import Order, open_order, subset
 from fullrank.errors import FullrankError
@@ -29,31 +29,20 @@ from fullrank.training.loggers import check_loggers
 from fullrank.training.machine import choose_device, choose_precision
 from fullrank.training.measuring import Measurer
 from fullrank.training.online_probe import OnlineProbe
-from fullrank.training.resuming import Resumed, counted
+from fullrank.training.resuming import IMAGES_VERSION, Resumed, counted
 from fullrank.training.runs import CONFIG
 
 
 @dataclass(frozen=True)
 class Data:
-    """The images of a run.
+    """The images of a run."""
 
-    Attributes:
-        train: What the order indexes, the subset already taken, unreadable images left out where they are known.
-        measured: The training images that are measured on: these, or all that the subset was taken from.
-        held_out: Held-out images, or None.
-        image_size: Rows and columns of a view of them.
-        skipped: The names of the images left out.
-        fingerprint: Of the training images as they were found, before anything was left out.
-        former: Whether they are seen as runs of before saw them; see `fullrank.data.former`.
-    """
-
-    train: Images
-    measured: Images
-    held_out: Images | None
-    image_size: int
-    skipped: list[str]
-    fingerprint: str
-    former: bool = False
+    train: Images  # what the order indexes, the subset already taken, unreadable images left out where they are known
+    measured: Images  # the training images that are measured on: these, or all that the subset was taken from
+    held_out: Images | None  # held-out images, or None
+    image_size: int  # rows and columns of a view of them
+    skipped: list[str]  # the names of the images left out
+    fingerprint: str  # of the training images as they were found, before anything was left out
 
     @cached_property
     def facts(self) -> dict[str, Any]:
@@ -63,7 +52,7 @@ class Data:
             return {"count": len(images), "fingerprint": images.fingerprint(), "skipped": 0}
 
         return {
-            **({} if self.former else {"version": former.VERSION}),
+            "version": IMAGES_VERSION,
             "train": {"count": len(self.train), "fingerprint": self.fingerprint, "skipped": len(self.skipped)},
             "held_out": self.held_out and seen(self.held_out),
             **({} if self.measured is self.train else {"measured": seen(self.measured)}),
@@ -72,47 +61,28 @@ class Data:
 
 @dataclass(frozen=True)
 class Resolved:
-    """A run with nothing left open.
+    """A run with nothing left open."""
 
-    Attributes:
-        config: The configuration; what it leaves to the machine, the images and the method is filled in.
-        device: Where this process trains.
-        data: The images.
-        loader: Gives the two views of each step, in the run's order.
-        method: What is trained, on the device.
-        memory_format: Of the method's weights, and so of its images.
-        gradients: Averages the method's gradients over processes.
-        probe: The online probe, where the run has one.
-        measurer: Measures the method, on the main process; None on the others.
-    """
-
-    config: TrainConfig
-    device: torch.device
+    config: TrainConfig  # the configuration; what it leaves to the machine, the images and the method is filled in
+    device: torch.device  # where this process trains
     data: Data
-    loader: batches.ViewLoader
-    method: Method
-    memory_format: torch.memory_format
-    gradients: Gradients
-    probe: OnlineProbe | None
-    measurer: Measurer | None
+    loader: batches.ViewLoader  # gives the two views of each step, in the run's order
+    method: Method  # what is trained, on the device
+    memory_format: torch.memory_format  # of the method's weights, and so of its images
+    gradients: Gradients  # averages the method's gradients over processes
+    probe: OnlineProbe | None  # the online probe, where the run has one
+    measurer: Measurer | None  # measures the method, on the main process; None on the others
 
 
 def resolve(config: TrainConfig, world: World = ALONE, resumed: Resumed | None = None) -> Resolved:
     """Choose what the configuration leaves open, open the images, and build the method with its initial weights.
-
-    Args:
-        config: What to do.
-        world: The run's processes.
-        resumed: The run that goes on, where one does: it sees the images as it did.
 
     Raises:
         FullrankError: The configuration, the machine or the images do not allow it.
     """
     world.on_main(check_loggers, config.monitor)
     config, device = resolve_machine(config, world)
-    config, data = open_data(
-        config, world, as_before=resumed is not None and resumed.former, goes_on=resumed is not None
-    )
+    config, data = open_data(config, world, goes_on=resumed is not None)
     if resumed is not None:
         world.on_main(resumed.check_images, config, data.facts)
     facts = world.all_gather_object(data.facts)
@@ -142,9 +112,6 @@ def resolve_machine(config: TrainConfig, world: World = ALONE) -> tuple[TrainCon
 
     Returns:
         The configuration with what the main process has chosen, and this process's device.
-
-    Raises:
-        FullrankError: There is no such device, or the batch cannot be shared among the processes.
     """
 
     def choose() -> TrainConfig:
@@ -185,32 +152,24 @@ def check_share(batch_size: int, processes: int, name: str = "batch_size") -> No
         )
 
 
-def open_data(
-    config: TrainConfig, world: World = ALONE, *, as_before: bool = False, goes_on: bool = False
-) -> tuple[TrainConfig, Data]:
+def open_data(config: TrainConfig, world: World = ALONE, *, goes_on: bool = False) -> tuple[TrainConfig, Data]:
     """Open the images, and keep them as configured; with many processes, each all of them.
 
-    Args:
-        config: The run's configuration.
-        world: Its processes.
-        as_before: See them as runs of before did, for one of them goes on.
-        goes_on: Whether a run goes on, which keeps images of the size it began with.
+    A run that goes on keeps images of the size it began with.
 
     Returns:
         The configuration with `image_size`, `cache` and `cache_side` resolved, and the images.
     """
     with world.raise_together(), world.first_on_machine():
-        found = whole = open_images(config.images, split="train", root=config.data_dir, former=as_before)
+        found = whole = open_images(config.images, split="train", root=config.data_dir)
         if config.subset < 1:
             found = whole.select(subset(len(whole), config.subset, config.seed))
         fingerprint = found.fingerprint()
         held_out = None
         if config.eval_images is not None or config.images in SOURCES:
             try:
-                held_out = open_images(
-                    config.eval_images or config.images, split="eval", root=config.data_dir, former=as_before
-                )
-                held_out.labels = (former.match_labels if as_before else match_labels)(held_out, whole)
+                held_out = open_images(config.eval_images or config.images, split="eval", root=config.data_dir)
+                held_out.labels = match_labels(held_out, whole)
             except NoSplitError:
                 if config.eval_images is not None:
                     raise
@@ -224,17 +183,14 @@ def open_data(
         if config.cache == "memory":
             found, skipped = cache.cache_all(found, side=config.cache_side, strict=config.strict)
     measured = whole if config.subset < 1 and config.monitor.whole else found
-    return config, Data(found, measured, held_out, size, skipped, fingerprint, as_before)
+    return config, Data(found, measured, held_out, size, skipped, fingerprint)
 
 
 def resolve_cache(config: TrainConfig, images: Images, sharers: int = 1, goes_on: bool = False) -> TrainConfig:
     """Decide how images are held, where the configuration says `auto`, and what they are scaled down to.
 
-    Args:
-        config: The configuration.
-        images: The training images.
-        sharers: How many processes of this machine hold them, each for itself.
-        goes_on: Whether a run goes on: those of before have no `cache_side`, and kept images as they are.
+    `sharers` processes of this machine hold them, each for itself. A run of before that goes on has no `cache_side`,
+    and keeps images as they are.
     """
     side, size = config.cache_side, config.image_size or 0
     if side is None and not goes_on and size > views.SMALL_IMAGE and cache.as_array(images) is None:
@@ -260,12 +216,7 @@ def build_order(config: TrainConfig, size: int) -> Order:
 
 
 def build_method(config: TrainConfig) -> Method:
-    """Build the configured method with its initial weights, a function of the seed.
-
-    Raises:
-        FullrankError: `image_size` is not resolved, the backbone cannot be built, or the method does not have what the
-            configuration sets, or lacks its teacher.
-    """
+    """Build the configured method with its initial weights, a function of the seed."""
     chosen = METHODS[config.method]
     if config.optim.decay_heads == "projector" and not chosen.has_predictor:
         raise FullrankError(
@@ -280,11 +231,7 @@ def build_method(config: TrainConfig) -> Method:
 
 
 def open_teacher(config: TrainConfig) -> nn.Module:
-    """Load the encoder that the configured run distills.
-
-    Raises:
-        FullrankError: There is none, or it was trained on images of another size.
-    """
+    """Load the encoder that the configured run distills."""
     name, size = config.target.teacher, image_size_of(config)
     if not name:
         raise FullrankError(
@@ -330,14 +277,8 @@ def build_loader(
 def build_probe(
     config: TrainConfig, data: Data, method: Method, device: torch.device, world: World = ALONE
 ) -> OnlineProbe | None:
-    """Build the online probe, where one is asked for.
-
-    Raises:
-        FullrankError: The training images have no labels, or all the same one.
-    """
+    """Build the online probe, where one is asked for."""
     if not config.monitor.online_probe:
         return None
     dtype = next(method.backbone.parameters()).dtype
-    return OnlineProbe(
-        data.train, method.width, config.steps, device=device, dtype=dtype, world=world, as_before=data.former
-    )
+    return OnlineProbe(data.train, method.width, config.steps, device=device, dtype=dtype, world=world)

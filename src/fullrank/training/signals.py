@@ -10,11 +10,9 @@ from typing import Any
 
 @contextmanager
 def caught_signals(*, second_kills: bool = True) -> Iterator[dict[str, int]]:
-    """Note the first SIGINT or SIGTERM instead of dying of it.
+    """Note the first SIGINT or SIGTERM instead of dying of it. The second kills, unless `second_kills` is false.
 
-    Args:
-        second_kills: Whether the second one kills. torchrun passes on the one that it got, and a scheduler or a
-            terminal may have sent it to its processes too.
+    torchrun passes on the one that it got, and a scheduler or a terminal may have sent it to its processes too.
     """
     caught: dict[str, int] = {}
 

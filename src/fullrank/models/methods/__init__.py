@@ -1,3 +1,4 @@
+# ruff: noqa: F403  # each file says in its __all__ what it gives
 """Methods: the branches that images go through, and the loss between them.
 
 A method is a module that knows its backbone, gives a loss for the two views of a batch, and says which of its
@@ -6,47 +7,11 @@ with another `criterion`. Otherwise subclass `Method`: name the criterion, give 
 `@register_method("mine")` names it, here as in your own package.
 """
 
-from fullrank.models.methods.base import Method, Output
-from fullrank.models.methods.distillation import Distillation
-from fullrank.models.methods.joint import (
-    DCL,
-    TCR,
-    BarlowTwins,
-    DCLAbs,
-    DCLSq,
-    JointEmbedding,
-    SimCLR,
-    SimCLRAbs,
-    SimCLRSq,
-    SpectralContrastive,
-    VICReg,
-    VICRegCtr,
-    VICRegExp,
-)
-from fullrank.models.methods.predicting import BYOL, MoCoV3, NNSiam, SimSiam
+from fullrank.models.methods import base, distillation, joint, predicting
+from fullrank.models.methods.base import *
+from fullrank.models.methods.distillation import *
+from fullrank.models.methods.joint import *
+from fullrank.models.methods.predicting import *
 from fullrank.registry import METHODS, register_method
 
-__all__ = [
-    "BYOL",
-    "DCL",
-    "METHODS",
-    "TCR",
-    "BarlowTwins",
-    "DCLAbs",
-    "DCLSq",
-    "Distillation",
-    "JointEmbedding",
-    "Method",
-    "MoCoV3",
-    "NNSiam",
-    "Output",
-    "SimCLR",
-    "SimCLRAbs",
-    "SimCLRSq",
-    "SimSiam",
-    "SpectralContrastive",
-    "VICReg",
-    "VICRegCtr",
-    "VICRegExp",
-    "register_method",
-]
+__all__ = ["METHODS", "register_method", *base.__all__, *distillation.__all__, *joint.__all__, *predicting.__all__]

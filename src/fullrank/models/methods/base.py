@@ -18,6 +18,8 @@ from fullrank.errors import FullrankError, nearest
 from fullrank.models import heads
 from fullrank.models.backbones import width_of
 
+__all__ = ["Method", "Output"]
+
 Section = TypeVar("Section", HeadsConfig, LossConfig, TargetConfig)
 _SECTIONS = {"heads": HeadsConfig, "loss": LossConfig, "target": TargetConfig}
 
@@ -114,11 +116,7 @@ class Method(nn.Module, ABC):
         """Do what follows the optimizer's step number `step`, from 0, of `steps`; a function of it and the weights."""
 
     def represent(self, view: Tensor) -> Tensor:
-        """Return the representation of a view, `(N, D)`.
-
-        Raises:
-            FullrankError: The backbone gives something else.
-        """
+        """Return the representation of a view, `(N, D)`."""
         h = self.backbone(view)
         if h.ndim != 2 or h.shape[1] != self.width:
             raise FullrankError(
@@ -152,11 +150,7 @@ class Method(nn.Module, ABC):
 
 
 def configured(settings: dict[str, Any], method: str) -> TrainConfig:
-    """Return a configuration with these settings, each put into its section.
-
-    Raises:
-        FullrankError: One is unknown, or out of its range.
-    """
+    """Return a configuration with these settings, each put into its section."""
     homes = {field.name: section for section, kind in _SECTIONS.items() for field in dataclasses.fields(kind)}
     sections: dict[str, dict[str, Any]] = {}
     for name, value in settings.items():
@@ -169,8 +163,7 @@ def configured(settings: dict[str, Any], method: str) -> TrainConfig:
 def fill(asked: Section, own: Section, section: str, method: str) -> Section:
     """Fill in a method's own settings of a section of the configuration where none was asked for.
 
-    Raises:
-        FullrankError: One was asked for that is None in its own: the method does not have it.
+    What is None in its own the method does not have: asking for it is an error.
     """
     taken = {name: value for name, value in vars(own).items() if value is not None}
     given = {name: value for name, value in vars(asked).items() if value is not None}

@@ -16,6 +16,8 @@ from fullrank.models.backbones import width_of
 from fullrank.models.methods.base import Method, Output
 from fullrank.registry import register_method
 
+__all__ = ["Distillation"]
+
 _EPS = 1e-6  # a feature of the teacher that is always 0 has no variance
 
 

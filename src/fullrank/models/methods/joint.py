@@ -14,6 +14,9 @@ from fullrank.config import HeadsConfig, TrainConfig
 from fullrank.models.methods.base import Method, Output
 from fullrank.registry import register_method
 
+__all__ = ["DCL", "TCR", "BarlowTwins", "DCLAbs", "DCLSq", "JointEmbedding", "SimCLR", "SimCLRAbs", "SimCLRSq"]
+__all__ += ["SpectralContrastive", "VICReg", "VICRegCtr", "VICRegExp"]
+
 
 class JointEmbedding(Method):
     """A projector behind the backbone, without a predictor; both branches are trained."""

@@ -20,6 +20,8 @@ from fullrank.models import heads
 from fullrank.models.methods.base import Method, Output
 from fullrank.registry import register_method
 
+__all__ = ["BYOL", "MoCoV3", "NNSiam", "SimSiam"]
+
 
 @register_method("simsiam")
 class SimSiam(Method):
@@ -169,14 +171,9 @@ class BYOL(Method):
 
 
 def target_momentum(step: int, steps: int, first: float) -> float:
-    """Return the momentum of the moving average after a step: a cosine from `first` to 1.
+    """Return the momentum of the moving average after a step k of K: a cosine from `first`, m0 in [0, 1], to 1.
 
         m(k) = 1 - (1 - m0) (cos(pi k / K) + 1) / 2
-
-    Args:
-        step: k, the step just done, from 0.
-        steps: K, all steps.
-        first: m0, in [0, 1].
 
     Reference: Grill et al. 2020, section 3.2; MoCo-v3's code has the same.
 

@@ -18,11 +18,7 @@ LAB["simsiam"] = "simsiam-lab-short"
 
 
 def preset(name: str) -> TrainConfig:
-    """Return a named configuration.
-
-    Raises:
-        FullrankError: There is none of this name.
-    """
+    """Return a named configuration."""
     if name not in PRESETS:
         raise FullrankError(f"unknown preset {name!r}{nearest(name, PRESETS)} (known: {', '.join(PRESETS)})")
     return read_config(_FOLDER / f"{name}.yaml")
