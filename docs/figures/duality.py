@@ -70,8 +70,8 @@ def table_of_gaps() -> str:
 
 
 def table_of_schemes(m: int) -> str:
-    """Return both criteria and both residuals of Gaussian embeddings, normalised as in the paper's Table 1."""
-    head = "| normalisation | L_c | sum_i \\|\\|K_.i\\|\\|^4 | L_nc | sum_j \\|\\|K_j.\\|\\|^4 | sums differ by |"
+    """Return both criteria and both residuals of Gaussian embeddings, normalized as in the paper's Table 1."""
+    head = "| normalization | L_c | sum_i \\|\\|K_.i\\|\\|^4 | L_nc | sum_j \\|\\|K_j.\\|\\|^4 | sums differ by |"
     lines = [head, "|---" * 6 + "|"]
     for scheme in SCHEMES:
         z = losses.normalize(gaussian(N, m), scheme)
@@ -131,7 +131,7 @@ def main() -> None:
     axes[0].plot(WIDTHS, rows, color="tab:orange", marker=".", linestyle="", label="rows 1 only")
     axes[0].set_xscale("log", base=2)
     axes[0].set_ylim(-500, 120)
-    axes[0].set(xlabel=f"M, at N = {N}", ylabel="L_nc - L_c", title="Doubly normalised, a constant apart")
+    axes[0].set(xlabel=f"M, at N = {N}", ylabel="L_nc - L_c", title="Doubly normalized, a constant apart")
     axes[0].legend(frameon=False, loc="lower left")
     for m, color in ((32, "tab:green"), (256, "tab:purple")):
         axes[1].plot(DECAY, [above_the_bound(a, m) for a in DECAY], color=color, marker=".", label=f"M = {m}")

@@ -4,7 +4,7 @@ import pytest
 
 from fullrank.errors import FullrankError
 from fullrank.evaluation.evaluate import PROBES
-from fullrank.measure.protocols import ACCURACIES
+from fullrank.measure.protocols import ACCURACIES, obstacle
 from fullrank.measure.scores import SCORES, Score, ScoreKind, kind_of, read_score, register, take, title
 from fullrank.ranking.candidates import FEATURES, FORECAST, FRONT
 
@@ -55,3 +55,10 @@ def test_a_score_is_read_as_it_was_written():
 def test_what_is_no_score_is_not_read(found):
     with pytest.raises(ValueError, match="score|value|name|protocol"):
         read_score(found)
+
+
+def test_protocols_of_before_compare_with_those_of_now_though_they_are_spelled_otherwise():
+    old = {"name": "linear", "value": 0.5, "protocol": {"optimiser": "LARS", "features": "standardised by them"}}
+    new = {"optimizer": "LARS", "features": "standardized by them"}
+    assert read_score(old).protocol == new
+    assert not obstacle("linear", [read_score(old).protocol, new], [64, 64])

@@ -135,7 +135,7 @@ def _score(task: Task, asked: LinearOptions, precision: str, state: dict[str, An
         **task.protocol,
         "probe": "linear classifier",
         "training view": f"random resized crop, {asked.crop_min:g} to 1 of the area, and flip",
-        "optimiser": f"LARS, trust {LARS_TRUST:g} without clipping, bias too",
+        "optimizer": f"LARS, trust {LARS_TRUST:g} without clipping, bias too",
         "base_lr": asked.base_lr,
         "schedule": "cosine by epochs",
         "epochs": asked.epochs,
@@ -168,7 +168,7 @@ def reach(images: int, asked: LinearOptions) -> float:
 
 
 def build_classifier(width: int, classes: int, asked: LinearOptions) -> Classifier:
-    """Build the untrained classifier, a function of the seed, and its optimiser."""
+    """Build the untrained classifier, a function of the seed, and its optimizer."""
     from timm.optim import Lars
 
     layer = torch.nn.utils.skip_init(nn.Linear, width, classes)

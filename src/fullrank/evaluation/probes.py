@@ -80,7 +80,7 @@ def logistic(of: Represented, options: EvaluateOptions) -> Score:
     protocol: dict[str, Any] = {
         **of.protocol,
         "probe": "multinomial logistic regression",
-        "features": "standardised by the training images",
+        "features": "standardized by the training images",
         "objective": "mean cross-entropy + l2 / 2 |W|^2",
         "gradient": f"of norm {asked.tolerance:g} at most",
         "bank": count,

@@ -12,7 +12,6 @@ from typing import Any
 from fullrank.data.images import in_common
 from fullrank.measure.scores import kind_of
 from fullrank.measure.verdict import AS_GOOD_AS_EQUAL, isotropic_auc
-from fullrank.registry import METHODS
 from fullrank.text import listing
 
 UNKNOWN = "not stated"
@@ -25,12 +24,6 @@ _NOT_COMPARED = (
     FINGERPRINT,
 )
 _NAMED_IMAGES = ("images", "labels")
-
-
-def renamed(protocol: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a protocol with today's name of the method whose loss it is of: records of before have others."""
-    name = {"loss": METHODS.canonical(str(protocol["loss"]))} if "loss" in protocol else {}
-    return {**protocol, **name}
 
 
 def differences(

@@ -24,6 +24,7 @@ from typing import Any, Literal, get_args
 from fullrank.errors import FullrankError, choose
 from fullrank.measure.quality import manifold, spectral, spread, views
 from fullrank.measure.verdict import MARGIN
+from fullrank.registry import METHODS
 from fullrank.shapes import Protocol, fit
 
 Direction = Literal["lower", "higher", "none"]
@@ -155,6 +156,16 @@ class Score:
         }
 
 
+def renamed(protocol: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a protocol in today's words: records of before have former names of methods, and British spelling."""
+    spelled = {_american(key): _american(value) for key, value in protocol.items()}
+    return spelled | ({"loss": METHODS.canonical(str(spelled["loss"]))} if "loss" in spelled else {})
+
+
+def _american(value: Any) -> Any:
+    return value.replace("standardis", "standardiz").replace("optimis", "optimiz") if isinstance(value, str) else value
+
+
 def read_score(found: Any) -> Score:
     """Read what `Score.as_dict` wrote, or a version before 0.2 did.
 
@@ -168,7 +179,7 @@ def read_score(found: Any) -> Score:
     protocol, chosen = found.get("protocol") or {}, found.get("chosen") or {}
     fit(protocol, Protocol, f"the protocol of {name}")
     fit(chosen, dict[str, object], f"what {name} chose")
-    return Score(name, None if value is None else float(value), protocol, str(found.get("why") or ""), chosen)
+    return Score(name, None if value is None else float(value), renamed(protocol), str(found.get("why") or ""), chosen)
 
 
 def register(kind: ScoreKind) -> ScoreKind:

@@ -19,8 +19,7 @@ from fullrank.errors import FullrankError
 from fullrank.files import read_json, said, write_text
 from fullrank.measure.forecast import LinearFit, fit_linear
 from fullrank.measure.forecast.linear import Prediction
-from fullrank.measure.protocols import renamed
-from fullrank.measure.scores import title
+from fullrank.measure.scores import renamed, title
 from fullrank.ranking.candidates import FEATURES
 from fullrank.shapes import Protocol, Range, ShapeError, fit
 

@@ -11,7 +11,7 @@ SHARES = (0.01, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 PUBLISHED = Published(
     source="computed from the spectra that [Li22] published (Figure 3)",
-    protocol="AUC of the cumulative singular values, ResNet-18, centred, all ImageNet training images, one seed; "
+    protocol="AUC of the cumulative singular values, ResNet-18, centered, all ImageNet training images, one seed; "
     "D = 512, so that it does not compare with an AUC of another D",
     columns=(SMALL,),
     rows={

@@ -78,7 +78,7 @@ class OnlineProbe:
         return {
             "layer": "backbone",
             "branch": "online",
-            "classifier": "linear, of standardised representations, beside the encoder and without gradient to it",
+            "classifier": "linear, of standardized representations, beside the encoder and without gradient to it",
             "trained_on": "the training views, in train mode",
             "optimizer": "adam",
             "lr": self.rate,

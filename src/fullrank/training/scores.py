@@ -16,8 +16,8 @@ from typing import Any, Literal, TypedDict
 
 from fullrank._version import __version__
 from fullrank.files import read_json, said, write_text
-from fullrank.measure.protocols import FINGERPRINT, renamed
-from fullrank.measure.scores import Score, kind_of, read_score
+from fullrank.measure.protocols import FINGERPRINT
+from fullrank.measure.scores import Score, kind_of, read_score, renamed
 from fullrank.shapes import ShapeError, Step, fit
 from fullrank.training.runs import RunRecord, values_of
 
@@ -169,7 +169,8 @@ def protocol_of(run: RunRecord, name: str) -> dict[str, Any]:
     labeled, trained = (kind_of(name).needs == need for need in ("labels", "training"))
     protocol = dict(run.protocols.get(name) or ({} if labeled or trained else run.protocols.get("spectrum")) or {})
     if name == "heldout_loss" and protocol:  # what old runs leave to their configuration
-        protocol = renamed({"loss": run.config.get("method"), **protocol})
+        protocol = {"loss": run.config.get("method"), **protocol}
+    protocol = renamed(protocol)
     share = run.config.get("subset")
     if name != "heldout_loss" and isinstance(share, (int, float)) and share < 1:
         if protocol.get("subset", share) < 1:  # runs of before did not say it
