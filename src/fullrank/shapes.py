@@ -149,6 +149,8 @@ def fit(value: Any, shape: Any, name: str = "it", *, finite: bool = True) -> Any
 
 
 def _fit_one_of(value: Any, options: tuple[Any, ...], name: str, finite: bool) -> Any:
+    if value is None and type(None) in options:  # as most settings are: no error is made for each option before it
+        return None
     wrong: list[ShapeError] = []
     for option in options:
         try:
