@@ -24,11 +24,11 @@ def shared_data() -> Path:
 @pytest.fixture
 def no_drawing(monkeypatch):
     """Figures are made and not drawn: that takes most of the time of a page, and of a short run that ends with one."""
+    draw_nothing(monkeypatch)
 
-    def empty(figure, file, **options):
-        file.write('<svg viewBox="0 0 1 1"></svg>')
 
-    monkeypatch.setattr(Figure, "savefig", empty)
+def draw_nothing(patch):
+    patch.setattr(Figure, "savefig", lambda figure, file, **options: file.write('<svg viewBox="0 0 1 1"></svg>'))
 
 
 @pytest.fixture(scope="session")

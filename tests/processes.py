@@ -29,6 +29,7 @@ def run_in_two(function, folder):
 
 
 def _start(rank, function, folder, processes):
+    _by_itself()
     warnings.simplefilter("error")
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
@@ -37,6 +38,11 @@ def _start(rank, function, folder, processes):
     function(rank, folder)
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+
+
+def _by_itself():
+    """Start workers as a program does: those of another server would outlive a process that is killed."""
+    multiprocessing.set_start_method(None, force=True)
 
 
 class Command:
@@ -72,6 +78,7 @@ class Command:
 
 
 def _command(arguments, output):
+    _by_itself()
     os.setsid()  # a group of its own, which a test may signal
     with open(output, "w") as file:
         os.dup2(file.fileno(), 1)

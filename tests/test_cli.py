@@ -52,7 +52,7 @@ def test_train_report_and_resume(tmp_path, tiny_yaml, capsys):
     assert page.stat().st_size > 10_000
 
 
-def test_flags_win_over_config_which_wins_over_preset(tmp_path, tiny_yaml, monkeypatch, capsys):
+def test_flags_win_over_config_which_wins_over_preset(tmp_path, tiny_yaml, monkeypatch, capsys, no_drawing):
     monkeypatch.chdir(tmp_path)
     arguments = ["train", "--preset", "simsiam-lab", "--config", tiny_yaml, "--steps", "4", "--backbone.width", "0.125"]
     assert main([*arguments, "--out", "run"]) == 0
@@ -163,7 +163,7 @@ def test_a_wrong_flag_names_the_nearest(capsys):
     assert "Traceback" not in error
 
 
-def test_resuming_with_other_flags_names_them(tmp_path, tiny_yaml, capsys):
+def test_resuming_with_other_flags_names_them(tmp_path, tiny_yaml, capsys, no_drawing):
     run = str(tmp_path / "run")
     assert main(["train", "--config", tiny_yaml, "--out", run]) == 0
     error = fails(["train", "--resume", run, "--steps", "9"], capsys)

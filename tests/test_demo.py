@@ -12,7 +12,7 @@ from fullrank.training.presets import preset
 from tests.training.tiny import tiny
 
 
-def test_the_demo_trains_two_orders_and_says_where_the_report_is(tmp_path):
+def test_the_demo_trains_two_orders_and_says_where_the_report_is(tmp_path, no_drawing):
     console = Console(file=io.StringIO(), width=150)
     assert demo(tmp_path / "demo", config=replace(tiny(steps=8), out=None), console=console) == 0
     text = console.file.getvalue()

@@ -23,6 +23,7 @@ from torch import nn
 from fullrank.cli import _parse, main
 from fullrank.measure.scores import SCORES, ScoreKind, register
 from fullrank.registry import METHODS, ORDERS, SOURCES, VIEWS
+from tests.conftest import draw_nothing
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -60,6 +61,7 @@ def place(tmp_path_factory):
     (folder / "results").symlink_to(ROOT / "results")
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         patch.chdir(folder)
+        draw_nothing(patch)
         patch.setitem(matplotlib.rcParams, "backend", "agg")
         warnings.simplefilter("ignore")  # as a notebook shows them and goes on
         execute(json.loads((DOCS / "quickstart.ipynb").read_text()))
@@ -148,7 +150,7 @@ def test_there_are_pages():
 
 @pytest.mark.filterwarnings("ignore")  # of other people's packages, as Lightning's advice on workers
 @pytest.mark.parametrize("page", WITH_PYTHON)
-def test_the_python_of_a_page_runs(page, place, registered, monkeypatch):
+def test_the_python_of_a_page_runs(page, place, registered, monkeypatch, no_drawing):
     monkeypatch.chdir(place)
     monkeypatch.setattr(sys, "path", [*sys.path])
     names = what_pages_name()

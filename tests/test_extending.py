@@ -1,8 +1,11 @@
 """A method, an order, views and a source of images, each registered in one place of somebody else's code."""
 
+import io
+import json
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -130,26 +133,41 @@ def test_the_command_line_finds_those_of_an_installed_package(tmp_path):
         "[fullrank.orders]\nlost = gone:Lost\n"
         "[fullrank.scores]\nmine = scoring:SCORE\nlost = gone:SCORE\n"
     )
-    ours = Path(fullrank.__file__).parents[1]
-    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ours}"}
-
-    def run(*flags):
-        command = [sys.executable, "-m", "fullrank", "train", *flags]
-        return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
-
-    assert "distill,mine}" in "".join(run("--help").stdout.replace("│", "").split())
     config = replace(tiny(steps=2, method="simsiam"), out=str(tmp_path / "run"))
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(to_dict(config)))
-    found = run("--config", "run.yaml", "--method", "mine", "--views", "mine")
-    assert found.returncode == 0, found.stderr
-    assert read_run(Path(tmp_path / "run")).config["method"] == "mine"
-    asked = [sys.executable, "-c", "import fullrank; print(fullrank.list_scores())"]
-    scores = subprocess.run(asked, capture_output=True, text=True, env=environment, cwd=tmp_path, check=True)
-    assert "'breadth'" in scores.stdout
-    assert "the score 'lost' cannot be had from gone:SCORE: No module named 'gone'" in scores.stderr
-    lost = run("--order", "lost", "--dry-run")
-    assert lost.returncode == 1
-    assert "order 'lost' cannot be had from gone:Lost: No module named 'gone'" in lost.stderr
+    path = os.pathsep.join(map(str, (tmp_path, Path(fullrank.__file__).parents[1], Path(__file__).parents[1])))
+    code = "from tests import test_extending; test_extending.use_what_is_installed()"
+    environment = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    shown, trained, listed, lost = json.loads((tmp_path / "said.json").read_text())
+    assert "distill,mine}" in "".join(shown["out"].replace("│", "").split())
+    assert trained["code"] == 0, trained["err"]
+    assert read_run(tmp_path / "run").config["method"] == "mine"
+    assert "breadth" in listed["code"]
+    assert "the score 'lost' cannot be had from gone:SCORE: No module named 'gone'" in done.stderr
+    assert lost["code"] == 1
+    assert "order 'lost' cannot be had from gone:Lost: No module named 'gone'" in lost["err"]
+
+
+def use_what_is_installed():
+    """Use the command line and Python, and write down what they say."""
+    said = []
+    for call in (
+        lambda: main(["train", "--help"]),
+        lambda: main(["train", "--config", "run.yaml", "--method", "mine", "--views", "mine"]),
+        fullrank.list_scores,
+        lambda: main(["train", "--order", "lost", "--dry-run"]),
+    ):
+        with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
+            try:
+                code = call()
+            except SystemExit as leaving:
+                code = leaving.code
+        said.append({"code": code, "out": out.getvalue(), "err": err.getvalue()})
+    Path("said.json").write_text(json.dumps(said, default=list))
 
 
 @pytest.mark.parametrize(("registry", "base"), [(METHODS, "base.Method"), (ORDERS, "order.Order")])

@@ -38,6 +38,7 @@ def test_the_wheel_holds_the_package_and_its_results_alone(wheel):
     assert wheel.stat().st_size < 3e6
 
 
+@pytest.mark.slow  # test_commands.py shows one away from a checkout
 def test_a_study_is_shown_from_the_wheel_in_an_empty_folder(wheel, tmp_path):
     installed, empty = tmp_path / "installed", tmp_path / "empty"
     empty.mkdir()

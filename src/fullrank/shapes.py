@@ -158,6 +158,8 @@ def _fit_record(value: Any, shape: Any, name: str) -> Any:
 
 
 def _fit_one_of(value: Any, options: tuple[Any, ...], name: str, finite: bool) -> Any:
+    if value is None and type(None) in options:  # as most settings are: no error is made for each option before it
+        return None
     wrong: list[ShapeError] = []
     for option in options:
         try:

@@ -63,9 +63,9 @@ def test_other_widths_refuse_what_depends_on_them(found):
 
 
 def test_other_numbers_of_images(found):
-    plenty = found(a=(4000, 8), b=(5000, 8))
+    plenty = found(a=(1600, 8), b=(2000, 8))
     assert obstacle(plenty, "auc") == ""
-    assert "depends on N, and that is 4,000 and 5,000" in obstacle(plenty, "two_nn")
+    assert "depends on N, and that is 1,600 and 2,000" in obstacle(plenty, "two_nn")
     assert "depends on N" in obstacle(found(a=(40, 8), b=(800, 8)), "auc")  # five times D bends it by more
     assert "depends on N" in obstacle(found(a=(20, 8), b=(200, 8)), "auc")
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -145,7 +146,8 @@ def test_untrained_twin_of_a_run_has_its_initial_weights(run):
 
 def test_embeddings_in_one_point_are_found_behind_a_run(tmp_path):
     """What a SimSiam loss of -1 means, which the representations need not show."""
-    train(tiny(steps=100, seed=2, out=tmp_path / "run"), console=quiet())
+    seldom = replace(tiny().monitor, measure_every=100)
+    train(tiny(steps=100, seed=2, checkpoint_every=100, monitor=seldom, out=tmp_path / "run"), console=quiet())
     shutil.copytree(tmp_path / "run", tmp_path / "point")
     file = list_checkpoints(tmp_path / "point" / "checkpoints")[-1]
     state = torch.load(file, weights_only=False)

@@ -30,7 +30,7 @@ def get(address):
         return answer.read().decode(), answer.headers["Content-Type"]
 
 
-def test_the_page_is_the_report_and_asks_for_news(tmp_path):
+def test_the_page_is_the_report_and_asks_for_news(tmp_path, no_drawing):
     make_run(tmp_path / "healthy", reached=300)
     with served(tmp_path) as address:
         text, kind = get(address)

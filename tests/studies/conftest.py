@@ -3,7 +3,7 @@
 from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
-from matplotlib.figure import Figure
+from tests.conftest import draw_nothing
 
 from fullrank.cli import main
 from fullrank.studies.jobs import Place, Processes
@@ -13,13 +13,10 @@ from fullrank.studies.jobs import Place, Processes
 def here(monkeypatch):
     """Run the jobs' commands in this process, which spares each the start of Python, and their pages' drawing."""
 
-    def empty(figure, file, **options):
-        file.write('<svg viewBox="0 0 1 1"></svg>')
-
     def command_line(self, job, command):
         job.log.touch()
         with open(job.log, "a") as log, redirect_stdout(log), redirect_stderr(log), monkeypatch.context() as patch:
-            patch.setattr(Figure, "savefig", empty)
+            draw_nothing(patch)
             return main(list(command[3:]))
 
     monkeypatch.setattr(Processes, "run", command_line)

@@ -82,7 +82,7 @@ def test_runs_beside_each_other_have_one_thread_each():
     assert RunStudy("orders").place().threads is None
 
 
-def test_published_results_are_found_away_from_a_checkout(tmp_path, monkeypatch):
+def test_published_results_are_found_away_from_a_checkout(tmp_path, monkeypatch, no_drawing):
     from fullrank.commands.study import ShowStudy
 
     monkeypatch.chdir(tmp_path)

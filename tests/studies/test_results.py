@@ -1,5 +1,6 @@
 """The results that are committed: whole, small, and what the committed tables say."""
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,15 @@ from fullrank.studies.show import document
 from fullrank.studies.store import Store, planned, seeds_with_results
 
 RESULTS = Path(__file__).parents[2] / "results"
-STORE = Store(RESULTS, "lab")
+
+
+class Read(Store):
+    """Results of which each is read once: studies share runs."""
+
+    find = cache(Store.find)
+
+
+STORE = Read(RESULTS, "lab")
 SEEDS = {"orders": 3, "subsets": 3, "decay": 3, "heads": 2, "forecast": 2}
 """Of each setting that has been run at lab scale."""
 

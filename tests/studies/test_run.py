@@ -95,7 +95,8 @@ def test_a_failed_run_is_named_and_does_not_stop_the_others(here, place):
 
 
 def test_an_interrupted_study_saves_its_runs_and_goes_on(place, request):
-    toy = study(cell(steps=150, checkpoint_every=150))
+    monitor = replace(tiny().monitor, log_every=3, measure_every=75)
+    toy = study(cell(steps=150, checkpoint_every=150, monitor=monitor))
     first = planned(toy, "lab", [0])[0]
     folder = place.work / "lab" / first.name
 

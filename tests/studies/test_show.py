@@ -151,7 +151,7 @@ def changed(**environment):
         ),
     ],
 )
-def test_results_that_were_not_made_alike_are_warned_of(results, said):
+def test_results_that_were_not_made_alike_are_warned_of(results, said, no_drawing):
     assert warnings(results) == said
     assert check(document(TOY, "lab", results, RUNS).html()).text.count("Warning.") == len(said)
     for warning in said:
@@ -181,7 +181,7 @@ def test_hardware_of_several_kinds_is_counted():
 
 
 @pytest.mark.parametrize("study", [orders.STUDY, subsets.STUDY])
-def test_studies_have_pages(study):
+def test_studies_have_pages(study, no_drawing):
     runs = planned(study, "lab", [0])
     results = [
         finished(

@@ -30,7 +30,7 @@ OFTEN = ("orders", "forecast", "distill", "vit")
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[] if name in OFTEN else pytest.mark.slow) for name in STUDIES]
 )
-def test_a_study_runs_from_its_start_to_its_page(name, here, place, tmp_path):
+def test_a_study_runs_from_its_start_to_its_page(name, here, place, tmp_path, no_drawing):
     study = smallest(STUDIES[name])
     said = io.StringIO()
     failed = run_study(study, "lab", [0], place, Console(file=said, width=200))

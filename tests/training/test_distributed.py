@@ -9,6 +9,7 @@ import subprocess
 import sys
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -305,7 +306,12 @@ def played(tmp_path_factory):
 @pytest.fixture(scope="module")
 def results(played):
     """What each scene returned, by rank."""
-    return lambda scene: [torch.load(played / f"{scene.__name__}.{rank}.pt", weights_only=True) for rank in range(2)]
+
+    @cache
+    def of(scene):
+        return [torch.load(played / f"{scene.__name__}.{rank}.pt", weights_only=True) for rank in range(2)]
+
+    return of
 
 
 def test_processes_that_torchrun_started_join_and_leave_nothing_behind(played):

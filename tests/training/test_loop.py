@@ -6,8 +6,6 @@ import itertools
 import json
 import os
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,12 +66,9 @@ def whole(tmp_path_factory):
 
 
 @pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize(
-    "stops", [(2,), (5,), (7, 11), (10,), (16, 19)]
-)  # chunk boundaries at 5, 10, 15; hybrid's switch at 8
-def test_interrupted_runs_end_with_the_same_bits(whole, tmp_path, monkeypatch, order, stops):
+def test_a_run_interrupted_again_and_again_ends_with_the_same_bits(whole, tmp_path, monkeypatch, order):
     run = tmp_path / "run"
-    for number, stop in enumerate(stops):
+    for number, stop in enumerate((2, 5, 7, 10, 16, 19)):  # chunk boundaries at 5, 10, 15; hybrid's switch at 8
         with monkeypatch.context() as patch:
             stop_after(stop, patch)
             with pytest.raises(KeyboardInterrupt):
@@ -84,7 +79,7 @@ def test_interrupted_runs_end_with_the_same_bits(whole, tmp_path, monkeypatch, o
 
 @pytest.mark.parametrize("optimizer", ["adamw", "lars"])
 def test_other_optimisers_resume_exactly(tmp_path, monkeypatch, optimizer):
-    config = tiny(optim=OptimConfig(optimizer=optimizer, base_lr=0.05, warmup_steps=3))
+    config = tiny(steps=10, optim=OptimConfig(optimizer=optimizer, base_lr=0.05, warmup_steps=3))
     train(replace(config, out=str(tmp_path / "whole")), console=quiet())
     with monkeypatch.context() as patch:
         stop_after(8, patch)
@@ -96,10 +91,11 @@ def test_other_optimisers_resume_exactly(tmp_path, monkeypatch, optimizer):
 
 def test_streamed_images_and_dropout_resume_exactly(tmp_path, monkeypatch):
     backbone = dataclasses.replace(tiny().backbone, name="mobilenetv3_small_050", width=1.0, depths=None, stem="auto")
-    config = tiny(cache="stream", backbone=backbone, image_size=32, machine=MachineConfig(threads=1, workers=2))
+    machine = MachineConfig(threads=1, workers=2)
+    config = tiny(cache="stream", backbone=backbone, image_size=32, machine=machine, steps=8)
     train(replace(config, out=str(tmp_path / "whole")), console=quiet())
     with monkeypatch.context() as patch:
-        stop_after(13, patch)
+        stop_after(6, patch)
         with pytest.raises(KeyboardInterrupt):
             train(replace(config, out=str(tmp_path / "run")), console=quiet())
     resume(tmp_path / "run", console=quiet())
@@ -147,17 +143,12 @@ def test_a_signal_leaves_a_checkpoint_and_says_how_to_go_on(tmp_path, number):
 
 def test_a_signal_to_the_whole_group_saves_though_workers_get_it_too(tmp_path):
     run = tmp_path / "run"
-    config = run.parent / "run.yaml"
     machine = MachineConfig(threads=1, workers=2)
-    config.write_text(yaml.safe_dump(to_dict(tiny(steps=5000, checkpoint_every=5000, cache="stream", machine=machine))))
-    command = [sys.executable, "-m", "fullrank", "train", "--config", str(config), "--out", str(run)]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    ) as process:
+    with start(run, steps=5000, checkpoint_every=5000, cache="stream", machine=machine) as command:
         wait_for_lines(run, 4)
-        os.killpg(process.pid, signal.SIGTERM)
-        output, _ = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM, output
+        os.killpg(command.process.pid, signal.SIGTERM)
+        assert command.wait() == 128 + signal.SIGTERM
+    output = command.output.read_text()
     assert "go on with: fullrank train --resume" in output
     assert "Traceback" not in output
 
@@ -482,8 +473,9 @@ def test_training_leaves_the_callers_random_state_alone(tmp_path):
 def test_measuring_changes_nothing_in_training(whole, tmp_path):
     seldom = dataclasses.replace(tiny().monitor, measure_every=20)
     train(tiny(order="hybrid", out=tmp_path / "run", monitor=seldom), console=quiet())
+    found = weights(whole / "hybrid")
     for name, value in weights(tmp_path / "run").items():
-        assert torch.equal(value, weights(whole / "hybrid")[name])
+        assert torch.equal(value, found[name])
 
 
 def test_images_without_labels_train_and_have_no_knn(tmp_path):

@@ -153,7 +153,7 @@ def test_an_interrupted_run_ends_with_the_same_probe(tmp_path, monkeypatch):
             assert torch.equal(value, two["optimizer"]["state"][index][name])
 
 
-def test_its_accuracy_is_recorded_with_its_protocol_and_shown(tmp_path):
+def test_its_accuracy_is_recorded_with_its_protocol_and_shown(tmp_path, no_drawing):
     train(tiny(steps=8, monitor=PROBED, out=tmp_path / "run"), console=quiet())
     run = read_run(tmp_path / "run")
     assert "online_probe" not in run.of_kind("measure")[0]  # it had not learned anything

@@ -37,7 +37,7 @@ def said(run):
     return console.file.getvalue()
 
 
-def test_what_lies_beside_runs_is_passed_over_and_named(tmp_path, monkeypatch, capsys):
+def test_what_lies_beside_runs_is_passed_over_and_named(tmp_path, monkeypatch, capsys, no_drawing):
     monkeypatch.chdir(tmp_path)
     runs = [make_run(tmp_path / name, steps=100) for name in ("a", "b")]
     (tmp_path / "report.html").touch()
@@ -140,7 +140,7 @@ def test_a_checkpoint_that_is_well_formed_and_wrong(change, message, run):
     assert "\n" not in str(error.value)
 
 
-def test_a_monitored_score_that_fails_is_said_once_and_costs_nothing_else(tmp_path, monkeypatch, trained):
+def test_a_monitored_score_that_fails_is_said_once_and_costs_nothing_else(tmp_path, monkeypatch, trained, no_drawing):
     calls = []
 
     def toy(spectrum):

@@ -14,13 +14,14 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, get_args
 
 import yaml
 
 import fullrank
-from fullrank.config import MachineConfig, TrainConfig, to_dict
+from fullrank.config import TrainConfig, to_dict
 from fullrank.errors import FullrankError, choose
 from fullrank.files import atomic_path, write_text
 from fullrank.measure.scores import Score, kind_of
@@ -43,10 +44,17 @@ def settings(config: TrainConfig) -> dict[str, Any]:
 
     Fields at their defaults are left out, so that a later version's new field does not make every old run another one.
     """
-    defaults = flatten(to_dict(TrainConfig()))
-    own = flatten(to_dict(replace(config, machine=MachineConfig())))
-    own["method"] = _method(config)
-    return {name: value for name, value in own.items() if name not in _NO_RESULT and value != defaults.get(name)}
+    defaults, own = _defaults(), flatten(to_dict(config)) | {"method": _method(config)}
+    return {name: value for name, value in own.items() if _decides(name) and value != defaults.get(name)}
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    return flatten(to_dict(TrainConfig()))
+
+
+def _decides(field: str) -> bool:
+    return field not in _NO_RESULT and not field.startswith("machine.")
 
 
 def _method(config: TrainConfig) -> str:
@@ -68,7 +76,7 @@ def check_same(config: TrainConfig, run: RunRecord) -> None:
     """Raise `FullrankError` where a run's configuration is not, in what decides its result, the one that is wanted."""
     has = flatten(run.config)
     for name, value in flatten(to_dict(config)).items():
-        if name in (*_NO_RESULT, "images", "eval_images", "target.teacher") or name.startswith("machine."):
+        if not _decides(name) or name in ("images", "eval_images", "target.teacher"):
             continue
         if value is not None and name in has and has[name] != value:
             raise FullrankError(
@@ -85,7 +93,7 @@ class Planned:
     seed: int
     config: TrainConfig  # a teacher is called by its run's name
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The name of its folders."""
         return run_name(self.config)

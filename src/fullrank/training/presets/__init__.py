@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from fullrank.config import TrainConfig, read_config
@@ -16,9 +17,11 @@ LAB = {METHODS.canonical(name.removesuffix("-lab")): name for name in PRESETS if
 LAB["simsiam"] = "simsiam-lab-short"
 """The laptop recipe of each method, by the method's name: `benchmarks/methods.py` compares them."""
 
+_read = cache(read_config)
+
 
 def preset(name: str) -> TrainConfig:
     """Return a named configuration."""
     if name not in PRESETS:
         raise FullrankError(f"unknown preset {name!r}{nearest(name, PRESETS)} (known: {', '.join(PRESETS)})")
-    return read_config(_FOLDER / f"{name}.yaml")
+    return _read(_FOLDER / f"{name}.yaml")
