@@ -206,10 +206,7 @@ def inspect(
 def features(source: Source, images: ImageSource, **options: Any) -> Tensor:
     """Take the representations of images, in eval mode and without gradient.
 
-    Args:
-        source: As for `inspect`.
-        images: As for `inspect`.
-        **options: Passed on to `fullrank.encoders.open_encoder`, such as `image_size`.
+    Source and images are those of `inspect`; options go to `fullrank.encoders.open_encoder`, such as `image_size`.
 
     Returns:
         `(N, D)` float32 on the CPU; `(N, q, D)` where batches hold q views of each image.
@@ -267,9 +264,8 @@ def evaluate(
 def rank(runs: str | Path | Run | Sequence[str | Path | Run], **options: Any) -> Ranking:
     """Rank runs, or the checkpoints of one, without labels.
 
-    Args:
-        runs: Run folders, or checkpoints in them; or one run folder, for its measured steps.
-        **options: Fields of `fullrank.ranking.options.RankOptions`.
+    Given are run folders, checkpoints in them, or one run folder, for its measured steps; options are the fields of
+    `fullrank.ranking.options.RankOptions`.
 
     Raises:
         FullrankError: A run cannot be read.

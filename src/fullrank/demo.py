@@ -17,6 +17,7 @@ from fullrank.report.document import write_report
 from fullrank.text import plain_console
 from fullrank.training.loop import train
 from fullrank.training.presets import preset
+from fullrank.training.progress import say
 from fullrank.training.runs import RunRecord, read_run
 from fullrank.training.scores import latest, recorded
 
@@ -36,10 +37,7 @@ def demo(
     console = console or plain_console()
     config = config or preset("simsiam-collapse" if full else "simsiam-digits")
     folder = _free_folder(out)
-    console.print(
-        f"SimSiam on {config.images}, {config.steps:,} steps with each order: {' and '.join(ORDERS)}",
-        highlight=False,
-    )
+    say(console, f"SimSiam on {config.images}, {config.steps:,} steps with each order: {' and '.join(ORDERS)}")
     for order in ORDERS:
         finished = train(replace(config, order=order, out=str(folder / order)), console=console)
         if not finished.complete:
@@ -47,14 +45,12 @@ def demo(
     paths = [folder / order for order in ORDERS]
     runs = [read_run(path) for path in paths]
     console.print(grid(_table(runs)))
-    console.print(
+    say(
+        console,
         "AUC is of the cumulative singular values of the representation: lower is less collapsed. One seed: "
-        "differences of a point or "
-        "two mean nothing.",
-        highlight=False,
+        "differences of a point or two mean nothing.",
     )
-    report = write_report(paths, folder / "report.html")
-    console.print(f"report: {report}", soft_wrap=True, highlight=False)
+    say(console, f"report: {write_report(paths, folder / 'report.html')}")
     return 0
 
 

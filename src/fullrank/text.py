@@ -30,12 +30,14 @@ def watched(console: Console) -> bool:
     return console.is_terminal and console.file.isatty()
 
 
-def listing(items: Sequence[str]) -> str:
-    """Join with commas and a last "and".
+def listing(items: Sequence[str], most: int | None = None) -> str:
+    """Join with commas and a last "and"; of more than `most` the last ones are counted.
 
-    >>> listing(["a", "b", "c"])
-    'a, b and c'
+    >>> listing(["a", "b", "c"]), listing(["a", "b", "c", "d"], 3)
+    ('a, b and c', 'a, b and 2 more')
     """
+    if most is not None and len(items) > most:
+        items = [*items[: most - 1], f"{len(items) - most + 1} more"]
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
 
 

@@ -18,7 +18,7 @@ from fullrank.data.order import MultiplePass
 from fullrank.data.views import ViewRecipe
 from fullrank.errors import FullrankError
 from fullrank.evaluation import linear as module
-from fullrank.evaluation.linear import StoppedError, build_classifier, linear
+from fullrank.evaluation.linear import StoppedError, build_classifier, check_linear, linear
 from fullrank.evaluation.options import EvaluateOptions, LinearOptions
 from fullrank.evaluation.task import Task
 from fullrank.models.encoder import Encoder, Preprocessing
@@ -302,7 +302,7 @@ def test_a_probe_of_another_format_is_trained_anew(tmp_path, monkeypatch):
 def test_a_batch_of_more_images_than_there_are_is_found_before_features_are_taken():
     judged = frozen(coloured(12), encoder=Broken())
     with pytest.raises(FullrankError, match="--linear.batch-size 20 is more than the 12 training images"):
-        linear(judged, options())
+        check_linear(judged, options())
 
 
 def test_a_class_that_no_training_image_has_is_never_right():

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fullrank._version import __version__
 from fullrank.errors import FullrankError
+from fullrank.text import listing
 
 if TYPE_CHECKING:
     import pandas
@@ -260,8 +261,7 @@ def unreadable(names: Sequence[str], subject: Look) -> list[Part]:
     """Name images that could not be read: a few of them in a terminal, all on a page; no parts where there are none."""
     if not names:
         return []
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    few = f"left out, it could not be read: {', '.join(names[:_MOST_NAMED])}{more}"
+    few = f"left out, it could not be read: {listing(names, _MOST_NAMED)}"
     every = Words(", ".join(names), subject=subject)
     return [Only("terminal", [Words(few, "hint", subject)]), Fold("Images that could not be read", [every])]
 

@@ -20,10 +20,6 @@ class Scored(NamedTuple):
     scores: Mapping[str, Score]
     width: int | None = None  # D; None where it is not known
 
-    def has(self, name: str) -> bool:
-        """Whether a score was taken."""
-        return name in self.scores and self.scores[name].value is not None
-
 
 def better(name: str) -> str:
     """Say which values of a score are better; an empty string where neither are by themselves."""
@@ -53,7 +49,8 @@ def score_table(
 
 def obstacle(of: Sequence[Scored], name: str) -> str:
     """Say why a score cannot be compared between these; an empty string when it can."""
-    if missing := [each.look.label for each in of if not each.has(name)]:
+    missing = [each.look.label for each in of if name not in each.scores or each.scores[name].value is None]
+    if missing:
         return f"not measured for {listing(missing)}"
     return protocols.obstacle(name, [each.scores[name].protocol for each in of], [each.width for each in of])
 

@@ -131,7 +131,7 @@ def _pictures(ranking: Ranking, index: int, group: Group) -> Iterator[Picture]:
         partial(figures.loss_against_auc, standings, accuracy),
         label=f"Held-out loss and AUC of each run, by its number. {' '.join(said)}",
     )
-    both = figures.with_both(standings)
+    both = [each for each in standings if each.forecast is not None and each.accuracy is not None]
     if accuracy is not None and both:
         by = "a fit without the run itself" if group.forecast is not None else "a fit on other runs"
         said = [f"{each.number}: {_cells(each)['forecast']}, {_cells(each)['accuracy']}." for each in both]

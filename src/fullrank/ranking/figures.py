@@ -56,11 +56,6 @@ def loss_against_auc(standings: Sequence[Standing], accuracy: str | None) -> Fig
     return figure
 
 
-def with_both(standings: Sequence[Standing]) -> list[Standing]:
-    """Return those that have a forecast and an accuracy."""
-    return [each for each in standings if each.forecast is not None and each.accuracy is not None]
-
-
 @style()
 def forecast_against_measured(standings: Sequence[Standing], accuracy: str) -> Figure:
     """Draw forecasts with their intervals against measured accuracies, of standings that have both."""

@@ -19,17 +19,6 @@ if TYPE_CHECKING:
 _MOST_NAMED = 4
 
 
-def names_of(names: Sequence[str]) -> str:
-    """Name some runs, or count them where they are many.
-
-    >>> names_of(["a", "b"]), names_of(["a", "b", "c", "d", "e"])
-    ('a and b', 'a, b, c and 2 more')
-    """
-    if len(names) <= _MOST_NAMED:
-        return listing(names)
-    return f"{', '.join(names[: _MOST_NAMED - 1])} and {len(names) - _MOST_NAMED + 1} more"
-
-
 def about(group: Group | Ranked) -> str:
     """Say what sets a group apart, such as `D 128`; empty for the only one."""
     return field_list(group.about)
@@ -93,7 +82,7 @@ def _of_group(group: Group, ranking: Ranking, names: Sequence[str]) -> Iterator[
     else:
         yield (
             f"no run of the {n} is lowest in both held-out loss and AUC: dominance cannot choose between the "
-            f"{len(first)} on the first front ({names_of(first)})"
+            f"{len(first)} on the first front ({listing(first, _MOST_NAMED)})"
         )
     if group.undecided and pairs > 1:
         yield f"dominance decides {pairs - len(group.undecided)} of {pairs} pairs; in the others loss and AUC disagree"
@@ -133,7 +122,7 @@ def _applied(ranking: Ranking) -> Iterator[str]:
     )
     without = [each for each in ranking.standings if each.forecast is None]
     for why, names in grouped((refusal(forecast, each), each.name) for each in without).items():
-        yield f"no forecast for {names_of(names)}: {why}"
+        yield f"no forecast for {listing(names, _MOST_NAMED)}: {why}"
     if ranking.accuracy is not None:
         protocols = [forecast.accuracy_protocol, ranking.accuracy_protocol]
         if different := differences(ranking.accuracy, protocols, []):
@@ -153,12 +142,12 @@ def _labels(ranking: Ranking) -> Iterator[str]:
         return
     if otherwise:
         yield (
-            f"the {title(str(ranking.accuracy))} of {names_of(otherwise)} was measured otherwise than that of the "
-            "others and was left out"
+            f"the {title(str(ranking.accuracy))} of {listing(otherwise, _MOST_NAMED)} was measured otherwise than that "
+            "of the others and was left out"
         )
     without = [name for name in missing if name not in otherwise]
     if without and asked:
-        yield f"no {title(asked)} is known for {names_of(without)}: {measure}"
+        yield f"no {title(asked)} is known for {listing(without, _MOST_NAMED)}: {measure}"
 
 
 def _missing(ranking: Ranking) -> Iterator[str]:
@@ -168,4 +157,4 @@ def _missing(ranking: Ranking) -> Iterator[str]:
             reasons.append((f"not ranked, for want of {listing(lacking)}", each.name))
         reasons += [(clause, each.name) for clause in each.missing]
     for clause, names in grouped(reasons).items():
-        yield f"{clause}: {names_of(names)}"
+        yield f"{clause}: {listing(names, _MOST_NAMED)}"

@@ -169,7 +169,6 @@ def best_k(accuracies: Mapping[int, float]) -> int:
 
 def knn_protocol(k: int | str, *, vote: Vote = "majority", temperature: float = TEMPERATURE) -> dict[str, Any]:
     """Say how k neighbors vote, or how k is chosen, in the words of every k-NN score."""
-    choose("vote", vote, get_args(Vote))
     weights = {"temperature": temperature} if vote == "weighted" else {}
     return {"similarity": "cosine", "k": k, "vote": vote, **weights, "ties": "smallest label"}
 
