@@ -381,6 +381,9 @@ def subset(size: int, fraction: float, seed: int = 0) -> Tensor:
 
     Returns:
         The kept indices, ascending, `(kept,)` int64.
+
+    Raises:
+        FullrankError: `fraction` is not in (0, 1], or `size` is below 1.
     """
     _whole("size", size)
     if not _share(fraction) or fraction == 0:

@@ -108,7 +108,11 @@ class Encoder:
 
     @cached_property
     def width(self) -> int:
-        """The features' width D."""
+        """The features' width D.
+
+        Raises:
+            FullrankError: The network does not take images of this size, or gives no features `(B, D)`.
+        """
         size = self.preprocessing.size
         try:
             features = self.features(torch.zeros(1, 3, size, size)).features

@@ -116,7 +116,7 @@ class Method(nn.Module, ABC):
         """Do what follows the optimizer's step number `step`, from 0, of `steps`; a function of it and the weights."""
 
     def represent(self, view: Tensor) -> Tensor:
-        """Return the representation of a view, `(N, D)`."""
+        """Return the representation of a view, `(N, D)`, or raise `FullrankError` where the backbone gives none."""
         h = self.backbone(view)
         if h.ndim != 2 or h.shape[1] != self.width:
             raise FullrankError(
