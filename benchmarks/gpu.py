@@ -66,7 +66,7 @@ def config(given: argparse.Namespace, backbone: str, size: int, batch: int, **ch
         batch_size=batch,
         steps=1000,
         backbone=BackboneConfig(backbone),
-        monitor=MonitorConfig(images=256),
+        monitor=MonitorConfig(num_images=256),
         machine=MachineConfig(device=given.device, compile=given.compile),
         **changes,
     )
@@ -148,7 +148,7 @@ def _cifar(given: argparse.Namespace, steps: int, out: Path) -> TrainConfig:
     recipe = config(given, "resnet18_w16" if given.quick else "resnet18", 32, 64 if given.quick else 512)
     if given.images:
         recipe = replace(recipe, images=given.images, eval_images=given.eval_images)
-    monitor = replace(recipe.monitor, measure_every=steps, images=256 if given.quick else 10_000)
+    monitor = replace(recipe.monitor, measure_every=steps, num_images=256 if given.quick else 10_000)
     optim = OptimConfig(base_lr=0.06, weight_decay=5e-4, decay_all=False)
     return replace(recipe, steps=steps, checkpoint_every=steps, out=str(out), monitor=monitor, optim=optim)
 
@@ -235,7 +235,7 @@ def lab_run(given: argparse.Namespace) -> dict[str, Any]:
             checkpoint_every=given.steps,
             out=given.out,
             backbone=replace(recipe.backbone, width=0.125),
-            monitor=replace(recipe.monitor, images=256, measure_every=given.steps),
+            monitor=replace(recipe.monitor, num_images=256, measure_every=given.steps),
             machine=MachineConfig(device=given.device, threads=1),
         )
         if given.steps >= 20

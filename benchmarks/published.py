@@ -100,7 +100,7 @@ def main() -> int:
         config = replace(
             cell.config,
             machine=replace(cell.config.machine, device=asked.device, workers=asked.workers),
-            monitor=replace(cell.config.monitor, log_every=1, images=asked.distinct),
+            monitor=replace(cell.config.monitor, log_every=1, num_images=asked.distinct),
         )
         make_images(asked.out, {"train": config.chunks * config.batch_size, "val": 2 * CLASSES}, asked.distinct)
         place = Place(str(asked.out / "train"), str(asked.out / "val"), asked.out / "work", asked.out / "results")

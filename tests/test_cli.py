@@ -127,7 +127,7 @@ def test_a_plans_memory_grows_with_the_batch_but_for_what_has_the_size_of_the_em
         (["train", "--resume", "none", "--dry-run"], "none does not exist: expected a folder made by"),
         (["train", "--crop-min", "3"], "crop_min must be above 0 and at most 1, got"),
         (["train", "--crop-min", "3", "--dry-run"], "crop_min must be above 0 and at most 1, got"),
-        (["train", "--monitor.images", "1"], "monitor.images must be at least 2"),
+        (["train", "--monitor.num-images", "1"], "monitor.num_images must be at least 2"),
         (["train", "--monitor.knn-k", "9999"], "monitor.knn_k=9999 neighbors are more than the 1438 labeled images"),
         (["train", "--eval-images", "empty"], "held-out images: no images in empty: .*; or leave them out with"),
         (["train", "--out", "/proc/run"], "cannot make the run's folder /proc/run .*: choose another --out"),

@@ -345,8 +345,12 @@ def test_lab_preset_is_the_regime_of_partial_collapse():
 
 
 def test_a_field_that_was_renamed_is_read_under_its_old_name(tmp_path):
-    (tmp_path / "old.yaml").write_text("loss: {lambda_: 0.02}")
-    assert read_config(tmp_path / "old.yaml").loss.lambd == 0.02
+    (tmp_path / "old.yaml").write_text("loss: {lambda_: 0.02}\nmonitor: {images: 70}")
+    config = read_config(tmp_path / "old.yaml")
+    assert (config.loss.lambd, config.monitor.num_images) == (0.02, 70)
+    (tmp_path / "both.yaml").write_text("monitor: {num_images: 60, images: 70}")
+    with pytest.raises(FullrankError, match="monitor.images is called monitor.num_images now, and both are given"):
+        read_config(tmp_path / "both.yaml")
 
 
 def test_former_names_of_files_and_flags_are_read_and_said(tmp_path, capsys):

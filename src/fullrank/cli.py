@@ -48,7 +48,7 @@ _ADVICE = {
     "study": "run fewer at once with --jobs 1",
 }
 """What to do where memory is out."""
-_FORMER = {"--hold": "--cache", "--linear.hold": "--linear.cache"}
+_FORMER = {"--hold": "--cache", "--linear.hold": "--linear.cache", "--monitor.images": "--monitor.num-images"}
 """Flags of before, and what they are called now."""
 _GONE = {
     "--launcher": "`--only N` makes one run of a study, a task of any scheduler's array (docs/howto/many-gpus.md)",

@@ -160,7 +160,7 @@ class MonitorConfig:
     """Steps between records of loss, learning rate and std."""
     measure_every: Steps = 500
     """Steps between measurements: spectrum, held-out loss, k-NN. The first is before training, the last after it."""
-    images: Limit = 5000
+    num_images: Limit = 5000
     """Images for a measurement: so many training images (spectrum, k-NN bank) and held-out ones (loss, queries), at
     random; the same in every run."""
     whole: bool = False
@@ -320,7 +320,7 @@ def to_dict(config: TrainConfig) -> dict[str, Any]:
 
 
 _LARGEST = 2**20
-_RENAMED = {"loss.lambda_": "lambd", "hold": "cache"}
+_RENAMED = {"loss.lambda_": "lambd", "hold": "cache", "monitor.images": "num_images"}
 """Fields that files and flags of before know by another name."""
 
 
@@ -390,6 +390,8 @@ def from_dict(values: dict[str, Any], base: Any, where: str, prefix: str = "") -
                 f"{where}: unknown key {shown(name)}{nearest(str(key)[:80], hints)} (known: "
                 f"{', '.join(prefix + k for k in sorted(hints))})"
             )
+        if key in replaced:
+            raise FullrankError(f"{where}: {name} is called {prefix}{key} now, and both are given: keep one")
         current = getattr(base, key)
         if dataclasses.is_dataclass(current):
             if not isinstance(value, dict):

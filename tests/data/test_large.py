@@ -278,7 +278,7 @@ def test_a_dry_run_says_what_streaming_takes(sets, on_disk, capsys):
     from fullrank.cli import main
 
     main(["train", "--images", str(sets), "--data-dir", str(sets / "cache"), "--image-size", "32", "--hold", "stream",
-          "--steps", "4", "--batch-size", "4", "--monitor.images", "8", "--dry-run"])  # fmt: skip
+          "--steps", "4", "--batch-size", "4", "--monitor.num-images", "8", "--dry-run"])  # fmt: skip
     words = " ".join(capsys.readouterr().out.split())
     assert "MB on disk" in words
     assert "for each of 2 workers" in words

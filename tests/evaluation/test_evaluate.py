@@ -89,7 +89,7 @@ def test_k_is_chosen_on_training_images_or_on_the_labels_that_it_is_judged_by(ru
 
 def test_the_monitor_takes_the_same_score_and_says_so(tmp_path):
     path = tmp_path / "run"
-    train(tiny(steps=2, out=path, subset=1.0, monitor=TINY.monitor.__class__(images=400, knn_k=5)), console=quiet())
+    train(tiny(steps=2, out=path, subset=1.0, monitor=TINY.monitor.__class__(num_images=400, knn_k=5)), console=quiet())
     recorded = {score["name"]: score for score in json.loads((path / "summary.json").read_text())["scores"]}["knn"]
     (score,) = evaluate([str(path)], EvaluateOptions(knn=True, limit=400, knn_options=KnnOptions(k=5)))[
         0

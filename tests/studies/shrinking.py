@@ -35,7 +35,7 @@ def shrink(cell):
             heads=replace(heads, **small),
             target=replace(target, queue=2 * BATCH if target.queue else None),
             optim=replace(config.optim, warmup_steps=min(2, config.optim.warmup_steps)),
-            monitor=MonitorConfig(log_every=3, measure_every=STEPS, images=60, knn_k=5, whole=config.monitor.whole),
+            monitor=MonitorConfig(log_every=3, measure_every=STEPS, num_images=60, knn_k=5, whole=config.monitor.whole),
             machine=MachineConfig(threads=1, workers=0),
         ),
     )

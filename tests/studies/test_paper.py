@@ -85,7 +85,7 @@ NOT_PUBLISHED = (
         "keep_checkpoints",
         "out",
     ),
-    *("monitor.log_every", "monitor.measure_every", "monitor.images", "monitor.online_probe"),
+    *("monitor.log_every", "monitor.measure_every", "monitor.num_images", "monitor.online_probe"),
     *("monitor.tensorboard", "monitor.wandb"),
 )
 """How a run is made and watched, not what it trains."""

@@ -147,7 +147,7 @@ def test_names_follow_from_what_decides_the_result():
         replace(config, seed=1),
         replace(config, subset=0.2),
         replace(config, target=TargetConfig(momentum=0.5)),
-        replace(config, monitor=replace(config.monitor, images=90)),
+        replace(config, monitor=replace(config.monitor, num_images=90)),
     ]
     names = {run_name(each) for each in (config, *others)}
     assert len(names) == 5

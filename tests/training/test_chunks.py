@@ -124,7 +124,7 @@ def test_statistics_change_what_is_measured_and_momentum_what_is_trained(tmp_pat
 
 
 def test_runs_on_a_subset_can_be_measured_on_all_images(tmp_path):
-    monitor = MonitorConfig(log_every=3, measure_every=6, images=10_000, knn_k=5)
+    monitor = MonitorConfig(log_every=3, measure_every=6, num_images=10_000, knn_k=5)
     for whole in (False, True):
         train(tiny(steps=6, out=tmp_path / str(whole), monitor=replace(monitor, whole=whole)), console=quiet())
     own, every = (read_run(tmp_path / name) for name in ("False", "True"))

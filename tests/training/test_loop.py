@@ -247,7 +247,7 @@ def test_measured_images_are_drawn_at_random_from_what_is_not_hidden(tmp_path):
     images = classes_folder(tmp_path / "images", {"a": 30, "b": 30, "b/.hidden": 4})
     held_out = classes_folder(tmp_path / "held_out", {"b": 12, "c": 12})
     config = tiny(images=images, eval_images=held_out, subset=1.0, image_size=16, steps=1, order="multiple-pass")
-    monitor = replace(config.monitor, images=20)
+    monitor = replace(config.monitor, num_images=20)
     run = read_run(train(replace(config, out=str(tmp_path / "run"), monitor=monitor), console=quiet()).path)
     assert run.protocols["spectrum"]["sample"] == run.protocols["knn"]["sample"] == "at random, seed 0"
     assert run.environment["data"]["version"] == 2

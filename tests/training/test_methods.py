@@ -51,7 +51,7 @@ def small(method, teacher, **changes):
         "distill": TargetConfig(teacher=str(teacher)),
         "byol": TargetConfig(momentum=0.5),
     }
-    monitor = replace(tiny().monitor, log_every=2, measure_every=STEPS, images=40)
+    monitor = replace(tiny().monitor, log_every=2, measure_every=STEPS, num_images=40)
     return tiny(
         method=method,
         steps=STEPS,
@@ -170,7 +170,7 @@ def test_config_yaml_holds_the_methods_own_settings(tmp_path, teacher):
 
 
 def test_held_out_losses_that_compare_images_are_of_whole_batches(tmp_path, teacher):
-    monitor = replace(tiny().monitor, images=300)
+    monitor = replace(tiny().monitor, num_images=300)
     runs = {}
     for method in ("simclr", "simsiam"):
         config = replace(small(method, teacher, out=tmp_path / method), monitor=monitor, subset=0.3)

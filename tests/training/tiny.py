@@ -16,7 +16,7 @@ TINY = TrainConfig(
     keep_checkpoints=0,
     backbone=BackboneConfig(name="resnet18", width=0.0625, depths=(1, 1, 1, 1), stem="cifar-stride2"),
     heads=HeadsConfig(projector_out=16, predictor_hidden=8),
-    monitor=MonitorConfig(log_every=3, measure_every=4, images=80, knn_k=5),
+    monitor=MonitorConfig(log_every=3, measure_every=4, num_images=80, knn_k=5),
     machine=MachineConfig(threads=1, workers=0),
 )
 

@@ -57,7 +57,7 @@ def simsiam(scale: Scale, encoder: str = SMALL) -> TrainConfig:
             steps=2500,
             chunks=10,
             optim=replace(recipe.optim, weight_decay=3.6e-3),
-            monitor=MonitorConfig(log_every=100, measure_every=625, images=10_000, whole=True),
+            monitor=MonitorConfig(log_every=100, measure_every=625, num_images=10_000, whole=True),
             checkpoint_every=1000,
             keep_checkpoints=1,
         )

@@ -76,7 +76,7 @@ def _lab(method: str, d: int, batch: int) -> TrainConfig:
         assert own is not None
         assert weight is not None
         config = replace(config, loss=replace(config.loss, covariance=weight * d / own))
-    monitor = replace(config.monitor, log_every=steps // 30, measure_every=steps // 3, images=10_000)
+    monitor = replace(config.monitor, log_every=steps // 30, measure_every=steps // 3, num_images=10_000)
     config = replace(config, steps=steps, batch_size=batch, monitor=monitor)
     return replace(config, checkpoint_every=steps // 3, keep_checkpoints=1)
 

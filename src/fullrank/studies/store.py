@@ -39,13 +39,18 @@ _NO_RESULT = (
 """Fields that decide where and how a run is made, not what it computes; all of `machine` is left out too."""
 
 
+_FIRST_NAMES = {"monitor.num_images": "monitor.images"}
+"""What fields were called when runs of studies were first made: the names of runs follow from them."""
+
+
 def settings(config: TrainConfig) -> dict[str, Any]:
     """Return what decides the result of a run, by dotted name: the fields that differ from their defaults.
 
     Fields at their defaults are left out, so that a later version's new field does not make every old run another one.
     """
     defaults, own = _defaults(), flatten(to_dict(config)) | {"method": _method(config)}
-    return {name: value for name, value in own.items() if _decides(name) and value != defaults.get(name)}
+    decided = {name: value for name, value in own.items() if _decides(name) and value != defaults.get(name)}
+    return {_FIRST_NAMES.get(name, name): value for name, value in decided.items()}
 
 
 @cache

@@ -78,7 +78,7 @@ class Measurer:
         labeled = torch.arange(len(images))
         if images.labels is not None and bool((images.labels >= 0).any()):
             labeled = labeled[images.labels >= 0]
-        chosen = sample(labeled, self.config.monitor.images)
+        chosen = sample(labeled, self.config.monitor.num_images)
         return chosen, {"sample": SAMPLED} if len(chosen) < len(labeled) else {}
 
     def _load_pairs(self, images: Images, indices: Tensor) -> tuple[Tensor, Tensor]:
@@ -109,7 +109,7 @@ class Measurer:
         if int(voters.sum()) < self.config.monitor.knn_k:
             raise FullrankError(
                 f"monitor.knn_k={self.config.monitor.knn_k} neighbors are more than the {int(voters.sum())} labeled "
-                "images they are chosen from: lower it, or raise monitor.images"
+                "images they are chosen from: lower it, or raise monitor.num_images"
             )
         return _Labeled(voters, own[voters], queries[asked], labels[asked], int((strange & asked).sum()))
 

@@ -115,7 +115,7 @@ def _processes(config: TrainConfig, data: setup.Data, order: Order) -> str:
     """Estimate what processes take that do not keep all images, however many there are."""
     assert config.image_size is not None
     image, views = cache.kept_bytes(data.train, 1), 2 * 3 * config.image_size**2
-    measured = 2 * min(config.monitor.images, eval_images.PIECE) * image  # one by one, and put together
+    measured = 2 * min(config.monitor.num_images, eval_images.PIECE) * image  # one by one, and put together
     kept = 0.0
     if config.cache == "chunks":
         kept = cache.kept_bytes(data.train, _kept_images(config, order), config.cache_side)
