@@ -238,7 +238,7 @@ def test_inspect_prints_a_table_a_verdict_and_a_page(tmp_path, monkeypatch, caps
     assert "13 of 16 directions are dead" in (tmp_path / "inspect.html").read_text(encoding="utf-8")
 
 
-def test_inspect_for_programs(tmp_path, monkeypatch, capsys):
+def test_inspect_for_programs(tmp_path, monkeypatch, capsys, no_drawing):
     monkeypatch.chdir(tmp_path)
     np.save("x.npy", np.random.default_rng(0).standard_normal((400, 16)))
     assert main(["inspect", "x.npy", "--json"]) == 0
@@ -256,7 +256,7 @@ def test_inspect_for_programs(tmp_path, monkeypatch, capsys):
     assert "page: page/x.html" in written.err
 
 
-def test_inspect_many_has_a_line_each(tmp_path, monkeypatch, capsys):
+def test_inspect_many_has_a_line_each(tmp_path, monkeypatch, capsys, no_drawing):
     monkeypatch.chdir(tmp_path)
     for i in range(5):
         np.save(f"{i}.npy", np.random.default_rng(i).standard_normal((200, 8)))

@@ -23,7 +23,7 @@ def toy():
     del SCORES["toy"]
 
 
-def test_a_new_score_shows_everywhere(toy, tmp_path, capsys):
+def test_a_new_score_shows_everywhere(toy, tmp_path, capsys, no_drawing):
     config = tiny(steps=4, out=tmp_path / "run")
     train(config, console=quiet())
     record = read_run(tmp_path / "run")

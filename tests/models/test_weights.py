@@ -291,6 +291,11 @@ def refused(model, weights, **options):
     return str(caught.value)
 
 
+def without_advice(monkeypatch):
+    """Spare a second in which all common backbones are tried."""
+    monkeypatch.setattr("fullrank.models.weights._advice", lambda *_: "")
+
+
 def test_a_deeper_model_of_the_family_does_not_fit():
     model = backbone("resnet18", image_size=224)
     message = refused(model, renamed(torchvision.models.resnet34(weights=None).state_dict(), "module."))
@@ -325,17 +330,19 @@ def test_another_family_is_named():
     assert message.endswith("they fit the backbone vit_tiny_patch16_224")
 
 
-def test_unknown_weights_ask_for_their_backbone():
+def test_unknown_weights_ask_for_their_backbone(monkeypatch):
     message = refused(small(), {"conv1.weight": torch.ones(4, 3, 3, 3), "deep.er": torch.ones(3)})
     assert "1 of its 100 parameters and buffers were found in equal shape at the top level" in message
     assert "(--backbone), and the size of its images" in message
+    without_advice(monkeypatch)
     message = refused(small(), {"a.b": torch.ones(3)})
     assert "0 of its 100 parameters" in message
     assert "left over" not in message
     assert "they may lie under nothing in this file" in refused(small(), {"a.b": torch.ones(3)}, prefix="a")
 
 
-def test_extra_parts_of_a_layer_do_not_fit():
+def test_extra_parts_of_a_layer_do_not_fit(monkeypatch):
+    without_advice(monkeypatch)
     message = refused(small(), {**filled(2.0), "layer1.0.gamma": torch.ones(4)})
     assert "left over, in layers that the model has: layer1.0.gamma; " in message
     vit = timm.create_model("test_vit", num_classes=0)
@@ -343,7 +350,8 @@ def test_extra_parts_of_a_layer_do_not_fit():
     assert "left over, in layers that the model has: blocks.0.ls1.gamma" in refused(vit, scaled)
 
 
-def test_a_given_prefix_that_does_not_fit_is_explained_by_itself():
+def test_a_given_prefix_that_does_not_fit_is_explained_by_itself(monkeypatch):
+    without_advice(monkeypatch)
     weights = renamed(filled(1.0), "a.") | renamed(filled(2.0), "b.")
     del weights["b.bn1.weight"]
     message = refused(small(), weights, prefix="b")

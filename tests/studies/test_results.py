@@ -6,22 +6,24 @@ from pathlib import Path
 import pytest
 import yaml
 
+from fullrank.studies import store
 from fullrank.studies.registry import STUDIES
 from fullrank.studies.show import document
 from fullrank.studies.store import Store, planned, seeds_with_results
 
 RESULTS = Path(__file__).parents[2] / "results"
-
-
-class Read(Store):
-    """Results of which each is read once: studies share runs."""
-
-    find = cache(Store.find)
-
-
-STORE = Read(RESULTS, "lab")
+STORE = Store(RESULTS, "lab")
 SEEDS = {"orders": 3, "subsets": 3, "decay": 3, "heads": 2, "forecast": 2}
 """Of each setting that has been run at lab scale."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def read_once():
+    """Each file is read once, for studies share runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("read_run", "evaluated", "inspections"):
+            patch.setattr(store, name, cache(getattr(store, name)))
+        yield
 
 
 @pytest.mark.parametrize("name", SEEDS)

@@ -95,8 +95,8 @@ def test_a_failed_run_is_named_and_does_not_stop_the_others(here, place):
 
 
 def test_an_interrupted_study_saves_its_runs_and_goes_on(place, request):
-    monitor = replace(tiny().monitor, log_every=3, measure_every=75)
-    toy = study(cell(steps=150, checkpoint_every=150, monitor=monitor))
+    monitor = replace(tiny().monitor, log_every=3, measure_every=50)
+    toy = study(cell(steps=100, checkpoint_every=100, monitor=monitor))
     first = planned(toy, "lab", [0])[0]
     folder = place.work / "lab" / first.name
 
@@ -113,7 +113,7 @@ def test_an_interrupted_study_saves_its_runs_and_goes_on(place, request):
         with pytest.raises(KeyboardInterrupt):
             make(toy, place)
     saved = sorted(folder.glob("checkpoints/step_*.pt"))[-1]
-    assert 0 < int(saved.stem.split("_")[1]) < 150
+    assert 0 < int(saved.stem.split("_")[1]) < 100
     assert missing(toy, place)
     request.getfixturevalue("here")
     failed, _ = make(toy, place)
@@ -180,7 +180,7 @@ def test_sigterm_stops_a_study_as_ctrl_c_does(tmp_path):
     work, arguments = tmp_path / "work", ["study", "run", "warmup", "--seeds", "1", "--work", tmp_path / "work"]
     arguments += ["--results", tmp_path / "results", "--images", "digits", "--eval-images", "digits", "--threads", "1"]
     with Command(arguments, tmp_path / "output") as command:
-        wait_for(lambda: any('"kind": "train"' in path.read_text() for path in work.glob("lab/*/metrics.jsonl")))
+        wait_for(lambda: any('"kind": "measure"' in path.read_text() for path in work.glob("lab/*/metrics.jsonl")))
         command.send_signal(signal.SIGTERM)
         assert command.wait() == 130, command.output.read_text()
     assert "stopped; what had begun is saved: give the same command again" in command.output.read_text()

@@ -32,7 +32,7 @@ def test_intervals_are_those_of_resampled_runs(monkeypatch):
     y = x + rng.standard_normal(12)
     found = agreement(x, y, direction="higher")
     kendall, spearman = [], []
-    for _ in range(4000):
+    for _ in range(1500):
         i = rng.integers(0, 12, 12)
         kendall.append(stats.kendalltau(x[i], y[i]).statistic)
         spearman.append(stats.spearmanr(x[i], y[i]).statistic)
