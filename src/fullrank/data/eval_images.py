@@ -139,13 +139,15 @@ def _pieces(images: Images, indices: Tensor, unreadable: Callable[[str], None]) 
         try:
             return images.read(index)
         except UnreadableImageError:
-            unreadable(images.key(index))
             return None
 
     each = ahead(read, indices.tolist(), os.cpu_count() or 1)
     for number, block in enumerate(indices.split(BLOCK)):
         for piece in block.split(PIECE):
             decoded = list(islice(each, len(piece)))
+            for index, image in zip(piece.tolist(), decoded, strict=True):
+                if image is None:
+                    unreadable(images.key(index))
             batch = [image for image in decoded if image is not None]
             if batch:
                 good = piece[torch.tensor([image is not None for image in decoded])]
