@@ -12,6 +12,7 @@ import fullrank
 from fullrank.data.images import open_images
 from fullrank.errors import FullrankError
 from fullrank.measure.probes import knn_accuracy
+from tests.conftest import draw_nothing
 from tests.training.tiny import TINY
 
 
@@ -224,10 +225,11 @@ def test_names_are_listed():
     assert "orders" in fullrank.list_studies()
 
 
-def test_a_study_from_its_results():
+def test_a_study_from_its_results(monkeypatch):
     page = fullrank.study("subsets").html()
     assert "3 seeds (0, 1, 2)" in page
     assert "<table" in page
+    draw_nothing(monkeypatch)
     assert "3 seeds" not in fullrank.study("subsets", seeds=1).html()
     with pytest.raises(FullrankError, match="seeds must be at least 1 and at most 16,384, got 0"):
         fullrank.study("subsets", seeds=0)

@@ -18,6 +18,7 @@ from fullrank.errors import FullrankError, count
 from fullrank.files import write_text
 from fullrank.training.plan import plan
 from fullrank.training.runs import read_run
+from tests.conftest import draw_nothing
 from tests.training.tiny import tiny
 
 
@@ -38,7 +39,7 @@ def fails(arguments, capsys, code=1):
     return capsys.readouterr().err
 
 
-def test_train_report_and_resume(tmp_path, tiny_yaml, capsys):
+def test_train_report_and_resume(tmp_path, tiny_yaml, capsys, monkeypatch):
     run = str(tmp_path / "run")
     assert main(["train", "--config", tiny_yaml, "--order", "hybrid", "--out", run]) == 0
     output = capsys.readouterr().out
@@ -47,6 +48,7 @@ def test_train_report_and_resume(tmp_path, tiny_yaml, capsys):
     assert read_run(run).config["order"] == "hybrid"
     assert main(["train", "--resume", run]) == 0
     assert "is finished: all 6 steps are done" in capsys.readouterr().out
+    draw_nothing(monkeypatch)  # another time
     page = tmp_path / "both.html"
     assert main(["report", run, run, "--out", str(page)]) == 0
     assert page.stat().st_size > 10_000

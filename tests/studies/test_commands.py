@@ -15,7 +15,7 @@ from fullrank.studies.store import published
 @pytest.fixture
 def toy(monkeypatch):
     """A study of two settings in place of all others."""
-    found = replace(study(cell("plain"), cell("longer", steps=10 * STEPS)), name="toy", question="Does it run?")
+    found = replace(study(cell("plain"), cell("longer", steps=2 * STEPS)), name="toy", question="Does it run?")
     for name in list(STUDIES):
         monkeypatch.delitem(STUDIES, name)
     monkeypatch.setitem(STUDIES, "toy", found)
@@ -53,7 +53,7 @@ def test_a_dry_run_numbers_the_runs_and_trains_nothing(toy, place, capsys):
     assert main(["study", "run", "toy", *flags]) == 0
     said = words(capsys.readouterr().out)
     assert re.search(rf"0 simsiam-\S+ .*plain 0 {STEPS} to make", said)
-    assert re.search(rf"1 simsiam-\S+ .*longer 0 {10 * STEPS} to make", said)
+    assert re.search(rf"1 simsiam-\S+ .*longer 0 {2 * STEPS} to make", said)
     assert "2 of 2 runs to make." in said
     assert not place.work.exists()
     assert not place.results.exists()

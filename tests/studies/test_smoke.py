@@ -23,8 +23,8 @@ def smallest(study):
     return replace(study, cells=lambda scale: list(unique.values()))
 
 
-OFTEN = ("orders", "forecast", "distill", "vit")
-"""The largest page, a fit over runs of other studies, students with teachers, another family of encoders."""
+OFTEN = ("orders", "forecast", "vit")
+"""The largest page, a fit over runs of others, another family of encoders; students and teachers are in test_run.py."""
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ def losses(run):
     return [record["loss"] for record in read_run(run).of_kind("train")]
 
 
+@pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0")
 # what comes after the graph is captured takes seconds, and inductor's C++ minutes
 @pytest.mark.parametrize(
     "backend", ["eager", *(pytest.param(b, marks=pytest.mark.slow) for b in ("aot_eager", "inductor"))]

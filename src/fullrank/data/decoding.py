@@ -197,7 +197,9 @@ def read_ahead(
         except UnreadableImageError:
             if failed is None:
                 raise
-            failed(index)
             return None
 
-    return ahead(found, indices, threads or os.cpu_count() or 1)
+    for index, image in zip(indices, ahead(found, indices, threads or os.cpu_count() or 1), strict=True):
+        if image is None and failed is not None:  # in order: threads come to them as it happens
+            failed(index)
+        yield image
