@@ -50,6 +50,12 @@ def test_numbers_with_an_exponent_are_numbers_everywhere(text, tmp_path):
     assert config.order_options == {"rate": 1e-4, "name": "1e", "kind": "e5", "steps": 2500.0}
 
 
+def test_a_folder_may_be_called_like_a_number_with_an_exponent(tmp_path):
+    config = TrainConfig(images="1e5", eval_images="2.5E3", out="1e-3")
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(to_dict(config)))
+    assert read_config(tmp_path / "run.yaml") == config
+
+
 def test_yaml_replaces_what_it_names_and_nothing_else(tmp_path):
     path = tmp_path / "run.yaml"
     path.write_text(
@@ -348,9 +354,10 @@ def test_a_field_that_was_renamed_is_read_under_its_old_name(tmp_path):
     (tmp_path / "old.yaml").write_text("loss: {lambda_: 0.02}\nmonitor: {images: 70}")
     config = read_config(tmp_path / "old.yaml")
     assert (config.loss.lambd, config.monitor.num_images) == (0.02, 70)
-    (tmp_path / "both.yaml").write_text("monitor: {num_images: 60, images: 70}")
-    with pytest.raises(FullrankError, match="monitor.images is called monitor.num_images now, and both are given"):
-        read_config(tmp_path / "both.yaml")
+    for both in ("num_images: 60, images: 70", "images: 70, num_images: 60"):
+        (tmp_path / "both.yaml").write_text(f"monitor: {{{both}}}")
+        with pytest.raises(FullrankError, match="monitor.images is called monitor.num_images now, and both are given"):
+            read_config(tmp_path / "both.yaml")
 
 
 def test_former_names_of_files_and_flags_are_read_and_said(tmp_path, capsys):

@@ -10,7 +10,7 @@ import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 
@@ -322,6 +322,7 @@ def to_dict(config: TrainConfig) -> dict[str, Any]:
 _LARGEST = 2**20
 _RENAMED = {"loss.lambda_": "lambd", "hold": "cache", "monitor.images": "num_images"}
 """Fields that files and flags of before know by another name."""
+_EXPONENT = re.compile(r"[-+]?([0-9]+[.]?[0-9]*|[.][0-9]+)e[-+]?[0-9]+", re.I)
 
 
 class _Loader(yaml.SafeLoader):
@@ -343,14 +344,6 @@ class _Loader(yaml.SafeLoader):
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         """Leave mappings as they are."""
-
-
-# YAML 1.1 reads 1e-4, which has no dot, and 1.5e3, which has no sign, as text
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?([0-9]+[.]?[0-9]*|[.][0-9]+)e[-+]?[0-9]+$", re.I),
-    list("-+.0123456789"),
-)
 
 
 def read_config(path: Path, base: TrainConfig | None = None) -> TrainConfig:
@@ -391,15 +384,24 @@ def from_dict(values: dict[str, Any], base: Any, where: str, prefix: str = "") -
                 f"{', '.join(prefix + k for k in sorted(hints))})"
             )
         if key in replaced:
-            raise FullrankError(f"{where}: {name} is called {prefix}{key} now, and both are given: keep one")
+            old = next(each for each in values if each != key and _RENAMED.get(f"{prefix}{each}") == key)
+            raise FullrankError(f"{where}: {prefix}{old} is called {prefix}{key} now, and both are given: keep one")
         current = getattr(base, key)
         if dataclasses.is_dataclass(current):
             if not isinstance(value, dict):
                 raise FullrankError(f"{where}: {name} must hold `key: value` lines, got {shown(value)}")
             replaced[key] = from_dict(value, current, where, f"{name}.")
         else:
-            replaced[key] = fit(value, hints[key], f"{where}: {name}")
+            replaced[key] = fit(_with_numbers(value, hints[key]), hints[key], f"{where}: {name}")
     return dataclasses.replace(base, **replaced)
+
+
+def _with_numbers(value: Any, shape: Any) -> Any:
+    """Turn text such as 1e-4 and 1.5e3 into numbers, which YAML 1.1 does not, but where a field is text, as a path."""
+    if isinstance(value, dict):
+        return {key: _with_numbers(each, Any) for key, each in value.items()}
+    is_number = isinstance(value, str) and _EXPONENT.fullmatch(value) and str not in (shape, *get_args(shape))
+    return float(value) if is_number else value
 
 
 def differences(old: TrainConfig, new: TrainConfig) -> list[str]:

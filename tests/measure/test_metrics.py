@@ -387,6 +387,8 @@ def test_merging_errors():
         metric.merge_state(measured(x, center=False))
     with pytest.raises(FullrankError, match="dim=3 into a metric with dim=4"):
         metric.merge_state(measured(x[:, :3]))
+    with pytest.raises(FullrankError, match="cannot merge moments of 4 and 3 dimensions"):
+        metric.merge_state({"state": measured(x[:, :3]).state})  # of before, without settings
     with pytest.raises(FullrankError, match="cannot merge features of float32 and of float64"):
         metric.merge_state(measured(x.double()))
     with pytest.raises(FullrankError, match="part without exact=True into one with it"):

@@ -373,6 +373,15 @@ def test_a_forecast_is_written_read_and_applied(tmp_path):
     assert "for one of these runs by a fit without it" in text(again)
 
 
+def test_a_forecast_of_before_is_of_an_accuracy_that_was_spelled_otherwise(tmp_path):
+    file = tmp_path / "fit.json"
+    spelled = {"knn": {"features": "standardized by them"}}
+    rank(sweep(tmp_path / "labelled", 6, protocols=spelled), RankOptions(fit=file))
+    file.write_text(file.read_text().replace("standardized", "standardised"))
+    found = rank(sweep(tmp_path / "others", 4, seed=5, protocols=spelled), RankOptions(forecast=file))
+    assert "was measured otherwise than the one that is forecast" not in text(found)
+
+
 def test_a_forecast_of_before_knows_its_method_by_another_name(tmp_path):
     file = tmp_path / "fit.json"
     of = {"protocols": {"heldout_loss": {"loss": "vicreg_exp"}}}

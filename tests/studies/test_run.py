@@ -160,10 +160,15 @@ def test_a_result_of_other_settings_under_its_name_is_refused(here, place):
     make(toy, place)
     (kept,) = (place.results / "lab").iterdir()
     config = yaml.safe_load((kept / "config.yaml").read_text())
-    config["optim"]["base_lr"] = 0.123
-    (kept / "config.yaml").write_text(yaml.safe_dump(config))
-    with pytest.raises(FullrankError, match="is of a run with optim.base_lr=0.123, not 0.3: a default has changed"):
-        missing(toy, place)
+    as_before = {**config["monitor"], "images": 79}  # the field's first name
+    del as_before["num_images"]
+    for changed, said in (
+        ({"optim": {**config["optim"], "base_lr": 0.123}}, "optim.base_lr=0.123, not 0.3"),
+        ({"monitor": as_before}, "monitor.num_images=79, not 80"),
+    ):
+        (kept / "config.yaml").write_text(yaml.safe_dump({**config, **changed}))
+        with pytest.raises(FullrankError, match=f"is of a run with {said}: a default has changed"):
+            missing(toy, place)
 
 
 def test_one_run_of_a_study_is_made_alone(here, place):

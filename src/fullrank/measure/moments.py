@@ -174,8 +174,10 @@ def merge(a: Moments, b: Moments, *, center: bool = True, exact: bool = False) -
     """Return the moments of two groups together (Chan et al. 1979, eq. 2.1).
 
     Raises:
-        FullrankError: The groups have different dtypes, or `exact` is asked of a `gram` form.
+        FullrankError: The groups have different `dim` or dtypes, or `exact` is asked of a `gram` form.
     """
+    if a.dim != b.dim:
+        raise FullrankError(f"cannot merge moments of {a.dim} and {b.dim} dimensions: they are different layers")
     if a.count == 0 or b.count == 0:
         return b if a.count == 0 else a
     if a.dtype != b.dtype:

@@ -169,7 +169,7 @@ def read_forecast(path: Path) -> Forecast:
             features=np.array(rows, dtype=np.float64).reshape(-1, len(FEATURES)),
             accuracies=np.array([run["accuracy"] for run in found["runs"]], dtype=np.float64),
             accuracy=found["accuracy"]["name"],
-            accuracy_protocol=found["accuracy"]["protocol"],
+            accuracy_protocol=renamed(found["accuracy"]["protocol"]),
             protocols={name: renamed(found["features"][name]["protocol"]) for name in FEATURES},
             width=found["width"],
         )

@@ -80,6 +80,7 @@ def run_name(config: TrainConfig) -> str:
 def check_same(config: TrainConfig, run: RunRecord) -> None:
     """Raise `FullrankError` where a run's configuration is not, in what decides its result, the one that is wanted."""
     has = flatten(run.config)
+    has |= {name: has[first] for name, first in _FIRST_NAMES.items() if first in has}
     for name, value in flatten(to_dict(config)).items():
         if not _decides(name) or name in ("images", "eval_images", "target.teacher"):
             continue
