@@ -109,9 +109,12 @@ def _checked(path: Path, key: str | None, shape: tuple[int, ...], dtype: str) ->
         how = "take their real part or their modulus" if dtype[0].lower() == "c" else "convert them to float32"
         raise FullrankError(f"{name} holds {dtype}: features are real numbers of one of {', '.join(DTYPES)}; {how}")
     if len(shape) != 2:
-        do = {0: "that is a single number", 1: "if that is one column, reshape(-1, 1)"}.get(
-            len(shape), "pool it over its places, as in features.mean(axis=(2, 3)), or flatten each row"
-        )
+        do = {
+            0: "that is a single number",
+            1: "if that is one column, reshape(-1, 1)",
+            3: "pool it, as in features.mean(axis=1) of (N, tokens, D), or flatten each row",
+            4: "pool it, as in features.mean(axis=(2, 3)) of (N, D, H, W), or flatten each row",
+        }.get(len(shape), "pool it, or flatten each row")
         raise FullrankError(f"{name} has shape {shape}, features are a matrix (N, D): {do}")
     if 0 in shape:
         raise FullrankError(f"{name} is empty, shape {shape}: give at least one row and one column")

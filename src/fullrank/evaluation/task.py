@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fullrank.data.cache import Decoded, choose_cache
 from fullrank.data.eval_images import BLOCK
-from fullrank.data.images import SAMPLED, Images, Split, match_labels, open_images, sample
+from fullrank.data.images import LABEL_COLUMNS, SAMPLED, Images, Split, match_labels, open_images, sample
 from fullrank.errors import FullrankError
 from fullrank.evaluation.options import EvaluateOptions
 from fullrank.measure.protocols import FINGERPRINT
@@ -23,6 +23,8 @@ from fullrank.text import Progress, untold
 from fullrank.training.distributed import ALONE, World
 from fullrank.training.machine import float32_on
 from fullrank.training.measuring import never_right
+
+_COLUMNS = " or ".join(map(repr, LABEL_COLUMNS))
 
 
 class UnlabeledError(FullrankError):
@@ -155,7 +157,7 @@ def open_task(
         if lack:
             missing.append(f"the held-out images {held_out_name} {lack}: name others with --eval-images")
     if train is None or held_out is None or missing:
-        raise UnlabeledError("; ".join(missing))
+        raise UnlabeledError(f"{'; '.join(missing)} (labels are a folder a class, or a column {_COLUMNS})")
     sampled = len(train) < int((labels_of(found) >= 0).sum())
     protocol = {
         "mode": "eval",

@@ -151,12 +151,11 @@ def _a_line_each(found: Sequence[Inspection]) -> doc.Table:
 def _verdict(each: Inspection, look: doc.Look) -> doc.Statement:
     verdict = each.verdict
     layer = f" of the {verdict.layer}" if verdict.layer not in (None, UNKNOWN) else ""
-    remedies = verdict.remedies if verdict.confidence != "low" else ()
     return doc.Statement(
         look,
         f"{verdict.headline}{layer}",
-        [f"{capital('; '.join(verdict.reasons))}.", f"Confidence {verdict.confidence}: {verdict.certainty}."],
-        [(capital(remedy.text), remedy.source) for remedy in remedies],
+        verdict.sentences,
+        [(capital(remedy.text), remedy.source) for remedy in verdict.remedies],
         TRY,
     )
 

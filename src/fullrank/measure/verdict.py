@@ -40,6 +40,7 @@ import torch.nn.functional as F
 from fullrank.errors import FullrankError
 from fullrank.measure.spectrum import Spectrum
 from fullrank.numerics import exact_arithmetic
+from fullrank.text import capital
 
 Level = Literal["collapsed", "partial", "healthy", "unclear", "untrained"]
 Confidence = Literal["high", "medium", "low"]
@@ -124,7 +125,7 @@ class Verdict:
         reasons: What led there, then what to be careful about; each a clause without a full stop.
         confidence: "high", "medium" or "low": how sure the level is, given N, D and the distance to the next band.
         certainty: Why, in one clause.
-        remedies: What to try, with its source.
+        remedies: What to try, with its source; nothing where confidence is low.
         layer: The layer that was judged, where the spectrum's protocol names it.
     """
 
@@ -141,9 +142,15 @@ class Verdict:
         return _HEADLINES[self.level]
 
     @property
+    def sentences(self) -> list[str]:
+        """Why, and how sure that is."""
+        sure = [f"Confidence {self.confidence}: {self.certainty}."] if self.certainty else []
+        return [f"{capital('; '.join(self.reasons))}.", *sure]
+
+    @property
     def text(self) -> str:
-        """The verdict as one sentence."""
-        return f"{self.headline}: {'; '.join(self.reasons)}."
+        """The verdict as a whole."""
+        return " ".join([f"{self.headline}: {'; '.join(self.reasons)}.", *self.sentences[1:]])
 
 
 @exact_arithmetic()
@@ -181,10 +188,10 @@ def judge(
         FullrankError: `spectrum` is no `Spectrum`, or was not centered.
 
     >>> import torch
-    >>> judge(Spectrum(torch.ones(64))).text
-    'Healthy spectrum: AUC 0.508 (0.508 when all 64 directions are equal), none dead.'
+    >>> judge(Spectrum(torch.ones(64))).sentences[0]
+    'AUC 0.508 (0.508 when all 64 directions are equal), none dead.'
     >>> judge(Spectrum(torch.zeros(64))).text
-    'Collapsed: features are constant, the same for every image.'
+    'Collapsed: features are constant, the same for every image. Confidence high: nothing varies.'
     """
     if not isinstance(spectrum, Spectrum):
         got = type(spectrum).__name__
@@ -227,7 +234,8 @@ def judge(
         ]
     if untrained:
         level, reasons = "untrained", ["its weights are random, which says nothing about any training", *reasons]
-    return Verdict(level, tuple(reasons), confidence, certainty, REMEDIES.get(level, ()), layer)
+    remedies = REMEDIES.get(level, ()) if confidence != "low" else ()
+    return Verdict(level, tuple(reasons), confidence, certainty, remedies, layer)
 
 
 @exact_arithmetic()
@@ -271,7 +279,7 @@ class _Facts:
         if self.way > max(PUBLISHED_WAYS.values()) + MARGIN:
             return "further than any of [Li22]'s ResNet-18 (76 %)"
         nearest = min(PUBLISHED_WAYS, key=lambda share: abs(PUBLISHED_WAYS[share] - self.way))
-        return f"as [Li22]'s ResNet-18 on {nearest} of ImageNet ({100 * PUBLISHED_WAYS[nearest]:.0f} %)"
+        return f"nearest to [Li22]'s ResNet-18 on {nearest} of ImageNet ({100 * PUBLISHED_WAYS[nearest]:.0f} %)"
 
 
 # fmt: off

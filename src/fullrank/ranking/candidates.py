@@ -105,7 +105,9 @@ class _Run:
         if scores is None:
             measured = [f"{step:,}" for step in self.record.measured if step > 0]
             missing.append(
-                f"nothing was measured at step {step:,} while it trained, but at {listing(measured)}"
+                "the untrained encoder is not ranked"
+                if step == 0 and measured
+                else f"nothing was measured at step {step:,} while it trained, but at {listing(measured)}"
                 if measured
                 else "nothing was measured after the untrained encoder"
             )

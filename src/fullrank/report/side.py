@@ -12,7 +12,7 @@ from fullrank.documents.scores import Scored
 from fullrank.documents.scores import comparison as compare
 from fullrank.measure.scores import SCORES, Score
 from fullrank.measure.verdict import judge
-from fullrank.text import capital, grouped, listing, tails
+from fullrank.text import grouped, listing, tails
 from fullrank.training.runs import RunRecord
 from fullrank.training.scores import latest
 
@@ -56,7 +56,7 @@ def verdict(side: Side) -> tuple[str, str]:
         said.append(f"{untrained}; that says nothing about training yet.")
         return "not trained" if side.run.finished else "unfinished", " ".join(said)
     judged = judge(side.run.spectrum(), init=side.run.spectrum(0) if side.run.spectrum_steps[0] == 0 else None)
-    said.append(f"{capital('; '.join(judged.reasons))}.")
+    said += judged.sentences
     knn = [(record["knn"], record["step"]) for record in side.run.of_kind("measure") if "knn" in record]
     if len(knn) > 1:
         write = SCORES["knn"].write

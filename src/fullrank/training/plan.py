@@ -40,7 +40,7 @@ def plan(config: TrainConfig) -> tuple[Document, FullrankError | None]:
             assumed = ", assumed: images decide unless --image-size does"
         method = setup.build_method(config)
         about = {
-            "images": f"{config.images}: not known, they cannot be opened (see below)",
+            "images": f"{config.images}: not counted, for the images cannot be opened (see below)",
             "order": f"{config.order}; how often it sees an image follows from their number, not known",
         }
     else:
