@@ -551,6 +551,14 @@ def test_what_fails_ahead_is_raised_in_its_place_and_ends_the_threads():
     assert threading.active_count() == before
 
 
+def test_the_thread_that_decodes_chunks_ends_with_them(folder):
+    before = threading.active_count()
+    loader = ViewLoader(open_images(str(folder)), Hybrid(20, 4, 12, 2, switch=0.5), RECIPES, 10)
+    for batch in loader():
+        streamed = not loader.order.keeps(batch.step)
+        assert (threading.active_count() == before) == streamed
+
+
 def test_views_made_ahead_are_those_made_at_once(monkeypatch):
     loader = ViewLoader(arrays(), Hybrid(40, 4, 12, 5, seed=1), RECIPES, 10)
     at_once = collect(loader)

@@ -110,12 +110,13 @@ class ViewLoader:
             spans.append(range(step, self.order.span(step).stop))
             step = spans[-1].stop
         # the first by all cores; others behind the steps, by as many threads as there are workers
-        threads = {start: None}
-        pools = ahead(lambda span: self._decode_pool(span[0], threads.get(span[0], max(self.workers, 1))), spans, 1)
+        few = max(self.workers, 1)
+        pools = ahead(lambda span: self._decode_pool(span[0], few if span is not spans[0] else None), spans, 1)
         for span in spans:
             pool = next(pools)
             yield from self._from_memory(span, *pool)
             del pool  # before the one after the next is decoded
+        next(pools, None)  # there is none: its thread ends
         if step < len(self.order):
             streamed = self._from_workers(step)
             _OPEN.add(streamed)
