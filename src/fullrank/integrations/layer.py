@@ -101,8 +101,9 @@ class LayerWatch:
 
     def _absorb(self, h: Tensor) -> None:
         if self._monitor is None:
-            how = {"center": self.center, "normalize": self.normalize}
-            self._monitor = MovingSpectrum(h.shape[1], half_life=self.half_life, **how)
+            self._monitor = MovingSpectrum(
+                h.shape[1], half_life=self.half_life, center=self.center, normalize=self.normalize
+            )
             if self._saved is not None:
                 self._monitor.load_state_dict(self._saved)
                 self._saved = None

@@ -14,6 +14,7 @@ trainer `max_epochs=1` or `max_steps=len(order)`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -55,11 +56,37 @@ class CollapseMonitor(LayerWatch, Callback):
         layer: Name of the submodule whose output is the representation, as in `named_modules()`.
         log_every: Log every so many training batches; the eigendecomposition takes some 50 ms at D = 512.
         validate: Make the exact pass at validation.
-        **watch: The other arguments of `fullrank.integrations.layer.LayerWatch`, whose errors these are too.
+
+    The others are those of `fullrank.integrations.layer.LayerWatch`.
+
+    Raises:
+        FullrankError: As `fullrank.integrations.layer.LayerWatch`.
     """
 
-    def __init__(self, layer: str, *, log_every: int = 500, validate: bool = True, **watch: Any) -> None:
-        super().__init__(layer, **watch)
+    def __init__(
+        self,
+        layer: str,
+        *,
+        features: Callable[[Any], Tensor] | None = None,
+        every: int = 4,
+        log_every: int = 500,
+        half_life: float | None = None,
+        center: bool = True,
+        normalize: bool = False,
+        scores: Sequence[str] | None = None,
+        validate: bool = True,
+        name: str = "collapse",
+    ) -> None:
+        super().__init__(
+            layer,
+            features=features,
+            every=every,
+            half_life=half_life,
+            center=center,
+            normalize=normalize,
+            scores=scores,
+            name=name,
+        )
         fit(log_every, Steps, "log_every")
         self.log_every, self.validate = log_every, validate
         self._refused = ""
@@ -69,8 +96,9 @@ class CollapseMonitor(LayerWatch, Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Hook the layer."""
-        if stage in ("fit", "validate") and self._handle is None:
-            self._attach(pl_module)
+        if stage not in ("fit", "validate") or self._handle is not None:
+            return
+        self._attach(pl_module)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Unhook the layer."""
