@@ -80,7 +80,7 @@ def test_npy_files_that_hold_code_run_none_of_it(tmp_path, monkeypatch):
     [
         (np.zeros(3), r"has shape \(3,\), features are a matrix \(N, D\): .* reshape\(-1, 1\)"),
         (np.float32(3), r"has shape \(\), .* a single number"),
-        (np.zeros((2, 3, 4)), r"has shape \(2, 3, 4\), .*: pool it, as in features.mean.axis=1. of .N, tokens, D., or flatten"),
+        (np.zeros((2, 3, 4)), r"has shape \(2, 3, 4\), .*: pool it, as in features.mean.axis=1. of .N, tokens, D."),
         (np.zeros((0, 4)), r"is empty, shape \(0, 4\)"),
         (np.zeros((4, 0)), r"is empty, shape \(4, 0\)"),
         (

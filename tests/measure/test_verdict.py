@@ -18,7 +18,8 @@ def gaussian(n, d, seed=0):
 def test_constant_features_are_collapsed():
     verdict = judge(fullrank.spectrum(torch.full((100, 16), 0.3)))
     assert verdict.level == "collapsed"
-    assert verdict.text == "Collapsed: features are constant, the same for every image. Confidence high: nothing varies."
+    constant = "features are constant, the same for every image"
+    assert verdict.text == f"Collapsed: {constant}. Confidence high: nothing varies."
 
 
 def test_one_direction_and_noise_is_collapsed():

@@ -36,7 +36,8 @@ def test_list_counts_runs_and_the_finished_ones(toy, here, place, capsys, monkey
     assert main(["study", "list", "--results", str(place.results), "--seeds", "2"]) == 0
     said = words(capsys.readouterr().out)
     assert "toy Toy 2 of 4 " in said
-    assert f"Runs at lab scale, 2 seeds each, results of {place.results}." in said
+    assert "Runs at lab scale, 2 seeds each, results of " in said
+    assert f"{place.results}." in said.replace(" ", "")  # which may be too long for one line
 
 
 def test_list_finds_the_results_that_came_with_the_package(toy, tmp_path, monkeypatch, capsys):

@@ -391,7 +391,7 @@ class DatasetImages(Images):
             column = pa.chunked_array([pa.array(plain)])
         except (pa.ArrowException, TypeError, OverflowError) as error:
             raise FullrankError(f"the labels of {self.name} are no column of one type: {error}") from None
-        return read_labels(column, list(names) if names is not None else None, f"{self.name}, labels:")
+        return read_labels(column, list(names) if names is not None else None, f"{self.name}, labels")
 
     def _walk(self) -> list[Any] | None:
         """Ask for all items, and return their labels; None where the first item that can be had has none."""

@@ -116,7 +116,7 @@ def read_labels(column: Any, names: Sequence[str] | None, where: str) -> Labels 
     try:
         values = _whole(column, kind)
     except ValueError as error:
-        print(f"{where} {error}: its images are taken without labels", file=sys.stderr)
+        print(f"{where}: {error}: its images are taken without labels", file=sys.stderr)
         return None
     if (values == -1).any() and not (values == -1).all():
         print(

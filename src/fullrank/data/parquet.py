@@ -144,4 +144,4 @@ def _read(file: Path, take: Callable[[Any], Any] | None) -> Labels | None:
         if label is None:
             return None
         column = pa.chunked_array(found, schema.field(label).type)
-        return read_labels(column, class_names(schema.metadata, label), f"{shown}, column '{label}':")
+        return read_labels(column, class_names(schema.metadata, label), f"{shown}, column '{label}'")
