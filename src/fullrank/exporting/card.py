@@ -61,7 +61,7 @@ def known_of(encoder: Encoder) -> Known:
         return Known(file.stem)
     run, spectrum, remark = read_run(folder), None, ""
     # what was chosen, and any warning, is told with how it was measured
-    probed = [replace(score, protocol={**score.protocol, **score.chosen}) for score in evaluated(folder, step)]
+    probed = [replace(score, protocol=_with_chosen(score)) for score in evaluated(folder, step)]
     scores = [*latest(run, step).values(), *probed]
     if step in run.spectrum_steps and branch == "online":
         spectrum = run.spectrum(list(run.spectrum_steps).index(step))
@@ -203,3 +203,12 @@ def public(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: public(each) for key, each in value.items()}
     return [public(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+
+def _with_chosen(score: Score) -> dict[str, Any]:
+    """Return its protocol with what was chosen by it, such as `k: 43, of: 1 to 200, ...`."""
+    chosen = {
+        name: f"{value} of {score.protocol[name]}" if name in score.protocol else value
+        for name, value in score.chosen.items()
+    }
+    return {**score.protocol, **chosen}
