@@ -107,7 +107,7 @@ def test_a_column_becomes_labels(column, values, classes):
     ],
 )
 def test_a_column_that_holds_no_classes_is_left_out_and_that_is_said(column, fault, capsys):
-    assert read_labels(pa.chunked_array([column]), None, "x.parquet, column 'label':") is None
+    assert read_labels(pa.chunked_array([column]), None, "x.parquet, column 'label'") is None
     said = capsys.readouterr().err
     assert re.search(f"x.parquet, column 'label': {fault}.*: its images are taken without labels", said)
 
