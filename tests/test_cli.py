@@ -313,7 +313,7 @@ def test_a_plan_without_its_images_says_the_rest(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["train", "--images", "imagenet/train", "--backbone.width", "0.25", "--dry-run"]) == 1
     printed = capsys.readouterr()
-    for words in ("imagenet/train: not counted", "224 x 224, assumed", "multiple-pass; how often", "1,500 of 64 images"):
+    for words in ("imagenet/train: not counted", "224 x 224, assumed", "multiple-pass; how often", "1,500 of 64"):
         assert words in printed.out
     assert "fullrank: error: no images at 'imagenet/train'" in printed.err
 
