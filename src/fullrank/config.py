@@ -347,7 +347,11 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_config(path: Path, base: TrainConfig | None = None) -> TrainConfig:
-    """Read a configuration from YAML: the fields it names replace those of `base`."""
+    """Read a configuration from YAML: the fields it names replace those of `base`.
+
+    Raises:
+        FullrankError: The file is missing or no YAML mapping, a key is unknown, or a value does not fit its field.
+    """
     from fullrank.files import said  # which needs NumPy, and `--help` does not
 
     with said(path, "mend it, or give another"):

@@ -19,7 +19,7 @@ from fullrank.cli import main
 from fullrank.config import BackboneConfig, HeadsConfig, TargetConfig, to_dict
 from fullrank.errors import FullrankError
 from fullrank.exporting import export as exporting
-from fullrank.exporting.card import Known, card
+from fullrank.exporting.card import Known, _with_chosen, card
 from fullrank.exporting.export import export
 from fullrank.measure.scores import Score
 from fullrank.models import backbones
@@ -406,3 +406,8 @@ def test_evaluation_of_another_step_is_left_out_and_a_damaged_one_is_named(byol,
         path.unlink()
     assert yaml.safe_load(card_of(tmp_path / "out").split("---")[1])["library_name"] == "timm"
     assert not Path(tmp_path / "other").exists()
+
+
+def test_what_a_probe_chose_stands_beside_what_it_chose_from():
+    score = Score("knn", 0.5, {"k": "1 to 200", "n": 9}, chosen={"k": 43, "l2": 0.1})
+    assert _with_chosen(score) == {"k": "43 of 1 to 200", "n": 9, "l2": 0.1}

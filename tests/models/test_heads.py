@@ -1,5 +1,7 @@
+import pytest
 from torch import nn
 
+from fullrank.errors import FullrankError
 from fullrank.models import heads
 
 
@@ -29,3 +31,10 @@ def test_garrido23s_heads_end_in_a_linear_layer_alone():
 def test_one_layer_is_a_head_too():
     assert kinds(heads.mlp(8, 5, 4, 1, last="norm")) == ["Linear", "BatchNorm1d"]
     assert heads.mlp(8, 5, 4, 1, last="norm")[0].weight.shape == (4, 8)
+
+
+def test_widths_of_nothing_are_refused():
+    with pytest.raises(FullrankError, match="must be at least 1, got 8, 0, 4 and 3 layers"):
+        heads.mlp(8, 0, 4, 3, last="norm")
+    with pytest.raises(FullrankError, match="got 8, 8, 4 and 0 layers"):
+        heads.mlp(8, 8, 4, 0, last="norm")

@@ -157,7 +157,9 @@ def open_task(
         if lack:
             missing.append(f"the held-out images {held_out_name} {lack}: name others with --eval-images")
     if train is None or held_out is None or missing:
-        raise UnlabeledError(f"{'; '.join(missing)} (labels are a folder a class, or a column {_COLUMNS})")
+        said = "; ".join(missing)
+        where = f" (labels are a folder a class, or a column {_COLUMNS})" if "have no labels" in said else ""
+        raise UnlabeledError(said + where)
     sampled = len(train) < int((labels_of(found) >= 0).sum())
     protocol = {
         "mode": "eval",
