@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from fullrank.documents import Part, Words
-from fullrank.studies.bases import MULTIPLE, clock, simsiam, with_order
+from fullrank.studies.bases import MULTIPLE, clock, few_passes, with_order
 from fullrank.studies.study import ACCURACY, Cell, Results, Scale, Study
 from fullrank.studies.views import against, against_number, overview, pivot, spectra, through_training
 
@@ -33,7 +33,7 @@ EVERYTHING = "everything"
 
 
 def _cell(scale: Scale, order: str = MULTIPLE, decayed: str = EVERYTHING, **optim: Any) -> Cell:
-    base = simsiam(scale)
+    base = few_passes(scale)
     config = with_order(replace(base, optim=replace(base.optim, **optim, **PARTS.get(decayed, {}))), order)
     rate, decay = f"{config.optim.base_lr:g}", f"{config.optim.weight_decay:g}"
     factors = {"rate": rate, "decay": decay, "clock": f"{clock(config):.2g}", "decayed": decayed, "order": order}

@@ -13,7 +13,7 @@ from fullrank.measure.forecast import LinearFit, agreement, fit_linear, leave_gr
 from fullrank.measure.protocols import comparable, obstacle, split
 from fullrank.measure.scores import Score, kind_of, title
 from fullrank.report.side import NEAR_THE_MINIMUM
-from fullrank.studies import decay, heads, orders, subsets
+from fullrank.studies import hybrid_switch, orders, regime, subsets
 from fullrank.studies.bases import WIDE
 from fullrank.studies.store import run_name
 from fullrank.studies.study import ACCURACY, Cell, Result, Scale, Study
@@ -22,7 +22,7 @@ from fullrank.studies.views.tables import MISSING
 from fullrank.text import capital, listing
 
 RUNS_OF: dict[Scale, tuple[Study, ...]] = {
-    "lab": (orders.STUDY, subsets.STUDY, decay.STUDY, heads.STUDY),
+    "lab": (orders.STUDY, subsets.STUDY, hybrid_switch.STUDY, regime.STUDY),
     "paper": (orders.STUDY, subsets.STUDY),
 }
 AS_PUBLISHED = (orders.STUDY.name, subsets.STUDY.name)

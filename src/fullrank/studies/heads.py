@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fullrank.documents import Part, Words
-from fullrank.studies.bases import simsiam
+from fullrank.studies.bases import few_passes
 from fullrank.studies.study import ACCURACY, Cell, Results, Scale, Study
 from fullrank.studies.views import against_number, overview, pivot, through_training
 
@@ -24,7 +24,7 @@ def _cells(scale: Scale) -> list[Cell]:
 
 
 def _cell(scale: Scale, width: int, hidden: int, out: int) -> Cell:
-    base = simsiam(scale)
+    base = few_passes(scale)
     encoder = replace(base.backbone, width=base.backbone.width * width / REPRESENTATION[scale][1])
     heads = replace(base.heads, projector_hidden=hidden, projector_out=out)
     factors = {"representation": f"D = {width}", "projector hidden": str(hidden), "embedding": f"M = {out}"}

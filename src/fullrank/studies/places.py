@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fullrank.documents import Part, Words
-from fullrank.studies.bases import MULTIPLE, percent, published, simsiam, with_order
+from fullrank.studies.bases import MULTIPLE, few_passes, percent, published, with_order
 from fullrank.studies.study import ACCURACY, Cell, Published, Results, Scale, Study
 from fullrank.studies.views import against_number, overview, pivot, through_training
 
@@ -26,7 +26,7 @@ _STAND_IN = (
 
 def _cells(scale: Scale) -> list[Cell]:
     train, held_out = (f"tiny-imagenet-32/{split}.parquet" for split in ("train", "validation"))
-    lab = replace(simsiam("lab"), images=train, eval_images=held_out, steps=LAB_STEPS, switch=0.6)
+    lab = replace(few_passes("lab"), images=train, eval_images=held_out, steps=LAB_STEPS, switch=0.6)
     base = lab if scale == "lab" else published("simsiam-resnet18-places365")
     return [
         *(Cell({"order": order, "images": percent(1.0)}, with_order(base, order)) for order in PUBLISHED.rows),

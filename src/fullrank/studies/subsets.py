@@ -4,10 +4,14 @@ from dataclasses import replace
 
 from fullrank.documents import Words
 from fullrank.studies.bases import DEEPER, SMALL, percent, simsiam
-from fullrank.studies.study import ACCURACY, Cell, Published, Study
+from fullrank.studies.study import ACCURACY, Cell, Published, Scale, Study
 from fullrank.studies.views import against_number, overview, pivot, spectra
 
-SHARES = (0.01, 0.05, 0.1, 0.2, 0.5, 1.0)
+SHARES: dict[Scale, tuple[float, ...]] = {
+    "lab": (0.01, 0.02, 0.05, 0.2, 0.5, 1.0),
+    "paper": (0.01, 0.05, 0.1, 0.2, 0.5, 1.0),
+}
+"""Of the images that the other studies train on. At lab scale 2 % are one of their chunks."""
 
 PUBLISHED = Published(
     source="computed from the spectra that [Li22] published (Figure 3)",
@@ -16,9 +20,15 @@ PUBLISHED = Published(
     columns=(SMALL,),
     rows={
         percent(share): (auc,)
-        for share, auc in zip(SHARES, ("0.610", "0.748", "0.845", "0.879", "0.871", "0.858"), strict=True)
+        for share, auc in zip(SHARES["paper"], ("0.610", "0.748", "0.845", "0.879", "0.871", "0.858"), strict=True)
     },
 )
+
+
+def _cell(scale: Scale, encoder: str, share: float) -> Cell:
+    every = simsiam(scale, encoder)
+    return Cell({"images": percent(share), "encoder": encoder}, replace(every, subset=share * every.subset))
+
 
 STUDY = Study(
     name="subsets",
@@ -26,9 +36,9 @@ STUDY = Study(
     source="[Li22] Figures 2, 3 and 9",
     question="Do fewer images give a better representation than more, at equal steps, once the encoder is too small?",
     cells=lambda scale: [
-        Cell({"images": percent(share), "encoder": encoder}, replace(simsiam(scale, encoder), subset=share))
+        _cell(scale, encoder, share)
         for encoder in ((SMALL,) if scale == "lab" else (SMALL, DEEPER))
-        for share in SHARES
+        for share in SHARES[scale]
     ],
     parts=lambda results, scale: [
         overview(results, ("knn", ACCURACY[scale], "heldout_loss", "auc"), rows=("encoder", "images")),
