@@ -157,8 +157,8 @@ class OptimConfig:
 class MonitorConfig:
     """What is watched while training, and how often."""
 
-    log_every: Steps = 50
-    """Steps between records of loss, learning rate and std."""
+    log_every: Steps | None = None
+    """Steps between records of loss, learning rate and std; when left out 50, or a tenth of a run of fewer than 500."""
     measure_every: Steps = 500
     """Steps between measurements: spectrum, held-out loss, k-NN. The first is before training, the last after it."""
     num_images: Limit = 5000
@@ -270,6 +270,11 @@ class TrainConfig:
     def __post_init__(self) -> None:
         check_fields(self)
         self._check_together()
+
+    @property
+    def log_every(self) -> int:
+        """Steps between records, decided where they are left open: a short run's curve needs points too."""
+        return self.monitor.log_every or min(50, max(1, self.steps // 10))
 
     def _check_together(self) -> None:
         """Raise `FullrankError` where fields contradict each other."""
