@@ -207,6 +207,14 @@ def test_importing_fullrank_imports_nothing_heavy():
     assert shown.stdout.strip() == "set()"
 
 
+def test_weights_of_an_unnamed_network_are_refused_before_torch_is_imported(tmp_path):
+    (tmp_path / "x.pth").touch()
+    code = "import sys, fullrank.cli as cli; code = cli.main(['inspect', 'x.pth']); print(code, 'torch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert found.stdout.split() == ["1", "False"]
+    assert "x.pth is not a checkpoint of ours: if it holds weights, say whose, as in --backbone" in found.stderr
+
+
 def test_public_names_are_there():
     assert fullrank.orders.Hybrid.name == "hybrid"
     assert fullrank.spectrum.__module__ == "fullrank.measure.spectrum"
