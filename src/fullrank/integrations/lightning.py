@@ -14,6 +14,7 @@ trainer `max_epochs=1` or `max_steps=len(order)`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -54,7 +55,8 @@ class CollapseMonitor(LayerWatch, Callback):
 
     Args:
         layer: Name of the submodule whose output is the representation, as in `named_modules()`.
-        log_every: Log every so many training batches; the eigendecomposition takes some 50 ms at D = 512.
+        log_every: Log every so many training batches; when omitted 500, or a tenth of a training of fewer than 5,000.
+            The eigendecomposition takes some 50 ms at D = 512.
         validate: Make the exact pass at validation.
 
     The others are those of `fullrank.integrations.layer.LayerWatch`.
@@ -69,7 +71,7 @@ class CollapseMonitor(LayerWatch, Callback):
         *,
         features: Callable[[Any], Tensor] | None = None,
         every: int = 4,
-        log_every: int = 500,
+        log_every: int | None = None,
         half_life: float | None = None,
         center: bool = True,
         normalize: bool = False,
@@ -87,7 +89,7 @@ class CollapseMonitor(LayerWatch, Callback):
             scores=scores,
             name=name,
         )
-        fit(log_every, Steps, "log_every")
+        fit(log_every, Steps | None, "log_every")
         self.log_every, self.validate = log_every, validate
         self._refused = ""
         self.val_spectrum: Spectrum | None = None
@@ -104,6 +106,13 @@ class CollapseMonitor(LayerWatch, Callback):
         """Unhook the layer."""
         self._detach()
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Decide how often to log, where it is left open: a short training's curve needs points too."""
+        if self.log_every is None:
+            steps = trainer.estimated_stepping_batches  # infinite, or -1, where nobody knows
+            batches = steps * trainer.accumulate_grad_batches if steps > 0 else math.inf
+            self.log_every = int(min(500, max(1, batches / 10)))
+
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Listen to every `every`-th batch."""
         self._sink = self._absorb if self._batches % self.every == 0 else None
@@ -118,7 +127,7 @@ class CollapseMonitor(LayerWatch, Callback):
     ) -> None:
         """Log every `log_every`-th batch."""
         self._sink = None
-        if self._batches % self.log_every or self._monitor is None:
+        if self.log_every is None or self._batches % self.log_every or self._monitor is None:
             return
         try:
             gather = partial(_gather, pl_module) if trainer.world_size > 1 else None

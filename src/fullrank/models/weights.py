@@ -329,7 +329,8 @@ def _advice(weights: Mapping[str, Tensor], prefix: str | None) -> str:
             return f"they fit the backbone {name}{words}"
     return (
         "name the backbone that they were trained with (--backbone), and the size of its images: up to "
-        f"{SMALL_IMAGE} pixels a ResNet begins with a 3x3 convolution, above with 7x7"
+        f"{SMALL_IMAGE} pixels a ResNet begins with a 3x3 convolution, above with 7x7; a network of your own is "
+        "measured in Python, fullrank.inspect(model, loader)"
     )
 
 
