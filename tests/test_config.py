@@ -101,7 +101,12 @@ BOMB = "a: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 20)}]
         ("strict: 'maybe'", "strict must be true or false, got 'maybe'$"),
         ("strict: 1", "strict must be true or false, got 1"),
         ("order: hybird", "order must be one of .*, got 'hybird'; did you mean 'hybrid'"),
-        ("backbone: resnet18", "backbone must hold `key: value` lines, got 'resnet18'"),
+        (
+            "backbone: resnet18",
+            r"backbone holds settings \(attention_heads, .*, width\), got 'resnet18'; did you mean ",
+        ),
+        ("backbone: resnet18", r"; did you mean backbone: \{name: .resnet18.\}$"),
+        ("optim: adamw", r"optim holds settings \(base_lr, .*, weight_decay\), got 'adamw'$"),
         ("backbone: {depths: [2, 2]}", "backbone.depths must be .*, got list"),
         ("image_size: big", "image_size must be a whole number or null, got 'big'"),
         ("- a list", "must hold `key: value` lines, got list"),

@@ -442,7 +442,11 @@ def from_dict(values: dict[str, Any], base: Any, where: str, prefix: str = "", w
         current = getattr(base, key)
         if dataclasses.is_dataclass(current):
             if not isinstance(value, dict):
-                raise FullrankError(f"{where}: {name} must hold `key: value` lines, got {shown(value)}")
+                named = (
+                    f"; did you mean {name}: {{name: {shown(value)}}}" if isinstance(current, BackboneConfig) else ""
+                )
+                inner = ", ".join(sorted(fields(type(current))))
+                raise FullrankError(f"{where}: {name} holds settings ({inner}), got {shown(value)}{named}")
             replaced[key] = from_dict(value, current, where, f"{name}.", whole)
         else:
             replaced[key] = fit(_with_numbers(value, hints[key]), hints[key], f"{where}: {name}")

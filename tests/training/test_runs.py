@@ -173,5 +173,7 @@ def test_a_monitored_score_that_fails_is_said_once_and_costs_nothing_else(tmp_pa
 def test_a_folder_of_runs_is_told_from_a_folder_of_something_else(tmp_path):
     (tmp_path / "runs" / "a").mkdir(parents=True)
     (tmp_path / "runs" / "a" / "config.yaml").touch()
+    with pytest.raises(FullrankError, match=r"runs is not a run: expected .*; .*runs/[\w-]+ is one$"):
+        read_run(tmp_path / "runs")
     with pytest.raises(FullrankError, match=r"runs is not a run, .*: give the runs in it, .*runs/\*"):
         only_runs([tmp_path / "runs"])

@@ -131,7 +131,9 @@ def check_run(path: Path) -> None:
     """Raise `FullrankError` unless there is a run at `path`."""
     if not (path / CONFIG).is_file():
         what = "is not a run" if path.exists() else "does not exist"
-        raise FullrankError(f"{path} {what}: expected a folder made by `fullrank train`, with a {CONFIG} in it")
+        inside = [each.parent.name for each in path.glob(f"*/{CONFIG}")]
+        runs = f"; {path / min(inside)} is one" if inside else ""
+        raise FullrankError(f"{path} {what}: expected a folder made by `fullrank train`, with a {CONFIG} in it{runs}")
 
 
 def read_run(path: Path | str) -> RunRecord:
