@@ -38,9 +38,9 @@ def test_the_runs_are_those_of_other_studies_each_once_and_without_the_wide_enco
         counts[cell.factors["study"]] = counts.get(cell.factors["study"], 0) + 1
         assert cell.factors.get("encoder") != "ResNet-50"
         assert cell.config.method == "simsiam"
-    # 8 orders; of 6 shares, 18 decays and 8 heads 1, 3 and 1 are settings of `orders` too
-    assert counts == {"orders": 8, "subsets": 5, "decay": 15, "heads": 7}
-    assert len({(cell.config.backbone.width, cell.config.heads.projector_out) for cell in CELLS}) == 5
+    # 8 orders; of 6 shares and 6 switches 1 and 3 are settings of `orders`, of 20 of `regime` 4 of these studies
+    assert counts == {"orders": 8, "subsets": 5, "hybrid-switch": 3, "regime": 16}
+    assert len({(cell.config.backbone.width, cell.config.heads.projector_out) for cell in CELLS}) == 1
     assert sum(2 * (cell.factors["study"] in ("orders", "subsets")) for cell in CELLS) >= 22
 
 

@@ -71,7 +71,7 @@ def parts(results: Sequence[Result], scale: Scale) -> list[Part]:
         ),
         *([against(with_forecast, "forecast", accuracy, color="study")] if with_forecast else []),
         *(against(runs, name, accuracy, color="study") for name in FEATURES),
-        _ranks(runs, accuracy),
+        *([_ranks(scored, accuracy)] if (scored := [each for each in runs if each.label_free]) else []),
     ]
 
 
@@ -152,7 +152,7 @@ def _forecast(runs: Sequence[Result], accuracy: str) -> list[Result]:
 
 
 def _ranks(runs: Sequence[Result], accuracy: str) -> Table:
-    """Return how each label-free score ranks the runs."""
+    """Return how each label-free score ranks the runs of which they were taken."""
     wanted = [each.scores[accuracy].taken for each in runs]
     taken = [{"heldout_loss": each.scores["heldout_loss"], **{s.name: s for s in each.label_free}} for each in runs]
     rows, unlike = [], []
