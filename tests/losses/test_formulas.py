@@ -142,6 +142,21 @@ def test_one_huge_entry_costs_no_digits_of_the_repulsion(entry):
     assert relative(gradient, slope) < 1e-4
 
 
+@pytest.mark.parametrize("at", [1000.1, 1e5 + 0.3, 1e6 + 0.5])
+@pytest.mark.parametrize("constant", [True, False], ids=["constant", "varies"])
+@pytest.mark.parametrize("name", ["vicreg", "vicreg_exp", "vicreg_ctr", "barlow_twins"])
+def test_a_large_mean_costs_no_digits(name, constant, at):
+    """Rounding of a column's mean is no variation of it, which a dead column has not."""
+    tensors = [x.detach().clone() for x in embeddings(100, 6, dtype=torch.float32)]
+    for x in tensors:
+        x[:, 1] = at if constant else x[:, 1] + at
+    expected, slopes = value_and_gradients(CASES[name][0], [x.double() for x in tensors])
+    value, gradients = value_and_gradients(CASES[name][0], tensors)
+    assert relative(value, expected) < 1e-6
+    for gradient, slope in zip(gradients, slopes, strict=True):
+        assert relative(gradient, slope) < 1e-5
+
+
 def test_gradients_have_gradients_and_batches_of_losses_are_mapped():
     z = embeddings(4, 9, count=1)[0]
     assert torch.autograd.gradgradcheck(losses.dimension_contrastive, z)
