@@ -118,6 +118,7 @@ def test_what_holds_no_images(encoder, given, message):
         lambda images, index, labels: (images, labels, index),
         lambda images, index, labels: (index, images, labels),
         lambda images, index, labels: [[images, images], labels],
+        lambda images, index, labels: (images, labels[:, None], torch.tensor(6)),  # as of MedMNIST
         lambda images, index, labels: {"index": index, "image": images, "label": labels},
         lambda images, index, labels: {"targets": labels, "index": index, "pixel_values": images},
     ],

@@ -20,6 +20,7 @@ path that exists is that path, whatever brackets and stars are in it.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import sys
 import threading
@@ -333,7 +334,8 @@ class DatasetImages(Images):
         """Ask for one item, and take its image."""
         with unreadable(self.key(index)):
             image = self._item(index)[0]
-            if not (isinstance(image, Tensor) and image.is_floating_point() and bool(image.isfinite().all())):
+            floats = isinstance(image, Tensor) and image.is_floating_point() and image.numel() > 0
+            if not (floats and bool(image.isfinite().all())):
                 return to_pixels(image)
         try:
             return to_pixels(image)
@@ -386,9 +388,8 @@ class DatasetImages(Images):
                 values, names = [change(value) for value in found], None
         if values is None:
             return None
-        plain = [value.item() if isinstance(value, (Tensor, np.generic)) else value for value in values]
         try:
-            column = pa.chunked_array([pa.array(plain)])
+            column = pa.chunked_array([pa.array([_plain(value) for value in values])])
         except (pa.ArrowException, TypeError, OverflowError) as error:
             raise FullrankError(f"the labels of {self.name} are no column of one type: {error}") from None
         return read_labels(column, list(names) if names is not None else None, f"{self.name}, labels")
@@ -407,6 +408,13 @@ class DatasetImages(Images):
             if index == 0 and len(self) > _MANY:
                 print(f"{self.name}: reading {len(self):,} items for their labels; `targets` saves it", file=sys.stderr)
         return labels
+
+
+def _plain(label: Any) -> Any:
+    """Return a label as Python has it: one number where it is one, in however many brackets, else lists of them."""
+    if not isinstance(label, (Tensor, np.ndarray, np.generic)):
+        return label
+    return label.item() if math.prod(label.shape) == 1 else label.tolist()
 
 
 def open_images(spec: Any, *, split: Split = "train", root: str = DEFAULT_ROOT) -> Images:

@@ -242,8 +242,13 @@ def images_and_labels(batch: Any) -> tuple[list[Tensor], Tensor | None]:
         if tensor.ndim == 4:
             shown.append(tensor)
         # whole numbers before the images, or of another name, may be their index
-        elif tensor.ndim == 1 and not tensor.is_floating_point() and (name in _LABELS or (name is None and shown)):
-            answers = tensor.cpu() if answers is None else answers
+        elif (
+            tensor.ndim in (1, 2)
+            and tensor.numel() == len(tensor)
+            and not tensor.is_floating_point()
+            and (name in _LABELS or (name is None and shown))
+        ):
+            answers = tensor.flatten().cpu() if answers is None else answers
     if not shown:
         raise FullrankError(f"a batch holds no images (B, 3, H, W): it is {type(batch).__name__}")
     return shown, answers
