@@ -270,6 +270,14 @@ def test_what_is_hidden_is_no_image_at_any_depth(folder):
     assert len(open_images(str(hidden_root))) == 3  # what is asked for by name is not hidden
 
 
+def test_pictures_that_are_no_images_are_left_out_and_that_is_said(tmp_path, capsys):
+    for name in ("a/1.png", "b/2.png", "b/3.gif", "b/4.gif", "b/5.JFIF", "b/notes.txt", "b/.6.gif"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / name, "PNG")
+    assert len(open_images(str(tmp_path))) == 2
+    assert f"{tmp_path}: 2 .gif and 1 .jfif files are left out: images end in .jpg " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("folders", "given"),
     [

@@ -44,9 +44,12 @@ from fullrank.data.randomness import Purpose, permutation
 from fullrank.data.splits import check_files, check_folders, glob_files, hidden, list_shards
 from fullrank.errors import FullrankError, choose, nearest
 from fullrank.registry import SOURCES
+from fullrank.text import listing
 
 Split = Literal["train", "eval"]
 
+_OTHER_PICTURES = (".gif", ".jfif", ".jpe", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".tga", ".svg")
+"""Pictures that are no images in a folder, as in torchvision's, of which nobody would know."""
 LARGE = (".parquet", ".tar")
 """Files that hold many images."""
 IMAGE_COLUMNS, LABEL_COLUMNS = ("image", "img"), ("label", "fine_label")
@@ -507,6 +510,7 @@ def _from_folder(name: str, root: Path, flag: str, cache: str) -> Images:
         if large:
             check_files(name, large, flag)
             return _from_files(name, large, cache)
+    others: dict[str, int] = {}
     found: dict[str, list[str]] = {}
     tree: dict[str, list[str]] = {}
     holding = set()
@@ -514,6 +518,9 @@ def _from_folder(name: str, root: Path, flag: str, cache: str) -> Images:
         below = os.path.relpath(where, root) if where != str(root) else ""
         tree[below] = folders
         pictures = [file for file in files if file.lower().endswith(IMG_EXTENSIONS) and not file.startswith(".")]
+        for kind in (Path(file).suffix.lower() for file in files if not file.startswith(".")):
+            if kind in _OTHER_PICTURES:
+                others[kind] = others.get(kind, 0) + 1
         if pictures:
             holding.add(below)
             top = below.split(os.sep)[0]
@@ -523,6 +530,9 @@ def _from_folder(name: str, root: Path, flag: str, cache: str) -> Images:
         raise FullrankError(
             f"no images in {name}: expected files ending in {' '.join(IMG_EXTENSIONS)}, in class folders or all in one"
         )
+    if others:
+        counts = listing([f"{count:,} {kind}" for kind, count in sorted(others.items())])
+        print(f"{name}: {counts} files are left out: images end in {' '.join(IMG_EXTENSIONS)}", file=sys.stderr)
     found = {folder: sorted(found[folder]) for folder in sorted(found)}
     paths = [path for group in found.values() for path in group]
     # Files beside the class folders belong to no class, and one class says nothing, but of images that are held out:
