@@ -6,7 +6,7 @@
 |----------------|-----------------------------------------------------------------------------------------------|
 | `.npy`         | a NumPy array of two dimensions, in C or Fortran order and either byte order                  |
 | `.safetensors` | the only tensor of two dimensions, or the one that `key` names                                |
-| `.parquet`     | a column of lists of equal length, or, where there is none, all columns of floating-point numbers |
+| `.parquet`     | a column of lists of equal length, or else all of floating-point numbers but labels           |
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _SHOWN = 8
 _MANY = 32  # more tensors than this in one file are a model's weights
+_LABELS = ("label", "labels", "fine_label", "target", "targets")
+"""Columns that are no features though they hold floating-point numbers, as pandas makes of classes where one lacks."""
 _WEIGHT_NAMES = (".weight", ".bias", ".running_mean")
 
 _NAMES = {  # of safetensors and of pyarrow, where they are not numpy's
@@ -233,7 +235,9 @@ def _open_parquet(path: Path, key: str | None) -> FeatureFile:
         raise FullrankError(
             f"{path} has {len(lists)} columns of lists ({few(lists, _SHOWN)}): name one with --key NAME"
         )
-    fields = [schema.field(name) for name in lists] or [each for each in schema if pa.types.is_floating(each.type)]
+    fields = [schema.field(name) for name in lists] or [
+        each for each in schema if pa.types.is_floating(each.type) and each.name not in _LABELS
+    ]
     chosen = [each.name for each in fields]
     if not fields:
         columns = few([f"{each.name}: {each.type}" for each in schema], _SHOWN)

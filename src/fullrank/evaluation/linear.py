@@ -24,6 +24,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
@@ -38,7 +39,7 @@ from torch.optim import Optimizer
 from fullrank.config import MachineConfig, OptimConfig
 from fullrank.data import cache
 from fullrank.data.batches import ViewLoader
-from fullrank.data.images import Images
+from fullrank.data.images import Images, same_images
 from fullrank.data.order import MultiplePass
 from fullrank.data.randomness import Purpose, random_bits
 from fullrank.data.views import ViewRecipe
@@ -47,6 +48,7 @@ from fullrank.evaluation.options import EvaluateOptions, LinearOptions
 from fullrank.evaluation.task import Task, labels_of
 from fullrank.files import write_bytes
 from fullrank.measure.checks import check_finite
+from fullrank.measure.protocols import FINGERPRINT
 from fullrank.measure.scores import Score
 from fullrank.models.encoder import fingerprint, unchanged
 from fullrank.models.memory_format import choose_memory_format
@@ -125,7 +127,13 @@ def linear(task: Task, options: EvaluateOptions) -> Score:
 def _begin(task: Task, asked: LinearOptions) -> tuple[dict[str, Any], Path | None, dict[str, Any] | None]:
     settings = _settings(task, asked, choose_precision(MachineConfig(precision=asked.precision), task.device))
     path = None if task.run is None else task.run / FOLDER / f"linear-{_digest(settings)}.pt"
-    return settings, path, _read(path) if path is not None and path.is_file() else None
+    state = _read(path) if path is not None and path.is_file() else None
+    seen = task.protocol.get(FINGERPRINT, "")
+    # its settings know images by name, so that one that is mended does not undo what is half done
+    if state is not None and state["complete"] and not same_images(state.get("images", seen), seen):
+        print(f"{task.name}: its images have changed since its linear probe was trained: anew", file=sys.stderr)
+        state = None
+    return settings, path, state
 
 
 def _score(task: Task, asked: LinearOptions, precision: str, state: dict[str, Any]) -> Score:
@@ -258,6 +266,7 @@ def _train(
                     check_unchanged()
                 state = {
                     "settings": settings,
+                    "images": task.protocol.get(FINGERPRINT, ""),
                     "complete": complete,
                     "classifier": classifier.state_dict(),
                     "skipped": sorted(task.skipped.keys() | set().union(*world.all_gather_object(loader.skipped))),

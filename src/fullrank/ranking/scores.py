@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fullrank._version import __version__
+from fullrank.data.images import open_images, same_images
 from fullrank.errors import FullrankError, choose
 from fullrank.inspection.inspect import FEWEST_IMAGES, inspect, keep_scores
 from fullrank.inspection.options import InspectOptions
+from fullrank.measure.protocols import FINGERPRINT
 from fullrank.measure.scores import SCORES, Score, read_score
 from fullrank.measure.verdict import ENOUGH
 from fullrank.ranking.candidates import Candidate
@@ -45,6 +47,7 @@ def with_scores(
     """
     widest = max((each.width or 0 for each in candidates), default=0)
     limit = options.limit or max(FEWEST_IMAGES, ENOUGH * widest)
+    images = None if options.images is None else open_images(options.images).fingerprint()
     found = []
     for each in candidates:
         missing = each.missing
@@ -52,7 +55,7 @@ def with_scores(
             gone = f"the weights of step {each.step:,} were not kept, so --scores could not be measured"
             found.append(replace(each, missing=(*missing, gone)))
             continue
-        taken = _kept(each, options.images, limit)
+        taken = _kept(each, options.images, limit, images)
         if not taken.keys() >= set(names):
             taken, why = _measure(each, names, options, limit, progress)
             missing += (why,) if why else ()
@@ -63,7 +66,7 @@ def with_scores(
     return found
 
 
-def _kept(each: Candidate, images: str | None, limit: int) -> dict[str, Score]:
+def _kept(each: Candidate, images: str | None, limit: int, fingerprint: str | None) -> dict[str, Score]:
     return {
         one.score.name: one.score
         for one in kept(each.run)
@@ -71,6 +74,7 @@ def _kept(each: Candidate, images: str | None, limit: int) -> dict[str, Score]:
         and (one.step, one.version) == (each.step, __version__)
         and one.asked
         and (one.asked.get("images"), one.asked.get("limit")) == (images, limit)
+        and (fingerprint is None or same_images(one.score.protocol.get(FINGERPRINT, fingerprint), fingerprint))
     }
 
 
