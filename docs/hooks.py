@@ -6,7 +6,12 @@ A page asks for them by a comment in a line of its own:
     <!-- help: ## -->                    the `--help` of all commands, each below such a heading
     <!-- names: fullrank.losses -->      the docstrings of all names in `__all__`
     <!-- names: fullrank.losses info_nce dcl -->
+    <!-- names: fullrank.registry Registry | members: false -->    with an option of mkdocstrings
     <!-- scores: features views -->      the table of all scores that need features or views, of `SCORES`
+
+The line below such a comment is for readers of the repository, who see the pages as they are: it says what the site
+shows there, and links to the source. For them a link to a name is one to its file, `src/fullrank/api.py#fullrank.rank`,
+and one to the quickstart is one to the notebook, which a git host renders.
 
 `jupyter execute --inplace docs/quickstart.ipynb` takes the notebook's outputs anew.
 """
@@ -23,6 +28,7 @@ import textwrap
 from collections.abc import Iterator
 from contextlib import redirect_stdout, suppress
 from io import StringIO
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
@@ -38,7 +44,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 PAPERS = "\n\n[Li22]: https://arxiv.org/abs/2209.15007\n[Garrido23]: https://arxiv.org/abs/2206.02574\n"
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[^\n]*\r(?!\n)")  # colors, and what a progress bar has written over
-MARK = re.compile(r"^<!-- (file|help|names|scores): (.+) -->$", re.MULTILINE)
+MARK = re.compile(r"^<!-- (file|help|names|scores): (.+) -->\n\*Here the documentation site shows .+\*$", re.MULTILINE)
+NAME = re.compile(r"\]\((?:\.\./)+src/[^)#]+#(fullrank[\w.]+)\)")
+NOTEBOOK = re.compile(r"\]\(((?:\.\./)*[\w/-]+)\.ipynb\)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -54,11 +62,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Put what a page asks for in the place of the comment, and link the two papers."""
+    if not page.file.generated_by:  # a notebook's own page is where it can be downloaded
+        markdown = NOTEBOOK.sub(r"](\1.md)", markdown)
     return filled(markdown) + PAPERS
 
 
 def filled(markdown: str) -> str:
-    """Put what a page asks for in the place of the comment."""
+    """Put what a page asks for in the place of the comment, and link names to where the site describes them."""
+    markdown = NAME.sub(r"][\1]", markdown)
     made = {"file": root_file, "help": command_help, "names": public_names, "scores": score_table}
     return MARK.sub(lambda mark: made[mark[1]](mark[2]), markdown)
 
@@ -119,7 +130,10 @@ def public_names(asked: str) -> str:
 
     Losses as modules are left out: they have the docstrings of their functions.
     """
+    asked, _, option = asked.partition(" | ")
     module, *names = asked.split()
+    if option:
+        return "\n\n".join(f"::: {module}.{name}\n    options:\n      {option}" for name in names)
     loaded = importlib.import_module(module)
     loss = getattr(loaded, "Loss", ())
 
@@ -128,7 +142,7 @@ def public_names(asked: str) -> str:
 
     requests = []
     for name in names or [name for name in loaded.__all__ if shown(getattr(loaded, name))]:
-        item = getattr(loaded, name)
+        item = attrgetter(name)(loaded)
         hidden = f"{module}.{name}" in sys.modules  # a function that has the name of the file it is in
         requests.append(f"::: {item.__module__ if hidden else module}.{name}")
         if again := _overridden(item):

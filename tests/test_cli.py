@@ -207,6 +207,14 @@ def test_importing_fullrank_imports_nothing_heavy():
     assert shown.stdout.strip() == "set()"
 
 
+def test_weights_of_an_unnamed_network_are_refused_before_torch_is_imported(tmp_path):
+    (tmp_path / "x.pth").touch()
+    code = "import sys, fullrank.cli as cli; code = cli.main(['inspect', 'x.pth']); print(code, 'torch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert found.stdout.split() == ["1", "False"]
+    assert "x.pth is not a checkpoint of ours: if it holds weights, say whose, as in --backbone" in found.stderr
+
+
 def test_public_names_are_there():
     assert fullrank.orders.Hybrid.name == "hybrid"
     assert fullrank.spectrum.__module__ == "fullrank.measure.spectrum"
@@ -365,6 +373,13 @@ def test_a_link_is_followed_and_a_pipe_stays_a_pipe(tmp_path):
         (["train", "--stpes", "3"], "fullrank train takes no '--stpes'; did you mean '--steps'?"),
         (["train", "--stpes=3"], "fullrank train takes no '--stpes'; did you mean '--steps'?"),
         (["train", "--base-lr", "1"], "fullrank train takes no '--base-lr'; did you mean '--optim.base-lr'?"),
+        (["train", "--lr", "1"], "fullrank train takes no '--lr'; did you mean '--optim.base-lr'?"),
+        (["train", "--optim.learning-rate=1"], "takes no '--optim.learning-rate'; did you mean '--optim.base-lr'?"),
+        (["train", "--max_epochs", "1"], "takes no '--max_epochs'; did you mean '--steps'?"),
+        (["train", "--arch", "resnet18"], "takes no '--arch'; did you mean '--backbone.name'?"),
+        (["inspect", "a.pth", "--arch", "resnet18"], "takes no '--arch'; did you mean '--backbone'?"),
+        (["evaluate", "RUN", "--epochs", "1"], "takes no '--epochs'; did you mean '--linear.epochs'?"),
+        (["evaluate", "RUN", "--lr", "1"], "takes no '--lr'; did you mean '--linear.base-lr'?"),
         (["train", "--target", "x"], "fullrank train takes no '--target'; give one of --target.constant-momentum, "),
         (["train", "digits"], "fullrank train takes no 'digits' ("),
         (["inspect", "a.npy", "--bakbone", "resnet50"], "fullrank inspect takes no '--bakbone'; did you mean '--back"),

@@ -7,6 +7,7 @@ import yaml
 
 from fullrank.cli import main
 from fullrank.config import (
+    _ELSEWHERE,
     BackboneConfig,
     LossConfig,
     MonitorConfig,
@@ -22,6 +23,7 @@ from fullrank.errors import FullrankError
 from fullrank.models.methods import METHODS
 from fullrank.models.methods.base import coefficients, fill
 from fullrank.shapes import Range, fields
+from fullrank.text import flatten
 from fullrank.training import presets
 from fullrank.training.presets import LAB, PRESETS, preset
 from fullrank.training.setup import build_order
@@ -80,10 +82,23 @@ BOMB = "a: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 20)}]
     ("text", "message"),
     [
         ("stesp: 7", r"run.yaml: unknown key 'stesp'; did you mean 'steps'\? \(known: "),
-        ("backbone: {widht: 1}", r"unknown key 'backbone.widht'; did you mean 'width'\? \(known: backbone.att"),
+        ("learning_rate: 0.1", "unknown key 'learning_rate'; did you mean 'optim.base_lr'"),
+        ("optim: {learning_rate: 0.1}", "unknown key 'optim.learning_rate'; did you mean 'optim.base_lr'"),
+        ("optim: {batch_size: 64}", "unknown key 'optim.batch_size'; did you mean 'batch_size'"),
+        ("epochs: 10", "unknown key 'epochs'; did you mean 'steps'"),
+        ("arch: resnet18", "unknown key 'arch'; did you mean 'backbone.name'"),
+        (
+            "backbone: {widht: 1}",
+            r"unknown key 'backbone.widht'; did you mean 'backbone.width'\? \(known: backbone.a",
+        ),
         ("steps: many", "run.yaml: steps must be a whole number, got 'many'"),
         ("steps: 1.5", "steps must be a whole number, got 1.5"),
         ("steps: true", "steps must be a whole number, got True"),
+        ("steps: '3'", "steps must be a whole number, got '3'; it is text: leave out the quotes$"),
+        ("optim: {base_lr: '0.1'}", "optim.base_lr must be a number, got '0.1'; it is text: leave out the quotes$"),
+        ("monitor: {log_every: '3'}", "must be a whole number or null, got '3'; it is text: leave out the quotes$"),
+        ("strict: 'true'", "strict must be true or false, got 'true'; it is text: leave out the quotes$"),
+        ("strict: 'maybe'", "strict must be true or false, got 'maybe'$"),
         ("strict: 1", "strict must be true or false, got 1"),
         ("order: hybird", "order must be one of .*, got 'hybird'; did you mean 'hybrid'"),
         ("backbone: resnet18", "backbone must hold `key: value` lines, got 'resnet18'"),
@@ -410,3 +425,12 @@ def test_numbers_of_numpy_are_numbers():
     for wrong in (np.float64(7.5), np.bool_(True), np.array([7])):
         with pytest.raises(FullrankError, match="steps must be a whole number"):
             TrainConfig(steps=wrong)
+
+
+def test_every_setting_that_has_other_names_elsewhere_is_one():
+    """A synonym names a setting, one only, and is none itself that it would hide."""
+    names = {name.rpartition(".")[2] for name in flatten(to_dict(TrainConfig()))} | {"backbone"}
+    theirs = [word for words in _ELSEWHERE.values() for word in words.split()]
+    assert set(_ELSEWHERE) <= names
+    assert len(theirs) == len(set(theirs))
+    assert not set(theirs) & names

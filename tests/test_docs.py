@@ -178,10 +178,62 @@ def test_every_command_line_can_be_given(page, line, place, monkeypatch):
     assert _parse(words[words.index("fullrank") + 1 :])
 
 
-def test_the_tables_of_scores_are_the_registrys():
+@pytest.fixture(scope="module")
+def hooks():
     spec = importlib.util.spec_from_file_location("hooks", DOCS / "hooks.py")
-    hooks = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(hooks)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def written():
+    """What is read in a clone: each page and the notebook's text, by where it lies."""
+    yield ROOT / "README.md", (ROOT / "README.md").read_text()
+    for page, text in PAGES.items():
+        yield DOCS / page, text
+    cells = json.loads((DOCS / "quickstart.ipynb").read_text())["cells"]
+    yield DOCS / "quickstart.ipynb", "".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+
+
+@pytest.mark.parametrize(("page", "text"), [*written()], ids=lambda each: getattr(each, "name", ""))
+def test_links_lead_somewhere_in_a_clone(page, text):
+    """On a git host pages are read as they are: links are to files of the repository, those to names to the source."""
+    links = re.findall(r"(?<!`)\]\(([^)\s]+)\)", text)
+    for path, _, name in (link.partition("#") for link in links if not link.startswith(("http", "#"))):
+        target = (page.parent / path).resolve()
+        assert target.exists(), path
+        assert target.is_relative_to(ROOT)
+        if target.suffix == ".py":
+            defined = name.rpartition(".")[2]
+            assert not name or re.search(rf"^ *(?:def|class) {defined}\b", target.read_text(), re.MULTILINE), name
+    assert "][fullrank" not in text
+
+
+def test_what_the_site_fills_in_says_in_a_clone_where_it_is_from(hooks):
+    asked = filled = 0
+    for page, text in PAGES.items():
+        asked += len(re.findall(r"^<!-- (?!needs: )", text, re.MULTILINE))
+        for mark in hooks.MARK.finditer(text):
+            filled += 1
+            sources = [(DOCS / page).parent / each for each in re.findall(r"\]\(([^)]+)\)", mark[0])]
+            assert sources, mark[0]
+            if mark[1] != "names":
+                continue
+            code = "".join(
+                file.read_text() for each in sources for file in ([each] if each.is_file() else each.glob("*.py"))
+            )
+            for name in mark[2].partition(" | ")[0].split()[1:]:
+                assert re.search(rf"^ *(?:def|class) {name.rpartition('.')[2]}\b", code, re.MULTILINE), (page, name)
+    assert asked == filled >= 30
+
+
+def test_on_the_site_links_to_names_and_the_notebook_are_links_to_pages(hooks):
+    text = "[`rank`](../../src/fullrank/api.py#fullrank.api.rank), [a file](../../src/fullrank/api.py)"
+    assert hooks.filled(text).startswith("[`rank`][fullrank.api.rank], [a file](../../src")
+    assert hooks.NOTEBOOK.sub(r"](\1.md)", "[Quickstart](../quickstart.ipynb)") == "[Quickstart](../quickstart.md)"
+
+
+def test_the_tables_of_scores_are_the_registrys(hooks):
     before = hooks.filled(PAGES["measures.md"])
     assert all(f"`{name}`" in before for name in SCORES)
     assert "| [AUC][fullrank.measure.quality.auc] | lower | how early" in before

@@ -28,7 +28,7 @@ from fullrank.commands.report import Report
 from fullrank.commands.study import StudyCommand
 from fullrank.commands.train import Train, base_config, list_choices
 from fullrank.commands.watch import Watch
-from fullrank.config import TrainConfig
+from fullrank.config import TrainConfig, nearest_setting
 from fullrank.errors import FullrankError, OtherProcessError, count, nearest
 
 PROGRAM = "fullrank"
@@ -234,10 +234,6 @@ def _wrong_flag(arguments: list[str], unknown: list[str]) -> WrongFlagError:
     wrong = next((each for each in unknown if each.startswith("-")), unknown[0]).partition("=")[0]
     command = " ".join([PROGRAM, *words[:1]])
     below = [flag for flag in known if flag.startswith(f"{wrong}.")]
-    if below:  # the name of a section of settings
-        hint = f"; give one of {', '.join(below)}"
-    else:
-        # a flag of a section is often given without it
-        inner = [flag for flag in known if flag.rpartition(".")[2] == wrong.lstrip("-")]
-        hint = f"; did you mean {inner[0]!r}?" if inner else nearest(wrong, known)
+    # the name of a section of settings, or of a setting
+    hint = f"; give one of {', '.join(below)}" if below else nearest_setting(wrong, known)
     return WrongFlagError(f"{command} takes no {wrong!r}{hint} ({command} --help lists what it takes)")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -156,8 +157,8 @@ class OptimConfig:
 class MonitorConfig:
     """What is watched while training, and how often."""
 
-    log_every: Steps = 50
-    """Steps between records of loss, learning rate and std."""
+    log_every: Steps | None = None
+    """Steps between records of loss, learning rate and std; when left out 50, or a tenth of a run of fewer than 500."""
     measure_every: Steps = 500
     """Steps between measurements: spectrum, held-out loss, k-NN. The first is before training, the last after it."""
     num_images: Limit = 5000
@@ -270,6 +271,11 @@ class TrainConfig:
         check_fields(self)
         self._check_together()
 
+    @property
+    def log_every(self) -> int:
+        """Steps between records, decided where they are left open: a short run's curve needs points too."""
+        return self.monitor.log_every or min(50, max(1, self.steps // 10))
+
     def _check_together(self) -> None:
         """Raise `FullrankError` where fields contradict each other."""
         optim = self.optim
@@ -322,7 +328,50 @@ def to_dict(config: TrainConfig) -> dict[str, Any]:
 _LARGEST = 2**20
 _RENAMED = {"loss.lambda_": "lambd", "hold": "cache", "monitor.images": "num_images"}
 """Fields that files and flags of before know by another name."""
+_ELSEWHERE = {
+    "base_lr": "lr learning_rate",
+    "batch_size": "batch bs batch_size_per_gpu per_device_train_batch_size train_batch_size",
+    "checkpoint_every": "save_every save_steps checkpoint_frequency",
+    "device": "gpu gpus accelerator",
+    "eval_images": "val val_data val_images val_dir test test_images validation eval_data",
+    "image_size": "img_size size resolution crop_size input_size",
+    "images": "data dataset data_path train_data train_dir",
+    "log_every": "log_interval log_every_n_steps logging_steps",
+    "measure_every": "eval_every eval_interval eval_steps",
+    "backbone": "arch architecture model encoder",
+    "optimizer": "opt optim",
+    "out": "output output_dir out_dir save_dir log_dir run_dir",
+    "precision": "amp fp16 bf16 mixed_precision",
+    "predictor_hidden": "pred_hidden_dim predictor_hidden_dim",
+    "projector_hidden": "proj_hidden_dim projector_hidden_dim hidden_dim",
+    "projector_out": "proj_dim proj_output_dim projection_dim output_dim out_dim",
+    "seed": "random_seed manual_seed",
+    "steps": "epochs num_epochs max_epochs num_train_epochs max_steps num_steps iterations iters",
+    "temperature": "temp tau",
+    "views": "augmentation augmentations aug transform transforms",
+    "warmup_steps": "warmup warmup_epochs",
+    "weight_decay": "wd decay",
+    "workers": "num_workers",
+}
+"""What settings are called elsewhere in the field."""
 _EXPONENT = re.compile(r"[-+]?([0-9]+[.]?[0-9]*|[.][0-9]+)e[-+]?[0-9]+", re.I)
+
+
+def nearest_setting(name: str, known: Iterable[str]) -> str:
+    """Return the hint of `nearest` for a setting: it may be named without its section, or as elsewhere in the field.
+
+    Flags are settings too, written with dashes.
+
+    >>> nearest_setting("optim.learning_rate", ["images", "optim.base_lr"]), nearest_setting("wd", ["weight_decay"])
+    ("; did you mean 'optim.base_lr'?", "; did you mean 'weight_decay'?")
+    """
+    plain = {each: each.lstrip("-").replace("-", "_") for each in known}
+    own = name.lstrip("-").replace("-", "_").rpartition(".")[2].lower()
+    for word in (own, *(ours for ours, theirs in _ELSEWHERE.items() if own in theirs.split())):
+        for each, setting in plain.items():
+            if word in (setting.rpartition(".")[2], setting.removesuffix(".name")):
+                return f"; did you mean {each!r}?"
+    return nearest(name, plain)
 
 
 class _Loader(yaml.SafeLoader):
@@ -368,23 +417,23 @@ def read_config(path: Path, base: TrainConfig | None = None) -> TrainConfig:
     return from_dict(values, base or TrainConfig(), str(path))
 
 
-def from_dict(values: dict[str, Any], base: Any, where: str, prefix: str = "") -> Any:
+def from_dict(values: dict[str, Any], base: Any, where: str, prefix: str = "", whole: Any = None) -> Any:
     """Replace fields of a (nested) dataclass by plain values; an error calls their source `where`.
 
-    `prefix` is the path to `base` within the whole configuration, such as `backbone.`.
+    `prefix` is the path to `base` within the whole configuration, such as `backbone.`; `whole` is that configuration.
 
     Raises:
         FullrankError: A key is unknown, or a value does not fit its field.
     """
     kind: Any = type(base)
-    hints = fields(kind)
+    hints, whole = fields(kind), base if whole is None else whole
     replaced = {}
     for key, value in values.items():
         name = f"{prefix}{key if isinstance(key, str) else shown(key)}"
         key = _RENAMED.get(name, key)
         if key not in hints:
             raise FullrankError(
-                f"{where}: unknown key {shown(name)}{nearest(str(key)[:80], hints)} (known: "
+                f"{where}: unknown key {shown(name)}{nearest_setting(name[:80], flatten(to_dict(whole)))} (known: "
                 f"{', '.join(prefix + k for k in sorted(hints))})"
             )
         if key in replaced:
@@ -394,7 +443,7 @@ def from_dict(values: dict[str, Any], base: Any, where: str, prefix: str = "") -
         if dataclasses.is_dataclass(current):
             if not isinstance(value, dict):
                 raise FullrankError(f"{where}: {name} must hold `key: value` lines, got {shown(value)}")
-            replaced[key] = from_dict(value, current, where, f"{name}.")
+            replaced[key] = from_dict(value, current, where, f"{name}.", whole)
         else:
             replaced[key] = fit(_with_numbers(value, hints[key]), hints[key], f"{where}: {name}")
     return dataclasses.replace(base, **replaced)

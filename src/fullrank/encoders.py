@@ -16,11 +16,12 @@ from torch import nn
 
 from fullrank.config import BackboneConfig, Pixels, TrainConfig
 from fullrank.errors import FullrankError, choose, nearest
+from fullrank.files import PICKLES, check_backbone
 from fullrank.models.backbones import RESNETS, Stem, backbone, fetching
 from fullrank.models.encoder import Encoder, Preprocessing
 from fullrank.models.exported import is_export, open_export
 from fullrank.models.methods import METHODS, Method
-from fullrank.models.weights import PICKLES, fill, load_weights, read_weights
+from fullrank.models.weights import fill, load_weights, read_weights
 from fullrank.shapes import fit
 from fullrank.training.checkpoint import (
     Branch,
@@ -124,12 +125,7 @@ def kind_of(source: str | Path, *, backbone: str | None = None) -> Kind:
         return "checkpoint"
     if suffix not in PICKLES and not (suffix == ".safetensors" and backbone is not None):
         return "features"
-    if backbone is None:
-        raise FullrankError(
-            f"{name} is not a checkpoint of ours: if it holds weights, say whose, as in --backbone resnet50, or "
-            "for a module of your own call fullrank.inspect(model, loader) in Python; if it holds features, save them "
-            "with numpy.save"
-        )
+    check_backbone(name, backbone)
     return "weights"
 
 

@@ -17,6 +17,19 @@ from fullrank.shapes import ShapeError, fit
 
 T = TypeVar("T")
 
+PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".tar")
+"""Suffixes of files that `torch.save` writes; `.pth.tar` is one of them. The first is that of checkpoints of ours."""
+
+
+def check_backbone(name: str, backbone: str | None) -> None:
+    """Raise `FullrankError` where nobody says what network a file, no checkpoint of ours, has weights of."""
+    if backbone is None:
+        raise FullrankError(
+            f"{name} is not a checkpoint of ours: if it holds weights, say whose, as in --backbone resnet50, or "
+            "for a module of your own call fullrank.inspect(model, loader) in Python; if it holds features, save them "
+            "with numpy.save"
+        )
+
 
 @contextmanager
 def said(path: Path, remedy: str) -> Iterator[None]:

@@ -14,6 +14,7 @@ import math
 import os
 import types
 import typing
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -73,7 +74,7 @@ class ShapeError(FullrankError):
     Attributes:
         value: What is of another kind than it should be.
         expected: That kind, in words; empty where it is of that kind, and wrong otherwise.
-        hint: The nearest word, of a few.
+        hint: The nearest word, of a few, or what else to do.
     """
 
     value: Any = None
@@ -104,7 +105,7 @@ def fit(value: Any, shape: Any, name: str = "it", *, finite: bool = True) -> Any
     >>> fit({"step": "3"}, dict[str, Step])
     Traceback (most recent call last):
     ...
-    fullrank.shapes.ShapeError: step must be a whole number, got '3'
+    fullrank.shapes.ShapeError: step must be a whole number, got '3'; it is text: leave out the quotes
     """
     if _is_scalar_of_numpy(value) and shape is not object:
         value = value.item()
@@ -169,7 +170,7 @@ def _fit_one_of(value: Any, options: tuple[Any, ...], name: str, finite: bool) -
     for each in wrong:
         if not each.expected or each.value is not value:  # it is of the right kind, but not all right
             raise each
-    hint = "".join(each.hint for each in wrong)
+    hint = "".join(dict.fromkeys(each.hint for each in wrong))
     raise ShapeError.kind(value, " or ".join(each.expected for each in wrong), name, hint)
 
 
@@ -183,7 +184,7 @@ def _fit_plain(value: Any, shape: Any, name: str, finite: bool) -> Any:
     if shape is float:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not number or (finite and not abs(value) < 1e300):
-            raise ShapeError.kind(value, "a finite number" if finite else "a number", name)
+            raise ShapeError.kind(value, "a finite number" if finite else "a number", name, _hint(value))
         if isinstance(value, int) and abs(value) >= 1e300:  # which no float holds
             return math.inf if value > 0 else -math.inf
         return float(value)
@@ -194,7 +195,17 @@ def _fit_plain(value: Any, shape: Any, name: str, finite: bool) -> Any:
     plain = typing.get_origin(shape) is None  # Python 3.10 takes tuple[int] for a type too
     if plain and isinstance(value, shape) and (shape is bool) == isinstance(value, bool):
         return value
-    raise ShapeError.kind(value, _WORDS.get(shape) or (shape.__name__ if plain else str(shape)), name)
+    hint = _hint(value) if shape in (int, bool) else ""
+    raise ShapeError.kind(value, _WORDS.get(shape) or (shape.__name__ if plain else str(shape)), name, hint)
+
+
+def _hint(value: Any) -> str:
+    """Say what to do where a number, or yes or no, is given as text, as YAML reads `'0.1'`."""
+    text = value.strip().lower() if isinstance(value, str) else ""
+    with suppress(ValueError):
+        if text in ("true", "false") or math.isfinite(float(text)):
+            return "; it is text: leave out the quotes"
+    return ""
 
 
 def _is_scalar_of_numpy(value: Any) -> bool:

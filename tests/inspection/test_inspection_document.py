@@ -45,7 +45,7 @@ def test_an_untrained_twin_is_drawn(tmp_path, no_drawing):
     options = InspectOptions(backbone="resnet10t", images="digits", image_size=32, limit=12)
     text = Page(document(inspect([str(tmp_path / "w.pt")], options)).html()).text
     assert "Thin and dotted: the same network with random weights" in text
-    assert "12 features span at most 11 of 512 directions" in text
+    assert "only the 11 directions that 12 features can span are judged" in text
     text = document(inspect(["resnet10t"], replace(options, backbone=None, pretrained="no"))).html()
     assert "Thin and dotted" not in text
     assert "its weights are random" in text.lower()
@@ -56,6 +56,24 @@ def test_scores_that_are_missing_say_why(tmp_path, no_drawing):
     text = Page(document(inspect([str(tmp_path / "constant.npy")])).html()).text
     assert "Scores that could not be taken" in text
     assert "two-NN dimension" in text
+
+
+@pytest.mark.parametrize("beside", [0, 3])
+def test_scores_of_directions_that_nothing_spans_are_marked(tmp_path, beside):
+    """Of few rows there are two AUCs, of all directions and of those judged: a reader sees which one counts."""
+    rng = np.random.default_rng(0)
+    for name, n in {"few": 16, **{f"enough{i}": 17 for i in range(beside)}}.items():
+        np.save(tmp_path / f"{name}.npy", rng.standard_normal((n, 16)))
+    found = inspect([str(path) for path in sorted(tmp_path.glob("*.npy"))])
+    few = found[-1]
+    auc, dead = few.scores["auc"].text, few.scores["dead"].text
+    for text in (Page(document(found).html()).text, document(found).markdown()):
+        assert f"{auc} †" in text
+        assert f"{dead} †" in text
+        assert text.count(" †") == 2  # 16 rows do span 16 directions about zero
+        assert "† counts as dead what so few images cannot span: go by the verdict, which leaves that out." in text
+        assert f"the AUC of all 16, {auc}, counts the others as dead" in text
+    assert not beside or "†" not in document(found[:-1]).markdown()
 
 
 def test_a_folder_is_no_page(tmp_path, pair):

@@ -152,7 +152,11 @@ def test_tensors_that_are_no_real_matrices(loss, kind):
 
 @pytest.mark.parametrize("name", sorted({loss.__name__ for loss in TWO_VIEWS} - {"tcr"}))
 def test_two_rows_at_least(name):
-    with pytest.raises(FullrankError, match=rf"{name} needs at least 2 rows, got shape \(1, 3\)"):
+    over = name in ("vicreg", "vicreg_exp", "barlow_twins")
+    why = "its variances are over the images of a batch" if over else "it tells an image from the others of its batch"
+    with pytest.raises(
+        FullrankError, match=rf"{name} needs at least 2 rows, got shape \(1, 3\): {why}; drop_last=True of a DataLoader"
+    ):
         getattr(losses, name)(torch.ones(1, 3), torch.ones(1, 3))
     if name == "info_nce":
         with pytest.raises(FullrankError, match="2 rows"):
@@ -161,7 +165,8 @@ def test_two_rows_at_least(name):
 
 @pytest.mark.parametrize("name", ["vicreg", "vicreg_exp", "vicreg_ctr", "barlow_twins"])
 def test_two_columns_at_least(name):
-    with pytest.raises(FullrankError, match=rf"{name} needs at least 2 columns, got shape \(4, 1\)"):
+    why = "its variances are over the dim" if name == "vicreg_ctr" else "it keeps dimensions apart, and one is alone"
+    with pytest.raises(FullrankError, match=rf"{name} needs at least 2 columns, got shape \(4, 1\): {why}"):
         getattr(losses, name)(torch.ones(4, 1), torch.ones(4, 1))
 
 

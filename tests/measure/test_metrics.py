@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 from tests.processes import run_in_two
-from torchmetrics import MetricCollection
+from torchmetrics import MeanMetric, MetricCollection
 
 import fullrank
 from fullrank import FullrankError, SpectrumMetric
@@ -393,7 +393,14 @@ def test_merging_errors():
         metric.merge_state(measured(x.double()))
     with pytest.raises(FullrankError, match="part without exact=True into one with it"):
         measured(x, exact=True).merge_state(metric)
-    with pytest.raises(FullrankError, match="only a SpectrumMetric, or its metric_state, can be merged, got"):
-        metric.merge_state({"total": x})
+    state = metric.metric_state
+    others = [
+        *({"total": x}, None, 7, x, MeanMetric(), {**state, "settings": torch.ones(2)}, {**state, "state": x}),
+        *({**state, "state": other} for other in (state["state"][:-1], x[0], state["state"].tolist())),
+    ]
+    for other in others:
+        with pytest.raises(FullrankError, match="only a SpectrumMetric, or its metric_state, can be merged, got"):
+            metric.merge_state(other)
+    assert torch.equal(metric.metric_state["state"], state["state"])
     with pytest.raises(FullrankError, match="a metric with normalize=True into a metric with normalize=False"):
         metric.merge_state(measured(x, normalize=True).metric_state)

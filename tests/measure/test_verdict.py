@@ -53,7 +53,9 @@ def test_isotropic_features_are_healthy(n, d):
 def test_too_few_features_are_judged_on_what_they_span_and_it_is_said():
     few = judge(fullrank.spectrum(gaussian(64, 128)))
     assert (few.level, few.confidence) == ("unclear", "low")
-    assert "64 features span at most 63 of 128 directions" in few.text
+    every = fullrank.spectrum(gaussian(64, 128)).auc
+    judged = "only the 63 directions that 64 features can span are judged"
+    assert f"{judged}: the AUC of all 128, {every:.3f}, counts the others as dead" in few.text
     steep = judge(fullrank.spectrum(gaussian(64, 128) @ torch.diag(10.0 ** -torch.arange(128).double())))
     assert steep.level != "unclear"  # what so few images show to be dead is dead
     assert "200 features are few for 128 directions" in judge(fullrank.spectrum(gaussian(200, 128))).text

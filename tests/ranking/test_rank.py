@@ -248,6 +248,31 @@ def test_an_evaluation_wins_over_the_monitor(tmp_path):
     assert rank(paths[:5]).accuracy == "linear"  # of equally many, what says most
 
 
+def test_an_evaluation_does_not_hide_the_monitors_accuracy(tmp_path):
+    """After `evaluate --logistic` of all runs, the k-NN column is still there, and it is said which one is meant."""
+    paths = sweep(tmp_path, 6)
+    before = {each.name: each.accuracy.value for each in rank(paths).standings}
+    for i, path in enumerate(paths):
+        scores = [{"name": "logistic", "value": 0.7 + i / 100, "protocol": {"l2": 0.1}}]
+        (path / "evaluation.json").write_text(json.dumps({"step": 100, "scores": scores}))
+    found = rank(paths)
+    assert found.accuracy == "logistic"
+    assert {each.name: each.accuracies["knn"].value for each in found.standings} == before
+    table = found.to_dataframe()
+    assert (table["logistic"] == table["accuracy"]).all()
+    assert dict(zip(table["name"], table["knn"], strict=True)) == before
+    said = "what is forecast, and what scores are compared with, is the logistic regression accuracy; --accuracy knn"
+    assert f"{said} takes another" in found.said
+    page = found.document().markdown()
+    assert "| logistic regression | k-NN |" in page
+    assert "**K-NN accuracy**" not in page
+    assert "**k-NN accuracy**\n\n- k: 20" in page
+    asked = rank(paths, RankOptions(accuracy="knn"))
+    assert (asked.accuracy, asked.others) == ("knn", {})
+    assert "takes another" not in " ".join(asked.said)
+    json.dumps(found.as_dict())
+
+
 def test_labelled_images_are_known_by_their_fingerprints(tmp_path):
     paths = []
     for i, (root, prints) in enumerate((("/here", "f0 / 1a"), ("/there", "f0 / 1a"), ("/here", "f0 / 2b"))):

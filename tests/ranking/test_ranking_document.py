@@ -47,6 +47,15 @@ def test_page(tmp_path):
         write_page(document(found), tmp_path)
 
 
+def test_an_auc_of_directions_that_nothing_spans_is_marked(tmp_path):
+    few = ranked_run(tmp_path / "few", -0.8, 0.9, protocols={"spectrum": {"n": 16}})
+    enough = ranked_run(tmp_path / "enough", -0.8, 0.9, protocols={"spectrum": {"n": 17}})
+    shown = document(rank([few, enough])).markdown()
+    assert len(re.findall(r"\|[^|\n]*0.900 †", shown)) == 1
+    assert "† counts as dead what so few images cannot span" in shown
+    assert "†" not in document(rank([enough])).markdown()
+
+
 def test_each_group_has_its_figures(tmp_path, no_drawing):
     paths = [
         *sweep(tmp_path / "a", 5),

@@ -8,13 +8,13 @@ import pytest
 import torch
 from tests.studies.made_up import decaying, finished
 
-from fullrank.config import BackboneConfig
+from fullrank.config import BackboneConfig, MonitorConfig, TrainConfig
 from fullrank.documents import Picture, Table, Words
 from fullrank.errors import FullrankError
 from fullrank.models.backbones import backbone, width_of
 from fullrank.studies.bases import clock, short, simsiam
 from fullrank.studies.registry import STUDIES, find
-from fullrank.studies.store import planned
+from fullrank.studies.store import planned, settings
 from fullrank.studies.study import ACCURACY, Results
 from fullrank.training import setup
 from fullrank.training.optim import learning_rate
@@ -46,6 +46,12 @@ def test_the_documentation_counts_their_runs():
     assert {name: (int(lab), int(paper)) for name, lab, paper in found} == {
         name: tuple(len(planned(study, scale, [0])) for scale in SCALES) for name, study in STUDIES.items()
     }
+
+
+def test_a_field_that_is_left_open_now_renames_no_run():
+    """The names of committed results follow from the settings: from log_every=50, when that was the default, too."""
+    assert settings(TrainConfig()) == settings(TrainConfig(monitor=MonitorConfig(log_every=50))) == {}
+    assert settings(TrainConfig(monitor=MonitorConfig(log_every=49))) == {"monitor.log_every": 49}
 
 
 def test_an_unknown_study_names_the_nearest():
@@ -113,11 +119,11 @@ def test_the_clock_is_the_sum_of_rate_times_decay(scale):
 
 def test_clocks_of_the_study_of_decay():
     times = {"lab": [0.25, 0.5, 1.0, 1.25, 1.5, 2.5], "paper": [0.25, 0.5, 1.0, 2.5]}
-    for scale, usual, settings in (("lab", 0.225, 8), ("paper", 1.251, 7)):
+    for scale, usual, count in (("lab", 0.225, 8), ("paper", 1.251, 7)):
         clocks = {tuple(cell.factors.values()): clock(cell.config) for cell in STUDIES["decay"].cells(scale)}
         found = sorted({round(value / usual, 3) for value in clocks.values()})
         assert found == times[scale]
-        assert len([1 for value in clocks.values() if value == pytest.approx(usual)]) == settings
+        assert len([1 for value in clocks.values() if value == pytest.approx(usual)]) == count
 
 
 @pytest.mark.parametrize("scale", SCALES)

@@ -15,11 +15,12 @@ import torch
 import yaml
 from rich.console import Console
 
-from fullrank.config import MachineConfig, OptimConfig, read_config, to_dict
+from fullrank.config import MachineConfig, MonitorConfig, OptimConfig, TrainConfig, read_config, to_dict
 from fullrank.errors import FullrankError
 from fullrank.training import loop, setup
 from fullrank.training.checkpoint import find_checkpoint, read_checkpoint
 from fullrank.training.loop import resume, train
+from fullrank.training.measuring import Measurer
 from fullrank.training.runs import METRICS, SPECTRA, RunFolder, read_run
 from tests.processes import Command, wait_for
 from tests.training.tiny import quiet, tiny
@@ -139,6 +140,26 @@ def test_a_signal_leaves_a_checkpoint_and_says_how_to_go_on(tmp_path, number):
     assert "Traceback" not in output
     (saved,) = (path for path in (run / "checkpoints").iterdir() if path.name != "step_00000000.pt")
     assert 0 < read_checkpoint(saved)["step"] < 5000
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_the_first_measurement_stops_the_run_at_once(whole, tmp_path, monkeypatch, number):
+    """It ended after the measurement and a step, which take minutes on large images."""
+
+    def features(*_):
+        signal.raise_signal(number)
+        pytest.fail("the measurement went on")
+
+    console = quiet()
+    with monkeypatch.context() as patch:
+        patch.setattr(Measurer, "features", features)
+        finished = train(tiny(order="hybrid", out=tmp_path / "run"), console=console)
+    assert (finished.complete, finished.step, finished.signal) == (False, 0, number)
+    assert not (tmp_path / "run" / "checkpoints").exists()
+    said = console.file.getvalue()
+    assert f"stopped before its first step; go on with: fullrank train --resume {tmp_path / 'run'}" in said
+    assert resume(tmp_path / "run", console=quiet()).complete
+    assert_same_run(whole / "hybrid", tmp_path / "run")
 
 
 def test_a_signal_to_the_whole_group_saves_though_workers_get_it_too(tmp_path):
@@ -445,6 +466,23 @@ def test_a_run_folder_holds_what_it_should(whole):
     knn = next(score for score in run.summary["scores"] if score["name"] == "knn")
     assert knn["protocol"]["k"] == 5
     assert (whole / "hybrid" / "samples.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    ("steps", "given", "every"),
+    [(7, None, 1), (40, None, 4), (499, None, 49), (500, None, 50), (10**6, None, 50), (40, 7, 7)],
+)
+def test_a_short_run_has_a_curve_where_it_is_left_open(steps, given, every):
+    assert TrainConfig(steps=steps, monitor=MonitorConfig(log_every=given)).log_every == every
+
+
+def test_how_often_a_run_records_is_decided_once(tmp_path):
+    monitor = replace(tiny().monitor, log_every=None)
+    train(tiny(out=tmp_path / "run", steps=20, monitor=monitor), console=quiet())
+    run = read_run(tmp_path / "run")
+    assert run.config["monitor"]["log_every"] == 2
+    assert [record["step"] for record in run.of_kind("train")] == list(range(2, 21, 2))
+    assert "of 2 steps at most" in str(run.summary["scores"])
 
 
 def test_logged_losses_are_means_over_the_steps_since_the_last_record(tmp_path, monkeypatch):

@@ -28,6 +28,12 @@ class Inspect(InspectOptions):
 
     def run(self) -> int:
         """Inspect, print and write."""
+        from fullrank.files import PICKLES, check_backbone
+
+        for name in self.what:  # what is known already, before torch is imported, which takes seconds
+            path = Path(name).expanduser()
+            if path.suffix.lower() in PICKLES[1:] and path.is_file():
+                check_backbone(name, self.backbone)
         from fullrank.commands.present import present
         from fullrank.inspection.inspect import inspect
         from fullrank.inspection.result import document

@@ -12,6 +12,8 @@ from fullrank.text import capital, grouped, listing
 
 Row = Sequence[Cell]
 
+UNSPANNED = "† counts as dead what so few images cannot span: go by the verdict, which leaves that out."
+
 
 class Scored(NamedTuple):
     """Something that has scores."""
@@ -19,6 +21,17 @@ class Scored(NamedTuple):
     look: Look
     scores: Mapping[str, Score]
     width: int | None = None  # D; None where it is not known
+
+    def cell(self, name: str) -> str:
+        """Write a score for a table; with a mark where `unspanned_note` has something to say of it."""
+        score = self.scores.get(name)
+        return "–" if score is None else f"{score.text}{' †' * score.unspanned(self.width)}"
+
+
+def unspanned_note(of: Iterable[Scored], names: Collection[str]) -> list[str]:
+    """Say below a table what the mark of `Scored.cell` means; nothing where no value has one."""
+    marked = any(each.scores[name].unspanned(each.width) for each in of for name in names if name in each.scores)
+    return [UNSPANNED] * marked
 
 
 def better(name: str) -> str:
@@ -36,15 +49,17 @@ def score_table(
     """Return scores, a row each, of things side by side; those that compare between different widths have a star."""
     mixed = len({each.width for each in of}) > 1
     rows: list[Row] = []
+    names = list(names)
     for name in names:
         kind = kind_of(name)
         hint = kind.range and f"range {kind.range}"
         star = " *" if mixed and not obstacle(of, name) else ""
-        texts = [each.scores[name].text if name in each.scores else "–" for each in of]
+        texts = [each.cell(name) for each in of]
         rows.append([Hinted(f"{kind.title}{star}", hint), *texts, kind.direction.replace("none", "neither")])
-    note = "* can be compared here, between different widths D; the others cannot." if mixed else ""
+    notes = ["* can be compared here, between different widths D; the others cannot."] if mixed else []
+    notes += unspanned_note(of, names)
     header: Row = ["score", *(each.look for each in of), "better"]
-    return Table("Scores", header, [*above, *rows, *below], note, text=[len(of) + 1], captioned=False)
+    return Table("Scores", header, [*above, *rows, *below], " ".join(notes), text=[len(of) + 1], captioned=False)
 
 
 def obstacle(of: Sequence[Scored], name: str) -> str:

@@ -58,7 +58,7 @@ from fullrank.training.machine import choose_precision
 from fullrank.training.optim import LARS_TRUST, learning_rate, scaled_lr
 from fullrank.training.scores import WARNING
 from fullrank.training.setup import check_share
-from fullrank.training.signals import caught_signals
+from fullrank.training.signals import Caught, caught_signals
 
 FAR_ENOUGH = 50
 """The `reach` below which a score comes with a warning."""
@@ -241,8 +241,8 @@ def _train(
     gradients = Gradients(classifier.layer.to(device), world)
     if state is not None:
         classifier.load_state_dict(state["classifier"])
-    catching: AbstractContextManager[dict[str, int]] = (
-        nullcontext({}) if path is None else caught_signals(second_kills=world.size == 1)
+    catching: AbstractContextManager[Caught] = (
+        nullcontext(Caught()) if path is None else caught_signals(second_kills=world.size == 1)
     )
     with catching as caught, unchanged(module) as check_unchanged:
         for made in world.each(loader(classifier.step)):
@@ -260,7 +260,7 @@ def _train(
             task.progress(f"{task.name}: linear probe, steps", classifier.step, len(order))
             if classifier.step % epoch == 0:
                 classifier.accuracies.append(world.on_main(_accuracy, classifier, queries, query_targets))
-            stop, complete = world.all_reduce_max(caught.get("signal", 0)), classifier.step == len(order)
+            stop, complete = world.all_reduce_max(caught.signal), classifier.step == len(order)
             if stop or complete or classifier.step % SAVE_EVERY == 0:
                 with world.raise_together():
                     check_unchanged()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fullrank import documents as doc
 from fullrank.documents import spectra
-from fullrank.documents.scores import Scored, comparison, how_measured, obstacle, score_table
+from fullrank.documents.scores import Scored, comparison, how_measured, obstacle, score_table, unspanned_note
 from fullrank.encoders import OTHERS
 from fullrank.measure.protocols import UNKNOWN
 from fullrank.measure.scores import Score, title
@@ -108,7 +108,7 @@ def _parts(found: Sequence[Inspection], of: Sequence[Scored], said: Sequence[str
         spectra_of = [(each.name, score) for each in found for name, score in each.scores.items() if name == "auc"]
         yield doc.Only("terminal", how_measured(spectra_of))
     yield doc.Only(
-        "terminal", [score_table(of, names, above) if few else _a_line_each(found)]
+        "terminal", [score_table(of, names, above) if few else _a_line_each(found, of)]
     )  # a page has room for all
     for each, (look, *_) in zip(found, of, strict=True):
         yield _verdict(each, look)
@@ -135,17 +135,18 @@ def _parts(found: Sequence[Inspection], of: Sequence[Scored], said: Sequence[str
     yield doc.Fold("How each score was measured", how_measured(scores))
 
 
-def _a_line_each(found: Sequence[Inspection]) -> doc.Table:
+def _a_line_each(found: Sequence[Inspection], of: Sequence[Scored]) -> doc.Table:
     header = ["", "N", "D", *(title(name) for name in KEY_SCORES), "verdict"]
     rows = [
         [
             *(each.name, f"{each.spectrum.protocol['n']:,}", f"{each.spectrum.dim:,}"),
-            *(each.scores[name].text if name in each.scores else "–" for name in KEY_SCORES),
+            *(scored.cell(name) for name in KEY_SCORES),
             each.verdict.level,
         ]
-        for each in found
+        for each, scored in zip(found, of, strict=True)
     ]
-    return doc.Table("Scores", header, rows, text=[len(header) - 1], captioned=False)
+    note = unspanned_note(of, KEY_SCORES)
+    return doc.Table("Scores", header, rows, "".join(note), text=[len(header) - 1], captioned=False)
 
 
 def _verdict(each: Inspection, look: doc.Look) -> doc.Statement:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from functools import wraps
 from numbers import Real
-from typing import ParamSpec
+from typing import NamedTuple, ParamSpec
 
 import torch
 from torch import Tensor
@@ -16,6 +16,21 @@ from fullrank.errors import FullrankError
 REAL = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # of float8, nobody can tell the scale
 
 P = ParamSpec("P")
+
+
+class Least(NamedTuple):
+    """How many rows, images, or columns, dimensions, a loss needs, and why."""
+
+    number: int
+    why: str
+
+
+_DROP = "; drop_last=True of a DataLoader leaves out a last batch of one"
+SOME = Least(1, "it is a mean over them")
+AMONG_IMAGES = Least(2, f"it tells an image from the others of its batch{_DROP}")
+OVER_IMAGES = Least(2, f"its variances are over the images of a batch{_DROP}")
+AMONG_DIMENSIONS = Least(2, "it keeps dimensions apart, and one is alone")
+OVER_DIMENSIONS = Least(2, "its variances are over the dimensions of an embedding")
 
 
 def full_precision(loss: Callable[P, Tensor]) -> Callable[P, Tensor]:
@@ -41,8 +56,8 @@ def full_precision(loss: Callable[P, Tensor]) -> Callable[P, Tensor]:
     return wrapped
 
 
-def check_matrices(loss: str, *, rows: int = 1, columns: int = 1, **matrices: Tensor) -> None:
-    """Raise `FullrankError` for anything but real matrices `(N, M)` of one shape, N >= `rows` and M >= `columns`."""
+def check_matrices(loss: str, *, rows: Least = SOME, columns: Least = SOME, **matrices: Tensor) -> None:
+    """Raise `FullrankError` for anything but real matrices `(N, M)` of one shape, with so many rows and columns."""
     *first, last = matrices
     names = f"{', '.join(first)} and {last}" if first else last
     for name, x in matrices.items():
@@ -57,8 +72,9 @@ def check_matrices(loss: str, *, rows: int = 1, columns: int = 1, **matrices: Te
         if not x.is_floating_point() or x.dtype not in REAL:
             raise FullrankError(f"{name} must hold real floating-point numbers, got {x.dtype}: call .float() on it")
     for size, least, what in zip(shapes[0], (rows, columns), ("row", "column"), strict=True):
-        if size < least:
-            raise FullrankError(f"{loss} needs at least {least} {what}{'s' * (least > 1)}, got shape {shapes[0]}")
+        if size < least.number:
+            needed = f"{least.number} {what}{'s' * (least.number > 1)}"
+            raise FullrankError(f"{loss} needs at least {needed}, got shape {shapes[0]}: {least.why}")
 
 
 def check_positive(**values: float) -> None:

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from fullrank.errors import choose
 from fullrank.losses._gram import eye, normalized, off_diagonal_energy, product
-from fullrank.losses._inputs import check_matrices, check_positive, full_precision
+from fullrank.losses._inputs import AMONG_IMAGES, check_matrices, check_positive, full_precision
 from fullrank.numerics import l2_normalize
 
 __all__ = ["dcl", "dcl_abs", "dcl_sq", "info_nce", "mocov3", "simclr_abs", "simclr_sq", "spectral_contrastive"]
@@ -66,7 +66,7 @@ def info_nce(z1: Tensor, z2: Tensor, *, temperature: float = 0.1, negatives: Neg
     choose("negatives", negatives, get_args(Negatives))
     if negatives == "both":
         return _over_both_views("info_nce", z1, z2, temperature, torch.positive, decoupled=False)
-    check_matrices("info_nce", rows=2, z1=z1, z2=z2)
+    check_matrices("info_nce", rows=AMONG_IMAGES, z1=z1, z2=z2)
     check_positive(temperature=temperature)
     logits = product(l2_normalize(z1), l2_normalize(z2).T) / temperature
     above = logits.masked_fill(eye(len(z1), z1), -torch.inf).logsumexp(dim=1) - logits.diagonal()
@@ -89,7 +89,7 @@ def mocov3(z1: Tensor, z2: Tensor, p1: Tensor, p2: Tensor, *, temperature: float
     >>> round(mocov3(z, z, z, z).div(4).exp().item(), 4)
     3.0
     """
-    check_matrices("mocov3", rows=2, z1=z1, z2=z2, p1=p1, p2=p2)
+    check_matrices("mocov3", rows=AMONG_IMAGES, z1=z1, z2=z2, p1=p1, p2=p2)
     pairs = ((p1, z2.detach()), (p2, z1.detach()))
     first, second = (info_nce(p, z, temperature=temperature, negatives="cross") for p, z in pairs)
     return 2 * temperature * (first + second)
@@ -193,7 +193,7 @@ def spectral_contrastive(z1: Tensor, z2: Tensor, *, mu: float = 1.0) -> Tensor:
     >>> spectral_contrastive(z, z).item()
     -2.0
     """
-    check_matrices("spectral_contrastive", rows=2, z1=z1, z2=z2)
+    check_matrices("spectral_contrastive", rows=AMONG_IMAGES, z1=z1, z2=z2)
     check_positive(mu=mu)
     n = len(z1)
     v1, v2 = normalized(lambda z: z * (mu**0.5 / _norms(z).clamp(min=mu**0.5)), z1, z2)
@@ -211,7 +211,7 @@ def _over_both_views(
     loss: str, z1: Tensor, z2: Tensor, temperature: float, repel: Callable[[Tensor], Tensor], *, decoupled: bool
 ) -> Tensor:
     """Return the mean over 2N anchors of -cos(positive)/tau + log-sum-exp of the rest, with or without the positive."""
-    check_matrices(loss, rows=2, z1=z1, z2=z2)
+    check_matrices(loss, rows=AMONG_IMAGES, z1=z1, z2=z2)
     check_positive(temperature=temperature)
     n = len(z1)
     u = l2_normalize(torch.cat([z1, z2]))

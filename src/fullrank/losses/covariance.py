@@ -20,7 +20,15 @@ from torch import Tensor
 
 from fullrank.errors import choose
 from fullrank.losses._gram import exact, eye, log_det_identity_plus, normalized, off_diagonal_energy
-from fullrank.losses._inputs import check_matrices, check_positive, full_precision
+from fullrank.losses._inputs import (
+    AMONG_DIMENSIONS,
+    AMONG_IMAGES,
+    OVER_DIMENSIONS,
+    OVER_IMAGES,
+    check_matrices,
+    check_positive,
+    full_precision,
+)
 from fullrank.numerics import centered, l2_normalize
 
 __all__ = ["barlow_twins", "tcr", "vicreg", "vicreg_ctr", "vicreg_exp"]
@@ -68,7 +76,7 @@ def vicreg(
     >>> vicreg(z, z).item()
     24.75
     """
-    check_matrices("vicreg", rows=2, columns=2, z1=z1, z2=z2)
+    check_matrices("vicreg", rows=OVER_IMAGES, columns=AMONG_DIMENSIONS, z1=z1, z2=z2)
     check_positive(eps=eps)
     n, m = z1.shape
     loss = invariance * F.mse_loss(z1, z2)
@@ -109,7 +117,7 @@ def vicreg_exp(
     >>> round(vicreg_exp(z, z, variance=0, covariance=1 / 2).exp().item(), 4)
     2.0
     """
-    check_matrices("vicreg_exp", rows=2, columns=2, z1=z1, z2=z2)
+    check_matrices("vicreg_exp", rows=OVER_IMAGES, columns=AMONG_DIMENSIONS, z1=z1, z2=z2)
     check_positive(temperature=temperature, eps=eps)
     loss = invariance * F.mse_loss(z1, z2)
     for x in (centered(z1), centered(z2)):
@@ -153,7 +161,7 @@ def vicreg_ctr(
     >>> vicreg_ctr(z, z, center="embeddings").item() == vicreg_exp(z.T, z.T, covariance=2.5).item()
     True
     """
-    check_matrices("vicreg_ctr", rows=2, columns=2, z1=z1, z2=z2)
+    check_matrices("vicreg_ctr", rows=AMONG_IMAGES, columns=OVER_DIMENSIONS, z1=z1, z2=z2)
     check_positive(temperature=temperature, eps=eps)
     choose("center", center, get_args(Center))
     loss = invariance * F.mse_loss(z1, z2)
@@ -188,7 +196,7 @@ def barlow_twins(z1: Tensor, z2: Tensor, *, lambd: float = 0.0051, eps: float = 
     >>> barlow_twins(z, z).item()
     3.0
     """
-    check_matrices("barlow_twins", rows=2, columns=2, z1=z1, z2=z2)
+    check_matrices("barlow_twins", rows=OVER_IMAGES, columns=AMONG_DIMENSIONS, z1=z1, z2=z2)
     check_positive(eps=eps)
     b1, b2 = normalized(lambda z: _standardized(centered(z), eps), z1, z2)
     agreement = (b1 * b2).mean(dim=0)

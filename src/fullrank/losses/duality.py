@@ -25,7 +25,7 @@ from torch import Tensor
 
 from fullrank.errors import FullrankError, choose
 from fullrank.losses._gram import off_diagonal_energy
-from fullrank.losses._inputs import check_matrices, check_positive, full_precision
+from fullrank.losses._inputs import AMONG_DIMENSIONS, AMONG_IMAGES, check_matrices, check_positive, full_precision
 from fullrank.numerics import centered, l2_normalize
 
 __all__ = ["balance", "balanced_gap", "dimension_contrastive", "dimension_contrastive_bounds", "dimension_residual"]
@@ -52,7 +52,7 @@ def sample_contrastive(z: Tensor) -> Tensor:
     >>> sample_contrastive(torch.tensor([[1.0, 0.0, 0.0], [2.0, 1.0, 0.0]])).item()
     8.0
     """
-    check_matrices("sample_contrastive", rows=2, z=z)
+    check_matrices("sample_contrastive", rows=AMONG_IMAGES, z=z)
     return off_diagonal_energy(columns := z.T, columns)
 
 
@@ -75,7 +75,7 @@ def dimension_contrastive(z: Tensor) -> Tensor:
     >>> dimension_contrastive(torch.tensor([[1.0, 0.0, 0.0], [2.0, 1.0, 0.0]])).item()
     8.0
     """
-    check_matrices("dimension_contrastive", columns=2, z=z)
+    check_matrices("dimension_contrastive", columns=AMONG_DIMENSIONS, z=z)
     return off_diagonal_energy(z, z)
 
 

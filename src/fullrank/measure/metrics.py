@@ -14,7 +14,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from fullrank.config import Count
-from fullrank.errors import FullrankError
+from fullrank.errors import FullrankError, shown
 from fullrank.measure import moments
 from fullrank.measure.checks import Array, as_matrix
 from fullrank.measure.scores import SCORES
@@ -166,20 +166,22 @@ class SpectrumMetric(Metric):
             FullrankError: The two differ in `dim`, `center`, `normalize` or the features' dtype, or only this
                 one is exact.
         """
-        if isinstance(incoming_state, SpectrumMetric):
-            incoming_state = {"state": incoming_state.state, "settings": incoming_state.settings}
-        if isinstance(incoming_state, Metric) or "state" not in incoming_state:
-            raise FullrankError(
-                f"only a SpectrumMetric, or its metric_state, can be merged, got {incoming_state!r:.80}"
-            )
-        theirs = _named(incoming_state.get("settings", self.settings))
+        given = incoming_state
+        if isinstance(given, SpectrumMetric):
+            given = {"state": given.state, "settings": given.settings}
+        states = given if isinstance(given, dict) else {}
+        state, settings = states.get("state"), states.get("settings", self.settings)
+        known = isinstance(settings, Tensor) and settings.shape == self.settings.shape
+        if not known or not isinstance(state, Tensor) or not moments.is_packed(state):
+            raise FullrankError(f"only a SpectrumMetric, or its metric_state, can be merged, got {shown(given)}")
+        theirs = _named(settings)
         for key in ("dim", "center", "normalize"):
             if theirs[key] != (mine := getattr(self, key)):
                 raise FullrankError(
                     f"cannot merge a metric with {key}={theirs[key]} into a metric with {key}={mine}: "
                     "their spectra answer different questions; make both with the same settings"
                 )
-        self.state = self._merged([self.state, incoming_state["state"]])
+        self.state = self._merged([self.state, state])
         self._computed = None
         self._update_count += 1  # else torchmetrics warns that compute() comes before any update
 

@@ -263,6 +263,14 @@ def unpack(packed: Tensor) -> Moments:
     return Moments(count, shift, total, matrix.view(-1, dim), form, DTYPES[code] if code >= 0 else "")
 
 
+def is_packed(packed: Tensor) -> bool:
+    """Say whether a tensor may be what `pack` made."""
+    if packed.ndim != 1 or len(packed) < _HEADER or not bool(packed[0] >= 1):
+        return False
+    rest = len(packed) - _HEADER - 2 * (dim := int(packed[0]))
+    return rest >= 0 and rest % dim == 0
+
+
 def repack(moments: Moments, packed: Tensor) -> Tensor:
     """Return what `pack` would; in `packed` itself where the matrix of `moments` lives there already."""
     matrix = unpack(packed).matrix

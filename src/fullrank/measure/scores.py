@@ -46,6 +46,7 @@ class ScoreKind:
         spectrum: Whether it is a function of singular values alone, and of centered features or not.
         monitored: Whether a run takes it while it trains.
         across_widths: Whether values at different D compare: neither its floor nor its ceiling depends on D.
+        all_directions: Whether it counts directions that N <= D images cannot span, as if they were dead.
         share: Whether values are shares in [0, 1], written in percent.
         digits: Decimals that it is written with; None for three significant digits.
         noise: What two seeds of one recipe differ by; 0 where nobody has measured it.
@@ -62,6 +63,7 @@ class ScoreKind:
     spectrum: Literal["centered", "uncentered"] | None = None
     monitored: bool = False
     across_widths: bool = False
+    all_directions: bool = False
     share: bool = False
     digits: int | None = None
     noise: float = 0.0
@@ -132,6 +134,16 @@ class Score:
     def text(self) -> str:
         """The value in words."""
         return self.kind.write(self.value)
+
+    def unspanned(self, width: int | None) -> bool:
+        """Say whether it counts directions, of `width` in all, that its images cannot span.
+
+        >>> few = Score("auc", 0.917, {"n": 100, "center": True})
+        >>> few.unspanned(100), few.unspanned(99), few.unspanned(None)
+        (True, False, False)
+        """
+        n, centered = self.protocol.get("n"), bool(self.protocol.get("center"))
+        return self.kind.all_directions and width is not None and n is not None and n - centered < width
 
     @property
     def taken(self) -> float:
@@ -261,7 +273,8 @@ for _kind in (
     _accuracy("linear", "linear probe accuracy"),
     _accuracy("online_probe", "online probe accuracy", monitored=True),
     _accuracy("online_probe_train", "online probe on training views", monitored=True),
-    _centered("auc", "AUC", "lower", spectral.auc, digits=3, noise=MARGIN, range="[(D+1)/(2D), 1]", source=_LI,
+    _centered("auc", "AUC", "lower", spectral.auc, all_directions=True, digits=3, noise=MARGIN,
+              range="[(D+1)/(2D), 1]", source=_LI,
               sees="how early the cumulative singular values rise: dead directions and fast decay alike"),
     _about_zero("rankme", "RankMe", "higher", spectral.rankme, range="[1, min(N, D)]", source=_RANKME,
                 sees="how many directions share the singular values, the mean's among them"),
@@ -274,13 +287,13 @@ for _kind in (
                 source=_TSITSULIN, sees="how far the first direction, mostly the mean, stands out"),
     _centered("nesum", "NESum", "higher", spectral.nesum, range="[1, min(N-1, D)]", source=_NESUM,
               sees="how far the first direction of variation stands out"),
-    _centered("dead", "dead directions", "lower", spectral.dead, digits=0, range="[0, D]", source=_LI,
-              sees="directions whose singular value is below 1e-3 of the largest"),
+    _centered("dead", "dead directions", "lower", spectral.dead, all_directions=True, digits=0, range="[0, D]",
+              source=_LI, sees="directions whose singular value is below 1e-3 of the largest"),
     _any_width("alpha_req", "alpha-ReQ", "none", spectral.alpha_req, spectrum="centered", range="(0, inf)",
                source="Agrawal et al. 2022, https://openreview.net/forum?id=ii9X4vtZGTZ",
                sees="how fast the variances of directions 10 to 100 decay; its authors find about 1 best"),
     _about_zero("pseudo_condition_number", "pseudo-condition number", "higher", spectral.pseudo_condition_number,
-                range="[0, 1]", source=_TSITSULIN,
+                all_directions=True, range="[0, 1]", source=_TSITSULIN,
                 sees="the weakest direction against the strongest: one dead direction gives 0"),
     ScoreKind("feature_std", "feature deviation", "higher", spread.feature_std, range="[0, 1/sqrt(D)]",
               source="Chen, He 2021, https://arxiv.org/abs/2011.10566",

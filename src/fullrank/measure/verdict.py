@@ -356,8 +356,8 @@ def _spanned(spectrum: Spectrum) -> tuple[Spectrum, list[str]]:
         return spectrum, [f"{n} features are few for {dim} directions and raise AUC: measure {ENOUGH} times D"]
     rank = max(1, n - 1 if spectrum.protocol.get("center", True) else n)
     return Spectrum(spectrum.singular_values[:rank], spectrum.protocol), [
-        f"{n} features span at most {rank} of {dim} directions, the only ones judged: measure {ENOUGH} times D (or is "
-        "the matrix transposed?)"
+        f"only the {rank} directions that {n} features can span are judged: the AUC of all {dim}, {spectrum.auc:.3f}, "
+        f"counts the others as dead; measure {ENOUGH} times D (or is the matrix transposed?)"
     ]
 
 

@@ -12,10 +12,12 @@ imported, `timm.create_model` knows the model. The names of the weights are thos
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import build_model_with_cfg, generate_default_cfgs, is_model, model_entrypoint, register_model
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import nn
 
@@ -75,7 +77,21 @@ class StemResNet(ResNet):
             stage["reduction"] = stage["reduction"] * stride * (2 if pooled else 1) // 4  # timm's stem reduces by 4
 
 
-@register_model
 def fullrank_resnet(pretrained: bool = False, **arguments: Any) -> ResNet:
     """Build a `StemResNet` for `timm.create_model`."""
     return build_model_with_cfg(StemResNet, "fullrank_resnet", pretrained, **arguments)
+
+
+def _register() -> None:
+    """Let timm know the model, once: fullrank's own comes before the copies that lie beside exports."""
+    name = fullrank_resnet.__name__
+    if is_model(name) and __name__ != "fullrank.models.fullrank_resnet":
+        known = sys.modules[model_entrypoint(name).__module__]
+        if STEMS.keys() <= getattr(known, "STEMS", {}).keys():  # else it is older than this copy
+            return
+    with warnings.catch_warnings():  # timm's, which takes the two for different models
+        warnings.filterwarnings("ignore", f"Overwriting {name} in registry")
+        register_model(fullrank_resnet)
+
+
+_register()

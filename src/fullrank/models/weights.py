@@ -27,10 +27,8 @@ from torch import Tensor, nn
 
 from fullrank.data.views import SMALL_IMAGE
 from fullrank.errors import FullrankError, nearest, reason
+from fullrank.files import PICKLES
 from fullrank.text import few
-
-PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".tar")
-"""Suffixes of files that `torch.save` writes; `.pth.tar` is one of them."""
 
 _OPTIONAL = "num_batches_tracked"  # counts batches for BatchNorm's mean without momentum; no output depends on it
 _COMMON = ("resnet101", "resnet152", "wide_resnet50_2", "vit_tiny_patch16_224", "vit_small_patch16_224",

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 
-from fullrank.documents import Document, Fields, Fold, Heading, Only, Part, Picture, Points, Table, Words, coefficient
-from fullrank.documents.scores import how_measured
+from fullrank.documents import (
+    Document,
+    Fields,
+    Fold,
+    Heading,
+    Look,
+    Only,
+    Part,
+    Picture,
+    Points,
+    Table,
+    Words,
+    coefficient,
+)
+from fullrank.documents.scores import Scored, how_measured, unspanned_note
 from fullrank.measure.scores import Score, kind_of, title
 from fullrank.ranking import figures
 from fullrank.ranking.candidates import FEATURES
@@ -58,8 +72,7 @@ def _table(ranking: Ranking, standings: Sequence[Standing], name: str) -> Iterat
     columns |= {"step": "step"} if len(runs) > 1 else {}  # of one run its name says it
     columns |= {"width": "D", "heldout_loss": "loss", "auc": "AUC", "front": "front"}
     columns |= {"forecast": "forecast, 95 %"} if any(each.forecast for each in ranking.standings) else {}
-    if ranking.accuracy is not None:
-        columns["accuracy"] = title(ranking.accuracy).removesuffix(" accuracy")
+    columns |= {each: title(each).removesuffix(" accuracy") for each in _accuracies(ranking)}
     columns |= {score: title(score) for score in ranking.asked}
     columns |= {"weights": "weights"} if len(runs) < len(ranking.standings) else {}
     notes = []
@@ -67,6 +80,7 @@ def _table(ranking: Ranking, standings: Sequence[Standing], name: str) -> Iterat
         notes.append("* forecast by a fit without this run")
     if any(each.forecast and _mark(each.forecast) == "~" for each in standings):
         notes.append("~ beyond the fitted runs' range")
+    notes += unspanned_note(map(_scored, standings), columns)
     # in a terminal without the numbers that name runs in figures, and most of the scores
     for where, out in (("terminal", {"number", *ranking.asked[_MOST_SCORES:]}), ("page", set())):
         shown = [key for key in columns if key not in out]
@@ -77,8 +91,9 @@ def _table(ranking: Ranking, standings: Sequence[Standing], name: str) -> Iterat
 
 
 def _cells(each: Standing) -> dict[str, str]:
+    scored = _scored(each)
     found = {
-        **{name: score.text for name, score in each.scores.items()},
+        **{name: scored.cell(name) for name in each.scores},
         "rank": each.rank,
         "number": each.number,
         "name": each.name,
@@ -86,10 +101,14 @@ def _cells(each: Standing) -> dict[str, str]:
         "width": each.width and f"{each.width:,}",
         "front": each.front,
         "forecast": each.forecast and _forecast(each.forecast),
-        "accuracy": each.accuracy and each.accuracy.text,
+        **{name: score.text for name, score in each.accuracies.items()},
         "weights": each.checkpoint and "kept",
     }
     return {key: str(value) for key, value in found.items() if value is not None}
+
+
+def _scored(each: Standing) -> Scored:
+    return Scored(Look(each.name, each.number), each.scores, each.width)
 
 
 def _mark(found: Forecasted) -> str:
@@ -134,7 +153,7 @@ def _pictures(ranking: Ranking, index: int, group: Group) -> Iterator[Picture]:
     both = [each for each in standings if each.forecast is not None and each.accuracy is not None]
     if accuracy is not None and both:
         by = "a fit without the run itself" if group.forecast is not None else "a fit on other runs"
-        said = [f"{each.number}: {_cells(each)['forecast']}, {_cells(each)['accuracy']}." for each in both]
+        said = [f"{each.number}: {_cells(each)['forecast']}, {each.accuracy.text}." for each in both if each.accuracy]
         yield Picture(
             f"forecast-{index}",
             f"Forecast against measured {accuracy}",
@@ -176,6 +195,12 @@ def _score_name(row: Ranked) -> str:
 def _how_measured(ranking: Ranking) -> list[Fields]:
     scores = [(each.name, each.scores[name]) for name in FEATURES for each in ranking.standings if name in each.scores]
     found = how_measured(scores)
-    if ranking.accuracy is not None:
-        found += how_measured([("", Score(ranking.accuracy, None, ranking.accuracy_protocol))])
+    for name, protocol in _accuracies(ranking).items():
+        found += how_measured([("", Score(name, None, protocol))])
     return found
+
+
+def _accuracies(ranking: Ranking) -> dict[str, Mapping[str, Any]]:
+    """Return how each accuracy was measured that a run has: first the one that is meant."""
+    meant = {} if ranking.accuracy is None else {ranking.accuracy: ranking.accuracy_protocol}
+    return {**meant, **ranking.others}

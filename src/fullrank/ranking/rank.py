@@ -45,7 +45,13 @@ def rank(
         names = score_names(options.scores)
         asked = tuple(name for name in names if name not in FEATURES)
         candidates = with_scores(candidates, names, options, progress)
-    labels = choose_labels(candidates, options.accuracy if applied is None else applied.accuracy)
+    every = [choose_labels(candidates, name) for name in ACCURACIES if options.accuracy in (None, name)]
+    labels = meant_of(every, options.accuracy if applied is None else applied.accuracy)
+    known = [labels, *(each for each in every if each.name != labels.name and each.having)]
+
+    def measured(i: int) -> dict[str, Score]:
+        return {each.name: one for each in known if (one := each.values[i]) is not None}
+
     forecasts = {} if applied is None else _apply(applied, candidates, str(options.forecast))
     groups: list[Group] = []
     standings: list[Standing] = []
@@ -74,6 +80,7 @@ def rank(
                     rank=None if alone else int(ranks[one]),
                     forecast=forecasts.get(i),
                     accuracy=labels.values[i],
+                    accuracies=measured(i),
                 )
             )
         groups.append(
@@ -88,17 +95,25 @@ def rank(
             )
         )
     for i in sorted(set(range(len(candidates))) - {i for places in members for i in places}):
-        standings.append(Standing(**vars(candidates[i]), number=len(standings) + 1, accuracy=labels.values[i]))
+        standings.append(
+            Standing(
+                **vars(candidates[i]),
+                number=len(standings) + 1,
+                accuracy=labels.values[i],
+                accuracies=measured(i),
+            )
+        )
     ranking = Ranking(
         standings=tuple(standings),
         groups=tuple(groups),
-        accuracy=labels.name,
+        accuracy=labels.name if labels.having else None,
         accuracy_protocol=labels.protocol,
+        others={each.name: each.protocol for each in known[1:]},
         applied=applied,
         scores=tuple(_agreements(standings)),
         asked=asked,
         wanted=options.accuracy,
-        otherwise=tuple(candidates[i].name for i in labels.left_out),
+        otherwise={each.name: tuple(candidates[i].name for i in each.left_out) for each in known},
     )
     if options.fit is not None:
         _the_fit(ranking).write(options.fit)
@@ -151,27 +166,33 @@ def _abouts(
 
 
 class Labels(NamedTuple):
-    """The accuracy that is meant."""
+    """One accuracy, of the candidates that have it."""
 
-    name: str | None  # `linear`, `logistic` or `knn`; None where no candidate has any
+    name: str  # `linear`, `logistic` or `knn`
     protocol: Mapping[str, Any]  # how it was measured
     values: list[Score | None]  # one for each candidate; None where it has none, or one that was measured otherwise
     left_out: list[int]  # candidates whose accuracy of that name was measured otherwise
 
+    @property
+    def having(self) -> int:
+        """How many candidates have it."""
+        return sum(value is not None for value in self.values)
 
-def choose_labels(candidates: Sequence[Candidate], asked: str | None) -> Labels:
-    """Choose the accuracy that most candidates have, measured in one way; of equally many the one that says most."""
-    chosen, best = Labels(None, {}, [None] * len(candidates), []), 0
-    for name in ACCURACIES if asked is None else (asked,):
-        taken = [(i, one) for i, each in enumerate(candidates) for one in each.labeled.get(name, ())]
-        for group in split(name, [one.protocol for _, one in taken], [None] * len(taken)):
-            first = dict(reversed([taken[place] for place in group]))
-            if len(first) > best:
-                best = len(first)
-                protocol = first[min(first)].protocol
-                otherwise = sorted({i for i, _ in taken if i not in first})
-                chosen = Labels(name, protocol, [first.get(i) for i in range(len(candidates))], otherwise)
-    return chosen
+
+def choose_labels(candidates: Sequence[Candidate], name: str) -> Labels:
+    """Choose the way in which an accuracy was measured of most candidates."""
+    taken = [(i, one) for i, each in enumerate(candidates) for one in each.labeled.get(name, ())]
+    groups = split(name, [one.protocol for _, one in taken], [None] * len(taken))
+    firsts = [dict(reversed([taken[place] for place in group])) for group in groups]
+    first = max(firsts, key=len, default={})
+    protocol = first[min(first)].protocol if first else {}
+    otherwise = sorted({i for i, _ in taken if i not in first})
+    return Labels(name, protocol, [first.get(i) for i in range(len(candidates))], otherwise)
+
+
+def meant_of(every: Sequence[Labels], asked: str | None) -> Labels:
+    """Choose the accuracy that is meant: the one asked for, or that of most candidates; of equals what says most."""
+    return max((each for each in every if asked in (None, each.name)), key=lambda each: each.having)
 
 
 def _features(candidates: Sequence[Candidate], places: Sequence[int]) -> np.ndarray:
@@ -189,7 +210,7 @@ def _fit(candidates: Sequence[Candidate], places: Sequence[int], labels: Labels)
         runs=tuple(candidates[i].name for i in labeled),
         features=_features(candidates, list(labeled)),
         accuracies=np.array(list(labeled.values())),
-        accuracy=str(labels.name),
+        accuracy=labels.name,
         accuracy_protocol=labels.protocol,
         protocols={name: first.scores[name].protocol for name in FEATURES},
         width=first.width,

@@ -24,7 +24,8 @@ class Standing(Candidate):
     front: int | None = None  # its Pareto front in the group, from 1; None where it is not ranked
     rank: int | None = None  # from 1; equal where nothing decides. None where there is nobody to rank it against
     forecast: Forecasted | None = None
-    accuracy: Score | None = None
+    accuracy: Score | None = None  # the one that is meant
+    accuracies: Mapping[str, Score] = field(default_factory=dict)  # that and the others, by name
 
     def value(self, name: str) -> float | None:
         """Return a score's value, that of the forecast and the front too; None where there is none."""
@@ -47,6 +48,7 @@ class Standing(Candidate):
             "rank": self.rank,
             "forecast": self.forecast and asdict(self.forecast),
             "accuracy": self.accuracy and self.accuracy.value,
+            "accuracies": [score.as_dict() for score in self.accuracies.values()],
             "scores": [score.as_dict() for score in self.scores.values()],
             "missing": list(self.missing),
         }
@@ -87,12 +89,13 @@ class Ranking(Shown):
     Attributes:
         standings: Groups in turn, each best first; then what is not ranked.
         groups: In the order of their standings.
-        accuracy: The accuracy's name; None where no candidate has one.
+        accuracy: The name of the accuracy that is meant; None where no candidate has it.
+        others: How each other accuracy that candidates have was measured, by its name.
         applied: The forecast that was read from a file.
         scores: How well each score ranks the labeled candidates.
         asked: The scores that were asked for beside held-out loss and AUC.
         wanted: The accuracy that was asked for.
-        otherwise: Candidates whose accuracy was measured otherwise than the others', and was left out.
+        otherwise: For each accuracy the candidates of which it was measured otherwise, and was left out.
     """
 
     standings: tuple[Standing, ...]
@@ -103,7 +106,8 @@ class Ranking(Shown):
     scores: tuple[Ranked, ...]
     asked: tuple[str, ...] = ()
     wanted: str | None = None
-    otherwise: tuple[str, ...] = ()
+    otherwise: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    others: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @cached_property
     def said(self) -> list[str]:
@@ -141,6 +145,7 @@ class Ranking(Shown):
                 "front": each.front,
                 "forecast": each.value(FORECAST),
                 "accuracy": each.accuracy and each.accuracy.value,
+                **{name: score.value for name, score in each.accuracies.items()},
                 **{name: score.value for name, score in each.scores.items()},
             }
             for each in self.standings

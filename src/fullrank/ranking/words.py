@@ -133,19 +133,24 @@ def _applied(ranking: Ranking) -> Iterator[str]:
 
 
 def _labels(ranking: Ranking) -> Iterator[str]:
-    asked, otherwise = ranking.wanted, ranking.otherwise
+    meant = str(ranking.accuracy)
+    asked = ranking.wanted or (ranking.applied.accuracy if ranking.applied and ranking.others else None)
     missing = [each.name for each in ranking.standings if each.accuracy is None]
     measure = f"`fullrank evaluate RUN{f' --{asked}' if asked else ''}` measures it"
+    for name, others in ranking.otherwise.items():
+        if others:
+            yield (
+                f"the {title(name)} of {listing(others, _MOST_NAMED)} was measured otherwise than that of the others "
+                "and was left out"
+            )
     if len(missing) == len(ranking.standings):
         what = title(asked) if asked else "labels"
         yield f"no run has {what}, so nothing says how good this ranking is: {measure}"
         return
-    if otherwise:
-        yield (
-            f"the {title(str(ranking.accuracy))} of {listing(otherwise, _MOST_NAMED)} was measured otherwise than that "
-            "of the others and was left out"
-        )
-    without = [name for name in missing if name not in otherwise]
+    if ranking.others and ranking.scores:
+        flags = " or ".join(f"--accuracy {name}" for name in ranking.others)
+        yield f"what is forecast, and what scores are compared with, is the {title(meant)}; {flags} takes another"
+    without = [name for name in missing if name not in ranking.otherwise.get(meant, ())]
     if without and asked:
         yield f"no {title(asked)} is known for {listing(without, _MOST_NAMED)}: {measure}"
 

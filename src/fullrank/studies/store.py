@@ -43,19 +43,28 @@ _FIRST_NAMES = {"monitor.num_images": "monitor.images"}
 """What fields were called when runs of studies were first made: the names of runs follow from them."""
 
 
+_FIRST_DEFAULTS = {"monitor.log_every": 50}
+"""What fields that are left open now were set to when runs of studies were first made."""
+
+
 def settings(config: TrainConfig) -> dict[str, Any]:
     """Return what decides the result of a run, by dotted name: the fields that differ from their defaults.
 
     Fields at their defaults are left out, so that a later version's new field does not make every old run another one.
     """
-    defaults, own = _defaults(), flatten(to_dict(config)) | {"method": _method(config)}
+    defaults, own = _defaults(), _filled(config) | {"method": _method(config)}
     decided = {name: value for name, value in own.items() if _decides(name) and value != defaults.get(name)}
     return {_FIRST_NAMES.get(name, name): value for name, value in decided.items()}
 
 
 @cache
 def _defaults() -> dict[str, Any]:
-    return flatten(to_dict(TrainConfig()))
+    return _filled(TrainConfig())
+
+
+def _filled(config: TrainConfig) -> dict[str, Any]:
+    own = flatten(to_dict(config))
+    return own | {name: first for name, first in _FIRST_DEFAULTS.items() if own[name] is None}
 
 
 def _decides(field: str) -> bool:

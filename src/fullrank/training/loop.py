@@ -83,8 +83,14 @@ def train_steps(
         run.method.train()
         if state is None:
             world.on_main(recorder.begin)
-            loader.order = loader.order.after(step, world.on_main(recorder.measure, step))
-            world.on_main(recorder.checkpoint, step, world.all_gather_object(loader.skipped))
+            # minutes, of many images: a run that is stopped meanwhile has nothing to save, and starts over
+            scores = world.on_main(caught.unless, lambda: recorder.measure(step))
+            if scores is not None:
+                loader.order = loader.order.after(step, scores)
+                world.on_main(recorder.checkpoint, step, world.all_gather_object(loader.skipped))
+        if stop := world.all_reduce_max(caught.signal):
+            recorder.stopped(step)
+            return Finished(folder.path, step, complete=False, signal=stop)
         batches = world.each(loader(step))
         while step < config.steps:
             batch = next(batches)
@@ -92,14 +98,14 @@ def train_steps(
             step += 1
             last = step == config.steps
             recorder.add(step, output.loss)
-            if last or step % every.log_every == 0:
+            if last or step % config.log_every == 0:
                 world.on_main(recorder.log, step, gather(output.embedding.float()))
             if last or step % every.measure_every == 0:
                 order = loader.order.after(step, world.on_main(recorder.measure, step))
                 if order.learned != loader.order.learned:
                     loader.order = order
                     batches = world.each(loader(step))  # what was made ahead is of the order as it was
-            stop = world.all_reduce_max(caught.get("signal", 0))  # a signal to one stops all after the same step
+            stop = world.all_reduce_max(caught.signal)  # a signal to one stops all after the same step
             if last or stop or step % config.checkpoint_every == 0:
                 world.on_main(recorder.checkpoint, step, world.all_gather_object(loader.skipped))
             if stop and not last:

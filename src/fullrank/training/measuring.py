@@ -137,7 +137,7 @@ class Measurer:
             drawn = {"pairs": 1, "seed": HELD_OUT_SEED, "dtype": dtype}
             protocols["heldout_loss"] = {"mode": "eval", **loss_protocol(config), **batches, **shown, **drawn}
         if self.probe is not None:
-            steps = f"mean since the last record, of {monitor.log_every} steps at most, each before it is learned from"
+            steps = f"mean since the last record, of {config.log_every} steps at most, each before it is learned from"
             shown = {"view": config.views, "crop_min": config.crop_min, "image_size": size, "steps": steps}
             protocols["online_probe_train"] = {**self.probe.protocol, "mode": "train", **train, **shown}
         if self._labeled is not None:
@@ -229,5 +229,5 @@ def loss_protocol(config: TrainConfig) -> dict[str, Any]:
 def training_protocol(config: TrainConfig) -> dict[str, Any]:
     """Return how the training loss is taken."""
     seen = {"batch": config.batch_size, "images": config.images, "split": "train"}
-    steps = f"mean since the last record, of {config.monitor.log_every} steps at most"
+    steps = f"mean since the last record, of {config.log_every} steps at most"
     return {"mode": "train", **loss_protocol(config), **seen, "steps": steps, "dtype": config.machine.precision}

@@ -181,10 +181,8 @@ class Recorder:
 
     def stopped(self, step: int) -> None:
         """Say how to go on."""
-        self.progress.note(
-            f"stopped after step {step} of {self.run.config.steps}, and saved; go on with: fullrank train --resume "
-            f"{self.folder.path}"
-        )
+        where = f"after step {step} of {self.run.config.steps}, and saved" if step else "before its first step"
+        self.progress.note(f"stopped {where}; go on with: fullrank train --resume {self.folder.path}")
 
     def __enter__(self) -> Recorder:
         self.progress.start()

@@ -113,7 +113,7 @@ def _missing_records(run: RunRecord, step: int, config: TrainConfig) -> list[str
     They are said, not refused: nothing but an earlier checkpoint gives them back, and the weights are whole.
     """
     lacking = []
-    for kind, often in {"train": config.monitor.log_every, "measure": config.monitor.measure_every}.items():
+    for kind, often in {"train": config.log_every, "measure": config.monitor.measure_every}.items():
         has = {record["step"] for record in run.of_kind(kind)}
         due = {*range(0 if kind == "measure" else often, step + 1, often), *([step] if step == config.steps else [])}
         lacking += [(METRICS, at) for at in due - has]

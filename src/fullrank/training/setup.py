@@ -82,6 +82,7 @@ def resolve(config: TrainConfig, world: World = ALONE, resumed: Resumed | None =
     """
     world.on_main(check_loggers, config.monitor)
     config, device = resolve_machine(config, world)
+    config = replace(config, monitor=replace(config.monitor, log_every=config.log_every))
     config, data = open_data(config, world, goes_on=resumed is not None)
     if resumed is not None:
         world.on_main(resumed.check_images, config, data.facts)

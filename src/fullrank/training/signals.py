@@ -5,22 +5,49 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass
+class Caught:
+    """The signal that was noted."""
+
+    signal: int = 0  # its number; 0 where there was none
+    _raised: bool = False
+
+    def unless(self, function: Callable[[], T]) -> T | None:
+        """Call a function that nothing depends on unless it ends; give it up, and return None, as a signal comes."""
+        try:
+            self._raised = True
+            self._check()
+            return function()
+        except KeyboardInterrupt:
+            return None
+        finally:
+            self._raised = False
+
+    def _check(self) -> None:
+        if self._raised and self.signal:
+            raise KeyboardInterrupt
 
 
 @contextmanager
-def caught_signals(*, second_kills: bool = True) -> Iterator[dict[str, int]]:
+def caught_signals(*, second_kills: bool = True) -> Iterator[Caught]:
     """Note the first SIGINT or SIGTERM instead of dying of it. The second kills, unless `second_kills` is false.
 
     torchrun passes on the one that it got, and a scheduler or a terminal may have sent it to its processes too.
     """
-    caught: dict[str, int] = {}
+    caught = Caught()
 
     def note(number: int, _: object) -> None:
-        caught.setdefault("signal", number)
+        caught.signal = caught.signal or number
         if second_kills:
             for each in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(each, signal.SIG_DFL)
+        caught._check()
 
     with _handled(note, signal.SIGINT, signal.SIGTERM):
         yield caught

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from fullrank import losses
-from fullrank.config import HeadsConfig, LossConfig, TargetConfig, TrainConfig, from_dict
-from fullrank.errors import FullrankError, nearest
+from fullrank.config import HeadsConfig, LossConfig, TargetConfig, TrainConfig, from_dict, nearest_setting
+from fullrank.errors import FullrankError
 from fullrank.models import heads
 from fullrank.models.backbones import width_of
 
@@ -155,7 +155,8 @@ def configured(settings: dict[str, Any], method: str) -> TrainConfig:
     sections: dict[str, dict[str, Any]] = {}
     for name, value in settings.items():
         if name not in homes:
-            raise FullrankError(f"{method} has no setting {name!r}{nearest(name, homes)} (known: {', '.join(homes)})")
+            hint = nearest_setting(name, homes)
+            raise FullrankError(f"{method} has no setting {name!r}{hint} (known: {', '.join(homes)})")
         sections.setdefault(homes[name], {})[name] = value
     return from_dict(sections, TrainConfig(), method)
 
