@@ -75,19 +75,18 @@ class Task:
         # whole blocks, so that each network's batch, and with it the last bit, is that of one process
         blocks = torch.arange(len(images)).split(BLOCK)
         first, stop = (-(-rank * len(blocks) // self.world.size) for rank in (self.world.rank, self.world.rank + 1))
-        features, labels = torch.empty(0), torch.empty(0, dtype=torch.int64)
+        features, labels = torch.empty(0), None
         with self.world.raise_together():
             if first < stop:  # the main process has one block at least
                 own = torch.cat(blocks[first:stop])
-                features, known, *_ = self.encoder.features(
+                features, labels, *_ = self.encoder.features(
                     images,
                     indices=own,
                     device=self.device,
                     progress=lambda done: self.progress(f"{self.name}: {what}", done, len(own)),
                     unreadable=self.skipped.setdefault,
                 )
-                assert known is not None
-                labels = known
+        labels = torch.empty(0, dtype=torch.int64) if labels is None else labels
         for skipped in self.world.all_gather_object(self.skipped):
             self.skipped.update(skipped)
         return self.world.collect(features), self.world.collect(labels)
@@ -138,9 +137,10 @@ def open_task(
     assert config is not None
     train_name = options.images or config.images
     held_out_name = options.eval_images
-    if held_out_name is None:
-        own = None if options.images is not None else config.eval_images
-        held_out_name = own or (train_name if train_name in SOURCES else None)
+    if held_out_name is None and options.images is None:
+        held_out_name = config.eval_images
+    if held_out_name is None and train_name in SOURCES:
+        held_out_name = train_name
     found, train_print = sets.open(train_name, "train", config.data_dir)
     train, held_out, missing = _labeled(found, found.labels, options.limit), None, []
     if train is None:
