@@ -6,16 +6,15 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import yaml
 
 from fullrank.errors import FullrankError, shown
 from fullrank.shapes import ShapeError, fit
-
-T = TypeVar("T")
 
 
 @contextmanager
@@ -40,24 +39,20 @@ def said(path: Path, remedy: str) -> Iterator[None]:
     raise FullrankError(f"{path} is damaged: {reason}; {remedy}") from None
 
 
-def read_json(path: Path, shape: type[T], remedy: str) -> T:
+def read_json(path: Path, shape: Any, remedy: str, load: Callable[[str], Any] = json.loads) -> Any:
     """Read a JSON file of one record.
 
     Raises:
         FullrankError: It cannot be read, or is not of that shape; `remedy` is what to do then.
     """
     with said(path, remedy):
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = load(path.read_text(encoding="utf-8"))
         fit(found, shape)
     return found
 
 
-def read_yaml(path: Path, shape: type[T], remedy: str) -> T:
-    """Read a YAML file of one record, as `read_json` does a JSON file."""
-    with said(path, remedy):
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-        fit(found, shape)
-    return found
+read_yaml = partial(read_json, load=yaml.safe_load)
+"""Read a YAML file of one record, as `read_json` does a JSON file."""
 
 
 def read_json_lines(path: Path, check_one: Callable[[Any], None], remedy: str) -> list[dict[str, Any]]:
@@ -171,8 +166,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files may not be UTF-8
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))  # names of files may not be UTF-8
 
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
