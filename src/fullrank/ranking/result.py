@@ -10,46 +10,9 @@ from typing import Any
 
 from fullrank.documents import Document, Shown
 from fullrank.measure.forecast import Agreement
-from fullrank.measure.scores import Score, kind_of
-from fullrank.ranking.candidates import FORECAST, FRONT, Candidate
-from fullrank.ranking.forecast import Forecast, Forecasted
-
-
-@dataclass(frozen=True, kw_only=True)
-class Standing(Candidate):
-    """A candidate and its place."""
-
-    number: int  # from 1, in the order shown; names it in figures
-    group: int | None = None  # the group it is ranked in, from 0; None where its held-out loss or its AUC is missing
-    front: int | None = None  # its Pareto front in the group, from 1; None where it is not ranked
-    rank: int | None = None  # from 1; equal where nothing decides. None where there is nobody to rank it against
-    forecast: Forecasted | None = None
-    accuracy: Score | None = None
-
-    def value(self, name: str) -> float | None:
-        """Return a score's value, that of the forecast and the front too; None where there is none."""
-        if name == FORECAST:
-            return None if self.forecast is None else self.forecast.value
-        if name == FRONT:
-            return self.front
-        return self.scores[name].value if name in self.scores else None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON has it."""
-        return {
-            "name": self.name,
-            "run": str(self.run),
-            "step": self.step,
-            "checkpoint": self.checkpoint and str(self.checkpoint),
-            "width": self.width,
-            "group": self.group,
-            "front": self.front,
-            "rank": self.rank,
-            "forecast": self.forecast and asdict(self.forecast),
-            "accuracy": self.accuracy and self.accuracy.value,
-            "scores": [score.as_dict() for score in self.scores.values()],
-            "missing": list(self.missing),
-        }
+from fullrank.measure.scores import kind_of
+from fullrank.ranking.candidates import FORECAST, Candidate
+from fullrank.ranking.forecast import Forecast
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +58,7 @@ class Ranking(Shown):
         otherwise: Candidates whose accuracy was measured otherwise than the others', and was left out.
     """
 
-    standings: tuple[Standing, ...]
+    standings: tuple[Candidate, ...]
     groups: tuple[Group, ...]
     accuracy: str | None
     accuracy_protocol: Mapping[str, Any]
