@@ -372,9 +372,6 @@ def from_dict(values: dict[str, Any], base: Any, where: str, prefix: str = "") -
     """Replace fields of a (nested) dataclass by plain values; an error calls their source `where`.
 
     `prefix` is the path to `base` within the whole configuration, such as `backbone.`.
-
-    Raises:
-        FullrankError: A key is unknown, or a value does not fit its field.
     """
     kind: Any = type(base)
     hints = fields(kind)

@@ -106,11 +106,7 @@ def open_encoder(
 
 
 def kind_of(source: str | Path, *, backbone: str | None = None) -> Kind:
-    """Say what a name stands for.
-
-    Raises:
-        FullrankError: It is nothing that can be opened, or a weights file without a backbone's name.
-    """
+    """Say what a name stands for."""
     name, path = str(source), Path(source).expanduser()
     suffix = path.suffix.lower()
     if is_export(path):
@@ -147,11 +143,7 @@ def _check_timm(name: str) -> None:
 
 
 def open_checkpoint(path: Path, layer: Layer = "representation", branch: Branch = "online") -> Encoder:
-    """Open the encoder of a run's newest checkpoint, or of one checkpoint, as `open_encoder` does.
-
-    Raises:
-        FullrankError: There is no checkpoint, it is damaged, or its method has no such layer or branch.
-    """
+    """Open the encoder of a run's newest checkpoint, or of one checkpoint, as `open_encoder` does."""
     file = find_checkpoint(path)
     state = read_checkpoint(file)
     config = config_of(state, str(path))

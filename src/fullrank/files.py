@@ -40,11 +40,7 @@ def said(path: Path, remedy: str) -> Iterator[None]:
 
 
 def read_json(path: Path, shape: Any, remedy: str, load: Callable[[str], Any] = json.loads) -> Any:
-    """Read a JSON file of one record.
-
-    Raises:
-        FullrankError: It cannot be read, or is not of that shape; `remedy` is what to do then.
-    """
+    """Read a JSON file of one record; `remedy` is what to do where it cannot be read, or is not of that shape."""
     with said(path, remedy):
         found = load(path.read_text(encoding="utf-8"))
         fit(found, shape)
@@ -56,11 +52,7 @@ read_yaml = partial(read_json, load=yaml.safe_load)
 
 
 def read_json_lines(path: Path, check_one: Callable[[Any], None], remedy: str) -> list[dict[str, Any]]:
-    """Read a file of one JSON record a line; a last line that a kill cut short is left out, and no other.
-
-    Raises:
-        FullrankError: A line cannot be read, or is no such record.
-    """
+    """Read a file of one JSON record a line; a last line that a kill cut short is left out, and no other."""
     if not path.exists():
         return []
     records = []
@@ -85,11 +77,7 @@ def read_json_lines(path: Path, check_one: Callable[[Any], None], remedy: str) -
 
 
 def read_arrays(path: Path, remedy: str, **arrays: tuple[Any, int]) -> tuple[np.ndarray, ...]:
-    """Read arrays of a .safetensors file, of finite numbers; each is named with its kind of number and dimensions.
-
-    Raises:
-        FullrankError: It is damaged, or lacks one.
-    """
+    """Read arrays of a .safetensors file, of finite numbers; each is named with its kind of number and dimensions."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 

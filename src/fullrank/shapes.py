@@ -66,16 +66,11 @@ PROTOCOL: dict[str, Any] = {"n?": Step, "subset?": float}
 
 
 class ShapeError(FullrankError):
-    """Say which setting or field is not as it should be, and what it is.
+    """Say which setting or field is not as it should be, and what it is."""
 
-    Attributes:
-        value: What is of another kind than it should be.
-        expected: That kind, in words; empty where it is of that kind, and wrong otherwise.
-        hint: The nearest word, of a few.
-    """
-
-    value: Any = None
-    expected = hint = ""
+    value: Any = None  # what is of another kind than it should be
+    expected = ""  # that kind, in words; empty where it is of that kind, and wrong otherwise
+    hint = ""  # the nearest word, of a few
 
     @classmethod
     def kind(cls, value: Any, expected: str, name: str, hint: str = "") -> ShapeError:
@@ -158,9 +153,8 @@ def _fit_record(value: Any, shape: Any, name: str) -> Any:
 
 
 def _fit_one_of(value: Any, options: tuple[Any, ...], name: str, finite: bool) -> Any:
-    if value is None and (
-        None in options or type(None) in options
-    ):  # as most settings are: no error is made for each option before it
+    options = tuple(type(None) if option is None else option for option in options)
+    if value is None and type(None) in options:  # as most settings are: no error is made for each option before it
         return None
     wrong: list[ShapeError] = []
     for option in options:
@@ -213,8 +207,7 @@ def fields(kind: Any) -> dict[str, Any]:
 def check_fields(options: Any, prefix: str = "") -> None:
     """Check every field of a dataclass, and of those in it, and give each the value that its shape has for it.
 
-    Raises:
-        FullrankError: One is not of its shape; `prefix` stands before its name.
+    An error has `prefix` before the field's name.
     """
     kind: Any = type(options)
     for name, shape in fields(kind).items():

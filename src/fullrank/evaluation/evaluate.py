@@ -116,9 +116,6 @@ def probe_features(
     """Judge an encoder in memory by the quick probes, on labeled images or batches.
 
     Labels of batches are the same numbers in both; those of `Images` are matched.
-
-    Raises:
-        FullrankError: Labels are missing, or images cannot be read.
     """
     device = choose_device(options.device)
     taken, made, named, prints = [], [], [], []

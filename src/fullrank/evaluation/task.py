@@ -128,10 +128,6 @@ def open_task(
 
     A held-out image of a class without training images stays, and is never classified right: an accuracy is a share of
     all held-out images. Were it left out, the accuracy would rise as training images lose classes.
-
-    Raises:
-        UnlabeledError: Training or held-out images have no labels, or there are no held-out images.
-        FullrankError: The images cannot be read.
     """
     config = encoder.config
     assert config is not None

@@ -148,11 +148,7 @@ class Absorbed(NamedTuple):
 
 
 def absorb(blocks: Iterable[Tensor], protocol: Mapping[str, Any], n: int, dim: int) -> Absorbed:
-    """Walk once over features, blocks `(n_i, D)` of N rows in all.
-
-    Raises:
-        FullrankError: Features hold NaN or infinity, or there is a single row.
-    """
+    """Walk once over features, blocks `(n_i, D)` of N rows in all."""
     if n < 2:
         raise FullrankError(f"{n} row has no spectrum: centering leaves nothing of it; give features of more images")
     chosen = np.arange(n)
@@ -198,11 +194,7 @@ def inspect_features(
     kind: str = "features",
     source: Mapping[str, Any] | None = None,
 ) -> Inspection:
-    """Inspect features in memory, `(N, D)` with N >= 2, of what `kind` and `source` say; `protocol` is how.
-
-    Raises:
-        FullrankError: They are of another shape, or not finite.
-    """
+    """Inspect features in memory, `(N, D)` with N >= 2, of what `kind` and `source` say; `protocol` is how."""
     if features.ndim != 2:
         raise FullrankError(f"{name}: features must be (N, D), a row an image; got {tuple(features.shape)}")
     absorbed = absorb([features.detach().cpu()], protocol, *features.shape)
@@ -228,11 +220,7 @@ def inspect_encoder(
     kind: str = "module",
     progress: Progress = untold,
 ) -> Inspection:
-    """Inspect an encoder that is open, on the images that are asked for or else those of its own run.
-
-    Raises:
-        FullrankError: There are too few images, or the features are not finite.
-    """
+    """Inspect an encoder that is open, on the images that are asked for or else those of its own run."""
     images, of_images = _images(encoder, asked, options)
     wanted, device = options.limit or max(FEWEST_IMAGES, ENOUGH * encoder.width), choose_device(options.device)
     if len(images) < 2:

@@ -32,9 +32,6 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
     """Read run folders and write one page about them.
 
     They are shown in this order, finished or not, and one that is named twice once. Returns `out`.
-
-    Raises:
-        FullrankError: There is no run, one of them cannot be read, or `out` cannot be written.
     """
     folders = list({Path(run).resolve(): Path(run) for run in runs}.values())
     if not folders:

@@ -75,11 +75,7 @@ class Resolved:
 
 
 def resolve(config: TrainConfig, world: World = ALONE, resumed: Resumed | None = None) -> Resolved:
-    """Choose what the configuration leaves open, open the images, and build the method with its initial weights.
-
-    Raises:
-        FullrankError: The configuration, the machine or the images do not allow it.
-    """
+    """Choose what the configuration leaves open, open the images, and build the method with its initial weights."""
     world.on_main(check_loggers, config.monitor)
     config, device = resolve_machine(config, world)
     config, data = open_data(config, world, goes_on=resumed is not None)
@@ -108,11 +104,7 @@ def resolve(config: TrainConfig, world: World = ALONE, resumed: Resumed | None =
 
 
 def resolve_machine(config: TrainConfig, world: World = ALONE) -> tuple[TrainConfig, torch.device]:
-    """Choose device and precision, and set the number of threads.
-
-    Returns:
-        The configuration with what the main process has chosen, and this process's device.
-    """
+    """Set the number of threads; return the configuration with the main process's choices, and this one's device."""
 
     def choose() -> TrainConfig:
         check_share(config.batch_size, world.size)
@@ -155,10 +147,8 @@ def check_share(batch_size: int, processes: int, name: str = "batch_size") -> No
 def open_data(config: TrainConfig, world: World = ALONE, *, goes_on: bool = False) -> tuple[TrainConfig, Data]:
     """Open the images, and keep them as configured; with many processes, each all of them.
 
-    A run that goes on keeps images of the size it began with.
-
-    Returns:
-        The configuration with `image_size`, `cache` and `cache_side` resolved, and the images.
+    A run that `goes_on` keeps images of the size it began with. The configuration that is returned has `image_size`,
+    `cache` and `cache_side` resolved.
     """
     with world.raise_together(), world.first_on_machine():
         found = whole = open_images(config.images, split="train", root=config.data_dir)
