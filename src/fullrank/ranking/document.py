@@ -35,8 +35,7 @@ from fullrank.documents.plots import REFERENCE, single, style
 from fullrank.documents.scores import how_measured
 from fullrank.measure.scores import Score, kind_of, title
 from fullrank.ranking.candidates import FEATURES, Candidate, Forecasted
-from fullrank.ranking.result import Group, Ranked, Ranking
-from fullrank.ranking.words import about
+from fullrank.ranking.result import Group, Ranked, Ranking, about
 from fullrank.text import capital
 
 NONE = "–"

@@ -20,8 +20,7 @@ from fullrank.measure.scores import Score, kind_of
 from fullrank.ranking.candidates import FEATURES, FORECAST, FRONT, Candidate, Forecasted, open_candidates
 from fullrank.ranking.forecast import Forecast, read_forecast
 from fullrank.ranking.options import RankOptions
-from fullrank.ranking.result import Group, Ranked, Ranking
-from fullrank.ranking.words import about, refusal, unlike
+from fullrank.ranking.result import Group, Ranked, Ranking, about, refusal, unlike
 from fullrank.text import Progress, grouped, listing, untold
 
 
