@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -105,6 +106,12 @@ def check_empty(path: Path, *, hidden: bool = False) -> None:
         check_output(path)
     elif not path.is_dir() or any(not (hidden and each.name.startswith(".")) for each in path.iterdir()):
         raise FullrankError(f"{path} exists and is not an empty folder: choose another --out")
+
+
+def numbered(path: Path) -> Iterator[Path]:
+    """Give a path, then with the numbers from 2 behind its name, for one to be taken that is free."""
+    yield path
+    yield from (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
 
 
 def check_output(path: Path, flag: str = "--out") -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -100,18 +100,14 @@ class ImageSets:
 
     def __init__(self, *, several: bool, sharers: int = 1) -> None:
         self._several, self._sharers = several, sharers
-        self._opened: dict[tuple[str, str, str], tuple[Images, str]] = {}
+        self.open = cache(self._open)
 
-    def open(self, name: str, split: Split, root: str) -> tuple[Images, str]:
+    def _open(self, name: str, split: Split, root: str) -> tuple[Images, str]:
         """Return a set and its fingerprint."""
-        key = (name, split, root)
-        if key not in self._opened:
-            images = open_images(name, split=split, root=root)
-            fingerprint = images.fingerprint()
-            if self._several and choose_cache(images, self._sharers * len(images)) == "memory":
-                images = Decoded(images)
-            self._opened[key] = images, fingerprint
-        return self._opened[key]
+        images = open_images(name, split=split, root=root)
+        fingerprint = images.fingerprint()
+        decoded = self._several and choose_cache(images, self._sharers * len(images)) == "memory"
+        return Decoded(images) if decoded else images, fingerprint
 
 
 def open_task(

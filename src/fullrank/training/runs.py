@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import itertools
 import json
 import os
 import sys
@@ -33,6 +32,7 @@ import yaml
 from fullrank.errors import FullrankError
 from fullrank.files import (
     check_empty,
+    numbered,
     read_arrays,
     read_json,
     read_json_lines,
@@ -258,9 +258,7 @@ class RunFolder:
             cls.check_free(config.out)  # again, now that nobody else can be making it
             return folder
         source = Path(config.images).stem.replace("*", "") or "images"
-        name = f"{source}-{config.method}-{config.order}-s{config.seed}"
-        for number in itertools.count(1):
-            path = Path("runs") / (name if number == 1 else f"{name}-{number}")
+        for path in numbered(Path("runs") / f"{source}-{config.method}-{config.order}-s{config.seed}"):
             with contextlib.suppress(FileExistsError):
                 path.mkdir(parents=True)
                 break
