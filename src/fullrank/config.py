@@ -6,6 +6,7 @@ This module imports nothing heavy: `fullrank --help` is made from it.
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import sys
 from dataclasses import dataclass, field
@@ -309,14 +310,8 @@ teacher's weights are in the checkpoint."""
 
 
 def to_dict(config: TrainConfig) -> dict[str, Any]:
-    """Return the configuration as nested plain values, ready for YAML."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(inner) for key, inner in value.items()}
-        return list(value) if isinstance(value, tuple) else value
-
-    return plain(dataclasses.asdict(config))
+    """Return the configuration as nested plain values, ready for YAML: tuples become lists."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
 _LARGEST = 2**20
