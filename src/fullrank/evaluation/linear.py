@@ -151,12 +151,9 @@ def _score(task: Task, asked: LinearOptions, precision: str, state: dict[str, An
         "queries": state["queries"],
     }
     chosen: dict[str, Any] = {"best_over_epochs": best, "best_epoch": 1 + accuracies.index(best)}
-    way = reach(state["bank"], asked)
-    if way < FAR_ENOUGH:
-        chosen[WARNING] = (
-            f"trained too little, LARS let weights grow e^{way:.2g}-fold at most: raise --linear.base-lr to "
-            f"{asked.base_lr * FAR_ENOUGH / way:.2g}"
-        )
+    if (way := reach(state["bank"], asked)) < FAR_ENOUGH:
+        rate = f"raise --linear.base-lr to {asked.base_lr * FAR_ENOUGH / way:.2g}"
+        chosen[WARNING] = f"trained too little, LARS let weights grow e^{way:.2g}-fold at most: {rate}"
     return Score("linear", accuracies[-1], protocol, chosen=chosen)
 
 
@@ -203,9 +200,8 @@ def _train(
         images, left_out = _readable(task, kept, path, state)
         classes, targets = labels_of(images).unique(return_inverse=True)
         if len(classes) < 2:
-            raise FullrankError(
-                f"all {len(images)} training images have the label {int(classes[0])}: a probe needs two"
-            )
+            what = f"all {len(images)} training images have the label {int(classes[0])}"
+            raise FullrankError(f"{what}: a probe needs two")
         check_linear(len(images), options, world.size)  # some may have been unreadable
     queries = queries.to(device)
     query_targets = torch.searchsorted(classes, query_labels).clamp(max=len(classes) - 1)

@@ -140,9 +140,7 @@ arguments = {json.dumps(made.arguments)}
 encoder = timm.create_model("{made.architecture}", num_classes=0, checkpoint_path="{WEIGHTS}", **arguments).eval()""",
         "command",
     )
-    yield Words("""import fullrank
-
-encoder = fullrank.load(".")""", "command")  # fmt: skip
+    yield Words('import fullrank\n\nencoder = fullrank.load(".")', "command")
 
 
 def _training(config: TrainConfig, step: int, count: int | None) -> dict[str, Any]:

@@ -76,11 +76,8 @@ def inspect(
     choose_device(options.device)  # whether it is there is said before weights are fetched
     kinds = dict(zip(names, kinds_of(names, options), strict=True))
     asked = None if options.images is None else open_images(options.images)  # before weights are fetched for them
-    opened = {
-        name: _named(name, open_encoder, name, **encoder_options(options))
-        for name, kind in kinds.items()
-        if kind != "features"
-    }
+    how, encoders = encoder_options(options), [name for name, kind in kinds.items() if kind != "features"]
+    opened = {name: _named(name, open_encoder, name, **how) for name in encoders}
     # One number of images for all: scores that depend on it could not be compared otherwise.
     widest = max((encoder.width for encoder in opened.values()), default=0)
     options = replace(options, limit=options.limit or max(FEWEST_IMAGES, ENOUGH * widest))
@@ -224,9 +221,8 @@ def inspect_encoder(
     images, of_images = _images(encoder, asked, options)
     wanted, device = options.limit or max(FEWEST_IMAGES, ENOUGH * encoder.width), choose_device(options.device)
     if len(images) < 2:
-        raise FullrankError(
-            f"{images.name} holds {len(images)} image: a spectrum needs several times D={encoder.width}"
-        )
+        what = f"{images.name} holds {len(images)} image"
+        raise FullrankError(f"{what}: a spectrum needs several times D={encoder.width}")
     indices = sample(torch.arange(len(images)), wanted)
     if len(indices) < len(images):
         of_images = {**of_images, "sample": SAMPLED}

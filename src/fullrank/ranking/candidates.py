@@ -134,15 +134,11 @@ class _Run:
         missing = [self.damaged] if self.damaged else []
         scores = recorded(self.record, step) if step > 0 else None
         if scores is None:
-            measured = [f"{step:,}" for step in self.record.measured if step > 0]
-            missing.append(
-                "the untrained encoder is not ranked"
-                if step == 0 and measured
-                else f"nothing was measured at step {step:,} while it trained, but at {listing(measured)}"
-                if measured
-                else "nothing was measured after the untrained encoder"
-            )
-            scores = {}
+            scores, measured = {}, [f"{step:,}" for step in self.record.measured if step > 0]
+            why = "nothing was measured after the untrained encoder"
+            if measured:
+                why = f"nothing was measured at step {step:,} while it trained, but at {listing(measured)}"
+            missing.append("the untrained encoder is not ranked" if step == 0 and measured else why)
         labeled: dict[str, list[Score]] = {}
         taken = [each.score for each in self.kept if each.step == step]
         if self.kept and not taken and step == max(self.record.measured, default=0):

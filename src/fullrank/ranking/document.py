@@ -87,11 +87,9 @@ def _table(ranking: Ranking, standings: Sequence[Candidate], name: str) -> Itera
         columns["accuracy"] = title(ranking.accuracy).removesuffix(" accuracy")
     columns |= {score: title(score) for score in ranking.asked}
     columns |= {"weights": "weights"} if len(runs) < len(ranking.standings) else {}
-    notes = []
-    if any(each.forecast and each.forecast.left_out for each in standings):
-        notes.append("* forecast by a fit without this run")
-    if any(each.forecast and _mark(each.forecast) == "~" for each in standings):
-        notes.append("~ beyond the fitted runs' range")
+    marks = {_mark(each.forecast) for each in standings if each.forecast}
+    notes = ["* forecast by a fit without this run"] if "*" in marks else []
+    notes += ["~ beyond the fitted runs' range"] if "~" in marks else []
     # in a terminal without the numbers that name runs in figures, and most of the scores
     for where, out in (("terminal", {"number", *ranking.asked[_MOST_SCORES:]}), ("page", set())):
         shown = [key for key in columns if key not in out]
@@ -178,10 +176,10 @@ def _scores(ranking: Ranking) -> Table:
 
     rows = []
     for row in sorted(ranking.scores, key=key):
-        found, values = row.agreement, [NONE, NONE]
-        if found is not None:
-            both = (found.kendall, found.kendall_interval), (found.spearman, found.spearman_interval)
-            values = [coefficient(*each) for each in both]
+        values = [NONE, NONE]
+        if (found := row.agreement) is not None:
+            kendall = coefficient(found.kendall, found.kendall_interval)
+            values = [kendall, coefficient(found.spearman, found.spearman_interval)]
         rows.append([_score_name(row), kind_of(row.name).direction, str(len(row.members)), *values])
     return Table(
         f"How well each score ranks by {title(str(ranking.accuracy))}",

@@ -22,7 +22,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from fullrank import documents as doc
 from fullrank.documents import plots, spectra
-from fullrank.documents.html import check_page, write_page
+from fullrank.documents.html import write_page
 from fullrank.documents.scores import better, how_measured, score_table
 from fullrank.errors import FullrankError
 from fullrank.measure.scores import SCORES, kind_of
@@ -51,7 +51,6 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
     folders = list({Path(run).resolve(): Path(run) for run in runs}.values())
     if not folders:
         raise FullrankError("give at least one run: fullrank report RUN [RUN ...]")
-    check_page(Path(out))
     return write_page(document([read_run(folder) for folder in folders]), Path(out))
 
 
@@ -67,15 +66,11 @@ def document(runs: Sequence[RunRecord]) -> doc.Document:
         parts += [doc.Heading("Side by side"), doc.Points(said)]
     for section in (_scores, _over_training, _spectra, _samples, _trained):
         parts += section(shown)
-    runs_said = [
-        {
-            "name": side.label,
-            "step": max(side.run.measured, default=None),
-            "scores": [score.as_dict() for score in side.scores.values()],
-        }
-        for side in shown
-    ]
-    return doc.Document("report", title, parts, {"runs": runs_said}, shown)
+    data = []
+    for side in shown:
+        scores = [score.as_dict() for score in side.scores.values()]
+        data.append({"name": side.label, "step": max(side.run.measured, default=None), "scores": scores})
+    return doc.Document("report", title, parts, {"runs": data}, shown)
 
 
 def _scores(shown: Sequence[Side]) -> Iterator[doc.Part]:

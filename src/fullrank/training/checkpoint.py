@@ -54,9 +54,8 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], *, keep: int
     torch.save({"format": FORMAT, "version": VERSION, "step": step, **state}, buffer)
     path = checkpoint_path(folder, step)
     write_bytes(path, buffer.getbuffer())
-    if keep:
-        for old in list_checkpoints(folder)[:-keep]:
-            old.unlink()
+    for old in list_checkpoints(folder)[:-keep] if keep else ():
+        old.unlink()
     return path
 
 
@@ -79,9 +78,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         state = read_pickle(path)
     except ForeignError:
-        raise FullrankError(
-            f"{path} is not a checkpoint of fullrank: it holds more than weights, and was not opened"
-        ) from None
+        what = "it holds more than weights, and was not opened"
+        raise FullrankError(f"{path} is not a checkpoint of fullrank: {what}") from None
     except DamagedError:
         if _NAME.fullmatch(path.name):
             raise FullrankError(f"{path} is damaged, cut short or overwritten: {remedy}") from None
@@ -124,8 +122,7 @@ def find_checkpoint(run_or_checkpoint: Path | str) -> Path:
     if not path.is_dir():
         return path
     check_run(path)
-    found = list_checkpoints(path / "checkpoints")
-    if found:
+    if found := list_checkpoints(path / "checkpoints"):
         return found[-1]
     if (path / SUMMARY).is_file():
         raise FullrankError(

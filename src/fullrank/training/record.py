@@ -80,14 +80,11 @@ class Recorder:
     def announce(self, step: int, *, resumed: bool) -> None:
         """Say what is trained from which step on, and which images are left out."""
         run, config, processes = self.run, self.run.config, self.world.size
-        if resumed:
-            self.progress.note(f"going on with {self.folder.path} from step {step}")
-        else:
-            self.progress.note(
-                f"{self.folder.path}: {config.method} on {len(run.data.train):,} images of {config.images}, "
-                f"{config.order}, {config.steps:,} steps, {run.device}"
-                + (f", {processes} processes" if processes > 1 else "")
-            )
+        images = f"{len(run.data.train):,} images of {config.images}"
+        where = f"{run.device}, {processes} processes" if processes > 1 else f"{run.device}"
+        what = f"{config.method} on {images}, {config.order}, {config.steps:,} steps, {where}"
+        going_on = f"going on with {self.folder.path} from step {step}"
+        self.progress.note(going_on if resumed else f"{self.folder.path}: {what}")
         for name in sorted(self.skipped):
             self.progress.note(f"skipped, cannot be decoded: {name}")
 
@@ -169,18 +166,12 @@ class Recorder:
                     f"{self.folder.path / METRICS} has no record of the kind {kind!r}, and there are no final scores "
                     "without: put the file back as it was, or delete the last checkpoint to go on from the one before"
                 )
-        values: dict[str, float] = {
-            name: last["train"][name] for name in ("loss", "online_probe_train") if name in last["train"]
-        }
-        values |= values_of(last["measure"])
+        trained = {name: last["train"][name] for name in ("loss", "online_probe_train") if name in last["train"]}
+        values: dict[str, float] = trained | values_of(last["measure"])
         protocols = {**self.measurer.protocols, "loss": training_protocol(config)}
         scores = [Score(name, value, protocols.get(name, protocols["spectrum"])) for name, value in values.items()]
-        summary = {
-            "steps": config.steps,
-            "scores": [score.as_dict() for score in scores],
-            "skipped": skipped,
-            "seconds": self.seconds,
-        }
+        summary = {"steps": config.steps, "scores": [score.as_dict() for score in scores]}
+        summary |= {"skipped": skipped, "seconds": self.seconds}
         write_text(self.folder.path / SUMMARY, json.dumps(summary, indent=2) + "\n")
         self.progress.note(
             f"{self.folder.path}: {config.steps} steps in {duration(self.seconds)}{self._latest_scores(config.steps)}"

@@ -252,9 +252,8 @@ class RunFolder:
                 path.mkdir(parents=True, exist_ok=True)
                 folder = cls(path, _locked(path))
             except OSError as error:
-                raise FullrankError(
-                    f"cannot make the run's folder {path} ({error.strerror}): choose another --out"
-                ) from None
+                why = f"cannot make the run's folder {path} ({error.strerror})"
+                raise FullrankError(f"{why}: choose another --out") from None
             cls.check_free(config.out)  # again, now that nobody else can be making it
             return folder
         source = Path(config.images).stem.replace("*", "") or "images"

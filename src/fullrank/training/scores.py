@@ -119,17 +119,16 @@ def recorded(run: RunRecord, step: int) -> dict[str, Score] | None:
 
     What is not a finite number is left out.
     """
-    for record in reversed(run.of_kind("measure")):
-        if record["step"] == step:
-            found = {}
-            for name, value in values_of(record).items():
-                if not isinstance(value, (int, float)) or not math.isfinite(value):
-                    continue
-                protocol = protocol_of(run, name)
-                name = name_of(name, protocol)
-                found[name] = Score(name, float(value), protocol)
-            return found
-    return None
+    record = next((each for each in reversed(run.of_kind("measure")) if each["step"] == step), None)
+    if record is None:
+        return None
+    found = {}
+    for name, value in values_of(record).items():
+        if isinstance(value, (int, float)) and math.isfinite(value):
+            protocol = protocol_of(run, name)
+            name = name_of(name, protocol)
+            found[name] = Score(name, float(value), protocol)
+    return found
 
 
 def latest(run: RunRecord, step: int | None = None) -> dict[str, Score]:

@@ -83,12 +83,11 @@ def resolve(config: TrainConfig, world: World = ALONE, resumed: Resumed | None =
         world.on_main(resumed.check_images, config, data.facts)
     facts = world.all_gather_object(data.facts)
     with world.raise_together():
-        for rank, found in enumerate(facts):
-            if found != facts[0]:
-                raise FullrankError(
-                    f"process {rank} finds other images than process 0: {counted(found['train'])}, not "
-                    f"{counted(facts[0]['train'])}, or other names or sizes; give all machines the same files"
-                )
+        if other := next((rank for rank, found in enumerate(facts) if found != facts[0]), 0):
+            raise FullrankError(
+                f"process {other} finds other images than process 0: {counted(facts[other]['train'])}, not "
+                f"{counted(facts[0]['train'])}, or other names or sizes; give all machines the same files"
+            )
         loader = build_loader(config, data, build_order(config, len(data.train)), device, world)
         with world.first_on_machine():  # which downloads a teacher, where there is one
             method = build_method(config)
@@ -99,8 +98,7 @@ def resolve(config: TrainConfig, world: World = ALONE, resumed: Resumed | None =
         method.load_state_dict(world.on_main(method.state_dict))
         synchronize(method, device)
     memory_format = to_memory_format(method.to(device))
-    gradients = Gradients(method, world)
-    return Resolved(config, device, data, loader, method, memory_format, gradients, probe, measurer)
+    return Resolved(config, device, data, loader, method, memory_format, Gradients(method, world), probe, measurer)
 
 
 def resolve_machine(config: TrainConfig, world: World = ALONE) -> tuple[TrainConfig, torch.device]:
@@ -247,11 +245,10 @@ def build_loader(
     config: TrainConfig, data: Data, order: Order, device: torch.device, world: World = ALONE
 ) -> batches.ViewLoader:
     """Build the loader of the two views of each step, of this process's piece of the global batch."""
-    recipes = views.recipe(config.views, crop_min=config.crop_min)
     return batches.ViewLoader(
         data.train,
         order,
-        recipes,
+        views.recipe(config.views, crop_min=config.crop_min),
         data.image_size,
         cache="stream" if config.cache == "stream" else "memory",
         side=config.cache_side,
