@@ -103,13 +103,13 @@ class Run(Shown):
 
     def plot(self) -> Figure:
         """Draw the singular values through training."""
-        from fullrank.report import figures
+        from fullrank.report.document import spectra_through_training
         from fullrank.report.side import sides
 
         shown = sides([self.record])
         if not self.record.width:
             raise FullrankError(f"{self.path} has not measured a spectrum yet")
-        return figures.spectra_through_training(shown[0], shown)
+        return spectra_through_training(shown[0], shown)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return what was recorded, a row a step and kind."""

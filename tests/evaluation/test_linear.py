@@ -325,7 +325,7 @@ def test_a_probe_of_another_format_is_trained_anew(tmp_path, monkeypatch):
 def test_a_batch_of_more_images_than_there_are_is_found_before_features_are_taken():
     judged = frozen(coloured(12), encoder=Broken())
     with pytest.raises(FullrankError, match="--linear.batch-size 20 is more than the 12 training images"):
-        check_linear(judged, options())
+        check_linear(len(judged.train), options())
 
 
 def test_a_class_that_no_training_image_has_is_never_right():

@@ -22,9 +22,8 @@ from fullrank.data.order import subset
 from fullrank.encoders import kind_of
 from fullrank.errors import FullrankError
 from fullrank.exporting.export import export
-from fullrank.inspection.inspect import VIEW_SEED, VIEW_STEP, inspect
+from fullrank.inspection.inspect import SAMPLE, VIEW_SEED, VIEW_STEP, absorb, inspect
 from fullrank.inspection.options import InspectOptions
-from fullrank.inspection.scores import SAMPLE, absorb
 from fullrank.measure.protocols import obstacle
 from fullrank.measure.quality import alignment, lidar, rankme
 from fullrank.measure.scores import SCORES

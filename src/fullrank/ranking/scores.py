@@ -21,11 +21,7 @@ from fullrank.training.scores import kept
 
 
 def score_names(asked: str) -> list[str]:
-    """Read the names of scores, `all` or separated by commas.
-
-    Raises:
-        FullrankError: One is no label-free score.
-    """
+    """Read the names of scores, `all` or separated by commas."""
     known = [name for name, kind in SCORES.items() if kind.function is not None]
     if asked.strip() == "all":
         return known
@@ -40,11 +36,7 @@ def score_names(asked: str) -> list[str]:
 def with_scores(
     candidates: Sequence[Candidate], names: Sequence[str], options: RankOptions, progress: Progress
 ) -> list[Candidate]:
-    """Add scores, of candidates whose weights were kept: those in the run's scores.json, or measured now.
-
-    Raises:
-        FullrankError: An encoder cannot be measured, or scores.json is damaged.
-    """
+    """Add scores, of candidates whose weights were kept: those in the run's scores.json, or measured now."""
     widest = max((each.width or 0 for each in candidates), default=0)
     limit = options.limit or max(FEWEST_IMAGES, ENOUGH * widest)
     images = None if options.images is None else open_images(options.images).fingerprint()
