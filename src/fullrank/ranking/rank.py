@@ -46,8 +46,8 @@ def rank(paths: Sequence[str | Path], options: RankOptions | None = None, *, pro
 
     def standing(i: int, **place: Any) -> Candidate:
         accuracies = {each.name: one for each in known if (one := each.values[i]) is not None}
-        own = {"number": len(standings) + 1, "accuracy": labels.values[i], "accuracies": accuracies}
-        return replace(candidates[i], **own, **place)
+        number, accuracy = len(standings) + 1, labels.values[i]
+        return replace(candidates[i], number=number, accuracy=accuracy, accuracies=accuracies, **place)
 
     forecasts = {} if applied is None else _apply(applied, candidates, str(options.forecast))
     groups: list[Group] = []
