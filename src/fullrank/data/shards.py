@@ -15,22 +15,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from fullrank.data.decoding import printable
 from fullrank.data.encoded import StoredImages, indexed
 from fullrank.data.labels import read_labels
 from fullrank.errors import FullrankError
 
 _IMAGE = ("jpg", "jpeg", "png", "webp")
-_LABEL = ("cls", "json", "txt")
-"""Where a label is looked for, the first that is there."""
-_END = bytes(2 * tarfile.BLOCKSIZE)
-"""What ends an archive that was written to its end."""
+_LABEL = ("cls", "json", "txt")  # where a label is looked for, the first that is there
+_END = bytes(2 * tarfile.BLOCKSIZE)  # what ends an archive that was written to its end
 
 
 def open_shards(name: str, files: Sequence[Path], cache: Path) -> StoredImages:
     """Open the images in tar shards, in their order; `cache` is the folder of indices."""
-    import pyarrow as pa
-
     parts = [indexed(file, cache, partial(_index, file)) for file in files]
     names, texts = (
         pa.chunked_array([chunk for part in parts for chunk in part.index.column(column).chunks], pa.string())
@@ -48,8 +46,6 @@ def open_shards(name: str, files: Sequence[Path], cache: Path) -> StoredImages:
 
 def _index(file: Path, copy: Path) -> Any:
     """Return where each image of a shard lies, its name and its label's text."""
-    import pyarrow as pa
-
     shown = printable(file)
     rows: list[tuple[int, int, str]] = []
     labels: dict[str, dict[str, str]] = {}
@@ -67,9 +63,8 @@ def _index(file: Path, copy: Path) -> Any:
                 if kind in _IMAGE:
                     rows.append((member.offset_data, member.size, key))
                 elif kind in _LABEL:
-                    found = shard.extractfile(member)
-                    text = found.read() if found else b""
-                    labels.setdefault(key, {})[kind] = text.decode("utf-8", "replace").strip()
+                    text = shard.extractfile(member)
+                    labels.setdefault(key, {})[kind] = text.read().decode("utf-8", "replace").strip() if text else ""
         with open(file, "rb") as opened:
             opened.seek(-(-end // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE)
             whole = opened.read(len(_END)) == _END
@@ -77,14 +72,9 @@ def _index(file: Path, copy: Path) -> Any:
         raise FullrankError(f"{shown} cannot be read as a tar shard: {error}") from None
     if not whole:
         raise FullrankError(f"{shown} was cut short: it has no end mark after {len(rows)} images: copy it again")
-    return pa.table(
-        {
-            "offset": pa.array([row[0] for row in rows], pa.int64()),
-            "length": pa.array([row[1] for row in rows], pa.int64()),
-            "name": pa.array([row[2] for row in rows], pa.string()),
-            "label": pa.array([_label(labels.get(row[2], {})) for row in rows], pa.string()),
-        }
-    )
+    kinds = {"offset": pa.int64(), "length": pa.int64(), "name": pa.string(), "label": pa.string()}
+    columns = [*zip(*((*row, _label(labels.get(row[2], {}))) for row in rows), strict=True)] or [()] * len(kinds)
+    return pa.table({name: pa.array(column, kinds[name]) for name, column in zip(kinds, columns, strict=True)})
 
 
 def _label(texts: dict[str, str]) -> str | None:
