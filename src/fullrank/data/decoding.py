@@ -105,11 +105,12 @@ def to_pixels(image: Any, file: Path | io.BytesIO | None = None) -> Tensor:
     """
     if isinstance(image, Image.Image):
         return torch.from_numpy(_rgb(image, file)).permute(2, 0, 1)
-    x = image if isinstance(image, Tensor) else torch.tensor(np.asarray(image))
+    # a copy: PyTorch has no negative strides, as of OpenCV's images in `[..., ::-1]`
+    x = image if isinstance(image, Tensor) else torch.from_numpy(np.array(image))
     if x.ndim == 3 and not isinstance(image, Tensor) and x.shape[2] in _CHANNELS:
         x = x.permute(2, 0, 1)
     x = x[None] if x.ndim == 2 else x
-    if x.ndim != 3 or x.shape[0] not in _CHANNELS:
+    if x.ndim != 3 or x.shape[0] not in _CHANNELS or x.numel() == 0:
         raise UnreadableImageError(f"it has shape {tuple(x.shape)}, not that of an image of 1, 3 or 4 channels")
     if x.is_floating_point():
         _check_floats(float(x.min()), float(x.max()))

@@ -136,13 +136,15 @@ def stamp(file: Path | int) -> tuple[int, int]:
     return about.st_size, about.st_mtime_ns
 
 
-def indexed(file: Path, cache: Path, build: Callable[[Path], Any], *, copied: bool = False) -> Stored:
+def indexed(file: Path, cache: Path, build: Callable[[Path], Any], *, copied: bool = False, version: int = 0) -> Stored:
     """Return where the images of a file lie, found once and kept in the folder of caches.
 
     `build` makes the index; where images are `copied`, it also writes their bytes to the path that it is called with.
+    Another `version` of it finds other things, and what was kept of an earlier one is not read.
     """
     before = stamp(file)  # so that a file which changes while it is indexed is found to have changed
-    name = hashlib.sha256(repr((str(file.resolve()), *before)).encode()).hexdigest()[:16]
+    about = (str(file.resolve()), *before, *([version] if version else []))
+    name = hashlib.sha256(repr(about).encode()).hexdigest()[:16]
     index, copy = cache / f"{name}.index", cache / f"{name}.images"
     kept = (index, copy) if copied else (index,)
     if not all(path.exists() for path in kept):

@@ -20,6 +20,7 @@ path that exists is that path, whatever brackets and stars are in it.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import sys
 import threading
@@ -44,9 +45,12 @@ from fullrank.data.randomness import Purpose, permutation
 from fullrank.data.splits import check_files, check_folders, glob_files, hidden, list_shards
 from fullrank.errors import FullrankError, choose, nearest
 from fullrank.registry import SOURCES
+from fullrank.text import listing
 
 Split = Literal["train", "eval"]
 
+# pictures that are no images in a folder, as in torchvision's, of which nobody would know
+_OTHER_PICTURES = (".gif", ".jfif", ".jpe", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".tga", ".svg")
 LARGE = (".parquet", ".tar")  # files that hold many images
 IMAGE_COLUMNS, LABEL_COLUMNS = ("image", "img"), ("label", "fine_label")
 DEFAULT_ROOT = "~/.cache/fullrank"  # where downloaded sets are kept
@@ -286,7 +290,8 @@ class DatasetImages(Images):
         """Ask for one item, and take its image."""
         with unreadable(self.key(index)):
             image = self._item(index)[0]
-            if not (isinstance(image, Tensor) and image.is_floating_point() and bool(image.isfinite().all())):
+            floats = isinstance(image, Tensor) and image.is_floating_point() and image.numel() > 0
+            if not (floats and bool(image.isfinite().all())):
                 return to_pixels(image)
         try:
             return to_pixels(image)
@@ -338,9 +343,8 @@ class DatasetImages(Images):
                 values, names = [change(value) for value in found], None
         if values is None:
             return None
-        plain = [value.item() if isinstance(value, (Tensor, np.generic)) else value for value in values]
         try:
-            column = pa.chunked_array([pa.array(plain)])
+            column = pa.chunked_array([pa.array([_plain(value) for value in values])])
         except (pa.ArrowException, TypeError, OverflowError) as error:
             raise FullrankError(f"the labels of {self.name} are no column of one type: {error}") from None
         return read_labels(column, list(names) if names is not None else None, f"{self.name}, labels")
@@ -359,6 +363,13 @@ class DatasetImages(Images):
             if index == 0 and len(self) > _MANY:
                 print(f"{self.name}: reading {len(self):,} items for their labels; `targets` saves it", file=sys.stderr)
         return labels
+
+
+def _plain(label: Any) -> Any:
+    """Return a label as Python has it: one number where it is one, in however many brackets, else lists of them."""
+    if not isinstance(label, (Tensor, np.ndarray, np.generic)):
+        return label
+    return label.item() if math.prod(label.shape) == 1 else label.tolist()
 
 
 def open_images(spec: Any, *, split: Split = "train", root: str = DEFAULT_ROOT) -> Images:
@@ -444,6 +455,7 @@ def _from_folder(name: str, root: Path, flag: str, cache: str) -> Images:
         if large:
             check_files(name, large, flag)
             return _from_files(name, large, cache)
+    others: dict[str, int] = {}
     found: dict[str, list[str]] = {}
     tree: dict[str, list[str]] = {}
     holding = set()
@@ -451,13 +463,19 @@ def _from_folder(name: str, root: Path, flag: str, cache: str) -> Images:
         below = os.path.relpath(where, root) if where != str(root) else ""
         tree[below] = folders
         pictures = [file for file in files if file.lower().endswith(IMG_EXTENSIONS) and not file.startswith(".")]
+        for kind in (Path(file).suffix.lower() for file in files if not file.startswith(".")):
+            if kind in _OTHER_PICTURES:
+                others[kind] = others.get(kind, 0) + 1
         if pictures:
             holding.add(below)
             found.setdefault(below.split(os.sep)[0], []).extend(os.path.join(where, file) for file in pictures)
     check_folders(name, root, tree, holding, flag)
+    kinds = " ".join(IMG_EXTENSIONS)
     if not found:
-        kinds = " ".join(IMG_EXTENSIONS)
         raise FullrankError(f"no images in {name}: expected files ending in {kinds}, in class folders or all in one")
+    if others:
+        counts = listing([f"{count:,} {kind}" for kind, count in sorted(others.items())])
+        print(f"{name}: {counts} files are left out: images end in {kinds}", file=sys.stderr)
     found = {folder: sorted(found[folder]) for folder in sorted(found)}
     paths = [path for group in found.values() for path in group]
     # files beside the class folders belong to no class, and one class says nothing, but of images that are held out

@@ -6,7 +6,7 @@
 |----------------|-----------------------------------------------------------------------------------------------|
 | `.npy`         | a NumPy array of two dimensions, in C or Fortran order and either byte order                  |
 | `.safetensors` | the only tensor of two dimensions, or the one that `key` names                                |
-| `.parquet`     | a column of lists of equal length, or, where there is none, all columns of floating-point numbers |
+| `.parquet`     | a column of lists of equal length, or else all of floating-point numbers but labels           |
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 _SHOWN = 8
 _MANY = 32  # more tensors than this in one file are a model's weights
+# columns that are no features though they hold floating-point numbers, as pandas makes of classes where one lacks
+_LABELS = ("label", "labels", "fine_label", "target", "targets")
 _WEIGHT_NAMES = (".weight", ".bias", ".running_mean")
 
 # what safetensors and pyarrow call numbers' types, where it is not numpy's name
@@ -196,7 +198,8 @@ def _open_parquet(path: Path, key: str | None) -> FeatureFile:
     if twice := [name for name, times in Counter(schema.names).items() if times > 1]:
         raise FullrankError(f"{path} has several columns named {twice[0]!r}: rename or drop them")
     of_lists = _column_of_lists(path, schema, key)
-    chosen = [of_lists] if of_lists is not None else [each.name for each in schema if pa.types.is_floating(each.type)]
+    floating = [each.name for each in schema if pa.types.is_floating(each.type) and each.name not in _LABELS]
+    chosen = floating if of_lists is None else [of_lists]
     if not chosen:
         columns = few([f"{each.name}: {each.type}" for each in schema], _SHOWN) or "no columns"
         raise FullrankError(f"{path} has no column of lists of numbers, nor any of floating-point numbers ({columns})")

@@ -22,7 +22,7 @@ from fullrank.errors import FullrankError
 from fullrank.inspection.options import InspectOptions
 from fullrank.inspection.result import Inspection
 from fullrank.inspection.scores import Absorbed, absorb, take_all
-from fullrank.measure.protocols import UNKNOWN, obstacle
+from fullrank.measure.protocols import FINGERPRINT, UNKNOWN, obstacle
 from fullrank.measure.quality import clid, feature_std
 from fullrank.measure.scores import Score
 from fullrank.measure.verdict import ENOUGH, judge
@@ -254,11 +254,12 @@ def _images(encoder: Encoder, asked: Images | None, options: InspectOptions) -> 
     config = encoder.config
     if asked is not None:
         split = "train" if options.images in SOURCES else "all there is"
-        return asked, {"images": options.images or asked.name, "split": split}
+        return asked, {"images": options.images or asked.name, "split": split, FINGERPRINT: asked.fingerprint()}
     assert config is not None
     images, said = open_images(config.images, root=config.data_dir), {"images": config.images, "split": "train"}
     if config.subset == 1:
-        return images, said
+        return images, {**said, FINGERPRINT: images.fingerprint()}
+    # shares of other seeds are of the same kind of images
     return images.select(subset(len(images), config.subset, config.seed)), {**said, "subset": config.subset}
 
 

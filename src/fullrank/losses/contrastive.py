@@ -24,6 +24,7 @@ from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fullrank.errors import choose
@@ -61,7 +62,8 @@ def info_nce(z1: Tensor, z2: Tensor, *, temperature: float = 0.1, negatives: Neg
     check_matrices("info_nce", rows=2, z1=z1, z2=z2)
     check_positive(temperature=temperature)
     logits = product(l2_normalize(z1), l2_normalize(z2).T) / temperature
-    return (logits.logsumexp(dim=1) - logits.diagonal()).mean()
+    above = logits.masked_fill(eye(len(z1), z1), -torch.inf).logsumexp(dim=1) - logits.diagonal()
+    return F.softplus(above).mean()
 
 
 @full_precision
@@ -201,7 +203,8 @@ def _over_both_views(
     u = l2_normalize(torch.cat([z1, z2]))
     cosine = product(u, u.T)
     other_view = torch.arange(2 * n, device=u.device).roll(n)[:, None]
-    positive = cosine.gather(1, other_view) / temperature
-    logits = (repel(cosine) / temperature).masked_fill(eye(2 * n, u), -torch.inf)
-    logits = logits.scatter(1, other_view, -torch.inf) if decoupled else logits.scatter(1, other_view, positive)
-    return (logits.logsumexp(dim=1) - positive[:, 0]).mean()
+    positive = cosine.gather(1, other_view)[:, 0] / temperature
+    negatives = (repel(cosine) / temperature).masked_fill(eye(2 * n, u), -torch.inf).scatter(1, other_view, -torch.inf)
+    above = negatives.logsumexp(dim=1) - positive
+    # log(e^positive + sum e^negative) - positive, of which far above its negatives float32 would leave 0, or noise
+    return (above if decoupled else F.softplus(above)).mean()

@@ -21,7 +21,7 @@ from torch import Tensor
 from fullrank.errors import choose
 from fullrank.losses._gram import exact, eye, log_det_identity_plus, normalized, off_diagonal_energy
 from fullrank.losses._inputs import check_matrices, check_positive, full_precision
-from fullrank.numerics import l2_normalize
+from fullrank.numerics import centered, l2_normalize
 
 __all__ = ["barlow_twins", "tcr", "vicreg", "vicreg_ctr", "vicreg_exp"]
 
@@ -64,7 +64,7 @@ def vicreg(
     check_positive(eps=eps)
     n, m = z1.shape
     loss = invariance * F.mse_loss(z1, z2)
-    for x in (z1 - z1.mean(dim=0), z2 - z2.mean(dim=0)):
+    for x in (centered(z1), centered(z2)):
         loss = loss + variance / 2 * _hinge(x, eps) + covariance * off_diagonal_energy(x, x) / ((n - 1) ** 2 * m)
     return loss
 
@@ -104,7 +104,7 @@ def vicreg_exp(
     check_matrices("vicreg_exp", rows=2, columns=2, z1=z1, z2=z2)
     check_positive(temperature=temperature, eps=eps)
     loss = invariance * F.mse_loss(z1, z2)
-    for x in (z1 - z1.mean(dim=0), z2 - z2.mean(dim=0)):
+    for x in (centered(z1), centered(z2)):
         loss = loss + variance / 2 * _hinge(x, eps) + covariance * _exponential(x, temperature)
     return loss
 
@@ -150,7 +150,7 @@ def vicreg_ctr(
     choose("center", center, get_args(Center))
     loss = invariance * F.mse_loss(z1, z2)
     for z in (z1, z2):
-        x = (z - z.mean(dim=0 if center == "dimensions" else 1, keepdim=True)).T
+        x = centered(z, dim=0 if center == "dimensions" else 1).T
         loss = loss + variance / 2 * _hinge(x, eps) + covariance * _exponential(x, temperature)
     return loss
 
@@ -174,7 +174,7 @@ def barlow_twins(z1: Tensor, z2: Tensor, *, lambd: float = 0.0051, eps: float = 
     """
     check_matrices("barlow_twins", rows=2, columns=2, z1=z1, z2=z2)
     check_positive(eps=eps)
-    b1, b2 = normalized(lambda z: _standardized(z - z.mean(dim=0), eps), z1, z2)
+    b1, b2 = normalized(lambda z: _standardized(centered(z), eps), z1, z2)
     agreement = (b1 * b2).mean(dim=0)
     return ((1 - agreement).square().sum() + lambd * off_diagonal_energy(b1, b2) / len(z1) ** 2).to(z1.dtype)
 

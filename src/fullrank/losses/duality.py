@@ -26,7 +26,7 @@ from torch import Tensor
 from fullrank.errors import FullrankError, choose
 from fullrank.losses._gram import off_diagonal_energy
 from fullrank.losses._inputs import check_matrices, check_positive, full_precision
-from fullrank.numerics import l2_normalize
+from fullrank.numerics import centered, l2_normalize
 
 __all__ = ["balance", "balanced_gap", "dimension_contrastive", "dimension_contrastive_bounds", "dimension_residual"]
 __all__ += ["normalize", "sample_contrastive", "sample_contrastive_bounds", "sample_residual"]
@@ -191,7 +191,7 @@ def normalize(z: Tensor, scheme: Scheme) -> Tensor:
     choose("scheme", scheme, get_args(Scheme))
     n, m = z.shape
     if scheme != "simclr":
-        z = z - z.mean(dim=0)
+        z = centered(z)
     if scheme in ("vicreg", "vicreg_exp", "simclr_b"):
         return l2_normalize(z, dim=0) * (n / m if scheme == "simclr_b" else n) ** 0.5
     return l2_normalize(z)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fullrank.config import Count
+from fullrank.data.randomness import check_seed
 from fullrank.errors import FullrankError, reason
 from fullrank.shapes import fit
 
@@ -127,6 +128,7 @@ def double_blocks(x: Tensor, least: int = 1) -> Iterator[Tensor]:
 def subsample(x: Tensor, max_samples: int | None, seed: int) -> Tensor:
     """Return `max_samples` rows of `x`, drawn without replacement by `seed` and kept in order; all for None."""
     fit(max_samples, Count | None, "max_samples")
+    check_seed(seed)
     if max_samples is None or len(x) <= max_samples:
         return x
     chosen = np.sort(np.random.default_rng(seed).permutation(len(x))[:max_samples])

@@ -105,7 +105,7 @@ class Encoder:
         """
         size = self.preprocessing.size
         try:
-            features = self.features(torch.zeros(1, 3, size, size)).features
+            features = self.features(torch.zeros(2, 3, size, size)).features  # of one, some drop the axis
         except (RuntimeError, AssertionError, ValueError) as error:
             raise FullrankError(f"it does not take images of {size} x {size}: {error}") from None
         if features.ndim != 2:
@@ -168,7 +168,7 @@ class Encoder:
                     for view in shown:
                         parts = (self._input(part.to(device)) for part in view.split(batch_size))
                         inputs = (part.to(dtype_of_weights, memory_format=memory_format) for part in parts)
-                        each.append(torch.cat([_output(module(x)).float().cpu() for x in inputs]))
+                        each.append(torch.cat([_output(module(x), len(x)).float().cpu() for x in inputs]))
                     found.append(each[0] if len(each) == 1 else torch.stack(each, dim=1))
                     labels.append(answers)
                     read.append(torch.arange(done, done + len(found[-1])) if places is None else places)
@@ -206,6 +206,9 @@ class Encoder:
     def _input(self, pixels: Tensor) -> Tensor:
         if pixels.dtype != torch.uint8:
             return pixels
+        if pixels.shape[1] not in (1, 3, 4):
+            raise FullrankError(f"uint8 images (B, C, H, W) have 1, 3 or 4 channels, got {tuple(pixels.shape)}")
+        pixels = pixels[:, :3].expand(-1, 3, -1, -1)  # alpha is left out, as of images in files
         if pixels.shape[2:] == (self.preprocessing.size,) * 2:
             return self.preprocessing.normalize(pixels)
         images = ArrayImages("the batch", pixels.cpu(), None)
@@ -213,10 +216,17 @@ class Encoder:
         return torch.cat([x for x, _ in shown]).to(pixels.device)
 
 
-def _output(given: Any) -> Tensor:
+def _output(given: Any, rows: int) -> Tensor:
     if not isinstance(given, Tensor):
         do = "wrap it in a module whose forward returns them, such as the first token's or the pooled output"
         raise FullrankError(f"the network gives {type(given).__name__}, not features (B, D): {do}")
+    if given.is_complex():
+        raise FullrankError("the network gives complex numbers: give their real and imaginary part, or abs()")
+    if rows == 1 and given.ndim < 2:
+        given = given.reshape(1, -1)  # of a batch of one, `squeeze()` takes that axis away too
+    if given.ndim < 2 or len(given) != rows:
+        what = f"the network gives features of shape {tuple(given.shape)} for {rows} images, not (B, D)"
+        raise FullrankError(f"{what}: it has no pooled output, or its first axis is not the images'")
     return given
 
 
@@ -228,8 +238,13 @@ def images_and_labels(batch: Any) -> tuple[list[Tensor], Tensor | None]:
         if tensor.ndim == 4:
             shown.append(tensor)
         # whole numbers before the images, or of another name, may be their index
-        elif tensor.ndim == 1 and not tensor.is_floating_point() and (name in _LABELS or (name is None and shown)):
-            answers = tensor.cpu() if answers is None else answers
+        elif (
+            tensor.ndim in (1, 2)
+            and tensor.numel() == len(tensor)
+            and not tensor.is_floating_point()
+            and (name in _LABELS or (name is None and shown))
+        ):
+            answers = tensor.flatten().cpu() if answers is None else answers
     if not shown:
         raise FullrankError(f"a batch holds no images (B, 3, H, W): it is {type(batch).__name__}")
     return shown, answers

@@ -21,6 +21,7 @@ from torch import Tensor
 from fullrank.errors import FullrankError
 from fullrank.measure.checks import BLOCK_ENTRIES, Array, as_features, check_directions, subsample
 from fullrank.numerics import exact_arithmetic, l2_normalize
+from fullrank.shapes import fit
 
 __all__ = ["clid", "cluster_learnability", "idest", "two_nn"]
 
@@ -42,7 +43,7 @@ def two_nn(features: Array, *, discard: float = 0.1, max_samples: int | None = 1
 
     Reference: Facco, d'Errico, Rodriguez, Laio 2017, https://doi.org/10.1038/s41598-017-11873-y
     """
-    if not 0 <= discard < 1:
+    if not 0 <= fit(discard, float, "discard") < 1:
         raise FullrankError(f"discard must be in [0, 1), got {discard}: the paper leaves out 0.1")
     x = _distinct_sample(features, max_samples, seed, least=10, score="two_nn")
     n = len(x)
@@ -74,6 +75,7 @@ def idest(features: Array, *, max_samples: int = 4_000, sizes: int = 10, repeats
 
     Reference: Mordacq, Kalogeiton, Oudot 2026, https://arxiv.org/abs/2606.03338
     """
+    fit({"sizes": sizes, "repeats": repeats}, dict[str, int])
     if sizes < 2 or repeats < 1:
         got = f"sizes={sizes}, repeats={repeats}"
         raise FullrankError(f"idest needs sizes >= 2 and repeats >= 1 to fit a line, got {got}")
@@ -112,7 +114,7 @@ def cluster_learnability(
     check_directions(x)
     u = l2_normalize(x.double())
     n = len(u)
-    k = int(n**0.5) if clusters is None else clusters
+    k = int(n**0.5) if clusters is None else fit(clusters, int, "clusters")
     if not 2 <= k <= n // 2:
         raise FullrankError(f"clusters must be between 2 and half of the {n} rows, got {k}")
     _distinct((u * 1e9).round(), k, "cluster_learnability")  # Directions equal to 1e-9 are one direction.
