@@ -17,6 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from fullrank.data.decoding import printable
 from fullrank.data.encoded import StoredImages, indexed
 from fullrank.data.labels import read_labels
@@ -24,18 +26,13 @@ from fullrank.data.splits import hidden
 from fullrank.errors import FullrankError
 
 _IMAGE = ("jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp")
-_LABEL = ("cls", "json", "txt")
-"""Where a label is looked for, the first that is there."""
-_VERSION = 1
-"""Of what `_index` finds, so that an index of before is made anew."""
-_END = bytes(2 * tarfile.BLOCKSIZE)
-"""What ends an archive that was written to its end."""
+_LABEL = ("cls", "json", "txt")  # where a label is looked for, the first that is there
+_VERSION = 1  # of what `_index` finds, so that an index of before is made anew
+_END = bytes(2 * tarfile.BLOCKSIZE)  # what ends an archive that was written to its end
 
 
 def open_shards(name: str, files: Sequence[Path], cache: Path) -> StoredImages:
     """Open the images in tar shards, in their order; `cache` is the folder of indices."""
-    import pyarrow as pa
-
     parts = [indexed(file, cache, partial(_index, file), version=_VERSION) for file in files]
     names, texts = (
         pa.chunked_array([chunk for part in parts for chunk in part.index.column(column).chunks], pa.string())
@@ -53,8 +50,6 @@ def open_shards(name: str, files: Sequence[Path], cache: Path) -> StoredImages:
 
 def _index(file: Path, copy: Path) -> Any:
     """Return where each image of a shard lies, its name and its label's text."""
-    import pyarrow as pa
-
     shown = printable(file)
     rows: list[tuple[int, int, str]] = []
     others: list[str] = []
@@ -88,19 +83,11 @@ def _index(file: Path, copy: Path) -> Any:
     if not whole:
         raise FullrankError(f"{shown} was cut short: it has no end mark after {len(rows)} images: copy it again")
     if others:
-        print(
-            f"{shown}: {len(others)} files such as {printable(others[0])} are left out: in a tar shard what follows "
-            "the first dot of a name says what a file is",
-            file=sys.stderr,
-        )
-    return pa.table(
-        {
-            "offset": pa.array([row[0] for row in rows], pa.int64()),
-            "length": pa.array([row[1] for row in rows], pa.int64()),
-            "name": pa.array([row[2] for row in rows], pa.string()),
-            "label": pa.array([_label(labels.get(row[2], {})) for row in rows], pa.string()),
-        }
-    )
+        why = "in a tar shard what follows the first dot of a name says what a file is"
+        print(f"{shown}: {len(others)} files such as {printable(others[0])} are left out: {why}", file=sys.stderr)
+    kinds = {"offset": pa.int64(), "length": pa.int64(), "name": pa.string(), "label": pa.string()}
+    columns = [*zip(*((*row, _label(labels.get(row[2], {}))) for row in rows), strict=True)] or [()] * len(kinds)
+    return pa.table({name: pa.array(column, kinds[name]) for name, column in zip(kinds, columns, strict=True)})
 
 
 def _label(texts: dict[str, str]) -> str | None:

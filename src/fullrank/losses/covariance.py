@@ -59,16 +59,8 @@ def vicreg(
       over images too, lambda = `invariance` / (N M), and its mu is `variance` / 2;
     - solo-learn sums the variance term over the views: its weight w is `variance=2 * w` here.
 
-    Args:
-        z1: Embeddings of the first view, `(N, M)`, N >= 2, M >= 2; not normalized.
-        z2: Embeddings of the second view, `(N, M)`.
-        invariance: Weight of the distance between views.
-        variance: Weight of the hinge on standard deviations.
-        covariance: Weight of the squared covariances.
-        eps: Added to a variance before its square root, positive, so that the gradient at 0 is finite.
-
-    Returns:
-        A scalar, non-negative for non-negative weights; 24.75 with the defaults after a complete collapse.
+    `z1` and `z2` are `(N, M)`, N >= 2, M >= 2, not normalized; `eps` is positive, so that the gradient of a root at 0
+    is finite. A scalar, non-negative for non-negative weights; 24.75 with the defaults after a complete collapse.
 
     Reference: Bardes, Ponce & LeCun 2022 (https://arxiv.org/abs/2105.04906), eq. 1 to 6 and algorithm 1.
 
@@ -179,16 +171,8 @@ def barlow_twins(z1: Tensor, z2: Tensor, *, lambd: float = 0.0051, eps: float = 
         b_nj = x_nj / sqrt(mean_n x_nj^2 + eps)
 
     b is a batch norm without affine weights, as in the authors' code: biased variance, statistics of each view alone
-    and of all processes (eq. 2 is without eps).
-
-    Args:
-        z1: Embeddings of the first view, `(N, M)`, N >= 2, M >= 2; standardized here.
-        z2: Embeddings of the second view, `(N, M)`.
-        lambd: Weight of the off-diagonal part.
-        eps: Added to a variance before its square root, positive.
-
-    Returns:
-        A scalar, non-negative for a non-negative weight; M after a complete collapse.
+    and of all processes (eq. 2 is without eps). `z1` and `z2` are `(N, M)`, N >= 2, M >= 2; `lambd` is lambda, and
+    `eps` positive. A scalar, non-negative for a non-negative weight; M after a complete collapse.
 
     Reference: Zbontar et al. 2021 (https://arxiv.org/abs/2103.03230), eq. 1 and 2, algorithm 1.
 
@@ -216,15 +200,8 @@ def tcr(z1: Tensor, z2: Tensor, *, eps: float = 0.2, invariance: float = 200.0, 
     defaults are `toward="view"`, `eps=0.5`, `invariance=100`. EMP-SSL takes S to the mean of many views: the defaults
     here are its code's, for two views.
 
-    Args:
-        z1: Embeddings of the first view, `(N, M)`; rows are normalized here.
-        z2: Embeddings of the second view, `(N, M)`.
-        eps: Squared distortion, positive.
-        invariance: Weight of the cosine between views; 0 leaves the coding rate alone.
-        toward: Whether each view is pulled to the `mean` of both or to the other `view`.
-
-    Returns:
-        A scalar, at least -invariance - min(N, M)/2 log(1 + M / (min(N, M) eps)).
+    `z1` and `z2` are `(N, M)`, and `eps` positive; `invariance=0` leaves the coding rate alone. A scalar, at least
+    -invariance - min(N, M)/2 log(1 + M / (min(N, M) eps)).
 
     Reference: Li et al. 2022 (https://arxiv.org/abs/2201.10000); Tong et al. 2023, EMP-SSL
         (https://arxiv.org/abs/2304.03977); Yu et al. 2020 (https://arxiv.org/abs/2006.08558).

@@ -22,7 +22,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from fullrank import documents as doc
 from fullrank.documents import plots, spectra
-from fullrank.documents.html import write_page
+from fullrank.documents.html import check_page, write_page
 from fullrank.documents.scores import better, how_measured, score_table
 from fullrank.errors import FullrankError
 from fullrank.measure.scores import SCORES, kind_of
@@ -51,6 +51,7 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
     folders = list({Path(run).resolve(): Path(run) for run in runs}.values())
     if not folders:
         raise FullrankError("give at least one run: fullrank report RUN [RUN ...]")
+    check_page(Path(out))
     return write_page(document([read_run(folder) for folder in folders]), Path(out))
 
 

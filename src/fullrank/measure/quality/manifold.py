@@ -25,8 +25,7 @@ from fullrank.shapes import fit
 
 __all__ = ["clid", "cluster_learnability", "idest", "two_nn"]
 
-CANDIDATES = 8
-"""Neighbors taken from the Gram matrix, whose rounding may swap near ties; their distances are exact."""
+CANDIDATES = 8  # neighbors taken from the Gram matrix, whose rounding may swap near ties; their distances are exact
 
 
 @exact_arithmetic()
@@ -142,9 +141,8 @@ def clid(learnability: Sequence[float], dimension: Sequence[float]) -> list[floa
     """
     one, other = list(learnability), list(dimension)
     if len(one) != len(other) or len(one) < 2:
-        raise FullrankError(
-            f"clid needs CL and ID of the same models, at least two, got {len(one)} and {len(other)} values"
-        )
+        got = f"{len(one)} and {len(other)} values"
+        raise FullrankError(f"clid needs CL and ID of the same models, at least two, got {got}")
     parts = torch.tensor([one, other], dtype=torch.float64)
     if not bool(torch.isfinite(parts).all()):
         raise FullrankError(f"clid needs finite values, got CL {one} and ID {other}: drop the models that have none")
@@ -166,10 +164,8 @@ def _distinct(x: Tensor, least: int, score: str) -> Tensor:
     for i, row in enumerate(x.cpu().numpy()):
         first.setdefault(row.tobytes(), i)
     if len(first) < least:
-        raise FullrankError(
-            f"{score} needs at least {least} distinct rows, got {len(first)} among {len(x)}: "
-            "many images have the very same features (a collapsed encoder, or duplicate images)"
-        )
+        what = f"{score} needs at least {least} distinct rows, got {len(first)} among {len(x)}"
+        raise FullrankError(f"{what}: many images have equal features (a collapsed encoder, or duplicate images)")
     x = x[torch.tensor(list(first.values()), device=x.device)] if len(first) < len(x) else x
     x = x - x[0].clone()
     return x - x.mean(dim=0)

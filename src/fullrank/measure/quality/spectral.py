@@ -183,10 +183,7 @@ def dead(features: Spectrum | Array, *, tol: float = 1e-3) -> float:
 def _spectrum_of(features: Spectrum | Array, center: bool, score: str) -> Spectrum:
     if not isinstance(features, Spectrum):
         return spectrum(features, center=center)
-    made = features.protocol.get("center")
-    if made is not None and made != center:
-        raise FullrankError(
-            f"{score} takes a spectrum with center={center}, this one was made with center={made}: "
-            f"make one with fullrank.spectrum(features, center={center})"
-        )
+    if (made := features.protocol.get("center")) not in (None, center):
+        what = f"{score} takes a spectrum with center={center}, this one was made with center={made}"
+        raise FullrankError(f"{what}: make one with fullrank.spectrum(features, center={center})")
     return features
