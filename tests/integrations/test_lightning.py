@@ -55,7 +55,7 @@ class Siamese(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=self.rate)
 
 
-def fit(monitor, folder, *, model=None, epochs=2, callbacks=(), ckpt_path=None, val=VAL, **settings):
+def fit(monitor, folder, *, model=None, epochs=2, callbacks=(), ckpt_path=None, train=None, val=VAL, **settings):
     model = model or Siamese()
     trainer = Trainer(
         max_epochs=epochs,
@@ -69,7 +69,7 @@ def fit(monitor, folder, *, model=None, epochs=2, callbacks=(), ckpt_path=None, 
         log_every_n_steps=5,
         **settings,
     )
-    loaders = (DataLoader(TensorDataset(TRAIN), batch_size=16), DataLoader(TensorDataset(val), batch_size=16))
+    loaders = [DataLoader(each, batch_size=16) for each in (train or TensorDataset(TRAIN), TensorDataset(val))]
     trainer.fit(model, *loaders, ckpt_path=ckpt_path)
     return trainer, model
 
@@ -90,6 +90,25 @@ def test_reports_what_the_training_step_computed(tmp_path):
     logged = [line.split(",")[column] for line in lines[1:]]
     assert len([value for value in logged if value]) == 3  # batches 4, 8, 12, whatever log_every_n_steps
     assert trainer.callback_metrics["collapse/auc"].item() == pytest.approx(monitor.spectrum.auc)
+
+
+@pytest.mark.parametrize(("settings", "every"), [({}, 1), ({"max_steps": 9, "accumulate_grad_batches": 3}, 2)])
+def test_a_short_training_is_logged_where_it_is_left_open(tmp_path, settings, every):
+    """With 500, the training of somebody who tries it had no score, and nobody said so."""
+    monitor = CollapseMonitor("backbone")
+    trainer, _ = fit(monitor, tmp_path, epochs=2 if not settings else None, **settings)
+    assert monitor.log_every == every
+    assert "collapse/auc" in trainer.callback_metrics
+
+
+def test_a_training_of_unknown_length_is_logged_every_500_batches(tmp_path):
+    class Endless(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return zip(TRAIN)
+
+    monitor = CollapseMonitor("backbone")
+    fit(monitor, tmp_path, epochs=1, train=Endless())
+    assert monitor.log_every == 500
 
 
 def test_validation_is_the_exact_spectrum_and_can_be_monitored(tmp_path):

@@ -334,6 +334,7 @@ def test_unknown_weights_ask_for_their_backbone(monkeypatch):
     message = refused(small(), {"conv1.weight": torch.ones(4, 3, 3, 3), "deep.er": torch.ones(3)})
     assert "1 of its 100 parameters and buffers were found in equal shape at the top level" in message
     assert "(--backbone), and the size of its images" in message
+    assert message.endswith("a network of your own is measured in Python, fullrank.inspect(model, loader)")
     without_advice(monkeypatch)
     message = refused(small(), {"a.b": torch.ones(3)})
     assert "0 of its 100 parameters" in message

@@ -67,8 +67,8 @@ class LayerWatch:
         layers = dict(model.named_modules())
         if self.layer not in layers:
             raise FullrankError(
-                f"{type(model).__name__} has no layer {self.layer!r}{nearest(self.layer, layers)}; "
-                f"the outer ones are: {', '.join(name for name, _ in model.named_children())}"
+                f"{type(model).__name__} has no layer {self.layer!r}{nearest(self.layer, layers)} (the outer ones are: "
+                f"{', '.join(name for name, _ in model.named_children())})"
             )
         self._handle = layers[self.layer].register_forward_hook(self._hook)
 

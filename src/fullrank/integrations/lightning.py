@@ -14,6 +14,7 @@ trainer `max_epochs=1` or `max_steps=len(order)`.
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
@@ -53,7 +54,8 @@ class CollapseMonitor(LayerWatch, Callback):
 
     Args:
         layer: Name of the submodule whose output is the representation, as in `named_modules()`.
-        log_every: Log every so many training batches; the eigendecomposition takes some 50 ms at D = 512.
+        log_every: Log every so many training batches; when omitted 500, or a tenth of a training of fewer than 5,000.
+            The eigendecomposition takes some 50 ms at D = 512.
         validate: Make the exact pass at validation.
 
     The others are those of `fullrank.integrations.layer.LayerWatch`.
@@ -62,9 +64,9 @@ class CollapseMonitor(LayerWatch, Callback):
         FullrankError: As `fullrank.integrations.layer.LayerWatch`.
     """
 
-    def __init__(self, layer: str, *, log_every: int = 500, validate: bool = True, **watch: Any) -> None:
+    def __init__(self, layer: str, *, log_every: int | None = None, validate: bool = True, **watch: Any) -> None:
         super().__init__(layer, **watch)
-        self.log_every, self.validate = fit(log_every, Steps, "log_every"), validate
+        self.log_every, self.validate = fit(log_every, Steps | None, "log_every"), validate
         self._refused = ""
         self.val_spectrum: Spectrum | None = None
         self._metric: SpectrumMetric | None = None
@@ -78,6 +80,13 @@ class CollapseMonitor(LayerWatch, Callback):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Unhook the layer."""
         self._detach()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Decide how often to log, where it is left open: a short training's curve needs points too."""
+        if self.log_every is None:
+            steps = trainer.estimated_stepping_batches  # infinite, or -1, where nobody knows
+            batches = steps * trainer.accumulate_grad_batches if steps > 0 else math.inf
+            self.log_every = int(min(500, max(1, batches / 10)))
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Listen to every `every`-th batch."""
@@ -93,7 +102,7 @@ class CollapseMonitor(LayerWatch, Callback):
     ) -> None:
         """Log every `log_every`-th batch."""
         self._sink = None
-        if self._batches % self.log_every or self._monitor is None:
+        if self.log_every is None or self._batches % self.log_every or self._monitor is None:
             return
         try:
             self.spectrum = self._monitor.compute(partial(_gather, pl_module) if trainer.world_size > 1 else None)

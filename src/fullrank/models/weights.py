@@ -309,8 +309,11 @@ def _advice(weights: Mapping[str, Tensor], prefix: str | None) -> str:
             search.places = Counter([prefix])
         if search.fitting():
             return f"they fit the backbone {name}{words}"
-    begins = f"up to {SMALL_IMAGE} pixels a ResNet begins with a 3x3 convolution, above with 7x7"
-    return f"name the backbone that they were trained with (--backbone), and the size of its images: {begins}"
+    return (
+        "name the backbone that they were trained with (--backbone), and the size of its images: up to "
+        f"{SMALL_IMAGE} pixels a ResNet begins with a 3x3 convolution, above with 7x7; a network of your own is "
+        "measured in Python, fullrank.inspect(model, loader)"
+    )
 
 
 def _plain(prefix: str) -> str:
