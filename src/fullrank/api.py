@@ -282,7 +282,7 @@ def study(name: str, *, scale: Scale = "lab", seeds: int | None = None, results:
     Args:
         name: One of `list_studies()`.
         scale: `lab` or `paper`.
-        seeds: Seeds of each setting, from 0; as many as most settings have results of when omitted.
+        seeds: Seeds of each setting, from 0; as many as a third of the settings have results of when omitted.
         results: The folder of results; those that came with the package when omitted.
 
     Raises:

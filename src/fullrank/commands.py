@@ -408,7 +408,7 @@ class ShowStudy(Checked):
     scale: Literal["lab", "paper"] = "lab"
     """Which of its runs."""
     seeds: Count | None = None
-    """Seeds of each setting, from 0; as many as most settings have results of when left out."""
+    """Seeds of each setting, from 0; as many as a third of the settings have results of when left out."""
     results: Path | None = None
     """Folder of the results; ./results where it is, else those that came with the package when left out."""
     out: Path | None = None

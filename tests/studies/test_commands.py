@@ -87,5 +87,5 @@ def test_published_results_are_found_away_from_a_checkout(tmp_path, monkeypatch,
     from fullrank.commands import ShowStudy
 
     monkeypatch.chdir(tmp_path)
-    assert ShowStudy("orders").run() == 0
-    assert "| hybrid | 39.6 ± 0.0 | 48.3 ± 0.7 |" in (tmp_path / "orders-lab.md").read_text("utf-8")
+    assert ShowStudy("decay").run() == 0
+    assert "| 0.34 | 39.5 ± 0.4 | 39.6 ± 0.5 | 39.6 ± 0.0 |" in (tmp_path / "decay-lab.md").read_text("utf-8")
