@@ -244,3 +244,13 @@ def test_the_tables_of_scores_are_the_registrys(hooks):
         del SCORES["toy"]
     assert "| toy of scores | higher | size |  |  | [Nobody 2026](https://example.org) | `toy` |" in after
     assert len(after.splitlines()) == len(before.splitlines()) + 1
+
+
+def test_a_field_is_described_by_the_comment_at_its_declaration(tmp_path):
+    griffe = pytest.importorskip("griffe")
+    lines = ('"""A class."""', "", "one: int  # the first", "# the second, in", "# two lines", "two: int", "three: int")
+    (tmp_path / "made_up.py").write_text("class Fields:\n" + "".join(f"    {line}".rstrip() + "\n" for line in lines))
+    extensions = griffe.load_extensions(str(DOCS / "doctests.py"))
+    fields = griffe.load("made_up", search_paths=[tmp_path], extensions=extensions)["Fields"]
+    wanted = "A class.\n\nAttributes:\n    one: The first.\n    two: The second, in two lines."
+    assert fields.docstring.value == wanted

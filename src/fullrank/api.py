@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -41,6 +40,7 @@ from fullrank.inspection.inspect import encoder_options, inspect_encoder, inspec
 from fullrank.inspection.inspect import inspect as inspect_named
 from fullrank.inspection.options import InspectOptions
 from fullrank.inspection.result import Inspection
+from fullrank.measure.checks import as_tensor
 from fullrank.measure.scores import SCORES, Score
 from fullrank.models.encoder import Encoder, images_and_labels
 from fullrank.ranking.options import RankOptions
@@ -103,13 +103,13 @@ class Run(Shown):
 
     def plot(self) -> Figure:
         """Draw the singular values through training."""
-        from fullrank.report import figures
+        from fullrank.report.document import spectra_through_training
         from fullrank.report.side import sides
 
         shown = sides([self.record])
         if not self.record.width:
             raise FullrankError(f"{self.path} has not measured a spectrum yet")
-        return figures.spectra_through_training(shown[0], shown)
+        return spectra_through_training(shown[0], shown)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return what was recorded, a row a step and kind."""
@@ -178,12 +178,14 @@ def inspect(
         FullrankError: It cannot be read or measured.
     """
     asked, source = from_dict(options, InspectOptions(), "fullrank.inspect"), _path(source, Tensor, np.ndarray)
-    if isinstance(source, np.ndarray):
-        source = torch.from_numpy(source)
-    if isinstance(source, Tensor):
+    if isinstance(source, (Tensor, np.ndarray)):
         if options:
             raise FullrankError(f"{listing([*options])}: features in memory are measured as they are; leave it out")
-        return inspect_features(source, name or "features", {"layer": "not stated", "images": "not stated"})
+        return inspect_features(
+            as_tensor(source, "a matrix of numbers (N, D)"),
+            name or "features",
+            {"layer": "not stated", "images": "not stated"},
+        )
     if isinstance(source, (str, Path)) and (images is None or isinstance(images, (str, Path))):
         found = inspect_named([str(source)], replace(asked, images=None if images is None else str(images)))[0]
         return found if name is None else replace(found, name=name)
@@ -280,7 +282,7 @@ def study(name: str, *, scale: Scale = "lab", seeds: int | None = None, results:
     Args:
         name: One of `list_studies()`.
         scale: `lab` or `paper`.
-        seeds: Seeds of each setting, from 0; as many as most settings have results of when omitted.
+        seeds: Seeds of each setting, from 0; as many as a third of the settings have results of when omitted.
         results: The folder of results; those that came with the package when omitted.
 
     Raises:

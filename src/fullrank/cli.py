@@ -14,20 +14,12 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 import tyro
 
 from fullrank._version import __version__
-from fullrank.commands.demo import Demo
-from fullrank.commands.evaluate import Evaluate
-from fullrank.commands.export import Export
-from fullrank.commands.inspect import Inspect
-from fullrank.commands.rank import Rank
-from fullrank.commands.report import Report
-from fullrank.commands.study import StudyCommand
-from fullrank.commands.train import Train, base_config, list_choices
-from fullrank.commands.watch import Watch
+from fullrank.commands import COMMANDS, Evaluate, Train, base_config, list_choices
 from fullrank.config import TrainConfig, nearest_setting
 from fullrank.errors import FullrankError, OtherProcessError, count, nearest
 
@@ -54,28 +46,10 @@ _GONE = {
     "--launcher": "`--only N` makes one run of a study, a task of any scheduler's array (docs/howto/many-gpus.md)",
 }
 """Flags that are no more, and what is there instead."""
-_COMMANDS: dict[str, Any] = {
-    "demo": Demo,
-    "train": Train,
-    "report": Report,
-    "watch": Watch,
-    "inspect": Inspect,
-    "evaluate": Evaluate,
-    "rank": Rank,
-    "export": Export,
-    "study": StudyCommand,
-}
 
 
 class WrongFlagError(FullrankError):
     """Report a command line with a flag or a word that there is none of."""
-
-
-class Command(Protocol):
-    """What the command line names: flags that know what to do."""
-
-    def run(self) -> int:
-        """Do it, and return the exit code."""
 
 
 def entry_point() -> None:
@@ -178,18 +152,18 @@ def _run_with_others(arguments: list[str], *, debug: bool) -> int:
             return _report(error, "".join(arguments[:1]), debug=debug)
 
 
-def _parse(arguments: list[str]) -> Command:
+def _parse(arguments: list[str]) -> Any:
     """Parse the command line; --preset, --config and --resume are read first: the other flags change what they name."""
     base = TrainConfig()
     if arguments[:1] == ["train"]:
         base = base_config(arguments[1:])
         list_choices()
     defaults: dict[str, Any] = {"train": {"default": Train(base)}}
-    parts = [Annotated[kind, tyro.conf.subcommand(name, **defaults.get(name, {}))] for name, kind in _COMMANDS.items()]
+    parts = [Annotated[kind, tyro.conf.subcommand(name, **defaults.get(name, {}))] for name, kind in COMMANDS.items()]
     command: Any = functools.reduce(operator.or_, parts)
-    if arguments and arguments[0][:1] not in ("-", "") and arguments[0] not in _COMMANDS:
-        hint = nearest(arguments[0], _COMMANDS)
-        raise WrongFlagError(f"there is no command {arguments[0]!r}{hint} (there are: {', '.join(_COMMANDS)})")
+    if arguments and arguments[0][:1] not in ("-", "") and arguments[0] not in COMMANDS:
+        hint = nearest(arguments[0], COMMANDS)
+        raise WrongFlagError(f"there is no command {arguments[0]!r}{hint} (there are: {', '.join(COMMANDS)})")
     with _own_errors():
         found, unknown = tyro.cli(
             command, prog=PROGRAM, args=arguments, description=DESCRIPTION, return_unknown_args=True

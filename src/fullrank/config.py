@@ -6,6 +6,7 @@ This module imports nothing heavy: `fullrank --help` is made from it.
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import sys
 from collections.abc import Iterable
@@ -315,14 +316,8 @@ teacher's weights are in the checkpoint."""
 
 
 def to_dict(config: TrainConfig) -> dict[str, Any]:
-    """Return the configuration as nested plain values, ready for YAML."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(inner) for key, inner in value.items()}
-        return list(value) if isinstance(value, tuple) else value
-
-    return plain(dataclasses.asdict(config))
+    """Return the configuration as nested plain values, ready for YAML: tuples become lists."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
 _LARGEST = 2**20
@@ -421,9 +416,6 @@ def from_dict(values: dict[str, Any], base: Any, where: str, prefix: str = "", w
     """Replace fields of a (nested) dataclass by plain values; an error calls their source `where`.
 
     `prefix` is the path to `base` within the whole configuration, such as `backbone.`; `whole` is that configuration.
-
-    Raises:
-        FullrankError: A key is unknown, or a value does not fit its field.
     """
     kind: Any = type(base)
     hints, whole = fields(kind), base if whole is None else whole

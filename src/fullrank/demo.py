@@ -11,7 +11,7 @@ from rich.console import Console
 from fullrank.config import TrainConfig
 from fullrank.documents import Table
 from fullrank.documents.terminal import grid
-from fullrank.files import check_empty
+from fullrank.files import check_empty, numbered
 from fullrank.measure.scores import title
 from fullrank.report.document import write_report
 from fullrank.text import plain_console
@@ -36,7 +36,9 @@ def demo(
     """
     console = console or plain_console()
     config = config or preset("simsiam-collapse" if full else "simsiam-digits")
-    folder = _free_folder(out)
+    if out is not None:
+        check_empty(out)
+    folder = out or next(each for each in numbered(Path("runs/demo")) if not each.exists())
     say(console, f"SimSiam on {config.images}, {config.steps:,} steps with each order: {' and '.join(ORDERS)}")
     for order in ORDERS:
         finished = train(replace(config, order=order, out=str(folder / order)), console=console)
@@ -52,17 +54,6 @@ def demo(
     )
     say(console, f"report: {write_report(paths, folder / 'report.html')}")
     return 0
-
-
-def _free_folder(out: Path | None) -> Path:
-    if out is not None:
-        check_empty(out)
-        return out
-    folder, number = Path("runs/demo"), 1
-    while folder.exists():
-        number += 1
-        folder = Path(f"runs/demo-{number}")
-    return folder
 
 
 def _table(runs: list[RunRecord]) -> Table:

@@ -93,7 +93,7 @@ def open_encoder(
             encoder = open_checkpoint(path, layer, branch)
         elif kind == "exported encoder":
             module, about = open_export(path)
-            encoder = replace(_timm(module, None, {"folder": str(path), **about}, None), branch=about.get("branch"))
+            encoder = _timm(module, None, {"folder": str(path), **about}, branch=about.get("branch"))
         elif kind == "timm model":
             encoder = _named(str(source), image_size, trained=pretrained == "yes")
         elif kind == "weights":
@@ -107,11 +107,7 @@ def open_encoder(
 
 
 def kind_of(source: str | Path, *, backbone: str | None = None) -> Kind:
-    """Say what a name stands for.
-
-    Raises:
-        FullrankError: It is nothing that can be opened, or a weights file without a backbone's name.
-    """
+    """Say what a name stands for."""
     name, path = str(source), Path(source).expanduser()
     suffix = path.suffix.lower()
     if is_export(path):
@@ -143,11 +139,7 @@ def _check_timm(name: str) -> None:
 
 
 def open_checkpoint(path: Path, layer: Layer = "representation", branch: Branch = "online") -> Encoder:
-    """Open the encoder of a run's newest checkpoint, or of one checkpoint, as `open_encoder` does.
-
-    Raises:
-        FullrankError: There is no checkpoint, it is damaged, or its method has no such layer or branch.
-    """
+    """Open the encoder of a run's newest checkpoint, or of one checkpoint, as `open_encoder` does."""
     file = find_checkpoint(path)
     state = read_checkpoint(file)
     config = config_of(state, str(path))
@@ -169,18 +161,12 @@ def open_checkpoint(path: Path, layer: Layer = "representation", branch: Branch 
     if embedding and branch != "online":
         raise FullrankError(f"the embedding is of the online branch, got branch={branch!r}: leave it out")
     falls = METHODS[config.method].has_predictor and step >= SETTLED_STEPS and not embedding
+    source = {"checkpoint": str(file), "step": step, "method": config.method, "order": config.order}
+    source |= {"backbone": config.backbone.name, "seed": config.seed, "untrained": "its own initial weights"}
     return Encoder(
         module=_with_projector(trained(), config) if embedding else encoder_of(state, branch, where=str(path)),
         preprocessing=Preprocessing(config.image_size),
-        source={
-            "checkpoint": str(file),
-            "step": step,
-            "method": config.method,
-            "order": config.order,
-            "backbone": config.backbone.name,
-            "seed": config.seed,
-            "untrained": "its own initial weights",
-        },
+        source=source,
         layer="projector" if embedding else "backbone",
         branch=branch,
         config=config,
@@ -201,8 +187,8 @@ def _named(name: str, image_size: int | None, *, trained: bool) -> Encoder:
     with fetching(name) if trained else nullcontext():
         module = _timm_model(name, image_size, pretrained=trained)
     source = {"backbone": f"timm's {name}", "weights": "timm's pretrained" if trained else "random"}
-    encoder = _timm(module, image_size, source, (lambda: _timm_model(name, image_size)) if trained else None)
-    return replace(encoder, random=not trained)
+    untrained = (lambda: _timm_model(name, image_size)) if trained else None
+    return _timm(module, image_size, source, untrained, random=not trained)
 
 
 def _weights(path: Path, name: str, prefix: str | None, stem: Stem, image_size: int | None) -> Encoder:
@@ -226,14 +212,9 @@ def _weights(path: Path, name: str, prefix: str | None, stem: Stem, image_size: 
             f"{', '.join(RESNETS)}, and all of timm.list_models())"
         )
     loaded = load_weights(encoder.module, weights, prefix=prefix)
-    source: dict[str, Any] = {
-        "backbone": name,
-        **encoder.source,
-        "weights": str(path),
-        "prefix": loaded.prefix or "none",
-        "left out": ", ".join(loaded.ignored) or "nothing",
-        "untrained": f"random weights, seed {UNTRAINED_SEED}",
-    }
+    source = {"backbone": name, **encoder.source, "weights": str(path), "prefix": loaded.prefix or "none"}
+    source["left out"] = ", ".join(loaded.ignored) or "nothing"
+    source["untrained"] = f"random weights, seed {UNTRAINED_SEED}"
     if loaded.others:
         source[OTHERS] = ", ".join(other or "none" for other in loaded.others)
     return replace(encoder, source=source)
@@ -244,7 +225,7 @@ def _module(module: nn.Module, image_size: int | None) -> Encoder:
     name = {"module": type(module).__name__}
     _look_for_classifier(module)
     if getattr(module, "pretrained_cfg", None):
-        return _timm(module, image_size, name, None)
+        return _timm(module, image_size, name)
     return Encoder(module, Preprocessing(image_size or _COMMON_SIZE), name)
 
 
@@ -263,7 +244,11 @@ def _look_for_classifier(module: nn.Module) -> None:
 
 
 def _timm(
-    module: nn.Module, image_size: int | None, source: dict[str, Any], untrained: Callable[[], nn.Module] | None
+    module: nn.Module,
+    image_size: int | None,
+    source: dict[str, Any],
+    untrained: Callable[[], nn.Module] | None = None,
+    **known: Any,
 ) -> Encoder:
     data = resolve_model_data_config(module)
     if image_size is not None:
@@ -278,7 +263,7 @@ def _timm(
         interpolation=data["interpolation"],
         crop_pct=round(float(data["crop_pct"]), 4),
     )
-    return Encoder(module, preprocessing, source, untrained=untrained)
+    return Encoder(module, preprocessing, source, untrained=untrained, **known)
 
 
 def _timm_model(name: str, image_size: int | None, *, pretrained: bool = False) -> nn.Module:

@@ -53,11 +53,7 @@ def reason(error: BaseException) -> str:
 
 
 def choose(name: str, value: object, known: Sequence[object]) -> None:
-    """Check a word of a few.
-
-    Raises:
-        FullrankError: It is none of them; the message has the nearest.
-    """
+    """Raise `FullrankError`, which names the nearest, unless a word is one of a few."""
     if value not in known:
         hint = nearest(str(value), map(str, known))
         raise FullrankError(f"{name} must be one of {', '.join(map(str, known))}, got {value!r}{hint}")

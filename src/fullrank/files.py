@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import yaml
 
 from fullrank.errors import FullrankError, shown
 from fullrank.shapes import ShapeError, fit
-
-T = TypeVar("T")
 
 PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".tar")
 """Suffixes of files that `torch.save` writes; `.pth.tar` is one of them. The first is that of checkpoints of ours."""
@@ -53,32 +53,20 @@ def said(path: Path, remedy: str) -> Iterator[None]:
     raise FullrankError(f"{path} is damaged: {reason}; {remedy}") from None
 
 
-def read_json(path: Path, shape: type[T], remedy: str) -> T:
-    """Read a JSON file of one record.
-
-    Raises:
-        FullrankError: It cannot be read, or is not of that shape; `remedy` is what to do then.
-    """
+def read_json(path: Path, shape: Any, remedy: str, load: Callable[[str], Any] = json.loads) -> Any:
+    """Read a JSON file of one record; `remedy` is what to do where it cannot be read, or is not of that shape."""
     with said(path, remedy):
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = load(path.read_text(encoding="utf-8"))
         fit(found, shape)
     return found
 
 
-def read_yaml(path: Path, shape: type[T], remedy: str) -> T:
-    """Read a YAML file of one record, as `read_json` does a JSON file."""
-    with said(path, remedy):
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-        fit(found, shape)
-    return found
+read_yaml = partial(read_json, load=yaml.safe_load)
+"""Read a YAML file of one record, as `read_json` does a JSON file."""
 
 
 def read_json_lines(path: Path, check_one: Callable[[Any], None], remedy: str) -> list[dict[str, Any]]:
-    """Read a file of one JSON record a line; a last line that a kill cut short is left out, and no other.
-
-    Raises:
-        FullrankError: A line cannot be read, or is no such record.
-    """
+    """Read a file of one JSON record a line; a last line that a kill cut short is left out, and no other."""
     if not path.exists():
         return []
     records = []
@@ -103,11 +91,7 @@ def read_json_lines(path: Path, check_one: Callable[[Any], None], remedy: str) -
 
 
 def read_arrays(path: Path, remedy: str, **arrays: tuple[Any, int]) -> tuple[np.ndarray, ...]:
-    """Read arrays of a .safetensors file, of finite numbers; each is named with its kind of number and dimensions.
-
-    Raises:
-        FullrankError: It is damaged, or lacks one.
-    """
+    """Read arrays of a .safetensors file, of finite numbers; each is named with its kind of number and dimensions."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -135,6 +119,12 @@ def check_empty(path: Path, *, hidden: bool = False) -> None:
         check_output(path)
     elif not path.is_dir() or any(not (hidden and each.name.startswith(".")) for each in path.iterdir()):
         raise FullrankError(f"{path} exists and is not an empty folder: choose another --out")
+
+
+def numbered(path: Path) -> Iterator[Path]:
+    """Give a path, then with the numbers from 2 behind its name, for one to be taken that is free."""
+    yield path
+    yield from (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
 
 
 def check_output(path: Path, flag: str = "--out") -> None:
@@ -184,8 +174,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files may not be UTF-8
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))  # names of files may not be UTF-8
 
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:

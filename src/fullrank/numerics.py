@@ -51,6 +51,18 @@ def l2_normalize(x: Tensor, dim: int = 1) -> Tensor:
     return torch.where(there, scaled / norm.where(there, torch.ones_like(norm)), torch.zeros_like(x))
 
 
+def centered(x: Tensor, dim: int = 0) -> Tensor:
+    """Return x minus its mean along an axis; what is constant along it becomes exactly zero.
+
+    The mean of N equal numbers is not that number when it is rounded, and beside a large mean what is left by rounding
+    would be taken for variation: so a point near the mean is taken away first, which costs no digits.
+    """
+    values = x.detach()
+    first = values.narrow(dim, 0, 1)
+    moved = x - (first + (values - first).mean(dim=dim, keepdim=True))
+    return moved - moved.mean(dim=dim, keepdim=True)
+
+
 def _multiply_in_float32(stack: ExitStack) -> None:
     try:
         before = torch.get_float32_matmul_precision()

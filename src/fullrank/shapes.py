@@ -2,8 +2,9 @@
 
 Settings of runs and of commands (dataclasses), arguments, configuration files and the small files of a run's folder are
 all checked by `fit`. A shape is a type: `int`, `str | None`, `Literal["a", "b"]`, `list[...]`, `dict[str, ...]`, a
-`TypedDict` for a record, a dataclass for a section, with `Annotated[int, Range(1, 10)]` for a range and
-`Annotated[str, METHODS]` for a name in a registry. A number must be finite, within `Any` too, unless its shape is
+dataclass for a section, with `Annotated[int, Range(1, 10)]` for a range and `Annotated[str, METHODS]` for a name in a
+registry. A record's shape is written as JSON is: `{"step": int, "parts?": [{"word": str}]}`, where a field with `?` may
+be missing, and `(shape, None)` for one of several. A number must be finite, within `Any` too, unless its shape is
 `object` or `Number`. Fields that a record's shape does not name are kept: a newer fullrank may have written them.
 """
 
@@ -61,24 +62,16 @@ Number = Annotated[float, "any"]
 """A measured value, which may be no number where it could not be measured."""
 
 
-class Protocol(typing.TypedDict, total=False):
-    """What is reckoned with of how a score was taken; the rest is compared and shown."""
-
-    n: Step
-    subset: float
+PROTOCOL: dict[str, Any] = {"n?": Step, "subset?": float}
+"""What is reckoned with of how a score was taken; the rest is compared and shown."""
 
 
 class ShapeError(FullrankError):
-    """Say which setting or field is not as it should be, and what it is.
+    """Say which setting or field is not as it should be, and what it is."""
 
-    Attributes:
-        value: What is of another kind than it should be.
-        expected: That kind, in words; empty where it is of that kind, and wrong otherwise.
-        hint: The nearest word, of a few, or what else to do.
-    """
-
-    value: Any = None
-    expected = hint = ""
+    value: Any = None  # what is of another kind than it should be
+    expected = ""  # that kind, in words; empty where it is of that kind, and wrong otherwise
+    hint = ""  # the nearest word, of a few, or what else to do
 
     @classmethod
     def kind(cls, value: Any, expected: str, name: str, hint: str = "") -> ShapeError:
@@ -112,8 +105,8 @@ def fit(value: Any, shape: Any, name: str = "it", *, finite: bool = True) -> Any
     origin, inner = typing.get_origin(shape), typing.get_args(shape)
     if origin is Annotated:
         return _fit_annotated(value, shape, name, finite)
-    if origin in (typing.Union, types.UnionType):
-        return _fit_one_of(value, inner, name, finite)
+    if origin in (typing.Union, types.UnionType) or isinstance(shape, tuple):
+        return _fit_one_of(value, inner or shape, name, finite)
     if origin is Literal:
         if value in inner:
             return value
@@ -122,11 +115,12 @@ def fit(value: Any, shape: Any, name: str = "it", *, finite: bool = True) -> Any
     if origin is tuple and isinstance(value, (list, tuple)) and (len(value) == len(inner) or inner[-1] is ...):
         shapes = inner if inner[-1] is not ... else inner[:1] * len(value)
         return tuple(fit(each, own, name, finite=finite) for each, own in zip(value, shapes, strict=True))
-    if origin is list:
+    if origin is list or isinstance(shape, list):
         if not isinstance(value, list):
             raise ShapeError.kind(value, "a list", name)
-        return [fit(each, inner[0], f"{name}[{place}]") for place, each in enumerate(value)]
-    if origin is dict or typing.is_typeddict(shape):
+        (of_each,) = inner or shape
+        return [fit(each, of_each, f"{name}[{place}]") for place, each in enumerate(value)]
+    if origin is dict or isinstance(shape, dict):
         return _fit_record(value, shape, name)
     if dataclasses.is_dataclass(shape) and isinstance(value, typing.cast(type, shape)):
         check_fields(value, f"{name}.")
@@ -148,17 +142,19 @@ def _fit_record(value: Any, shape: Any, name: str) -> Any:
     if not isinstance(value, dict):
         raise ShapeError.kind(value, _WORDS[dict], name)
     within = "" if name == "it" else f"{name}."
-    if not typing.is_typeddict(shape):
+    if not isinstance(shape, dict):
         of_keys, of_values = typing.get_args(shape)
         return {
             fit(key, of_keys, f"a key of {name}"): fit(each, of_values, f"{within}{key}") for key, each in value.items()
         }
-    if missing := [key for key in shape.__required_keys__ if key not in value]:
+    if missing := [key for key in shape if key not in value and not key.endswith("?")]:
         raise ShapeError(f"{within}{missing[0]} is missing")
-    return {key: fit(each, fields(shape).get(key, Any), f"{within}{key}") for key, each in value.items()}
+    shapes = {key.removesuffix("?"): each for key, each in shape.items()}
+    return {key: fit(each, shapes.get(key, Any), f"{within}{key}") for key, each in value.items()}
 
 
 def _fit_one_of(value: Any, options: tuple[Any, ...], name: str, finite: bool) -> Any:
+    options = tuple(type(None) if option is None else option for option in options)
     if value is None and type(None) in options:  # as most settings are: no error is made for each option before it
         return None
     wrong: list[ShapeError] = []
@@ -215,15 +211,14 @@ def _is_scalar_of_numpy(value: Any) -> bool:
 
 @cache
 def fields(kind: Any) -> dict[str, Any]:
-    """Return the shape of each field of a dataclass or a record."""
+    """Return the shape of each field of a dataclass."""
     return typing.get_type_hints(kind, include_extras=True)
 
 
 def check_fields(options: Any, prefix: str = "") -> None:
     """Check every field of a dataclass, and of those in it, and give each the value that its shape has for it.
 
-    Raises:
-        FullrankError: One is not of its shape; `prefix` stands before its name.
+    An error has `prefix` before the field's name.
     """
     kind: Any = type(options)
     for name, shape in fields(kind).items():

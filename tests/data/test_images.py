@@ -270,6 +270,14 @@ def test_what_is_hidden_is_no_image_at_any_depth(folder):
     assert len(open_images(str(hidden_root))) == 3  # what is asked for by name is not hidden
 
 
+def test_pictures_that_are_no_images_are_left_out_and_that_is_said(tmp_path, capsys):
+    for name in ("a/1.png", "b/2.png", "b/3.gif", "b/4.gif", "b/5.JFIF", "b/notes.txt", "b/.6.gif"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / name, "PNG")
+    assert len(open_images(str(tmp_path))) == 2
+    assert f"{tmp_path}: 2 .gif and 1 .jfif files are left out: images end in .jpg " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("folders", "given"),
     [
@@ -519,6 +527,31 @@ def test_a_datasets_fingerprint_is_of_its_length_labels_and_pixels():
     assert len(prints) == 4
 
 
+@pytest.mark.parametrize("attribute", ["targets", "labels", None])
+@pytest.mark.parametrize("array", [np.array, torch.tensor])
+def test_labels_of_a_dataset_in_brackets_are_numbers_and_several_of_one_image_are_none(array, attribute, capsys):
+    """MedMNIST's labels are `(N, 1)`; those of CelebA are forty to an image."""
+
+    def labels(values):
+        pairs = Pairs(kinds()[:3], [array(value) for value in values])
+        if attribute is not None:
+            setattr(pairs, attribute, array(values))
+        return open_images(pairs).labels
+
+    assert labels([[2], [0], [1]]).tolist() == [2, 0, 1]
+    assert labels([2, 0, 1]).tolist() == [2, 0, 1]
+    assert capsys.readouterr().err == ""
+    assert labels([[0, 1, 1], [1, 0, 0], [0, 0, 1]]) is None
+    assert "its images are taken without labels" in capsys.readouterr().err
+
+
+def test_arrays_of_any_strides_are_images():
+    picture = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    images = open_images(Pairs([picture[..., ::-1], picture[::-1, ::-1]]))  # of OpenCV, and turned
+    assert torch.equal(images.read(0), torch.tensor(picture).permute(2, 0, 1).flip(0))
+    assert torch.equal(images.read(1), torch.tensor(picture).permute(2, 0, 1).flip(1, 2))
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -553,6 +586,8 @@ def test_labels_of_a_dataset_go_through_its_target_transform():
     ("image", "message"),
     [
         (torch.full((3, 2, 2), torch.nan), r"it holds floats from nan"),
+        (torch.zeros(3, 0, 2), r"it has shape \(3, 0, 2\), not that of an image"),
+        (np.zeros((2, 0, 3), np.uint8), r"it has shape \(3, 2, 0\), not that of an image"),
         (np.zeros((2, 2, 7), np.uint8), r"it has shape \(2, 2, 7\), not that of an image"),
         (np.zeros((2, 2, 3), np.int64), "it holds torch.int64, not uint8"),
         ("picture.png", "cannot be decoded"),

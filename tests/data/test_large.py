@@ -165,6 +165,13 @@ def test_tar_shards(shards):
         ({"a.png": 1, "a.json": json.dumps({"label": 4}).encode(), "b.png": 2}, [4, -1], None),
         ({"a.png": 1, "._a.png": b"x", "a.json": b"damaged", "a.txt": b"7"}, [7], None),
         ({"a.PNG": 1, "note.txt": b"7"}, None, None),
+        ({"a.png": 1, "a.json": b'{"label": null}', "b.png": 2, "b.json": b'{"label": 3}'}, [-1, 3], None),
+        ({"a.png": 1, "a.json": b'{"label": NaN}', "b.png": 2, "b.json": b'{"cls": 3.0}'}, [-1, 3], None),
+        ({"a.png": 1, "a.json": b'{"label": true}', "b.png": 2, "b.json": b'{"label": false}'}, [1, 0], None),
+        ({"a.png": 1, "a.json": b'{"label": 0.5}'}, [0], ("0.5",)),
+        ({"a.png": 1, "a.cls": b"\xef\xbb\xbfdog", "b.png": 2, "b.cls": b"dog"}, [0, 0], ("dog",)),
+        ({"a.bmp": 1, "b.tiff": 2, "c.ppm": 3}, None, None),
+        ({"./a/b.png": 1, "@eaDir/b.png": 2, "a/.thumbs/b.png": 3, ".b.png": 4}, None, None),
     ],
 )
 def test_labels_of_tar_shards(tmp_path, members, labels, classes):
@@ -172,9 +179,26 @@ def test_labels_of_tar_shards(tmp_path, members, labels, classes):
         tmp_path / "x.tar", {n: encoded(v, n.split(".")[-1]) if isinstance(v, int) else v for n, v in members.items()}
     )
     images = open_images(str(tmp_path / "x.tar"), root=str(tmp_path))
+    seen = [name for name in members if name.split(".")[-1].lower() not in ("txt", "json", "cls")]
+    assert len(images) == len([name for name in seen if not name.startswith((".b", "._", "@", "a/.", "b/c.d"))])
     assert (None if images.labels is None else images.labels.tolist()) == labels
     assert images.classes == classes
     assert all(images.read(index).shape == (3, 6, 5) for index in range(len(images)))
+
+
+def test_parts_of_images_in_tar_shards_are_left_out_and_that_is_said(tmp_path, capsys):
+    write_tar(tmp_path / "x.tar", {"a.png": encoded(1), "a.seg.png": encoded(2), "b.v1.png": encoded(3)})
+    assert len(open_images(str(tmp_path / "x.tar"), root=str(tmp_path))) == 1
+    assert "x.tar: 2 files such as a.seg.png are left out" in capsys.readouterr().err
+
+
+def test_an_index_of_before_is_not_read(tmp_path, monkeypatch):
+    write_tar(tmp_path / "x.tar", {"a.png": encoded(1), "b.png": encoded(2)})
+    find = shards_module._index
+    for version, count in ((1, 1), (2, 2)):
+        monkeypatch.setattr(shards_module, "_VERSION", version)
+        monkeypatch.setattr(shards_module, "_index", lambda *given, count=count: find(*given)[:count])
+        assert len(open_images(str(tmp_path / "x.tar"), root=str(tmp_path))) == count
 
 
 def test_bad_shards_are_one_clear_error(shards):

@@ -214,6 +214,10 @@ def test_parquet_with_columns_of_numbers(tmp_path, dtype):
     assert np.array_equal(joined(path).numpy(), values[:, [4, 0, 3, 1, 2]])
     file = open_matrix(path)
     assert (file.key, file.dtype, file.ignored) == (None, dtype, ("label", "name"))
+    pandas = {"label": values[:, 0], **columns}  # classes of which one lacks
+    path = write(tmp_path / "y.parquet", pandas, row_group_size=10)
+    assert np.array_equal(joined(path).numpy(), values[:, [4, 0, 3, 1, 2]])
+    assert open_matrix(path).ignored == ("label",)
 
 
 def test_parquet_with_several_columns_of_lists_wants_a_name(tmp_path):

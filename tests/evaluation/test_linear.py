@@ -21,6 +21,7 @@ from fullrank.evaluation import linear as module
 from fullrank.evaluation.linear import StoppedError, build_classifier, check_linear, linear
 from fullrank.evaluation.options import EvaluateOptions, LinearOptions
 from fullrank.evaluation.task import Task
+from fullrank.measure.protocols import FINGERPRINT
 from fullrank.models.encoder import Encoder, Preprocessing
 
 SIZE = 6
@@ -208,6 +209,28 @@ def test_a_finished_probe_is_read_and_not_trained_again(tmp_path, monkeypatch):
     assert len(list((tmp_path / "probe").iterdir())) == 8
 
 
+def test_a_finished_probe_of_images_that_have_changed_since_is_trained_anew(tmp_path, monkeypatch, capsys):
+    """A folder's names stay where its pictures are replaced."""
+
+    def probe(prints):
+        task = frozen(run=tmp_path)
+        task.protocol[FINGERPRINT] = prints
+        return linear(task, options())
+
+    probe("a-1 / b-1")
+    trained = []
+    train = module._train
+    monkeypatch.setattr(module, "_train", lambda *given: trained.append(given) or train(*given))
+    probe("a-1 / b-1")
+    probe("a / b")  # as runs of before knew them
+    assert not trained
+    probe("a-2 / b-1")
+    assert len(trained) == 1
+    assert "its images have changed since its linear probe was trained" in capsys.readouterr().err
+    probe("a-2 / b-1")
+    assert len(trained) == 1
+
+
 class Changing(Corners):
     """Changes itself, a little, whenever it sees an image."""
 
@@ -302,7 +325,7 @@ def test_a_probe_of_another_format_is_trained_anew(tmp_path, monkeypatch):
 def test_a_batch_of_more_images_than_there_are_is_found_before_features_are_taken():
     judged = frozen(coloured(12), encoder=Broken())
     with pytest.raises(FullrankError, match="--linear.batch-size 20 is more than the 12 training images"):
-        check_linear(judged, options())
+        check_linear(len(judged.train), options())
 
 
 def test_a_class_that_no_training_image_has_is_never_right():

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from fullrank.documents import Look
 from fullrank.documents import scores as side_by_side
 from fullrank.documents.scores import Scored
 from fullrank.inspection.inspect import inspect
@@ -11,7 +10,7 @@ from fullrank.inspection.result import document
 
 
 def scored(found):
-    return [Scored(Look(each.name, i), each.scores, each.spectrum.dim) for i, each in enumerate(found)]
+    return [Scored(each.name, i, each.scores, each.spectrum.dim) for i, each in enumerate(found)]
 
 
 def obstacle(found, name):

@@ -11,6 +11,7 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 from tests.training.tiny import quiet, tiny
+from torchvision.transforms.functional import to_pil_image
 
 import fullrank
 from fullrank.config import HeadsConfig, TargetConfig
@@ -21,9 +22,9 @@ from fullrank.data.order import subset
 from fullrank.encoders import kind_of
 from fullrank.errors import FullrankError
 from fullrank.exporting.export import export
-from fullrank.inspection.inspect import VIEW_SEED, VIEW_STEP, inspect
+from fullrank.inspection.inspect import SAMPLE, VIEW_SEED, VIEW_STEP, absorb, inspect
 from fullrank.inspection.options import InspectOptions
-from fullrank.inspection.scores import SAMPLE, absorb
+from fullrank.measure.protocols import obstacle
 from fullrank.measure.quality import alignment, lidar, rankme
 from fullrank.measure.scores import SCORES
 from fullrank.models.backbones import backbone
@@ -112,6 +113,23 @@ def test_a_run_is_measured_as_it_was_while_it_trained(run):
         "method": "moments",
         "floor": pytest.approx(8.4e-8, rel=0.1),
     }
+
+
+def test_images_of_one_name_are_compared_by_what_they_are(tmp_path, monkeypatch):
+    """A folder that was changed in between, or one of the same name elsewhere, is another set."""
+    made = open_images("digits")
+    protocols = []
+    for place, first in (("a", 0), ("b", 40), ("c", 0)):
+        folder = tmp_path / place / "photos"
+        folder.mkdir(parents=True)
+        for index in range(first, first + 40):
+            to_pil_image(made.read(index)).save(folder / f"{index - first}.png")
+        monkeypatch.chdir(folder.parent)
+        options = InspectOptions(images="photos", untrained=False, pretrained="no", image_size=32)
+        protocols.append(inspect(["resnet18"], options)[0].scores["auc"].protocol)
+    widths = [512, 512]
+    assert obstacle("auc", protocols[:2], widths) == "measured in different ways (images)"
+    assert obstacle("auc", protocols[::2], widths) == ""
 
 
 @pytest.mark.parametrize(("recipe", "crop"), [("auto", (0.6, 1.0)), ("simsiam", (0.2, 1.0))])

@@ -116,6 +116,16 @@ def test_normalisations_are_table_1(scheme):
             assert float(found[i, j]) == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("scheme", ["vicreg", "vicreg_exp", "simclr_b"])
+def test_a_constant_dimension_stays_zero(scheme, dtype):
+    """The mean of seven tenths is not a tenth in binary, and what is left must not be scaled up."""
+    for value in (0.1, 1 / 3, 1e5 + 0.3):
+        z = one(7, 4).to(dtype)
+        z[:, 1] = value
+        assert not losses.normalize(z, scheme)[:, 1].any()
+
+
 def test_self_cluster_is_affine_in_the_sample_contrastive_criterion():
     from fullrank.measure.quality import self_cluster
 

@@ -2,6 +2,7 @@
 
 import inspect
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 import torch
@@ -140,6 +141,37 @@ def test_one_huge_entry_costs_no_digits_of_the_repulsion(entry):
     expected, (slope,) = value_and_gradients(formula, [z.double()])
     assert relative(value, expected) < 1e-5
     assert relative(gradient, slope) < 1e-4
+
+
+@pytest.mark.parametrize("at", [1000.1, 1e5 + 0.3, 1e6 + 0.5])
+@pytest.mark.parametrize("constant", [True, False], ids=["constant", "varies"])
+@pytest.mark.parametrize("name", ["vicreg", "vicreg_exp", "vicreg_ctr", "barlow_twins"])
+def test_a_large_mean_costs_no_digits(name, constant, at):
+    """Rounding of a column's mean is no variation of it, which a dead column has not."""
+    tensors = [x.detach().clone() for x in embeddings(100, 6, dtype=torch.float32)]
+    for x in tensors:
+        x[:, 1] = at if constant else x[:, 1] + at
+    expected, slopes = value_and_gradients(CASES[name][0], [x.double() for x in tensors])
+    value, gradients = value_and_gradients(CASES[name][0], tensors)
+    assert relative(value, expected) < 1e-6
+    for gradient, slope in zip(gradients, slopes, strict=True):
+        assert relative(gradient, slope) < 1e-5
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.02])
+@pytest.mark.parametrize(
+    "loss", [losses.info_nce, partial(losses.info_nce, negatives="cross"), losses.simclr_sq, losses.simclr_abs]
+)
+def test_pairs_far_above_their_negatives_still_have_a_loss_and_a_gradient(loss, temperature):
+    z = torch.eye(4) + 0.1 * torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
+    tensors = [z, z + 0.05 * z.flip(0)]
+    loss = partial(loss, temperature=temperature)
+    expected, slopes = value_and_gradients(loss, [x.double() for x in tensors])
+    value, gradients = value_and_gradients(loss, tensors)
+    assert 0 < expected < 1e-3
+    assert relative(value, expected) < 1e-4
+    for gradient, slope in zip(gradients, slopes, strict=True):
+        assert relative(gradient, slope) < 1e-3
 
 
 def test_gradients_have_gradients_and_batches_of_losses_are_mapped():

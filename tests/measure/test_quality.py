@@ -580,6 +580,17 @@ def test_zero_rows_have_no_direction(name):
         (lambda: alignment([gaussian(5), gaussian(6)]), r"equal shape, .*got \[\(5, 16\), \(6, 16\)\]"),
         (lambda: lidar([torch.ones(3), torch.ones(3)]), r"matrices \(N, D\) of equal shape, .*got \[\(3,\)"),
         (lambda: lidar(torch.ones(1, 4, 3)), "at least two images, got one"),
+        # delta is far below the rounding of such numbers, and the three differences do not span 16 dimensions
+        (lambda: lidar([1e7 * gaussian(3, seed=1), 1e7 * gaussian(3, seed=2)]), "cannot be inverted with delta=0.0001"),
+        (lambda: lidar([gaussian(), gaussian()], delta="a"), "delta must be a finite number, got 'a'"),
+        (lambda: uniformity(gaussian(), t="2"), "t must be a finite number, got '2'"),
+        (lambda: uniformity(gaussian(), seed="a"), "seed must be a whole number from 0"),
+        (lambda: two_nn(gaussian(), discard="a"), "discard must be a finite number, got 'a'"),
+        (lambda: idest(gaussian(), sizes=2.5), "sizes must be a whole number, got 2.5"),
+        (lambda: cluster_learnability(gaussian(), clusters=2.5), "clusters must be a whole number, got 2.5"),
+        (lambda: coherence(gaussian(), tol=1), r"tol must be in \[0, 1\), got 1"),
+        (lambda: coherence(gaussian(), tol=float("nan")), "tol must be"),
+        (lambda: rankme(gaussian(), eps=float("nan")), "eps must"),
     ],
 )
 def test_errors_say_what_to_do(call, message):

@@ -91,6 +91,47 @@ def test_the_network_is_left_as_it_was(encoder):
     assert all(torch.equal(value, before[name]) for name, value in encoder.module.state_dict().items())
 
 
+def test_a_network_that_drops_the_axis_of_one_image_gives_what_it_gives_of_several(encoder):
+    module = nn.Sequential(*encoder.module[:-1])
+    module.append(Squeeze())
+    squeezing = Encoder(module, Preprocessing(SIZE))
+    assert squeezing.width == 8
+    torch.testing.assert_close(squeezing.features(PIXELS, batch_size=3).features, by_hand(encoder))
+
+
+class Squeeze(nn.Module):
+    def forward(self, x):
+        return x.squeeze()
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        (lambda x: torch.fft.fft(x.mean(dim=(2, 3))), "the network gives complex numbers"),
+        (lambda x: x.mean(), r"features of shape \(\) for 4 images, not \(B, D\)"),
+        (lambda x: x.mean(dim=(1, 2, 3)), r"features of shape \(4,\) for 4 images, not \(B, D\)"),
+        (lambda x: x.flatten(0, 1).flatten(1), r"features of shape \(12, 256\) for 4 images, not \(B, D\)"),
+    ],
+)
+def test_what_is_no_feature_of_each_image_is_refused(output, message):
+    class Network(nn.Module):
+        def forward(self, x):
+            return output(x)
+
+    with pytest.raises(FullrankError, match=message):
+        Encoder(Network(), Preprocessing(SIZE)).features(PIXELS[:4])
+
+
+@pytest.mark.parametrize("size", [SIZE, 40])
+def test_grays_and_alpha_in_batches_are_as_those_of_files(encoder, size):
+    gray = torch.randint(0, 256, (4, 1, size, size), dtype=torch.uint8)
+    expected = encoder.features(gray.expand(-1, 3, -1, -1)).features
+    assert torch.equal(encoder.features(gray).features, expected)
+    assert torch.equal(encoder.features(torch.cat([gray] * 3 + [255 - gray], dim=1)).features, expected)
+    with pytest.raises(FullrankError, match=r"uint8 images .* have 1, 3 or 4 channels, got \(4, 2, "):
+        encoder.features(gray.expand(-1, 2, -1, -1))
+
+
 def test_images_of_another_size_are_shown_as_images_are(encoder):
     large = torch.randint(0, 256, (4, 3, 40, 24), dtype=torch.uint8)
     shown = views.normalize(views.as_float(views.eval_view(large, SIZE).mul(255).round_().to(torch.uint8)))
@@ -118,6 +159,7 @@ def test_what_holds_no_images(encoder, given, message):
         lambda images, index, labels: (images, labels, index),
         lambda images, index, labels: (index, images, labels),
         lambda images, index, labels: [[images, images], labels],
+        lambda images, index, labels: (images, labels[:, None], torch.tensor(6)),  # as of MedMNIST
         lambda images, index, labels: {"index": index, "image": images, "label": labels},
         lambda images, index, labels: {"targets": labels, "index": index, "pixel_values": images},
     ],

@@ -4,8 +4,10 @@ import shutil
 from dataclasses import replace
 
 import pytest
+from torchvision.transforms.functional import to_pil_image
 
 from fullrank.cli import main
+from fullrank.data.images import open_images
 from fullrank.inspection.inspect import inspect
 from fullrank.inspection.options import InspectOptions
 from fullrank.ranking import scores
@@ -88,6 +90,21 @@ def test_other_images_views_or_limits_are_measured_and_kept_beside(runs):
     rank([run], RankOptions(scores="lidar", limit=48))  # with views now; the others are not there twice
     assert asked(run, "auc") == [(64, None), (48, None), (48, "digits")]
     assert asked(run, "lidar") == [(48, "digits"), (48, None)]
+
+
+def test_images_that_have_changed_since_are_measured_anew(runs, tmp_path, monkeypatch):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    made = open_images("digits")
+    options = RankOptions(scores="rankme", images=str(folder), limit=32)
+    found = []
+    for first in (0, 40):
+        for index in range(40):
+            to_pil_image(made.read(first + index)).save(folder / f"{index}.png")
+        found.append(values(rank(runs[:2], options), "rankme"))
+    assert found[0] != found[1]
+    monkeypatch.setattr(scores, "inspect", lambda *arguments, **rest: pytest.fail("measured again"))
+    assert values(rank(runs[:2], options), "rankme") == found[1]
 
 
 def test_a_damaged_record_is_named(runs):

@@ -4,7 +4,7 @@ from run_folders import make_run
 from fullrank.documents import COLORS, DASHES, Look, spectra
 from fullrank.documents.plots import inline_svg
 from fullrank.measure.spectrum import Spectrum
-from fullrank.report import figures
+from fullrank.report import document as figures
 from fullrank.report.side import sides
 from fullrank.training.runs import read_run
 

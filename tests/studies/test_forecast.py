@@ -12,6 +12,7 @@ from fullrank.studies.study import Results
 from fullrank.studies.views import against
 
 CELLS = forecast.cells("lab")
+EQUAL = [cell for cell in CELLS if cell.config.steps == 15_000]
 
 
 def made_up(cells=CELLS, seeds=2, noise=0.02):
@@ -38,20 +39,20 @@ def test_the_runs_are_those_of_other_studies_each_once_and_without_the_wide_enco
         counts[cell.factors["study"]] = counts.get(cell.factors["study"], 0) + 1
         assert cell.factors.get("encoder") != "ResNet-50"
         assert cell.config.method == "simsiam"
-    # 8 orders; of 6 shares, 18 decays and 8 heads 1, 3 and 1 are settings of `orders` too
-    assert counts == {"orders": 8, "subsets": 5, "decay": 15, "heads": 7}
-    assert len({(cell.config.backbone.width, cell.config.heads.projector_out) for cell in CELLS}) == 5
-    assert sum(2 * (cell.factors["study"] in ("orders", "subsets")) for cell in CELLS) >= 22
+    # 8 orders; of 6 switches one is a share of `subsets`, of 20 settings of `regime` 4 are of the other two
+    assert counts == {"orders": 8, "subsets": 6, "hybrid-switch": 5, "regime": 16}
+    assert len({(cell.config.backbone.width, cell.config.heads.projector_out) for cell in CELLS}) == 1
+    assert len(EQUAL) >= 22
 
 
 def test_fits_are_ordinary_least_squares_and_leave_one_out():
     results = made_up()
     # in one pool those of one width and one width of the embedding; made-up runs are all of one
     table = forecast.parts(results, "lab")[0]
-    own = [each for each in results if each.cell.factors["study"] in ("orders", "subsets")]
+    own = [each for each in results if each.cell in EQUAL]
     assert [row[:3] for row in table.rows] == [
         [pool, names, f"{len(runs)} ({len(runs) // 2})"]
-        for pool, runs in (("orders and subsets", own), ("all", results), ("all that did not collapse", results))
+        for pool, runs in (("15,000 steps", own), ("all", results), ("all that did not collapse", results))
         for names in ("held-out loss and AUC", "held-out loss", "AUC")
     ]
     for row, runs, names in (

@@ -161,7 +161,7 @@ def test_label_free_scores_that_were_taken_otherwise_do_not_count(here, place):
 
 
 def test_a_failed_run_does_not_keep_the_page_of_the_others_back(here, place, monkeypatch, capsys):
-    from fullrank.commands.study import RunStudy
+    from fullrank.commands import RunStudy
     from fullrank.studies.registry import STUDIES
 
     toy = replace(study(cell("good"), cell("bad", images="nowhere/at/all")), name="toy")

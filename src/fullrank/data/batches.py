@@ -23,7 +23,7 @@ import functools
 import multiprocessing.util
 import os
 import signal
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 from weakref import WeakSet
@@ -40,6 +40,8 @@ from fullrank.data.kept import Kept
 from fullrank.data.order import Order
 from fullrank.data.views import PlacedParameters, ViewParameters, ViewRecipe
 from fullrank.errors import FullrankError
+
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class ViewLoader:
     _: KW_ONLY
     cache: Cache = "memory"  # how images are kept; see the module
     side: int | None = None  # what kept images are scaled down to; see `fullrank.data.cache.decode`
-    device: Any = "cpu"  # where views are made
+    device: torch.device = _CPU  # where views are made; a name, such as `cuda`, will do
     workers: int = 0  # processes that decode, for `stream`; 0 decodes in this one. Otherwise threads
     reduced: bool = False  # see `TrainConfig.reduced_jpeg`
     strict: bool = False  # raise on an unreadable image
@@ -71,13 +73,11 @@ class ViewLoader:
     world_size: int = 1
 
     def __post_init__(self) -> None:
-        if self.order.size != len(self.images):
-            raise FullrankError(
-                f"the order is over {self.order.size} images and the set has {len(self.images)}: make them agree"
-            )
+        if self.order.size != (there := len(self.images)):
+            raise FullrankError(f"the order is over {self.order.size} images and the set has {there}: make them agree")
         self.device = torch.empty(0, device=self.device).device  # with its number, which `cuda` leaves out
-        batch = self.order.batch_size
-        self.share = slice(self.rank * batch // self.world_size, (self.rank + 1) * batch // self.world_size)
+        first, stop = ((self.rank + end) * self.order.batch_size // self.world_size for end in (0, 1))
+        self.share = slice(first, stop)
         self.skipped: set[str] = set()
         whole = as_array(self.images) if self.cache == "memory" else None
         self._pixels = None if whole is None else self._place(whole)
@@ -93,11 +93,9 @@ class ViewLoader:
         self, step: int, heights: Tensor, widths: Tensor, *, first: int | None = None
     ) -> list[ViewParameters]:
         """Return the parameters of the views of this process's images at a step, or of those from place `first` on."""
-        place = {"seed": self.order.seed, "step": step, "first": self.share.start if first is None else first}
-        return [
-            views.draw(recipe, view=view, heights=heights, widths=widths, **place)
-            for view, recipe in enumerate(self.recipes)
-        ]
+        of: dict[str, Any] = {"seed": self.order.seed, "step": step, "heights": heights, "widths": widths}
+        of["first"] = self.share.start if first is None else first
+        return [views.draw(recipe, view=view, **of) for view, recipe in enumerate(self.recipes)]
 
     def _steps(self, start: int) -> Iterator[_Crops]:
         if self._pixels is not None:
@@ -186,14 +184,9 @@ class ViewLoader:
             worker_init_fn=_ignore_signals,
         )
         for made in loader:
-            # raised here, not in the worker, whose exceptions arrive wrapped in their traceback
-            if isinstance(made, str):
-                raise FullrankError(made)
+            if isinstance(made, FullrankError):
+                raise made
             step, images, crops, parameters, unreadable = made
-            if unreadable and self.strict:
-                raise UnreadableImageError(f"{unreadable[0]} cannot be decoded")
-            if crops is None:
-                raise FullrankError(f"none of the images of step {step} can be decoded: {unreadable[0]}")
             self.skipped.update(unreadable)
             placed, _ = ViewParameters(*parameters).place(self.device)
             yield step, images, crops.to(self.device, non_blocking=True), placed
@@ -231,16 +224,19 @@ class _StepCrops(Dataset):
     def __init__(self, loader: ViewLoader) -> None:
         self.loader = loader
 
-    def __getitem__(self, step: int) -> tuple[int, Tensor, Tensor | None, tuple[Tensor, ...], list[str]] | str:
-        """Return the step, its images, crops, parameters and the names of unreadable ones; or what went wrong."""
+    def __getitem__(self, step: int) -> tuple[int, Tensor, Tensor, tuple[Tensor, ...], list[str]] | FullrankError:
+        """Return the step, its images, crops, parameters and the names of unreadable ones; or what went wrong.
+
+        What a worker raises arrives wrapped in its traceback.
+        """
         try:
             return self._make(step)
         except FullrankError as error:
-            return str(error)
+            return error
         except OSError as error:  # the disk or the network failed
-            return f"the images of step {step} cannot be read: {error}"
+            return FullrankError(f"the images of step {step} cannot be read: {error}")
 
-    def _make(self, step: int) -> tuple[int, Tensor, Tensor | None, tuple[Tensor, ...], list[str]]:
+    def _make(self, step: int) -> tuple[int, Tensor, Tensor, tuple[Tensor, ...], list[str]]:
         loader = self.loader
         indices = loader.order[step].tolist()
         unreadable: list[str] = []
@@ -257,6 +253,8 @@ class _StepCrops(Dataset):
                 return loader.images.read_smaller(indices[place], most)
             except UnreadableImageError:
                 unreadable.append(loader.images.key(indices[place]))
+                if loader.strict:
+                    raise UnreadableImageError(f"{unreadable[0]} cannot be decoded") from None
                 return None
 
         batch, shown = [], []
@@ -265,28 +263,24 @@ class _StepCrops(Dataset):
             # an image in another's place is cropped as that one's would be, and may be needed whole
             found = next(((there, image) for there in following if (image := read(there, there != place))), None)
             if found is None:
-                return step, torch.zeros(0, dtype=torch.int64), None, (), unreadable
+                raise FullrankError(f"none of the images of step {step} can be decoded: {unreadable[0]}")
             batch.append(found[1])
             shown.append(indices[found[0]])
-        drawn = loader.parameters(
-            step, torch.tensor([image.height for image in batch]), torch.tensor([image.width for image in batch])
-        )
-        images, factors = [image.image for image in batch], torch.tensor([image.factor for image in batch])
+        images, *sizes = zip(*batch, strict=True)
+        heights, widths, factors = map(torch.tensor, sizes)
+        drawn = loader.parameters(step, heights, widths)
         crops = torch.stack([crop for each in drawn for crop in crop_each(images, each.shrunk(factors), loader.size)])
         return step, torch.tensor(shown), crops, tuple(vars(ViewParameters.cat(drawn)).values()), unreadable
 
 
-def crop_each(batch: list[Tensor], parameters: ViewParameters, size: int) -> list[Tensor]:
+def crop_each(batch: Sequence[Tensor], parameters: ViewParameters, size: int) -> list[Tensor]:
     """Crop images of any sizes, `(3, h, w)` uint8, by torchvision and to 8 bits: what `views.crop` does to a batch."""
     from torchvision.transforms.v2 import InterpolationMode
     from torchvision.transforms.v2.functional import resize_image
 
-    crops = []
-    boxes = torch.stack([parameters.top, parameters.left, parameters.height, parameters.width], dim=1).tolist()
-    for image, box, bicubic, flip in zip(
-        batch, boxes, parameters.bicubic.tolist(), parameters.flip.tolist(), strict=True
-    ):
-        top, left, height, width = box
+    crops, how = [], ("top", "left", "height", "width", "bicubic", "flip")
+    each = zip(batch, *(getattr(parameters, name).tolist() for name in how), strict=True)
+    for image, top, left, height, width, bicubic, flip in each:
         crop = image[None, :, top : top + height, left : left + width]
         if bicubic:  # torchvision clamps 8-bit ones after each axis: 20 levels off
             crop = resize_image(crop.float(), [size, size], InterpolationMode.BICUBIC)

@@ -52,10 +52,7 @@ def decode(
 
     With `side`, the shorter side of larger ones is scaled down to it, and all are put side by side even if they have
     one size, so that they are cropped in 8 bits, as streamed ones are. Unreadable ones are left out, or with `strict`
-    an error.
-
-    Returns:
-        Those that could be read, `(n, 3, H, W)` uint8 where they have one size, and their `(n,)` int64 indices.
+    an error. Returns the others, `(n, 3, H, W)` uint8 where they have one size, and their `(n,)` int64 indices.
     """
     whole = as_array(images)
     if whole is not None:
@@ -78,11 +75,8 @@ def decode(
         one_size = _one_size(each(), len(images)) if side is None else None
         pixels = keep(each(), len(images)) if one_size is None else one_size
     except MemoryError:
-        needed = gigabytes(kept_bytes(images, len(images), side))
-        raise FullrankError(
-            f"{len(images)} decoded images need {needed} of memory, which cannot be had: "
-            "cache=stream decodes them as they are needed (--cache stream)"
-        ) from None
+        needed = f"{len(images)} decoded images need {gigabytes(kept_bytes(images, len(images), side))} of memory"
+        raise FullrankError(f"{needed}, which cannot be had: --cache stream decodes them as needed") from None
     if not len(pixels):
         _first_readable(images, strict)
     return pixels, good.nonzero().squeeze(1)
@@ -90,15 +84,14 @@ def decode(
 
 def _one_size(images: Iterator[Tensor], count: int) -> Tensor | None:
     """Put at most `count` images together; None as soon as one has another size."""
-    pixels = np.empty((0, 0, 0, 0), np.uint8)
-    number = 0
-    for number, image in enumerate(images, 1):
-        if number == 1:
-            pixels = np.empty((count, *image.shape), np.uint8)
+    pixels, there = np.empty((0, 0, 0, 0), np.uint8), 0
+    for image in images:
+        pixels = pixels if there else np.empty((count, *image.shape), np.uint8)
         if image.shape != pixels.shape[1:]:
             return None
-        pixels[number - 1] = image
-    return torch.from_numpy(pixels[:number])
+        pixels[there] = image
+        there += 1
+    return torch.from_numpy(pixels[:there])
 
 
 def scaled(image: Tensor, side: int) -> Tensor:
@@ -159,10 +152,8 @@ def view_size(images: Images) -> int:
 
 def kept_bytes(images: Images, count: float, side: int | None = None) -> float:
     """Estimate the bytes of `count` images of a set, decoded and scaled as `decode` does: of up to 64, the mean."""
-    areas = []
-    for height, width in look_at_sizes(images):
-        smaller = 1.0 if side is None else min(1.0, side / min(height, width))
-        areas.append(height * width * smaller**2)
+    sizes = look_at_sizes(images)
+    areas = [h * w * (1.0 if side is None else min(1.0, side / min(h, w)) ** 2) for h, w in sizes]
     return 3 * count * sum(areas) / len(areas)
 
 
@@ -180,8 +171,8 @@ def cache_all(images: Images, *, side: int | None = None, strict: bool = False) 
     pixels, good = decode(images, side=side, strict=strict)
     names = [images.key(index) for index in np.setdiff1d(np.arange(len(images)), good).tolist()]
     labels = None if images.labels is None else images.labels[good]
-    more = {"numbered": images.numbered, "preferred_size": images.preferred_size}
-    return ArrayImages(images.name, pixels, labels, images.classes, **more), names
+    about = {name: getattr(images, name) for name in ("classes", "numbered", "preferred_size")}
+    return ArrayImages(images.name, pixels, labels, **about), names
 
 
 def find_unreadable(images: Images) -> Tensor:

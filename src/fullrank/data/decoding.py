@@ -37,8 +37,8 @@ T = TypeVar("T")
 
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 _CHANNELS = (1, 3, 4)
+# errors of opening a file that say something about it; any other is of the disk or the network
 _IMAGES_FAULT = (None, errno.ENOENT, errno.ELOOP, errno.EINVAL, errno.EISDIR)
-"""Errors of opening a file that say something about it; any other is of the disk or the network."""
 
 
 class UnreadableImageError(FullrankError):
@@ -101,16 +101,16 @@ def unreadable(key: str) -> Iterator[None]:
 def to_pixels(image: Any, file: Path | io.BytesIO | None = None) -> Tensor:
     """Return an image of PIL, an array `(H, W[, C])` or a tensor `([C, ]H, W)` as `(3, h, w)` uint8.
 
-    Raises:
-        UnreadableImageError: Nobody knows what its values mean.
+    Where nobody knows what its values mean, that is an `UnreadableImageError`.
     """
     if isinstance(image, Image.Image):
         return torch.from_numpy(_rgb(image, file)).permute(2, 0, 1)
-    x = image if isinstance(image, Tensor) else torch.tensor(np.asarray(image))
+    # a copy: PyTorch has no negative strides, as of OpenCV's images in `[..., ::-1]`
+    x = image if isinstance(image, Tensor) else torch.from_numpy(np.array(image))
     if x.ndim == 3 and not isinstance(image, Tensor) and x.shape[2] in _CHANNELS:
         x = x.permute(2, 0, 1)
     x = x[None] if x.ndim == 2 else x
-    if x.ndim != 3 or x.shape[0] not in _CHANNELS:
+    if x.ndim != 3 or x.shape[0] not in _CHANNELS or x.numel() == 0:
         raise UnreadableImageError(f"it has shape {tuple(x.shape)}, not that of an image of 1, 3 or 4 channels")
     if x.is_floating_point():
         _check_floats(float(x.min()), float(x.max()))
@@ -122,9 +122,8 @@ def to_pixels(image: Any, file: Path | io.BytesIO | None = None) -> Tensor:
 
 def _check_floats(low: float, high: float) -> None:
     if not (low >= 0 and high <= 1):  # nor is NaN
-        raise UnreadableImageError(
-            f"it holds floats from {low:.4g} to {high:.4g}: save it in 8 or 16 bits, or from 0 to 1"
-        )
+        span = f"from {low:.4g} to {high:.4g}"
+        raise UnreadableImageError(f"it holds floats {span}: save it in 8 or 16 bits, or from 0 to 1")
 
 
 @functools.cache
@@ -136,14 +135,13 @@ def _simplejpeg() -> Any | None:
 
 
 def _rgb(image: Image.Image, file: Path | io.BytesIO | None) -> np.ndarray:
+    if image.mode == "RGB" and image.format == "JPEG" and file and (fast := _simplejpeg()):
+        # the same bits, without Pillow's copies; where it fails, Pillow may read it, and says what is wrong with it
+        with contextlib.suppress(ValueError):
+            columns, rows = image.size  # after `draft`
+            encoded = file.read_bytes() if isinstance(file, Path) else file.getvalue()
+            return fast.decode_jpeg(encoded, min_height=rows, min_width=columns)
     if image.mode == "RGB":
-        if (
-            image.format == "JPEG" and file is not None and (fast := _simplejpeg())
-        ):  # the same bits, without Pillow's copies
-            with contextlib.suppress(ValueError):  # Pillow may read it, and says what is wrong with it
-                columns, rows = image.size  # after `draft`
-                encoded = file.read_bytes() if isinstance(file, Path) else file.getvalue()
-                return fast.decode_jpeg(encoded, min_height=rows, min_width=columns)
         return np.array(image)
     # Pillow opens 16-bit grays of PNG (before 11.3) and PNM as `I`, and scales the latter to 16 bits
     sixteen = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))

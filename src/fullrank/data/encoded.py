@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
-from torch import Tensor
+from pyarrow import feather
 
-from fullrank.data.decoding import Smaller, UnreadableImageError, decode_file, printable, whole
+from fullrank.data.decoding import Smaller, UnreadableImageError, decode_file, printable
 from fullrank.data.images import HASHED, Images, digest, sample
 from fullrank.data.labels import Labels
 from fullrank.data.memory import gigabytes
@@ -40,10 +42,6 @@ class EncodedImages(Images):
 
     def __len__(self) -> int:
         return len(self.lengths)
-
-    def read(self, index: int) -> Tensor:
-        """Decode one image."""
-        return self.read_smaller(index, whole).image
 
     def read_smaller(self, index: int, most: Callable[[int, int], int]) -> Smaller:
         """Decode one image."""
@@ -68,14 +66,12 @@ class EncodedImages(Images):
 
 
 class HeldImages(EncodedImages):
-    """Encoded images in memory: a pyarrow `ChunkedArray` of large binary, one buffer, shared by forked workers."""
+    """Encoded images in memory: pyarrow arrays of large binary, one after the other, shared by forked workers."""
 
-    def __init__(self, name: str, held: Any, labels: Labels | None) -> None:
-        import pyarrow.compute as pc
-
-        super().__init__(name, np.asarray(pc.binary_length(held).fill_null(-1)), labels)
-        self.held = held
-        self.footprint = f"{gigabytes(held.nbytes)} in memory"
+    def __init__(self, name: str, chunks: Sequence[Any], labels: Labels | None) -> None:
+        self.held = pa.chunked_array(chunks, pa.large_binary())
+        super().__init__(name, np.asarray(pc.binary_length(self.held).fill_null(-1)), labels)
+        self.footprint = f"{gigabytes(self.held.nbytes)} in memory"
 
     def encoded(self, index: int) -> bytes | None:
         """Return the bytes of one image."""
@@ -111,9 +107,8 @@ class StoredImages(EncodedImages):
         try:
             with open(file, "rb", buffering=0) as opened:
                 if stamp(opened.fileno()) != before:
-                    raise FullrankError(
-                        f"{printable(file)} has changed since it was opened: put the former file back, or start anew"
-                    )
+                    what = f"{printable(file)} has changed since it was opened"
+                    raise FullrankError(f"{what}: put the former file back, or start anew")
                 return os.pread(opened.fileno(), length, int(self._offsets[index]))
         except FileNotFoundError:
             raise FullrankError(f"{printable(file)} is gone, and images in it are needed: put it back") from None
@@ -141,23 +136,24 @@ def stamp(file: Path | int) -> tuple[int, int]:
     return about.st_size, about.st_mtime_ns
 
 
-def indexed(file: Path, cache: Path, build: Callable[[Path], Any], *, copied: bool = False) -> Stored:
+def indexed(file: Path, cache: Path, build: Callable[[Path], Any], *, copied: bool = False, version: int = 0) -> Stored:
     """Return where the images of a file lie, found once and kept in the folder of caches.
 
     `build` makes the index; where images are `copied`, it also writes their bytes to the path that it is called with.
+    Another `version` of it finds other things, and what was kept of an earlier one is not read.
     """
-    from pyarrow import feather
-
     before = stamp(file)  # so that a file which changes while it is indexed is found to have changed
-    name = hashlib.sha256(repr((str(file.resolve()), *before)).encode()).hexdigest()[:16]
+    about = (str(file.resolve()), *before, *([version] if version else []))
+    name = hashlib.sha256(repr(about).encode()).hexdigest()[:16]
     index, copy = cache / f"{name}.index", cache / f"{name}.images"
-    if not index.exists() or (copied and not copy.exists()):
+    kept = (index, copy) if copied else (index,)
+    if not all(path.exists() for path in kept):
         new = [cache / f"{name}.{os.getpid()}.{end}" for end in ("images", "index")]
         try:
             cache.mkdir(parents=True, exist_ok=True)
             try:
                 feather.write_feather(build(new[0]), str(new[1]))
-                if not index.exists() or (copied and not copy.exists()):  # else another run was quicker, and reads it
+                if not all(path.exists() for path in kept):  # else another run was quicker, and reads it
                     if copied:
                         os.replace(new[0], copy)
                     os.replace(new[1], index)  # the last: where it is, all is
@@ -165,9 +161,7 @@ def indexed(file: Path, cache: Path, build: Callable[[Path], Any], *, copied: bo
                 for path in new:
                     path.unlink(missing_ok=True)
         except OSError as error:
-            raise FullrankError(
-                f"{printable(cache)}, where the index of large sets is kept, cannot be written: {error.strerror}: name "
-                "another place (--data-dir)"
-            ) from None
+            what = f"{printable(cache)}, where the index of large sets is kept, cannot be written: {error.strerror}"
+            raise FullrankError(f"{what}: name another place (--data-dir)") from None
     where, made = (copy, stamp(copy)) if copied else (file, before)
     return Stored(where, made, feather.read_table(str(index), memory_map=False))

@@ -7,7 +7,7 @@ cannot be decoded; it is left out.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
@@ -24,25 +24,29 @@ from fullrank.data.images import Images
 from fullrank.data.views import ViewRecipe
 from fullrank.errors import FullrankError
 
+Unreadable = Callable[[str], None]
+Batch = Tensor | list[Tensor]  # images, `(n, 3, H, W)` if they have one size
+Shown = Iterator[tuple[Tensor, ...]]
+
 BLOCK = 256  # images that are measured at a time
 PIECE = 16  # images that are there at a time as they were decoded
 _FLOATS = 2**22  # numbers of them that are resized at a time: 16 MB
 
 
-def load_for_eval(
-    images: Images, indices: Tensor, size: int, unreadable: Callable[[str], None] = lambda name: None
-) -> tuple[Tensor, Tensor]:
+def ignore(name: str) -> None:
+    """Tell nobody of an image that cannot be decoded."""
+
+
+def load_for_eval(images: Images, indices: Tensor, size: int, unreadable: Unreadable = ignore) -> tuple[Tensor, Tensor]:
     """Read images as the `eval` recipe shows them: `(n, 3, size, size)` uint8, and the `(n,)` indices read."""
     shown, read = zip(*eval_blocks(images, indices, size, unreadable), strict=True)
     return torch.cat(shown), torch.cat(read)
 
 
-def eval_blocks(
-    images: Images, indices: Tensor, size: int, unreadable: Callable[[str], None] = lambda name: None
-) -> Iterator[tuple[Tensor, ...]]:
+def eval_blocks(images: Images, indices: Tensor, size: int, unreadable: Unreadable = ignore) -> Shown:
     """Walk over what `load_for_eval` returns, some hundred images at a time."""
 
-    def show(batch: Tensor | list[Tensor], *_: int) -> list[Tensor]:
+    def show(batch: Batch, *_: int) -> list[Tensor]:
         at_once = max(_FLOATS // batch[0].numel(), 1)
         groups = [image[None] for image in batch] if isinstance(batch, list) else batch.split(at_once)
         return [torch.cat([_eight_bits(views.eval_view(group, size)) for group in groups])]
@@ -51,15 +55,12 @@ def eval_blocks(
 
 
 def transformed_blocks(
-    images: Images,
-    indices: Tensor,
-    transform: Callable[[PIL.Image.Image], Tensor],
-    unreadable: Callable[[str], None] = lambda name: None,
-) -> Iterator[tuple[Tensor, ...]]:
+    images: Images, indices: Tensor, transform: Callable[[PIL.Image.Image], Tensor], unreadable: Unreadable = ignore
+) -> Shown:
     """Walk over images as somebody else's transform of PIL images shows them, stacked, with the indices read."""
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
 
-        def show(batch: Tensor | list[Tensor], *_: int) -> list[Tensor]:
+        def show(batch: Batch, *_: int) -> list[Tensor]:
             return [torch.stack(list(pool.map(lambda image: transform(to_pil_image(image)), batch)))]
 
         yield from _blocks(images, indices, unreadable, show)
@@ -74,13 +75,12 @@ def view_blocks(
     seed: int,
     step: int,
     count: int = 2,
-    unreadable: Callable[[str], None] = lambda name: None,
-) -> Iterator[tuple[Tensor, ...]]:
+    unreadable: Unreadable = ignore,
+) -> Shown:
     """Walk over `count` random views of some hundred images, `(n, 3, size, size)` uint8, of both recipes in turn."""
 
-    def show(batch: Tensor | list[Tensor], number: int, before: int) -> list[Tensor]:
-        heights = torch.tensor([image.shape[1] for image in batch])
-        widths = torch.tensor([image.shape[2] for image in batch])
+    def show(batch: Batch, number: int, before: int) -> list[Tensor]:
+        heights, widths = (torch.tensor([image.shape[axis] for image in batch]) for axis in (1, 2))
         made = []
         for view in range(count):
             place = {"seed": seed, "step": step + number, "view": view, "first": before}
@@ -97,20 +97,16 @@ def view_blocks(
 
 
 def _blocks(
-    images: Images,
-    indices: Tensor,
-    unreadable: Callable[[str], None],
-    show: Callable[[Tensor | list[Tensor], int, int], Sequence[Tensor]],
-) -> Iterator[tuple[Tensor, ...]]:
+    images: Images, indices: Tensor, unreadable: Unreadable, show: Callable[[Batch, int, int], list[Tensor]]
+) -> Shown:
     """Show images a few at a time, and give what is shown a block at a time, with the indices of those read.
 
-    `show` gets some images, one `(n, 3, H, W)` tensor if they have one size, else a list; the number of their block;
-    and how many images of the block came before.
+    `show` gets some images, the number of their block, and how many images of the block came before.
     """
     whole = as_array(images)
     decoded = read_ahead(indices.tolist(), images.read, lambda index: unreadable(images.key(index)))
 
-    def pieces(block: Tensor) -> Iterator[tuple[Tensor, Tensor | list[Tensor]]]:
+    def pieces(block: Tensor) -> Iterator[tuple[Tensor, Batch]]:
         if isinstance(whole, Tensor):
             yield block, whole[block]
             return
@@ -123,15 +119,13 @@ def _blocks(
                 del read, batch  # else they are there twice while they are used
                 yield good, made
 
-    found = False
+    found = 0
     for number, block in enumerate(indices.split(BLOCK)):
-        shown: list[tuple[Tensor, ...]] = []
-        before = 0
+        shown, before = [], found
         for good, batch in pieces(block):
-            shown.append((*show(batch, number, before), good))
-            before += len(good)
+            shown.append((*show(batch, number, found - before), good))
+            found += len(good)
         if shown:
-            found = True
             yield tuple(map(torch.cat, zip(*shown, strict=True)))
     if not found:
         raise FullrankError(f"none of {len(indices)} images of {images.name} can be decoded")

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
 from fullrank.data.splits import split_of
 from fullrank.errors import FullrankError, reason
 
 _CONVERTED = "refs/convert/parquet"
-_PATIENCE = 8
-"""Seconds to wait for the hub to answer."""
+_PATIENCE = 8  # seconds to wait for the hub to answer
 _WANTED = {"train": ("train",), "eval": ("val", "eval", "test", "dev", "held out")}
 
 
@@ -29,23 +31,18 @@ def download(spec: str, split: str) -> list[Path]:
     repository = f"{owner}/{name}"
     try:
         for revision in (None, _CONVERTED):
-            chosen = _choose(_list(repository, revision), folder, split)
-            if chosen:
+            if chosen := _choose(_list(repository, revision), folder, split):
                 root = _snapshot(repository, revision, chosen)
                 return [root / file for file in chosen]
     except Exception as error:  # the hub's, httpx's or requests': each version raises others
-        raise FullrankError(
-            f"{spec} cannot be had from the Hugging Face hub ({reason(error)}): check the name and the network, log in "
-            "with `hf auth login` if the set is gated, or give parquet files that are here"
-        ) from None
+        what = f"{spec} cannot be had from the Hugging Face hub ({reason(error)})"
+        do = "check the name and the network, `hf auth login` if the set is gated, or give parquet files that are here"
+        raise FullrankError(f"{what}: {do}") from None
     raise FullrankError(f"{spec} has no parquet files of the split {split}{' there' if folder else ''}: give others")
 
 
 def _list(repository: str, revision: str | None) -> list[str]:
     """Return the files of a set; of its copy here where the hub cannot be reached."""
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
     try:
         found = HfApi().dataset_info(repository, revision=revision, timeout=_PATIENCE).siblings
         return [file.rfilename for file in found or ()]
@@ -60,8 +57,6 @@ def _list(repository: str, revision: str | None) -> list[str]:
 
 
 def _snapshot(repository: str, revision: str | None, files: list[str]) -> Path:
-    from huggingface_hub import snapshot_download
-
     return Path(snapshot_download(repository, repo_type="dataset", revision=revision, allow_patterns=files))
 
 

@@ -20,6 +20,7 @@ path that exists is that path, whatever brackets and stars are in it.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import sys
 import threading
@@ -27,6 +28,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import KW_ONLY, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -43,23 +45,18 @@ from fullrank.data.randomness import Purpose, permutation
 from fullrank.data.splits import check_files, check_folders, glob_files, hidden, list_shards
 from fullrank.errors import FullrankError, choose, nearest
 from fullrank.registry import SOURCES
+from fullrank.text import listing
 
 Split = Literal["train", "eval"]
 
-LARGE = (".parquet", ".tar")
-"""Files that hold many images."""
+# pictures that are no images in a folder, as in torchvision's, of which nobody would know
+_OTHER_PICTURES = (".gif", ".jfif", ".jpe", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".tga", ".svg")
+LARGE = (".parquet", ".tar")  # files that hold many images
 IMAGE_COLUMNS, LABEL_COLUMNS = ("image", "img"), ("label", "fine_label")
-
-DEFAULT_ROOT = "~/.cache/fullrank"
-"""Where downloaded sets are kept."""
-
-SAMPLE_SEED = 0
-"""Of every sample of images that is measured or looked at: the same in every run, whatever its seed."""
-SAMPLED = f"at random, seed {SAMPLE_SEED}"
-"""What a protocol says of such a sample."""
-
-HASHED = 256
-"""Images whose contents a fingerprint looks at."""
+DEFAULT_ROOT = "~/.cache/fullrank"  # where downloaded sets are kept
+SAMPLE_SEED = 0  # of every sample of images that is measured or looked at: the same in every run, whatever its seed
+SAMPLED = f"at random, seed {SAMPLE_SEED}"  # what a protocol says of such a sample
+HASHED = 256  # images whose contents a fingerprint looks at
 _MANY = 10_000
 _ONE_AT_A_TIME = threading.RLock()  # torch promises nobody that a dataset may be read by several threads
 
@@ -101,33 +98,21 @@ def same_images(one: str, other: str) -> bool:
     return len(set(in_common([one, other]))) == 1
 
 
+@dataclass(eq=False, repr=False)
 class Images(ABC):
     """A sequence of images, some of which may turn out unreadable when they are read.
 
-    Attributes:
-        name: What the user called the set.
-        labels: `(N,)` int64, or None.
-        classes: The names of labels 0, 1, ..., where the set has names; two sets may number them differently.
-        numbered: Whether the labels are the set's own numbers; else they were made here from names.
-        size: Rows and columns of every image where that is known without reading them, else None.
-        preferred_size: The view size that suits the set, else None.
-        footprint: What encoded images take, and where, in words, such as `1.5 GB on disk`; empty where none are kept.
+    A subclass says how to `read` an image; or how to `read_smaller`, where small ones are quicker to decode.
     """
 
-    footprint = ""
-
-    def __init__(
-        self,
-        name: str,
-        labels: Tensor | None = None,
-        classes: tuple[str, ...] | None = None,
-        *,
-        numbered: bool = True,
-        size: tuple[int, int] | None = None,
-        preferred_size: int | None = None,
-    ) -> None:
-        self.name, self.labels, self.classes, self.numbered = name, labels, classes, numbered
-        self.size, self.preferred_size = size, preferred_size
+    name: str  # what the user called the set
+    labels: Tensor | None = None  # `(N,)` int64; None where there are none
+    classes: tuple[str, ...] | None = None  # names of labels 0, 1, ..., if any; another set may number them otherwise
+    _: KW_ONLY
+    numbered: bool = True  # whether the labels are the set's own numbers; else they were made here from names
+    size: tuple[int, int] | None = None  # rows and columns of every image, where known without reading them
+    preferred_size: int | None = None  # the view size that suits the set
+    footprint: str = ""  # what encoded images take, and where, such as `1.5 GB on disk`; empty where none are kept
 
     def label(self, labels: Labels | None) -> None:
         """Take labels, their names, and whether they are numbers of the set's own."""
@@ -138,9 +123,9 @@ class Images(ABC):
     @abstractmethod
     def __len__(self) -> int: ...
 
-    @abstractmethod
     def read(self, index: int) -> Tensor:
         """Decode one image, `(3, h, w)` uint8, or raise `UnreadableImageError`."""
+        return self.read_smaller(index, whole).image
 
     def read_smaller(self, index: int, most: Callable[[int, int], int]) -> Smaller:
         """Decode one image, smaller where that is quicker: `most` tells by how much, see `decode_file`."""
@@ -173,8 +158,7 @@ class Derived(Images):
 
     def __init__(self, base: Images) -> None:
         self.base = base
-        for name in ("name", "labels", "classes", "numbered", "size", "preferred_size", "footprint"):
-            setattr(self, name, getattr(base, name))
+        super().__init__(**{each.name: getattr(base, each.name) for each in fields(Images)})
 
     def __len__(self) -> int:
         return len(self.base)
@@ -203,10 +187,6 @@ class Selection(Derived):
     def __len__(self) -> int:
         return len(self.indices)
 
-    def read(self, index: int) -> Tensor:
-        """Decode one image of the selection."""
-        return self.base.read(int(self.indices[index]))
-
     def read_smaller(self, index: int, most: Callable[[int, int], int]) -> Smaller:
         """Decode one image of the selection."""
         return self.base.read_smaller(int(self.indices[index]), most)
@@ -223,16 +203,9 @@ class Selection(Derived):
 class ArrayImages(Images):
     """Images that already lie in memory: `(N, 3, H, W)` uint8, or any sizes in one buffer."""
 
-    def __init__(
-        self,
-        name: str,
-        pixels: Tensor | Kept,
-        labels: Tensor | None = None,
-        classes: tuple[str, ...] | None = None,
-        **more: Any,
-    ) -> None:
+    def __init__(self, name: str, pixels: Tensor | Kept, labels: Tensor | None = None, **about: Any) -> None:
         size = None if isinstance(pixels, Kept) else (pixels.shape[2], pixels.shape[3])
-        super().__init__(name, labels, classes, size=size, **more)
+        super().__init__(name, labels, size=size, **about)
         self.pixels = pixels
 
     def __len__(self) -> int:
@@ -253,30 +226,15 @@ class ArrayImages(Images):
 class FileImages(Images):
     """Image files, decoded when read."""
 
-    def __init__(
-        self,
-        name: str,
-        root: Path,
-        paths: Sequence[str],
-        labels: Sequence[int] | None,
-        classes: tuple[str, ...] | None = None,
-        *,
-        numbered: bool = False,
-    ) -> None:
-        given = None if labels is None else torch.tensor(labels, dtype=torch.int64)
-        super().__init__(name, given, classes, numbered=numbered)
-        self.root = root
-        self._contents = ""
+    def __init__(self, name: str, root: Path, paths: Sequence[str], labels: Sequence[int] | None, **about: Any) -> None:
+        super().__init__(name, None if labels is None else torch.tensor(labels, dtype=torch.int64), **about)
+        self.root, self._contents = root, ""
         # one array rather than a million strings: forked workers share it without copying
         prefix = f"{root}{os.sep}"
         self.paths = np.array([os.fsencode(path.removeprefix(prefix)) for path in paths])
 
     def __len__(self) -> int:
         return len(self.paths)
-
-    def read(self, index: int) -> Tensor:
-        """Open and decode one file."""
-        return self.read_smaller(index, whole).image
 
     def read_smaller(self, index: int, most: Callable[[int, int], int]) -> Smaller:
         """Open and decode one file."""
@@ -293,11 +251,10 @@ class FileImages(Images):
     def contents(self) -> str:
         """Hash the sizes of all files, and the bytes of 256 at random."""
         if not self._contents:
-            chosen = sample(torch.arange(len(self)), HASHED).numpy()
             paths = [os.path.join(os.fsencode(self.root), path) for path in self.paths]
             with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
                 sizes = pool.map(_size_of, paths, chunksize=1024)
-                hashes = pool.map(_hash_of, [paths[index] for index in chosen])
+                hashes = pool.map(_hash_of, [paths[index] for index in sample(torch.arange(len(self)), HASHED)])
                 self._contents = digest(np.array(list(sizes), dtype=np.int64), b"".join(hashes))
         return self._contents
 
@@ -333,7 +290,8 @@ class DatasetImages(Images):
         """Ask for one item, and take its image."""
         with unreadable(self.key(index)):
             image = self._item(index)[0]
-            if not (isinstance(image, Tensor) and image.is_floating_point() and bool(image.isfinite().all())):
+            floats = isinstance(image, Tensor) and image.is_floating_point() and image.numel() > 0
+            if not (floats and bool(image.isfinite().all())):
                 return to_pixels(image)
         try:
             return to_pixels(image)
@@ -362,17 +320,16 @@ class DatasetImages(Images):
         with _ONE_AT_A_TIME:
             item = self.dataset[index]
         if isinstance(item, Mapping):
-            image = next((column for column in IMAGE_COLUMNS if column in item), None)
+            image, label = (next((each for each in of if each in item), None) for of in (IMAGE_COLUMNS, LABEL_COLUMNS))
             if image is None:
                 raise FullrankError(f"it has {', '.join(map(str, item))}, and no 'image'")
-            return item[image], next((item[column] for column in LABEL_COLUMNS if column in item), None)
-        return (item[0], item[1] if len(item) > 1 else None) if isinstance(item, (tuple, list)) else (item, None)
+            return item[image], item.get(label)
+        return (*item[:2], None)[:2] if isinstance(item, (tuple, list)) else (item, None)
 
     def _labels(self) -> Labels | None:
         import pyarrow as pa
 
-        columns = getattr(self.dataset, "features", None)
-        names, column = getattr(self.dataset, "classes", None), None
+        columns, names = (getattr(self.dataset, name, None) for name in ("features", "classes"))
         if isinstance(columns, Mapping):  # of a Hugging Face set
             column = next((each for each in LABEL_COLUMNS if each in columns), None)
             names = getattr(columns.get(column), "names", None)
@@ -386,9 +343,8 @@ class DatasetImages(Images):
                 values, names = [change(value) for value in found], None
         if values is None:
             return None
-        plain = [value.item() if isinstance(value, (Tensor, np.generic)) else value for value in values]
         try:
-            column = pa.chunked_array([pa.array(plain)])
+            column = pa.chunked_array([pa.array([_plain(value) for value in values])])
         except (pa.ArrowException, TypeError, OverflowError) as error:
             raise FullrankError(f"the labels of {self.name} are no column of one type: {error}") from None
         return read_labels(column, list(names) if names is not None else None, f"{self.name}, labels")
@@ -409,12 +365,18 @@ class DatasetImages(Images):
         return labels
 
 
+def _plain(label: Any) -> Any:
+    """Return a label as Python has it: one number where it is one, in however many brackets, else lists of them."""
+    if not isinstance(label, (Tensor, np.ndarray, np.generic)):
+        return label
+    return label.item() if math.prod(label.shape) == 1 else label.tolist()
+
+
 def open_images(spec: Any, *, split: Split = "train", root: str = DEFAULT_ROOT) -> Images:
     """Open an image set.
 
     Args:
-        spec: A registered source, a folder, a parquet file, a pattern of parquet files, or a dataset in Python: see
-            `DatasetImages`.
+        spec: What the module names.
         split: Which part of a source; a path or a dataset means all that there is. What is trained on in a single class
             folder has no labels, what is held out has.
         root: Where downloaded sets and the indices of large ones are kept.
@@ -451,21 +413,16 @@ def open_images(spec: Any, *, split: Split = "train", root: str = DEFAULT_ROOT) 
     try:
         if path.is_file():
             if path.suffix not in LARGE:
-                raise FullrankError(
-                    f"{shown} is one file, and not a parquet file or a tar shard: give a folder of images, or .parquet "
-                    "or .tar files"
-                )
+                what = f"{shown} is one file, and not a parquet file or a tar shard"
+                raise FullrankError(f"{what}: give a folder of images, or .parquet or .tar files")
             return _from_files(shown, [path], root)
         if path.is_dir():
             return _from_folder(shown, path, flag, root)
         if "{" in spec and "}" in spec:
             return _from_files(shown, list_shards(str(path)), root)
         if any(character in spec for character in "*?["):
-            matches = glob_files(str(path))
-            if not matches:
-                raise FullrankError(
-                    f"no file matches {shown!r}: check the pattern, and quote it so that the shell leaves it alone"
-                )
+            if not (matches := glob_files(str(path))):
+                raise FullrankError(f"no file matches {shown!r}: check the pattern, and quote it for the shell")
             check_files(shown, matches, flag)
             return _from_files(shown, matches, root)
     except (PermissionError, NotADirectoryError) as error:
@@ -485,9 +442,8 @@ def _from_object(found: Any, name: str | None = None) -> Images:
     if isinstance(found, Mapping):
         raise FullrankError(f"the images are a dictionary ({', '.join(map(str, found))}): give one of its sets")
     if not (hasattr(found, "__len__") and hasattr(found, "__getitem__")):
-        raise FullrankError(
-            f"images are a name, a path, or a dataset with a length and items by index, got {type(found).__name__}"
-        )
+        what = type(found).__name__
+        raise FullrankError(f"images are a name, a path, or a dataset with a length and items by index, got {what}")
     return DatasetImages(found, name)
 
 
@@ -499,6 +455,7 @@ def _from_folder(name: str, root: Path, flag: str, cache: str) -> Images:
         if large:
             check_files(name, large, flag)
             return _from_files(name, large, cache)
+    others: dict[str, int] = {}
     found: dict[str, list[str]] = {}
     tree: dict[str, list[str]] = {}
     holding = set()
@@ -506,27 +463,29 @@ def _from_folder(name: str, root: Path, flag: str, cache: str) -> Images:
         below = os.path.relpath(where, root) if where != str(root) else ""
         tree[below] = folders
         pictures = [file for file in files if file.lower().endswith(IMG_EXTENSIONS) and not file.startswith(".")]
+        for kind in (Path(file).suffix.lower() for file in files if not file.startswith(".")):
+            if kind in _OTHER_PICTURES:
+                others[kind] = others.get(kind, 0) + 1
         if pictures:
             holding.add(below)
-            top = below.split(os.sep)[0]
-            found.setdefault(top, []).extend(os.path.join(where, file) for file in pictures)
+            found.setdefault(below.split(os.sep)[0], []).extend(os.path.join(where, file) for file in pictures)
     check_folders(name, root, tree, holding, flag)
+    kinds = " ".join(IMG_EXTENSIONS)
     if not found:
-        raise FullrankError(
-            f"no images in {name}: expected files ending in {' '.join(IMG_EXTENSIONS)}, in class folders or all in one"
-        )
+        raise FullrankError(f"no images in {name}: expected files ending in {kinds}, in class folders or all in one")
+    if others:
+        counts = listing([f"{count:,} {kind}" for kind, count in sorted(others.items())])
+        print(f"{name}: {counts} files are left out: images end in {kinds}", file=sys.stderr)
     found = {folder: sorted(found[folder]) for folder in sorted(found)}
     paths = [path for group in found.values() for path in group]
-    # Files beside the class folders belong to no class, and one class says nothing, but of images that are held out:
-    # then the folders are not labels.
-    labeled = "" not in found and (len(found) > 1 or flag == "--eval-images")
+    # files beside the class folders belong to no class, and one class says nothing, but of images that are held out
     if "" in found and len(found) > 1:
-        print(
-            f"{name}: {len(found[''])} images lie beside its folders, so these are not taken for labels",
-            file=sys.stderr,
-        )
-    labels = [label for label, group in enumerate(found.values()) for _ in group] if labeled else None
-    return FileImages(name, root, paths, labels, tuple(found) if labeled else None, numbered=not labeled)
+        beside = len(found[""])
+        print(f"{name}: {beside} images lie beside its folders, so these are not taken for labels", file=sys.stderr)
+    if "" in found or (len(found) == 1 and flag != "--eval-images"):
+        return FileImages(name, root, paths, None)
+    labels = [label for label, group in enumerate(found.values()) for _ in group]
+    return FileImages(name, root, paths, labels, classes=tuple(found), numbered=False)
 
 
 def _walk(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:

@@ -118,10 +118,9 @@ def read_labels(column: Any, names: Sequence[str] | None, where: str) -> Labels 
     except ValueError as error:
         print(f"{where}: {error}: its images are taken without labels", file=sys.stderr)
         return None
-    if (values == -1).any() and not (values == -1).all():
-        print(
-            f"{where}: {int((values == -1).sum())} of {len(values)} images have no label (null or -1)", file=sys.stderr
-        )
+    missing = int((values == -1).sum())
+    if 0 < missing < len(values):
+        print(f"{where}: {missing} of {len(values)} images have no label (null or -1)", file=sys.stderr)
     if names and values.max(initial=-1) < len(names) and len(set(names)) == len(names):
         return Labels(values, tuple(names), numbered=True)
     return Labels(values, None, numbered=True)
@@ -166,9 +165,9 @@ def join_labels(parts: Sequence[Labels | None], files: Sequence[str]) -> Labels 
             missing = files[next(i for i, part in enumerate(parts) if part is None)]
             print(f"{missing} has no labels, so those of the other files are left out", file=sys.stderr)
         return None
-    if len({part.numbered for part in there}) > 1:
-        named = next(file for file, part in zip(files, there, strict=True) if not part.numbered)
-        number = next(file for file, part in zip(files, there, strict=True) if part.numbered)
+    first = {part.numbered: file for file, part in reversed([*zip(files, there, strict=True)])}
+    if len(first) > 1:
+        named, number = first[False], first[True]
         raise FullrankError(f"the labels of {named} are names and those of {number} numbers: write them alike")
     values = np.concatenate([part.values for part in there])
     if len({part.classes for part in there}) == 1:

@@ -6,7 +6,7 @@
 |----------------|-----------------------------------------------------------------------------------------------|
 | `.npy`         | a NumPy array of two dimensions, in C or Fortran order and either byte order                  |
 | `.safetensors` | the only tensor of two dimensions, or the one that `key` names                                |
-| `.parquet`     | a column of lists of equal length, or, where there is none, all columns of floating-point numbers |
+| `.parquet`     | a column of lists of equal length, or else all of floating-point numbers but labels           |
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.lib import format as npy
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from fullrank.errors import FullrankError, nearest, reason
@@ -31,31 +33,22 @@ if TYPE_CHECKING:
 
 _SHOWN = 8
 _MANY = 32  # more tensors than this in one file are a model's weights
+# columns that are no features though they hold floating-point numbers, as pandas makes of classes where one lacks
+_LABELS = ("label", "labels", "fine_label", "target", "targets")
 _WEIGHT_NAMES = (".weight", ".bias", ".running_mean")
 
-_NAMES = {  # of safetensors and of pyarrow, where they are not numpy's
-    "F64": "float64",
-    "F32": "float32",
-    "F16": "float16",
-    "BF16": "bfloat16",
-    "I64": "int64",
-    "I32": "int32",
-    "I16": "int16",
-    "I8": "int8",
-    "U8": "uint8",
-    "BOOL": "bool",
-    "halffloat": "float16",
-    "float": "float32",
-    "double": "float64",
-}
+# what safetensors and pyarrow call numbers' types, where it is not numpy's name
+_NAMES = {f"{short}{bits}": f"{name}{bits}" for short, name in (("F", "float"), ("I", "int")) for bits in (16, 32, 64)}
+_NAMES |= {"BF16": "bfloat16", "I8": "int8", "U8": "uint8", "BOOL": "bool"}
+_NAMES |= {"halffloat": "float16", "float": "float32", "double": "float64"}
 
+_LOAD_TENSOR = 'torch.load("{name}", weights_only=True).numpy()'
 _LOADS = {
     ".npz": 'np.load("{name}")["NAME OF THE ARRAY"]',
     ".csv": 'np.loadtxt("{name}", delimiter=",")',
     ".tsv": 'np.loadtxt("{name}", delimiter="\\t")',
     ".txt": 'np.loadtxt("{name}")',
-    ".pt": 'torch.load("{name}", weights_only=True).numpy()',
-    ".pth": 'torch.load("{name}", weights_only=True).numpy()',
+    **dict.fromkeys((".pt", ".pth"), _LOAD_TENSOR),
 }
 
 
@@ -140,36 +133,25 @@ def _open_npy(path: Path, key: str | None) -> FeatureFile:
 
 
 def _map_npy(path: Path) -> np.ndarray:
-    from numpy.lib import format
-
     with open(path, "rb") as file:
-        start = file.read(len(format.MAGIC_PREFIX))
-    if start and start != format.MAGIC_PREFIX[: len(start)]:
-        raise FullrankError(
-            f"{path} is not a NumPy array in spite of its name, and was not opened (a pickle would run what is in it): "
-            "save the array with np.save"
-        )
+        start = file.read(len(npy.MAGIC_PREFIX))
+    if start and start != npy.MAGIC_PREFIX[: len(start)]:
+        pickled = "was not opened (a pickle would run what is in it)"
+        raise FullrankError(f"{path} is not a NumPy array in spite of its name, and {pickled}: save one with np.save")
     try:
-        array = format.open_memmap(path, mode="r")
+        array = npy.open_memmap(path, mode="r")
     except (ValueError, OverflowError, SyntaxError, tokenize.TokenError) as error:
         if "Python objects" in str(error):
-            raise FullrankError(
-                f"{path} is an array of Python objects, which are not read: rows may differ in length; "
-                'save np.stack(rows).astype("float32")'
-            ) from None
+            do = 'rows may differ in length; save np.stack(rows).astype("float32")'
+            raise FullrankError(f"{path} is an array of Python objects, which are not read: {do}") from None
         raise _damaged(path, error) from None
-    more = path.stat().st_size - array.offset - array.nbytes
-    if more:
-        raise FullrankError(
-            f"{path} goes on for {more:,} bytes after its array of shape {array.shape}: it holds several arrays, or is "
-            "damaged; save one array with np.save"
-        )
+    if more := path.stat().st_size - array.offset - array.nbytes:
+        where = f"{path} goes on for {more:,} bytes after its array of shape {array.shape}"
+        raise FullrankError(f"{where}: it holds several arrays, or is damaged; save one array with np.save")
     return array
 
 
 def _open_safetensors(path: Path, key: str | None) -> FeatureFile:
-    from safetensors import SafetensorError, safe_open
-
     def walk(rows: int) -> Iterator[Tensor]:
         try:
             with safe_open(path, framework="pt") as file:
@@ -189,10 +171,8 @@ def _open_safetensors(path: Path, key: str | None) -> FeatureFile:
     listed = few([f"{name} {shape}" for name, shape in shapes.items()], _SHOWN)
     if key is None:
         if len(shapes) > _MANY or any(len(shape) > 3 or name.endswith(_WEIGHT_NAMES) for name, shape in shapes.items()):
-            raise FullrankError(
-                f"{path} looks like a model's weights ({listed}): give --backbone NAME to measure the model on images, "
-                "or --key NAME if one of its tensors is a matrix of features"
-            )
+            do = "--backbone NAME to measure the model on images, or --key NAME if one of them is a matrix of features"
+            raise FullrankError(f"{path} looks like a model's weights ({listed}): give {do}")
         matrices = [name for name, shape in shapes.items() if len(shape) == 2]
         if len(matrices) > 1:
             raise FullrankError(f"{path} holds {len(matrices)} matrices ({listed}): name one with --key NAME")
@@ -215,63 +195,66 @@ def _open_parquet(path: Path, key: str | None) -> FeatureFile:
             schema, count = file.schema_arrow, file.metadata.num_rows
     except (pa.ArrowException, OSError) as error:
         raise _damaged(path, error) from None
-    twice = [name for name, times in Counter(schema.names).items() if times > 1]
-    if twice:
+    if twice := [name for name, times in Counter(schema.names).items() if times > 1]:
         raise FullrankError(f"{path} has several columns named {twice[0]!r}: rename or drop them")
-    lists = [each.name for each in schema if _is_list_of_numbers(each.type)]
-    if key is not None:
-        if key not in schema.names:
-            known = few(schema.names, _SHOWN)
-            raise FullrankError(f"{path} has no column {key!r}{nearest(key, schema.names)} ({known})")
-        if key not in lists:
-            raise FullrankError(
-                f"{path}, column {key!r} holds {schema.field(key).type}, not lists of numbers: name a column of lists"
-                + (f" ({few(lists, _SHOWN)})" if lists else ", or leave out --key to take all columns of numbers")
-            )
-        lists = [key]
-    if len(lists) > 1:
-        raise FullrankError(
-            f"{path} has {len(lists)} columns of lists ({few(lists, _SHOWN)}): name one with --key NAME"
-        )
-    fields = [schema.field(name) for name in lists] or [each for each in schema if pa.types.is_floating(each.type)]
-    chosen = [each.name for each in fields]
-    if not fields:
-        columns = few([f"{each.name}: {each.type}" for each in schema], _SHOWN)
-        raise FullrankError(
-            f"{path} has no column of lists of numbers, nor any of floating-point numbers ({columns or 'no columns'})"
-        )
-    kinds: dict[str, str] = {}  # of each type, the first column
-    for each in fields:
-        kind = str(each.type.value_type if lists else each.type)
-        kinds.setdefault(_NAMES.get(kind, kind), each.name)
-    if len(kinds) > 1:
-        found = ", ".join(f"{name!r} is {kind}" for kind, name in kinds.items())
-        raise FullrankError(
-            f"{path} mixes types ({found}), and a spectrum has one: convert all columns to one, or drop those that are "
-            "no features"
-        )
-    width = getattr(fields[0].type, "list_size", 0) if lists else len(fields)
-    if not width and count:
+    of_lists = _column_of_lists(path, schema, key)
+    floating = [each.name for each in schema if pa.types.is_floating(each.type) and each.name not in _LABELS]
+    chosen = floating if of_lists is None else [of_lists]
+    if not chosen:
+        columns = few([f"{each.name}: {each.type}" for each in schema], _SHOWN) or "no columns"
+        raise FullrankError(f"{path} has no column of lists of numbers, nor any of floating-point numbers ({columns})")
+    dtype = _one_dtype(path, schema, chosen)
+    width = len(chosen) if of_lists is None else getattr(schema.field(of_lists).type, "list_size", 0)
+    if not width and count:  # as long as the first row is
         _, (first,) = next(_batches(path, chosen, 1))
         width = len(first.flatten())
 
     def walk(rows: int) -> Iterator[Tensor]:
         for start, columns in _batches(path, chosen, rows):
-            if lists:
-                block = _list_rows(path, lists[0], columns[0], width, start).copy()  # not the file's own memory
-            else:
+            if of_lists is None:
                 block = np.stack([column.to_numpy(zero_copy_only=False) for column in columns], axis=1)
+            else:
+                block = _list_rows(path, of_lists, columns[0], width, start).copy()  # not the file's own memory
             yield torch.from_numpy(block)
 
-    named, dtype = lists[0] if lists else None, next(iter(kinds))
     ignored = tuple(name for name in schema.names if name not in chosen)
-    return FeatureFile(path, named, _checked(path, named, (count, width), dtype), dtype, walk, ignored)
+    return FeatureFile(path, of_lists, _checked(path, of_lists, (count, width), dtype), dtype, walk, ignored)
+
+
+def _column_of_lists(path: Path, schema: pa.Schema, key: str | None) -> str | None:
+    """Return the column of lists of numbers that `key` names, else the only one; None where there is none."""
+    lists = [each.name for each in schema if _is_list_of_numbers(each.type)]
+    shown = few(lists, _SHOWN)
+    if key is None:
+        if len(lists) > 1:
+            raise FullrankError(f"{path} has {len(lists)} columns of lists ({shown}): name one with --key NAME")
+        return next(iter(lists), None)
+    if key not in schema.names:
+        known = few(schema.names, _SHOWN)
+        raise FullrankError(f"{path} has no column {key!r}{nearest(key, schema.names)} ({known})")
+    if key not in lists:
+        do = f"name a column of lists ({shown})" if lists else "leave out --key to take all columns of numbers"
+        raise FullrankError(f"{path}, column {key!r} holds {schema.field(key).type}, not lists of numbers: {do}")
+    return key
+
+
+def _one_dtype(path: Path, schema: pa.Schema, columns: Sequence[str]) -> str:
+    """Return the name of the type that all columns' numbers have, or raise `FullrankError`."""
+    kinds: dict[str, str] = {}  # of each type, the first column
+    for name in columns:
+        kind = schema.field(name).type
+        kind = str(kind.value_type if _is_list_of_numbers(kind) else kind)
+        kinds.setdefault(_NAMES.get(kind, kind), name)
+    if len(kinds) > 1:
+        found = ", ".join(f"{name!r} is {kind}" for kind, name in kinds.items())
+        do = "convert all columns to one, or drop those that are no features"
+        raise FullrankError(f"{path} mixes types ({found}), and a spectrum has one: {do}")
+    return next(iter(kinds))
 
 
 def _is_list_of_numbers(kind: Any) -> bool:
-    import pyarrow as pa
+    from pyarrow import types
 
-    types = pa.types
     is_list = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
     return is_list and (types.is_floating(kind.value_type) or types.is_integer(kind.value_type))
 
@@ -290,10 +273,8 @@ def _batches(path: Path, names: Sequence[str], rows: int) -> Iterator[tuple[int,
                 for name, column in zip(names, columns, strict=True):
                     if column.null_count:
                         row = start + int(np.asarray(column.is_null()).argmax())
-                        raise FullrankError(
-                            f"{path}, column {name!r} has no value in row {row} (null; pandas writes NaN so): drop the "
-                            "row or fill it"
-                        )
+                        what = f"has no value in row {row} (null; pandas writes NaN so)"
+                        raise FullrankError(f"{path}, column {name!r} {what}: drop the row or fill it")
                 yield start, columns
                 start += len(batch)
     except (pa.ArrowException, OSError) as error:
@@ -307,15 +288,11 @@ def _list_rows(path: Path, name: str, column: pa.Array, width: int, start: int) 
     lengths = np.asarray(pc.list_value_length(column))
     if (lengths != width).any():
         row = int((lengths != width).argmax())
-        raise FullrankError(
-            f"{path}, column {name!r} has {lengths[row]} numbers in row {start + row} and {width} in row 0: rows of a "
-            "matrix are of equal length; pool each to one length"
-        )
+        what = f"has {lengths[row]} numbers in row {start + row} and {width} in row 0"
+        raise FullrankError(f"{path}, column {name!r} {what}: pool each row of the matrix to one length")
     values = column.flatten()
     if values.null_count:
-        place = int(np.asarray(values.is_null()).argmax())
-        raise FullrankError(
-            f"{path}, column {name!r} lacks number {place % width} of row {start + place // width} (null): "
-            "drop the row or fill it"
-        )
+        row, place = divmod(int(np.asarray(values.is_null()).argmax()), width)
+        what = f"lacks number {place} of row {start + row} (null)"
+        raise FullrankError(f"{path}, column {name!r} {what}: drop the row or fill it")
     return values.to_numpy(zero_copy_only=False).reshape(-1, width)

@@ -81,30 +81,22 @@ class Order(_Seeded):
 
     A subclass ends with a field `seed`, which the arrival permutation and all shuffles follow from.
 
-    Attributes:
-        name: What it is registered as.
-        size: The number of images.
-        batch_size: The images of one step, over all processes.
-        steps: The number of gradient steps, `len(order)`.
-
     Raises:
         FullrankError: A number is not one of those that it may be, or they do not fit each other.
     """
 
-    name: ClassVar[str]
-    size: int
-    batch_size: int
-    steps: int
+    name: ClassVar[str]  # what it is registered as
+    size: int  # the number of images
+    batch_size: int  # the images of one step, over all processes
+    steps: int  # the number of gradient steps, `len(order)`
 
     def __post_init__(self) -> None:
         for name in ("size", "batch_size", "steps"):
             _whole(name, getattr(self, name))
         check_seed(self.seed)
         if self.batch_size > self.size:
-            raise FullrankError(
-                f"batch_size={self.batch_size} is larger than the {self.size} images there are, and an image appears "
-                f"at most once in a batch: use batch_size <= {self.size} or more images"
-            )
+            what = f"batch_size={self.batch_size} is larger than the {self.size} images there are"
+            raise FullrankError(f"{what}, and an image appears once in a batch: use a smaller batch or more images")
 
     @abstractmethod
     def segment(self, step: int) -> Segment:
@@ -193,38 +185,35 @@ class _Chunked(Order):
 
     chunks: int = 100
 
-    @property
-    def _rounds(self) -> int:
-        return 1
-
     def chunk(self, step: int) -> int:
         """Return the chunk of a step: the c with `c * steps // chunks <= step < (c + 1) * steps // chunks`."""
         return self._visit(step) % self.chunks
 
     def segment(self, step: int) -> Segment:
         """Return the segment of the step's visit to its chunk."""
-        visit, visits, chunk = self._visit(step), self.chunks * self._rounds, self.chunk(step)
+        visit, visits, chunk = self._visit(step), self._visits, self.chunk(step)
         first, stop = visit * self.steps // visits, (visit + 1) * self.steps // visits
         lo, hi = chunk * self.size // self.chunks, (chunk + 1) * self.size // self.chunks
         return Segment(first, stop, lo, hi, stream=1 + visit, origin=first)
 
     def _visit(self, step: int) -> int:
-        return ((step + 1) * self.chunks * self._rounds - 1) // self.steps
+        return ((step + 1) * self._visits - 1) // self.steps
+
+    @property
+    def _visits(self) -> int:
+        return self.chunks * getattr(self, "rounds", 1)  # those of `SinglePass`
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _whole("chunks", self.chunks)
         smallest = self.size // self.chunks
         if smallest < self.batch_size:
-            raise FullrankError(
-                f"chunks={self.chunks} cuts {self.size} images into chunks of {smallest}, smaller than "
-                f"batch_size={self.batch_size}: use chunks <= {self.size // self.batch_size}"
-                + (f" or batch_size <= {smallest}" if smallest else "")
-            )
+            what = f"chunks={self.chunks} cuts {self.size} images into chunks of {smallest}"
+            do = f"chunks <= {self.size // self.batch_size}" + (f" or batch_size <= {smallest}" if smallest else "")
+            raise FullrankError(f"{what}, smaller than batch_size={self.batch_size}: use {do}")
         if self.steps < self.chunks:
-            raise FullrankError(
-                f"steps={self.steps} leaves some of chunks={self.chunks} without a step: use chunks <= {self.steps}"
-            )
+            what = f"steps={self.steps} leaves some of chunks={self.chunks} without a step"
+            raise FullrankError(f"{what}: use chunks <= {self.steps}")
 
 
 @register_order("single-pass")
@@ -233,27 +222,19 @@ class SinglePass(_Chunked):
     """Show the images chunk by chunk, each chunk in as many reshuffled passes as its share of the steps holds.
 
     "Single pass" is over the chunks: an image is seen many times while its chunk lasts, and never after.
-
-    Attributes:
-        rounds: How often the chunks are gone through, each time in the same order and with an equal share of the steps.
-            The passes over a chunk are then spread over so many visits. [Li22]: 1 (their code has a switch for more).
     """
 
     seed: int = 0
+    # how often the chunks are gone through, each time in the same order and with an equal share of the steps, so that
+    # the passes over a chunk are spread over so many visits; [Li22]: 1 (their code has a switch for more)
     rounds: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _whole("rounds", self.rounds)
         if self.steps < self.chunks * self.rounds:
-            raise FullrankError(
-                f"steps={self.steps} leaves some visits to a chunk, {self.chunks} in each of {self.rounds} rounds, "
-                f"without a step: use rounds <= {self.steps // self.chunks}"
-            )
-
-    @property
-    def _rounds(self) -> int:
-        return self.rounds
+            visits = f"some visits to a chunk, {self.chunks} in each of {self.rounds} rounds, without a step"
+            raise FullrankError(f"steps={self.steps} leaves {visits}: use rounds <= {self.steps // self.chunks}")
 
 
 @register_order("cumulative")
@@ -275,12 +256,9 @@ class Hybrid(_Chunked):
 
     From the switch on, `hybrid[s]` equals `MultiplePass(...)[s]` of the same seed, and before it `SinglePass(...)[s]`:
     the same as resuming a multiple-pass run from a single-pass checkpoint, which is how [Li22] made it.
-
-    Attributes:
-        switch: The share of the steps after which it switches, in [0, 1]. [Li22]: 0.4 on ImageNet, 0.6 on Places365.
     """
 
-    switch: float = 0.4
+    switch: float = 0.4  # the share of steps after which it switches; [Li22]: 0.4 on ImageNet, 0.6 on Places365
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -314,17 +292,15 @@ class Adaptive(_Chunked):
     fell, as `MultiplePass`; where it rose, as `SinglePass`, with the chunk whose turn it is by then. No label and no
     held-out image is used.
 
-    Attributes:
-        turns: The steps at which it went from a chunk to all images, or back, ascending; the first is to all images.
-        auc: The AUC that was measured last, None before the first.
-
     >>> order = Adaptive(size=100, batch_size=10, steps=50, chunks=5)
     >>> order = order.after(0, {"auc": 0.9}).after(20, {"auc": 0.8}).after(30, {"auc": 0.85})
     >>> order.turns, [len(order.pool(step)) for step in (19, 20, 29, 30)]
     ((20, 30), [20, 100, 100, 20])
     """
 
+    # the steps at which it went from a chunk to all images, or back, ascending; the first is to all images
     turns: tuple[int, ...] = field(default=(), metadata={"learned": True})
+    # the AUC that was measured last, None before the first
     auc: float | None = field(default=None, metadata={"learned": True})
     seed: int = 0
 
@@ -374,13 +350,7 @@ def subset(size: int, fraction: float, seed: int = 0) -> Tensor:
 
     As in [Li22] (Fig. 2), the subset is the tail of the arrival permutation.
 
-    Args:
-        size: The number of images.
-        fraction: The share to keep, in (0, 1]; `round(size * fraction)` images, at least 1.
-        seed: Of the arrival permutation.
-
-    Returns:
-        The kept indices, ascending, `(kept,)` int64.
+    Returns the indices of `round(size * fraction)` images, at least 1, ascending, `(kept,)` int64.
 
     Raises:
         FullrankError: `fraction` is not in (0, 1], or `size` is below 1.
@@ -422,23 +392,19 @@ class OrderSampler(Sampler[list[int]]):
     [2, 2, 2]
     """
 
+    _newest: _Walk | None  # whose steps `state_dict` counts
+
     def __init__(self, order: Order, *, start: int = 0, rank: int = 0, world_size: int = 1) -> None:
         _whole("rank", rank, 0)
         _whole("world_size", world_size)
         if not isinstance(order, Order):
-            raise FullrankError(
-                f"order must be an order, such as MultiplePass(size=..., batch_size=..., steps=...), got {order!r}"
-            )
+            raise FullrankError(f"order must be an order, such as MultiplePass(size, batch_size, steps), got {order!r}")
         if order.batch_size % world_size:
-            raise FullrankError(
-                f"batch_size={order.batch_size} does not divide over world_size={world_size} processes: use a multiple"
-            )
+            what = f"batch_size={order.batch_size} does not divide over world_size={world_size} processes"
+            raise FullrankError(f"{what}: use a multiple")
         if rank >= world_size:
             raise FullrankError(f"rank must be in [0, {world_size}), got {rank}")
-        self.order = order
-        self.rank = rank
-        self.world_size = world_size
-        self._newest: _Walk | None = None
+        self.order, self.rank, self.world_size = order, rank, world_size
         self.load_state_dict({"step": start})
 
     def __len__(self) -> int:
@@ -454,11 +420,10 @@ class OrderSampler(Sampler[list[int]]):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state that `state_dict` returned."""
-        self.start = self._next_step(state)
+        self.start = self._checked(state.get("step"))
         self._newest = None
 
-    def _next_step(self, state: dict[str, Any]) -> int:
-        step = state.get("step")
+    def _checked(self, step: Any) -> int:
         if not isinstance(step, (int, np.integer)) or isinstance(step, bool) or not 0 <= step <= len(self.order):
             raise FullrankError(f"step must be in [0, {len(self.order)}], got {step!r}")
         return int(step)
@@ -472,24 +437,21 @@ class _Walk(Iterator[list[int]]):
     """
 
     def __init__(self, sampler: OrderSampler) -> None:
-        self.sampler = sampler
-        self.step = sampler.start
+        self.sampler, self.step = sampler, sampler.start
 
     def __next__(self) -> list[int]:
-        sampler = self.sampler
-        if self.step >= len(sampler.order):
+        order, rank = self.sampler.order, self.sampler.rank
+        if self.step >= len(order):
             raise StopIteration
-        share = sampler.order.batch_size // sampler.world_size
-        batch = sampler.order[self.step][sampler.rank * share : (sampler.rank + 1) * share]
+        share = order.batch_size // self.sampler.world_size
         self.step += 1
-        return batch.tolist()
+        return order[self.step - 1][rank * share : (rank + 1) * share].tolist()
 
     def state_dict(self) -> dict[str, Any]:
         return {"step": self.step, "start": self.sampler.start}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.step = self.sampler._next_step(state)
-        self.sampler.start = self.sampler._next_step({"step": state.get("start")})
+        self.step, self.sampler.start = (self.sampler._checked(state.get(key)) for key in ("step", "start"))
 
 
 # Kept across orders by value: a few passes cost 8 bytes an image each (10 MB for ImageNet).

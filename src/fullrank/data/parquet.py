@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from fullrank.data.decoding import printable
 from fullrank.data.encoded import EncodedImages, HeldImages, StoredImages, indexed
@@ -23,14 +26,11 @@ from fullrank.data.memory import available_memory, gigabytes
 from fullrank.data.splits import check_rows
 from fullrank.errors import FullrankError, reason
 
-_HELD = 2e9
-"""Bytes of encoded images that are held in memory at most."""
+_HELD = 2e9  # bytes of encoded images that are held in memory at most
 
 
 def open_parquet(name: str, files: Sequence[Path], cache: Path) -> EncodedImages:
     """Open the images in parquet files, in their order; those of too many to hold are copied to the folder `cache`."""
-    import pyarrow as pa
-
     chunks: list[Any] = []
     labels, stored = [], []
     large = sum(_guarded(file, _size) for file in files) > min(_HELD, available_memory() / 4)
@@ -39,11 +39,7 @@ def open_parquet(name: str, files: Sequence[Path], cache: Path) -> EncodedImages
             stored.append(indexed(file, cache, partial(_copy, file), copied=True))
         labels.append(_guarded(file, _read, None if large else chunks.append))
     joined = join_labels(labels, [printable(file) for file in files])
-    images = (
-        StoredImages(name, stored, joined)
-        if large
-        else HeldImages(name, pa.chunked_array(chunks, pa.large_binary()), joined)
-    )
+    images: EncodedImages = StoredImages(name, stored, joined) if large else HeldImages(name, chunks, joined)
     if not len(images):
         raise FullrankError(f"no images in {printable(name)}: its {len(files)} parquet file(s) have no rows")
     return images
@@ -51,8 +47,6 @@ def open_parquet(name: str, files: Sequence[Path], cache: Path) -> EncodedImages
 
 def _guarded(file: Path, read: Callable[..., Any], *arguments: Any) -> Any:
     """Call `read` with a file, and name the file in what goes wrong."""
-    import pyarrow as pa
-
     shown = printable(file)
     try:
         return read(file, *arguments)
@@ -64,27 +58,20 @@ def _guarded(file: Path, read: Callable[..., Any], *arguments: Any) -> Any:
 
 def _size(file: Path) -> int:
     """Return the bytes that a file's images and labels take in memory."""
-    import pyarrow.parquet as pq
-
-    about = pq.read_metadata(file)
+    about, ours = pq.read_metadata(file), (*IMAGE_COLUMNS, *LABEL_COLUMNS)
     groups = (about.row_group(i) for i in range(about.num_row_groups))
     columns = (group.column(i) for group in groups for i in range(group.num_columns))
-    return sum(
-        c.total_uncompressed_size for c in columns if c.path_in_schema.split(".")[0] in (*IMAGE_COLUMNS, *LABEL_COLUMNS)
-    )
+    return sum(each.total_uncompressed_size for each in columns if each.path_in_schema.split(".")[0] in ours)
 
 
 def _copy(file: Path, copy: Path) -> Any:
     """Write a file's encoded images one after the other, and return where each lies."""
-    import pyarrow as pa
-
+    shown, folder = printable(file), printable(copy.parent)
     size, free = _size(file), shutil.disk_usage(copy.parent).free
     if size > free:
-        raise FullrankError(
-            f"the encoded images of {printable(file)} need {gigabytes(size)} in {printable(copy.parent)}, and "
-            f"{gigabytes(free)} are free: name a place on another disk (--data-dir)"
-        )
-    print(f"copying {gigabytes(size)} of encoded images from {printable(file)} to {copy.parent}, once", file=sys.stderr)
+        needs = f"{gigabytes(size)} in {folder}, and {gigabytes(free)} are free"
+        raise FullrankError(f"the encoded images of {shown} need {needs}: name a place on another disk (--data-dir)")
+    print(f"copying {gigabytes(size)} of encoded images from {shown} to {folder}, once", file=sys.stderr)
     offsets, lengths, end = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], 0
     with open(copy, "wb") as out:
 
@@ -97,7 +84,7 @@ def _copy(file: Path, copy: Path) -> Any:
             try:
                 end += out.write(memoryview(data)[at[0] : at[-1]]) if data else 0
             except OSError as error:
-                raise FullrankError(f"{printable(copy.parent)} cannot be written: {error.strerror}") from None
+                raise FullrankError(f"{folder} cannot be written: {error.strerror}") from None
 
         _guarded(file, _read, take)
     return pa.table({"offset": np.concatenate(offsets), "length": np.concatenate(lengths)})
@@ -105,43 +92,37 @@ def _copy(file: Path, copy: Path) -> Any:
 
 def _read(file: Path, take: Callable[[Any], Any] | None) -> Labels | None:
     """Return a file's labels, and give its encoded images, a piece at a time, to `take`."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
     shown = printable(file)
     with pq.ParquetFile(file, buffer_size=2**20, pre_buffer=False) as parquet:  # else a whole file is kept
         schema = parquet.schema_arrow
         names = ", ".join(schema.names)
-        image = next((column for column in IMAGE_COLUMNS if column in schema.names), None)
-        label = next((column for column in LABEL_COLUMNS if column in schema.names), None)
+        image, label = (
+            next((column for column in usual if column in schema.names), None)
+            for usual in (IMAGE_COLUMNS, LABEL_COLUMNS)
+        )
         for column in (image, label):
-            if column is not None and schema.names.count(column) > 1:
+            if schema.names.count(column) > 1:
                 raise FullrankError(f"{shown} has the columns {names}: '{column}' more than once, leave one")
         for column in ("split", "subset"):
             if schema.names.count(column) == 1:
                 check_rows(list(map(str, parquet.read(columns=[column]).column(column).unique().to_pylist())), shown)
         fields = schema.field(image).type if image is not None else None
         if fields is None or not pa.types.is_struct(fields) or [f.name for f in fields].count("bytes") != 1:
-            raise FullrankError(
-                f"{shown} has the columns {names}: expected Hugging Face's image schema, a column 'image' that holds "
-                "'bytes' and 'path'"
-            )
+            wanted = "Hugging Face's image schema, a column 'image' that holds 'bytes' and 'path'"
+            raise FullrankError(f"{shown} has the columns {names}: expected {wanted}")
         kind = fields.field("bytes").type
-        if not ("binary" in str(kind) and not pa.types.is_nested(kind)) and not pa.types.is_null(kind):
-            raise FullrankError(
-                f"{shown} holds {kind} in the column '{image}' where encoded images should be: write the bytes of PNG "
-                "or JPEG files as binary"
-            )
-        found = []
+        if pa.types.is_nested(kind) or not ("binary" in str(kind) or pa.types.is_null(kind)):
+            found = f"holds {kind} in the column '{image}' where encoded images should be"
+            raise FullrankError(f"{shown} {found}: write the bytes of PNG or JPEG files as binary")
+        labels = []
         columns = ([image] if take else []) + ([label] if label else [])
         # a row group at once would fail where its images take over 2 GB: pyarrow cannot put nested chunks together
         for batch in parquet.iter_batches(batch_size=256, columns=columns) if columns else ():
             if take is not None:
                 take(pc.struct_field(batch.column(image), "bytes").cast(pa.large_binary()))
             if label is not None:
-                found.append(batch.column(label))
+                labels.append(batch.column(label))
         if label is None:
             return None
-        column = pa.chunked_array(found, schema.field(label).type)
-        return read_labels(column, class_names(schema.metadata, label), f"{shown}, column '{label}'")
+        whole = pa.chunked_array(labels, schema.field(label).type)
+        return read_labels(whole, class_names(schema.metadata, label), f"{shown}, column '{label}'")

@@ -19,18 +19,12 @@ from fullrank.errors import FullrankError
 class Purpose(IntEnum):
     """What a stream of random numbers is for. Values are part of a run's identity: never reuse or renumber one."""
 
-    ARRIVAL = 1
-    """The permutation that decides the order in which images arrive."""
-    PASS = 2
-    """The shuffle of one pass over a pool of images."""
-    VIEW = 3
-    """The parameters of random views."""
-    MODEL = 4
-    """Randomness inside the model (dropout, stochastic depth) at one step."""
-    PROBE = 5
-    """What judges a trained encoder: a probe's first weights, and which training images choose its settings."""
-    SAMPLE = 6
-    """Which images of a set are measured or looked at in place of all."""
+    ARRIVAL = 1  # the permutation that decides the order in which images arrive
+    PASS = 2  # the shuffle of one pass over a pool of images
+    VIEW = 3  # the parameters of random views
+    MODEL = 4  # randomness inside the model (dropout, stochastic depth) at one step
+    PROBE = 5  # what judges a trained encoder: a probe's first weights, and which training images choose its settings
+    SAMPLE = 6  # which images of a set are measured or looked at in place of all
 
 
 def random_bits(seed: int, purpose: Purpose, a: int, b: int, count: int) -> npt.NDArray[np.uint64]:

@@ -1,37 +1,39 @@
 """WebDataset's tar shards (https://github.com/webdataset/webdataset), read at random.
 
-Files of one name up to the first dot of their base name belong together: an image (`n01.jpg`, .jpeg, .png, .webp) and
-its label, `.cls` or `.txt` (a number or a name) or a field `label` or `cls` of a `.json`. A shard's headers are read
-once, to learn where each image lies. Compressed shards cannot be read at random and are refused.
+Files of one name up to the first dot of their base name belong together: an image (`n01.jpg`, or another of `_IMAGE`)
+and its label, `.cls` or `.txt` (a number or a name) or a field `label` or `cls` of a `.json`. So `n01.seg.png` is no
+image but a part of n01, which is said. A shard's headers are read once, to learn where each image lies. Compressed
+shards cannot be read at random and are refused.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import sys
 import tarfile
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from fullrank.data.decoding import printable
 from fullrank.data.encoded import StoredImages, indexed
 from fullrank.data.labels import read_labels
+from fullrank.data.splits import hidden
 from fullrank.errors import FullrankError
 
-_IMAGE = ("jpg", "jpeg", "png", "webp")
-_LABEL = ("cls", "json", "txt")
-"""Where a label is looked for, the first that is there."""
-_END = bytes(2 * tarfile.BLOCKSIZE)
-"""What ends an archive that was written to its end."""
+_IMAGE = ("jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp")
+_LABEL = ("cls", "json", "txt")  # where a label is looked for, the first that is there
+_VERSION = 1  # of what `_index` finds, so that an index of before is made anew
+_END = bytes(2 * tarfile.BLOCKSIZE)  # what ends an archive that was written to its end
 
 
 def open_shards(name: str, files: Sequence[Path], cache: Path) -> StoredImages:
     """Open the images in tar shards, in their order; `cache` is the folder of indices."""
-    import pyarrow as pa
-
-    parts = [indexed(file, cache, partial(_index, file)) for file in files]
+    parts = [indexed(file, cache, partial(_index, file), version=_VERSION) for file in files]
     names, texts = (
         pa.chunked_array([chunk for part in parts for chunk in part.index.column(column).chunks], pa.string())
         for column in ("name", "label")
@@ -48,10 +50,9 @@ def open_shards(name: str, files: Sequence[Path], cache: Path) -> StoredImages:
 
 def _index(file: Path, copy: Path) -> Any:
     """Return where each image of a shard lies, its name and its label's text."""
-    import pyarrow as pa
-
     shown = printable(file)
     rows: list[tuple[int, int, str]] = []
+    others: list[str] = []
     labels: dict[str, dict[str, str]] = {}
     try:
         with tarfile.open(file, "r:") as shard:
@@ -59,6 +60,8 @@ def _index(file: Path, copy: Path) -> Any:
             for member in shard:
                 end = member.offset_data + member.size
                 shard.members.clear()  # type: ignore[attr-defined] # tarfile keeps all that it has seen
+                if any(hidden(part) for part in member.name.split("/") if part not in (".", "..")):
+                    continue
                 folder, slash, base = member.name.rpartition("/")
                 stem, _, kind = base.partition(".")
                 key, kind = folder + slash + stem, kind.lower()
@@ -69,7 +72,9 @@ def _index(file: Path, copy: Path) -> Any:
                 elif kind in _LABEL:
                     found = shard.extractfile(member)
                     text = found.read() if found else b""
-                    labels.setdefault(key, {})[kind] = text.decode("utf-8", "replace").strip()
+                    labels.setdefault(key, {})[kind] = text.decode("utf-8-sig", "replace").strip()
+                elif kind.rpartition(".")[2] in _IMAGE:
+                    others.append(member.name)
         with open(file, "rb") as opened:
             opened.seek(-(-end // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE)
             whole = opened.read(len(_END)) == _END
@@ -77,14 +82,12 @@ def _index(file: Path, copy: Path) -> Any:
         raise FullrankError(f"{shown} cannot be read as a tar shard: {error}") from None
     if not whole:
         raise FullrankError(f"{shown} was cut short: it has no end mark after {len(rows)} images: copy it again")
-    return pa.table(
-        {
-            "offset": pa.array([row[0] for row in rows], pa.int64()),
-            "length": pa.array([row[1] for row in rows], pa.int64()),
-            "name": pa.array([row[2] for row in rows], pa.string()),
-            "label": pa.array([_label(labels.get(row[2], {})) for row in rows], pa.string()),
-        }
-    )
+    if others:
+        why = "in a tar shard what follows the first dot of a name says what a file is"
+        print(f"{shown}: {len(others)} files such as {printable(others[0])} are left out: {why}", file=sys.stderr)
+    kinds = {"offset": pa.int64(), "length": pa.int64(), "name": pa.string(), "label": pa.string()}
+    columns = [*zip(*((*row, _label(labels.get(row[2], {}))) for row in rows), strict=True)] or [()] * len(kinds)
+    return pa.table({name: pa.array(column, kinds[name]) for name, column in zip(kinds, columns, strict=True)})
 
 
 def _label(texts: dict[str, str]) -> str | None:
@@ -93,6 +96,9 @@ def _label(texts: dict[str, str]) -> str | None:
         return texts[kind] if kind else None
     try:
         fields = json.loads(texts["json"])
-        return str(next(fields[field] for field in ("label", "cls") if field in fields))
+        label = next(fields[field] for field in ("label", "cls") if field in fields)
     except (ValueError, TypeError, StopIteration):
         return texts.get("txt")
+    if isinstance(label, (bool, float)) and label == label // 1:  # truth values and whole floats are numbers
+        label = int(label)
+    return None if label is None or label != label else str(label)

@@ -47,9 +47,7 @@ def _torchvision(name: str, split: str, root: str) -> Images:
         "cifar10": partial(datasets.CIFAR10, folder, train=train),
         "cifar100": partial(datasets.CIFAR100, folder, train=train),
         "stl10": partial(datasets.STL10, folder, "train+unlabeled" if train else "test"),
-        "places365": partial(
-            datasets.Places365, str(folder / "places365"), "train-standard" if train else "val", small=True
-        ),
+        "places365": partial(datasets.Places365, folder / name, "train-standard" if train else "val", small=True),
     }[name]
     found: Any
     try:
@@ -67,12 +65,12 @@ def _torchvision(name: str, split: str, root: str) -> Images:
     classes = tuple(getattr(found, "classes", ())) or None
     if name == "places365":
         paths, labels = zip(*found.imgs, strict=True)
-        return FileImages(name, folder, paths, labels, classes, numbered=True)
+        return FileImages(name, folder, paths, labels, classes=classes)
     pixels = torch.from_numpy(np.asarray(found.data))
     if pixels.shape[-1] == 3:  # CIFAR keeps channels last, STL-10 first
         pixels = pixels.permute(0, 3, 1, 2).contiguous()
     numbers = torch.as_tensor(np.asarray(found.labels if name == "stl10" else found.targets), dtype=torch.int64)
-    return ArrayImages(name, pixels, numbers, classes)
+    return ArrayImages(name, pixels, numbers, classes=classes)
 
 
 for _name in ("cifar10", "cifar100", "stl10", "places365"):

@@ -55,10 +55,8 @@ def check_rows(values: Sequence[str], shown: str) -> None:
     """Raise `FullrankError` where the rows of one file are of several splits, as a column of it says."""
     found = {kind[0]: value for value in values if (kind := _kind(value))}
     if len(found) > 1:
-        raise FullrankError(
-            f"{shown} holds rows of the splits {', '.join(map(printable, sorted(found.values())))}: write one file for "
-            "each split, and give one of them"
-        )
+        splits = ", ".join(map(printable, sorted(found.values())))
+        raise FullrankError(f"{shown} holds rows of the splits {splits}: write one file for each, and give one of them")
 
 
 def check_folders(
@@ -83,10 +81,9 @@ def check_folders(
         if splits:
             chosen = _choose({child: kinds[child][0] for child in splits}, flag)
             where = printable(name) if folder == "" else f"{printable(name)}, in {printable(folder)},"
-            raise FullrankError(
-                f"{where} holds the splits {', '.join(map(printable, splits))}, not images: give one of them, such as "
-                f"{flag} {shlex.quote(printable(root / folder / chosen))}"
-            )
+            what = f"holds the splits {', '.join(map(printable, splits))}, not images"
+            one = shlex.quote(printable(root / folder / chosen))
+            raise FullrankError(f"{where} {what}: give one of them, such as {flag} {one}")
 
 
 def check_files(name: str, files: Sequence[Path], flag: str) -> None:
@@ -100,10 +97,8 @@ def check_files(name: str, files: Sequence[Path], flag: str) -> None:
     named = {kind: group for kind, group in by_kind.items() if kind}
     chosen = named[_choose({kind: kind for kind in named}, flag)]
     shown = ", ".join(printable(group[0].name) for group in by_kind.values())
-    raise FullrankError(
-        f"{printable(name)} holds the files of several splits ({shown}): give one of them, such as {flag} "
-        f"{shlex.quote(printable(_pattern(chosen, files)))}"
-    )
+    what, one = f"holds the files of several splits ({shown})", shlex.quote(printable(_pattern(chosen, files)))
+    raise FullrankError(f"{printable(name)} {what}: give one of them, such as {flag} {one}")
 
 
 def _choose(kinds: Mapping[str, str], flag: str) -> str:

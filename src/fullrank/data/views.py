@@ -38,16 +38,12 @@ Interpolation = Literal["bilinear", "bicubic"]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-SMALL_IMAGE = 64
-"""Views of at most this many pixels show whole images in `eval`, and get the `cifar` stem where the stem is `auto`."""
-
-_NO_WEIGHT = 2**-26
-"""A tap of so little of the middle one changes no float32 pixel."""
-_CACHED = 2**19
-"""Numbers of the images that a CPU changes at a time: 2 MB, which its cache holds."""
-
-SOLARIZE_THRESHOLD = 128 / 255
-"""Pixels at or above it are inverted (PIL's default of 128)."""
+SMALL_IMAGE = 64  # views up to it show whole images in `eval`, and get the `cifar` stem where the stem is `auto`
+SOLARIZE_THRESHOLD = 128 / 255  # pixels at or above it are inverted (PIL's default of 128)
+_NO_WEIGHT = 2**-26  # a tap of so little of the middle one changes no float32 pixel
+_CACHED = 2**19  # numbers of the images that a CPU changes at a time: 2 MB, which its cache holds
+_GATHERED = 2**23  # pixels of ragged images that are cropped at a time: 25 MB, and 67 MB of their places
+_ALIGNED = 8  # bytes, of the largest kind of number
 
 
 @dataclass(frozen=True)
@@ -84,11 +80,9 @@ for _name, _recipes in {
 
 
 def recipe(name: str, *, crop_min: float | None = None) -> tuple[ViewRecipe, ViewRecipe]:
-    """Return a registered recipe for the two views. `eval` is none: it draws nothing (see `eval_view`).
+    """Return a recipe of `VIEWS` for the two views. `eval` is none: it draws nothing (see `eval_view`).
 
-    Args:
-        name: A key of `VIEWS`.
-        crop_min: Replaces the least share of the area that a crop covers, in (0, 1].
+    `crop_min` replaces the least share of the area that a crop covers, in (0, 1].
 
     Raises:
         FullrankError: The name is unknown, or `crop_min` out of range.
@@ -138,19 +132,14 @@ class ViewParameters:
     @staticmethod
     def cat(parts: list[ViewParameters]) -> ViewParameters:
         """Join the parameters of several batches into those of one."""
-        return ViewParameters(
-            *(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(ViewParameters))
-        )
+        return ViewParameters(*map(torch.cat, zip(*(vars(part).values() for part in parts), strict=True)))
 
     def place(self, device: torch.device, *others: Tensor) -> tuple[PlacedParameters, list[Tensor]]:
         """Take to a device, in one copy, all that `crop` and `photometric` read there, and other tensors with it."""
-        boxes = [getattr(self, name) for name in _BOX]
-        colors = _Colors.of(self)
+        boxes, colors = [getattr(self, name) for name in _BOX], _Colors.of(self)
         there = to_device([*boxes, *colors.tensors(), *others], device)
-        rest = {field.name: getattr(self, field.name) for field in fields(ViewParameters)}
-        rest |= dict(zip(_BOX, there, strict=False))
-        taken = colors.replaced(there[len(boxes) :])
-        return PlacedParameters(**rest, colors=taken), there[len(there) - len(others) :]
+        here = vars(self) | dict(zip(_BOX, there, strict=False)) | {"colors": colors.replaced(there[len(_BOX) :])}
+        return PlacedParameters(**here), there[len(there) - len(others) :]
 
 
 @dataclass(frozen=True)
@@ -240,9 +229,6 @@ def to_device(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
     ]
 
 
-_GATHERED = 2**23  # pixels of ragged images that are cropped at a time: 25 MB, and 67 MB of their places
-_ALIGNED = 8  # bytes, of the largest kind of number
-
 JITTER = ("brightness", "contrast", "saturation", "hue")
 
 # The columns of the table of uniform numbers that `draw` reads, one row an image. A column's meaning never changes:
@@ -256,28 +242,13 @@ _COLUMNS = 40
 
 
 def draw(
-    recipe: ViewRecipe,
-    *,
-    seed: int,
-    step: int,
-    view: int,
-    heights: Tensor,
-    widths: Tensor,
-    first: int = 0,
+    recipe: ViewRecipe, *, seed: int, step: int, view: int, heights: Tensor, widths: Tensor, first: int = 0
 ) -> ViewParameters:
-    """Draw the parameters of one view of each image of (a piece of) a step's global batch.
+    """Draw the parameters of a view, 0 or 1, of each image of (a piece of) a step's global batch.
 
-    Args:
-        recipe: The distribution to draw from.
-        seed: The run's.
-        step: Which.
-        view: 0 for the first view, 1 for the second.
-        heights: Rows of each image, `(B,)`.
-        widths: Columns of each image, `(B,)`.
-        first: Where in the global batch these images begin; a process that holds places 32..63 of it passes 32.
-
-    Returns:
-        The parameters of the B images. They do not depend on B, on the other images or on earlier draws.
+    `heights` and `widths` are the images' rows and columns, `(B,)`, and `first` is where in the global batch they
+    begin: a process that holds places 32..63 of it passes 32. Nothing depends on B, on the other images or on earlier
+    draws.
     """
     u = uniform(seed, Purpose.VIEW, step, view, (first + len(heights), _COLUMNS))[first:]
     h, w = heights.numpy().astype(np.float64), widths.numpy().astype(np.float64)
@@ -326,16 +297,9 @@ def _random_crop(
 def crop(images: Tensor, parameters: ViewParameters, size: int) -> Tensor:
     """Crop each image to its own box, resize the box to `size` x `size` with antialiasing, and flip where asked.
 
+    `(B, C, H, W)`, uint8 or float -> `(B, C, size, size)` float32 in [0, 1] (clamped: the bicubic filter overshoots).
     Resizing is linear and separable, so a box, a resize and a flip are one matrix for the rows and one for the
     columns of each image, and the whole batch is two batched products.
-
-    Args:
-        images: `(B, C, H, W)`, uint8 or float.
-        parameters: The crop of each image, within its H x W.
-        size: Rows and columns of the result.
-
-    Returns:
-        `(B, C, size, size)` float32 in [0, 1] (clamped: the bicubic filter overshoots).
 
     Raises:
         FullrankError: The parameters are not as many as the images, or mix the two interpolations.
@@ -361,16 +325,9 @@ def crop_ragged(
 ) -> Tensor:
     """Crop images of any sizes that lie in one buffer as `crop` does a batch of one size, some at a time.
 
-    Args:
-        pixels: `(P, 3)` uint8; see `fullrank.data.kept.Kept`.
-        offsets: At which pixel each image begins, `(B,)` int64, on the same device.
-        widths: Its columns, likewise.
-        parameters: The crop of each image.
-        size: Rows and columns of the result.
-        largest: Rows and columns that no crop exceeds, which would have to be asked of a device.
-
-    Returns:
-        `(B, 3, size, size)` float32 in [0, 1].
+    `pixels`, `(P, 3)` uint8, are those of `fullrank.data.kept.Kept`; on their device, `offsets` say at which of them
+    each image begins, `(B,)` int64, and `widths` how many columns it has. No crop exceeds the rows and columns of
+    `largest`, which would have to be asked of a device.
     """
     rows, columns = (torch.arange(length, device=pixels.device) for length in largest)
     found = []
@@ -407,17 +364,8 @@ def resize_matrix(
     The weights are PIL's and torchvision's (`antialias=True`): a triangle, or Keys' cubic with a = -1/2, widened by the
     scale where it shrinks, evaluated at pixel centers, cut at the box's border and normalized.
 
-    Args:
-        start: First pixel of the box, `(B,)`.
-        length: Pixels of the box, `(B,)`, at least 1.
-        source: Pixels of the image along this axis.
-        size: Pixels of the result along this axis.
-        kind: The filter.
-        reverse: `(B,)` bool: whose result to reverse (a flip).
-        part: Which rows of the result to build; all when left out.
-
-    Returns:
-        `(B, size, source)` float32, or only the rows of `part`; each row sums to 1.
+    `start` and `length`, at least 1, are `(B,)`, and `reverse`, `(B,)` bool, says whose result to reverse (a flip).
+    Returns `(B, size, source)` float32, or of all rows those of `part`; each sums to 1.
     """
     scale = length.to(torch.float32) / size
     stretch = scale.clamp(min=1)[:, None, None]
@@ -441,12 +389,7 @@ def _keys_cubic(x: Tensor) -> Tensor:
 def photometric(images: Tensor, parameters: ViewParameters) -> Tensor:
     """Apply color jitter, grayscale, blur and solarize, in this order, each to the images that drew it.
 
-    Args:
-        images: `(B, 3, S, S)` float in [0, 1]. It may be overwritten.
-        parameters: What to do to each image.
-
-    Returns:
-        `(B, 3, S, S)`.
+    `(B, 3, S, S)` float in [0, 1] in and out; `images` may be overwritten.
     """
     at_once = max(_CACHED // images[0].numel(), 1) if len(images) and images.device.type == "cpu" else len(images)
     if at_once < len(images):
@@ -473,15 +416,8 @@ def color_jitter(images: Tensor, order: Tensor, values: Tensor) -> Tensor:
 
     The first three are one blend, `target + factor (image - target)`, with black, the mean luma or the luma as
     target; so each of the four turns is one blend of the whole batch, and a turn of the hue for the images whose turn
-    that is.
-
-    Args:
-        images: `(B, 3, S, S)` float in [0, 1].
-        order: `(B, 4)`, on the CPU; see `ViewParameters.jitter_order`.
-        values: `(B, 4)`; see `ViewParameters.jitter`.
-
-    Returns:
-        `(B, 3, S, S)`.
+    that is. `(B, 3, S, S)` float in [0, 1] in and out; `order` and `values`, on the CPU, are `jitter_order` and
+    `jitter` of `ViewParameters`.
     """
     return _jitter(images, tuple(_Turn(*to_device(turn, images.device)) for turn in _turns(order, values)))
 
@@ -489,12 +425,12 @@ def color_jitter(images: Tensor, order: Tensor, values: Tensor) -> Tensor:
 def _jitter(images: Tensor, turns: tuple[_Turn, ...]) -> Tensor:
     for turn in turns:
         luma = _luma(images)
-        mean = luma.mean(dim=(1, 2, 3))
-        target = torch.addcmul(_per_image(turn.to_mean * mean), luma, _per_image(turn.to_luma.to(images.dtype)))
-        images = torch.lerp(target, images, _per_image(turn.factor.to(images.dtype))).clamp_(0, 1)
+        to_mean = turn.to_mean * luma.mean(dim=(1, 2, 3))
+        to_luma, factor = (each.to(images.dtype)[:, None, None, None] for each in (turn.to_luma, turn.factor))
+        target = torch.addcmul(to_mean[:, None, None, None], luma, to_luma)
+        images = torch.lerp(target, images, factor).clamp_(0, 1)
         if len(turn.hue):
-            turned = turn_hue(images[turn.hue], turn.shift.to(images.dtype))
-            images.index_copy_(0, turn.hue, turned)
+            images.index_copy_(0, turn.hue, turn_hue(images[turn.hue], turn.shift.to(images.dtype)))
     return images
 
 
@@ -502,10 +438,6 @@ def _luma(images: Tensor) -> Tensor:
     """Return ITU-R 601-2 luma, `(B, 1, S, S)`, with torchvision's coefficients."""
     luma = 0.2989 * images[:, :1]
     return luma.add_(images[:, 1:2], alpha=0.587).add_(images[:, 2:], alpha=0.114)
-
-
-def _per_image(values: Tensor) -> Tensor:
-    return values[:, None, None, None]
 
 
 def turn_hue(images: Tensor, shift: Tensor) -> Tensor:
@@ -589,14 +521,7 @@ def eval_view(images: Tensor, size: int) -> Tensor:
 
     The shorter side, of whatever length, is resized to `size / eval_share(size)`, rounded down, before the crop: 256
     for 224 pixels, as [Li22] do, and 32 for 32. So images of exactly `size` x `size` stay as they are where all is
-    shown.
-
-    Args:
-        images: `(B, C, H, W)`, uint8 or float, one size for all.
-        size: Rows and columns of the result.
-
-    Returns:
-        `(B, C, size, size)` float32 in [0, 1].
+    shown. `(B, C, H, W)`, uint8 or float -> `(B, C, size, size)` float32 in [0, 1].
     """
     h, w = images.shape[-2:]
     x = as_float(images)
@@ -606,13 +531,12 @@ def eval_view(images: Tensor, size: int) -> Tensor:
     # torchvision's Resize(short): the longer side keeps the ratio, rounded down; then CenterCrop
     new_h, new_w = (short, int(short * w / h)) if h <= w else (int(short * h / w), short)
     top, left = round((new_h - size) / 2), round((new_w - size) / 2)
-    rows = _whole_axis(h, new_h, slice(top, top + size)).to(x.device)
-    columns = _whole_axis(w, new_w, slice(left, left + size)).to(x.device)
+    zero = torch.zeros(1, dtype=torch.int64)
+    rows, columns = (
+        resize_matrix(zero, torch.tensor([old]), old, new, part=slice(first, first + size))[0].to(x.device)
+        for old, new, first in ((h, new_h, top), (w, new_w, left))
+    )
     return rows @ (x @ columns.T)
-
-
-def _whole_axis(source: int, size: int, part: slice) -> Tensor:
-    return resize_matrix(torch.zeros(1, dtype=torch.int64), torch.tensor([source]), source, size, part=part)[0]
 
 
 def normalize(images: Tensor, mean: tuple[float, ...] = IMAGENET_MEAN, std: tuple[float, ...] = IMAGENET_STD) -> Tensor:

@@ -103,15 +103,11 @@ class _Writer:
                 svg = inline_svg(drawn, part.key, part.label or f"{part.title}. {part.caption}")
                 wide = ' class="wide"' if drawn.get_figwidth() > SIZE[0] else ""
                 caption = f"<b>{escape(part.title)}.</b> {escape(part.caption)}{_protocols(part.protocols)}"
-                caption = f"{self.about(part.subject)}{caption}"
-                return (
-                    f'<figure{wide}>\n<div class="scroll">{svg}</div>\n<figcaption>{caption}</figcaption>\n</figure>\n'
-                )
+                return self.figure(wide, f'<div class="scroll">{svg}</div>', part.subject, caption)
             case doc.Photo():
                 data = base64.b64encode(part.png).decode("ascii")
                 image = f'<img src="data:image/png;base64,{data}" alt="{escape(part.label)}">'
-                caption = f"{self.about(part.subject)}{escape(part.caption)}"
-                return f'<figure class="photo">\n{image}\n<figcaption>{caption}</figcaption>\n</figure>\n'
+                return self.figure(' class="photo"', image, part.subject, escape(part.caption))
             case doc.Statement():
                 return self.statement(part)
             case doc.Fold():
@@ -131,35 +127,30 @@ class _Writer:
         swatch = f'<span class="swatch" aria-hidden="true" style="color:{look.color}">{mark}</span> '
         return f'{swatch if len(self.looks) > 1 else ""}<span class="name">{escape(look.label)}</span>'
 
-    def about(self, subject: doc.Look | None) -> str:
-        return f"{self.named(subject)} · " if subject else ""
+    def figure(self, kind: str, drawn: str, subject: doc.Look | None, caption: str) -> str:
+        about = f"{self.named(subject)} · " if subject else ""
+        return f"<figure{kind}>\n{drawn}\n<figcaption>{about}{caption}</figcaption>\n</figure>\n"
 
     def cell(self, cell: doc.Cell) -> str:
         if isinstance(cell, doc.Look):
             return self.named(cell)
-        hint = (
-            f'<br><span class="hint">{escape(cell.hint)}</span>' if isinstance(cell, doc.Hinted) and cell.hint else ""
-        )
-        return f"{escape(doc.plain(cell))}{hint}"
+        hint = cell.hint if isinstance(cell, doc.Hinted) else ""
+        return escape(doc.plain(cell)) + (f'<br><span class="hint">{escape(hint)}</span>' if hint else "")
 
     def table(self, part: doc.Table) -> str:
-
-        def look(place: int) -> str:
-            return "beside" if place in part.beside else "text" if place in part.text else "own"
-
-        head = "".join(
-            f'<th scope="col" class="{"name" if place < part.names else look(place)}">{self.cell(cell)}</th>'
-            for place, cell in enumerate(part.header)
-        )
+        kinds = ["name"] * part.names
+        for place in range(part.names, len(part.header)):
+            kinds.append("beside" if place in part.beside else "text" if place in part.text else "own")
+        columns = zip(kinds, map(self.cell, part.header), strict=True)
+        head = "".join(f'<th scope="col" class="{kind}">{cell}</th>' for kind, cell in columns)
         rows = []
-        for number, cells in enumerate(part.rows):
-            written = "".join(
-                f'<th scope="row">{self.cell(cell)}</th>'
-                if place < part.names
-                else f'<td class="{look(place)}">{self.cell(cell)}</td>'
-                for place, cell in enumerate(cells)
-            )
+        for number, row in enumerate(part.rows):
+            cells = zip(kinds, map(self.cell, row), strict=True)
             marked = ' class="marked"' if number in part.marked else ""
+            written = "".join(
+                f'<th scope="row">{cell}</th>' if kind == "name" else f'<td class="{kind}">{cell}</td>'
+                for kind, cell in cells
+            )
             rows.append(f"<tr{marked}>{written}</tr>\n")
         above = f"<h3>{escape(part.title)}</h3>\n" if part.captioned else ""
         note = f'<p class="hint">{escape(part.note)}</p>\n' if part.note else ""
@@ -199,11 +190,7 @@ def check_page(out: Path) -> None:
 
 
 def write_page(document: doc.Document, out: Path) -> Path:
-    """Write a document as a page, and return where.
-
-    Raises:
-        FullrankError: `out` is a folder, or cannot be written.
-    """
+    """Write a document as a page, and return where."""
     check_page(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, page(document))

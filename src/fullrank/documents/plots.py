@@ -6,7 +6,7 @@ Lines are told apart by color and marker, the same in every figure. Names are te
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from html import escape
 from io import BytesIO, StringIO
@@ -83,6 +83,13 @@ def line(look: Look, points: int, phase: float) -> dict[str, Any]:
     every = max(1, points // _MARKERS)
     how = {"color": look.color, "linestyle": look.dashes, "marker": look.marker}
     return {**how, "markevery": (int(phase * every), every), **EDGE}
+
+
+def band(ax: Axes, x: np.ndarray, seeds: np.ndarray, how: Mapping[str, Any]) -> None:
+    """Draw the mean of `seeds`, `(S, n)`, over `x`, `(n,)`, and from the lowest to the highest a band."""
+    if len(seeds) > 1:
+        ax.fill_between(x, seeds.min(axis=0), seeds.max(axis=0), color=how["color"], alpha=0.16, linewidth=0)
+    ax.plot(x, seeds.mean(axis=0), **how)
 
 
 def aside(ax: Axes, text: str, at: tuple[float, float], offset: tuple[float, float], **place: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from fullrank.documents import Cell, Fields, Hinted, Look, Table
 from fullrank.measure import protocols
@@ -15,12 +15,12 @@ Row = Sequence[Cell]
 UNSPANNED = "† counts as dead what so few images cannot span: go by the verdict, which leaves that out."
 
 
-class Scored(NamedTuple):
-    """Something that has scores."""
+@dataclass(frozen=True)
+class Scored(Look):
+    """Something that has scores, beside others."""
 
-    look: Look
     scores: Mapping[str, Score]
-    width: int | None = None  # D; None where it is not known
+    width: int | None  # D; None where it is not known
 
     def cell(self, name: str) -> str:
         """Write a score for a table; with a mark where `unspanned_note` has something to say of it."""
@@ -58,13 +58,13 @@ def score_table(
         rows.append([Hinted(f"{kind.title}{star}", hint), *texts, kind.direction.replace("none", "neither")])
     notes = ["* can be compared here, between different widths D; the others cannot."] if mixed else []
     notes += unspanned_note(of, names)
-    header: Row = ["score", *(each.look for each in of), "better"]
+    header: Row = ["score", *of, "better"]
     return Table("Scores", header, [*above, *rows, *below], " ".join(notes), text=[len(of) + 1], captioned=False)
 
 
 def obstacle(of: Sequence[Scored], name: str) -> str:
     """Say why a score cannot be compared between these; an empty string when it can."""
-    missing = [each.look.label for each in of if name not in each.scores or each.scores[name].value is None]
+    missing = [each.label for each in of if name not in each.scores or each.scores[name].value is None]
     if missing:
         return f"not measured for {listing(missing)}"
     return protocols.obstacle(name, [each.scores[name].protocol for each in of], [each.width for each in of])
@@ -75,9 +75,7 @@ def comparison(of: Sequence[Scored], names: Collection[str]) -> list[str]:
     if len(of) < 2:
         return []
     why = {name: obstacle(of, name) for name in names if any(name in each.scores for each in of)}
-    said = [
-        protocols.ends(name, {each.look.label: each.scores[name].taken for each in of}) for name in why if not why[name]
-    ]
+    said = [protocols.ends(name, {each.label: each.scores[name].taken for each in of}) for name in why if not why[name]]
     refused = grouped((reason, title(name)) for name, reason in why.items() if reason)
     said += [f"{listing(titles)} cannot be compared: {reason}" for reason, titles in refused.items()]
     return [f"{capital(sentence)}." for sentence in said]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -17,7 +17,6 @@ from fullrank.evaluation.probes import check_knn, check_logistic, knn, logistic
 from fullrank.evaluation.result import Evaluation
 from fullrank.evaluation.task import ImageSets, Represented, UnlabeledError, open_task
 from fullrank.measure.protocols import FINGERPRINT
-from fullrank.measure.scores import Score
 from fullrank.models.encoder import Encoder, unchanged
 from fullrank.text import Progress, once, tails, untold
 from fullrank.training.checkpoint import find_checkpoint
@@ -26,25 +25,14 @@ from fullrank.training.machine import choose_device, float32_on
 from fullrank.training.measuring import never_right
 from fullrank.training.scores import Kept, keep
 
-
-class Quick(NamedTuple):
-    """A probe of representations that are taken once for all."""
-
-    take: Callable[[Represented, EvaluateOptions], Score]
-    # raises where a number of training images and the settings do not fit; called before any probe's work
-    check: Callable[[int, EvaluateOptions], None]
-
-
-QUICK = {"knn": Quick(knn, check_knn), "logistic": Quick(logistic, check_logistic)}
+QUICK = {"knn": knn, "logistic": logistic}
+"""Probes of representations that are taken once for all."""
 PROBES = (*QUICK, "linear")
 """Each is the name of a flag, of a section of settings and of a score; the first is taken where none is named."""
 
 
 def evaluate(
-    names: Sequence[str],
-    options: EvaluateOptions | None = None,
-    *,
-    progress: Progress = untold,
+    names: Sequence[str], options: EvaluateOptions | None = None, *, progress: Progress = untold
 ) -> list[Evaluation]:
     """Evaluate runs and checkpoints; each score of a run is kept in its scores.json as soon as it is taken.
 
@@ -91,7 +79,7 @@ def _evaluate(
     world: World,
 ) -> Evaluation:
     run = path if path.is_dir() else None
-    task, missing = None, ""
+    task, missing, scores = None, "", {}
     with world.raise_together(), world.first_on_machine():
         encoder = open_checkpoint(path)
         step = int(encoder.source["step"])
@@ -100,24 +88,21 @@ def _evaluate(
         except UnlabeledError as error:
             missing = str(error)
         else:
-            for probe in asked:
-                if probe in QUICK:
-                    QUICK[probe].check(len(task.train), options)
-                else:
-                    check_linear(task, options)
+            checks = {"knn": check_knn, "logistic": check_logistic, "linear": check_linear}
+            for probe in asked:  # before any probe's work
+                checks[probe](len(task.train), options, world.size)
     seen = world.all_gather_object((step, missing or (task and task.protocol)))
     with world.raise_together():
         if other := next((rank for rank, each in enumerate(seen) if each != seen[0]), 0):
             raise FullrankError(
                 f"process {other} finds another checkpoint or other images than process 0: give all machines the same"
             )
-    scores: dict[str, Score] = {}
     if task is None:
-        return Evaluation(label, run, step, scores, missing=missing)
+        return Evaluation(label, run, step, {}, missing=missing)
     for name in asked:
         with unchanged(encoder.module):
             if name in QUICK:  # on the main process, of the features that all have taken
-                scores[name] = world.on_main(QUICK[name].take, task.represented, options)
+                scores[name] = world.on_main(QUICK[name], task.represented, options)
             else:
                 scores[name] = linear(task, options)
         if run is not None:  # at once: the next probe may take hours, and be stopped
@@ -131,12 +116,9 @@ def probe_features(
     """Judge an encoder in memory by the quick probes, on labeled images or batches.
 
     Labels of batches are the same numbers in both; those of `Images` are matched.
-
-    Raises:
-        FullrankError: Labels are missing, or images cannot be read.
     """
     device = choose_device(options.device)
-    taken, made = [], []
+    taken, made, named, prints = [], [], [], []
     skipped: dict[str, None] = {}
     for what, images in (("train", train), ("test", test)):
         features, labels, indices, protocol = encoder.features(images, device=device, unreadable=skipped.setdefault)
@@ -150,23 +132,23 @@ def probe_features(
         known = labels >= 0
         taken.append((features[known], labels[known].long()))
         made.append(protocol)
+        named.append(images.name if isinstance(images, Images) else "batches in memory")
+        prints += [images.fingerprint()] if isinstance(images, Images) else []
     if made[0] != made[1]:
         raise FullrankError(
             "train and test would be shown in different ways, one as it is and one as the encoder shows images: give "
             "both as images, or both as floating point batches"
         )
-    sets = [images for images in (train, test) if isinstance(images, Images)]
-    each = [images.name if isinstance(images, Images) else "batches in memory" for images in (train, test)]
     strange = ~torch.isin(taken[1][1], taken[0][1])
     if bool(strange.all()):
         raise FullrankError("test shares no class with train: give both the same labels")
     protocol = {
         **made[0],
         "dtype": float32_on(device),
-        "labels": " / ".join(each),
-        **({FINGERPRINT: " / ".join(images.fingerprint() for images in sets)} if len(sets) == len(each) else {}),
+        "labels": " / ".join(named),
+        **({FINGERPRINT: " / ".join(prints)} if len(prints) == len(named) else {}),
         **never_right(int(strange.sum()), len(strange)),
     }
     of = Represented(taken[0], taken[1], device, protocol)
-    scores = {name: probe.take(of, options) for name, probe in QUICK.items() if getattr(options, name)}
+    scores = {name: probe(of, options) for name, probe in QUICK.items() if getattr(options, name)}
     return Evaluation(name, None, encoder.source.get("step"), scores, skipped=tuple(skipped))

@@ -24,6 +24,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
@@ -38,7 +39,7 @@ from torch.optim import Optimizer
 from fullrank.config import MachineConfig, OptimConfig
 from fullrank.data import cache
 from fullrank.data.batches import ViewLoader
-from fullrank.data.images import Images
+from fullrank.data.images import Images, same_images
 from fullrank.data.order import MultiplePass
 from fullrank.data.randomness import Purpose, random_bits
 from fullrank.data.views import ViewRecipe
@@ -47,6 +48,7 @@ from fullrank.evaluation.options import EvaluateOptions, LinearOptions
 from fullrank.evaluation.task import Task, labels_of
 from fullrank.files import write_bytes
 from fullrank.measure.checks import check_finite
+from fullrank.measure.protocols import FINGERPRINT
 from fullrank.measure.scores import Score
 from fullrank.models.encoder import fingerprint, unchanged
 from fullrank.models.memory_format import choose_memory_format
@@ -100,10 +102,12 @@ class Classifier:
         self.step, self.accuracies = state["step"], state["accuracies"]
 
 
-def check_linear(task: Task, options: EvaluateOptions) -> None:
-    """Refuse a batch of more images than there are, or one that the processes cannot share."""
-    check_share(options.linear_options.batch_size, task.world.size, "linear.batch_size")
-    _check_batch(options.linear_options, len(task.train))
+def check_linear(count: int, options: EvaluateOptions, processes: int = 1) -> None:
+    """Refuse a batch of more images than the `count` there are, or one that the processes cannot share."""
+    batch_size = options.linear_options.batch_size
+    check_share(batch_size, processes, "linear.batch_size")
+    if batch_size > count:
+        raise FullrankError(f"--linear.batch-size {batch_size} is more than the {count} training images: lower it")
 
 
 def linear(task: Task, options: EvaluateOptions) -> Score:
@@ -114,18 +118,23 @@ def linear(task: Task, options: EvaluateOptions) -> Score:
             the classifier diverged.
         StoppedError: A signal came; what was trained is saved.
     """
-    asked = options.linear_options
-    settings, path, state = task.world.on_main(_begin, task, asked)
+    settings, path, state = task.world.on_main(_begin, task, options.linear_options)
     if state is None or not state["complete"]:
-        state = _train(task, asked, settings, path, state)
+        state = _train(task, options, settings, path, state)
     task.skipped.update(dict.fromkeys(state["skipped"]))
-    return task.world.on_main(_score, task, asked, settings["precision"], state)
+    return task.world.on_main(_score, task, options.linear_options, settings["precision"], state)
 
 
 def _begin(task: Task, asked: LinearOptions) -> tuple[dict[str, Any], Path | None, dict[str, Any] | None]:
     settings = _settings(task, asked, choose_precision(MachineConfig(precision=asked.precision), task.device))
     path = None if task.run is None else task.run / FOLDER / f"linear-{_digest(settings)}.pt"
-    return settings, path, _read(path) if path is not None and path.is_file() else None
+    state = _read(path) if path is not None and path.is_file() else None
+    seen = task.protocol.get(FINGERPRINT, "")
+    # its settings know images by name, so that one that is mended does not undo what is half done
+    if state is not None and state["complete"] and not same_images(state.get("images", seen), seen):
+        print(f"{task.name}: its images have changed since its linear probe was trained: anew", file=sys.stderr)
+        state = None
+    return settings, path, state
 
 
 def _score(task: Task, asked: LinearOptions, precision: str, state: dict[str, Any]) -> Score:
@@ -150,12 +159,9 @@ def _score(task: Task, asked: LinearOptions, precision: str, state: dict[str, An
         "queries": state["queries"],
     }
     chosen: dict[str, Any] = {"best_over_epochs": best, "best_epoch": 1 + accuracies.index(best)}
-    way = reach(state["bank"], asked)
-    if way < FAR_ENOUGH:
-        chosen[WARNING] = (
-            f"trained too little, LARS let weights grow e^{way:.2g}-fold at most: raise --linear.base-lr to "
-            f"{asked.base_lr * FAR_ENOUGH / way:.2g}"
-        )
+    if (way := reach(state["bank"], asked)) < FAR_ENOUGH:
+        rate = f"raise --linear.base-lr to {asked.base_lr * FAR_ENOUGH / way:.2g}"
+        chosen[WARNING] = f"trained too little, LARS let weights grow e^{way:.2g}-fold at most: {rate}"
     return Score("linear", accuracies[-1], protocol, chosen=chosen)
 
 
@@ -188,29 +194,23 @@ def build_classifier(width: int, classes: int, asked: LinearOptions) -> Classifi
 
 
 def _train(
-    task: Task,
-    asked: LinearOptions,
-    settings: dict[str, Any],
-    path: Path | None,
-    state: dict[str, Any] | None,
+    task: Task, options: EvaluateOptions, settings: dict[str, Any], path: Path | None, state: dict[str, Any] | None
 ) -> dict[str, Any]:
+    asked = options.linear_options
     device, module, world = task.device, task.encoder.to(task.device).module, task.world
     memory_format = choose_memory_format(module)
     queries, query_labels = task.queries
-    kept: cache.Cache = (
-        world.on_main(cache.choose_cache, task.train, world.local_size * len(task.train))
-        if asked.cache == "auto"
-        else asked.cache
-    )
+    kept: cache.Cache = asked.cache if asked.cache != "auto" else world.on_main(
+        cache.choose_cache, task.train, world.local_size * len(task.train)
+    )  # fmt: skip
     with world.raise_together():
         check_finite(queries)
         images, left_out = _readable(task, kept, path, state)
         classes, targets = labels_of(images).unique(return_inverse=True)
         if len(classes) < 2:
-            raise FullrankError(
-                f"all {len(images)} training images have the label {int(classes[0])}: a probe needs two"
-            )
-        _check_batch(asked, len(images))
+            what = f"all {len(images)} training images have the label {int(classes[0])}"
+            raise FullrankError(f"{what}: a probe needs two")
+        check_linear(len(images), options, world.size)  # some may have been unreadable
     queries = queries.to(device)
     query_targets = torch.searchsorted(classes, query_labels).clamp(max=len(classes) - 1)
     query_targets[classes[query_targets] != query_labels] = -1  # of a class that no training image has
@@ -258,6 +258,7 @@ def _train(
                     check_unchanged()
                 state = {
                     "settings": settings,
+                    "images": task.protocol.get(FINGERPRINT, ""),
                     "complete": complete,
                     "classifier": classifier.state_dict(),
                     "skipped": sorted(task.skipped.keys() | set().union(*world.all_gather_object(loader.skipped))),
@@ -277,13 +278,6 @@ def _train(
     return state
 
 
-def _check_batch(asked: LinearOptions, images: int) -> None:
-    if asked.batch_size > images:
-        raise FullrankError(
-            f"--linear.batch-size {asked.batch_size} is more than the {images} training images: lower it"
-        )
-
-
 def _readable(
     task: Task, kept: cache.Cache, path: Path | None, state: dict[str, Any] | None
 ) -> tuple[Images, list[str]]:
@@ -292,15 +286,14 @@ def _readable(
     Those that cannot be read are found before the first step, streamed too: the order is over the others, however they
     are held. A classifier that goes on leaves out those that it began without.
     """
-    images, left_out = task.train, [] if state is None else list(state["left_out"])
-    if left_out:
-        images = _without(images, left_out)
+    left_out = [] if state is None else list(state["left_out"])
+    images = _without(task.train, left_out)
     gone: list[str] = []
     if kept == "memory":
         images, gone = cache.cache_all(images)
     elif state is None:
         gone = [images.key(index) for index in cache.find_unreadable(images).tolist()]
-        images = _without(images, gone) if gone else images
+        images = _without(images, gone)
     if gone and state is not None:
         raise FullrankError(
             f"{gone[0]} could be read when the linear probe began: put it back, or delete {path} to start anew"
@@ -310,8 +303,8 @@ def _readable(
 
 
 def _without(images: Images, names: Sequence[str]) -> Images:
-    out = set(names)
-    return images.select(torch.tensor([i for i in range(len(images)) if images.key(i) not in out]))
+    out = set(names)  # none: a selection of all would copy images that lie in memory
+    return images.select(torch.tensor([i for i in range(len(images)) if images.key(i) not in out])) if out else images
 
 
 @torch.no_grad()

@@ -22,8 +22,8 @@ SPLIT_SEED = 0
 _FEWEST = 10
 
 
-def check_knn(count: int, options: EvaluateOptions) -> None:
-    """Refuse more neighbors than there are training images."""
+def check_knn(count: int, options: EvaluateOptions, processes: int = 1) -> None:
+    """Refuse more neighbors than the `count` training images."""
     k = options.knn_options.k
     if k is not None and k > count:
         raise FullrankError(f"knn.k={k} neighbors are more than the {count} labeled training images")
@@ -32,34 +32,25 @@ def check_knn(count: int, options: EvaluateOptions) -> None:
 
 
 def knn(of: Represented, options: EvaluateOptions) -> Score:
-    """Score a frozen encoder by k-NN.
-
-    Raises:
-        FullrankError: There are fewer training images than neighbors asked for.
-    """
+    """Score a frozen encoder by k-NN."""
     how, count = options.knn_options, len(of.bank[1])
     check_knn(count, options)  # some may have been unreadable
     vote: dict[str, Any] = {"vote": how.vote, "temperature": how.temperature}
     bank, labels, queries, answers = (tensor.to(of.device) for tensor in (*of.bank, *of.queries))
-    k: int | str
-    if how.k is not None:
-        k, ks = how.k, [how.k]
-    else:
-        ks = list(range(1, min(how.most, count - 1) + 1))
-        if how.choose == "leave-one-out":
-            at_random = f" {SAMPLED}" if count > LEFT_OUT else ""
-            k = f"1 to {ks[-1]}, the best by leave-one-out over {min(LEFT_OUT, count)} training images{at_random}"
-            ks = [best_k(leave_one_out(bank, labels, ks=ks, **vote))]
-        else:
-            k = f"1 to {ks[-1]}, the best on the held-out labels, which it has seen"
+    ks = list(range(1, min(how.most, count - 1) + 1)) if how.k is None else [how.k]
+    k: int | str = how.k or f"1 to {ks[-1]}, the best on the held-out labels, which it has seen"
+    if how.k is None and how.choose == "leave-one-out":
+        at_random = f" {SAMPLED}" if count > LEFT_OUT else ""
+        k = f"1 to {ks[-1]}, the best by leave-one-out over {min(LEFT_OUT, count)} training images{at_random}"
+        ks = [best_k(leave_one_out(bank, labels, ks=ks, **vote))]
     accuracies = knn_accuracies(bank, labels, queries, answers, ks=ks, **vote)
     chosen = best_k(accuracies)
     protocol = {**of.protocol, "bank": count, "queries": len(queries), **knn_protocol(k, **vote)}
     return Score("knn", accuracies[chosen], protocol, chosen={} if how.k is not None else {"k": chosen})
 
 
-def check_logistic(count: int, options: EvaluateOptions) -> None:
-    """Refuse training images that are too few to choose the regularization on."""
+def check_logistic(count: int, options: EvaluateOptions, processes: int = 1) -> None:
+    """Refuse training images, `count` of them, that are too few to choose the regularization on."""
     if options.logistic_options.l2 is None and count < _FEWEST:
         raise FullrankError(
             f"{count} training images are too few to hold a tenth of them out: give {_FEWEST} at least, or "
@@ -68,11 +59,7 @@ def check_logistic(count: int, options: EvaluateOptions) -> None:
 
 
 def logistic(of: Represented, options: EvaluateOptions) -> Score:
-    """Score a frozen encoder by a logistic regression on its representations of training images.
-
-    Raises:
-        FullrankError: A representation is not finite, there are too few images, or all are of one class.
-    """
+    """Score a frozen encoder by a logistic regression on its representations of training images."""
     asked, (bank, labels), (queries, answers) = options.logistic_options, of.bank, of.queries
     count, bank = len(bank), bank.to(of.device)
     check_logistic(count, options)  # some may have been unreadable

@@ -61,17 +61,12 @@ def document(found: Sequence[Evaluation]) -> Document:
 
 def _parts(found: Sequence[Evaluation]) -> Iterator[Part]:
     taken = [(each, score) for each in found for score in each.scores.values()]
-    if taken:
-        rows = [
-            [
-                each.name,
-                "–" if each.step is None else f"{each.step:,}",
-                score.kind.title.split()[0],  # the protocol has it in full
-                score.text,
-                _chosen(score),
-            ]
-            for each, score in taken
-        ]
+    rows = []
+    for each, score in taken:
+        step = "–" if each.step is None else f"{each.step:,}"
+        probe = score.kind.title.split()[0]  # the protocol has it in full
+        rows.append([each.name, step, probe, score.text, _chosen(score)])
+    if rows:
         header = ["run", "steps", "probe", "value", "chosen"]
         yield Table("Scores", header, rows, text=(2, 4), captioned=False)
     yield from how_measured((each.name, score) for each, score in taken)

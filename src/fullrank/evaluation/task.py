@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -75,19 +75,18 @@ class Task:
         # whole blocks, so that each network's batch, and with it the last bit, is that of one process
         blocks = torch.arange(len(images)).split(BLOCK)
         first, stop = (-(-rank * len(blocks) // self.world.size) for rank in (self.world.rank, self.world.rank + 1))
-        features, labels = torch.empty(0), torch.empty(0, dtype=torch.int64)
+        features, labels = torch.empty(0), None
         with self.world.raise_together():
             if first < stop:  # the main process has one block at least
                 own = torch.cat(blocks[first:stop])
-                features, known, *_ = self.encoder.features(
+                features, labels, *_ = self.encoder.features(
                     images,
                     indices=own,
                     device=self.device,
                     progress=lambda done: self.progress(f"{self.name}: {what}", done, len(own)),
                     unreadable=self.skipped.setdefault,
                 )
-                assert known is not None
-                labels = known
+        labels = torch.empty(0, dtype=torch.int64) if labels is None else labels
         for skipped in self.world.all_gather_object(self.skipped):
             self.skipped.update(skipped)
         return self.world.collect(features), self.world.collect(labels)
@@ -101,18 +100,14 @@ class ImageSets:
 
     def __init__(self, *, several: bool, sharers: int = 1) -> None:
         self._several, self._sharers = several, sharers
-        self._opened: dict[tuple[str, str, str], tuple[Images, str]] = {}
+        self.open = cache(self._open)
 
-    def open(self, name: str, split: Split, root: str) -> tuple[Images, str]:
+    def _open(self, name: str, split: Split, root: str) -> tuple[Images, str]:
         """Return a set and its fingerprint."""
-        key = (name, split, root)
-        if key not in self._opened:
-            images = open_images(name, split=split, root=root)
-            fingerprint = images.fingerprint()
-            if self._several and choose_cache(images, self._sharers * len(images)) == "memory":
-                images = Decoded(images)
-            self._opened[key] = images, fingerprint
-        return self._opened[key]
+        images = open_images(name, split=split, root=root)
+        fingerprint = images.fingerprint()
+        decoded = self._several and choose_cache(images, self._sharers * len(images)) == "memory"
+        return Decoded(images) if decoded else images, fingerprint
 
 
 def open_task(
@@ -129,18 +124,15 @@ def open_task(
 
     A held-out image of a class without training images stays, and is never classified right: an accuracy is a share of
     all held-out images. Were it left out, the accuracy would rise as training images lose classes.
-
-    Raises:
-        UnlabeledError: Training or held-out images have no labels, or there are no held-out images.
-        FullrankError: The images cannot be read.
     """
     config = encoder.config
     assert config is not None
     train_name = options.images or config.images
     held_out_name = options.eval_images
-    if held_out_name is None:
-        own = None if options.images is not None else config.eval_images
-        held_out_name = own or (train_name if train_name in SOURCES else None)
+    if held_out_name is None and options.images is None:
+        held_out_name = config.eval_images
+    if held_out_name is None and train_name in SOURCES:
+        held_out_name = train_name
     found, train_print = sets.open(train_name, "train", config.data_dir)
     train, held_out, missing = _labeled(found, found.labels, options.limit), None, []
     if train is None:

@@ -39,8 +39,7 @@ class Known:
 
     name: str  # the folder's, or the checkpoint's where there is none
     images: int | None = None  # training images, where it says how many
-    # versions and hardware of the training, where it says them
-    environment: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)  # of the training: versions and hardware, if known
     # what was measured at this step, on this branch or on the method as a whole; a name may come twice, with two
     # protocols
     scores: Sequence[Score] = ()
@@ -50,11 +49,7 @@ class Known:
 
 
 def known_of(encoder: Encoder) -> Known:
-    """Gather what is known of a run's encoder, where its checkpoint lies in a run's `checkpoints`.
-
-    Raises:
-        FullrankError: A file of the run is damaged.
-    """
+    """Gather what is known of a run's encoder, where its checkpoint lies in a run's `checkpoints`."""
     file, step, branch = Path(encoder.source["checkpoint"]), int(encoder.source["step"]), encoder.branch
     folder = file.resolve().parent.parent
     if not (folder / CONFIG).is_file():
@@ -85,7 +80,8 @@ def card(encoder: Encoder, known: Known, made: TimmModel, data: Mapping[str, Any
 
     Folders of this machine are left out of it: files are called by their names. `data` is timm's `pretrained_cfg`.
     """
-    config = _config(encoder)
+    config = encoder.config
+    assert config is not None
     fields: dict[str, Any] = {
         "library_name": "timm",
         "pipeline_tag": "image-feature-extraction",
@@ -93,17 +89,14 @@ def card(encoder: Encoder, known: Known, made: TimmModel, data: Mapping[str, Any
     }
     if config.images in HUB_DATASETS:
         fields["datasets"] = [HUB_DATASETS[config.images]]
-    found = Document("encoder", known.name, list(_parts(encoder, known, made, data)))
+    found = Document("encoder", known.name, list(_parts(encoder, config, known, made, data)))
     return f"---\n{yaml.safe_dump(fields, sort_keys=False)}---\n\n{found.markdown()}"
 
 
-def _config(encoder: Encoder) -> TrainConfig:
-    assert encoder.config is not None
-    return encoder.config
-
-
-def _parts(encoder: Encoder, known: Known, made: TimmModel, data: Mapping[str, Any]) -> Iterator[Part]:
-    config, step = _config(encoder), encoder.source["step"]
+def _parts(
+    encoder: Encoder, config: TrainConfig, known: Known, made: TimmModel, data: Mapping[str, Any]
+) -> Iterator[Part]:
+    step = encoder.source["step"]
     parameters = sum(parameter.numel() for parameter in encoder.module.parameters())
     yield Words(
         f"An image encoder: {config.backbone.name}, {parameters / 1e6:.2f} M parameters, trained without labels "
@@ -147,9 +140,7 @@ arguments = {json.dumps(made.arguments)}
 encoder = timm.create_model("{made.architecture}", num_classes=0, checkpoint_path="{WEIGHTS}", **arguments).eval()""",
         "command",
     )
-    yield Words("""import fullrank
-
-encoder = fullrank.load(".")""", "command")  # fmt: skip
+    yield Words('import fullrank\n\nencoder = fullrank.load(".")', "command")
 
 
 def _training(config: TrainConfig, step: int, count: int | None) -> dict[str, Any]:
@@ -157,18 +148,17 @@ def _training(config: TrainConfig, step: int, count: int | None) -> dict[str, An
     if count is not None:
         order = describe_order(build_order(config, count))
         images = f"{count:,} of {images}"
-    sections = {name: vars(getattr(config, name)) for name in ("backbone", "heads", "loss", "target", "optim")}
-    said = {
-        name: field_list({key: value for key, value in public(values).items() if value is not None})
-        for name, values in sections.items()
-    }
+    said: dict[str, str] = {}
+    for name in ("backbone", "heads", "loss", "target", "optim"):
+        given = {key: value for key, value in public(vars(getattr(config, name))).items() if value is not None}
+        said |= {name: field_list(given)} if given else {}
     return {
         "method": config.method,
         "images": f"{images}, without their labels",
         "order": order,
         "steps": f"{step:,} of {config.steps:,}, {config.batch_size} images each",
         "views": f"{config.views}, {config.image_size} x {config.image_size}",
-        **{name: text for name, text in said.items() if text},
+        **said,
         "seed": str(config.seed),
     }
 
@@ -207,8 +197,5 @@ def public(value: Any) -> Any:
 
 def _with_chosen(score: Score) -> dict[str, Any]:
     """Return its protocol with what was chosen by it, such as `k: 43, of: 1 to 200, ...`."""
-    chosen = {
-        name: f"{value} of {score.protocol[name]}" if name in score.protocol else value
-        for name, value in score.chosen.items()
-    }
-    return {**score.protocol, **chosen}
+    of = {name: f" of {asked}" for name, asked in score.protocol.items()}
+    return {**score.protocol, **{k: f"{value}{of[k]}" if k in of else value for k, value in score.chosen.items()}}

@@ -86,10 +86,8 @@ def _new_folder(out: Path) -> Iterator[Path]:
 def _write_weights(path: Path, encoder: nn.Module) -> None:
     from safetensors.torch import save
 
-    weights = {
-        name: value.detach().clone(memory_format=torch.contiguous_format)
-        for name, value in encoder.state_dict().items()
-    }
+    tensors = encoder.state_dict().items()
+    weights = {name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in tensors}
     write_bytes(path, save(weights, metadata={"format": "pt"}))
 
 

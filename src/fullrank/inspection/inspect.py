@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,10 +21,11 @@ from fullrank.encoders import Kind, kind_of, open_encoder
 from fullrank.errors import FullrankError
 from fullrank.inspection.options import InspectOptions
 from fullrank.inspection.result import Inspection
-from fullrank.inspection.scores import Absorbed, absorb, take_all
-from fullrank.measure.protocols import UNKNOWN, obstacle
+from fullrank.measure.metrics import SpectrumMetric
+from fullrank.measure.protocols import FINGERPRINT, UNKNOWN, obstacle
 from fullrank.measure.quality import clid, feature_std
-from fullrank.measure.scores import Score
+from fullrank.measure.scores import SCORES, Score, take
+from fullrank.measure.spectrum import Spectrum
 from fullrank.measure.verdict import ENOUGH, judge
 from fullrank.models.encoder import Encoder
 from fullrank.registry import SOURCES
@@ -33,6 +34,8 @@ from fullrank.training.machine import choose_device, float32_on
 from fullrank.training.scores import SCORES_FILE, Kept, keep
 
 FEWEST_IMAGES = 5_000
+SAMPLE, SAMPLE_SEED = 5_000, 0
+"""Rows that the scores see which are no functions of the spectrum; most of them cost O(n^2 D)."""
 VIEWED_IMAGES, VIEWS_EACH = 1_000, 10
 """Images and views of each for alignment and LiDAR; its authors took about 1,000 and 50, others 100 and 10."""
 VIEW_SEED = 0
@@ -73,7 +76,8 @@ def inspect(
     choose_device(options.device)  # whether it is there is said before weights are fetched
     kinds = dict(zip(names, kinds_of(names, options), strict=True))
     asked = None if options.images is None else open_images(options.images)  # before weights are fetched for them
-    opened = {name: _named(name, _open, name, options) for name, kind in kinds.items() if kind != "features"}
+    how, encoders = encoder_options(options), [name for name, kind in kinds.items() if kind != "features"]
+    opened = {name: _named(name, open_encoder, name, **how) for name in encoders}
     # One number of images for all: scores that depend on it could not be compared otherwise.
     widest = max((encoder.width for encoder in opened.values()), default=0)
     options = replace(options, limit=options.limit or max(FEWEST_IMAGES, ENOUGH * widest))
@@ -118,9 +122,9 @@ def keep_scores(run: Path, found: Inspection, options: InspectOptions) -> str:
     return ""
 
 
-def _named(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+def _named(name: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     try:
-        return function(*arguments)
+        return function(*arguments, **options)
     except FullrankError as error:
         raise FullrankError(str(error) if name in str(error) else f"{name}: {error}") from None
 
@@ -131,8 +135,35 @@ def encoder_options(options: InspectOptions) -> dict[str, Any]:
     return {each: getattr(options, each) for each in how}
 
 
-def _open(name: str, options: InspectOptions) -> Encoder:
-    return open_encoder(name, **encoder_options(options))
+class Absorbed(NamedTuple):
+    """Features of one walk."""
+
+    centered: Spectrum  # the spectrum of all rows about their mean
+    uncentered: Spectrum  # the same about zero
+    sample: Tensor  # at most `SAMPLE` rows, in order, drawn without replacement
+    protocol: Mapping[str, Any]  # how the features were made
+
+
+def absorb(blocks: Iterable[Tensor], protocol: Mapping[str, Any], n: int, dim: int) -> Absorbed:
+    """Walk once over features, blocks `(n_i, D)` of N rows in all."""
+    if n < 2:
+        raise FullrankError(f"{n} row has no spectrum: centering leaves nothing of it; give features of more images")
+    chosen = np.arange(n)
+    if n > SAMPLE:
+        chosen = np.sort(np.random.default_rng(SAMPLE_SEED).choice(n, SAMPLE, replace=False))
+    metric, sample, start = SpectrumMetric(dim), [], 0
+    for block in blocks:
+        try:
+            metric.update(block)
+        except FullrankError as error:
+            at = f" (block of rows {start} to {start + len(block) - 1})" if start else ""
+            raise FullrankError(f"{error}{at}") from None
+        first, last = np.searchsorted(chosen, (start, start + len(block)))
+        sample.append(block[torch.from_numpy(chosen[first:last] - start)].clone())
+        start += len(block)
+    both = metric.compute(), metric.compute_uncentered()
+    centered, uncentered = (Spectrum(each.singular_values, {**protocol, **each.protocol}) for each in both)
+    return Absorbed(centered, uncentered, torch.cat(sample), protocol)
 
 
 def _inspect_matrix(name: str, progress: Progress, key: str | None) -> Inspection:
@@ -160,11 +191,7 @@ def inspect_features(
     kind: str = "features",
     source: Mapping[str, Any] | None = None,
 ) -> Inspection:
-    """Inspect features in memory, `(N, D)` with N >= 2, of what `kind` and `source` say; `protocol` is how.
-
-    Raises:
-        FullrankError: They are of another shape, or not finite.
-    """
+    """Inspect features in memory, `(N, D)` with N >= 2, of what `kind` and `source` say; `protocol` is how."""
     if features.ndim != 2:
         raise FullrankError(f"{name}: features must be (N, D), a row an image; got {tuple(features.shape)}")
     absorbed = absorb([features.detach().cpu()], protocol, *features.shape)
@@ -190,17 +217,12 @@ def inspect_encoder(
     kind: str = "module",
     progress: Progress = untold,
 ) -> Inspection:
-    """Inspect an encoder that is open, on the images that are asked for or else those of its own run.
-
-    Raises:
-        FullrankError: There are too few images, or the features are not finite.
-    """
+    """Inspect an encoder that is open, on the images that are asked for or else those of its own run."""
     images, of_images = _images(encoder, asked, options)
     wanted, device = options.limit or max(FEWEST_IMAGES, ENOUGH * encoder.width), choose_device(options.device)
     if len(images) < 2:
-        raise FullrankError(
-            f"{images.name} holds {len(images)} image: a spectrum needs several times D={encoder.width}"
-        )
+        what = f"{images.name} holds {len(images)} image"
+        raise FullrankError(f"{what}: a spectrum needs several times D={encoder.width}")
     indices = sample(torch.arange(len(images)), wanted)
     if len(indices) < len(images):
         of_images = {**of_images, "sample": SAMPLED}
@@ -231,7 +253,9 @@ def inspect_encoder(
             progress=lambda done: progress(f"{name}: views", done, len(chosen)),
         ).features
         shown = {key: value for key, value in protocol.items() if key not in ("view", "interpolation", "crop_pct")}
-        of_views = seen, {**shown, "recipe": recipe, "crop_scale": pair[0].crop_scale, "seed": VIEW_SEED}
+        n, q, d = seen.shape
+        shown |= {"recipe": recipe, "crop_scale": pair[0].crop_scale, "seed": VIEW_SEED, "n": n, "views": q, "d": d}
+        of_views = seen, shown
     source, spread = dict(encoder.source), None
     if encoder.projector is not None:
         spread = _spread(encoder.projector(), features)
@@ -254,11 +278,12 @@ def _images(encoder: Encoder, asked: Images | None, options: InspectOptions) -> 
     config = encoder.config
     if asked is not None:
         split = "train" if options.images in SOURCES else "all there is"
-        return asked, {"images": options.images or asked.name, "split": split}
+        return asked, {"images": options.images or asked.name, "split": split, FINGERPRINT: asked.fingerprint()}
     assert config is not None
     images, said = open_images(config.images, root=config.data_dir), {"images": config.images, "split": "train"}
     if config.subset == 1:
-        return images, said
+        return images, {**said, FINGERPRINT: images.fingerprint()}
+    # shares of other seeds are of the same kind of images
     return images.select(subset(len(images), config.subset, config.seed)), {**said, "subset": config.subset}
 
 
@@ -271,8 +296,24 @@ def _result(
     progress: Progress = untold,
     **judged: Any,
 ) -> Inspection:
-    """Score and judge what `absorb` returned; `judged` is what `judge` is told besides."""
-    scores = take_all(absorbed, of_views, partial(progress, f"{name}: scores"))
+    """Take every label-free score that the features allow, and judge them; `judged` is what `judge` is told besides.
+
+    `of_views` are features of views, `(n, q, D)`, and how they were made. A score that cannot be taken says why.
+    """
+    n, d = absorbed.sample.shape
+    dtype = str(absorbed.sample.dtype).removeprefix("torch.")
+    of_sample = {**absorbed.protocol, "n": n, "d": d, "dtype": dtype, "sample_seed": SAMPLE_SEED}
+    wanted = [kind for kind in SCORES.values() if kind.function is not None]
+    scores = {}
+    for done, each in enumerate(wanted):
+        progress(f"{name}: scores", done, len(wanted))
+        if each.spectrum is not None:
+            spectrum = absorbed.centered if each.spectrum == "centered" else absorbed.uncentered
+            scores[each.name] = take(each, spectrum, spectrum.protocol)
+        elif each.needs == "features":
+            scores[each.name] = take(each, absorbed.sample, of_sample)
+        elif of_views is not None:
+            scores[each.name] = take(each, *of_views)
     verdict = judge(absorbed.centered, uncentered=absorbed.uncentered, **judged)
     return Inspection(name, kind, source, absorbed.centered, None, scores, verdict)
 

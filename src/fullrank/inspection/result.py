@@ -92,11 +92,11 @@ class Inspection(doc.Shown):
 
 def document(found: Sequence[Inspection]) -> doc.Document:
     """Say what was found; the same inspections make the same document."""
-    of = [Scored(doc.Look(each.name, i), each.scores, each.spectrum.dim) for i, each in enumerate(found)]
+    of = [Scored(each.name, i, each.scores, each.spectrum.dim) for i, each in enumerate(found)]
     name = " and ".join(each.name for each in found) if len(found) < 3 else f"{len(found)} side by side"
     said = _compared(found, of)
     data = {"inspected": [each.as_dict() for each in found], "comparison": said}
-    return doc.Document("inspection", name, list(_parts(found, of, said)), data, [each.look for each in of])
+    return doc.Document("inspection", name, list(_parts(found, of, said)), data, of)
 
 
 def _parts(found: Sequence[Inspection], of: Sequence[Scored], said: Sequence[str]) -> Iterator[doc.Part]:
@@ -110,7 +110,7 @@ def _parts(found: Sequence[Inspection], of: Sequence[Scored], said: Sequence[str
     yield doc.Only(
         "terminal", [score_table(of, names, above) if few else _a_line_each(found, of)]
     )  # a page has room for all
-    for each, (look, *_) in zip(found, of, strict=True):
+    for each, look in zip(found, of, strict=True):
         yield _verdict(each, look)
         if others := each.source.get(OTHERS):
             yield doc.Words(
@@ -128,7 +128,7 @@ def _parts(found: Sequence[Inspection], of: Sequence[Scored], said: Sequence[str
         items = [f"{', '.join(titles)} of {why}" for why, titles in missing.items()]
         yield doc.Fold("Scores that could not be taken", [doc.Points(items)])
     yield doc.Only("page", [doc.Heading("Spectra"), *_spectra(found, of), doc.Heading("What was inspected")])
-    for each, (look, *_) in zip(found, of, strict=True):
+    for each, look in zip(found, of, strict=True):
         yield doc.Fields({"kind": each.kind, **each.source}, subject=look)
         yield from doc.unreadable(each.skipped, look)
     scores = [(each.name, score) for each in found for score in each.scores.values()]
@@ -175,8 +175,8 @@ def _compared(found: Sequence[Inspection], of: Sequence[Scored]) -> list[str]:
 
 
 def _spectra(found: Sequence[Inspection], of: Sequence[Scored]) -> Iterator[doc.Picture]:
-    shown = [(each.look, one.spectrum) for each, one in zip(of, found, strict=True)]
-    twins = [(each.look, one.untrained) for each, one in zip(of, found, strict=True) if one.untrained is not None]
+    shown = [(look, each.spectrum) for look, each in zip(of, found, strict=True)]
+    twins = [(look, each.untrained) for look, each in zip(of, found, strict=True) if each.untrained is not None]
     dotted = ""
     if twins:
         dotted = " Thin and dotted: the same network with random weights (a ResNet's residual branches start off)."

@@ -49,21 +49,14 @@ class LayerWatch:
         scores: Sequence[str] | None = None,
         name: str = "collapse",
     ) -> None:
-        fit(every, Steps, "every")
         wanted = "centered" if center else "uncentered"
         known = [kind.name for kind in SCORES.values() if kind.spectrum == wanted]
         if scores is None:
             scores = ("auc", "rankme_centered", "participation_ratio", "dead") if center else ("rankme", "stable_rank")
         for score in scores:
             choose(f"a score of {wanted} features", score, known)
-        self.layer = layer
-        self.features = features
-        self.every = every
-        self.half_life = half_life
-        self.center = center
-        self.normalize = normalize
-        self.scores = tuple(scores)
-        self.name = name
+        self.layer, self.features, self.every, self.name = layer, features, fit(every, Steps, "every"), name
+        self.half_life, self.center, self.normalize, self.scores = half_life, center, normalize, tuple(scores)
         self.spectrum: Spectrum | None = None
         self._monitor: MovingSpectrum | None = None
         self._saved: Mapping[str, Any] | None = None
@@ -82,8 +75,7 @@ class LayerWatch:
     def _detach(self) -> None:
         if self._handle is not None:
             self._handle.remove()
-            self._handle = None
-        self._sink = None
+        self._handle = self._sink = None
 
     def _hook(self, module: Any, inputs: Any, output: Any) -> None:
         if self._sink is None:
@@ -101,9 +93,8 @@ class LayerWatch:
 
     def _absorb(self, h: Tensor) -> None:
         if self._monitor is None:
-            self._monitor = MovingSpectrum(
-                h.shape[1], half_life=self.half_life, center=self.center, normalize=self.normalize
-            )
+            how = {"center": self.center, "normalize": self.normalize}
+            self._monitor = MovingSpectrum(h.shape[1], half_life=self.half_life, **how)
             if self._saved is not None:
                 self._monitor.load_state_dict(self._saved)
                 self._saved = None

@@ -15,7 +15,6 @@ trainer `max_epochs=1` or `max_steps=len(order)`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -65,32 +64,9 @@ class CollapseMonitor(LayerWatch, Callback):
         FullrankError: As `fullrank.integrations.layer.LayerWatch`.
     """
 
-    def __init__(
-        self,
-        layer: str,
-        *,
-        features: Callable[[Any], Tensor] | None = None,
-        every: int = 4,
-        log_every: int | None = None,
-        half_life: float | None = None,
-        center: bool = True,
-        normalize: bool = False,
-        scores: Sequence[str] | None = None,
-        validate: bool = True,
-        name: str = "collapse",
-    ) -> None:
-        super().__init__(
-            layer,
-            features=features,
-            every=every,
-            half_life=half_life,
-            center=center,
-            normalize=normalize,
-            scores=scores,
-            name=name,
-        )
-        fit(log_every, Steps | None, "log_every")
-        self.log_every, self.validate = log_every, validate
+    def __init__(self, layer: str, *, log_every: int | None = None, validate: bool = True, **watch: Any) -> None:
+        super().__init__(layer, **watch)
+        self.log_every, self.validate = fit(log_every, Steps | None, "log_every"), validate
         self._refused = ""
         self.val_spectrum: Spectrum | None = None
         self._metric: SpectrumMetric | None = None
@@ -98,9 +74,8 @@ class CollapseMonitor(LayerWatch, Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Hook the layer."""
-        if stage not in ("fit", "validate") or self._handle is not None:
-            return
-        self._attach(pl_module)
+        if stage in ("fit", "validate") and self._handle is None:
+            self._attach(pl_module)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Unhook the layer."""
@@ -130,8 +105,7 @@ class CollapseMonitor(LayerWatch, Callback):
         if self.log_every is None or self._batches % self.log_every or self._monitor is None:
             return
         try:
-            gather = partial(_gather, pl_module) if trainer.world_size > 1 else None
-            self.spectrum = self._monitor.compute(gather)
+            self.spectrum = self._monitor.compute(partial(_gather, pl_module) if trainer.world_size > 1 else None)
         except FullrankError as error:
             rank_zero_warn(f"CollapseMonitor has nothing to log: {error}")
             return
@@ -148,8 +122,7 @@ class CollapseMonitor(LayerWatch, Callback):
         self._sink = self._measure if self.validate and not trainer.sanity_checking else None
 
     def _measure(self, h: Tensor) -> None:
-        if self._metric is None:
-            self._metric = self._new_metric(h.shape[1], h.device)
+        self._metric = self._metric or self._new_metric(h.shape[1], h.device)
         try:
             self._metric.update(h)
         except FullrankError as error:  # NaN or infinity: a reason to say so, not to end the training

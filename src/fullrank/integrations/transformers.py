@@ -21,7 +21,7 @@ from fullrank.integrations.layer import LayerWatch
 from fullrank.losses import gather
 
 try:
-    from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+    from transformers import Trainer, TrainerCallback, TrainerState
 except ImportError as error:
     raise ImportError(
         "fullrank.integrations.transformers needs transformers and accelerate: pip install 'fullrank[transformers]'"
@@ -46,17 +46,12 @@ class CollapseCallback(LayerWatch, TrainerCallback):
         """
         trainer.callback_handler.callbacks.insert(0, self)
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, *args: Any, model: nn.Module, **kwargs: Any) -> None:
         """Hook the layer."""
-        model: nn.Module = kwargs["model"]
         self._detach()  # of a training that was interrupted
         self._attach(model)
 
-    def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Listen to every `every`-th step."""
         self._sink = self._absorb_forward if state.global_step % self.every == 0 else None
 
@@ -64,20 +59,13 @@ class CollapseCallback(LayerWatch, TrainerCallback):
         if torch._C._current_graph_task_id() == -1:  # else activation checkpointing runs forward again
             self._absorb(h)
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
         """Stop listening: what comes next may be an evaluation."""
         self._sink = None
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def on_log(self, args: Any, state: TrainerState, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Put the scores beside a training loss."""
-        if logs is None or "loss" not in logs or self._monitor is None:
+        if "loss" not in (logs or ()) or self._monitor is None:
             return
         try:
             self.spectrum = self._monitor.compute(lambda vector: gather(vector[None]))
@@ -88,8 +76,6 @@ class CollapseCallback(LayerWatch, TrainerCallback):
         logs.update(named)
         state.log_history[-1].update(named)
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_end(self, *args: Any, **kwargs: Any) -> None:
         """Unhook the layer."""
         self._detach()

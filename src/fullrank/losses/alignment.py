@@ -19,14 +19,8 @@ def simsiam(z1: Tensor, z2: Tensor, p1: Tensor, p2: Tensor) -> Tensor:
 
         L = -1/2 mean_n [cos(p1_n, sg(z2_n)) + cos(p2_n, sg(z1_n))]
 
-    Args:
-        z1: Embeddings of the first view, `(N, M)`.
-        z2: Embeddings of the second view, `(N, M)`.
-        p1: Predictions from the first view, `(N, M)`.
-        p2: Predictions from the second view, `(N, M)`.
-
-    Returns:
-        A scalar in [-1, 1]; -1 when every prediction points along its target, as it does after a complete collapse too.
+    All are `(N, M)`. A scalar in [-1, 1]; -1 when every prediction points along its target, as it does after a complete
+    collapse too.
 
     Reference: Chen & He 2021 (https://arxiv.org/abs/2011.10566), eq. 4; [Li22] section 3.1.
 

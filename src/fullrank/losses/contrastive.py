@@ -24,6 +24,7 @@ from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fullrank.errors import choose
@@ -43,17 +44,10 @@ def info_nce(z1: Tensor, z2: Tensor, *, temperature: float = 0.1, negatives: Neg
         both:   L = -1/(2N) sum_i log [exp(u_i.u_i'/tau) / sum_{j != i} exp(u_i.u_j/tau)]      over 2N anchors
         cross:  L = -1/N sum_{i<=N} log [exp(u_i.u_i'/tau) / sum_{j<=N} exp(u_i.u_j'/tau)]     z1 against z2 only
 
-    `mocov3` makes a loss of two branches of the second.
-
-    Args:
-        z1: Embeddings of the first view, `(N, M)`, N >= 2; rows are normalized here.
-        z2: Embeddings of the second view, `(N, M)`.
-        temperature: tau > 0. SimCLR 0.1 (its best on ImageNet), MoCo-v3 1.0 (ResNet) and 0.2 (ViT); 0.15 is what
-            [Garrido23] found best for SimCLR with VICReg's projector.
-        negatives: `both` views of the other images, or those of the other view (`cross`).
-
-    Returns:
-        A scalar, non-negative; log(2N - 1) (`both`) or log N (`cross`) after a complete collapse.
+    `mocov3` makes a loss of two branches of the second. `z1` and `z2` are `(N, M)`, N >= 2. `temperature` is tau > 0:
+    SimCLR 0.1 (its best on ImageNet), MoCo-v3 1.0 (ResNet) and 0.2 (ViT); [Garrido23] found 0.15 best for SimCLR with
+    VICReg's projector. `negatives` are those of `both` views, or of the other one (`cross`). A scalar, non-negative;
+    log(2N - 1) (`both`) or log N (`cross`) after a complete collapse.
 
     Reference: Chen et al. 2020 (https://arxiv.org/abs/2002.05709), eq. 1; Chen, Xie & He 2021
         (https://arxiv.org/abs/2104.02057), algorithm 1.
@@ -68,7 +62,8 @@ def info_nce(z1: Tensor, z2: Tensor, *, temperature: float = 0.1, negatives: Neg
     check_matrices("info_nce", rows=AMONG_IMAGES, z1=z1, z2=z2)
     check_positive(temperature=temperature)
     logits = product(l2_normalize(z1), l2_normalize(z2).T) / temperature
-    return (logits.logsumexp(dim=1) - logits.diagonal()).mean()
+    above = logits.masked_fill(eye(len(z1), z1), -torch.inf).logsumexp(dim=1) - logits.diagonal()
+    return F.softplus(above).mean()
 
 
 @full_precision
@@ -174,16 +169,9 @@ def spectral_contrastive(z1: Tensor, z2: Tensor, *, mu: float = 1.0) -> Tensor:
 
         L = 1/mu [-2 mean_i (v1_i.v2_i) + mean_{i != j} (v1_i.v2_j)^2],   v = z min(1, sqrt(mu) / ||z||)
 
-    Rows longer than sqrt(mu) are scaled down to it, shorter ones stay. The sum over negatives goes through the smaller
-    of the N x N and M x M matrices.
-
-    Args:
-        z1: Embeddings of the first view, `(N, M)`, N >= 2.
-        z2: Embeddings of the second view, `(N, M)`.
-        mu: Squared radius of the ball, positive. It divides the loss in the authors' code and here, not in the paper.
-
-    Returns:
-        A scalar, at least -2.
+    Rows longer than sqrt(mu) are scaled down to it, shorter ones stay; mu > 0 divides the loss in the authors' code and
+    here, not in the paper. The sum over negatives goes through the smaller of the N x N and M x M matrices. `z1` and
+    `z2` are `(N, M)`, N >= 2. A scalar, at least -2.
 
     Reference: HaoChen et al. 2021 (https://arxiv.org/abs/2106.04156), section 3.
 
@@ -215,7 +203,8 @@ def _over_both_views(
     u = l2_normalize(torch.cat([z1, z2]))
     cosine = product(u, u.T)
     other_view = torch.arange(2 * n, device=u.device).roll(n)[:, None]
-    positive = cosine.gather(1, other_view) / temperature
-    logits = (repel(cosine) / temperature).masked_fill(eye(2 * n, u), -torch.inf)
-    logits = logits.scatter(1, other_view, -torch.inf) if decoupled else logits.scatter(1, other_view, positive)
-    return (logits.logsumexp(dim=1) - positive[:, 0]).mean()
+    positive = cosine.gather(1, other_view)[:, 0] / temperature
+    negatives = (repel(cosine) / temperature).masked_fill(eye(2 * n, u), -torch.inf).scatter(1, other_view, -torch.inf)
+    above = negatives.logsumexp(dim=1) - positive
+    # log(e^positive + sum e^negative) - positive, of which far above its negatives float32 would leave 0, or noise
+    return (above if decoupled else F.softplus(above)).mean()

@@ -29,7 +29,7 @@ from fullrank.losses._inputs import (
     check_positive,
     full_precision,
 )
-from fullrank.numerics import l2_normalize
+from fullrank.numerics import centered, l2_normalize
 
 __all__ = ["barlow_twins", "tcr", "vicreg", "vicreg_ctr", "vicreg_exp"]
 
@@ -59,16 +59,8 @@ def vicreg(
       over images too, lambda = `invariance` / (N M), and its mu is `variance` / 2;
     - solo-learn sums the variance term over the views: its weight w is `variance=2 * w` here.
 
-    Args:
-        z1: Embeddings of the first view, `(N, M)`, N >= 2, M >= 2; not normalized.
-        z2: Embeddings of the second view, `(N, M)`.
-        invariance: Weight of the distance between views.
-        variance: Weight of the hinge on standard deviations.
-        covariance: Weight of the squared covariances.
-        eps: Added to a variance before its square root, positive, so that the gradient at 0 is finite.
-
-    Returns:
-        A scalar, non-negative for non-negative weights; 24.75 with the defaults after a complete collapse.
+    `z1` and `z2` are `(N, M)`, N >= 2, M >= 2, not normalized; `eps` is positive, so that the gradient of a root at 0
+    is finite. A scalar, non-negative for non-negative weights; 24.75 with the defaults after a complete collapse.
 
     Reference: Bardes, Ponce & LeCun 2022 (https://arxiv.org/abs/2105.04906), eq. 1 to 6 and algorithm 1.
 
@@ -80,7 +72,7 @@ def vicreg(
     check_positive(eps=eps)
     n, m = z1.shape
     loss = invariance * F.mse_loss(z1, z2)
-    for x in (z1 - z1.mean(dim=0), z2 - z2.mean(dim=0)):
+    for x in (centered(z1), centered(z2)):
         loss = loss + variance / 2 * _hinge(x, eps) + covariance * off_diagonal_energy(x, x) / ((n - 1) ** 2 * m)
     return loss
 
@@ -120,7 +112,7 @@ def vicreg_exp(
     check_matrices("vicreg_exp", rows=OVER_IMAGES, columns=AMONG_DIMENSIONS, z1=z1, z2=z2)
     check_positive(temperature=temperature, eps=eps)
     loss = invariance * F.mse_loss(z1, z2)
-    for x in (z1 - z1.mean(dim=0), z2 - z2.mean(dim=0)):
+    for x in (centered(z1), centered(z2)):
         loss = loss + variance / 2 * _hinge(x, eps) + covariance * _exponential(x, temperature)
     return loss
 
@@ -166,7 +158,7 @@ def vicreg_ctr(
     choose("center", center, get_args(Center))
     loss = invariance * F.mse_loss(z1, z2)
     for z in (z1, z2):
-        x = (z - z.mean(dim=0 if center == "dimensions" else 1, keepdim=True)).T
+        x = centered(z, dim=0 if center == "dimensions" else 1).T
         loss = loss + variance / 2 * _hinge(x, eps) + covariance * _exponential(x, temperature)
     return loss
 
@@ -179,16 +171,8 @@ def barlow_twins(z1: Tensor, z2: Tensor, *, lambd: float = 0.0051, eps: float = 
         b_nj = x_nj / sqrt(mean_n x_nj^2 + eps)
 
     b is a batch norm without affine weights, as in the authors' code: biased variance, statistics of each view alone
-    and of all processes (eq. 2 is without eps).
-
-    Args:
-        z1: Embeddings of the first view, `(N, M)`, N >= 2, M >= 2; standardized here.
-        z2: Embeddings of the second view, `(N, M)`.
-        lambd: Weight of the off-diagonal part.
-        eps: Added to a variance before its square root, positive.
-
-    Returns:
-        A scalar, non-negative for a non-negative weight; M after a complete collapse.
+    and of all processes (eq. 2 is without eps). `z1` and `z2` are `(N, M)`, N >= 2, M >= 2; `lambd` is lambda, and
+    `eps` positive. A scalar, non-negative for a non-negative weight; M after a complete collapse.
 
     Reference: Zbontar et al. 2021 (https://arxiv.org/abs/2103.03230), eq. 1 and 2, algorithm 1.
 
@@ -198,7 +182,7 @@ def barlow_twins(z1: Tensor, z2: Tensor, *, lambd: float = 0.0051, eps: float = 
     """
     check_matrices("barlow_twins", rows=OVER_IMAGES, columns=AMONG_DIMENSIONS, z1=z1, z2=z2)
     check_positive(eps=eps)
-    b1, b2 = normalized(lambda z: _standardized(z - z.mean(dim=0), eps), z1, z2)
+    b1, b2 = normalized(lambda z: _standardized(centered(z), eps), z1, z2)
     agreement = (b1 * b2).mean(dim=0)
     return ((1 - agreement).square().sum() + lambd * off_diagonal_energy(b1, b2) / len(z1) ** 2).to(z1.dtype)
 
@@ -216,15 +200,8 @@ def tcr(z1: Tensor, z2: Tensor, *, eps: float = 0.2, invariance: float = 200.0, 
     defaults are `toward="view"`, `eps=0.5`, `invariance=100`. EMP-SSL takes S to the mean of many views: the defaults
     here are its code's, for two views.
 
-    Args:
-        z1: Embeddings of the first view, `(N, M)`; rows are normalized here.
-        z2: Embeddings of the second view, `(N, M)`.
-        eps: Squared distortion, positive.
-        invariance: Weight of the cosine between views; 0 leaves the coding rate alone.
-        toward: Whether each view is pulled to the `mean` of both or to the other `view`.
-
-    Returns:
-        A scalar, at least -invariance - min(N, M)/2 log(1 + M / (min(N, M) eps)).
+    `z1` and `z2` are `(N, M)`, and `eps` positive; `invariance=0` leaves the coding rate alone. A scalar, at least
+    -invariance - min(N, M)/2 log(1 + M / (min(N, M) eps)).
 
     Reference: Li et al. 2022 (https://arxiv.org/abs/2201.10000); Tong et al. 2023, EMP-SSL
         (https://arxiv.org/abs/2304.03977); Yu et al. 2020 (https://arxiv.org/abs/2006.08558).

@@ -26,7 +26,7 @@ from torch import Tensor
 from fullrank.errors import FullrankError, choose
 from fullrank.losses._gram import off_diagonal_energy
 from fullrank.losses._inputs import AMONG_DIMENSIONS, AMONG_IMAGES, check_matrices, check_positive, full_precision
-from fullrank.numerics import l2_normalize
+from fullrank.numerics import centered, l2_normalize
 
 __all__ = ["balance", "balanced_gap", "dimension_contrastive", "dimension_contrastive_bounds", "dimension_residual"]
 __all__ += ["normalize", "sample_contrastive", "sample_contrastive_bounds", "sample_residual"]
@@ -38,13 +38,8 @@ Scheme = Literal["vicreg", "vicreg_exp", "vicreg_ctr", "simclr", "simclr_a", "si
 def sample_contrastive(z: Tensor) -> Tensor:
     """Sum of squared dot products between different embeddings, L_c = ||K^T K - diag(K^T K)||_F^2.
 
-    It goes through the smaller of the N x N and M x M matrices. Neither centered nor normalized: see `normalize`.
-
-    Args:
-        z: Embeddings of one view, `(N, M)`, N >= 2.
-
-    Returns:
-        A scalar, non-negative up to rounding; 0 for orthogonal embeddings. A sum: it grows as N^2.
+    Of one view's embeddings `(N, M)`, N >= 2, neither centered nor normalized (see `normalize`), through the smaller of
+    the N x N and M x M matrices. Non-negative up to rounding; 0 for orthogonal embeddings. A sum: it grows as N^2.
 
     Reference: [Garrido23] Definition 3.2.
 
@@ -60,14 +55,8 @@ def sample_contrastive(z: Tensor) -> Tensor:
 def dimension_contrastive(z: Tensor) -> Tensor:
     """Sum of squared dot products between different dimensions, L_nc = ||K K^T - diag(K K^T)||_F^2.
 
-    It goes through the smaller of the N x N and M x M matrices. Neither centered nor normalized: of centered z, it is
-    M (N - 1)^2 times the covariance term that VICReg takes of one view.
-
-    Args:
-        z: Embeddings of one view, `(N, M)`, M >= 2.
-
-    Returns:
-        A scalar, non-negative up to rounding; 0 for orthogonal dimensions. A sum: it grows as M^2.
+    As `sample_contrastive`, but M >= 2: 0 for orthogonal dimensions, growing as M^2. Of centered z it is M (N - 1)^2
+    times the covariance term that VICReg takes of one view.
 
     Reference: [Garrido23] Definition 3.2.
 
@@ -163,15 +152,8 @@ def balanced_gap(n: int, m: int) -> float:
 def balance(z: Tensor, *, iterations: int = 100) -> Tensor:
     """Scale rows to norm one and columns to norm sqrt(N / M), in turn: Sinkhorn's algorithm on the squared entries.
 
-    It converges for z without zeros. The last step is the rows', so their norms are exact, and those of the columns as
-    good as the iterations made them.
-
-    Args:
-        z: Embeddings, `(N, M)`.
-        iterations: How often both are scaled, at least one.
-
-    Returns:
-        `(N, M)`.
+    `(N, M)` in and out; both are scaled `iterations` times, at least once. It converges for z without zeros. The last
+    step is the rows', so their norms are exact, and those of the columns as good as the iterations made them.
     """
     check_matrices("balance", z=z)
     if iterations < 1:
@@ -196,14 +178,7 @@ def normalize(z: Tensor, scheme: Scheme) -> Tensor:
 
     VICReg and its variants do not normalize: it is where their variance term drives embeddings, up to one scale.
     `simclr_a` and `simclr_b` are SimCLR made comparable to VICReg-ctr and VICReg. Centering comes first. Rows and
-    columns of zeros stay zero.
-
-    Args:
-        z: Embeddings, `(N, M)`.
-        scheme: A name of the table.
-
-    Returns:
-        `(N, M)`.
+    columns of zeros stay zero. `(N, M)` in and out.
 
     Reference: [Garrido23] Table 1, eq. 14.
 
@@ -216,7 +191,7 @@ def normalize(z: Tensor, scheme: Scheme) -> Tensor:
     choose("scheme", scheme, get_args(Scheme))
     n, m = z.shape
     if scheme != "simclr":
-        z = z - z.mean(dim=0)
+        z = centered(z)
     if scheme in ("vicreg", "vicreg_exp", "simclr_b"):
         return l2_normalize(z, dim=0) * (n / m if scheme == "simclr_b" else n) ** 0.5
     return l2_normalize(z)

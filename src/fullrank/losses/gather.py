@@ -12,7 +12,7 @@ from fullrank.errors import FullrankError
 
 
 def gather(z: Tensor) -> Tensor:
-    """Concatenate the rows of all processes, in rank order.
+    """Concatenate the rows of all W processes, in rank order: `(N, M)` -> `(W N, M)`.
 
     On one process it returns `z` itself. On W, use it as `loss(gather(z1), gather(z2))`: each computes the loss of the
     global batch. The backward pass adds up the gradients of all processes, which is W times the gradient of that one
@@ -20,12 +20,6 @@ def gather(z: Tensor) -> Tensor:
     process's part would make it 1/W, silently, as several public libraries' losses once did.)
 
     All processes must give the same shape and dtype (a training loader drops the last, smaller batch).
-
-    Args:
-        z: Embeddings of this process, `(N, M)`.
-
-    Returns:
-        `(W N, M)`.
 
     Raises:
         FullrankError: `z` is not a matrix.

@@ -80,51 +80,23 @@ class Loss(nn.Module):
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in self.settings)
 
 
+# fmt: off
 class SimSiamLoss(Loss, function=alignment.simsiam): ...
-
-
 class BYOLLoss(Loss, function=alignment.byol): ...
-
-
 class NTXentLoss(Loss, function=contrastive.info_nce): ...
-
-
 class MoCoV3Loss(Loss, function=contrastive.mocov3): ...
-
-
 class SimCLRSqLoss(Loss, function=contrastive.simclr_sq): ...
-
-
 class SimCLRAbsLoss(Loss, function=contrastive.simclr_abs): ...
-
-
 class DCLLoss(Loss, function=contrastive.dcl): ...
-
-
 class DCLSqLoss(Loss, function=contrastive.dcl_sq): ...
-
-
 class DCLAbsLoss(Loss, function=contrastive.dcl_abs): ...
-
-
 class SpectralContrastiveLoss(Loss, function=contrastive.spectral_contrastive): ...
-
-
 class VICRegLoss(Loss, function=covariance.vicreg): ...
-
-
 class VICRegExpLoss(Loss, function=covariance.vicreg_exp): ...
-
-
 class VICRegCtrLoss(Loss, function=covariance.vicreg_ctr): ...
-
-
 class BarlowTwinsLoss(Loss, function=covariance.barlow_twins): ...
-
-
 class TCRLoss(Loss, function=covariance.tcr): ...
-
-
+# fmt: on
 InfoNCELoss = SimCLRLoss = NTXentLoss
 
 

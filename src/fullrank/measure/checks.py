@@ -10,24 +10,19 @@ import torch
 from torch import Tensor
 
 from fullrank.config import Count
-from fullrank.errors import FullrankError
+from fullrank.data.randomness import check_seed
+from fullrank.errors import FullrankError, reason
 from fullrank.shapes import fit
 
 Array = Tensor | np.ndarray
 
+# dtypes of features that are measured, and that a saved state can name; the position is what that stores
 DTYPES = ("float64", "float32", "bfloat16", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
-"""Dtypes of features that are measured, and that a saved state can name; the position is what that stores."""
-
-BLOCK_ENTRIES = 2**22
-"""Entries of a float64 block, 32 MiB; beside it, the features keep the memory and the dtype they came in."""
+BLOCK_ENTRIES = 2**22  # of a float64 block, 32 MiB; beside it, features keep the memory and the dtype they came in
 
 
 def as_matrix(features: object) -> Tensor:
-    """Return `features` as a detached matrix of the same numbers, without a copy where possible.
-
-    Raises:
-        FullrankError: `features` is not a matrix of real numbers, or is empty.
-    """
+    """Return a matrix of real numbers, not empty, detached and without a copy where possible; else `FullrankError`."""
     x = as_tensor(features, "a matrix of numbers (N, D)")
     if x.ndim != 2:
         raise FullrankError(f"features must be a matrix (N, D), got shape {tuple(x.shape)}: flatten or pool them first")
@@ -40,9 +35,6 @@ def as_tensor(values: object, wanted: str) -> Tensor:
     """Return anything array-like as a detached, dense tensor of a dtype in `DTYPES`; `wanted` completes its error.
 
     Tensors, NumPy arrays, data frames of numbers and nested lists will do; Python's floats are float64.
-
-    Raises:
-        FullrankError: `values` are not such numbers.
     """
     x = _read(values, "features", wanted)
     if x.is_complex():
@@ -54,11 +46,7 @@ def as_tensor(values: object, wanted: str) -> Tensor:
 
 
 def as_labels(labels: object, rows: int, what: str = "labels") -> Tensor:
-    """Return class labels, one for each of `rows` rows, as int64; integers of any type and whole floats are classes.
-
-    Raises:
-        FullrankError: They are of another shape, negative, fractions, or no numbers.
-    """
+    """Return class labels as int64, one for each of `rows` rows: whole numbers of any type; else `FullrankError`."""
     y = _read(labels, what, "whole numbers (N,)")
     wanted = f"{what} must be one whole number of at least 0 for each of {rows} rows"
     if tuple(y.shape) != (rows,):
@@ -66,12 +54,10 @@ def as_labels(labels: object, rows: int, what: str = "labels") -> Tensor:
         raise FullrankError(f"{wanted}, got shape {tuple(y.shape)}{flatten}")
     values = y.double() if y.is_floating_point() else y
     # a float64 of 2^63 is the first that no int64 holds
-    if y.is_complex() or (
-        values.is_floating_point() and not bool(((values == values.floor()) & (values < 2.0**63)).all())
-    ):
-        raise FullrankError(
-            f"{what} must be whole numbers, got {y.dtype} with fractions, NaN, infinity or an imaginary part"
-        )
+    fractions = values.is_floating_point() and not bool(((values == values.floor()) & (values < 2.0**63)).all())
+    if y.is_complex() or fractions:
+        got = f"{y.dtype} with fractions, NaN, infinity or an imaginary part"
+        raise FullrankError(f"{what} must be whole numbers, got {got}")
     whole = values.to(torch.int64)  # of a uint64 above the largest int64 this is negative
     if bool((whole < 0).any()):
         raise FullrankError(f"{wanted}, got {y.dtype}, the least {int(whole.min())}: leave out rows without a label")
@@ -80,10 +66,8 @@ def as_labels(labels: object, rows: int, what: str = "labels") -> Tensor:
 
 def _read(values: object, what: str, wanted: str) -> Tensor:
     if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
-        raise FullrankError(
-            f"{what} must be {wanted}, got an array with {np.ma.count_masked(values)} masked entries: "
-            "leave out their rows, or fill them"
-        )
+        got = f"an array with {np.ma.count_masked(values)} masked entries"
+        raise FullrankError(f"{what} must be {wanted}, got {got}: leave out their rows, or fill them")
     try:
         if isinstance(values, (list, tuple)) and values and all(isinstance(value, Tensor) for value in values):
             values = torch.stack(tuple(values))
@@ -98,14 +82,12 @@ def _read(values: object, what: str, wanted: str) -> Tensor:
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
             x = torch.as_tensor(values).detach()
     except (TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise FullrankError(f"{what} must be {wanted}, got {type(values).__name__}: {reason}") from None
+        raise FullrankError(f"{what} must be {wanted}, got {type(values).__name__}: {reason(error)}") from None
     special = x.is_nested or x.is_quantized or x.is_meta or type(x).__name__ == "MaskedTensor"
     if special or x.layout != torch.strided:
-        raise FullrankError(
-            f"{what} must be {wanted}, got a tensor that is sparse, nested, quantized, masked or without numbers (on "
-            "the meta device): give an ordinary one, as .to_dense() or .dequantize() makes it"
-        )
+        got = "a tensor that is sparse, nested, quantized, masked or without numbers (on the meta device)"
+        do = "give an ordinary one, as .to_dense() or .dequantize() makes it"
+        raise FullrankError(f"{what} must be {wanted}, got {got}: {do}")
     return x
 
 
@@ -146,6 +128,7 @@ def double_blocks(x: Tensor, least: int = 1) -> Iterator[Tensor]:
 def subsample(x: Tensor, max_samples: int | None, seed: int) -> Tensor:
     """Return `max_samples` rows of `x`, drawn without replacement by `seed` and kept in order; all for None."""
     fit(max_samples, Count | None, "max_samples")
+    check_seed(seed)
     if max_samples is None or len(x) <= max_samples:
         return x
     chosen = np.sort(np.random.default_rng(seed).permutation(len(x))[:max_samples])

@@ -101,20 +101,16 @@ class SpectrumMetric(Metric):
         """
         x = as_matrix(features)
         if x.shape[1] != self.dim:
-            raise FullrankError(
-                f"features have {x.shape[1]} columns, this metric was made for {self.dim}: "
-                f"make it with SpectrumMetric({x.shape[1]}), or pass the layer it was made for"
-            )
+            what = f"features have {x.shape[1]} columns, this metric was made for {self.dim}"
+            raise FullrankError(f"{what}: make it with SpectrumMetric({x.shape[1]}), or pass the layer it was made for")
         dtype = str(x.dtype).removeprefix("torch.")
         # What was made in inference mode (a Lightning validation) cannot be written to outside it.
         fixed = self.state.is_inference() and not torch.is_inference_mode_enabled()
         state = self.state.clone() if fixed else self.state
         seen = moments.unpack(state)
         if seen.dtype and dtype != seen.dtype:
-            raise FullrankError(
-                f"features are {dtype}, those before were {seen.dtype}: a spectrum has "
-                "one dtype in its protocol; convert them to one dtype, or reset the metric"
-            )
+            what = f"features are {dtype}, those before were {seen.dtype}"
+            raise FullrankError(f"{what}: a spectrum is of one dtype; convert them to one, or reset the metric")
         how = {name: getattr(self, name) for name in SETTINGS[1:]}
         self.state = moments.repack(moments.absorb(replace(seen, dtype=dtype), x.to(state.device), **how), state)
 
@@ -132,11 +128,7 @@ class SpectrumMetric(Metric):
 
     @exact_arithmetic()
     def compute_uncentered(self) -> Spectrum:
-        """Return the spectrum about zero of everything absorbed, by all processes: RankMe as published is of it.
-
-        Raises:
-            FullrankError: Nothing was absorbed.
-        """
+        """Return the spectrum about zero of everything absorbed, by all processes: RankMe as published is of it."""
         if not self.center:
             return self.compute()
         with self.sync_context(self.dist_sync_fn, self.process_group, self._to_sync, self._should_unsync):
@@ -174,13 +166,11 @@ class SpectrumMetric(Metric):
         known = isinstance(settings, Tensor) and settings.shape == self.settings.shape
         if not known or not isinstance(state, Tensor) or not moments.is_packed(state):
             raise FullrankError(f"only a SpectrumMetric, or its metric_state, can be merged, got {shown(given)}")
-        theirs = _named(settings)
+        theirs, mine = _named(settings), _named(self.settings)
         for key in ("dim", "center", "normalize"):
-            if theirs[key] != (mine := getattr(self, key)):
-                raise FullrankError(
-                    f"cannot merge a metric with {key}={theirs[key]} into a metric with {key}={mine}: "
-                    "their spectra answer different questions; make both with the same settings"
-                )
+            if theirs[key] != mine[key]:
+                what = f"cannot merge a metric with {key}={theirs[key]} into a metric with {key}={mine[key]}"
+                raise FullrankError(f"{what}: their spectra answer different questions; make both alike")
         self.state = self._merged([self.state, state])
         self._computed = None
         self._update_count += 1  # else torchmetrics warns that compute() comes before any update
@@ -236,35 +226,21 @@ class SpectrumScore(SpectrumMetric):
             cls.score = score
             cls.higher_is_better = {"higher": True, "lower": False}.get(SCORES[score].direction)
 
-    def __init__(
-        self,
-        dim: int,
-        *,
-        center: Literal[True] = True,
-        normalize: bool = False,
-        exact: bool = False,
-        fast: bool = False,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, dim: int, *, center: Literal[True] = True, **kwargs: Any) -> None:
         if not center:
             raise FullrankError(f"{type(self).__name__} is made of moments about the mean, and these are about zero")
-        super().__init__(dim, normalize=normalize, exact=exact, fast=fast, **kwargs)
+        super().__init__(dim, **kwargs)
 
     def compute(self) -> Tensor:  # type: ignore[override]
-        """Return the score of everything absorbed, by all processes, float64 and without a dimension.
-
-        Raises:
-            FullrankError: Nothing was absorbed, or a single row is to be centered.
-        """
+        """Return the score of everything absorbed, by all processes, float64 and without a dimension."""
         with exact_arithmetic():
             return torch.tensor(self._value(), dtype=torch.float64, device=self.state.device)
 
     def _value(self) -> float:
         kind, seen = SCORES[self.score], moments.unpack(self.state)
         assert kind.function is not None
-        if kind.spectrum == "centered" or not seen.count:
-            return kind.function(self._spectrum(seen, True))
-        return kind.function(self._spectrum(moments.about_zero(seen), False))
+        about_zero = kind.spectrum == "uncentered" and seen.count > 0
+        return kind.function(self._spectrum(moments.about_zero(seen) if about_zero else seen, not about_zero))
 
     def plot(self, val: Any = None, ax: Axes | None = None) -> tuple[Figure, Axes]:
         """Draw the value, or several, as torchmetrics does."""

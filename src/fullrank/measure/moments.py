@@ -81,10 +81,8 @@ def absorb(
 ) -> Moments:
     """Return the moments of what was seen and of `x`, `(N, D)`, together; settings are those of `SpectrumMetric`.
 
-    The matrix of `moments` may be written to in place; it is left as it was when an error is raised.
-
-    Raises:
-        FullrankError: `x` holds NaN or infinity, or numbers whose squares overflow.
+    The matrix of `moments` may be written to in place; it is left as it was when an error is raised: where `x` holds
+    NaN or infinity, or numbers whose squares overflow.
     """
     size = block_rows(moments.dim, x.device.type)
     if len(x) > size and moments.form != ROOT:
@@ -171,11 +169,7 @@ def _stack(parts: list[Tensor], exact: bool) -> tuple[Tensor, int]:
 
 
 def merge(a: Moments, b: Moments, *, center: bool = True, exact: bool = False) -> Moments:
-    """Return the moments of two groups together (Chan et al. 1979, eq. 2.1).
-
-    Raises:
-        FullrankError: The groups have different `dim` or dtypes, or `exact` is asked of a `gram` form.
-    """
+    """Return the moments of two groups together (Chan et al. 1979, eq. 2.1); of one `dim` and dtype, or an error."""
     if a.dim != b.dim:
         raise FullrankError(f"cannot merge moments of {a.dim} and {b.dim} dimensions: they are different layers")
     if a.count == 0 or b.count == 0:
@@ -183,9 +177,7 @@ def merge(a: Moments, b: Moments, *, center: bool = True, exact: bool = False) -
     if a.dtype != b.dtype:
         raise FullrankError(f"cannot merge features of {a.dtype} and of {b.dtype}: make all parts in one dtype")
     if exact and max(a.form, b.form) != ROOT:
-        raise FullrankError(
-            "cannot merge a part without exact=True into one with it: its tail is lost already; make it again"
-        )
+        raise FullrankError("cannot merge a part without exact=True into one with it: its tail is lost; make it again")
     n = a.count + b.count
     parts = [a.matrix, b.matrix]
     shift, total = a.shift, a.total + b.total
@@ -212,18 +204,15 @@ def about_zero(moments: Moments) -> Moments:
     """Return the moments about zero of what was absorbed about its mean: C + N m m^T."""
     mean = moments.shift + moments.offset
     row = (math.sqrt(moments.count) * mean)[None]
-    matrix = torch.cat([moments.matrix, row]) if moments.form == ROOT else moments.matrix.clone()
-    if moments.form != ROOT:
-        add_gram_(matrix, row)
+    if moments.form == ROOT:
+        matrix = torch.cat([moments.matrix, row])
+    else:
+        add_gram_(matrix := moments.matrix.clone(), row)
     return replace(moments, shift=torch.zeros_like(mean), total=moments.count * mean, matrix=matrix)
 
 
 def singular_values(moments: Moments) -> Tensor:
-    """Return the D singular values, `(D,)`, descending; directions that no row reaches are zero.
-
-    Raises:
-        FullrankError: The squares of the features overflowed.
-    """
+    """Return the D singular values, `(D,)`, descending; directions that no row reaches are zero."""
     if not bool(torch.isfinite(moments.matrix).all()):
         raise FullrankError("features are so large that their squares overflow float64: scale them down")
     if moments.form != ROOT:

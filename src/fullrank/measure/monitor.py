@@ -25,8 +25,7 @@ from fullrank.measure.spectrum import Spectrum
 from fullrank.numerics import exact_arithmetic, l2_normalize
 from fullrank.shapes import fit
 
-HALF_LIFE_DIMS = 8
-"""The default half-life in multiples of D: then some 23 D samples count, enough not to bend the spectrum."""
+HALF_LIFE_DIMS = 8  # the default half-life in multiples of D: some 23 D samples count, which do not bend the spectrum
 
 _WEIGHT, _SQUARES, _SAMPLES, _SKIPPED = range(4)  # places in the counts
 
@@ -63,10 +62,8 @@ class MovingSpectrum:
         fit({"center": center, "normalize": normalize}, dict[str, bool])
         if half_life is not None and (isinstance(half_life, str) or not half_life > 0):
             raise FullrankError(f"half_life must be a positive number of samples, got {half_life!r}")
-        self.dim = int(dim)
+        self.dim, self.center, self.normalize = int(dim), center, normalize
         self.half_life = float(HALF_LIFE_DIMS * dim if half_life is None else half_life)
-        self.center = center
-        self.normalize = normalize
         self.reset()
 
     @exact_arithmetic()
@@ -79,17 +76,11 @@ class MovingSpectrum:
 
     @exact_arithmetic()
     def update(self, features: Tensor) -> None:
-        """Absorb a batch `(N, D)`, detached, where it is; from a device without float64 (MPS) it comes to the CPU.
-
-        Raises:
-            FullrankError: `features` is not `(N, dim)`, or is empty.
-        """
+        """Absorb a batch `(N, D)`, detached, where it is; from a device without float64 (MPS) it comes to the CPU."""
         features = as_tensor(features, f"numbers (N, {self.dim})")
         if features.ndim != 2 or features.shape[1] != self.dim or len(features) == 0:
-            raise FullrankError(
-                f"features must be (N, {self.dim}) with N at least 1, got {tuple(features.shape)}: "
-                "pool or flatten them, or make the monitor for their width"
-            )
+            what = f"features must be (N, {self.dim}) with N at least 1, got {tuple(features.shape)}"
+            raise FullrankError(f"{what}: pool or flatten them, or make the monitor for their width")
         device = torch.device("cpu") if features.device.type == "mps" else features.device
         self._counts, self._mean, self._gram = (x.to(device) for x in (self._counts, self._mean, self._gram))
         self._dtype = str(features.dtype).removeprefix("torch.")
@@ -128,21 +119,20 @@ class MovingSpectrum:
         """
         vector = torch.cat([self._counts, self._mean, self._gram.flatten()])
         vectors = (vector[None] if gather is None else gather(vector)).detach().cpu()
-        counts, _, gram = self._merged(vectors)
+        counts, gram = self._merged(vectors)
         weight, squares, samples, skipped = counts.tolist()
         least = 2 if self.center else 1
         if samples < least:
-            raise FullrankError(
-                f"{int(samples)} samples have come, {int(skipped)} batches held NaN or infinity: "
-                f"call update(features) with at least {least} samples before compute()"
-            )
+            what = f"{int(samples)} samples have come, {int(skipped)} batches held NaN or infinity"
+            raise FullrankError(f"{what}: call update(features) with at least {least} samples before compute()")
         effective = weight**2 / squares
         protocol = {"n": round(effective), "d": self.dim, "center": self.center, "normalize": self.normalize}
         protocol |= {"dtype": self._dtype, "method": "moving moments", "floor": moments.gram_floor(self.dim)}
         protocol |= {"half_life": self.half_life, "samples": int(samples), "skipped": int(skipped)}
         return Spectrum(moments.gram_singular_values(gram) * math.sqrt(effective / weight), protocol)
 
-    def _merged(self, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _merged(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the counts and the second moment of all processes together."""
         counts, mean, gram = self._split(vectors[0].clone())
         for vector in vectors[1:]:
             more, other, matrix = self._split(vector)
@@ -154,7 +144,7 @@ class MovingSpectrum:
                 moments.add_gram_(gram, ((counts[_WEIGHT] * share).sqrt() * delta)[None])
                 mean += share * delta
             counts += more
-        return counts, mean, gram
+        return counts, gram
 
     def _split(self, vector: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         counts, mean, gram = vector.split([4, self.dim, self.dim**2])
@@ -167,14 +157,9 @@ class MovingSpectrum:
 
     @exact_arithmetic()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from where `state_dict` was taken.
-
-        Raises:
-            FullrankError: It was taken with other settings.
-        """
-        if dict(state["settings"]) != self._settings():
-            theirs = f"the saved monitor has settings {dict(state['settings'])}"
-            raise FullrankError(f"{theirs}, this one {self._settings()}: make it with the same")
+        """Go on from where `state_dict` was taken; with other settings that is a `FullrankError`."""
+        if (theirs := dict(state["settings"])) != (ours := self._settings()):
+            raise FullrankError(f"the saved monitor has settings {theirs}, this one {ours}: make it with the same")
         self._dtype = state["dtype"]
         self._counts, self._mean, self._gram = (state[key].clone() for key in ("counts", "mean", "gram"))
 

@@ -32,10 +32,8 @@ def differences(
     """Name what keeps values of one score from being compared.
 
     What a protocol does not state is not held against it, but for a loss: a coefficient that is not stated is the
-    method's own. A width D is None where it is not known.
-
-    Returns:
-        For each field in the way its different values, as they come; `D` for widths, `n` for numbers of images.
+    method's own. A width D is None where it is not known. Returns for each field in the way its different values, as
+    they come; `D` for widths, `n` for numbers of images.
     """
     found: dict[str, list[Any]] = {}
     known = list(dict.fromkeys(width for width in widths if width is not None))

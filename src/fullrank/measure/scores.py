@@ -25,7 +25,7 @@ from fullrank.errors import FullrankError, choose
 from fullrank.measure.quality import manifold, spectral, spread, views
 from fullrank.measure.verdict import MARGIN
 from fullrank.registry import METHODS
-from fullrank.shapes import Protocol, fit
+from fullrank.shapes import PROTOCOL, fit
 
 Direction = Literal["lower", "higher", "none"]
 Needs = Literal["features", "views", "labels", "training"]
@@ -33,43 +33,26 @@ Needs = Literal["features", "views", "labels", "training"]
 
 @dataclass(frozen=True)
 class ScoreKind:
-    """What is known of a score before it is taken.
+    """What is known of a score before it is taken."""
 
-    Attributes:
-        name: Its key in `SCORES`, in files and in JSON.
-        title: What people call it.
-        direction: Which values are better; "none" where neither is by itself.
-        function: Takes features `(N, D)`, or `(N, q, D)` where it needs views, or a `Spectrum` where `spectrum` says
-            so, and returns a float; further arguments are keyword-only, with the published values as defaults. None
-            where training or a probe takes it.
-        needs: What it is a function of: features, views of each image, labels, or the training itself.
-        spectrum: Whether it is a function of singular values alone, and of centered features or not.
-        monitored: Whether a run takes it while it trains.
-        across_widths: Whether values at different D compare: neither its floor nor its ceiling depends on D.
-        all_directions: Whether it counts directions that N <= D images cannot span, as if they were dead.
-        share: Whether values are shares in [0, 1], written in percent.
-        digits: Decimals that it is written with; None for three significant digits.
-        noise: What two seeds of one recipe differ by; 0 where nobody has measured it.
-        range: The values it can take, for N images and D dimensions.
-        source: Where it was published.
-        sees: What it responds to, in one line.
-    """
-
-    name: str
-    title: str
-    direction: Direction
+    name: str  # its key in `SCORES`, in files and in JSON
+    title: str  # what people call it
+    direction: Direction  # which values are better; "none" where neither is by itself
+    # takes features `(N, D)`, `(N, q, D)` where it needs views, or a `Spectrum` where `spectrum` says so, and gives a
+    # float; further arguments are keyword-only, with published defaults; None where training or a probe takes it
     function: Callable[..., float] | None = None
-    needs: Needs = "features"
+    needs: Needs = "features"  # what it is a function of: features, views of each image, labels, or the training itself
+    # whether it is a function of singular values alone, and of centered features or not
     spectrum: Literal["centered", "uncentered"] | None = None
-    monitored: bool = False
-    across_widths: bool = False
-    all_directions: bool = False
-    share: bool = False
-    digits: int | None = None
-    noise: float = 0.0
-    range: str = ""
-    source: str = ""
-    sees: str = ""
+    monitored: bool = False  # whether a run takes it while it trains
+    across_widths: bool = False  # whether values at different D compare: neither floor nor ceiling depends on D
+    all_directions: bool = False  # whether it counts directions that N <= D images cannot span, as if they were dead
+    share: bool = False  # whether values are shares in [0, 1], written in percent
+    digits: int | None = None  # decimals that it is written with; None for three significant digits
+    noise: float = 0.0  # what two seeds of one recipe differ by; 0 where nobody has measured it
+    range: str = ""  # the values it can take, for N images and D dimensions
+    source: str = ""  # where it was published
+    sees: str = ""  # what it responds to, in one line
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -109,20 +92,13 @@ class ScoreKind:
 
 @dataclass(frozen=True)
 class Score:
-    """One value of a score, and how it was taken.
+    """One value of a score, and how it was taken."""
 
-    Attributes:
-        name: As in `SCORES`; that of another library's score is its own title.
-        value: The value, shares in [0, 1]; None where it could not be taken.
-        protocol: How it was taken; values of equal protocols compare.
-        why: Why there is no value; empty where there is one.
-        chosen: What the protocol chose for this encoder from its images, such as k, and what came beside the value.
-    """
-
-    name: str
-    value: float | None
-    protocol: Mapping[str, Any] = field(default_factory=dict)
-    why: str = ""
+    name: str  # as in `SCORES`; that of another library's score is its own title
+    value: float | None  # shares in [0, 1]; None where it could not be taken
+    protocol: Mapping[str, Any] = field(default_factory=dict)  # how it was taken; values of equal protocols compare
+    why: str = ""  # why there is no value; empty where there is one
+    # what the protocol chose for this encoder from its images, such as k, and what came beside the value
     chosen: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -147,25 +123,16 @@ class Score:
 
     @property
     def taken(self) -> float:
-        """The value of a score that was taken.
-
-        Raises:
-            FullrankError: It was not.
-        """
+        """The value of a score that was taken; a `FullrankError` where it was not."""
         if self.value is None:
             raise FullrankError(f"there is no {self.kind.title}: {self.why or 'it was not taken'}")
         return self.value
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON has it; what is empty is left out."""
-        return {
-            "name": self.name,
-            "value": self.value,
-            "direction": self.kind.direction,
-            "protocol": dict(self.protocol),
-            **({"why": self.why} if self.why else {}),
-            **({"chosen": dict(self.chosen)} if self.chosen else {}),
-        }
+        found = {"name": self.name, "value": self.value, "direction": self.kind.direction}
+        maybe = {"why": self.why, "chosen": dict(self.chosen)}
+        return found | {"protocol": dict(self.protocol)} | {key: value for key, value in maybe.items() if value}
 
 
 def renamed(protocol: Mapping[str, Any]) -> dict[str, Any]:
@@ -179,17 +146,13 @@ def _american(value: Any) -> Any:
 
 
 def read_score(found: Any) -> Score:
-    """Read what `Score.as_dict` wrote, or a version before 0.2 did.
-
-    Raises:
-        ValueError: It is no score: what is wrong, without a full stop.
-    """
+    """Read what `Score.as_dict` wrote, or a version before 0.2 did; a `ValueError` says what is wrong with it."""
     fit(found, dict[str, object], "a score")
     name, value = found.get("name"), found.get("value")
     fit(name, str, "a score's name")
     fit(value, float | None, f"the value of {name}")
     protocol, chosen = found.get("protocol") or {}, found.get("chosen") or {}
-    fit(protocol, Protocol, f"the protocol of {name}")
+    fit(protocol, PROTOCOL, f"the protocol of {name}")
     fit(chosen, dict[str, object], f"what {name} chose")
     return Score(name, None if value is None else float(value), renamed(protocol), str(found.get("why") or ""), chosen)
 
@@ -235,16 +198,15 @@ def take(kind: ScoreKind, of: Any, protocol: Mapping[str, Any]) -> Score:
     `of` is what its function takes, and `protocol` how that was made.
     """
     assert kind.function is not None
-    protocol = {**protocol, **kind.settings}
+    protocol, value = {**protocol, **kind.settings}, math.nan
     try:
         value = float(kind.function(of))
+        why = "" if math.isfinite(value) else "too few directions that vary"
     except FullrankError as error:
-        return Score(kind.name, None, protocol, str(error))
+        why = str(error)
     except Exception as error:
-        return Score(kind.name, None, protocol, f"it failed: {type(error).__name__}: {error}")
-    if not math.isfinite(value):
-        return Score(kind.name, None, protocol, "too few directions that vary")
-    return Score(kind.name, value, protocol)
+        why = f"it failed: {type(error).__name__}: {error}"
+    return Score(kind.name, value if math.isfinite(value) else None, protocol, why)
 
 
 _LI = "Li et al. 2022, https://arxiv.org/abs/2209.15007"

@@ -23,8 +23,7 @@ from fullrank.shapes import fit
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-ALPHA_RANGE = (10, 100)
-"""First and last rank k of the power-law fit, counted from 1."""
+ALPHA_RANGE = (10, 100)  # first and last rank k of the power-law fit, counted from 1
 ONE_ROW = "features have one row, and centering leaves nothing of it: give at least two, or center=False"
 
 
@@ -140,11 +139,9 @@ class Spectrum:
         return int((self.singular_values < tol * self.singular_values[0]).sum())
 
     def plot(self, ax: Axes | None = None, **line: Any) -> Axes:
-        """Draw the singular values on a log scale, as [Li22] Fig. 3.
+        """Draw the singular values on a log scale, as [Li22] Fig. 3, into `ax` or a new figure.
 
-        Args:
-            ax: Where to draw; a new figure when omitted.
-            **line: Passed on to `Axes.plot`.
+        What else is given is passed on to `Axes.plot`.
         """
         import matplotlib.pyplot as plt
 
@@ -155,10 +152,8 @@ class Spectrum:
         return ax
 
     def __repr__(self) -> str:
-        return (
-            f"Spectrum(dim={self.dim}, auc={self.auc:.4f}, rankme={self.rankme:.1f}, "
-            f"participation_ratio={self.participation_ratio:.1f}, dead={self.dead()})"
-        )
+        scores = f"auc={self.auc:.4f}, rankme={self.rankme:.1f}, participation_ratio={self.participation_ratio:.1f}"
+        return f"Spectrum(dim={self.dim}, {scores}, dead={self.dead()})"
 
 
 @exact_arithmetic()
@@ -196,6 +191,5 @@ def spectrum(features: Array, *, center: bool = True, normalize: bool = False) -
         x = x - x[0].clone()
         x = x - x.mean(dim=0)
     found = torch.linalg.svdvals(x if n >= d else x.T).cpu()
-    return Spectrum(
-        F.pad(found, (0, d - len(found))), {"n": n, "d": d, "center": center, "normalize": normalize, "dtype": dtype}
-    )
+    protocol = {"n": n, "d": d, "center": center, "normalize": normalize, "dtype": dtype}
+    return Spectrum(F.pad(found, (0, d - len(found))), protocol)

@@ -118,23 +118,14 @@ REMEDIES: dict[str, tuple[Remedy, ...]] = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a spectrum says about collapse.
+    """What a spectrum says about collapse."""
 
-    Attributes:
-        level: "collapsed", "partial", "healthy", "unclear" or "untrained": see `judge`.
-        reasons: What led there, then what to be careful about; each a clause without a full stop.
-        confidence: "high", "medium" or "low": how sure the level is, given N, D and the distance to the next band.
-        certainty: Why, in one clause.
-        remedies: What to try, with its source; nothing where confidence is low.
-        layer: The layer that was judged, where the spectrum's protocol names it.
-    """
-
-    level: Level
-    reasons: tuple[str, ...]
-    confidence: Confidence = "medium"
-    certainty: str = ""
-    remedies: tuple[Remedy, ...] = ()
-    layer: str | None = None
+    level: Level  # see `judge`
+    reasons: tuple[str, ...]  # what led there, then what to be careful about; each a clause without a full stop
+    confidence: Confidence = "medium"  # how sure the level is, given N, D and the distance to the next band
+    certainty: str = ""  # why, in one clause
+    remedies: tuple[Remedy, ...] = ()  # what to try, with its source; nothing where confidence is low
+    layer: str | None = None  # the layer that was judged, where the spectrum's protocol names it
 
     @property
     def headline(self) -> str:

@@ -38,9 +38,7 @@ from fullrank.errors import FullrankError, nearest, reason
 from fullrank.models.fullrank_resnet import fullrank_resnet
 from fullrank.shapes import check_fields
 
-FULLRANK_RESNET = fullrank_resnet.__name__
-"""The model of timm that `fullrank.models.fullrank_resnet` registers."""
-
+FULLRANK_RESNET = fullrank_resnet.__name__  # the model of timm that `fullrank.models.fullrank_resnet` registers
 Block = Literal["basic", "bottleneck"]
 Stem = Literal["auto", "imagenet", "cifar", "cifar-stride2", "cifar-padding2"]
 
@@ -71,15 +69,14 @@ RESNETS = {
     "basic50": ResNetShape("basic", (4, 6, 10, 4)),
     "resnet18_w16": ResNetShape("basic", (2, 2, 2, 2), width=0.25),  # ours: 0.7 M parameters, D = 128, for laptops
 }
-CHANNELS = (64, 128, 256, 512)
-"""Of a ResNet's four stages at width 1; bottlenecks put out four times as many."""
+CHANNELS = (64, 128, 256, 512)  # of a ResNet's four stages at width 1; bottlenecks put out four times as many
+# what timm calls the ResNets of these blocks and depths, at width 1 and with the stem for large images
 TIMMS_RESNETS: dict[tuple[Block, tuple[int, ...]], str] = {
     ("basic", (2, 2, 2, 2)): "resnet18",
     ("basic", (3, 4, 6, 3)): "resnet34",
     ("bottleneck", (2, 2, 2, 2)): "resnet26",
     ("bottleneck", (3, 4, 6, 3)): "resnet50",
 }
-"""What timm calls the ResNets of these blocks and depths, at width 1 and with the stem for large images."""
 
 _PATIENCE = 5.0  # seconds to wait for the Hub's first answer
 
@@ -113,22 +110,12 @@ def backbone(config: BackboneConfig | str, *, image_size: int) -> nn.Module:
             _fix(model, name, positions=sincos, patches=config.frozen_patches)
         shaped = (config.block, config.depths, config.width, config.inner_width)
         if shaped != (None, None, 1.0, None) or stem not in ("auto", "imagenet"):
-            raise FullrankError(
-                f"block, depths, width, inner_width and stem shape a ResNet ({', '.join(RESNETS)}); timm's {name!r} "
-                "has its own: leave them out"
-            )
-    # timm.data.resolve_model_data_config(model) reads this, so that others preprocess images as training did
-    model.pretrained_cfg = {
-        **(getattr(model, "pretrained_cfg", None) or {}),
-        "input_size": (3, image_size, image_size),
-        "mean": IMAGENET_MEAN,
-        "std": IMAGENET_STD,
-        # as `fullrank.data.views.eval_view`
-        "interpolation": "bilinear",
-        "crop_pct": eval_share(image_size),
-        "crop_mode": "center",
-        "num_classes": 0,
-    }
+            what = f"block, depths, width, inner_width and stem shape a ResNet ({', '.join(RESNETS)})"
+            raise FullrankError(f"{what}; timm's {name!r} has its own: leave them out")
+    # timm.data.resolve_model_data_config(model) reads this, so that others show images as `views.eval_view` does
+    shown = {"input_size": (3, image_size, image_size), "mean": IMAGENET_MEAN, "std": IMAGENET_STD, "num_classes": 0}
+    shown |= {"interpolation": "bilinear", "crop_pct": eval_share(image_size), "crop_mode": "center"}
+    model.pretrained_cfg = (getattr(model, "pretrained_cfg", None) or {}) | shown
     model.made_by = made
     return model
 
@@ -185,10 +172,8 @@ def fetching(name: str) -> Iterator[None]:
 
     config = timm.models.get_pretrained_cfg(name)
     if config is None or not config.has_weights:
-        raise FullrankError(
-            f"timm has no pretrained weights of {name}: name another model, or `fullrank inspect {name} --pretrained "
-            "no` for random ones"
-        )
+        random = f"`fullrank inspect {name} --pretrained no` for random ones"
+        raise FullrankError(f"timm has no pretrained weights of {name}: name another model, or {random}")
     print(f"{name}: fetching its pretrained weights, where they are not here yet", file=sys.stderr)
     unreachable = "" if constants.HF_HUB_OFFLINE else _unreachable(constants.ENDPOINT)
     retries = logging.getLogger("huggingface_hub")
@@ -228,35 +213,24 @@ def width_of(model: nn.Module, image_size: int | None = None) -> int:
     if width is not None:
         return int(width)
     if image_size is None:
-        raise FullrankError(
-            f"{type(model).__name__} does not say how wide its output (B, D) is: give width=D, or image_size= for a "
-            "forward pass that finds it"
-        )
+        what = f"{type(model).__name__} does not say how wide its output (B, D) is"
+        raise FullrankError(f"{what}: give width=D, or image_size= for a forward pass that finds it")
     from fullrank.models.encoder import Encoder, Preprocessing
 
     return Encoder(model, Preprocessing(image_size)).width
 
 
 def _resnet(shape: ResNetShape, stem: Stem) -> tuple[nn.Module, TimmModel]:
-    width = shape.width
-    channels = [round(c * width) for c in CHANNELS]
+    channels = [round(c * shape.width) for c in CHANNELS]
     if channels[0] < 2 or channels[0] % 2:
-        raise FullrankError(
-            f"width={width} gives a first stage of {64 * width:g} channels: use a multiple of 1/32, so that it is even"
-        )
+        first = f"a first stage of {64 * shape.width:g} channels"
+        raise FullrankError(f"width={shape.width} gives {first}: use a multiple of 1/32, so that it is even")
     if shape.block == "basic" and shape.inner_width != 1:
-        raise FullrankError(
-            f"inner_width={shape.inner_width:g} is for bottlenecks, and these blocks are basic: leave it out, or set "
-            "block=bottleneck"
-        )
+        what = f"inner_width={shape.inner_width:g} is for bottlenecks, and these blocks are basic"
+        raise FullrankError(f"{what}: leave it out, or set block=bottleneck")
     layers, inside = list(shape.depths), round(64 * shape.inner_width)
-    arguments: dict[str, Any] = {
-        "block": shape.block,
-        "layers": layers,
-        "channels": channels,
-        "base_width": inside,
-        "stem": stem,
-    }
+    arguments: dict[str, Any] = {"block": shape.block, "layers": layers, "channels": channels}
+    arguments |= {"base_width": inside, "stem": stem}
     model = timm.create_model(FULLRANK_RESNET, num_classes=0, **arguments)
     if stem != "imagenet" or channels != list(CHANNELS):
         return model, TimmModel(FULLRANK_RESNET, arguments)
@@ -269,10 +243,8 @@ def _resnet(shape: ResNetShape, stem: Stem) -> tuple[nn.Module, TimmModel]:
 
 
 def _no_vit(name: str) -> FullrankError:
-    return FullrankError(
-        f"blocks, attention_heads, patch, positions and frozen_patches shape a vision transformer of timm, such as "
-        f"vit_small_patch16_224, and {name!r} is none: leave them out"
-    )
+    what = "blocks, attention_heads, patch, positions and frozen_patches shape a vision transformer of timm"
+    return FullrankError(f"{what}, such as vit_small_patch16_224, and {name!r} is none: leave them out")
 
 
 def _fix(model: nn.Module, name: str, *, positions: bool, patches: bool) -> None:
@@ -294,10 +266,8 @@ def _from_timm(
     name: str, image_size: int, *, pretrained: bool = False, vit: dict[str, int] | None = None
 ) -> tuple[nn.Module, TimmModel]:
     if not timm.is_model(name):
-        raise FullrankError(
-            f"unknown backbone {name!r}{nearest(name, [*RESNETS, *timm.list_models()])} (known: {', '.join(RESNETS)}, "
-            "and all of timm.list_models())"
-        )
+        hint, known = nearest(name, [*RESNETS, *timm.list_models()]), ", ".join(RESNETS)
+        raise FullrankError(f"unknown backbone {name!r}{hint} (known: {known}, and all of timm.list_models())")
     vit = vit or {}
     if image_size % vit.get("patch_size", 1):
         raise FullrankError(f"patch={vit['patch_size']} does not divide views of {image_size} x {image_size}")
@@ -319,8 +289,6 @@ def _from_timm(
         except (RuntimeError, AssertionError, ValueError) as error:
             raise FullrankError(f"{name} does not take images of {image_size} x {image_size}: {error}") from None
     if features.ndim != 2 or features.shape[1] != width_of(model):
-        raise FullrankError(
-            f"{name} gives features of shape {tuple(features.shape)}, not (B, {width_of(model)}): it has no"
-            " pooled output"
-        )
+        what = f"features of shape {tuple(features.shape)}, not (B, {width_of(model)})"
+        raise FullrankError(f"{name} gives {what}: it has no pooled output")
     return model.train(), TimmModel(name.split(".")[0], arguments)

@@ -23,14 +23,8 @@ def synchronize(module: nn.Module, device: torch.device) -> nn.Module:
     """Let the batch norms of a module normalize by the statistics of the batches of all processes.
 
     Parameters and buffers stay the same tensors under the same names, so that an optimizer, and checkpoints of one
-    process or of several, fit before and after.
-
-    Args:
-        module: What holds them; timm's batch norms with an activation are known too. It is changed in place.
-        device: Where it runs.
-
-    Returns:
-        The module, or another if it is a batch norm itself.
+    process or of several, fit before and after. timm's batch norms with an activation are known too. The module, which
+    runs on `device`, is changed in place; another is returned if it is a batch norm itself.
     """
     module = convert_sync_batchnorm(module)  # timm's keeps the activations that torch's would drop
     if device.type == "cpu":
@@ -70,13 +64,8 @@ _ON_CPU = {nn.SyncBatchNorm: CPUSyncBatchNorm, SyncBatchNormAct: _CPUSyncBatchNo
 def batch_moments(x: Tensor) -> tuple[Tensor, Tensor, float]:
     """Return mean and variance of each channel over the batches of all processes; all processes must call it.
 
-    Each process's mean and sum of squares about it are merged in rank order, so all get the same bits.
-
-    Args:
-        x: This process's batch, `(N, C, ...)`.
-
-    Returns:
-        Mean `(C,)` and biased variance `(C,)`, both float64, and the number of values of a channel.
+    Each process's mean and sum of squares about it are merged in rank order, so all get the same bits. `(N, C, ...)` ->
+    mean `(C,)` and biased variance `(C,)`, both float64, and the number of values of a channel.
 
     Raises:
         FullrankError: A channel has one value, over all processes.

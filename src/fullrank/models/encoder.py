@@ -75,30 +75,20 @@ class Features(NamedTuple):
 
 @dataclass(frozen=True)
 class Encoder:
-    """A network, its preprocessing, and what is known about it. `fullrank.encoders.open_encoder` makes them.
+    """A network, its preprocessing, and what is known about it. `fullrank.encoders.open_encoder` makes them."""
 
-    Attributes:
-        module: The network's input `(B, 3, S, S)` -> features `(B, D)`.
-        preprocessing: How it wants its images.
-        source: Where it came from, for people to read.
-        layer: What its features are: of the `backbone` or the `projector`.
-        branch: `online` or `target`, of a run's encoder.
-        config: How it was trained, where that is known.
-        projector: Builds what turns its features `(B, D)` into embeddings `(B, M)`, of methods whose embeddings can
-            fall to a point unseen by the loss; else None.
-        untrained: Builds the same network as it was, or may have been, before training, where that is known.
-        random: Whether its weights are known to be random.
-    """
-
-    module: nn.Module
-    preprocessing: Preprocessing
-    source: Mapping[str, Any] = field(default_factory=dict)
-    layer: str = "backbone"
-    branch: str | None = None
-    config: TrainConfig | None = None
+    module: nn.Module  # the network's input `(B, 3, S, S)` -> features `(B, D)`
+    preprocessing: Preprocessing  # how it wants its images
+    source: Mapping[str, Any] = field(default_factory=dict)  # where it came from, for people to read
+    layer: str = "backbone"  # what its features are: of the `backbone` or the `projector`
+    branch: str | None = None  # `online` or `target`, of a run's encoder
+    config: TrainConfig | None = None  # how it was trained, where that is known
+    # builds what turns its features `(B, D)` into embeddings `(B, M)`, of methods whose embeddings can fall to a point
+    # unseen by the loss; else None
     projector: Callable[[], nn.Module] | None = field(default=None, repr=False)
+    # builds the same network as it was, or may have been, before training, where that is known
     untrained: Callable[[], nn.Module] | None = field(default=None, repr=False)
-    random: bool = False
+    random: bool = False  # whether its weights are known to be random
 
     @property
     def protocol(self) -> dict[str, Any]:
@@ -115,14 +105,12 @@ class Encoder:
         """
         size = self.preprocessing.size
         try:
-            features = self.features(torch.zeros(1, 3, size, size)).features
+            features = self.features(torch.zeros(2, 3, size, size)).features  # of one, some drop the axis
         except (RuntimeError, AssertionError, ValueError) as error:
             raise FullrankError(f"it does not take images of {size} x {size}: {error}") from None
         if features.ndim != 2:
-            raise FullrankError(
-                f"{self.source.get('backbone', 'the model')} gives features of shape {tuple(features.shape)}, not "
-                "(B, D): it has no pooled output"
-            )
+            what = f"{self.source.get('backbone', 'the model')} gives features of shape {tuple(features.shape)}"
+            raise FullrankError(f"{what}, not (B, D): it has no pooled output")
         return features.shape[1]
 
     def to(self, device: torch.device) -> Encoder:
@@ -176,11 +164,11 @@ class Encoder:
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                 for shown, answers, places in self._batches(images, indices, unreadable):
                     each = []
-                    as_given = as_given and places is None and not any(view.dtype == torch.uint8 for view in shown)
+                    as_given &= places is None and all(view.dtype != torch.uint8 for view in shown)
                     for view in shown:
                         parts = (self._input(part.to(device)) for part in view.split(batch_size))
                         inputs = (part.to(dtype_of_weights, memory_format=memory_format) for part in parts)
-                        each.append(torch.cat([_output(module(x)).float().cpu() for x in inputs]))
+                        each.append(torch.cat([_output(module(x), len(x)).float().cpu() for x in inputs]))
                     found.append(each[0] if len(each) == 1 else torch.stack(each, dim=1))
                     labels.append(answers)
                     read.append(torch.arange(done, done + len(found[-1])) if places is None else places)
@@ -218,6 +206,9 @@ class Encoder:
     def _input(self, pixels: Tensor) -> Tensor:
         if pixels.dtype != torch.uint8:
             return pixels
+        if pixels.shape[1] not in (1, 3, 4):
+            raise FullrankError(f"uint8 images (B, C, H, W) have 1, 3 or 4 channels, got {tuple(pixels.shape)}")
+        pixels = pixels[:, :3].expand(-1, 3, -1, -1)  # alpha is left out, as of images in files
         if pixels.shape[2:] == (self.preprocessing.size,) * 2:
             return self.preprocessing.normalize(pixels)
         images = ArrayImages("the batch", pixels.cpu(), None)
@@ -225,12 +216,17 @@ class Encoder:
         return torch.cat([x for x, _ in shown]).to(pixels.device)
 
 
-def _output(given: Any) -> Tensor:
+def _output(given: Any, rows: int) -> Tensor:
     if not isinstance(given, Tensor):
-        raise FullrankError(
-            f"the network gives {type(given).__name__}, not features (B, D): wrap it in a module whose forward returns "
-            "them, such as the first token's or the pooled output"
-        )
+        do = "wrap it in a module whose forward returns them, such as the first token's or the pooled output"
+        raise FullrankError(f"the network gives {type(given).__name__}, not features (B, D): {do}")
+    if given.is_complex():
+        raise FullrankError("the network gives complex numbers: give their real and imaginary part, or abs()")
+    if rows == 1 and given.ndim < 2:
+        given = given.reshape(1, -1)  # of a batch of one, `squeeze()` takes that axis away too
+    if given.ndim < 2 or len(given) != rows:
+        what = f"the network gives features of shape {tuple(given.shape)} for {rows} images, not (B, D)"
+        raise FullrankError(f"{what}: it has no pooled output, or its first axis is not the images'")
     return given
 
 
@@ -242,8 +238,13 @@ def images_and_labels(batch: Any) -> tuple[list[Tensor], Tensor | None]:
         if tensor.ndim == 4:
             shown.append(tensor)
         # whole numbers before the images, or of another name, may be their index
-        elif tensor.ndim == 1 and not tensor.is_floating_point() and (name in _LABELS or (name is None and shown)):
-            answers = tensor.cpu() if answers is None else answers
+        elif (
+            tensor.ndim in (1, 2)
+            and tensor.numel() == len(tensor)
+            and not tensor.is_floating_point()
+            and (name in _LABELS or (name is None and shown))
+        ):
+            answers = tensor.flatten().cpu() if answers is None else answers
     if not shown:
         raise FullrankError(f"a batch holds no images (B, 3, H, W): it is {type(batch).__name__}")
     return shown, answers
@@ -289,13 +290,10 @@ def unchanged(module: nn.Module) -> Iterator[Callable[[], None]]:
 
     def check() -> None:
         after = _values(module)
-        changed = sorted(name for name, value in after.items() if not same(name, value))
-        if changed:
-            raise FullrankError(
-                f"the encoder changed while it was probed, in {len(changed)} of {len(after)} parameters and buffers "
-                f"({few(changed)}): a frozen encoder stays as it is; use one whose forward pass writes nothing in eval "
-                "mode"
-            )
+        if changed := sorted(name for name, value in after.items() if not same(name, value)):
+            where = f"in {len(changed)} of {len(after)} parameters and buffers ({few(changed)})"
+            do = "a frozen encoder stays as it is; use one whose forward pass writes nothing in eval mode"
+            raise FullrankError(f"the encoder changed while it was probed, {where}: {do}")
 
     yield check
     check()
@@ -303,10 +301,8 @@ def unchanged(module: nn.Module) -> Iterator[Callable[[], None]]:
 
 def _values(module: nn.Module) -> dict[str, Tensor]:
     """Return every parameter and every buffer, also those that a state dict leaves out."""
-    return {
-        **dict(module.named_parameters(remove_duplicate=False)),
-        **dict(module.named_buffers(remove_duplicate=False)),
-    }
+    found: dict[str, Tensor] = dict(module.named_buffers(remove_duplicate=False))
+    return {**dict(module.named_parameters(remove_duplicate=False)), **found}
 
 
 def _bits(value: Tensor) -> Tensor:

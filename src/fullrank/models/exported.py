@@ -22,12 +22,7 @@ def is_export(path: Path) -> bool:
 
 
 def open_export(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """Build an exported encoder with timm.
-
-    Returns:
-        The encoder in eval mode, and what the folder's configuration says of how it came about (`branch`, `method`,
-        `order`, `step`, ...).
-    """
+    """Build an exported encoder with timm, in eval mode; with it, what its folder says of how it came about."""
     # the generator's state is put back: loading a model inside someone's program changes nothing there
     with torch.random.fork_rng(devices=[]):
         try:

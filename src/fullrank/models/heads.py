@@ -27,23 +27,16 @@ Last = Literal["norm", "linear", "bias"]
 
 
 def mlp(width: int, hidden: int, out: int, layers: int, *, last: Last) -> nn.Sequential:
-    """Build `(B, width)` -> `(B, out)`: Linear-BN-ReLU layers, then a last one.
+    """Build `(B, width)` -> `(B, out)`: Linear-BN-ReLU layers, then a last one, `layers` in all.
 
-    Args:
-        width: The width of what comes in.
-        hidden: The width between layers.
-        out: The width of what goes out.
-        layers: The number of linear layers.
-        last: How the last one ends: `norm`: Linear-BN without affine parameters; `linear`: Linear without a bias;
-            `bias`: Linear with one.
+    `last` is `norm`: Linear-BN without affine parameters; `linear`: Linear without a bias; or `bias`: Linear with one.
 
     Raises:
         FullrankError: A width or the number of layers is below 1.
     """
     if min(width, hidden, out, layers) < 1:
-        raise FullrankError(
-            f"a head's widths and layers must be at least 1, got {width}, {hidden}, {out} and {layers} layers"
-        )
+        got = f"{width}, {hidden}, {out} and {layers} layers"
+        raise FullrankError(f"a head's widths and layers must be at least 1, got {got}")
     modules: list[nn.Module] = []
     for layer in range(layers - 1):
         inputs = width if layer == 0 else hidden

@@ -22,12 +22,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import timm
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fullrank.data.views import SMALL_IMAGE
 from fullrank.errors import FullrankError, nearest, reason
 from fullrank.files import PICKLES
+from fullrank.models.backbones import RESNETS, backbone
 from fullrank.text import few
 
 _OPTIONAL = "num_batches_tracked"  # counts batches for BatchNorm's mean without momentum; no output depends on it
@@ -57,8 +61,7 @@ class Loaded:
 def read_weights(path: Path | str) -> dict[str, Tensor]:
     """Read all tensors of a file onto the CPU, in the file's order.
 
-    Dictionaries in dictionaries are joined by dots (`state_dict.module.conv1.weight`), and what is no tensor is left
-    out.
+    Dictionaries in dictionaries are joined by dots (`state_dict.module.conv1.weight`); what is no tensor is left out.
 
     Raises:
         FullrankError: There is no such file, it is damaged (`DamagedError`), holds anything but tensors, numbers and
@@ -70,22 +73,16 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
         what = "is a folder" if path.is_dir() else "does not exist"
         raise FullrankError(f"{path} {what}: give a file of weights, .safetensors, {', '.join(PICKLES)}")
     if suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
         try:
             weights = load_file(path)
         except SafetensorError as error:
-            raise DamagedError(
-                f"{path} is damaged, cut short or overwritten: copy or save it again ({reason(error)})"
-            ) from None
+            what = f"{path} is damaged, cut short or overwritten"
+            raise DamagedError(f"{what}: copy or save it again ({reason(error)})") from None
     elif suffix in PICKLES:
         weights = dict(_flat(read_pickle(path)))
     else:
-        raise FullrankError(
-            f"{path} is none of the formats that weights are read from, .safetensors, {', '.join(PICKLES)}: save them "
-            "with torch.save(model.state_dict(), 'weights.pt')"
-        )
+        formats, do = f".safetensors, {', '.join(PICKLES)}", "torch.save(model.state_dict(), 'weights.pt')"
+        raise FullrankError(f"{path} is none of the formats that weights are read from, {formats}: save them with {do}")
     if not weights:
         raise FullrankError(f"{path} holds no tensors: give a file that has a model's state dict in it")
     return weights
@@ -142,10 +139,9 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], *, prefix: str
         start = f"{prefix.removesuffix('.')}." if prefix.removesuffix(".") else ""
         if start not in found.places:
             there = [_plain(place) for place, _ in found.places.most_common()]
-            raise FullrankError(
-                f"the file has none of the model's weights under {prefix!r}{nearest(prefix, there)} "
-                f"(they may lie under {few([repr(place) for place in there]) or 'nothing in this file'})"
-            )
+            where = few([repr(place) for place in there]) or "nothing in this file"
+            what = f"the file has none of the model's weights under {prefix!r}{nearest(prefix, there)}"
+            raise FullrankError(f"{what} (they may lie under {where})")
         found.places = Counter({start: found.places[start]})
     fitting = found.fitting()
     if not fitting:
@@ -164,12 +160,11 @@ def fill(module: nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
     try:
         module.load_state_dict(dict(weights))
     except RuntimeError as error:
-        raise FullrankError(
-            f"{where}: its weights are not of the network that its configuration describes "
-            f"({' '.join(str(error).split())[:300]}). Give a checkpoint as `fullrank train` wrote it; weights of "
-            "another network, saved alone as weights.pt, are measured by `fullrank inspect weights.pt --backbone NAME "
-            "--images FOLDER`"
-        ) from None
+        why = " ".join(str(error).split())[:300]
+        what = f"its weights are not of the network that its configuration describes ({why})"
+        other = "`fullrank inspect weights.pt --backbone NAME --images FOLDER`, saved alone as weights.pt"
+        do = f"Give a checkpoint as `fullrank train` wrote it; measure weights of another network by {other}"
+        raise FullrankError(f"{where}: {what}. {do}") from None
 
 
 def _harmless() -> list[Any]:
@@ -187,14 +182,12 @@ def _check_container(path: Path, start: bytes) -> None:
             members = {name.split("/")[-1] for name in archive.namelist()}
             changed = archive.testzip()
         if changed is not None:
-            raise DamagedError(
-                f"{path} is damaged or was overwritten: the checksum of {changed} in it is wrong; copy or save it again"
-            )
+            what = f"the checksum of {changed} in it is wrong"
+            raise DamagedError(f"{path} is damaged or was overwritten: {what}; copy or save it again")
         if "constants.pkl" in members:
-            raise ForeignError(
-                f"{path} is a TorchScript program, which was not run: where you trust it, save its weights alone, "
-                f"torch.save(torch.jit.load({path.name!r}).state_dict(), 'weights.pt')"
-            )
+            do = f"torch.save(torch.jit.load({path.name!r}).state_dict(), 'weights.pt')"
+            what = f"{path} is a TorchScript program, which was not run"
+            raise ForeignError(f"{what}: where you trust it, save its weights alone, {do}")
         if "data.pkl" not in members:
             raise DamagedError(f"{path} is a zip file that torch.save did not write: give a file that it wrote")
     elif tarfile.is_tarfile(path):
@@ -219,12 +212,9 @@ class _Search:
         # where a classifier was taken out timm leaves an Identity, others often `fc`
         classifier: Any = getattr(model, "get_classifier", lambda: None)()
         out = classifier if isinstance(classifier, tuple) else (classifier,)
-        self.heads = [
-            name
-            for name, module in model.named_modules()
-            if isinstance(module, nn.Identity)
-            and (any(module is one for one in out) or name in ("fc", "head", "classifier"))
-        ]
+        gone = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Identity)]
+        usual = ("fc", "head", "classifier")
+        self.heads = [name for name, module in gone if name in usual or any(module is one for one in out)]
         # how many of the model's names lie under each prefix (empty, or ending with a dot), in the order of the file
         self.places: Counter[str] = Counter()
         for key in weights:
@@ -280,19 +270,15 @@ class _Search:
             near = difflib.get_close_matches(prefix + key, self.weights, n=1)
             missing[number] = f"{key} (nearest in the file: {near[0]})" if near else key
         wrong = self.leftover(prefix)[1] if prefix in self.places else []
-        kinds = (
-            ("missing", few(missing)),
-            ("of another shape", few(self.shapes(prefix))),
-            ("left over, in layers that the model has", few(wrong)),
-        )
-        return "; ".join(
-            [
-                f"the weights do not fit the model: {self.equal(prefix)} of its {len(self.needed)} parameters and "
-                f"buffers were found in equal shape {where}",
-                *(f"{kind}: {names}" for kind, names in kinds if names),
-                _advice(self.weights, prefix if given else None),
-            ]
-        )
+        kinds = {
+            "missing": missing,
+            "of another shape": self.shapes(prefix),
+            "left over, in layers that the model has": wrong,
+        }
+        found = f"{self.equal(prefix)} of its {len(self.needed)} parameters and buffers were found in equal shape"
+        why = [f"{kind}: {few(names)}" for kind, names in kinds.items() if names]
+        advice = _advice(self.weights, prefix if given else None)
+        return "; ".join([f"the weights do not fit the model: {found} {where}", *why, advice])
 
 
 def _by_name(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -313,10 +299,6 @@ def _by_name(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tenso
 
 def _advice(weights: Mapping[str, Tensor], prefix: str | None) -> str:
     """Try the models that most weights are of; on the meta device that takes no memory and little time."""
-    import timm
-
-    from fullrank.models.backbones import RESNETS, backbone
-
     small, large = (f" for images of {side} {SMALL_IMAGE} pixels" for side in ("up to", "more than"))
     ours = [(name, size, words) for name in RESNETS for size, words in ((224, large), (SMALL_IMAGE, small))]
     for name, size, words in (*ours, *((name, None, "") for name in _COMMON)):

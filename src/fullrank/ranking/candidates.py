@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from fullrank.errors import FullrankError
 from fullrank.measure.protocols import ACCURACIES
@@ -20,9 +21,19 @@ FRONT, FORECAST = "front", "forecast"
 """What `fullrank rank` itself says, beside the scores."""
 
 
+class Forecasted(NamedTuple):
+    """A forecast accuracy."""
+
+    value: float  # in the accuracy's unit, a share; a linear model may leave [0, 1]
+    lower: float  # the 95 % interval's lower end
+    upper: float  # its upper end
+    left_out: bool  # whether the run has labels, and this is what a fit without it says
+    outside: tuple[str, ...]  # features in which it lies outside what was fitted
+
+
 @dataclass(frozen=True)
 class Candidate:
-    """A run at one step."""
+    """A run at one step, and its place, which `rank` gives it."""
 
     name: str  # unlike any other's
     run: Path  # the run's folder
@@ -33,14 +44,37 @@ class Candidate:
     # accuracies by name; the same one may have been taken in several ways, the best documented first
     labeled: Mapping[str, Sequence[Score]] = field(default_factory=dict)
     missing: tuple[str, ...] = ()  # what its folder lacks, in clauses
+    number: int = 0  # from 1, in the order shown; names it in figures
+    group: int | None = None  # the group it is ranked in, from 0; None where its held-out loss or its AUC is missing
+    front: int | None = None  # its Pareto front in the group, from 1; None where it is not ranked
+    rank: int | None = None  # from 1; equal where nothing decides. None where there is nobody to rank it against
+    forecast: Forecasted | None = None
+    accuracy: Score | None = None  # the one that is meant
+    accuracies: Mapping[str, Score] = field(default_factory=dict)  # that and the others, by name
+
+    def value(self, name: str) -> float | None:
+        """Return a score's value, that of the forecast and the front too; None where there is none."""
+        if name in (FORECAST, FRONT):
+            return self.front if name == FRONT else self.forecast and self.forecast.value
+        return self.scores[name].value if name in self.scores else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        own = ("name", "run", "step", "checkpoint", "width", "group", "front", "rank", "forecast", "accuracy")
+        return {
+            **{name: getattr(self, name) for name in own},
+            "run": str(self.run),
+            "checkpoint": self.checkpoint and str(self.checkpoint),
+            "forecast": self.forecast and self.forecast._asdict(),
+            "accuracy": self.accuracy and self.accuracy.value,
+            "accuracies": [score.as_dict() for score in self.accuracies.values()],
+            "scores": [score.as_dict() for score in self.scores.values()],
+            "missing": list(self.missing),
+        }
 
 
 def open_candidates(paths: Sequence[str | Path]) -> list[Candidate]:
-    """Read what there is to rank: runs as they ended, checkpoints in their folders, or the measured steps of one run.
-
-    Raises:
-        FullrankError: There is nothing, or one of them cannot be read.
-    """
+    """Read what there is to rank: runs as they ended, checkpoints in their folders, or measured steps of one run."""
     given = list(dict.fromkeys(Path(path).expanduser().resolve() for path in paths))
     if not given:
         raise FullrankError("give at least one run: fullrank rank RUN [RUN ...]")
@@ -57,8 +91,7 @@ def open_candidates(paths: Sequence[str | Path]) -> list[Candidate]:
     for folder, step in where:
         run, name = runs[folder], labels[folder]
         if step is not None:
-            name = f"{name}, step {step:,}" if len(folders) > 1 else f"step {step:,}"
-            found.append(run.at(step, name))
+            found.append(run.at(step, f"{name}, step {step:,}" if len(folders) > 1 else f"step {step:,}"))
             continue
         end = max(run.record.measured, default=0)
         candidate = run.at(end, name)
@@ -103,15 +136,11 @@ class _Run:
         missing = [self.damaged] if self.damaged else []
         scores = recorded(self.record, step) if step > 0 else None
         if scores is None:
-            measured = [f"{step:,}" for step in self.record.measured if step > 0]
-            missing.append(
-                "the untrained encoder is not ranked"
-                if step == 0 and measured
-                else f"nothing was measured at step {step:,} while it trained, but at {listing(measured)}"
-                if measured
-                else "nothing was measured after the untrained encoder"
-            )
-            scores = {}
+            scores, measured = {}, [f"{step:,}" for step in self.record.measured if step > 0]
+            why = "nothing was measured after the untrained encoder"
+            if measured:
+                why = f"nothing was measured at step {step:,} while it trained, but at {listing(measured)}"
+            missing.append("the untrained encoder is not ranked" if step == 0 and measured else why)
         labeled: dict[str, list[Score]] = {}
         taken = [each.score for each in self.kept if each.step == step]
         if self.kept and not taken and step == max(self.record.measured, default=0):

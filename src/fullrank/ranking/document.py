@@ -1,4 +1,8 @@
-"""What `fullrank rank` has to say: the runs, best first, what follows, loss against AUC, and each score's worth."""
+"""What `fullrank rank` has to say: the runs, best first, what follows, loss against AUC, and each score's worth.
+
+Points of figures carry the numbers that the page's table gives the runs. Reference: [Li22] Fig. 4, accuracy against its
+forecast from held-out loss and AUC.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.figure import Figure
+
 from fullrank.documents import (
+    COLORS,
     Document,
     Fields,
     Fold,
     Heading,
-    Look,
     Only,
     Part,
     Picture,
@@ -20,16 +31,16 @@ from fullrank.documents import (
     Words,
     coefficient,
 )
+from fullrank.documents.plots import REFERENCE, single, style
 from fullrank.documents.scores import Scored, how_measured, unspanned_note
 from fullrank.measure.scores import Score, kind_of, title
-from fullrank.ranking import figures
-from fullrank.ranking.candidates import FEATURES
-from fullrank.ranking.forecast import Forecasted
-from fullrank.ranking.result import Group, Ranked, Ranking, Standing
-from fullrank.ranking.words import about
+from fullrank.ranking.candidates import FEATURES, Candidate, Forecasted
+from fullrank.ranking.result import Group, Ranked, Ranking, about
 from fullrank.text import capital
 
 NONE = "–"
+_POINT = 6.5  # points across
+_UNLABELED = "#9a9a9a"
 _MOST_SCORES = 2  # asked for, that have a column beside the others in a terminal; the page has all
 
 
@@ -66,7 +77,7 @@ def _parts(ranking: Ranking) -> Iterator[Part]:
     yield Only("page", list(_page(ranking, how)))
 
 
-def _table(ranking: Ranking, standings: Sequence[Standing], name: str) -> Iterator[Part]:
+def _table(ranking: Ranking, standings: Sequence[Candidate], name: str) -> Iterator[Part]:
     runs = {each.run for each in ranking.standings}
     columns = {"rank": "rank", "number": "no.", "name": "run"}
     columns |= {"step": "step"} if len(runs) > 1 else {}  # of one run its name says it
@@ -75,11 +86,9 @@ def _table(ranking: Ranking, standings: Sequence[Standing], name: str) -> Iterat
     columns |= {each: title(each).removesuffix(" accuracy") for each in _accuracies(ranking)}
     columns |= {score: title(score) for score in ranking.asked}
     columns |= {"weights": "weights"} if len(runs) < len(ranking.standings) else {}
-    notes = []
-    if any(each.forecast and each.forecast.left_out for each in standings):
-        notes.append("* forecast by a fit without this run")
-    if any(each.forecast and _mark(each.forecast) == "~" for each in standings):
-        notes.append("~ beyond the fitted runs' range")
+    marks = {_mark(each.forecast) for each in standings if each.forecast}
+    notes = ["* forecast by a fit without this run"] if "*" in marks else []
+    notes += ["~ beyond the fitted runs' range"] if "~" in marks else []
     notes += unspanned_note(map(_scored, standings), columns)
     # in a terminal without the numbers that name runs in figures, and most of the scores
     for where, out in (("terminal", {"number", *ranking.asked[_MOST_SCORES:]}), ("page", set())):
@@ -90,7 +99,7 @@ def _table(ranking: Ranking, standings: Sequence[Standing], name: str) -> Iterat
         yield Only(where, [Table(name, header, rows, note, text=text, names=0, captioned=False)])  # type: ignore[arg-type]
 
 
-def _cells(each: Standing) -> dict[str, str]:
+def _cells(each: Candidate) -> dict[str, str]:
     scored = _scored(each)
     found = {
         **{name: scored.cell(name) for name in each.scores},
@@ -107,8 +116,8 @@ def _cells(each: Standing) -> dict[str, str]:
     return {key: str(value) for key, value in found.items() if value is not None}
 
 
-def _scored(each: Standing) -> Scored:
-    return Scored(Look(each.name, each.number), each.scores, each.width)
+def _scored(each: Candidate) -> Scored:
+    return Scored(each.name, each.number, scores=each.scores, width=each.width)
 
 
 def _mark(found: Forecasted) -> str:
@@ -147,7 +156,7 @@ def _pictures(ranking: Ranking, index: int, group: Group) -> Iterator[Picture]:
         "Held-out loss against AUC",
         "Numbered as in the table. Lower left is better; the dotted staircase is the first front: nothing lies below "
         f"and left of it.{color}",
-        partial(figures.loss_against_auc, standings, accuracy),
+        partial(loss_against_auc, standings, accuracy),
         label=f"Held-out loss and AUC of each run, by its number. {' '.join(said)}",
     )
     both = [each for each in standings if each.forecast is not None and each.accuracy is not None]
@@ -158,7 +167,7 @@ def _pictures(ranking: Ranking, index: int, group: Group) -> Iterator[Picture]:
             f"forecast-{index}",
             f"Forecast against measured {accuracy}",
             f"Each forecast is by {by}, with its 95 % interval; on the dotted line it is right. As [Li22] Fig. 4.",
-            partial(figures.forecast_against_measured, both, accuracy),
+            partial(forecast_against_measured, both, accuracy),
             label=f"Forecast and measured {accuracy} of each run. {' '.join(said)}",
         )
 
@@ -172,10 +181,10 @@ def _scores(ranking: Ranking) -> Table:
 
     rows = []
     for row in sorted(ranking.scores, key=key):
-        found, values = row.agreement, [NONE, NONE]
-        if found is not None:
-            both = (found.kendall, found.kendall_interval), (found.spearman, found.spearman_interval)
-            values = [coefficient(*each) for each in both]
+        values = [NONE, NONE]
+        if (found := row.agreement) is not None:
+            kendall = coefficient(found.kendall, found.kendall_interval)
+            values = [kendall, coefficient(found.spearman, found.spearman_interval)]
         rows.append([_score_name(row), kind_of(row.name).direction, str(len(row.members)), *values])
     return Table(
         f"How well each score ranks by {title(str(ranking.accuracy))}",
@@ -204,3 +213,60 @@ def _accuracies(ranking: Ranking) -> dict[str, Mapping[str, Any]]:
     """Return how each accuracy was measured that a run has: first the one that is meant."""
     meant = {} if ranking.accuracy is None else {ranking.accuracy: ranking.accuracy_protocol}
     return {**meant, **ranking.others}
+
+
+@style()
+def loss_against_auc(standings: Sequence[Candidate], accuracy: str | None) -> Figure:
+    """Draw held-out loss against AUC, the first front as a staircase, the color of each point its accuracy."""
+    x, y = (np.array([each.scores[name].taken for each in standings]) for name in FEATURES)
+    first = sorted((i for i, each in enumerate(standings) if each.front == 1), key=lambda i: (x[i], y[i]))
+    known = [each.accuracy.taken for each in standings if each.accuracy is not None]
+    colors = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0.0, 0.9, 32)))
+    span = (100 * min(known), 100 * max(known)) if known else (0.0, 0.0)
+    norm = Normalize(*span)
+    figure, ax = single()
+    for i, each in enumerate(standings):
+        color: Any = _UNLABELED if each.accuracy is None else colors(norm(100 * each.accuracy.taken))
+        face = "white" if each.accuracy is None and known else color
+        ax.plot(x[i], y[i], "o", markersize=_POINT, color=color, markerfacecolor=face, zorder=3)
+    ax.margins(0.1)
+    low, high = ax.get_xlim(), ax.get_ylim()
+    stairs_x, stairs_y = [x[i] for i in first], [y[i] for i in first]
+    ax.step([stairs_x[0], *stairs_x, low[1]], [high[1], *stairs_y, stairs_y[-1]], where="post", **REFERENCE)
+    ax.set_xlim(low)
+    ax.set_ylim(high)
+    ax.set_xlabel("held-out loss, lower is better")
+    ax.set_ylabel("AUC, lower is better")
+    if span[0] < span[1]:
+        bar = figure.colorbar(ScalarMappable(norm, colors), ax=ax, aspect=28, pad=0.02)
+        bar.set_label(f"{accuracy} (%)")
+        bar.outline.set_visible(False)
+    _number(ax, standings, x, y)
+    return figure
+
+
+@style()
+def forecast_against_measured(standings: Sequence[Candidate], accuracy: str) -> Figure:
+    """Draw forecasts with their intervals against measured accuracies, of standings that have both."""
+    found = [each.forecast for each in standings if each.forecast is not None]
+    x = np.array([100 * each.value for each in found])
+    y = np.array([100 * each.accuracy.taken for each in standings if each.accuracy is not None])
+    reach = np.array([[x[i] - 100 * each.lower, 100 * each.upper - x[i]] for i, each in enumerate(found)]).T
+    figure, ax = single()
+    ax.errorbar(x, y, xerr=reach, fmt="none", ecolor="#c4c4c4", elinewidth=1.0, zorder=2)
+    ax.plot(x, y, "o", markersize=_POINT, color=COLORS[0], zorder=3)
+    ax.margins(0.06)
+    ends = min(x.min(), y.min()), max(x.max(), y.max())
+    low, high = ax.get_xlim(), ax.get_ylim()
+    ax.axline((ends[0], ends[0]), (ends[1], ends[1] + 1e-9), **REFERENCE)
+    ax.set_xlim(low)
+    ax.set_ylim(min(high[0], ends[0]), max(high[1], ends[1]))
+    ax.set_xlabel(f"forecast {accuracy} (%), 95 % interval")
+    ax.set_ylabel("measured (%)")
+    _number(ax, standings, x, y)
+    return figure
+
+
+def _number(ax: Axes, standings: Sequence[Candidate], x: np.ndarray, y: np.ndarray) -> None:
+    for each, at_x, at_y in zip(standings, x, y, strict=True):
+        ax.annotate(str(each.number), (at_x, at_y), (5, 4), textcoords="offset points", fontsize=8, color="#333333")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -20,22 +20,19 @@ from fullrank.files import read_json, said, write_text
 from fullrank.measure.forecast import LinearFit, fit_linear
 from fullrank.measure.forecast.linear import Prediction
 from fullrank.measure.scores import renamed, title
-from fullrank.ranking.candidates import FEATURES
-from fullrank.shapes import Protocol, Range, ShapeError, fit
+from fullrank.ranking.candidates import FEATURES, Forecasted
+from fullrank.shapes import PROTOCOL, Range, ShapeError, fit
 
 FORMAT, VERSION = "fullrank forecast", 1
 _TERMS = ("intercept", *FEATURES)
-
-
-@dataclass(frozen=True)
-class Forecasted:
-    """A forecast accuracy."""
-
-    value: float  # in the accuracy's unit, a share; a linear model may leave [0, 1]
-    lower: float  # the 95 % interval's lower end
-    upper: float  # its upper end
-    left_out: bool  # whether the run has labels, and this is what a fit without it says
-    outside: tuple[str, ...]  # features in which it lies outside what was fitted
+_DOCUMENT: dict[str, Any] = {
+    "accuracy": {"name": str, "protocol": PROTOCOL},
+    "features": {name: {"protocol": PROTOCOL} for name in FEATURES},
+    "width": Annotated[int, Range(1, 2**53)] | None,
+    "coefficients": {term: {"value": float} for term in _TERMS},
+    "runs": [{"name": str, "accuracy": float}],
+}
+"""What a forecast has; all else in it follows from its runs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,11 +49,7 @@ class Forecast:
 
     @cached_property
     def fit(self) -> LinearFit:
-        """The model.
-
-        Raises:
-            FullrankError: The runs are too few, or do not differ.
-        """
+        """The model; an error where the runs are too few, or do not differ."""
         return fit_linear(self.features, self.accuracies, list(map(title, FEATURES)))
 
     @cached_property
@@ -104,12 +97,7 @@ class Forecast:
         }
 
     def write(self, path: Path) -> None:
-        """Write it as JSON.
-
-        Raises:
-            FullrankError: `path` is a folder.
-            OSError: It cannot be written.
-        """
+        """Write it as JSON."""
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(self.as_dict(), indent=2, allow_nan=False) + "\n")
 
@@ -119,39 +107,8 @@ def _each(made: Prediction, *, left_out: bool) -> list[Forecasted]:
     return [Forecasted(float(value), float(low), float(high), left_out, out) for value, low, high, out in rows]
 
 
-class _Measured(TypedDict):
-    protocol: Protocol
-
-
-class _Accuracy(_Measured):
-    name: str
-
-
-class _Coefficient(TypedDict):
-    value: float
-
-
-class _Run(TypedDict):
-    name: str
-    accuracy: float
-
-
-class _Document(TypedDict):
-    """What a forecast has; all else in it follows from its runs."""
-
-    accuracy: _Accuracy
-    features: dict[str, _Measured]
-    width: Annotated[int, Range(1, 2**53)] | None
-    coefficients: dict[str, _Coefficient]
-    runs: list[_Run]
-
-
 def read_forecast(path: Path) -> Forecast:
-    """Read what `Forecast.write` wrote: the runs, whose fit must have the file's coefficients.
-
-    Raises:
-        FullrankError: There is no such file, it is damaged, changed, or of a newer version.
-    """
+    """Read what `Forecast.write` wrote: the runs, whose fit must have the file's coefficients."""
     remedy = "write it again with `fullrank rank RUN ... --fit`"
     found: Any = read_json(path, dict[str, object], remedy)
     if found.get("format") != FORMAT or type(found.get("version")) is not int:
@@ -161,7 +118,7 @@ def read_forecast(path: Path) -> Forecast:
             f"{path} is of version {found['version']}, this fullrank reads up to {VERSION}: upgrade fullrank"
         )
     with said(path, remedy):
-        fit(found, _Document)
+        fit(found, _DOCUMENT)
         rows = [[run.get(name) for name in FEATURES] for run in found["runs"]]
         fit(rows, list[list[float]], "runs")
         read = Forecast(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,20 +17,14 @@ from fullrank.measure.forecast import agreement, fronts, undecided
 from fullrank.measure.forecast.agreement import FEWEST
 from fullrank.measure.protocols import ACCURACIES, FINGERPRINT, WIDTH, comparable, split
 from fullrank.measure.scores import Score, kind_of
-from fullrank.ranking.candidates import FEATURES, FORECAST, FRONT, Candidate, open_candidates
-from fullrank.ranking.forecast import Forecast, Forecasted, read_forecast
+from fullrank.ranking.candidates import FEATURES, FORECAST, FRONT, Candidate, Forecasted, open_candidates
+from fullrank.ranking.forecast import Forecast, read_forecast
 from fullrank.ranking.options import RankOptions
-from fullrank.ranking.result import Group, Ranked, Ranking, Standing
-from fullrank.ranking.words import about, refusal, unlike
+from fullrank.ranking.result import Group, Ranked, Ranking, about, refusal, unlike
 from fullrank.text import Progress, grouped, listing, untold
 
 
-def rank(
-    paths: Sequence[str | Path],
-    options: RankOptions | None = None,
-    *,
-    progress: Progress = untold,
-) -> Ranking:
+def rank(paths: Sequence[str | Path], options: RankOptions | None = None, *, progress: Progress = untold) -> Ranking:
     """Rank runs, checkpoints in them, or the measured steps of one; forecast their accuracy where that can be done.
 
     Raises:
@@ -49,12 +44,14 @@ def rank(
     labels = meant_of(every, options.accuracy if applied is None else applied.accuracy)
     known = [labels, *(each for each in every if each.name != labels.name and each.having)]
 
-    def measured(i: int) -> dict[str, Score]:
-        return {each.name: one for each in known if (one := each.values[i]) is not None}
+    def standing(i: int, **place: Any) -> Candidate:
+        accuracies = {each.name: one for each in known if (one := each.values[i]) is not None}
+        number, accuracy = len(standings) + 1, labels.values[i]
+        return replace(candidates[i], number=number, accuracy=accuracy, accuracies=accuracies, **place)
 
     forecasts = {} if applied is None else _apply(applied, candidates, str(options.forecast))
     groups: list[Group] = []
-    standings: list[Standing] = []
+    standings: list[Candidate] = []
     members = _groups(candidates)
     for places, facts in zip(members, _abouts(FEATURES, members, candidates), strict=True):
         fitted, why = _fit(candidates, places, labels) if applied is None else (None, "")
@@ -71,18 +68,8 @@ def rank(
         alone = len(places) == 1  # with nobody to be ranked against
         for one in order:
             i = places[one]
-            standings.append(
-                Standing(
-                    **vars(candidates[i]),
-                    number=len(standings) + 1,
-                    group=len(groups),
-                    front=None if alone else int(front[one]),
-                    rank=None if alone else int(ranks[one]),
-                    forecast=forecasts.get(i),
-                    accuracy=labels.values[i],
-                    accuracies=measured(i),
-                )
-            )
+            place = {} if alone else {"front": int(front[one]), "rank": int(ranks[one])}
+            standings.append(standing(i, **place, group=len(groups), forecast=forecasts.get(i)))
         groups.append(
             Group(
                 members=tuple(range(start, len(standings))),
@@ -95,14 +82,7 @@ def rank(
             )
         )
     for i in sorted(set(range(len(candidates))) - {i for places in members for i in places}):
-        standings.append(
-            Standing(
-                **vars(candidates[i]),
-                number=len(standings) + 1,
-                accuracy=labels.values[i],
-                accuracies=measured(i),
-            )
-        )
+        standings.append(standing(i))
     ranking = Ranking(
         standings=tuple(standings),
         groups=tuple(groups),
@@ -237,7 +217,7 @@ def _apply(forecast: Forecast, candidates: Sequence[Candidate], file: str) -> di
     return found
 
 
-def _agreements(standings: Sequence[Standing]) -> Iterable[Ranked]:
+def _agreements(standings: Sequence[Candidate]) -> Iterable[Ranked]:
     """Say how well each score ranks the labeled standings, where it can be compared between them."""
     labeled = [i for i, each in enumerate(standings) if each.accuracy is not None]
     for name in dict.fromkeys([FORECAST, FRONT, *(name for i in labeled for name in standings[i].scores)]):

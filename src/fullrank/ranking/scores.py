@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fullrank._version import __version__
+from fullrank.data.images import open_images, same_images
 from fullrank.errors import FullrankError, choose
 from fullrank.inspection.inspect import FEWEST_IMAGES, inspect, keep_scores
 from fullrank.inspection.options import InspectOptions
+from fullrank.measure.protocols import FINGERPRINT
 from fullrank.measure.scores import SCORES, Score, read_score
 from fullrank.measure.verdict import ENOUGH
 from fullrank.ranking.candidates import Candidate
@@ -19,11 +21,7 @@ from fullrank.training.scores import kept
 
 
 def score_names(asked: str) -> list[str]:
-    """Read the names of scores, `all` or separated by commas.
-
-    Raises:
-        FullrankError: One is no label-free score.
-    """
+    """Read the names of scores, `all` or separated by commas."""
     known = [name for name, kind in SCORES.items() if kind.function is not None]
     if asked.strip() == "all":
         return known
@@ -38,13 +36,10 @@ def score_names(asked: str) -> list[str]:
 def with_scores(
     candidates: Sequence[Candidate], names: Sequence[str], options: RankOptions, progress: Progress
 ) -> list[Candidate]:
-    """Add scores, of candidates whose weights were kept: those in the run's scores.json, or measured now.
-
-    Raises:
-        FullrankError: An encoder cannot be measured, or scores.json is damaged.
-    """
+    """Add scores, of candidates whose weights were kept: those in the run's scores.json, or measured now."""
     widest = max((each.width or 0 for each in candidates), default=0)
     limit = options.limit or max(FEWEST_IMAGES, ENOUGH * widest)
+    images = None if options.images is None else open_images(options.images).fingerprint()
     found = []
     for each in candidates:
         missing = each.missing
@@ -52,7 +47,7 @@ def with_scores(
             gone = f"the weights of step {each.step:,} were not kept, so --scores could not be measured"
             found.append(replace(each, missing=(*missing, gone)))
             continue
-        taken = _kept(each, options.images, limit)
+        taken = _kept(each, options.images, limit, images)
         if not taken.keys() >= set(names):
             taken, why = _measure(each, names, options, limit, progress)
             missing += (why,) if why else ()
@@ -63,7 +58,7 @@ def with_scores(
     return found
 
 
-def _kept(each: Candidate, images: str | None, limit: int) -> dict[str, Score]:
+def _kept(each: Candidate, images: str | None, limit: int, fingerprint: str | None) -> dict[str, Score]:
     return {
         one.score.name: one.score
         for one in kept(each.run)
@@ -71,6 +66,7 @@ def _kept(each: Candidate, images: str | None, limit: int) -> dict[str, Score]:
         and (one.step, one.version) == (each.step, __version__)
         and one.asked
         and (one.asked.get("images"), one.asked.get("limit")) == (images, limit)
+        and (fingerprint is None or same_images(one.score.protocol.get(FINGERPRINT, fingerprint), fingerprint))
     }
 
 

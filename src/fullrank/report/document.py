@@ -1,25 +1,40 @@
-"""What `fullrank report` has to say about runs: verdicts, scores, curves, spectra, views, how they were trained."""
+"""What `fullrank report` has to say about runs: verdicts, scores, curves, spectra, views, how they were trained.
+
+No run's name is drawn in a figure: the page's key and captions carry them, so that long names cost no room and none is
+read as a formula. Reference: [Li22] Fig. 3 (singular values) and Fig. 6 (cumulative explained variance).
+"""
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
 from fullrank import documents as doc
-from fullrank.documents import spectra
+from fullrank.documents import plots, spectra
 from fullrank.documents.html import check_page, write_page
 from fullrank.documents.scores import better, how_measured, score_table
 from fullrank.errors import FullrankError
 from fullrank.measure.scores import SCORES, kind_of
-from fullrank.report import figures
 from fullrank.report.side import Side, comparison, sides, verdict
 from fullrank.text import capital, duration, flatten
 from fullrank.training.runs import RunRecord, read_run
+from fullrank.training.scores import series
 
 SAMPLES = "samples.png"
+POINTS = 300  # of a line over steps; more cannot be seen and make the page heavy
+MEASUREMENTS = 40  # lines in a figure through training
+DIRECTIONS = 256  # points of a line in a figure through training
 _FIRST = ("loss", "heldout_loss", "knn", "online_probe", "online_probe_train", "auc", "rankme_centered")
 _NOT_DRAWN = ("online_probe_train", "participation_ratio", "nesum", "dead")
 _STD = (
@@ -32,9 +47,6 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
     """Read run folders and write one page about them.
 
     They are shown in this order, finished or not, and one that is named twice once. Returns `out`.
-
-    Raises:
-        FullrankError: There is no run, one of them cannot be read, or `out` cannot be written.
     """
     folders = list({Path(run).resolve(): Path(run) for run in runs}.values())
     if not folders:
@@ -55,15 +67,11 @@ def document(runs: Sequence[RunRecord]) -> doc.Document:
         parts += [doc.Heading("Side by side"), doc.Points(said)]
     for section in (_scores, _over_training, _spectra, _samples, _trained):
         parts += section(shown)
-    runs_said = [
-        {
-            "name": side.label,
-            "step": max(side.run.measured, default=None),
-            "scores": [score.as_dict() for score in side.scores.values()],
-        }
-        for side in shown
-    ]
-    return doc.Document("report", title, parts, {"runs": runs_said}, shown)
+    data = []
+    for side in shown:
+        scores = [score.as_dict() for score in side.scores.values()]
+        data.append({"name": side.label, "step": max(side.run.measured, default=None), "scores": scores})
+    return doc.Document("report", title, parts, {"runs": data}, shown)
 
 
 def _scores(shown: Sequence[Side]) -> Iterator[doc.Part]:
@@ -86,7 +94,7 @@ def _scores(shown: Sequence[Side]) -> Iterator[doc.Part]:
         row("order", order),
         row("images", lambda side: side.run.config.get("images")),
         row("steps", steps),
-        row("width D", lambda side: side.run.width),
+        row("width D", lambda side: side.width),
         row("scores measured at step", lambda side: f"{side.run.measured[-1]:,}" if side.run.measured else None),
     ]
     below = [
@@ -97,7 +105,7 @@ def _scores(shown: Sequence[Side]) -> Iterator[doc.Part]:
     taken = dict.fromkeys(name for side in shown for name in side.scores)
     names = sorted(taken, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
     yield doc.Heading("Scores")
-    yield score_table([side.scored for side in shown], names, above, below)
+    yield score_table(shown, names, above, below)
     scores = [(side.label, score) for side in shown for score in side.scores.values()]
     yield doc.Fold("How each score was measured", how_measured(scores))
     for side in shown:
@@ -143,16 +151,16 @@ def _over_training(shown: Sequence[Side]) -> Iterator[doc.Part]:
         kind = kind_of(name)
         what = "standard deviation" if name == "std" else kind.title
         axis = what if name == "std" else kind.axis
-        if label := figures.say_ends(overlaid, name, axis):
+        if label := say_ends(overlaid, name, axis):
             caption = _STD if name == "std" else capital("; ".join(filter(None, (kind.sees, better(name)))))
             yield doc.Picture(
                 name.replace("_", "-"),
                 capital(what),
                 caption,
-                partial(figures.over_steps, overlaid, name, axis),
+                partial(over_steps, overlaid, name, axis),
                 label=label,
             )
-    if measured := [(side, side.run.spectrum()) for side in shown if side.run.width]:
+    if measured := [(side, side.run.spectrum()) for side in shown if side.width]:
         yield doc.Picture(
             "final-spectra",
             "Last measured spectrum",
@@ -163,13 +171,13 @@ def _over_training(shown: Sequence[Side]) -> Iterator[doc.Part]:
 
 
 def _spectra(shown: Sequence[Side]) -> Iterator[doc.Part]:
-    measured = [side for side in shown if side.run.width]
+    measured = [side for side in shown if side.width]
     if not measured:
         return
     for key, draw, title, text in (
         (
             "spectra",
-            figures.spectra_through_training,
+            spectra_through_training,
             "Singular values through training",
             "One line a measured step, light to dark; dashed, the untrained encoder (a ResNet's residual branches "
             "start off). A line that drops early has dead directions. "
@@ -177,7 +185,7 @@ def _spectra(shown: Sequence[Side]) -> Iterator[doc.Part]:
         ),
         (
             "explained",
-            figures.explained_through_training,
+            explained_through_training,
             "Cumulative explained variance through training",
             "The share of the sum of singular values in the leading directions; the area under a line is its "
             "AUC. The faster a line rises, the fewer directions carry the representation. As [Li22] Fig. 6.",
@@ -187,12 +195,12 @@ def _spectra(shown: Sequence[Side]) -> Iterator[doc.Part]:
         yield doc.Words(text)
         for side in measured:
             rows, last = len(side.run.singular_values), side.run.spectrum()
-            thinned = f", {figures.MEASUREMENTS} of them drawn" if rows > figures.MEASUREMENTS else ""
+            thinned = f", {MEASUREMENTS} of them drawn" if rows > MEASUREMENTS else ""
             count = "1 measurement" if rows == 1 else f"{rows} measurements{thinned}"
             yield doc.Picture(
                 f"{key}-{side.index}",
                 title,
-                f"{count}, D = {side.run.width}",
+                f"{count}, D = {side.width}",
                 partial(draw, side, measured),
                 label=f"{title} of {side.label}, {count}. At the last step AUC is {last.auc:.3f}, the largest singular "
                 f"value {last.singular_values[0]:.3g} and the smallest {last.singular_values[-1]:.2g}.",
@@ -208,3 +216,104 @@ def _samples(shown: Sequence[Side]) -> Iterator[doc.Part]:
     for side, path in found:
         label = f"Some training images of {side.label}, and below each the two views made of it"
         yield doc.Photo(path.read_bytes(), f"recipe: {side.run.config.get('views', 'not recorded')}", label, side)
+
+
+@plots.style()
+def over_steps(sides: Sequence[Side], name: str, title: str) -> Figure:
+    """Draw a quantity of the records over gradient steps, a line for each run; dotted what equal directions give."""
+    figure, ax = plots.single()
+    scale, references = kind_of(name).scale, {}
+    for side in sides:
+        steps, values = _thin(*_series(side, name))
+        ax.plot(steps, values * scale, **plots.line(side, len(steps), side.index / len(sides)))
+        out = (side.run.config.get("heads") or {}).get("projector_out")
+        if name == "auc" and side.width and len(steps):
+            references[(side.width + 1) / (2 * side.width)] = f"floor, D = {side.width}"
+        elif name == "std" and out and len(steps):
+            references[out**-0.5] = f"1/√M, M = {out}"
+    for place, (value, text) in enumerate(references.items()):
+        ax.axhline(value, **plots.REFERENCE)
+        plots.aside(ax, text, (1 - 0.25 * place, value), (-2, 3), xycoords=ax.get_yaxis_transform(), ha="right")
+    last = max(1, *(max(side.run.planned, side.run.reached) for side in sides))
+    ax.set_xlim(-0.015 * last, 1.015 * last)
+    plots.step_axis(ax)
+    plots.mark_switches(ax, [(side.run.switch, side.color) for side in sides])
+    ax.set_ylabel(title)
+    return figure
+
+
+def say_ends(sides: Sequence[Side], name: str, title: str) -> str:
+    """Say in words what `over_steps` draws; empty where no run has it."""
+    said = []
+    for side in sides:
+        steps, values = _series(side, name)
+        if len(steps):
+            first, last = (kind_of(name).write(v) if np.isfinite(v) else "no number" for v in values[[0, -1]])
+            said.append(f"{side.label}: {first} at step {steps[0]:,.0f}, {last} at step {steps[-1]:,.0f}.")
+    return f"{title} over gradient steps. {' '.join(said)}" if said else ""
+
+
+@plots.style()
+def spectra_through_training(side: Side, beside: Sequence[Side]) -> Figure:
+    """Draw a run's singular values at each measured step, on axes that hold those of all runs beside it."""
+    every = [other.run.singular_values for other in beside if other.run.width]
+    top = max(float(values.max()) for values in every)
+    low = min((float(values[values > 0].min()) for values in every if (values > 0).any()), default=math.inf)
+    low = max(low, plots.LOWEST * top) if top > 0 else plots.LOWEST
+    shown = np.maximum(side.run.singular_values, low)
+    figure, ax = plots.single()
+    _through_training(figure, ax, side, beside, np.arange(1, shown.shape[1] + 1), shown)
+    ax.set_yscale("log")
+    ax.set_ylim(low * 0.7, max(top, low) * 1.5)
+    ax.set_xlim(0, max(other.run.width or 0 for other in beside) * 1.01 + 1)
+    ax.set_xlabel("direction, largest first")
+    ax.set_ylabel("singular value")
+    return figure
+
+
+@plots.style()
+def explained_through_training(side: Side, beside: Sequence[Side]) -> Figure:
+    """Draw a run's cumulative explained variance at each measured step; the area under a line is its AUC."""
+    shown = np.stack([side.run.spectrum(row).explained.numpy() for row in range(len(side.run.singular_values))])
+    share = np.arange(1, shown.shape[1] + 1) / shown.shape[1]
+    figure, ax = plots.single()
+    _through_training(figure, ax, side, beside, 100 * share, 100 * shown)
+    plots.explained_axes(ax)
+    return figure
+
+
+def _through_training(
+    figure: Figure, ax: Axes, side: Side, beside: Sequence[Side], x: np.ndarray, lines: np.ndarray
+) -> None:
+    """Draw one line a measured step, early ones light, late ones dark, on a scale common to all runs."""
+    colors, norm = plots.late_is_dark(), Normalize(0, max(1, *(other.run.planned for other in beside)))
+    points = np.unique(np.linspace(0, len(x) - 1, DIRECTIONS).round().astype(int))
+    for row in np.unique(np.linspace(0, len(lines) - 1, MEASUREMENTS).round().astype(int)):
+        step = int(side.run.spectrum_steps[row])
+        look: dict[str, Any] = {"color": colors(norm(step)), "linewidth": 1.1}
+        if step == 0:
+            look = {"color": "#D55E00", "linewidth": 1.3, "linestyle": "--", "zorder": 3}
+        ax.plot(x[points], lines[row][points], **look)
+    bar = figure.colorbar(ScalarMappable(norm, colors), ax=ax, aspect=28, pad=0.02, format=FuncFormatter(plots.short))
+    bar.set_label("gradient step")
+    bar.locator = MaxNLocator(4, integer=True)
+    bar.outline.set_visible(False)
+    bar.update_ticks()
+
+
+def _series(side: Side, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return steps and values, with a gap where a value is not a number."""
+    steps, values = (np.array(each, dtype=np.float64) for each in series(side.run, name))
+    return steps, np.where(np.isfinite(values), values, np.nan)
+
+
+def _thin(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Average neighbors until a line has few enough points; its first and last step stay in place."""
+    size = math.ceil(len(steps) / POINTS)
+    if size <= 1:
+        return steps, values
+    starts = np.arange(0, len(steps), size)
+    counts = np.diff(np.append(starts, len(steps)))
+    middles = np.add.reduceat(steps, starts) / counts
+    middles[0], middles[-1] = steps[0], steps[-1]
+    return middles, np.add.reduceat(values, starts) / counts

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
-from fullrank.documents import Look
 from fullrank.documents.scores import Scored
 from fullrank.documents.scores import comparison as compare
-from fullrank.measure.scores import SCORES, Score
+from fullrank.measure.scores import SCORES
 from fullrank.measure.verdict import judge
 from fullrank.text import grouped, listing, tails
 from fullrank.training.runs import RunRecord
@@ -24,32 +22,23 @@ _COMPARED = ("auc", "knn", "heldout_loss")
 
 
 @dataclass(frozen=True)
-class Side(Look):
-    """A run, and how it looks in every figure and table."""
+class Side(Scored):
+    """A run, its latest scores, and how it looks in every figure and table."""
 
     run: RunRecord
-
-    @cached_property
-    def scores(self) -> dict[str, Score]:
-        """The latest scores by name."""
-        return latest(self.run)
-
-    @property
-    def scored(self) -> Scored:
-        """It among others, for tables and comparisons."""
-        return Scored(self, self.scores, self.run.width)
 
 
 def sides(runs: Sequence[RunRecord]) -> list[Side]:
     """Put runs side by side, named by their folder, with as many folders above it as it takes to tell them apart."""
     labels = tails([Path(run.path).resolve() for run in runs])
-    return [Side(label, index, run) for index, (run, label) in enumerate(zip(runs, labels, strict=True))]
+    named = zip(runs, labels, strict=True)
+    return [Side(label, index, latest(run), run.width, run) for index, (run, label) in enumerate(named)]
 
 
 def verdict(side: Side) -> tuple[str, str]:
     """Say how a run stands: in a few words, then in sentences on its progress, its spectrum and its k-NN."""
     said = [] if side.run.finished else [f"Unfinished, at step {side.run.reached:,} of {side.run.planned:,}."]
-    if side.run.width is None:
+    if side.width is None:
         return "not measured" if side.run.finished else "unfinished", " ".join([*said, "No measurement yet."])
     if side.run.spectrum_steps[-1] == 0:
         untrained = f"Only the untrained encoder has been measured (AUC {side.run.spectrum().auc:.3f})"
@@ -79,7 +68,7 @@ def comparison(sides: Sequence[Side]) -> list[str]:
     untrained = [side.label for side in sides if side.scores and not any(side.run.measured)]
     if untrained and len(sides) > 1:
         return [f"Scores cannot be compared: only the untrained encoder is measured in {listing(untrained)}."]
-    said = compare([side.scored for side in sides], _COMPARED)
+    said = compare(sides, _COMPARED)
     steps = grouped((max(side.run.measured, default=0) or side.run.reached, side.label) for side in sides)
     if said and len(steps) > 1:
         each = [f"{step:,} ({listing(own) if len(own) <= 3 else f'{len(own)} runs'})" for step, own in steps.items()]

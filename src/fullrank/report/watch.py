@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -28,11 +29,7 @@ setInterval(async () => { if (await (await fetch("stamp")).text() !== shown) loc
 
 
 class Watched:
-    """Runs that are looked at again and again.
-
-    Args:
-        places: Run folders, and folders that runs are or will be in.
-    """
+    """Runs that are looked at again and again; `places` are run folders, and folders that runs are or will be in."""
 
     def __init__(self, places: Sequence[Path]) -> None:
         self.places = places
@@ -51,11 +48,9 @@ class Watched:
         """Return a text that changes when a run has recorded something, or a run was added."""
         marks = []
         for file in (run / name for run in self.folders() for name in _WATCHED):
-            try:
+            with suppress(FileNotFoundError):
                 facts = file.stat()
-            except FileNotFoundError:
-                continue
-            marks.append((str(file), facts.st_mtime_ns, facts.st_size))
+                marks.append((str(file), facts.st_mtime_ns, facts.st_size))
         return f"{hash(tuple(marks)) & 0xFFFFFFFFFFFF:x}"
 
     def page(self) -> str:
@@ -82,16 +77,7 @@ class Watched:
 
 
 def serve(places: Sequence[Path], host: str, port: int) -> ThreadingHTTPServer:
-    """Return a server of the page of runs, which the caller runs.
-
-    Args:
-        places: Run folders, and folders that runs are or will be in.
-        host: The address to listen at; `127.0.0.1` can be reached from this machine alone.
-        port: The port; 0 takes a free one.
-
-    Raises:
-        FullrankError: A folder does not exist, or the address cannot be taken.
-    """
+    """Return a server of the page of runs, which the caller runs; `port` 0 takes a free one."""
     for place in places:
         if not place.is_dir():
             raise FullrankError(

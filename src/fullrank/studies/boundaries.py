@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fullrank.documents import Part, Words
-from fullrank.studies.bases import MULTIPLE, few_passes
+from fullrank.studies.bases import MULTIPLE, short
 from fullrank.studies.study import ACCURACY, Cell, Results, Scale, Study
 from fullrank.studies.views import against_number, overview, through_training
 
-CHUNKS: dict[Scale, tuple[int, ...]] = {"lab": (5, 10, 50), "paper": (10, 100, 1000)}
+CHUNKS: dict[Scale, tuple[int, ...]] = {"lab": (2, 5, 10, 20), "paper": (10, 100, 1000)}
 BASE: dict[Scale, int] = {"lab": 10, "paper": 100}
 ROUNDS = (2, 5)
 RESETS = ("momentum", "statistics")
@@ -18,7 +18,7 @@ _NAMES = ("knn", "auc", "heldout_loss")
 
 def _single(scale: Scale, chunks: int, rounds: int = 1, reset: str = "nothing") -> Cell:
     factors = {"chunks": str(chunks), "rounds": str(rounds), "reset": reset}
-    config = replace(few_passes(scale), order="single-pass", chunks=chunks, rounds=rounds)
+    config = replace(short(scale), order="single-pass", chunks=chunks, rounds=rounds)
     forgotten = {f"reset_{what}": what == reset for what in RESETS}
     return Cell(factors, replace(config, **forgotten))  # type: ignore[arg-type]
 
@@ -48,7 +48,7 @@ STUDY = Study(
     source="ours; [Li22] vary none of it",
     question="Do the number of chunks, the passes over a chunk at a time, or what is kept between them matter?",
     cells=lambda scale: [
-        Cell({"chunks": _ALL, "rounds": "1", "reset": "nothing"}, few_passes(scale)),
+        Cell({"chunks": _ALL, "rounds": "1", "reset": "nothing"}, short(scale)),
         *(_single(scale, chunks) for chunks in CHUNKS[scale]),
         *(_single(scale, BASE[scale], rounds=rounds) for rounds in ROUNDS),
         *(_single(scale, BASE[scale], reset=reset) for reset in RESETS),

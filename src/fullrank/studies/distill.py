@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from fullrank.config import TrainConfig
 from fullrank.documents import Words
-from fullrank.studies.bases import DEEPER, SMALL, WIDE, few_passes, other, published
+from fullrank.studies.bases import DEEPER, SMALL, WIDE, other, published, short
 from fullrank.studies.study import ACCURACY, Cell, Published, Scale, Study
 from fullrank.studies.views import overview, pivot
 
@@ -20,11 +20,11 @@ PUBLISHED = Published(
 
 def _config(scale: Scale, method: str, student: str) -> TrainConfig:
     if student == TEACHER and method == "SimSiam":
-        return few_passes(scale, WIDE)
+        return short(scale, WIDE)
     if scale == "lab":
         return other("mocov3", WIDE) if student == TEACHER else other("distill", student)
     config = published("mocov3-resnet18-imagenet" if student == TEACHER else "distill-resnet18-imagenet")
-    encoder = replace(config.backbone, name="resnet50") if student == TEACHER else few_passes(scale, student).backbone
+    encoder = replace(config.backbone, name="resnet50") if student == TEACHER else short(scale, student).backbone
     return replace(config, backbone=encoder)
 
 

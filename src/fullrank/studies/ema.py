@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from fullrank.config import TrainConfig
 from fullrank.documents import Words
-from fullrank.studies.bases import few_passes, other, published, with_order
+from fullrank.studies.bases import other, published, short, with_order
 from fullrank.studies.study import ACCURACY, Cell, Scale, Study
 from fullrank.studies.views import pivot, spectra, through_training
 
@@ -14,7 +14,7 @@ METHODS = {"SimSiam": "simsiam", "BYOL": "byol", "MoCo-v3": "mocov3", "SimCLR": 
 def _base(scale: Scale, method: str) -> TrainConfig:
     name = METHODS[method]
     if method == "SimSiam":
-        return few_passes(scale)
+        return short(scale)
     if scale == "lab":
         return other(name)
     if method == "SimCLR":

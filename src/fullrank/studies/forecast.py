@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -25,13 +26,11 @@ RUNS_OF: dict[Scale, tuple[Study, ...]] = {
     "lab": (orders.STUDY, subsets.STUDY, hybrid_switch.STUDY, regime.STUDY),
     "paper": (orders.STUDY, subsets.STUDY),
 }
-AS_PUBLISHED = (orders.STUDY.name, subsets.STUDY.name)
-"""Whose runs [Li22] forecast: shares of the data and orders, of ResNet-18 and -34."""
 FEATURES = ("heldout_loss", "auc")
 COLLAPSED_AUC = 0.95
 """From which AUC upwards a run is taken to have collapsed, or with a loss `NEAR_THE_MINIMUM`, without its labels.
 
-Chosen after the runs of the lab scale had been seen: `docs/findings.md` has what other values give.
+Chosen by runs of an earlier lab regime, before those of this one.
 """
 
 
@@ -54,7 +53,8 @@ def parts(results: Sequence[Result], scale: Scale) -> list[Part]:
     if not pools:
         return [Words("No run has an accuracy, a held-out loss and an AUC yet.")]
     runs, *left_out = pools
-    as_published = [each for each in runs if each.cell.factors["study"] in AS_PUBLISHED]
+    (usual, _), *_ = Counter(each.cell.config.steps for each in runs).most_common()
+    equal = [each for each in runs if each.cell.config.steps == usual]  # as [Li22]'s are
     alive = [
         each
         for each in runs
@@ -62,7 +62,7 @@ def parts(results: Sequence[Result], scale: Scale) -> list[Part]:
     ]
     with_forecast = _forecast(alive, accuracy)
     return [
-        _fits({"orders and subsets": as_published, "all": runs, "all that did not collapse": alive}, accuracy),
+        _fits({f"{usual:,} steps": equal, "all": runs, "all that did not collapse": alive}, accuracy),
         Words(
             "[Li22] fit the linear probe's accuracy of 22 models, ResNet-18 and -34 on shares of ImageNet and in "
             "several orders, on held-out loss and AUC: R² = .950, both coefficients strongly negative, either alone "
@@ -71,7 +71,7 @@ def parts(results: Sequence[Result], scale: Scale) -> list[Part]:
         ),
         *([against(with_forecast, "forecast", accuracy, color="study")] if with_forecast else []),
         *(against(runs, name, accuracy, color="study") for name in FEATURES),
-        _ranks(runs, accuracy),
+        *([_ranks(scored, accuracy)] if (scored := [each for each in runs if each.label_free]) else []),
     ]
 
 
@@ -152,7 +152,7 @@ def _forecast(runs: Sequence[Result], accuracy: str) -> list[Result]:
 
 
 def _ranks(runs: Sequence[Result], accuracy: str) -> Table:
-    """Return how each label-free score ranks the runs."""
+    """Return how each label-free score ranks the runs of which they were taken."""
     wanted = [each.scores[accuracy].taken for each in runs]
     taken = [{"heldout_loss": each.scores["heldout_loss"], **{s.name: s for s in each.label_free}} for each in runs]
     rows, unlike = [], []

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from fullrank.documents import Words
-from fullrank.studies.bases import few_passes, other, published
+from fullrank.studies.bases import other, published, short
 from fullrank.studies.study import ACCURACY, Cell, Published, Study
 from fullrank.studies.views import overview, pivot, through_training
 
@@ -19,10 +19,10 @@ STUDY = Study(
     source="[Li22] appendix A.5",
     question="Does it prevent collapse to predict an earlier image's embedding that lies near?",
     cells=lambda scale: [
-        Cell({"method": "SimSiam"}, few_passes(scale)),
+        Cell({"method": "SimSiam"}, short(scale)),
         Cell(
             {"method": "NNSiam"},
-            replace(other("nnsiam"), heads=few_passes("lab").heads)
+            replace(other("nnsiam"), heads=short("lab").heads)
             if scale == "lab"
             else published("nnsiam-resnet18-imagenet"),
         ),

@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from itertools import count
 from pathlib import Path
 from typing import Any, get_args
 
@@ -143,11 +144,19 @@ class Store:
         self.path = root / scale
 
     def find(self, run: Planned) -> Result | None:
-        """Return a finished run's result, or None.
+        """Return the result of a run of which all was measured that its setting asks for, or None.
 
         Raises:
             FullrankError: What is there under its name is of other settings, or damaged.
         """
+        result = self._finished(run)
+        return None if result is None or (run.cell.label_free and not result.label_free) else result
+
+    def results(self, runs: Sequence[Planned]) -> list[Result]:
+        """Return what is finished of some runs, where they have no label-free scores too: other studies made those."""
+        return [result for run in runs if (result := self._finished(run)) is not None]
+
+    def _finished(self, run: Planned) -> Result | None:
         if not self.holds(run):
             return None
         path = self.path / run.name
@@ -157,18 +166,13 @@ class Store:
         check_same(run.config, record)
         scores = evaluated(path, run.config.steps)
         label_free = inspections(path, run.config.steps, run.config.images) if run.cell.label_free else []
-        probed = set(run.cell.probes or ()) <= {score.name for score in scores}
-        if not probed or (run.cell.label_free and not label_free):
+        if not set(run.cell.probes or ()) <= {score.name for score in scores}:
             return None
         return Result(run.cell, run.seed, record, scores, label_free)
 
     def holds(self, run: Planned) -> bool:
         """Whether a trained run's files are there, whatever its evaluations."""
         return all((self.path / run.name / file).is_file() for file in _WHOLE)
-
-    def results(self, runs: Sequence[Planned]) -> list[Result]:
-        """Return what is finished of some runs."""
-        return [result for run in runs if (result := self.find(run)) is not None]
 
     def keep(self, folder: Path, name: str, names: Mapping[str, str]) -> None:
         """Copy the small files of a finished run; the summary, by which it counts as finished, comes last.
@@ -211,14 +215,16 @@ def inspections(folder: Path, steps: int, images: str) -> list[Score]:
 
 
 def seeds_with_results(study: Study, store: Store) -> int:
-    """Return how many seeds, from 0, most settings of a study are finished with; 1 at least.
+    """Return how many seeds, from 0, have results of a third of the settings that seed 0 has, or more; 1 at least.
 
     Some settings belong to other studies too, which may have more seeds.
     """
-    seeds = 1
-    while 2 * len(store.results(runs := planned(study, store.scale, [seeds]))) > len(runs):
-        seeds += 1
-    return seeds
+
+    def finished(seed: int) -> int:
+        return len(store.results(planned(study, store.scale, [seed])))
+
+    first = finished(0)
+    return next(seed for seed in count(1) if first == 0 or 3 * finished(seed) < first)
 
 
 def _renamed(text: str, file: str, names: Mapping[str, str]) -> str:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from fullrank.config import BackboneConfig, OptimConfig, TrainConfig
 from fullrank.documents import Words
-from fullrank.studies.bases import few_passes, published
+from fullrank.studies.bases import published, short
 from fullrank.studies.study import ACCURACY, Cell, Scale, Study
 from fullrank.studies.views import pivot, spectra, through_training
 
@@ -16,7 +16,7 @@ def _config(scale: Scale, blocks: int, constant: bool) -> TrainConfig:
     if scale == "paper":
         config = published(f"simsiam-vit-small{'' if blocks == 12 else f'-depth{blocks}'}-imagenet")
     else:
-        base = few_passes("lab")
+        base = short("lab")
         config = replace(
             base,
             # timm's smallest: 64 wide, 2 heads, 0.26 M parameters with 6 blocks; patches of 4 x 4 make 64 tokens

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from fullrank.config import TrainConfig
-from fullrank.studies.bases import DEEPER, SMALL, few_passes
+from fullrank.studies.bases import DEEPER, SMALL, short
 from fullrank.studies.study import ACCURACY, Cell, Published, Study
 from fullrank.studies.views import pivot, through_training
 
@@ -28,7 +28,7 @@ STUDY = Study(
     source="[Li22] appendix A.5, Table 5",
     question="Does a learning rate that rises slowly prevent collapse?",
     cells=lambda scale: [
-        Cell({"warm-up": how, "encoder": encoder}, _config(few_passes(scale, encoder), how))
+        Cell({"warm-up": how, "encoder": encoder}, _config(short(scale, encoder), how))
         for encoder in (SMALL, DEEPER)
         for how in (NONE, TENTH)
     ],

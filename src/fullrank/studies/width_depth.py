@@ -1,7 +1,7 @@
 """Which encoders collapse? Six ResNets that differ in block, depth and width, with multiple passes."""
 
 from fullrank.documents import Words
-from fullrank.studies.bases import ENCODERS, few_passes
+from fullrank.studies.bases import ENCODERS, short
 from fullrank.studies.study import ACCURACY, Cell, Published, Study
 from fullrank.studies.views import overview, pivot, through_training
 
@@ -19,7 +19,7 @@ STUDY = Study(
     title="Width and depth of the encoder",
     source="[Li22] Table 1",
     question="Which encoders collapse with multiple passes: is it depth, block or the width of the representation?",
-    cells=lambda scale: [Cell({"encoder": encoder}, few_passes(scale, encoder)) for encoder in ENCODERS],
+    cells=lambda scale: [Cell({"encoder": encoder}, short(scale, encoder)) for encoder in ENCODERS],
     parts=lambda results, scale: [
         pivot(results, ACCURACY[scale], rows="encoder", published=PUBLISHED),
         overview(results, ("knn", "auc", "rankme", "heldout_loss"), rows=("encoder",)),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import re
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -31,36 +31,17 @@ VERSION = 1
 _NAME = re.compile(r"step_(\d+)\.pt")
 
 
-class _Head(TypedDict):
-    version: Step
-    step: Step
-
-
-class _Optimizer(TypedDict):
-    state: dict[int, dict[str, Any]]
-    param_groups: list[dict[str, Any]]
-
-
-class _Record(TypedDict, total=False):
-    count: Step
-    seconds: float
-
-
-class _Encoder(TypedDict):
-    config: dict[str, Any]
-    model: dict[str, torch.Tensor]
-
-
-class _State(_Encoder, total=False):
-    """What loading an encoder needs, and what going on with the run needs, which is asked for there."""
-
-    optimizer: _Optimizer
-    record: _Record
-    online_probe: dict[str, Any]
-    order: dict[str, Any]
-    skipped: list[str]
-
-
+_HEAD: dict[str, Any] = {"version": Step, "step": Step}
+_STATE: dict[str, Any] = {
+    "config": dict[str, Any],
+    "model": dict[str, torch.Tensor],
+    # what going on with the run needs, which is asked for there
+    "optimizer?": {"state": dict[int, dict[str, Any]], "param_groups": list[dict[str, Any]]},
+    "record?": {"count?": Step, "seconds?": float},
+    "online_probe?": dict[str, Any],
+    "order?": dict[str, Any],
+    "skipped?": list[str],
+}
 BRANCHES: dict[Branch, str] = {"online": "backbone.", "target": "target.backbone."}
 """Where each branch's encoder lies within a method's state."""
 
@@ -73,9 +54,8 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], *, keep: int
     torch.save({"format": FORMAT, "version": VERSION, "step": step, **state}, buffer)
     path = checkpoint_path(folder, step)
     write_bytes(path, buffer.getbuffer())
-    if keep:
-        for old in list_checkpoints(folder)[:-keep]:
-            old.unlink()
+    for old in list_checkpoints(folder)[:-keep] if keep else ():
+        old.unlink()
     return path
 
 
@@ -98,9 +78,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         state = read_pickle(path)
     except ForeignError:
-        raise FullrankError(
-            f"{path} is not a checkpoint of fullrank: it holds more than weights, and was not opened"
-        ) from None
+        what = "it holds more than weights, and was not opened"
+        raise FullrankError(f"{path} is not a checkpoint of fullrank: {what}") from None
     except DamagedError:
         if _NAME.fullmatch(path.name):
             raise FullrankError(f"{path} is damaged, cut short or overwritten: {remedy}") from None
@@ -113,12 +92,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             "are measured by `fullrank inspect FILE --backbone NAME --images FOLDER`"
         )
     with said(path, remedy):
-        fit(state, _Head)
+        fit(state, _HEAD)
         if state["version"] > VERSION:
             raise FullrankError(
                 f"{path} is of version {state['version']}, this fullrank reads up to {VERSION}: upgrade fullrank"
             )
-        fit(state, _State)
+        fit(state, _STATE)
         loss = state.get("record", {}).get("loss_sum", torch.zeros(()))
         if not isinstance(loss, torch.Tensor) or loss.shape or not loss.isfinite():
             raise ShapeError(f"record.loss_sum must be a finite tensor of no dimension, got {shown(loss)}")
@@ -143,8 +122,7 @@ def find_checkpoint(run_or_checkpoint: Path | str) -> Path:
     if not path.is_dir():
         return path
     check_run(path)
-    found = list_checkpoints(path / "checkpoints")
-    if found:
+    if found := list_checkpoints(path / "checkpoints"):
         return found[-1]
     if (path / SUMMARY).is_file():
         raise FullrankError(

@@ -54,10 +54,8 @@ def choose_precision(config: MachineConfig, device: torch.device) -> Literal["bf
         return config.precision
     if device.type == "cuda":
         return "bf16" if _ampere(device) else "float32"
-    native = any(
-        getattr(torch.cpu, name, lambda: False)() for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    )
-    return "bf16" if native else "float32"
+    natively = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return "bf16" if any(getattr(torch.cpu, name, lambda: False)() for name in natively) else "float32"
 
 
 def _ampere(device: torch.device) -> bool:

@@ -5,7 +5,6 @@ All measurements use the encoder in eval mode, in float32, and leave training as
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -93,8 +92,9 @@ class Measurer:
                 f"method={self.config.method} compares the images of a batch, and there is one held-out image: give "
                 "more, or none"
             )
-        # A batch is what its images are told apart from: sets are often sorted by class.
-        mixed = torch.randperm(len(first), generator=torch.Generator().manual_seed(HELD_OUT_SEED))
+        # A batch is what its images are told apart from: they are whole, and mixed, for sets are often sorted by class.
+        count = len(first) - len(first) % _BATCH if len(first) > _BATCH else len(first)
+        mixed = torch.randperm(len(first), generator=torch.Generator().manual_seed(HELD_OUT_SEED))[:count]
         return first[mixed], second[mixed]
 
     def _tell_apart(self, every: Tensor, own: Tensor, queries: Tensor, labels: Tensor) -> _Labeled | None:
@@ -131,7 +131,7 @@ class Measurer:
         own: dict[str, Any] = {"n": len(self.train), **self._sample, **share, "center": True, "normalize": False}
         protocols: dict[str, dict[str, Any]] = {"spectrum": {**common, **train, **own}}
         if self.pairs is not None:
-            count = self._compared(self.pairs)
+            count = len(self.pairs[0])
             batches = {"batch": min(_BATCH, count), "batches": "shuffled"} if self._across else {}
             shown = {"images": held_out, "split": "held out", "n": count, **self._held_out_sample}
             drawn = {"pairs": 1, "seed": HELD_OUT_SEED, "dtype": dtype}
@@ -193,21 +193,12 @@ class Measurer:
 
     def _heldout_loss(self, method: Method, pairs: tuple[Tensor, Tensor]) -> float:
         """Return the method's loss on the fixed held-out views, a mean over images."""
-        count = self._compared(pairs)
-        total = 0.0
-        for first, second in zip(*(self._batches(view[:count], method) for view in pairs), strict=True):
-            total += float(method(first, second).loss.double()) * len(first)
-        return total / count
-
-    def _compared(self, pairs: tuple[Tensor, Tensor]) -> int:
-        """Return how many held-out pairs the loss is taken on: whole batches where it compares the images of one."""
-        count = len(pairs[0])
-        return count - count % _BATCH if self._across and count > _BATCH else count
-
-    def _batches(self, images: Tensor, method: Method) -> Iterator[Tensor]:
-        memory_format = choose_memory_format(method)
-        for batch in images.split(_BATCH):
-            yield views.normalize(views.as_float(batch.to(self.device))).to(memory_format=memory_format)
+        memory_format, total = choose_memory_format(method), 0.0
+        for batch in zip(*(view.split(_BATCH) for view in pairs), strict=True):
+            pixels = (views.as_float(view.to(self.device)) for view in batch)
+            output = method(*(views.normalize(each).to(memory_format=memory_format) for each in pixels))
+            total += float(output.loss.double()) * len(batch[0])
+        return total / len(pairs[0])
 
 
 def never_right(strange: int, asked: int) -> dict[str, Any]:

@@ -124,11 +124,8 @@ class OnlineProbe:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps."""
-        return {
-            "classifier": self.classifier.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "right": self._right.cpu(),
-        }
+        own = {"classifier": self.classifier.state_dict(), "optimizer": self.optimizer.state_dict()}
+        return {**own, "right": self._right.cpu()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what a checkpoint kept."""

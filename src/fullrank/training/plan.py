@@ -54,10 +54,8 @@ def plan(config: TrainConfig) -> tuple[Document, FullrankError | None]:
             "held out": f"{len(data.held_out):,} images" if data.held_out else "none: no held-out loss, no k-NN",
             "order": describe_order(order),
         }
-    start, half, end = (
-        learning_rate(s, config.steps, config.optim, config.batch_size)
-        for s in (0, config.steps // 2, config.steps - 1)
-    )
+    places = (0, config.steps // 2, config.steps - 1)
+    start, half, end = (learning_rate(step, config.steps, config.optim, config.batch_size) for step in places)
     about |= {
         "views": f"{config.views}, {config.image_size} x {config.image_size}{assumed}",
         "steps": f"{config.steps:,} of {config.batch_size} images",
@@ -83,11 +81,9 @@ def describe_order(order: Order) -> str:
         return f"{order.name}: {order.size:,} images in {order.steps / a_pass:.1f} passes of {a_pass} steps"
     rounds: int = getattr(order, "rounds", 1)
     size, steps = order.size // chunks, order.steps // (chunks * rounds)
-    text = (
-        f"{order.name}: {chunks} chunks of {size:,} images, {steps:,} steps each, "
-        f"{steps / (size // order.batch_size):.1f} passes over a chunk"
-        + (f", in each of {rounds} rounds" if rounds > 1 else "")
-    )
+    passes = steps / (size // order.batch_size)
+    text = f"{order.name}: {chunks} chunks of {size:,} images, {steps:,} steps each, {passes:.1f} passes over a chunk"
+    text += f", in each of {rounds} rounds" if rounds > 1 else ""
     if isinstance(order, Adaptive):
         return f"{text}, while the measured AUC rises; multiple passes over all while it falls"
     switch: int | None = getattr(order, "switch_step", None)
@@ -128,12 +124,11 @@ def _processes(config: TrainConfig, data: setup.Data, order: Order) -> str:
 
 def _settings(method: Method) -> dict[str, str]:
     """Return the method's settings, its own where the configuration leaves them out."""
-    sections = {"heads": method.heads_config, "loss": method.loss_config, "target": method.target_config}
-    words = {
-        name: ", ".join(f"{field} {value}" for field, value in vars(section).items() if value is not None)
-        for name, section in sections.items()
-    }
-    return {name: text for name, text in words.items() if text}
+    words: dict[str, str] = {}
+    for name in ("heads", "loss", "target"):
+        given = {field: value for field, value in vars(getattr(method, f"{name}_config")).items() if value is not None}
+        words |= {name: ", ".join(f"{field} {value}" for field, value in given.items())} if given else {}
+    return words
 
 
 def _parameters(method: Method) -> str:
@@ -158,11 +153,9 @@ def _memory(config: TrainConfig, method: Method) -> str:
     activations = (two - 2 * each) + each * config.batch_size
     if config.machine.precision == "bf16":
         activations /= 2
-    return (
-        f"about {gigabytes(weights + activations)} for a step (weights and optimizer "
-        f"{gigabytes(weights)}, "
-        f"activations {gigabytes(activations)}); {gigabytes(available_memory())} free in main memory"
-    )
+    parts = f"weights and optimizer {gigabytes(weights)}, activations {gigabytes(activations)}"
+    free = f"{gigabytes(available_memory())} free in main memory"
+    return f"about {gigabytes(weights + activations)} for a step ({parts}); {free}"
 
 
 def _kept(config: TrainConfig, method: Method, images: int) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fullrank.config import TrainConfig
+from fullrank.text import Progress as Counted
 from fullrank.text import duration, watched
 
 
@@ -79,12 +80,8 @@ def drawn(progress: Progress) -> AbstractContextManager[Progress]:
 
 
 @contextmanager
-def counting(console: Console, *, shown: bool = True) -> Iterator[Callable[[str, int, int], None]]:
-    """Show how far several pieces of work are, one after another; nothing where nobody looks.
-
-    Yields:
-        Called with what is being done, how much of it is done, and how much there is.
-    """
+def counting(console: Console, *, shown: bool = True) -> Iterator[Counted]:
+    """Show how far several pieces of work are, as it is told them one after another; nothing where nobody looks."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with drawn(
         Progress(*columns, console=console, disable=not (shown and watched(console)), transient=True)

@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import math
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
 from torch import Tensor
+from torch.nn.functional import interpolate, normalize
 from torch.optim import Optimizer
+from torchvision.utils import save_image
 
 from fullrank.config import to_dict
+from fullrank.data.batches import ViewLoader
+from fullrank.data.views import IMAGENET_MEAN, IMAGENET_STD, eval_view
 from fullrank.errors import FullrankError
-from fullrank.files import write_text
+from fullrank.files import atomic_path, write_text
 from fullrank.measure.scores import SCORES, Score
 from fullrank.text import duration, few
 from fullrank.training.checkpoint import save_checkpoint
@@ -24,8 +29,10 @@ from fullrank.training.measuring import Measurer, training_protocol
 from fullrank.training.optim import learning_rate
 from fullrank.training.progress import TrainingProgress
 from fullrank.training.runs import METRICS, SUMMARY, TIMING, RunFolder, read_lines, values_of
-from fullrank.training.samples import write_samples
 from fullrank.training.setup import Resolved
+
+_COLUMNS = 12
+_CELL = 96  # pixels of a cell; smaller views are enlarged without smoothing, so that what the encoder sees is seen
 
 
 class Recorder:
@@ -73,20 +80,17 @@ class Recorder:
     def announce(self, step: int, *, resumed: bool) -> None:
         """Say what is trained from which step on, and which images are left out."""
         run, config, processes = self.run, self.run.config, self.world.size
-        if resumed:
-            self.progress.note(f"going on with {self.folder.path} from step {step}")
-        else:
-            self.progress.note(
-                f"{self.folder.path}: {config.method} on {len(run.data.train):,} images of {config.images}, "
-                f"{config.order}, {config.steps:,} steps, {run.device}"
-                + (f", {processes} processes" if processes > 1 else "")
-            )
+        images = f"{len(run.data.train):,} images of {config.images}"
+        where = f"{run.device}, {processes} processes" if processes > 1 else f"{run.device}"
+        what = f"{config.method} on {images}, {config.order}, {config.steps:,} steps, {where}"
+        going_on = f"going on with {self.folder.path} from step {step}"
+        self.progress.note(going_on if resumed else f"{self.folder.path}: {what}")
         for name in sorted(self.skipped):
             self.progress.note(f"skipped, cannot be decoded: {name}")
 
     def begin(self) -> None:
         """Write what a new run has before its first step: pictures of its views, and how it is measured."""
-        write_samples(self.folder.path / "samples.png", self.run.loader)
+        _write_samples(self.folder.path / "samples.png", self.run.loader)
         self.folder.append(METRICS, {"kind": "protocols", "step": 0, **self.measurer.protocols})
 
     def add(self, step: int, loss: Tensor) -> None:
@@ -102,7 +106,7 @@ class Recorder:
         self._check_finite(step)
         config = self.run.config
         loss = float(self.loss_sum) / self.count
-        std = float(torch.nn.functional.normalize(embedding.float(), dim=1).std(dim=0).mean())
+        std = float(normalize(embedding.float(), dim=1).std(dim=0).mean())
         lr = learning_rate(step - 1, config.steps, config.optim, config.batch_size)
         now = time.perf_counter()
         speed = self._steps_since_log * config.batch_size / (now - self._last_log)
@@ -162,18 +166,12 @@ class Recorder:
                     f"{self.folder.path / METRICS} has no record of the kind {kind!r}, and there are no final scores "
                     "without: put the file back as it was, or delete the last checkpoint to go on from the one before"
                 )
-        values: dict[str, float] = {
-            name: last["train"][name] for name in ("loss", "online_probe_train") if name in last["train"]
-        }
-        values |= values_of(last["measure"])
+        trained = {name: last["train"][name] for name in ("loss", "online_probe_train") if name in last["train"]}
+        values: dict[str, float] = trained | values_of(last["measure"])
         protocols = {**self.measurer.protocols, "loss": training_protocol(config)}
         scores = [Score(name, value, protocols.get(name, protocols["spectrum"])) for name, value in values.items()]
-        summary = {
-            "steps": config.steps,
-            "scores": [score.as_dict() for score in scores],
-            "skipped": skipped,
-            "seconds": self.seconds,
-        }
+        summary = {"steps": config.steps, "scores": [score.as_dict() for score in scores]}
+        summary |= {"skipped": skipped, "seconds": self.seconds}
         write_text(self.folder.path / SUMMARY, json.dumps(summary, indent=2) + "\n")
         self.progress.note(
             f"{self.folder.path}: {config.steps} steps in {duration(self.seconds)}{self._latest_scores(config.steps)}"
@@ -218,3 +216,15 @@ class Recorder:
             if name in self._latest
         )
         return words if not words or self._measured_at == step else f"{words} at {self._measured_at}"
+
+
+def _write_samples(path: Path, loader: ViewLoader) -> None:
+    """Draw the first step's images (top row) and their two views, as a PNG."""
+    batch = next(iter(loader(0)))
+    count = min(_COLUMNS, len(batch.images))
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    cells = [eval_view(loader.images.read(index)[None], loader.size) for index in batch.images[:count].tolist()]
+    cells += [view[:count].cpu() * std + mean for view in batch.views]
+    enlarged = interpolate(torch.cat(cells), scale_factor=max(1, _CELL // loader.size))
+    with atomic_path(path) as temporary:
+        save_image(enlarged, temporary, format="PNG", nrow=count, padding=4, pad_value=1)

@@ -9,10 +9,11 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from fullrank.config import TrainConfig, differences, from_dict, read_config
+from fullrank.config import TrainConfig, differences, from_dict, read_config, to_dict
 from fullrank.data.batches import ViewLoader
 from fullrank.errors import FullrankError
 from fullrank.models.methods import Method
+from fullrank.text import flatten
 from fullrank.training.checkpoint import checkpoint_path, list_checkpoints, read_checkpoint
 from fullrank.training.online_probe import OnlineProbe
 from fullrank.training.runs import CONFIG, METRICS, SPECTRA, RunRecord, read_run
@@ -97,13 +98,9 @@ def _check_checkpoint(path: Path, file: Path, state: dict[str, Any], config: Tra
     for name in ("optimizer", "record", "skipped"):
         if name not in state:
             raise FullrankError(f"{file} is damaged: {name} is missing; delete it to go on from the checkpoint before")
-    pairs = {
-        "machine.precision": (before.machine.precision, config.machine.precision),
-        "machine.compile": (before.machine.compile, config.machine.compile),
-        "machine.device": (before.machine.device, config.machine.device),
-        "cache": (before.cache, config.cache),
-    }
-    others = [f"{name} {new} (before {old})" for name, (old, new) in pairs.items() if old != new]
+    old, new = flatten(to_dict(before)), flatten(to_dict(config))
+    rounding = ("machine.precision", "machine.compile", "machine.device", "cache")
+    others = [f"{name} {new[name]} (before {old[name]})" for name in rounding if old[name] != new[name]]
     return [f"going on with other settings, which change the rounding: {', '.join(others)}"] if others else []
 
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import itertools
 import json
 import os
 import sys
@@ -25,7 +24,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, TypedDict
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 import yaml
@@ -33,6 +32,7 @@ import yaml
 from fullrank.errors import FullrankError
 from fullrank.files import (
     check_empty,
+    numbered,
     read_arrays,
     read_json,
     read_json_lines,
@@ -42,7 +42,7 @@ from fullrank.files import (
     write_text,
 )
 from fullrank.registry import METHODS
-from fullrank.shapes import Number, Protocol, ShapeError, Step, fit
+from fullrank.shapes import PROTOCOL, Number, ShapeError, Step, fit
 
 if TYPE_CHECKING:
     from fullrank.config import TrainConfig
@@ -51,6 +51,24 @@ if TYPE_CHECKING:
 
 METRICS, TIMING, SPECTRA = "metrics.jsonl", "timing.jsonl", "spectra.safetensors"
 SUMMARY, CONFIG = "summary.json", "config.yaml"
+_IMAGES = ({"count?": Step, "fingerprint?": str, "skipped?": Step}, None)
+_DATA = {"version?": int, "train?": _IMAGES, "held_out?": _IMAGES, "measured?": _IMAGES}
+_CONFIG: dict[str, Any] = {
+    **dict.fromkeys(("method?", "order?", "images?", "views?"), str),
+    **dict.fromkeys(("subset?", "switch?"), float),
+    **dict.fromkeys(("backbone?", "heads?", "machine?"), dict[str, Any]),
+    "eval_images?": str | None,
+    "steps?": Step,
+    "seed?": int,
+    "environment?": ({"processes?": Step, "data?": _DATA}, None),
+}
+"""What is read of config.yaml, of whatever version; to go on with a run it is read as `TrainConfig`."""
+_SUMMARY: dict[str, Any] = {
+    "steps?": Step,
+    "scores?": [{"name": str, "value": Number, "protocol?": PROTOCOL}],
+    "skipped?": list[str],
+    "seconds?": float,
+}
 
 
 @dataclass(frozen=True)
@@ -140,7 +158,7 @@ def read_run(path: Path | str) -> RunRecord:
     """Read a run folder, or raise `FullrankError` where there is none or a file in it is damaged."""
     path = Path(path)
     check_run(path)
-    config = dict(read_yaml(path / CONFIG, _Config, "put it back as it was"))
+    config: dict[str, Any] = read_yaml(path / CONFIG, _CONFIG, "put it back as it was")
     if "method" in config:  # in runs of before by another name
         config["method"] = METHODS.canonical(str(config["method"]))
     environment: Any = config.pop("environment", None) or {}
@@ -149,7 +167,7 @@ def read_run(path: Path | str) -> RunRecord:
     summary: Any = None
     if (path / SUMMARY).exists():
         remedy = f"delete it, and `fullrank train --resume {path}` writes it again"
-        summary = dict(read_json(path / SUMMARY, _Summary, remedy))
+        summary = read_json(path / SUMMARY, _SUMMARY, remedy)
     with said(path / METRICS, "put it back as it was"):
         for kind in ("train", "measure"):
             own = [record["step"] for record in records if record.get("kind") == kind]
@@ -160,58 +178,13 @@ def read_run(path: Path | str) -> RunRecord:
     return RunRecord(path, config, environment, records, read_lines(path / TIMING), steps, values, summary)
 
 
-class _ImageSet(TypedDict, total=False):
-    count: Step
-    fingerprint: str
-    skipped: Step
-
-
-class _Environment(TypedDict, total=False):
-    processes: Step
-    data: dict[str, _ImageSet | int | None]
-
-
-class _Config(TypedDict, total=False):
-    """What is read of config.yaml, of whatever version; to go on with a run it is read as `TrainConfig`."""
-
-    method: str
-    order: str
-    images: str
-    eval_images: str | None
-    views: str
-    steps: Step
-    seed: int
-    subset: float
-    switch: float
-    backbone: dict[str, Any]
-    heads: dict[str, Any]
-    machine: dict[str, Any]
-    environment: _Environment | None
-
-
-class _ProtocolOf(TypedDict, total=False):
-    protocol: Protocol
-
-
-class _FinalScore(_ProtocolOf):
-    name: str
-    value: Number
-
-
-class _Summary(TypedDict, total=False):
-    steps: Step
-    scores: list[_FinalScore]
-    skipped: list[str]
-    seconds: float
-
-
 def _check_line(record: Any) -> None:
     """Check a line of metrics.jsonl or timing.jsonl: it has a step, and the rest are numbers, text or protocols."""
     fit(record, dict[str, object])
     kind = record.get("kind", "timing")
     fit({"kind": kind}, dict[str, str])
     # a diverged run has a loss that is no number, which is shown
-    shapes: dict[str, Any] = {"protocols": Protocol, "timing": float, "train": Number, "measure": Number}
+    shapes: dict[str, Any] = {"protocols": PROTOCOL, "timing": float, "train": Number, "measure": Number}
     for name, value in values_of(record).items():
         fit(value, shapes.get(kind, Any), name)
     fit({"step": record.get("step")}, dict[str, Step])
@@ -281,15 +254,12 @@ class RunFolder:
                 path.mkdir(parents=True, exist_ok=True)
                 folder = cls(path, _locked(path))
             except OSError as error:
-                raise FullrankError(
-                    f"cannot make the run's folder {path} ({error.strerror}): choose another --out"
-                ) from None
+                why = f"cannot make the run's folder {path} ({error.strerror})"
+                raise FullrankError(f"{why}: choose another --out") from None
             cls.check_free(config.out)  # again, now that nobody else can be making it
             return folder
         source = Path(config.images).stem.replace("*", "") or "images"
-        name = f"{source}-{config.method}-{config.order}-s{config.seed}"
-        for number in itertools.count(1):
-            path = Path("runs") / (name if number == 1 else f"{name}-{number}")
+        for path in numbered(Path("runs") / f"{source}-{config.method}-{config.order}-s{config.seed}"):
             with contextlib.suppress(FileExistsError):
                 path.mkdir(parents=True)
                 break

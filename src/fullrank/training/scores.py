@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 from fullrank._version import __version__
 from fullrank.files import read_json, said, write_text
@@ -27,6 +27,7 @@ WARNING = "warning"
 _REMEDY = "delete it and measure again"
 
 By = Literal["evaluate", "inspect"]
+_ENTRY: dict[str, Any] = {"step": Step, "by": By, "fullrank": str | None, "asked?": dict[str, Any]}
 
 
 @dataclass(frozen=True)
@@ -46,27 +47,13 @@ class Kept:
         return self.by, self.step, self.score.name, json.dumps(self.score.protocol, sort_keys=True)
 
 
-class _Together(TypedDict):
-    scores: list[dict[str, object]]
-
-
-class _Asked(TypedDict, total=False):
-    asked: dict[str, Any]
-
-
-class _Entry(_Asked):
-    step: Step
-    by: By
-    fullrank: str | None
-
-
 def kept(run: Path) -> list[Kept]:
     """Return the scores that were kept with a run; of two of one command, step, name and protocol, the newer."""
     found: dict[tuple[Any, ...], Kept] = {}
     for name in (EVALUATION, INSPECTION, SCORES_FILE):
         if (run / name).is_file():
             with said(run / name, _REMEDY):
-                for entry in fit(_entries(run / name), list[_Entry], "scores"):
+                for entry in fit(_entries(run / name), [_ENTRY], "scores"):
                     score = read_score(entry)
                     if score.value is None and not score.why:
                         raise ShapeError(f"the value of {score.name} is missing")
@@ -103,7 +90,9 @@ def _entries(path: Path) -> list[dict[str, Any]]:
     if path.name == SCORES_FILE:
         return found.get("scores")
     by = "evaluate" if path.name == EVALUATION else "inspect"
-    taken = fit([found] if by == "evaluate" else found.get("inspections"), list[_Together], path.stem)
+    taken = fit(
+        [found] if by == "evaluate" else found.get("inspections"), [{"scores": list[dict[str, object]]}], path.stem
+    )
     about = ("step", "fullrank", "asked")
     return [
         {"fullrank": None, **{name: each[name] for name in about if name in each}, "by": by, **score}
@@ -130,17 +119,16 @@ def recorded(run: RunRecord, step: int) -> dict[str, Score] | None:
 
     What is not a finite number is left out.
     """
-    for record in reversed(run.of_kind("measure")):
-        if record["step"] == step:
-            found = {}
-            for name, value in values_of(record).items():
-                if not isinstance(value, (int, float)) or not math.isfinite(value):
-                    continue
-                protocol = protocol_of(run, name)
-                name = name_of(name, protocol)
-                found[name] = Score(name, float(value), protocol)
-            return found
-    return None
+    record = next((each for each in reversed(run.of_kind("measure")) if each["step"] == step), None)
+    if record is None:
+        return None
+    found = {}
+    for name, value in values_of(record).items():
+        if isinstance(value, (int, float)) and math.isfinite(value):
+            protocol = protocol_of(run, name)
+            name = name_of(name, protocol)
+            found[name] = Score(name, float(value), protocol)
+    return found
 
 
 def latest(run: RunRecord, step: int | None = None) -> dict[str, Score]:

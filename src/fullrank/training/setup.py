@@ -75,11 +75,7 @@ class Resolved:
 
 
 def resolve(config: TrainConfig, world: World = ALONE, resumed: Resumed | None = None) -> Resolved:
-    """Choose what the configuration leaves open, open the images, and build the method with its initial weights.
-
-    Raises:
-        FullrankError: The configuration, the machine or the images do not allow it.
-    """
+    """Choose what the configuration leaves open, open the images, and build the method with its initial weights."""
     world.on_main(check_loggers, config.monitor)
     config, device = resolve_machine(config, world)
     config = replace(config, monitor=replace(config.monitor, log_every=config.log_every))
@@ -88,12 +84,11 @@ def resolve(config: TrainConfig, world: World = ALONE, resumed: Resumed | None =
         world.on_main(resumed.check_images, config, data.facts)
     facts = world.all_gather_object(data.facts)
     with world.raise_together():
-        for rank, found in enumerate(facts):
-            if found != facts[0]:
-                raise FullrankError(
-                    f"process {rank} finds other images than process 0: {counted(found['train'])}, not "
-                    f"{counted(facts[0]['train'])}, or other names or sizes; give all machines the same files"
-                )
+        if other := next((rank for rank, found in enumerate(facts) if found != facts[0]), 0):
+            raise FullrankError(
+                f"process {other} finds other images than process 0: {counted(facts[other]['train'])}, not "
+                f"{counted(facts[0]['train'])}, or other names or sizes; give all machines the same files"
+            )
         loader = build_loader(config, data, build_order(config, len(data.train)), device, world)
         with world.first_on_machine():  # which downloads a teacher, where there is one
             method = build_method(config)
@@ -104,16 +99,11 @@ def resolve(config: TrainConfig, world: World = ALONE, resumed: Resumed | None =
         method.load_state_dict(world.on_main(method.state_dict))
         synchronize(method, device)
     memory_format = to_memory_format(method.to(device))
-    gradients = Gradients(method, world)
-    return Resolved(config, device, data, loader, method, memory_format, gradients, probe, measurer)
+    return Resolved(config, device, data, loader, method, memory_format, Gradients(method, world), probe, measurer)
 
 
 def resolve_machine(config: TrainConfig, world: World = ALONE) -> tuple[TrainConfig, torch.device]:
-    """Choose device and precision, and set the number of threads.
-
-    Returns:
-        The configuration with what the main process has chosen, and this process's device.
-    """
+    """Set the number of threads; return the configuration with the main process's choices, and this one's device."""
 
     def choose() -> TrainConfig:
         check_share(config.batch_size, world.size)
@@ -156,10 +146,8 @@ def check_share(batch_size: int, processes: int, name: str = "batch_size") -> No
 def open_data(config: TrainConfig, world: World = ALONE, *, goes_on: bool = False) -> tuple[TrainConfig, Data]:
     """Open the images, and keep them as configured; with many processes, each all of them.
 
-    A run that goes on keeps images of the size it began with.
-
-    Returns:
-        The configuration with `image_size`, `cache` and `cache_side` resolved, and the images.
+    A run that `goes_on` keeps images of the size it began with. The configuration that is returned has `image_size`,
+    `cache` and `cache_side` resolved.
     """
     with world.raise_together(), world.first_on_machine():
         found = whole = open_images(config.images, split="train", root=config.data_dir)
@@ -258,11 +246,10 @@ def build_loader(
     config: TrainConfig, data: Data, order: Order, device: torch.device, world: World = ALONE
 ) -> batches.ViewLoader:
     """Build the loader of the two views of each step, of this process's piece of the global batch."""
-    recipes = views.recipe(config.views, crop_min=config.crop_min)
     return batches.ViewLoader(
         data.train,
         order,
-        recipes,
+        views.recipe(config.views, crop_min=config.crop_min),
         data.image_size,
         cache="stream" if config.cache == "stream" else "memory",
         side=config.cache_side,

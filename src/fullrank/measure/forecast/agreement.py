@@ -24,33 +24,22 @@ import numpy.typing as npt
 from fullrank.errors import FullrankError, choose
 
 RESAMPLES = 2_000
-FEWEST = 3
-"""Runs for a coefficient: of two, it is 1 or -1 whatever they are."""
-FEWEST_RESAMPLED = 5
-"""Runs for an interval: fewer give a bootstrap too few different samples."""
+FEWEST = 3  # runs for a coefficient: of two, it is 1 or -1 whatever they are
+FEWEST_RESAMPLED = 5  # runs for an interval: fewer give a bootstrap too few different samples
 Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How well a score ranks runs.
+    """How well a score ranks runs."""
 
-    Attributes:
-        n: The runs.
-        kendall: Tau-b, in [-1, 1]: 1 where each better score goes with a better accuracy. For a score without a
-            direction, where each higher score does.
-        kendall_interval: 95 %, by bootstrap over runs or groups; None for fewer than `FEWEST_RESAMPLED` of them.
-        spearman: Rho, in [-1, 1].
-        spearman_interval: 95 %.
-        directed: Whether it is known which of the score's values are better.
-    """
-
-    n: int
+    n: int  # the runs
+    # tau-b, in [-1, 1]: 1 where each better score, or higher one where there is no direction, has a better accuracy
     kendall: float
-    kendall_interval: Interval | None
-    spearman: float
-    spearman_interval: Interval | None
-    directed: bool
+    kendall_interval: Interval | None  # 95 %, by bootstrap over runs or groups; None for less than `FEWEST_RESAMPLED`
+    spearman: float  # rho, in [-1, 1]
+    spearman_interval: Interval | None  # 95 %
+    directed: bool  # whether it is known which of the score's values are better
 
 
 def agreement(
@@ -75,10 +64,9 @@ def agreement(
     1.0
     """
     x, y = np.asarray(score, dtype=np.float64), np.asarray(accuracy, dtype=np.float64)
-    if x.ndim != 1 or x.shape != y.shape or not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise FullrankError(
-            f"score and accuracy must be equally many finite numbers, got shapes {x.shape} and {y.shape}"
-        )
+    if x.ndim != 1 or x.shape != y.shape or not np.isfinite([x, y]).all():
+        got = f"shapes {x.shape} and {y.shape}"
+        raise FullrankError(f"score and accuracy must be equally many finite numbers, got {got}")
     n = len(x)
     if n < FEWEST:
         raise FullrankError(f"{n} runs are too few to say how well a score ranks them: it takes {FEWEST}")
@@ -114,17 +102,15 @@ def _kendall(x: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 def _spearman(x: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Return rho of samples that hold run i `counts[b, i]` times, `(B,)`; NaN where all values of one are equal."""
-    ranks = []
-    for values in (x, y):
-        below = (values[:, None] < values[None]) + 0.5 * (values[:, None] == values[None])
-        rank = counts @ below
-        ranks.append(rank - (rank * counts).sum(axis=1, keepdims=True) / counts.sum(axis=1, keepdims=True))
-    one, other = ranks
 
+    def ranks(values: np.ndarray) -> np.ndarray:
+        rank = counts @ ((values[:, None] < values[None]) + 0.5 * (values[:, None] == values[None]))
+        return rank - (rank * counts).sum(axis=1, keepdims=True) / counts.sum(axis=1, keepdims=True)
+
+    one, other = ranks(x), ranks(y)
     with np.errstate(invalid="ignore"):
-        rho = (counts * one * other).sum(axis=1) / np.sqrt(
-            (counts * one**2).sum(axis=1) * (counts * other**2).sum(axis=1)
-        )
+        variances = (counts * one**2).sum(axis=1) * (counts * other**2).sum(axis=1)
+        rho = (counts * one * other).sum(axis=1) / np.sqrt(variances)
     return np.clip(rho, -1, 1)
 
 

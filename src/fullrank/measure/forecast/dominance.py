@@ -49,9 +49,7 @@ def _dominates(costs: npt.ArrayLike) -> np.ndarray:
     """Return `(n, n)` bool: whether row i dominates row j."""
     rows = np.asarray(costs, dtype=np.float64)
     if rows.ndim != 2 or not np.isfinite(rows).all():
-        raise FullrankError(
-            f"costs must be a matrix (n, m) of finite numbers, got shape {rows.shape}"
-            + ("" if rows.ndim != 2 else " with NaN or infinity: leave out what was not measured")
-        )
+        bad = " with NaN or infinity: leave out what was not measured" if rows.ndim == 2 else ""
+        raise FullrankError(f"costs must be a matrix (n, m) of finite numbers, got shape {rows.shape}{bad}")
     one, other = rows[:, None], rows[None]
     return np.logical_and((one <= other).all(axis=2), (one < other).any(axis=2))

@@ -32,60 +32,39 @@ from scipy import stats
 from fullrank.errors import FullrankError
 
 CONFIDENCE = 0.95
-MOST_INFLATION = 100.0
-"""Of a coefficient's variance: from here on, where features correlate by .995, a fit is refused."""
+MOST_INFLATION = 100.0  # of a coefficient's variance: from here on, where features correlate by .995, a fit is refused
 _CONSTANT = 1e-9  # of a feature's size: less is rounding
+_APART = "add runs that differ in one and not in the other"
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a fit says of some runs.
+    """What a fit says of some runs."""
 
-    Attributes:
-        value: `(m,)`.
-        lower: `(m,)`, the 95 % interval's lower end, for the accuracy of one such run.
-        upper: `(m,)`.
-        outside: For each run the features that lie outside the fitted runs' range; "their combination" where each
-            lies within but no fitted run is as far from the middle (leverage).
-    """
-
-    value: np.ndarray
-    lower: np.ndarray
-    upper: np.ndarray
+    value: np.ndarray  # `(m,)`
+    lower: np.ndarray  # `(m,)`, the 95 % interval's lower end, for the accuracy of one such run
+    upper: np.ndarray  # `(m,)`
+    # for each run the features that lie outside the fitted runs' range; "their combination" where each lies within but
+    # no fitted run is as far from the middle (leverage)
     outside: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True, eq=False)
 class LinearFit:
-    """A linear model, made by `fit_linear`.
+    """A linear model, made by `fit_linear`."""
 
-    Attributes:
-        names: Of the p features.
-        features: `(n, p)`, what it was fitted on.
-        accuracy: `(n,)`.
-        coefficients: `(p + 1,)`, the intercept first.
-        lower: `(p + 1,)`, the coefficients' 95 % intervals.
-        upper: `(p + 1,)`.
-        r2: The share of the variance that is explained, in [0, 1].
-        leave_one_out_r2: The same of runs that the fit has not seen; below 0 it is worse than the mean.
-        left_out: What a fit without each run says of it.
-        residual: The residual standard deviation s.
-        inflation: `(p,)`, the variance inflation factors; 1 for features that do not correlate.
-        condition: The condition number of the features, each standardized.
-    """
-
-    names: tuple[str, ...]
-    features: np.ndarray
-    accuracy: np.ndarray
-    coefficients: np.ndarray
-    lower: np.ndarray
-    upper: np.ndarray
-    r2: float
-    leave_one_out_r2: float
-    left_out: Prediction
-    residual: float
-    inflation: np.ndarray
-    condition: float
+    names: tuple[str, ...]  # of the p features
+    features: np.ndarray  # `(n, p)`, what it was fitted on
+    accuracy: np.ndarray  # `(n,)`
+    coefficients: np.ndarray  # `(p + 1,)`, the intercept first
+    lower: np.ndarray  # `(p + 1,)`, the coefficients' 95 % intervals
+    upper: np.ndarray  # `(p + 1,)`
+    r2: float  # the share of the variance that is explained, in [0, 1]
+    leave_one_out_r2: float  # the same of runs that the fit has not seen; below 0 it is worse than the mean
+    left_out: Prediction  # what a fit without each run says of it
+    residual: float  # the residual standard deviation s
+    inflation: np.ndarray  # `(p,)`, the variance inflation factors; 1 for features that do not correlate
+    condition: float  # the condition number of the features, each standardized
 
     def predict(self, features: npt.ArrayLike) -> Prediction:
         """Forecast the accuracy of runs that were not fitted, of finite features `(m, p)`."""
@@ -140,18 +119,15 @@ def fit_linear(features: npt.ArrayLike, accuracy: npt.ArrayLike, names: Sequence
     n, p = x.shape
     if y.shape != (n,) or not np.isfinite(y).all():
         raise FullrankError(f"accuracy must be {n} finite numbers, one for each run, got shape {y.shape}")
-    if n < p + 3:  # each fit without one of them must leave a residual to judge itself by
-        raise FullrankError(
-            f"{n} runs with labels are too few to fit accuracy on {' and '.join(names)}: it takes {p + 3}, so that a "
-            f"fit of {p + 1} coefficients on all runs but one still leaves an error to judge it by; label {p + 3 - n} "
-            "more"
-        )
+    both = " and ".join(names)
+    if n < p + 3:
+        why = f"a fit of {p + 1} coefficients on all runs but one still leaves an error to judge it by"
+        what = f"{n} runs with labels are too few to fit accuracy on {both}: it takes {p + 3}, so that {why}"
+        raise FullrankError(f"{what}; label {p + 3 - n} more")
     for name, column in zip((*names, "accuracy"), (*x.T, y), strict=True):
         if np.ptp(column) <= _CONSTANT * np.abs(column).max():
-            raise FullrankError(
-                f"{name} is the same, {column[0]:.4g}, for all {n} runs with labels: nothing can be fitted; add runs "
-                "where it differs"
-            )
+            what = f"{name} is the same, {column[0]:.4g}, for all {n} runs with labels"
+            raise FullrankError(f"{what}: nothing can be fitted; add runs where it differs")
     centered = x - x.mean(axis=0)
     scale = np.sqrt((centered**2).mean(axis=0))
     left, singular, right = np.linalg.svd(centered / scale, full_matrices=False)
@@ -159,11 +135,9 @@ def fit_linear(features: npt.ArrayLike, accuracy: npt.ArrayLike, names: Sequence
     # Of standardized features the inverse correlation matrix has the VIFs on its diagonal.
     inflation = n * ((right.T / np.maximum(singular, 1e-100)) ** 2).sum(axis=1)
     if inflation.max() >= MOST_INFLATION:
-        raise FullrankError(
-            f"{' and '.join(names)} are collinear in the {n} runs with labels (condition number {condition:.3g}, "
-            f"variance inflation {inflation.max():.3g}, refused from {MOST_INFLATION:.0f}): what each of them does "
-            "cannot be told apart; add runs that differ in one and not in the other"
-        )
+        how = f"variance inflation {inflation.max():.3g}, refused from {MOST_INFLATION:.0f}"
+        what = f"{both} are collinear in the {n} runs with labels (condition number {condition:.3g}, {how})"
+        raise FullrankError(f"{what}: what each of them does cannot be told apart; {_APART}")
     whiten = right.T / singular / scale[:, None]  # centered @ whiten = left, and whiten @ whiten.T = S^-1
     slopes = whiten @ (left.T @ (y - y.mean()))
     errors, leverage = y - y.mean() - centered @ slopes, 1 / n + (left**2).sum(axis=1)
@@ -185,11 +159,8 @@ def _left_out(
     """Predict each run from a fit without it, from the one fit with all; its interval is that smaller fit's own."""
     n, p = x.shape
     if (leverage > 1 - 1e-12).any():
-        run = int(leverage.argmax())
-        raise FullrankError(
-            f"only run {run + 1} of the {n} with labels tells {' and '.join(names)} apart: without it they cannot be "
-            "fitted, so no leave-one-out; add runs that differ in one and not in the other"
-        )
+        what = f"only run {leverage.argmax() + 1} of the {n} with labels tells {' and '.join(names)} apart"
+        raise FullrankError(f"{what}: without it they cannot be fitted, so no leave-one-out; {_APART}")
     freedom, value = n - p - 2, y - errors / (1 - leverage)
     squares = (errors**2).sum() - errors**2 / (1 - leverage)  # of the residuals of each smaller fit
     reach = _quantile(freedom) * np.sqrt(np.maximum(squares, 0) / freedom / (1 - leverage))
@@ -216,9 +187,8 @@ def _quantile(freedom: int) -> float:
 
 def _matrix(features: npt.ArrayLike, width: int) -> np.ndarray:
     x = np.asarray(features, dtype=np.float64)
-    if x.ndim != 2 or x.shape[1] != width or not np.isfinite(x).all():
-        raise FullrankError(
-            f"features must be a matrix (n, {width}) of finite numbers, got shape {x.shape}"
-            + ("" if x.ndim != 2 or x.shape[1] != width else " with NaN or infinity")
-        )
+    fits = x.ndim == 2 and x.shape[1] == width
+    if not fits or not np.isfinite(x).all():
+        bad = " with NaN or infinity" if fits else ""
+        raise FullrankError(f"features must be a matrix (n, {width}) of finite numbers, got shape {x.shape}{bad}")
     return x

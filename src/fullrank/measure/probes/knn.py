@@ -36,11 +36,8 @@ class Voting(TypedDict, total=False):
     temperature: float
 
 
-TEMPERATURE = 0.07
-"""Of weighted votes (Wu et al. 2018)."""
-LEFT_OUT = 10_000
-"""Images that `leave_one_out` asks; the standard error of an accuracy is half a percent at most."""
-
+TEMPERATURE = 0.07  # of weighted votes (Wu et al. 2018)
+LEFT_OUT = 10_000  # images that `leave_one_out` asks; the standard error of an accuracy is half a percent at most
 _QUERIES = 4096  # whose votes are counted at a time
 
 

@@ -31,47 +31,31 @@ from fullrank.shapes import fit
 
 __all__ = ["LogisticProbe", "choose_logistic", "fit_logistic"]
 
-L2_GRID = tuple(10.0**power for power in range(-1, -8, -1))
-"""Strengths of the regularization to choose from, strongest first."""
-TOLERANCE = 1e-4
-"""Norm of the gradient at which a fit ends; scikit-learn's default asks as much of its largest entry only."""
+L2_GRID = tuple(10.0**power for power in range(-1, -8, -1))  # of the regularization to choose from, strongest first
+TOLERANCE = 1e-4  # norm of the gradient at which a fit ends; scikit-learn asks as much of its largest entry only
 MAX_ITERATIONS = 1000
 
+# entries of features and logits that are looked at together: what a core's cache holds, or keeps a GPU busy
 _BLOCK_ENTRIES = {"cpu": 2**19, "cuda": 2**25}
-"""Entries of features and logits that are looked at together: what a core's cache holds, or keeps a GPU busy."""
 _HISTORY = 20
 _AXES_ROWS = 2**14
-_PATIENCE = 100
-"""Iterations without a smaller gradient after which rounding is taken to allow none."""
+_PATIENCE = 100  # iterations without a smaller gradient after which rounding is taken to allow none
 
 
 @dataclass(frozen=True)
 class LogisticProbe:
-    """A fitted logistic regression; its numbers are float64.
+    """A fitted logistic regression; its numbers are float64."""
 
-    Attributes:
-        classes: The labels it knows, ascending, `(C,)` int64.
-        weight: W, of standardized features, `(C, D)`.
-        bias: b, `(C,)`.
-        mean: What standardizing subtracts from features, `(D,)`.
-        scale: What it multiplies them with then, `(D,)`; 0 for a feature that was constant.
-        l2: Strength of the regularization.
-        objective: f at W and b.
-        gradient_norm: The norm of its gradient there.
-        iterations: How many times f and its gradient were computed.
-        converged: Whether the gradient's norm is within the tolerance.
-    """
-
-    classes: Tensor
-    weight: Tensor
-    bias: Tensor
-    mean: Tensor
-    scale: Tensor
-    l2: float
-    objective: float
-    gradient_norm: float
-    iterations: int
-    converged: bool
+    classes: Tensor  # the labels it knows, ascending, `(C,)` int64
+    weight: Tensor  # W, of standardized features, `(C, D)`
+    bias: Tensor  # b, `(C,)`
+    mean: Tensor  # what standardizing subtracts from features, `(D,)`
+    scale: Tensor  # what it multiplies them with then, `(D,)`; 0 for a feature that was constant
+    l2: float  # strength of the regularization
+    objective: float  # f at W and b
+    gradient_norm: float  # the norm of its gradient there
+    iterations: int  # how many times f and its gradient were computed
+    converged: bool  # whether the gradient's norm is within the tolerance
 
     @exact_arithmetic()
     def predict(self, features: Array) -> Tensor:

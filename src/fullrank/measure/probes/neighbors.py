@@ -27,32 +27,20 @@ _LAST = 2**32 - 1  # a key has 32 bits for the row
 
 
 @exact_arithmetic()
-def neighbors(
-    bank: Tensor,
-    queries: Tensor,
-    *,
-    k: int,
-    leave_out: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+def neighbors(bank: Tensor, queries: Tensor, *, k: int, leave_out: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Find the k rows of a bank that are nearest to each query in cosine similarity, computed in float32.
 
     Of equally similar rows the one that stands first in the bank is nearer. A row of zeros has similarity 0 to all. The
     size of blocks bounds memory, and decides between rows that rounding alone tells apart, and nothing else.
 
-    Args:
-        bank: `(N, D)` representations.
-        queries: `(Q, D)` representations, on the same device.
-        k: How many, in [1, N], or [1, N - 1] where a row is left out.
-        leave_out: `(Q,)` int64, the row of the bank that is no neighbor of each query, such as the query itself.
-
-    Returns:
-        Similarities `(Q, k)` float32, descending, and rows of the bank `(Q, k)` int64.
+    `bank` is `(N, D)`, `queries` `(Q, D)`, on the same device. `leave_out`, `(Q,)` int64, is the row of the bank that
+    is no neighbor of each query, such as itself: k is in [1, N], or then in [1, N - 1]. Returns similarities `(Q, k)`
+    float32, descending, and rows of the bank `(Q, k)` int64.
     """
     bank, queries = as_matrix(bank), as_matrix(queries)
     if bank.shape[1] != queries.shape[1]:
-        raise FullrankError(
-            f"bank and queries must be matrices of one width, got shapes {tuple(bank.shape)} and {tuple(queries.shape)}"
-        )
+        got = f"{tuple(bank.shape)} and {tuple(queries.shape)}"
+        raise FullrankError(f"bank and queries must be matrices of one width, got shapes {got}")
     most = len(bank) - (leave_out is not None)
     if isinstance(k, bool) or not isinstance(k, Integral) or not 1 <= k <= most:
         raise FullrankError(f"k must be from 1 to the bank's {most} images, got {k!r}")
@@ -61,10 +49,8 @@ def neighbors(
     best = torch.empty(len(queries), 0, dtype=torch.int64, device=bank.device)
     for first in range(0, len(bank), rows):
         block = bank[first : first + rows]
-        keys = [
-            _nearest_keys(similarity, first, len(block), k)
-            for similarity in _similarities(block, queries, leave_out, first, k, held)
-        ]
+        found = _similarities(block, queries, leave_out, first, k, held)
+        keys = [_nearest_keys(similarity, first, len(block), k) for similarity in found]
         best = torch.cat([best, torch.cat(keys)], dim=1) if keys else best
         best = best.topk(min(k, best.shape[1]), dim=1).values
     return _similarity_of(best), _row_of(best)

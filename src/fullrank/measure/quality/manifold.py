@@ -21,11 +21,11 @@ from torch import Tensor
 from fullrank.errors import FullrankError
 from fullrank.measure.checks import BLOCK_ENTRIES, Array, as_features, check_directions, subsample
 from fullrank.numerics import exact_arithmetic, l2_normalize
+from fullrank.shapes import fit
 
 __all__ = ["clid", "cluster_learnability", "idest", "two_nn"]
 
-CANDIDATES = 8
-"""Neighbors taken from the Gram matrix, whose rounding may swap near ties; their distances are exact."""
+CANDIDATES = 8  # neighbors taken from the Gram matrix, whose rounding may swap near ties; their distances are exact
 
 
 @exact_arithmetic()
@@ -43,7 +43,7 @@ def two_nn(features: Array, *, discard: float = 0.1, max_samples: int | None = 1
 
     Reference: Facco, d'Errico, Rodriguez, Laio 2017, https://doi.org/10.1038/s41598-017-11873-y
     """
-    if not 0 <= discard < 1:
+    if not 0 <= fit(discard, float, "discard") < 1:
         raise FullrankError(f"discard must be in [0, 1), got {discard}: the paper leaves out 0.1")
     x = _distinct_sample(features, max_samples, seed, least=10, score="two_nn")
     n = len(x)
@@ -75,6 +75,7 @@ def idest(features: Array, *, max_samples: int = 4_000, sizes: int = 10, repeats
 
     Reference: Mordacq, Kalogeiton, Oudot 2026, https://arxiv.org/abs/2606.03338
     """
+    fit({"sizes": sizes, "repeats": repeats}, dict[str, int])
     if sizes < 2 or repeats < 1:
         got = f"sizes={sizes}, repeats={repeats}"
         raise FullrankError(f"idest needs sizes >= 2 and repeats >= 1 to fit a line, got {got}")
@@ -113,7 +114,7 @@ def cluster_learnability(
     check_directions(x)
     u = l2_normalize(x.double())
     n = len(u)
-    k = int(n**0.5) if clusters is None else clusters
+    k = int(n**0.5) if clusters is None else fit(clusters, int, "clusters")
     if not 2 <= k <= n // 2:
         raise FullrankError(f"clusters must be between 2 and half of the {n} rows, got {k}")
     _distinct((u * 1e9).round(), k, "cluster_learnability")  # Directions equal to 1e-9 are one direction.
@@ -140,9 +141,8 @@ def clid(learnability: Sequence[float], dimension: Sequence[float]) -> list[floa
     """
     one, other = list(learnability), list(dimension)
     if len(one) != len(other) or len(one) < 2:
-        raise FullrankError(
-            f"clid needs CL and ID of the same models, at least two, got {len(one)} and {len(other)} values"
-        )
+        got = f"{len(one)} and {len(other)} values"
+        raise FullrankError(f"clid needs CL and ID of the same models, at least two, got {got}")
     parts = torch.tensor([one, other], dtype=torch.float64)
     if not bool(torch.isfinite(parts).all()):
         raise FullrankError(f"clid needs finite values, got CL {one} and ID {other}: drop the models that have none")
@@ -164,10 +164,8 @@ def _distinct(x: Tensor, least: int, score: str) -> Tensor:
     for i, row in enumerate(x.cpu().numpy()):
         first.setdefault(row.tobytes(), i)
     if len(first) < least:
-        raise FullrankError(
-            f"{score} needs at least {least} distinct rows, got {len(first)} among {len(x)}: "
-            "many images have the very same features (a collapsed encoder, or duplicate images)"
-        )
+        what = f"{score} needs at least {least} distinct rows, got {len(first)} among {len(x)}"
+        raise FullrankError(f"{what}: many images have equal features (a collapsed encoder, or duplicate images)")
     x = x[torch.tensor(list(first.values()), device=x.device)] if len(first) < len(x) else x
     x = x - x[0].clone()
     return x - x.mean(dim=0)

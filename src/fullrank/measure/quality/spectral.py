@@ -16,6 +16,7 @@ from __future__ import annotations
 from fullrank.errors import FullrankError
 from fullrank.measure.checks import Array
 from fullrank.measure.spectrum import ALPHA_RANGE, Spectrum, spectrum
+from fullrank.shapes import fit
 
 __all__ = ["alpha_req", "auc", "dead", "nesum", "participation_ratio", "pseudo_condition_number"]
 __all__ += ["rankme", "rankme_centered", "stable_rank"]
@@ -59,7 +60,7 @@ def rankme(features: Spectrum | Array, *, eps: float = 0.0) -> float:
     >>> rankme(Spectrum(torch.tensor([3.0, 3.0, 3.0, 3.0])))
     4.0
     """
-    if eps < 0:
+    if not fit(eps, float, "eps") >= 0:
         raise FullrankError(f"eps must not be negative, got {eps}: 0 needs none, 1e-7 is the published one")
     found = _spectrum_of(features, False, "rankme")
     if eps == 0 or found.singular_values[0] == 0:
@@ -182,10 +183,7 @@ def dead(features: Spectrum | Array, *, tol: float = 1e-3) -> float:
 def _spectrum_of(features: Spectrum | Array, center: bool, score: str) -> Spectrum:
     if not isinstance(features, Spectrum):
         return spectrum(features, center=center)
-    made = features.protocol.get("center")
-    if made is not None and made != center:
-        raise FullrankError(
-            f"{score} takes a spectrum with center={center}, this one was made with center={made}: "
-            f"make one with fullrank.spectrum(features, center={center})"
-        )
+    if (made := features.protocol.get("center")) not in (None, center):
+        what = f"{score} takes a spectrum with center={center}, this one was made with center={made}"
+        raise FullrankError(f"{what}: make one with fullrank.spectrum(features, center={center})")
     return features

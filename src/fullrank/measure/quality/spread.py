@@ -100,6 +100,8 @@ def coherence(features: Array, *, tol: float | None = None) -> float:
     >>> round(coherence(torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])), 12)
     1.0
     """
+    if tol is not None and not 0 <= fit(tol, float, "tol") < 1:
+        raise FullrankError(f"tol must be in [0, 1), got {tol}: None is the rounding of the features' dtype")
     x = as_features(features, rows=1, score="coherence")
     n, d = x.shape
     if tol is None:
@@ -135,7 +137,7 @@ def uniformity(features: Array, *, t: float = 2.0, max_samples: int | None = 10_
     >>> uniformity(torch.tensor([[1.0, 0.0], [-2.0, 0.0]]))
     -8.0
     """
-    if not t > 0:
+    if not fit(t, float, "t") > 0:
         raise FullrankError(f"t must be positive, got {t}: the paper uses 2")
     x = subsample(as_features(features, rows=2, score="uniformity"), max_samples, seed)
     if len(x) < 2:

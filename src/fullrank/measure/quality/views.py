@@ -18,6 +18,7 @@ from torch import Tensor
 from fullrank.errors import FullrankError
 from fullrank.measure.checks import Array, as_tensor, check_directions, check_finite
 from fullrank.numerics import exact_arithmetic, l2_normalize
+from fullrank.shapes import fit
 
 Views = Array | Sequence[Array]
 
@@ -62,7 +63,7 @@ def lidar(views: Views, *, delta: float = 1e-4) -> float:
 
     Reference: Thilak et al. 2023, section 4, https://arxiv.org/abs/2312.04000
     """
-    if not delta >= 0:
+    if not fit(delta, float, "delta") >= 0:
         raise FullrankError(f"delta must not be negative, got {delta}: the paper uses 1e-4")
     z = _as_views(views, "lidar")
     n, q, d = z.shape
@@ -72,7 +73,9 @@ def lidar(views: Views, *, delta: float = 1e-4) -> float:
     within = (z - mean).reshape(-1, d)
     s_w = within.T @ within / (n * (q - 1)) + delta * torch.eye(d, dtype=z.dtype, device=z.device)
     factor, failed = torch.linalg.cholesky_ex(s_w)
-    if int(failed) != 0:
+    # Rounding alone can make a matrix that has no inverse look as if it had one.
+    lost = factor.diagonal().square().min() <= d * torch.finfo(z.dtype).eps * s_w.diagonal().max()
+    if int(failed) != 0 or bool(lost):
         few = f"it has {n * (q - 1)} differences of views for {d} dimensions; raise delta, or give more images or views"
         raise FullrankError(f"the within-image covariance cannot be inverted with delta={delta}: {few}")
     between = mean[:, 0] - mean.mean(dim=0)

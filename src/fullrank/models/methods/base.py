@@ -26,17 +26,11 @@ _SECTIONS = {"heads": HeadsConfig, "loss": LossConfig, "target": TargetConfig}
 
 @dataclass(frozen=True)
 class Output:
-    """What a method computes for a batch.
+    """What a method computes for a batch."""
 
-    Attributes:
-        loss: A scalar to minimize.
-        embedding: `(N, M)`, the first view's, without gradient: monitors read it.
-        representations: `(N, D)` of each view that the backbone saw, without gradient: the online probe learns on them.
-    """
-
-    loss: Tensor
-    embedding: Tensor
-    representations: tuple[Tensor, ...]
+    loss: Tensor  # a scalar to minimize
+    embedding: Tensor  # `(N, M)`, the first view's, without gradient: monitors read it
+    representations: tuple[Tensor, ...]  # `(N, D)` of each view that the backbone saw, without gradient, for probes
 
 
 class Method(nn.Module, ABC):
@@ -52,7 +46,8 @@ class Method(nn.Module, ABC):
 
     Attributes:
         width: D.
-        criterion: The loss, a function of embeddings; its keyword-only arguments are the coefficients that may be set.
+        criterion: The loss, a function of embeddings, as in `class Mine(JointEmbedding, criterion=my_loss)`; its
+            keyword-only arguments are the coefficients that may be set.
         has_predictor: Whether a `predictor` follows the projector.
         across_images: Whether the loss of an image depends on the others of its batch. Such a loss sees the embeddings
             of all processes in training, so that many processes compute what one does.
@@ -67,6 +62,11 @@ class Method(nn.Module, ABC):
     criterion: ClassVar[Callable[..., Tensor]]
     has_predictor: ClassVar[bool] = False
     across_images: ClassVar[bool] = False
+
+    def __init_subclass__(cls, criterion: Callable[..., Tensor] | None = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if criterion is not None:
+            cls.criterion = staticmethod(criterion)
 
     def __init__(
         self,
@@ -89,10 +89,8 @@ class Method(nn.Module, ABC):
         self.loss_config = fill(config.loss, coefficients(self.criterion), "loss", name)
         self.target_config = fill(config.target, self.own_target(), "target", name)
         if self.heads_config.projector_out == 1:
-            raise FullrankError(
-                "heads.projector_out=1 leaves embeddings of one dimension, in which nothing can be told apart: take "
-                "at least 2"
-            )
+            what = "heads.projector_out=1 leaves embeddings of one dimension, in which nothing can be told apart"
+            raise FullrankError(f"{what}: take at least 2")
 
     @classmethod
     def own_heads(cls, width: int) -> HeadsConfig:
@@ -166,8 +164,7 @@ def fill(asked: Section, own: Section, section: str, method: str) -> Section:
 
     What is None in its own the method does not have: asking for it is an error.
     """
-    taken = {name: value for name, value in vars(own).items() if value is not None}
-    given = {name: value for name, value in vars(asked).items() if value is not None}
+    taken, given = ({name: value for name, value in vars(of).items() if value is not None} for of in (own, asked))
     for name, value in given.items():
         if name not in taken:
             known = ", ".join(f"{section}.{other}" for other in taken) or f"nothing of {section}"
@@ -181,9 +178,5 @@ def fill(asked: Section, own: Section, section: str, method: str) -> Section:
 def coefficients(criterion: Callable[..., Tensor]) -> LossConfig:
     """Return a loss's coefficients with their defaults, as its signature has them."""
     known = {field.name for field in dataclasses.fields(LossConfig)}
-    defaults: dict[str, Any] = {
-        name: parameter.default
-        for name, parameter in inspect.signature(criterion).parameters.items()
-        if name in known and parameter.kind is parameter.KEYWORD_ONLY
-    }
-    return LossConfig(**defaults)
+    settings = (p for p in inspect.signature(criterion).parameters.values() if p.kind is p.KEYWORD_ONLY)
+    return LossConfig(**{each.name: each.default for each in settings if each.name in known})

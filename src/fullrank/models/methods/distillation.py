@@ -22,7 +22,7 @@ _EPS = 1e-6  # a feature of the teacher that is always 0 has no variance
 
 
 @register_method("distill")
-class Distillation(Method):
+class Distillation(Method, criterion=F.mse_loss):
     """Squared distance of the student's head from the teacher's standardized representation.
 
     Only the first view is used. The teacher is in eval mode and is not trained; its features are standardized by their
@@ -39,7 +39,6 @@ class Distillation(Method):
     Reference: [Li22] appendix A.3.
     """
 
-    criterion = staticmethod(F.mse_loss)
     mean: Tensor
     variance: Tensor
     rescale: Tensor
@@ -54,10 +53,8 @@ class Distillation(Method):
         **settings: Any,
     ) -> None:
         if not isinstance(teacher, nn.Module):
-            raise FullrankError(
-                f"Distillation learns from a teacher, a module, got {shown(teacher)}: Distillation(backbone, "
-                "teacher=fullrank.load('runs/teacher'))"
-            )
+            do = "Distillation(backbone, teacher=fullrank.load('runs/teacher'))"
+            raise FullrankError(f"Distillation learns from a teacher, a module, got {shown(teacher)}: {do}")
         super().__init__(backbone, config, **settings)
         width = width_of(teacher, settings.get("image_size") or (config.image_size if config else None))
         self.head = nn.Linear(self.width, width)
@@ -66,13 +63,10 @@ class Distillation(Method):
         self.register_buffer("variance", torch.ones(width))
         # views are normalized as most encoders expect, and some teachers expect another mean and standard deviation
         expects: dict[str, Any] = getattr(teacher, "pretrained_cfg", None) or {}
-        mean, std = (
-            torch.tensor(expects.get(key, usual)).view(3, 1, 1)
-            for key, usual in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD))
-        )
-        usual_mean, usual_std = (torch.tensor(value).view(3, 1, 1) for value in (IMAGENET_MEAN, IMAGENET_STD))
-        self.register_buffer("rescale", usual_std / std)
-        self.register_buffer("shift", (usual_mean - mean) / std)
+        its = (expects.get("mean", IMAGENET_MEAN), expects.get("std", IMAGENET_STD))
+        mean, std, its_mean, its_std = (torch.tensor(x).view(3, 1, 1) for x in (IMAGENET_MEAN, IMAGENET_STD, *its))
+        self.register_buffer("rescale", std / its_std)
+        self.register_buffer("shift", (mean - its_mean) / its_std)
 
     @classmethod
     def own_target(cls) -> TargetConfig:
@@ -94,8 +88,7 @@ class Distillation(Method):
     @torch.no_grad()
     def follow(self, features: Tensor) -> None:
         """Move the running mean and variance towards those of a batch of the teacher's features, `(N, D)`."""
-        rate = self.target_config.statistics_rate
-        assert rate is not None
+        rate: Any = self.target_config.statistics_rate  # filled in
         self.mean.lerp_(features.mean(dim=0), rate)
         self.variance.lerp_(features.var(dim=0, correction=0), rate)
 

@@ -46,85 +46,52 @@ class JointEmbedding(Method):
         return embeddings if scheme == "none" else [losses.normalize(z, scheme) for z in embeddings]
 
 
+# fmt: off
 @register_method("simclr")
-class SimCLR(JointEmbedding):
+class SimCLR(JointEmbedding, criterion=losses.info_nce):
     """SimCLR: the other view is to be told from all other images (Chen et al. 2020, https://arxiv.org/abs/2002.05709)."""
 
-    criterion = staticmethod(losses.info_nce)
-
-
 @register_method("simclr_sq")
-class SimCLRSq(JointEmbedding):
+class SimCLRSq(JointEmbedding, criterion=losses.simclr_sq):
     """SimCLR with squared cosines ([Garrido23])."""
 
-    criterion = staticmethod(losses.simclr_sq)
-
-
 @register_method("simclr_abs")
-class SimCLRAbs(JointEmbedding):
+class SimCLRAbs(JointEmbedding, criterion=losses.simclr_abs):
     """SimCLR with absolute cosines ([Garrido23])."""
 
-    criterion = staticmethod(losses.simclr_abs)
-
-
 @register_method("dcl")
-class DCL(JointEmbedding):
+class DCL(JointEmbedding, criterion=losses.dcl):
     """SimCLR without the positive pair among the negatives (Yeh et al. 2022, https://arxiv.org/abs/2110.06848)."""
 
-    criterion = staticmethod(losses.dcl)
-
-
 @register_method("dcl_sq")
-class DCLSq(JointEmbedding):
+class DCLSq(JointEmbedding, criterion=losses.dcl_sq):
     """DCL with squared cosines ([Garrido23])."""
 
-    criterion = staticmethod(losses.dcl_sq)
-
-
 @register_method("dcl_abs")
-class DCLAbs(JointEmbedding):
+class DCLAbs(JointEmbedding, criterion=losses.dcl_abs):
     """DCL with absolute cosines ([Garrido23])."""
 
-    criterion = staticmethod(losses.dcl_abs)
-
-
 @register_method("spectral")
-class SpectralContrastive(JointEmbedding):
+class SpectralContrastive(JointEmbedding, criterion=losses.spectral_contrastive):
     """The spectral contrastive loss (HaoChen et al. 2021, https://arxiv.org/abs/2106.04156)."""
 
-    criterion = staticmethod(losses.spectral_contrastive)
-
-
 @register_method("vicreg")
-class VICReg(JointEmbedding):
+class VICReg(JointEmbedding, criterion=losses.vicreg):
     """VICReg: variance, invariance, covariance (Bardes et al. 2022, https://arxiv.org/abs/2105.04906)."""
 
-    criterion = staticmethod(losses.vicreg)
-
-
 @register_method("vicreg_exp")
-class VICRegExp(JointEmbedding):
+class VICRegExp(JointEmbedding, criterion=losses.vicreg_exp):
     """VICReg with a LogSumExp of covariances ([Garrido23])."""
 
-    criterion = staticmethod(losses.vicreg_exp)
-
-
 @register_method("vicreg_ctr")
-class VICRegCtr(JointEmbedding):
+class VICRegCtr(JointEmbedding, criterion=losses.vicreg_ctr):
     """VICReg-exp on the transposed embeddings, which makes it contrastive ([Garrido23])."""
 
-    criterion = staticmethod(losses.vicreg_ctr)
-
-
 @register_method("barlow_twins")
-class BarlowTwins(JointEmbedding):
+class BarlowTwins(JointEmbedding, criterion=losses.barlow_twins):
     """Barlow Twins: the views' cross-correlation is to be the identity (https://arxiv.org/abs/2103.03230)."""
 
-    criterion = staticmethod(losses.barlow_twins)
-
-
 @register_method("tcr")
-class TCR(JointEmbedding):
+class TCR(JointEmbedding, criterion=losses.tcr):
     """Total coding rate: EMP-SSL's or NMCE's (https://arxiv.org/abs/2304.03977)."""
-
-    criterion = staticmethod(losses.tcr)
+# fmt: on

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import torch
@@ -24,7 +24,7 @@ __all__ = ["BYOL", "MoCoV3", "NNSiam", "SimSiam"]
 
 
 @register_method("simsiam")
-class SimSiam(Method):
+class SimSiam(Method, criterion=losses.simsiam):
     """SimSiam: one encoder for both views, a predictor on one side, a stop-gradient on the other.
 
     Each view goes through the encoder on its own, so batch-norm statistics are of one view. The predictor keeps a
@@ -33,7 +33,6 @@ class SimSiam(Method):
     Reference: Chen & He 2021, https://arxiv.org/abs/2011.10566; as [Li22] trains it.
     """
 
-    criterion = staticmethod(losses.simsiam)
     has_predictor = True
 
     def __init__(self, backbone: nn.Module, config: TrainConfig | None = None, **settings: Any) -> None:
@@ -84,10 +83,8 @@ class NNSiam(SimSiam):
         batch = 1 if config is None else config.batch_size
         if length < 1 or length % batch:
             near = max(1, round(length / batch)) * batch
-            raise FullrankError(
-                f"target.queue={length} is not a multiple of batch_size={batch}: a batch would replace part of an "
-                f"older one; take {near}"
-            )
+            what = f"target.queue={length} is not a multiple of batch_size={batch}"
+            raise FullrankError(f"{what}: a batch would replace part of an older one; take {near}")
         self.register_buffer("queue", F.normalize(torch.randn(length, width), dim=1))
         self.register_buffer("position", torch.zeros((), dtype=torch.int64))
 
@@ -120,7 +117,7 @@ class NNSiam(SimSiam):
 
 
 @register_method("byol")
-class BYOL(Method):
+class BYOL(Method, criterion=losses.byol):
     """BYOL: the targets come from a moving average of the online backbone and projector.
 
     The average is never trained; its batch-norm statistics are its own, of the batches that it sees itself.
@@ -128,7 +125,6 @@ class BYOL(Method):
     Reference: Grill et al. 2020, https://arxiv.org/abs/2006.07733.
     """
 
-    criterion: ClassVar[Callable[..., Tensor]] = staticmethod(losses.byol)
     has_predictor = True
     last_of_projector: ClassVar[heads.Last] = "linear"
     own_momentum: ClassVar[float] = 0.996
@@ -163,9 +159,8 @@ class BYOL(Method):
     @torch.no_grad()
     def after_step(self, step: int, steps: int) -> None:
         """Move the target towards the online weights."""
-        assert self.target_config.momentum is not None
-        first = self.target_config.momentum
-        momentum = first if self.target_config.constant_momentum else target_momentum(step, steps, first)
+        own: Any = self.target_config  # filled in
+        momentum = own.momentum if own.constant_momentum else target_momentum(step, steps, own.momentum)
         online = [*self.backbone.parameters(), *self.projector.parameters()]
         get_ema_multi_avg_fn(momentum)(list(self.target.parameters()), online, None)
 
@@ -184,13 +179,12 @@ def target_momentum(step: int, steps: int, first: float) -> float:
 
 
 @register_method("mocov3")
-class MoCoV3(BYOL):
+class MoCoV3(BYOL, criterion=losses.mocov3):
     """MoCo-v3: BYOL's branches, and a contrastive loss with the batch's other images as negatives.
 
     Reference: Chen, Xie & He 2021, https://arxiv.org/abs/2104.02057; heads as in the authors' code for ResNets.
     """
 
-    criterion = staticmethod(losses.mocov3)
     across_images = True
     last_of_projector = "norm"
     own_momentum = 0.99

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,6 +18,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from fullrank.documents import Look, Picture, Words, plots
 from fullrank.documents.scores import better
+from fullrank.documents.spectra import draw_explained, draw_relative
 from fullrank.measure.scores import kind_of, title
 from fullrank.studies.study import Result, named
 from fullrank.studies.views.scores import (
@@ -38,7 +39,6 @@ _ACROSS = 3  # panels
 _TICKS = 10  # numbers under an axis that are the settings' own, at most
 _EARLY = 0.25  # of the steps, which a loss falls in from far above
 _DOTS = {"linestyle": "none", "alpha": 0.85, "markersize": 7.0, **plots.EDGE}
-_BANDED = "Lines are means over seeds, bands reach from the lowest to the highest seed."
 Drawn = Sequence[tuple[Sequence[Result], Look]]
 Draw = Callable[[Axes, Sequence[Result], Look, float], None]
 
@@ -53,7 +53,7 @@ def through_training(results: Sequence[Result], score: str, *, color: str, panel
 
     def lines(ax: Axes, group: Sequence[Result], look: Look, phase: float) -> None:
         steps, values = _common([result.series(score) for result in group])
-        _band(ax, steps, kind_of(score).scale * values, look, phase)
+        plots.band(ax, steps, kind_of(score).scale * values, plots.line(look, len(steps), phase))
 
     def finish(ax: Axes, drawn: Drawn) -> None:
         plots.mark_switches(ax, [(group[0].run.switch, look.color) for group, look in drawn])
@@ -70,7 +70,7 @@ def through_training(results: Sequence[Result], score: str, *, color: str, panel
         f"{title(score)} through training",
         monitored(having, score),
         _direction(score),
-        _BANDED if any(len(group) > 1 for group in groups) else "One seed.",
+        _seeds(groups),
         "The first quarter of the steps, where it falls from far above, may lie outside." if late else "",
         "Step 0 is before training." if not late else "",
         "Thin vertical lines mark where a hybrid order turns to multiple passes."
@@ -173,7 +173,10 @@ def spectra(results: Sequence[Result], *, color: str, panel: str | None = None) 
         for row, relative, summed in zip(rows, axes[::2], axes[1::2], strict=True):
             for place, look in enumerate(shown):
                 if group := groups.get((row, look.label)):
-                    _spectra(relative, summed, group, look, place / len(shown))
+                    seeds = [result.run.spectrum() for result in group]
+                    how = plots.line(look, seeds[0].dim, place / len(shown))
+                    draw_relative(relative, seeds, how)
+                    draw_explained(summed, seeds, how)
             plots.relative_axes(relative, below=11)
             relative.set_ylim(min(relative.get_ylim()[0], plots.DEAD / 2), 1.5)
             relative.set_xlim(left=0)
@@ -188,7 +191,7 @@ def spectra(results: Sequence[Result], *, color: str, panel: str | None = None) 
         "Left, singular values relative to the largest; below 10⁻³ they count as dead, and below 10⁻⁷ "
         "they are drawn at that height. Right, the share of their sum in the leading directions: the area under a "
         "line is its AUC. As [Li22] Fig. 3.",
-        _BANDED if any(len(group) > 1 for group in groups.values()) else "One seed.",
+        _seeds(groups.values()),
         draw=draw,
     )
 
@@ -231,6 +234,11 @@ def _picture(key: str, name: str, measured: Measured, *said: str, draw: Callable
 
 def _direction(score: str) -> str:
     return f"{capital(said)}." if (said := better(score)) else ""
+
+
+def _seeds(groups: Iterable[Sequence[Result]]) -> str:
+    several = any(len(group) > 1 for group in groups)
+    return "Lines are means over seeds, bands reach from the lowest to the highest seed." if several else "One seed."
 
 
 def _having(results: Sequence[Result], scores: Sequence[str], color: str | None, panel: str | None) -> list[Result]:
@@ -286,23 +294,6 @@ def _legend(figure: Figure, factor: str, shown: Sequence[Look]) -> None:
     box = figure.legend(handles, names, ncols=columns, title=factor, loc="outside upper left", frameon=False)
     for text in (*box.get_texts(), box.get_title()):
         text.set_parse_math(False)
-
-
-def _band(ax: Axes, x: np.ndarray, seeds: np.ndarray, look: Look, phase: float) -> None:
-    """Draw the mean of `seeds`, `(S, n)`, over `x`, `(n,)`, and from the lowest to the highest a band."""
-    if len(seeds) > 1:
-        ax.fill_between(x, seeds.min(axis=0), seeds.max(axis=0), color=look.color, alpha=0.16, linewidth=0)
-    ax.plot(x, seeds.mean(axis=0), **plots.line(look, len(x), phase))
-
-
-def _spectra(relative: Axes, summed: Axes, group: Sequence[Result], look: Look, phase: float) -> None:
-    found = [result.run.spectrum() for result in group]
-    values = np.stack([spectrum.singular_values.numpy() for spectrum in found])
-    top = np.maximum(values[:, :1], np.finfo(values.dtype).tiny)  # constant features have no direction at all
-    place = np.arange(1, values.shape[1] + 1)
-    _band(relative, place, np.maximum(values / top, plots.LOWEST), look, phase)
-    explained = np.stack([spectrum.explained.numpy() for spectrum in found])
-    _band(summed, 100 * place / place[-1], 100 * explained, look, phase)
 
 
 def _common(series: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:

@@ -53,11 +53,7 @@ def level(of: Result | Cell, factor: str | None) -> str | None:
 
 
 def levels(results: Sequence[Result], factor: str | None) -> list[str]:
-    """Return a factor's values in the order of the study's settings, of unfinished ones too where these are known.
-
-    Raises:
-        ValueError: No run has this factor.
-    """
+    """Return a factor's values in the order of the study's settings, of unfinished ones too where these are known."""
     cells = settings(results)
     found = list(dict.fromkeys(own for cell in cells if (own := level(cell, factor)) is not None))
     if cells and not found:
@@ -66,11 +62,7 @@ def levels(results: Sequence[Result], factor: str | None) -> list[str]:
 
 
 def grouped(results: Sequence[Result], *factors: str | None) -> dict[tuple[str, ...], list[Result]]:
-    """Group runs by the values of factors: every group holds the seeds of one setting.
-
-    Raises:
-        ValueError: Runs of a group differ in another factor, so that a mean would mix settings.
-    """
+    """Group runs by the values of factors: every group holds the seeds of one setting, or it raises."""
     groups: dict[tuple[str, ...], list[Result]] = {}
     for result in results:
         own = tuple(found for factor in factors if (found := level(result, factor)) is not None)
