@@ -437,7 +437,7 @@ def from_dict(values: dict[str, Any], base: Any, where: str, prefix: str = "", w
                 named = (
                     f"; did you mean {name}: {{name: {shown(value)}}}" if isinstance(current, BackboneConfig) else ""
                 )
-                inner = ", ".join(sorted(fields(type(current))))
+                inner = ", ".join(sorted(vars(current)))
                 raise FullrankError(f"{where}: {name} holds settings ({inner}), got {shown(value)}{named}")
             replaced[key] = from_dict(value, current, where, f"{name}.", whole)
         else:
