@@ -427,6 +427,8 @@ def test_numbers_of_numpy_are_numbers():
     config = TrainConfig(steps=steps, subset=share, strict=strict)
     assert (config.steps, config.subset, config.strict) == (7, 0.5, True)
     assert [type(value) for value in (config.steps, config.subset, config.strict)] == [int, float, bool]
+    within = TrainConfig(order_options={"turn": np.int64(3)})
+    assert type(within.order_options["turn"]) is int  # else it cannot be written to config.yaml
     for wrong in (np.float64(7.5), np.bool_(True), np.array([7])):
         with pytest.raises(FullrankError, match="steps must be a whole number"):
             TrainConfig(steps=wrong)

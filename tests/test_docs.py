@@ -217,6 +217,7 @@ def test_what_the_site_fills_in_says_in_a_clone_where_it_is_from(hooks):
             filled += 1
             sources = [(DOCS / page).parent / each for each in re.findall(r"\]\(([^)]+)\)", mark[0])]
             assert sources, mark[0]
+            assert all(each.exists() for each in sources), mark[0]
             if mark[1] != "names":
                 continue
             code = "".join(

@@ -224,7 +224,8 @@ def check_fields(options: Any, prefix: str = "") -> None:
     for name, shape in fields(kind).items():
         given = getattr(options, name)
         value = fit(given, shape, f"{prefix}{name}")
-        if value != given or _is_scalar_of_numpy(given):  # 0 stays 0 where 0.0 is the same
+        # 0 stays 0 where 0.0 is the same; numbers of NumPy, in records too, are made Python's
+        if value != given or _is_scalar_of_numpy(given) or isinstance(given, dict):
             object.__setattr__(options, name, value)
 
 

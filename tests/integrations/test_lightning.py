@@ -97,8 +97,10 @@ def test_a_short_training_is_logged_where_it_is_left_open(tmp_path, settings, ev
     """With 500, the training of somebody who tries it had no score, and nobody said so."""
     monitor = CollapseMonitor("backbone")
     trainer, _ = fit(monitor, tmp_path, epochs=2 if not settings else None, **settings)
-    assert monitor.log_every == every
+    assert monitor._log_every == every
     assert "collapse/auc" in trainer.callback_metrics
+    fit(monitor, tmp_path / "longer", epochs=None, max_steps=50)
+    assert monitor._log_every == 5  # the next training's own length decides
 
 
 def test_a_training_of_unknown_length_is_logged_every_500_batches(tmp_path):
@@ -108,7 +110,7 @@ def test_a_training_of_unknown_length_is_logged_every_500_batches(tmp_path):
 
     monitor = CollapseMonitor("backbone")
     fit(monitor, tmp_path, epochs=1, train=Endless())
-    assert monitor.log_every == 500
+    assert monitor._log_every == 500
 
 
 def test_validation_is_the_exact_spectrum_and_can_be_monitored(tmp_path):

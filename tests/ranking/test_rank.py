@@ -456,6 +456,10 @@ def test_an_accuracy_that_is_not_the_one_forecast(tmp_path):
         (lambda document: json.dumps({k: v for k, v in document.items() if k != "runs"}), "is damaged: "),
         (lambda document: json.dumps({**document, "runs": document["runs"][:3]}), "is damaged: "),
         (lambda document: json.dumps({**document, "runs": document["runs"][:-1]}), "do not follow from its runs"),
+        (
+            lambda document: json.dumps({**document, "accuracy": {**document["accuracy"], "name": "kn"}}),
+            "is damaged: accuracy.name must be one of linear, logistic, knn, got 'kn'",
+        ),
     ],
 )
 def test_a_file_that_is_no_forecast(tmp_path, change, message):

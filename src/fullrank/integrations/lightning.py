@@ -67,6 +67,7 @@ class CollapseMonitor(LayerWatch, Callback):
     def __init__(self, layer: str, *, log_every: int | None = None, validate: bool = True, **watch: Any) -> None:
         super().__init__(layer, **watch)
         self.log_every, self.validate = fit(log_every, Steps | None, "log_every"), validate
+        self._log_every: int | None = None  # of this training
         self._refused = ""
         self.val_spectrum: Spectrum | None = None
         self._metric: SpectrumMetric | None = None
@@ -83,10 +84,11 @@ class CollapseMonitor(LayerWatch, Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Decide how often to log, where it is left open: a short training's curve needs points too."""
-        if self.log_every is None:
+        self._log_every = self.log_every
+        if self._log_every is None:
             steps = trainer.estimated_stepping_batches  # infinite, or -1, where nobody knows
             batches = steps * trainer.accumulate_grad_batches if steps > 0 else math.inf
-            self.log_every = int(min(500, max(1, batches / 10)))
+            self._log_every = int(min(500, max(1, batches / 10)))
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Listen to every `every`-th batch."""
@@ -102,7 +104,7 @@ class CollapseMonitor(LayerWatch, Callback):
     ) -> None:
         """Log every `log_every`-th batch."""
         self._sink = None
-        if self.log_every is None or self._batches % self.log_every or self._monitor is None:
+        if self._log_every is None or self._batches % self._log_every or self._monitor is None:
             return
         try:
             self.spectrum = self._monitor.compute(partial(_gather, pl_module) if trainer.world_size > 1 else None)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from fullrank.shapes import PROTOCOL, Range, ShapeError, fit
 FORMAT, VERSION = "fullrank forecast", 1
 _TERMS = ("intercept", *FEATURES)
 _DOCUMENT: dict[str, Any] = {
-    "accuracy": {"name": str, "protocol": PROTOCOL},
+    "accuracy": {"name": Literal["linear", "logistic", "knn"], "protocol": PROTOCOL},
     "features": {name: {"protocol": PROTOCOL} for name in FEATURES},
     "width": Annotated[int, Range(1, 2**53)] | None,
     "coefficients": {term: {"value": float} for term in _TERMS},
