@@ -89,7 +89,7 @@ def _one_size(images: Iterator[Tensor], count: int) -> Tensor | None:
         pixels = pixels if there else np.empty((count, *image.shape), np.uint8)
         if image.shape != pixels.shape[1:]:
             return None
-        pixels[there] = image
+        pixels[there] = image.numpy()
         there += 1
     return torch.from_numpy(pixels[:there])
 
