@@ -96,6 +96,14 @@ def test_parquet_without_labels_and_with_names_for_labels(tmp_path):
     assert open_images(str(tmp_path / "c.parquet")).labels.tolist() == [4, -1]
 
 
+@pytest.mark.parametrize("column", ["label", "labels", "fine_label"])
+def test_labels_of_parquet_stand_in_a_column_of_any_usual_name(tmp_path, column):
+    write_parquet(tmp_path / "a.parquet", (1, 2), [4, 7])
+    table = pq.read_table(tmp_path / "a.parquet")
+    pq.write_table(table.rename_columns({"label": column}), tmp_path / "a.parquet")
+    assert open_images(str(tmp_path / "a.parquet")).labels.tolist() == [4, 7]
+
+
 def test_shared_cifar_reads(shared_data):
     images = open_images(str(shared_data / "cifar10" / "test.parquet"))
     assert len(images) == 10_000

@@ -52,7 +52,7 @@ Split = Literal["train", "eval"]
 # pictures that are no images in a folder, as in torchvision's, of which nobody would know
 _OTHER_PICTURES = (".gif", ".jfif", ".jpe", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".tga", ".svg")
 LARGE = (".parquet", ".tar")  # files that hold many images
-IMAGE_COLUMNS, LABEL_COLUMNS = ("image", "img"), ("label", "fine_label")
+IMAGE_COLUMNS, LABEL_COLUMNS = ("image", "img"), ("label", "labels", "fine_label")
 DEFAULT_ROOT = "~/.cache/fullrank"  # where downloaded sets are kept
 SAMPLE_SEED = 0  # of every sample of images that is measured or looked at: the same in every run, whatever its seed
 SAMPLED = f"at random, seed {SAMPLE_SEED}"  # what a protocol says of such a sample

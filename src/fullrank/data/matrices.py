@@ -24,6 +24,7 @@ from numpy.lib import format as npy
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from fullrank.data.images import LABEL_COLUMNS
 from fullrank.errors import FullrankError, nearest, reason
 from fullrank.measure.checks import BLOCK_ENTRIES, DTYPES
 from fullrank.text import few
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 _SHOWN = 8
 _MANY = 32  # more tensors than this in one file are a model's weights
 # columns that are no features though they hold floating-point numbers, as pandas makes of classes where one lacks
-_LABELS = ("label", "labels", "fine_label", "target", "targets")
+_LABELS = (*LABEL_COLUMNS, "target", "targets")
 _WEIGHT_NAMES = (".weight", ".bias", ".running_mean")
 
 # what safetensors and pyarrow call numbers' types, where it is not numpy's name

@@ -29,7 +29,7 @@ from fullrank.errors import FullrankError
 from fullrank.models.memory_format import choose_memory_format, to_memory_format
 from fullrank.text import few
 
-_LABELS = (*LABEL_COLUMNS, "labels", "target", "targets", "y", "cls")
+_LABELS = (*LABEL_COLUMNS, "target", "targets", "y", "cls")
 
 
 class Preprocessing(NamedTuple):
