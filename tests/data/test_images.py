@@ -128,7 +128,15 @@ def test_a_moved_folder_keeps_its_fingerprint_and_a_changed_one_does_not(folder,
     assert open_images(str(moved)).fingerprint() != before
 
 
-def test_a_link_that_leads_back_up_is_followed_once(folder):
+def test_two_links_to_one_folder_are_two_classes(folder):
+    (folder / "alias").symlink_to(folder / "dog")
+    (folder / "zebra").symlink_to(folder / "dog")
+    images = open_images(str(folder))
+    assert images.classes == ("alias", "cat", "dog", "zebra")
+    assert images.labels.bincount().tolist() == [1, 2, 1, 1]
+
+
+def test_a_link_that_leads_back_up_is_not_followed(folder):
     (folder / "cat" / "up").symlink_to(folder)
     assert len(open_images(str(folder))) == 3
     assert len(open_images(str(folder / "cat"))) == 3  # its two, and the dog's, through the link

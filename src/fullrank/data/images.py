@@ -491,16 +491,16 @@ def _from_folder(name: str, root: Path, flag: str, cache: str) -> Images:
 def _walk(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:
     """Walk a folder and what lies below, in order, without what is hidden.
 
-    Symbolic links are followed, but into no folder that was seen before: a link may lead back up.
+    Symbolic links are followed, but for those that lead back up.
     """
     os.listdir(root)  # raises where it cannot be read, of which os.walk says nothing
-    seen: set[str] = set()
+    above: dict[str, set[str]] = {}  # of a folder, by its path: what it and those above it really are
     for where, folders, files in os.walk(root, followlinks=True):
-        real = os.path.realpath(where)
-        if real in seen:
+        real, up = os.path.realpath(where), above.get(os.path.dirname(where), set())
+        if real in up:
             folders.clear()
             continue
-        seen.add(real)
+        above[where] = up | {real}
         folders[:] = sorted(folder for folder in folders if not hidden(folder))
         yield where, folders, files
 
