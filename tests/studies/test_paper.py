@@ -325,6 +325,23 @@ EXPECTED = {
         ("100", "1", "momentum"): {**SINGLE, "reset_momentum": True},
         ("100", "1", "statistics"): {**SINGLE, "reset_statistics": True},
     },
+    "collapse": {
+        ("orders", "multiple-pass", "ResNet-18"): {},
+        ("orders", "single-pass", "ResNet-18"): SINGLE,
+        **{("subsets", f"{share} %", "ResNet-18"): {"subset": share / 100} for share in (1, 5, 10, 20, 50)},
+        ("regime", "500,400 steps, decay 5e-05", "0.63", "multiple-pass"): rates(0.05, 5e-5),
+        ("regime", "500,400 steps, decay 5e-05", "0.63", "single-pass"): {**SINGLE, **rates(0.05, 5e-5)},
+        ("regime", "500,400 steps, decay 5e-05", "0.63", "the images of one chunk"): {
+            "subset": 0.01,
+            **rates(0.05, 5e-5),
+        },
+        ("boundaries", "10", "1", "nothing"): {**SINGLE, "chunks": 10},
+        ("boundaries", "1000", "1", "nothing"): {**SINGLE, "chunks": 1000},
+        ("decay", "0.05", "2.5e-05", "0.31", "everything", "multiple-pass"): rates(0.05, 2.5e-5),
+        ("decay", "0.05", "0.00025", "3.1", "everything", "multiple-pass"): rates(0.05, 2.5e-4),
+        ("decay", "0.025", "0.0002", "1.3", "everything", "multiple-pass"): rates(0.025, 2e-4),
+        ("decay", "0.1", "5e-05", "1.3", "everything", "multiple-pass"): rates(0.1, 5e-5),
+    },
     "forecast": {
         **{("orders", *key): differs for key, differs in ORDERS.items()},
         **{("subsets", *key): differs for key, differs in SUBSETS.items() if key[0] != "100 %"},

@@ -32,7 +32,7 @@ ALL = [(name, scale) for name in STUDIES for scale in SCALES]
 def test_the_studies_are_those_of_the_issue():
     assert set(STUDIES) == {
         *("orders", "subsets", "width-depth", "forecast", "hybrid-switch", "ema", "places", "distill", "vit"),
-        *("nnsiam", "warmup", "duality-dims", "decay", "regime", "heads", "boundaries"),
+        *("nnsiam", "warmup", "duality-dims", "decay", "regime", "heads", "boundaries", "collapse"),
     }
     for name, study in STUDIES.items():
         assert find(name) is study
@@ -63,7 +63,7 @@ def test_an_unknown_study_names_the_nearest():
 def test_settings_are_told_apart_and_their_runs_too(name, scale):
     cells = STUDIES[name].cells(scale)
     assert len({tuple(cell.factors.items()) for cell in cells}) == len(cells)
-    if name != "forecast":  # whose settings are those of several studies
+    if name not in ("forecast", "collapse"):  # whose settings are those of several studies
         assert len({tuple(cell.factors) for cell in cells}) == 1
     runs = planned(STUDIES[name], scale, [0, 1])
     assert len(runs) == len({run.name for run in runs}) == 2 * len(cells)

@@ -7,44 +7,33 @@
 | images per parameter of the encoder                   |  .115 |          .057 |
 | parameters of the encoder for each image of a chunk   |   914 |           880 |
 
-The other studies' lab scale keeps none of them (3 passes over an image), and shows no effect of the order. The
-projector is 128 wide inside, twice the representation; [Li22]'s is as wide as it.
+The projector is 128 wide inside, twice the representation; [Li22]'s is as wide as it.
 """
 
 from dataclasses import replace
 
-from fullrank.config import TrainConfig
 from fullrank.documents import Words
 from fullrank.studies.bases import clock, published, with_order
 from fullrank.studies.study import ACCURACY, Cell, Scale, Study
 from fullrank.studies.views import against, overview, pivot, spectra, through_training
-from fullrank.training.presets import preset
 
-# Steps and decays. At lab scale the last keeps the paper's clock, and the others have half its steps.
-SETTINGS: dict[Scale, tuple[tuple[int, float], ...]] = {
-    "lab": ((15_000, 8e-4), (15_000, 1.1e-3), (15_000, 1.6e-3), (30_000, 1e-3)),
-    "paper": ((500_400, 5e-5), (500_400, 1e-4)),
+# Steps, decay, and after how many steps each time a run is measured.
+SETTINGS: dict[Scale, tuple[tuple[int, float, int], ...]] = {
+    "lab": (
+        *((15_000, 8e-4, 1500), (15_000, 1.1e-3, 1500), (15_000, 1.6e-3, 1500)),
+        *((30_000, 8.5e-4, 1500), (30_000, 1e-3, 3000)),
+    ),
+    "paper": ((500_400, 5e-5, 5004), (500_400, 1e-4, 5004)),
 }
 ORDERS = ("multiple-pass", "single-pass", "hybrid", "adaptive")
 FEW = "the images of one chunk"  # and no others, with multiple passes
 _NAMES = ("knn", "auc", "heldout_loss")
 
 
-def _config(scale: Scale, steps: int, decay: float) -> TrainConfig:
-    if scale == "paper":
-        config = published("simsiam-resnet18-imagenet")
-        return replace(config, optim=replace(config.optim, weight_decay=decay))
-    recipe = preset("simsiam-collapse")
-    return replace(
-        recipe,
-        steps=steps,
-        optim=replace(recipe.optim, weight_decay=decay),
-        monitor=replace(recipe.monitor, measure_every=steps // 10),
-    )
-
-
-def _cell(scale: Scale, steps: int, decay: float, order: str) -> Cell:
-    config = _config(scale, steps, decay)
+def _cell(scale: Scale, steps: int, decay: float, every: int, order: str) -> Cell:
+    recipe = published("simsiam-resnet18-imagenet" if scale == "paper" else "simsiam-collapse")
+    optim, monitor = replace(recipe.optim, weight_decay=decay), replace(recipe.monitor, measure_every=every)
+    config = replace(recipe, steps=steps, optim=optim, monitor=monitor)
     config = replace(config, subset=config.subset / config.chunks) if order == FEW else with_order(config, order)
     setting = f"{steps:,} steps, decay {decay:g}"
     return Cell({"steps and decay": setting, "clock": f"{clock(config):.2g}", "order": order}, config)

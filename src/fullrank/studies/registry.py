@@ -9,7 +9,7 @@ from fullrank.studies.study import Study
 
 _FILES = (
     *("orders", "subsets", "width_depth", "hybrid_switch", "ema", "places", "distill", "vit", "nnsiam", "warmup"),
-    *("duality_dims", "decay", "regime", "heads", "boundaries", "forecast"),
+    *("duality_dims", "decay", "regime", "heads", "boundaries", "forecast", "collapse"),
 )
 STUDIES: dict[str, Study] = {
     study.name: study for study in (import_module(f"fullrank.studies.{file}").STUDY for file in _FILES)
