@@ -35,7 +35,7 @@ class Demo:
     """Train on handwritten digits with two orders, multiple pass and hybrid, and compare them; needs no network."""
 
     full: bool = False
-    """Train where the order matters: CIFAR-10, which is downloaded, half an hour on a CPU core. Digits take three
+    """Train where the order matters: CIFAR-10, which is downloaded, an hour on a CPU core. Digits take three
     minutes, and their orders do not differ."""
 
     out: Path | None = None

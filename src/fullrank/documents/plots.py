@@ -141,12 +141,12 @@ def late_is_dark() -> Colormap:
 def short(step: float, _: Any = None) -> str:
     """Write a step so that 500,400 of them fit under an axis.
 
-    >>> short(1500), short(50000), short(1.5e6)
-    ('1500', '50k', '1.5M')
+    >>> short(500), short(1500), short(50000), short(1.5e6)
+    ('500', '1.5k', '50k', '1.5M')
     """
     if abs(step) >= 1e6:
         return f"{step / 1e6:g}M"
-    return f"{step / 1e3:g}k" if abs(step) >= 1e4 else f"{step:g}"
+    return f"{step / 1e3:g}k" if abs(step) >= 1e3 else f"{step:g}"
 
 
 @style()
