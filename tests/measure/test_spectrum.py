@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fullrank import FullrankError, Spectrum, spectrum
+from fullrank import FullrankError, Spectrum, SpectrumMetric, spectrum
 
 # AUC, exp-entropy of sigma, (sum s^2)^2 / sum s^4, sum s^2 / s1^2, number of s below 1e-3 s1.
 PUBLISHED = {
@@ -149,6 +149,24 @@ def test_alpha_of_a_power_law():
     bent[:9] *= 7  # k < 10 is outside the fit
     bent[100:] *= 0.1  # and so is k > 100
     assert Spectrum(bent).alpha == pytest.approx(1.0, rel=1e-10)
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        gaussian(2000, 30, decay=0.5) @ rotation(128)[:30],
+        (gaussian(2000, 30, decay=0.5) @ rotation(128)[:30]).float(),
+        torch.nn.functional.pad(gaussian(2000, 30, decay=0.5), (0, 98))[:, np.random.default_rng(0).permutation(128)],
+        gaussian(31, 128, decay=0.5),
+    ],
+    ids=["low rank", "low rank in float32", "dead columns among others", "as few rows"],
+)
+def test_alpha_is_of_no_rounding(x):
+    live = Spectrum(spectrum(x).singular_values[:30])
+    metric = SpectrumMetric(128)
+    metric.update(x)
+    assert spectrum(x).alpha == pytest.approx(live.alpha, rel=1e-6)
+    assert metric.compute().alpha == pytest.approx(live.alpha, rel=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.int8, torch.int64, torch.uint8])

@@ -105,6 +105,16 @@ class Spectrum:
         return (self.singular_values / top) ** 2 if top > 0 else self.singular_values[:0]
 
     @property
+    def _floor(self) -> float:
+        """The singular value, of the largest, up to which one may be rounding alone; 0 where features are not known."""
+        dtype = getattr(torch, str(self.protocol.get("dtype")), None)
+        if not isinstance(dtype, torch.dtype):
+            return 0.0
+        of_svd = max(self.protocol.get("n", 0), self.dim) * torch.finfo(torch.float64).eps
+        of_features = torch.finfo(dtype).eps / 2 if dtype.is_floating_point else 0.0
+        return max(self.protocol.get("floor", of_svd), of_features)
+
+    @property
     def alpha(self) -> float:
         """Exponent of the power law s_k^2 ~ k^-alpha (alpha-ReQ) over the ranks k = 10..100; near 1 is best."""
         return self.power_law(*ALPHA_RANGE)
@@ -113,7 +123,8 @@ class Spectrum:
     def power_law(self, first: int, last: int) -> float:
         """Fit the exponent of s_k^2 ~ k^-alpha by least squares of logs, with weights 1/k, over k = first..last.
 
-        Ranks count from 1; exactly dead directions are left out. NaN when fewer than three lie in the range.
+        Ranks count from 1; directions of nothing but rounding, as far as the protocol tells, are left out. NaN when
+        fewer than three lie in the range.
 
         Raises:
             FullrankError: The range is none of at least three ranks.
@@ -122,7 +133,7 @@ class Spectrum:
         if last < first + 2:
             raise FullrankError(f"a power law is fitted to at least three ranks, got {first} to {last}")
         values = self.singular_values[first - 1 : last]
-        values = values[values > 0]
+        values = values[values > self._floor * self.singular_values[0]]
         if len(values) < 3:
             return float("nan")
         k = torch.arange(first, first + len(values), dtype=torch.float64)

@@ -135,8 +135,8 @@ def alpha_req(
 
     Fails: the fit range can flip the sign of its correlation with accuracy, and ports differ: its authors' training
     code fits ranks 4..100, the later library of their group (reptrix) 11..100 (`np.arange(10, 100)`, from 0). The best
-    line through a spectrum that is no power law is still a line. Directions that are dead but for rounding noise (s_k
-    about 1e-7 s_1 in float32) count, and make it large.
+    line through a spectrum that is no power law is still a line. Directions of nothing but the rounding of the spectrum
+    and of the features' dtype are left out; those of a network's own arithmetic, which may be larger, are not.
 
     Reference: Agrawal, Mondal, Ghosh, Richards 2022, https://openreview.net/forum?id=ii9X4vtZGTZ
 
