@@ -277,6 +277,17 @@ def test_small_images_stem_and_safetensors(tmp_path, run):
     assert not other.spectrum.singular_values.equal(found.spectrum.singular_values)
 
 
+def test_rows_that_repeat_others_make_no_verdict_sure():
+    once = normal(40, 64)
+    found = fullrank.inspect(np.repeat(once, 50, axis=0)[np.random.default_rng(0).permutation(2000)])
+    assert found.scores["auc"].protocol["distinct"] == 40
+    assert (found.verdict.confidence, found.verdict.remedies) == ("low", ())
+    assert "the 40 different ones of 2000 features cannot span 64 directions" in found.verdict.certainty
+    some = fullrank.inspect(np.repeat(normal(400, 64), 5, axis=0))  # more than 5 D: as if each were there once
+    assert "distinct" not in some.scores["auc"].protocol
+    assert some.verdict.confidence == "high"
+
+
 def test_constant_features_have_a_verdict_and_reasons_instead_of_scores(tmp_path):
     np.save(tmp_path / "c.npy", np.full((300, 8), 0.5, dtype=np.float32))
     found = inspect([str(tmp_path / "c.npy")])[0]

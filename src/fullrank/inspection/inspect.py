@@ -26,7 +26,7 @@ from fullrank.measure.protocols import FINGERPRINT, UNKNOWN, obstacle
 from fullrank.measure.quality import clid, feature_std
 from fullrank.measure.scores import SCORES, Score, take
 from fullrank.measure.spectrum import Spectrum
-from fullrank.measure.verdict import ENOUGH, judge
+from fullrank.measure.verdict import DISTINCT, ENOUGH, judge
 from fullrank.models.encoder import Encoder
 from fullrank.registry import SOURCES
 from fullrank.text import Progress, once, tails, untold
@@ -41,6 +41,7 @@ VIEWED_IMAGES, VIEWS_EACH = 1_000, 10
 VIEW_SEED = 0
 VIEW_STEP = 2**62 + 2**40
 """Place of the views in the stream of random numbers: no training step reaches it, nor do held-out views."""
+_ROWS = 1024  # that are looked at together for whether they differ
 _CLID_POOL = 3  # standardized over two, every score is +1 or -1
 
 # Flags that mean nothing to other kinds; what is set and fits none of the X is a mistake that would go unnoticed.
@@ -145,22 +146,33 @@ class Absorbed(NamedTuple):
 
 
 def absorb(blocks: Iterable[Tensor], protocol: Mapping[str, Any], n: int, dim: int) -> Absorbed:
-    """Walk once over features, blocks `(n_i, D)` of N rows in all."""
+    """Walk once over features, blocks `(n_i, D)` of N rows in all.
+
+    Rows that repeat others span no direction: where fewer differ than a verdict wants, the protocol says how many.
+    """
     if n < 2:
         raise FullrankError(f"{n} row has no spectrum: centering leaves nothing of it; give features of more images")
     chosen = np.arange(n)
     if n > SAMPLE:
         chosen = np.sort(np.random.default_rng(SAMPLE_SEED).choice(n, SAMPLE, replace=False))
     metric, sample, start = SpectrumMetric(dim), [], 0
+    different: set[int] = set()
+    enough = ENOUGH * dim
     for block in blocks:
         try:
             metric.update(block)
         except FullrankError as error:
             at = f" (block of rows {start} to {start + len(block) - 1})" if start else ""
             raise FullrankError(f"{error}{at}") from None
+        for rows in block.split(_ROWS):
+            if len(different) < enough:
+                bits = (rows + 0).contiguous().view(torch.uint8).numpy()  # of -0.0, which equals 0.0, those of 0.0
+                different.update(hash(row.tobytes()) for row in bits)
         first, last = np.searchsorted(chosen, (start, start + len(block)))
         sample.append(block[torch.from_numpy(chosen[first:last] - start)].clone())
         start += len(block)
+    if len(different) < min(n, enough):
+        protocol = {**protocol, DISTINCT: len(different)}
     both = metric.compute(), metric.compute_uncentered()
     centered, uncentered = (Spectrum(each.singular_values, {**protocol, **each.protocol}) for each in both)
     return Absorbed(centered, uncentered, torch.cat(sample), protocol)

@@ -11,7 +11,7 @@ from typing import Any
 
 from fullrank.data.images import in_common
 from fullrank.measure.scores import kind_of
-from fullrank.measure.verdict import AS_GOOD_AS_EQUAL, isotropic_auc
+from fullrank.measure.verdict import AS_GOOD_AS_EQUAL, DISTINCT, isotropic_auc
 from fullrank.text import listing
 
 UNKNOWN = "not stated"
@@ -22,6 +22,7 @@ WIDTH, COUNT, FINGERPRINT = "D", "n", "fingerprint"
 _NOT_COMPARED = (
     *("dtype", "image_size", "interpolation", "crop_pct", "mean", "std", "floor", "method", "n", "d"),
     FINGERPRINT,
+    DISTINCT,
 )
 _NAMED_IMAGES = ("images", "labels")
 

@@ -61,6 +61,7 @@ NEARLY_CONSTANT, NARROW = 1e-2, 0.1
 POINT = 0.2
 # Constant features vary by a few units in the last place; a network's own arithmetic adds up many of them.
 ROUNDING = {"float32": 1e-5, "float64": 1e-5, "float16": 4e-3, "bfloat16": 3e-2}
+DISTINCT = "distinct"  # how many of a spectrum's N rows differ, in its protocol where they are fewer than `ENOUGH` D
 MARGIN = 0.03  # AUC between two seeds of one recipe: 48 of 51 pairs in docs/findings.md lie within it
 AS_GOOD_AS_EQUAL = 0.005  # of AUC: a difference that says nothing
 PUBLISHED_WAYS = {"1 %": 0.22, "5 %": 0.50, "10 %": 0.69, "100 %": 0.72, "50 %": 0.74, "20 %": 0.76}
@@ -164,6 +165,7 @@ def judge(
     - **unclear**: neither, but N <= D images (the protocol's `n`) cannot show the other directions; or D = 1.
     - **untrained**: `untrained` was given.
 
+    Where features repeat each other (`distinct` of the protocol), those that differ count for `confidence`.
     A finite sample raises AUC, by about as much as it does for isotropic Gaussian features at most (`isotropic_auc`;
     more for heavy tails): `confidence` is low where the level hangs on that, and medium near the edge of a band.
 
@@ -305,11 +307,14 @@ def _level(facts: _Facts) -> tuple[Level, list[str]]:
 
 def _confidence(given: Spectrum, seen: Spectrum, level: Level) -> tuple[Confidence, str]:
     """Say whether the level would stand with more images, or another seed."""
-    n, dim, facts = given.protocol.get("n"), given.dim, _Facts(seen)
+    rows, dim, facts = given.protocol.get("n"), given.dim, _Facts(seen)
+    n = given.protocol.get(DISTINCT, rows)
+    images = f"{n} images" if n == rows else f"the {n} different ones of {rows} features"
     if facts.top == 0:
         return "high", "nothing varies"
     if n is not None and n <= dim:
-        return "low", f"{n} images cannot span {dim} directions"
+        points = "" if n == rows else " (images are repeated, or many have equal features)"
+        return "low", f"{images} cannot span {dim} directions{points}"
     if dim == 1:
         return "low", "a single direction cannot be compared with others"
     edge = facts.floor + CONCENTRATED * (1 - facts.floor)
@@ -317,16 +322,16 @@ def _confidence(given: Spectrum, seen: Spectrum, level: Level) -> tuple[Confiden
     raised = f"AUC by up to about {excess:.3f}"
     alive = facts.dead < DEAD_SHARE * dim  # dead directions are dead whatever the AUC
     if level == "partial" and alive and edge < facts.auc <= edge + excess:
-        return "low", f"{n} images for {dim} directions raise {raised}, and without that it would be healthy"
+        return "low", f"{images} for {dim} directions raise {raised}, and without that it would be healthy"
     if n is not None and n < ENOUGH * dim and level != "healthy":
-        return "medium", f"{n} images are few for {dim} directions, which raises {raised}"
+        return "medium", f"{images} are few for {dim} directions, which raises {raised}"
     if level != "collapsed" and alive and abs(facts.auc - edge) < MARGIN:
         return "medium", f"AUC is within {MARGIN} of the band's edge {edge:.3f}, as much as seeds of one recipe differ"
     if any(_level(_Facts(seen, tol))[0] != level for tol in (5e-4, 2e-3)):
         return "medium", "so many directions lie within a factor of two of being dead that the level hangs on them"
     if n is None:
         return "medium", "how many images the spectrum is of is not known"
-    return "high", f"{n} images for {dim} directions raise {raised}, which changes nothing here"
+    return "high", f"{images} for {dim} directions raise {raised}, which changes nothing here"
 
 
 def _variation(centered: Spectrum, uncentered: Spectrum | None) -> float:
