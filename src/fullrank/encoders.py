@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import timm
 import torch
 from timm.data import create_transform, resolve_model_data_config
+from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from fullrank.config import BackboneConfig, Pixels, TrainConfig
+from fullrank.config import BackboneConfig, Layers, Pixels, TrainConfig
+from fullrank.data.views import IMAGENET_MEAN, IMAGENET_STD
 from fullrank.errors import FullrankError, choose, nearest
 from fullrank.files import PICKLES, check_backbone
 from fullrank.models.backbones import RESNETS, Stem, backbone, fetching
@@ -23,6 +26,7 @@ from fullrank.models.exported import is_export, open_export
 from fullrank.models.methods import METHODS, Method
 from fullrank.models.weights import fill, load_weights, read_weights
 from fullrank.shapes import fit
+from fullrank.text import listing
 from fullrank.training.checkpoint import (
     Branch,
     config_of,
@@ -37,6 +41,7 @@ from fullrank.training.setup import build_backbone, build_method
 Kind = Literal["run", "checkpoint", "exported encoder", "timm model", "weights", "features"]
 Layer = Literal["representation", "embedding"]
 Pretrained = Literal["yes", "no"]
+Normalization = Literal["auto", "imagenet"]
 
 UNTRAINED_SEED = 0
 """Seed of the random weights of an encoder whose own initial weights nobody knows."""
@@ -63,6 +68,8 @@ def open_encoder(
     pretrained: Pretrained = "yes",
     prefix: str | None = None,
     stem: Stem = "auto",
+    attention_heads: int | None = None,
+    normalization: Normalization = "auto",
     image_size: int | None = None,
 ) -> Encoder:
     """Open an encoder, in eval mode.
@@ -77,6 +84,10 @@ def open_encoder(
         prefix: What stands before the backbone's own names in a weights file; found when omitted.
         stem: First layers of the ResNet that a weights file is for. `auto` tells 7x7 (`imagenet`) from 3x3 (`cifar`);
             stride and padding, which tell `cifar-stride2` and solo-learn's `cifar-padding2`, are not in the weights.
+        attention_heads: Of the vision transformer that a weights file is for, where they are not timm's: weights do
+            not tell.
+        normalization: What images are normalized by for a weights file's network: timm's own mean and deviation
+            (`auto`), or ImageNet's.
         image_size: Rows and columns that a timm model, a weights file's network or a module is shown; its own, or 224
             of a module that does not say (`fullrank.api` takes the images' own then), when omitted.
 
@@ -84,6 +95,8 @@ def open_encoder(
         FullrankError: It cannot be read or built, or takes no images of that size.
     """
     choose("layer", layer, get_args(Layer))
+    choose("normalization", normalization, get_args(Normalization))
+    fit(attention_heads, Layers | None, "attention_heads")
     fit(image_size, Pixels | None, "image_size")
     if isinstance(source, nn.Module):
         encoder = _module(source, image_size)
@@ -98,7 +111,7 @@ def open_encoder(
             encoder = _named(str(source), image_size, trained=pretrained == "yes")
         elif kind == "weights":
             assert backbone is not None
-            encoder = _weights(path, backbone, prefix, stem, image_size)
+            encoder = _weights(path, backbone, prefix, stem, attention_heads, normalization, image_size)
         else:
             raise FullrankError(f"{source} holds features, not an encoder: open it with fullrank.data.matrices")
     if image_size is not None or not isinstance(source, nn.Module):
@@ -191,9 +204,19 @@ def _named(name: str, image_size: int | None, *, trained: bool) -> Encoder:
     return _timm(module, image_size, source, untrained, random=not trained)
 
 
-def _weights(path: Path, name: str, prefix: str | None, stem: Stem, image_size: int | None) -> Encoder:
+def _weights(
+    path: Path,
+    name: str,
+    prefix: str | None,
+    stem: Stem,
+    heads: int | None,
+    normalization: Normalization,
+    image_size: int | None,
+) -> Encoder:
     weights = read_weights(path)
     if name in RESNETS:
+        if heads is not None:
+            raise _no_heads(name)
         if stem == "auto":
             small = any(k.endswith("conv1.weight") and tuple(v.shape[1:]) == (3, 3, 3) for k, v in weights.items())
             stem = "cifar" if small else "imagenet"
@@ -205,14 +228,21 @@ def _weights(path: Path, name: str, prefix: str | None, stem: Stem, image_size: 
 
         encoder = Encoder(build(), Preprocessing(size), {"stem": _STEMS[stem]}, untrained=build)
     elif timm.is_model(name):
-        encoder = _timm(_timm_model(name, image_size), image_size, {}, lambda: _timm_model(name, image_size))
+        build = partial(_timm_model, name, image_size, heads=heads)
+        encoder = _timm(build(), image_size, {}, build, normalization=normalization)
     else:
         raise FullrankError(
             f"unknown backbone {name!r}{nearest(name, [*RESNETS, *timm.list_models()])} (known: "
             f"{', '.join(RESNETS)}, and all of timm.list_models())"
         )
     loaded = load_weights(encoder.module, weights, prefix=prefix)
-    source = {"backbone": name, **encoder.source, "weights": str(path), "prefix": loaded.prefix or "none"}
+    source = {
+        "backbone": name,
+        **encoder.source,
+        **_untold(encoder, heads),
+        "weights": str(path),
+        "prefix": loaded.prefix or "none",
+    }
     source["left out"] = ", ".join(loaded.ignored) or "nothing"
     source["untrained"] = f"random weights, seed {UNTRAINED_SEED}"
     if loaded.others:
@@ -248,9 +278,12 @@ def _timm(
     image_size: int | None,
     source: dict[str, Any],
     untrained: Callable[[], nn.Module] | None = None,
+    normalization: Normalization = "auto",
     **known: Any,
 ) -> Encoder:
     data = resolve_model_data_config(module)
+    if normalization == "imagenet":
+        data |= {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
     if image_size is not None:
         data["input_size"] = (3, image_size, image_size)
     if untrained is not None:
@@ -266,18 +299,43 @@ def _timm(
     return Encoder(module, preprocessing, source, untrained=untrained, **known)
 
 
-def _timm_model(name: str, image_size: int | None, *, pretrained: bool = False) -> nn.Module:
+def _timm_model(name: str, image_size: int | None, *, pretrained: bool = False, heads: int | None = None) -> nn.Module:
     """Make a timm model; its random weights are a function of `UNTRAINED_SEED`."""
+    options: dict[str, Any] = {"num_classes": 0, "pretrained": pretrained}
+    options |= {} if heads is None else {"num_heads": heads}
+    asked = [f"images of {image_size} x {image_size}"] * (image_size is not None)
+    asked += [f"{heads} attention heads"] * (heads is not None)
     with _seeded():
-        options: dict[str, Any] = {"num_classes": 0, "pretrained": pretrained}
-        if image_size is not None:
-            try:
-                return timm.create_model(name, img_size=image_size, **options).eval()
-            except TypeError:  # convolutional models take images of any size, and no such argument
-                pass
-            except AssertionError as error:
-                raise FullrankError(f"{name} does not take images of {image_size} x {image_size}: {error}") from None
-        return timm.create_model(name, **options).eval()
+        try:
+            if image_size is not None:
+                with suppress(TypeError):  # convolutional models take images of any size, and no such argument
+                    return timm.create_model(name, img_size=image_size, **options).eval()
+            return timm.create_model(name, **options).eval()
+        except AssertionError as error:
+            raise FullrankError(f"{name} does not take {listing(asked)}: {error}") from None
+        except TypeError:
+            if heads is None:
+                raise
+            raise _no_heads(name) from None
+
+
+def _no_heads(name: str) -> FullrankError:
+    what = "attention_heads are of a vision transformer of timm, such as vit_small_patch16_224"
+    return FullrankError(f"{what}, and {name!r} is none: leave them out")
+
+
+def _untold(encoder: Encoder, heads: int | None) -> dict[str, str]:
+    """Say what weights do not tell of a timm model, and was taken as timm has it."""
+    module, found = encoder.module, {}
+    if isinstance(module, VisionTransformer):
+        own = module.blocks[0].attn.num_heads
+        moco = ", and 12 in MoCo v3's small one" if (own, module.embed_dim) == (6, 384) else ""
+        found["attention heads"] = (
+            f"{own}" if heads else f"{own} (timm's{moco}; weights do not tell: --attention-heads)"
+        )
+    if encoder.preprocessing.mean != IMAGENET_MEAN or encoder.preprocessing.std != IMAGENET_STD:
+        found["normalization"] = "timm's (ImageNet's, as of DINO, MAE and MoCo v3: --normalization imagenet)"
+    return found
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from fullrank.data import views
 from fullrank.data.eval_images import load_for_eval, view_blocks
 from fullrank.data.images import open_images, sample
 from fullrank.data.order import subset
-from fullrank.encoders import kind_of
+from fullrank.encoders import kind_of, open_encoder
 from fullrank.errors import FullrankError
 from fullrank.exporting.export import export
 from fullrank.inspection.inspect import SAMPLE, VIEW_SEED, VIEW_STEP, absorb, inspect
@@ -275,6 +276,32 @@ def test_small_images_stem_and_safetensors(tmp_path, run):
     other = inspect([str(tmp_path / "w.safetensors")], other)[0]
     assert other.source["stem"].startswith("cifar-stride2")
     assert not other.spectrum.singular_values.equal(found.spectrum.singular_values)
+
+
+def test_what_weights_do_not_tell_of_a_vision_transformer(tmp_path):
+    name, size = "vit_tiny_patch16_224", 32
+    torch.manual_seed(0)
+    model = timm.create_model(name, num_classes=0, num_heads=6, img_size=size).eval()
+    file = tmp_path / "moco.pth"
+    torch.save({"state_dict": {f"module.base_encoder.{key}": own for key, own in model.state_dict().items()}}, file)
+    open_weights = partial(open_encoder, file, backbone=name, image_size=size)
+    pixels = torch.randint(256, (4, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        wanted = model(views.normalize(views.as_float(pixels)))
+    as_trained = open_weights(attention_heads=6, normalization="imagenet")
+    torch.testing.assert_close(as_trained.features(pixels).features, wanted)
+    assert as_trained.source["attention heads"] == "6"
+    assert "normalization" not in as_trained.source
+    found = open_weights()
+    assert not torch.allclose(found.features(pixels).features, wanted, atol=1e-2)
+    assert found.source["attention heads"] == "3 (timm's; weights do not tell: --attention-heads)"
+    assert found.source["normalization"].startswith("timm's (ImageNet's, as of DINO")
+    with pytest.raises(FullrankError, match="does not take images of 32 x 32 and 5 attention heads: dim should be"):
+        open_weights(attention_heads=5)
+    save_file(backbone("resnet18_w16", image_size=size).state_dict(), tmp_path / "w.safetensors")
+    for other in ("resnet18_w16", "resnet26", "swin_tiny_patch4_window7_224"):
+        with pytest.raises(FullrankError, match=f"attention_heads are of a vision transformer .* '{other}' is none"):
+            open_encoder(tmp_path / "w.safetensors", backbone=other, attention_heads=4)
 
 
 def test_rows_that_repeat_others_make_no_verdict_sure():

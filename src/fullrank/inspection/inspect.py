@@ -51,6 +51,8 @@ _MEANT_FOR: dict[str, tuple[Kind, ...]] = {
     "backbone": ("weights",),
     "prefix": ("weights",),
     "stem": ("weights",),
+    "attention_heads": ("weights",),
+    "normalization": ("weights",),
     "key": ("features",),
     "pretrained": ("timm model",),
     "layer": ("run", "checkpoint"),
@@ -132,7 +134,7 @@ def _named(name: str, function: Callable[..., Any], *arguments: Any, **options: 
 
 def encoder_options(options: InspectOptions) -> dict[str, Any]:
     """Return those of the options that `open_encoder` takes."""
-    how = ("backbone", "layer", "pretrained", "prefix", "stem", "image_size")
+    how = ("backbone", "layer", "pretrained", "prefix", "stem", "attention_heads", "normalization", "image_size")
     return {each: getattr(options, each) for each in how}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from fullrank.config import Limit, Pixels
+from fullrank.config import Layers, Limit, Pixels
 from fullrank.shapes import Checked
 
 
@@ -20,6 +20,12 @@ class InspectOptions(Checked):
     stem: Literal["auto", "imagenet", "cifar", "cifar-stride2", "cifar-padding2"] = "auto"
     """First layers of the ResNet that a weights file is for; auto tells 7x7 from 3x3, but neither a stride of 2 nor
     solo-learn's border of 2."""
+    attention_heads: Layers | None = None
+    """Of the vision transformer that a weights file is for, which weights do not tell; timm's own when left out. MoCo
+    v3's small one has 12 where timm's has 6."""
+    normalization: Literal["auto", "imagenet"] = "auto"
+    """Mean and deviation by which images are normalized for a weights file: timm's of the backbone (auto; .5 for most
+    vision transformers), or ImageNet's, which DINO, MAE and MoCo v3 are trained with. ResNets of [Li22] have these."""
     key: str | None = None
     """The tensor or column of a feature file that holds more than one."""
     images: str | None = None
