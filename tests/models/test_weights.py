@@ -301,7 +301,7 @@ def test_a_deeper_model_of_the_family_does_not_fit():
     message = refused(model, renamed(torchvision.models.resnet34(weights=None).state_dict(), "module."))
     assert message.startswith(
         "the weights do not fit the model: 100 of its 100 parameters and buffers were found in equal shape under "
-        "'module'; left over, in layers that the model has: layer1.2.conv1.weight, layer1.2.bn1.weight, "
+        "'module'; left over, and not to be left out: layer1.2.conv1.weight, layer1.2.bn1.weight, "
         "layer1.2.bn1.bias and "
     )
     assert message.endswith("they fit the backbone resnet34 for images of more than 64 pixels")
@@ -345,10 +345,14 @@ def test_unknown_weights_ask_for_their_backbone(monkeypatch):
 def test_extra_parts_of_a_layer_do_not_fit(monkeypatch):
     without_advice(monkeypatch)
     message = refused(small(), {**filled(2.0), "layer1.0.gamma": torch.ones(4)})
-    assert "left over, in layers that the model has: layer1.0.gamma; " in message
+    assert "left over, and not to be left out: layer1.0.gamma; " in message
     vit = timm.create_model("test_vit", num_classes=0)
     scaled = {**vit.state_dict(), "blocks.0.ls1.gamma": torch.ones(64)}  # an Identity here, but no classifier
-    assert "left over, in layers that the model has: blocks.0.ls1.gamma" in refused(vit, scaled)
+    assert "left over, and not to be left out: blocks.0.ls1.gamma" in refused(vit, scaled)
+    # DINOv2's registers, which all other tokens attend to; its mask token stands for nothing outside training
+    registers = vit.state_dict() | {"register_tokens": torch.zeros(1, 4, 64), "mask_token": torch.zeros(1, 64)}
+    assert "left over, and not to be left out: register_tokens; " in refused(vit, registers)
+    assert load_weights(vit, vit.state_dict() | {"mask_token": torch.zeros(1, 64)}).ignored == ("mask_token",)
 
 
 def test_a_given_prefix_that_does_not_fit_is_explained_by_itself(monkeypatch):

@@ -244,7 +244,7 @@ class _Search:
         """Sort the keys under a prefix that the model does not have.
 
         First the names of what may be left out, a classifier or a whole layer that the model has no place for; then the
-        keys that may not, since they are part of a layer that it has.
+        keys that may not, since they are part of a layer that it has, or a token that its layers lack.
         """
         ignored: dict[str, None] = {}
         wrong = []
@@ -254,7 +254,9 @@ class _Search:
                 continue
             top = inner.split(".")[0]
             head = next((head for head in self.heads if inner.startswith(f"{head}.")), None)
-            if head is not None or top not in self.parts:
+            # a token of the sequence, such as DINOv2's registers, is seen by all others; a mask's in training alone
+            token = top == inner and "token" in top and "mask" not in top
+            if head is not None or (top not in self.parts and not token):
                 ignored[head or top] = None
             elif not inner.endswith(_OPTIONAL):
                 wrong.append(inner)
@@ -273,7 +275,7 @@ class _Search:
         kinds = {
             "missing": missing,
             "of another shape": self.shapes(prefix),
-            "left over, in layers that the model has": wrong,
+            "left over, and not to be left out": wrong,
         }
         found = f"{self.equal(prefix)} of its {len(self.needed)} parameters and buffers were found in equal shape"
         why = [f"{kind}: {few(names)}" for kind, names in kinds.items() if names]
