@@ -192,6 +192,19 @@ def test_parts_of_images_in_tar_shards_are_left_out_and_that_is_said(tmp_path, c
     assert "x.tar: 2 files such as a.seg.png are left out" in capsys.readouterr().err
 
 
+def test_captions_in_tar_shards_are_no_classes(tmp_path, capsys):
+    captions = {f"{i:03}.txt": f"a photo of thing {i % 110}".encode() for i in range(200)}  # as img2dataset has them
+    write_tar(tmp_path / "x.tar", {f"{i:03}.png": encoded(i) for i in range(200)} | captions)
+    assert open_images(str(tmp_path / "x.tar"), root=str(tmp_path)).labels is None
+    said = (
+        "x.tar: 110 texts beside 200 images, such as 'a photo of thing 0', are captions: its images are taken without"
+    )
+    assert said in capsys.readouterr().err
+    numbers = {f"{i:03}.txt": b"%d" % i for i in range(200)}
+    write_tar(tmp_path / "y.tar", {f"{i:03}.png": encoded(i) for i in range(200)} | numbers)
+    assert open_images(str(tmp_path / "y.tar"), root=str(tmp_path)).labels.tolist() == list(range(200))
+
+
 def test_an_index_of_before_is_not_read(tmp_path, monkeypatch):
     write_tar(tmp_path / "x.tar", {"a.png": encoded(1), "b.png": encoded(2)})
     find = shards_module._index

@@ -2,8 +2,9 @@
 
 Files of one name up to the first dot of their base name belong together: an image (`n01.jpg`, or another of `_IMAGE`)
 and its label, `.cls` or `.txt` (a number or a name) or a field `label` or `cls` of a `.json`. So `n01.seg.png` is no
-image but a part of n01, which is said. A shard's headers are read once, to learn where each image lies. Compressed
-shards cannot be read at random and are refused.
+image but a part of n01, which is said. Texts of which most images have their own, as img2dataset's `.txt`, are captions
+and no labels, which is said too. A shard's headers are read once, to learn where each image lies. Compressed shards
+cannot be read at random and are refused.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from fullrank.errors import FullrankError
 
 _IMAGE = ("jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp")
 _LABEL = ("cls", "json", "txt")  # where a label is looked for, the first that is there
+_CAPTIONS = 100  # different texts from which on, where most images have their own, they name no classes
 _VERSION = 1  # of what `_index` finds, so that an index of before is made anew
 _END = bytes(2 * tarfile.BLOCKSIZE)  # what ends an archive that was written to its end
 
@@ -44,7 +46,12 @@ def open_shards(name: str, files: Sequence[Path], cache: Path) -> StoredImages:
     if texts.null_count < len(texts):
         with contextlib.suppress(pa.ArrowInvalid):  # they are names
             texts = texts.cast(pa.int64())
-        labels = read_labels(texts, None, printable(name))
+        different = len(texts.unique())
+        if pa.types.is_string(texts.type) and different > max(_CAPTIONS, (len(texts) - texts.null_count) / 2):
+            what = f"{different:,} texts beside {len(texts):,} images, such as {texts.drop_null()[0].as_py()[:60]!r}"
+            print(f"{printable(name)}: {what}, are captions: its images are taken without labels", file=sys.stderr)
+        else:
+            labels = read_labels(texts, None, printable(name))
     return StoredImages(name, parts, labels, names)
 
 
