@@ -295,7 +295,7 @@ def test_what_weights_do_not_tell_of_a_vision_transformer(tmp_path):
     found = open_weights()
     assert not torch.allclose(found.features(pixels).features, wanted, atol=1e-2)
     assert found.source["attention heads"] == "3 (timm's; weights do not tell: --attention-heads)"
-    assert found.source["normalization"].startswith("timm's (ImageNet's, as of DINO")
+    assert found.source["normalization"].startswith("timm's (for weights of DINO")
     with pytest.raises(FullrankError, match="does not take images of 32 x 32 and 5 attention heads: dim should be"):
         open_weights(attention_heads=5)
     save_file(backbone("resnet18_w16", image_size=size).state_dict(), tmp_path / "w.safetensors")

@@ -185,7 +185,7 @@ def test_sigterm_stops_a_study_as_ctrl_c_does(tmp_path):
     work, arguments = tmp_path / "work", ["study", "run", "heads", "--seeds", "1", "--work", tmp_path / "work"]
     arguments += ["--results", tmp_path / "results", "--images", "digits", "--eval-images", "digits", "--threads", "1"]
     with Command(arguments, tmp_path / "output") as command:
-        wait_for(lambda: any('"kind": "measure"' in path.read_text() for path in work.glob("lab/*/metrics.jsonl")))
+        wait_for(lambda: any('"kind": "train"' in path.read_text() for path in work.glob("lab/*/metrics.jsonl")))
         command.send_signal(signal.SIGTERM)
         assert command.wait() == 130, command.output.read_text()
     assert "stopped; what had begun is saved: give the same command again" in command.output.read_text()
