@@ -53,7 +53,7 @@ def test_the_fit_is_least_squares_on_logarithms_with_its_intervals():
     assert f"of {len(results)} runs of {len(CELLS)} settings: R² {r2:.2f}," in table.note
 
 
-def test_the_map_draws_its_lines_where_the_fit_puts_them(tmp_path):
+def test_the_map_draws_its_lines_where_the_fit_puts_them():
     *_, picture = collapse.parts(Results(CELLS, made_up(noise=0.0)), "lab")
     assert picture.key == "map-of-collapse"
     axes, *_ = picture.draw().axes

@@ -17,7 +17,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from fullrank.documents import Look
 
@@ -119,7 +119,7 @@ def explained_axes(ax: Axes) -> None:
 def step_axis(ax: Axes) -> None:
     """Write gradient steps below."""
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    ax.xaxis.set_major_formatter(FuncFormatter(short))
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     ax.set_xlabel("gradient step")
 
 
@@ -136,17 +136,6 @@ def mark_switches(ax: Axes, switches: Iterable[tuple[int | None, str]]) -> None:
 def late_is_dark() -> Colormap:
     """Viridis reversed, without the yellow that white swallows; few colors keep the scale's SVG small."""
     return ListedColormap(matplotlib.colormaps["viridis_r"](np.linspace(0.12, 1.0, 32)))
-
-
-def short(step: float, _: Any = None) -> str:
-    """Write a step so that 500,400 of them fit under an axis.
-
-    >>> short(500), short(1500), short(50000), short(1.5e6)
-    ('500', '1.5k', '50k', '1.5M')
-    """
-    if abs(step) >= 1e6:
-        return f"{step / 1e6:g}M"
-    return f"{step / 1e3:g}k" if abs(step) >= 1e3 else f"{step:g}"
 
 
 @style()

@@ -11,21 +11,22 @@ import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, NullLocator
 
 from fullrank.config import TrainConfig
 from fullrank.documents import Part, Picture, Table, Words, coefficient, number, plots
 from fullrank.errors import FullrankError
-from fullrank.measure.forecast import LinearFit, fit_linear, leave_groups_out
+from fullrank.measure.forecast import LinearFit, fit_linear
 from fullrank.measure.scores import title
 from fullrank.studies import boundaries, decay, orders, regime, subsets
 from fullrank.studies.bases import MULTIPLE, short
-from fullrank.studies.store import run_name
+from fullrank.studies.forecast import pooled, settings_of, without_settings
 from fullrank.studies.study import Cell, Result, Scale, Study
-from fullrank.studies.views.scores import final, protocols
+from fullrank.studies.views.scores import caveats, final, protocols, sentences
 
 RUNS_OF = (orders.STUDY, subsets.STUDY, regime.STUDY, boundaries.STUDY, decay.STUDY)
 LEVELS = (0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)  # of AUC, on the map
+_TOO_FEW = "There are too few runs yet to fit AUC."
 
 
 def _at_a_time(config: TrainConfig) -> float:
@@ -40,61 +41,62 @@ NUMBERS: dict[str, Callable[[TrainConfig], float]] = {
     "images at a time": _at_a_time,
 }
 """What decides, of a setting's numbers; images as a share of the training images."""
-_AXES = (NUMBERS["images"], NUMBERS["weight decay"])  # of the map
 
 
 def cells(scale: Scale) -> list[Cell]:
     """Return the settings of other studies that differ from their common one in these numbers only, each once."""
     base = short(scale)
-    found: dict[str, Cell] = {}
-    for study in RUNS_OF:
-        for cell in study.cells(scale):
-            own = cell.config
-            same = replace(
-                base,
-                **{name: getattr(own, name) for name in ("order", "steps", "subset", "chunks", "monitor")},
-                optim=replace(base.optim, base_lr=own.optim.base_lr, weight_decay=own.optim.weight_decay),
-            )
-            if own == same and own.order in (MULTIPLE, "single-pass"):
-                factors = {"study": study.name, **cell.factors}
-                found.setdefault(run_name(own), replace(cell, factors=factors, label_free=False))
-    return list(found.values())
+
+    def wanted(cell: Cell) -> bool:
+        own = cell.config
+        same = replace(
+            base,
+            **{name: getattr(own, name) for name in ("order", "steps", "subset", "chunks")},
+            optim=replace(base.optim, base_lr=own.optim.base_lr, weight_decay=own.optim.weight_decay),
+            monitor=replace(base.monitor, measure_every=own.monitor.measure_every),
+        )
+        return own == same and own.order in (MULTIPLE, "single-pass")
+
+    return pooled(RUNS_OF, scale, wanted)
 
 
 def parts(results: Sequence[Result], scale: Scale) -> list[Part]:
     """Return the fit, and the map of what it says for multiple passes."""
     known = [each for each in results if "auc" in each.scores]
-    logs = {name: np.log2([of(each.cell.config) for each in known]) for name, of in NUMBERS.items()}
-    logs = {name: values for name, values in logs.items() if len(values) and np.ptp(values) > 0}
-    auc = [100 * each.scores["auc"].taken for each in known]
+    values = {name: [of(each.cell.config) for each in known] for name, of in NUMBERS.items()}
+    names = [name for name, own in values.items() if len(set(own)) > 1]
+    if not names:
+        return [Words(_TOO_FEW)]
+    logs = np.log2([values[name] for name in names]).T
     try:
-        fit = fit_linear(np.column_stack(list(logs.values())) if logs else [], auc, list(logs))
+        fit = fit_linear(logs, [100 * each.scores["auc"].taken for each in known], names)
     except FullrankError:
-        return [Words("There are too few runs yet to fit AUC.")]
+        return [Words(_TOO_FEW)]
     return [
-        _table(fit, list(logs), known),
+        _table(fit, known),
         Words("A higher AUC is a steeper spectrum. The fit is of one encoder and one set of images."),
-        *([_map(fit, list(logs), known)] if {"weight decay", "images"} <= set(logs) else []),
+        *([_map(fit, known)] if {"weight decay", "images"} <= set(names) else []),
     ]
 
 
-def _table(fit: LinearFit, names: Sequence[str], runs: Sequence[Result]) -> Table:
-    settings = [tuple(each.cell.factors.values()) for each in runs]
-    without = leave_groups_out(fit, settings)
-    unseen = 1 - ((fit.accuracy - without) ** 2).sum() / ((fit.accuracy - fit.accuracy.mean()) ** 2).sum()
-    terms = zip(names, fit.coefficients[1:], fit.lower[1:], fit.upper[1:], strict=True)
+def _table(fit: LinearFit, runs: Sequence[Result]) -> Table:
+    _, unseen = without_settings(fit, runs)
+    terms = zip(fit.names, fit.coefficients[1:], fit.lower[1:], fit.upper[1:], strict=True)
     return Table(
         "AUC from the settings of a run",
         ["twice as much", "AUC, in hundredths"],
         [[name, coefficient(value, ends, digits=1)] for name, value, *ends in terms],
-        f"Ordinary least squares on logarithms, of {len(runs)} runs of {len(set(settings))} settings: "
-        f"R² {number(fit.r2)}, leave-one-out {number(fit.leave_one_out_r2)}, leave-one-setting-out "
-        f"{number(float(unseen))}. In brackets 95 % intervals, too narrow where runs are seeds of one setting. "
-        "Images at a time are all with multiple passes, and those of a chunk with a single pass.",
+        sentences(
+            f"Ordinary least squares on logarithms, of {len(runs)} runs of {len(set(settings_of(runs)))} settings: "
+            f"R² {number(fit.r2)}, leave-one-out {number(fit.leave_one_out_r2)}, leave-one-setting-out "
+            f"{number(unseen)}. In brackets 95 % intervals, too narrow where runs are seeds of one setting. "
+            "Images at a time are all with multiple passes, and those of a chunk with a single pass.",
+            caveats(final(runs, "auc")),
+        ),
     )
 
 
-def _map(fit: LinearFit, names: Sequence[str], runs: Sequence[Result]) -> Picture:
+def _map(fit: LinearFit, runs: Sequence[Result]) -> Picture:
     """Return AUC of multiple passes over images and weight decay: lines where the fit puts it, points where it was."""
     multiple = [each for each in runs if each.cell.config.order == MULTIPLE]
     steps, _ = Counter(each.cell.config.steps for each in multiple).most_common()[0]
@@ -105,10 +107,9 @@ def _map(fit: LinearFit, names: Sequence[str], runs: Sequence[Result]) -> Pictur
         settings.setdefault((config.subset, config.optim.weight_decay), []).append(each.scores["auc"].taken)
     example = shown[0].cell.config
 
-    def fitted(share: float, weight_decay: float) -> float:
+    def logs(share: float, weight_decay: float) -> list[float]:
         config = replace(example, subset=share, optim=replace(example.optim, weight_decay=weight_decay))
-        logs = [np.log2(NUMBERS[name](config)) for name in names]
-        return float(fit.coefficients[0] + np.dot(fit.coefficients[1:], logs)) / 100
+        return [np.log2(NUMBERS[name](config)) for name in fit.names]
 
     @plots.style()
     def draw() -> Figure:
@@ -116,28 +117,30 @@ def _map(fit: LinearFit, names: Sequence[str], runs: Sequence[Result]) -> Pictur
         shares, decays = map(np.array, zip(*settings, strict=True))
         across = np.geomspace(shares.min() / 1.3, shares.max() * 1.3, 40)
         up = np.geomspace(decays.min() / 1.2, decays.max() * 1.2, 40)
-        grid = [[fitted(share, decay) for share in across] for decay in up]
+        fitted = fit.predict([logs(share, decay) for decay in up for share in across]).value / 100
         colors, norm = plots.late_is_dark(), Normalize(LEVELS[0], 1)
+        grid = fitted.reshape(len(up), len(across))
         lines = ax.contour(100 * across, up, grid, LEVELS, cmap=colors, norm=norm, linewidths=1.2)
-        ax.clabel(lines, fmt=lambda level: f"{level:g}", fontsize=9)
+        ax.clabel(lines, fmt="%g", fontsize=9)
         means = [float(np.mean(seeds)) for seeds in settings.values()]
         look: dict[str, Any] = {"cmap": colors, "norm": norm, "edgecolors": "white", "linewidths": 0.5}
         ax.scatter(100 * shares, decays, s=60, c=means, zorder=3, **look)
         ax.set(xscale="log", yscale="log", xlabel="share of the training images (%)", ylabel="weight decay")
         for axis, values in ((ax.xaxis, 100 * shares), (ax.yaxis, decays)):
             axis.set_major_locator(FixedLocator(sorted(set(values.tolist()))))
-            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_major_formatter("{x:g}")
             axis.set_minor_locator(NullLocator())
         figure.colorbar(ScalarMappable(norm, colors), ax=ax, aspect=28, pad=0.02).set_label(title("auc"))
         return figure
 
+    measured = final(shown, "auc")
+    said = "A point is the mean over the seeds of a setting, and lines are where the fit puts an AUC."
     return Picture(
         "map-of-collapse",
         f"{title('auc')} by images and weight decay, of multiple passes over {steps:,} steps",
-        "A point is the mean over the seeds of a setting, and lines are where the fit puts an AUC. Darker is more "
-        "collapsed.",
+        sentences(said, "Darker is more collapsed.", caveats(measured)),
         draw,
-        protocols(final(shown, "auc")),
+        protocols(measured),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -34,15 +34,19 @@ Chosen by runs of an earlier lab regime, before those of this one.
 """
 
 
+def pooled(studies: Sequence[Study], scale: Scale, wanted: Callable[[Cell], bool]) -> list[Cell]:
+    """Return the settings of several studies that are wanted, each once, with the first study that has it."""
+    found: dict[str, Cell] = {}
+    for study in studies:
+        for cell in filter(wanted, study.cells(scale)):
+            found.setdefault(run_name(cell.config), replace(cell, factors={"study": study.name, **cell.factors}))
+    return list(found.values())
+
+
 def cells(scale: Scale) -> list[Cell]:
     """Return the settings of other studies, each once, but for the encoder that [Li22] leave out."""
-    found: dict[str, Cell] = {}
-    for study in RUNS_OF[scale]:
-        for cell in study.cells(scale):
-            if cell.factors.get("encoder") != WIDE:
-                factors = {"study": study.name, **cell.factors}
-                found.setdefault(run_name(cell.config), replace(cell, factors=factors, label_free=True))
-    return list(found.values())
+    found = pooled(RUNS_OF[scale], scale, lambda cell: cell.factors.get("encoder") != WIDE)
+    return [replace(cell, label_free=True) for cell in found]
 
 
 def parts(results: Sequence[Result], scale: Scale) -> list[Part]:
@@ -75,8 +79,16 @@ def parts(results: Sequence[Result], scale: Scale) -> list[Part]:
     ]
 
 
-def _settings(runs: Sequence[Result]) -> list[tuple[str, ...]]:
+def settings_of(runs: Sequence[Result]) -> list[tuple[str, ...]]:
+    """Return the setting of each run."""
     return [tuple(each.cell.factors.values()) for each in runs]
+
+
+def without_settings(fit: LinearFit, runs: Sequence[Result]) -> tuple[np.ndarray, float]:
+    """Forecast each of the fitted runs without all seeds of its setting, `(n,)`; and R² of these forecasts."""
+    forecast = leave_groups_out(fit, settings_of(runs))
+    missed = ((fit.accuracy - forecast) ** 2).sum() / ((fit.accuracy - fit.accuracy.mean()) ** 2).sum()
+    return forecast, float(1 - missed)
 
 
 def _pools(results: Sequence[Result], accuracy: str) -> list[list[Result]]:
@@ -96,30 +108,28 @@ def _left_out(runs: Sequence[Result], pools: Sequence[Sequence[Result]], accurac
     return f" Left out, for their scores do not compare: {'; '.join(said)}." if said else ""
 
 
-def _fit(runs: Sequence[Result], accuracy: str, features: Sequence[str]) -> tuple[LinearFit, np.ndarray]:
-    """Fit accuracy in percent, and forecast each run's without the other seeds of its setting.
+def _fit(runs: Sequence[Result], accuracy: str, features: Sequence[str]) -> LinearFit:
+    """Fit accuracy in percent.
 
     Raises:
         FullrankError: There are too few runs, or they do not differ.
     """
     known = [[each.scores[name].taken for name in features] for each in runs]
-    fit = fit_linear(known, [100 * each.scores[accuracy].taken for each in runs], list(map(title, features)))
-    return fit, leave_groups_out(fit, _settings(runs))
+    return fit_linear(known, [100 * each.scores[accuracy].taken for each in runs], list(map(title, features)))
 
 
 def _fits(pools: dict[str, Sequence[Result]], accuracy: str) -> Table:
     rows, refused = [], []
     for pool, runs in pools.items():
         for features in (FEATURES, *((name,) for name in FEATURES)):
-            row = [pool, " and ".join(map(title, features)), f"{len(runs)} ({len(set(_settings(runs)))})"]
+            row = [pool, " and ".join(map(title, features)), f"{len(runs)} ({len(set(settings_of(runs)))})"]
             found = dict.fromkeys(("r2", "left out", "groups", *FEATURES), MISSING)
             try:
-                fit, without = _fit(runs, accuracy, features)
+                fit = _fit(runs, accuracy, features)
             except FullrankError as error:
                 refused.append(f"{pool}, {row[1]}: {error}.")
             else:
-                unseen = 1 - ((fit.accuracy - without) ** 2).sum() / ((fit.accuracy - fit.accuracy.mean()) ** 2).sum()
-                squares = (fit.r2, fit.leave_one_out_r2, unseen)
+                squares = (fit.r2, fit.leave_one_out_r2, without_settings(fit, runs)[1])
                 found |= {name: number(share) for name, share in zip(found, squares, strict=False)}
                 terms = zip(features, fit.coefficients[1:], fit.lower[1:], fit.upper[1:], strict=True)
                 found |= {name: coefficient(value, ends, digits=0) for name, value, *ends in terms}
@@ -141,7 +151,7 @@ def _fits(pools: dict[str, Sequence[Result]], accuracy: str) -> Table:
 def _forecast(runs: Sequence[Result], accuracy: str) -> list[Result]:
     """Return runs with a score more, what a fit to the others forecasts; none where nothing can be fitted."""
     try:
-        _, values = _fit(runs, accuracy, FEATURES)
+        values, _ = without_settings(_fit(runs, accuracy, FEATURES), runs)
     except FullrankError:
         return []
     protocol = {"fitted to": "the runs of all other settings, but for the collapsed", "on": "held-out loss and AUC"}
@@ -164,7 +174,7 @@ def _ranks(runs: Sequence[Result], accuracy: str) -> Table:
             continue
         values, direction = [score.taken for score in having], kind_of(name).direction
         try:
-            found = agreement(values, wanted, direction=direction, groups=_settings(runs))
+            found = agreement(values, wanted, direction=direction, groups=settings_of(runs))
         except FullrankError:
             rows.append([title(name), direction, *3 * [MISSING]])
             continue
@@ -177,7 +187,7 @@ def _ranks(runs: Sequence[Result], accuracy: str) -> Table:
         ["score", "better", "Kendall's tau", "Spearman's rho", "R² alone"],
         rows,
         "1: each better score goes with a better accuracy; where neither way is better, each higher one does. In "
-        f"brackets 95 % intervals by bootstrap over {len(set(_settings(runs)))} settings. Scores of the "
+        f"brackets 95 % intervals by bootstrap over {len(set(settings_of(runs)))} settings. Scores of the "
         f"representations of {', '.join(f'{count:,}' for count in images)} training images, those that need views of "
         "their views." + (f" Not taken of all runs alike, and left out: {listing(unlike)}." if unlike else ""),
     )
