@@ -1,8 +1,9 @@
 import numpy as np
+import pytest
 from scipy import stats
 from tests.studies.made_up import finished
 
-from fullrank.documents import Words
+from fullrank.documents import Table, Words
 from fullrank.studies import collapse
 from fullrank.studies.study import Results
 
@@ -68,7 +69,32 @@ def test_the_map_draws_its_lines_where_the_fit_puts_them():
     assert checked > 50
 
 
-def test_too_few_runs_and_runs_that_do_not_differ_are_words():
-    for results in ([], made_up(0.0)[:2]):
+def test_the_map_is_of_one_learning_rate_where_rates_differ_and_ends_at_all_images():
+    cells = collapse.cells("paper")
+    results = [
+        finished(cell, 0, final={"auc": 0.5 + 8 * cell.config.optim.base_lr * cell.config.subset}) for cell in cells
+    ]
+    *_, picture = collapse.parts(Results(cells, results), "paper")
+    axes, *_ = picture.draw().axes
+    points = axes.collections[-1]
+    drawn = {(share, decay): auc for (share, decay), auc in zip(points.get_offsets(), points.get_array(), strict=True)}
+    decays = (2.5e-5, 5e-5, 1e-4, 2.5e-4)  # of those with other rates, 5e-5 and 2e-4 are not here
+    expected = {(100.0, decay): 0.9 for decay in decays}
+    expected |= {(share, 1e-4): 0.5 + 0.004 * share for share in (1.0, 5.0, 10.0, 20.0, 50.0)} | {(1.0, 5e-5): 0.504}
+    assert drawn == pytest.approx(expected)
+    assert axes.get_xlim()[1] < 130
+    assert "All are at a learning rate of 0.05." in picture.caption
+
+
+def test_runs_that_cannot_be_fitted_are_words():
+    runs = made_up(0.0)
+    multiple = [each for each in runs if each.cell.config.order == "multiple-pass"]  # images at a time are all images
+    for results in ([], runs[:2], multiple):
         (part,) = collapse.parts(Results(CELLS, results), "lab")
         assert isinstance(part, Words)
+        assert "too few, or two of their numbers change together" in part.text
+
+
+def test_without_multiple_passes_there_is_no_map():
+    single = [each for each in made_up(0.004) if each.cell.config.order == "single-pass"]
+    assert [type(part) for part in collapse.parts(Results(CELLS, single), "lab")] == [Table, Words]

@@ -26,7 +26,8 @@ from fullrank.studies.views.scores import caveats, final, protocols, sentences
 
 RUNS_OF = (orders.STUDY, subsets.STUDY, regime.STUDY, boundaries.STUDY, decay.STUDY)
 LEVELS = (0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)  # of AUC, on the map
-_TOO_FEW = "There are too few runs yet to fit AUC."
+_UNFITTED = "AUC cannot be fitted yet: runs are too few, or two of their numbers change together."
+_DRAWN = ("weight decay", "images", "images at a time")  # of the numbers, those that differ on the map
 
 
 def _at_a_time(config: TrainConfig) -> float:
@@ -66,16 +67,17 @@ def parts(results: Sequence[Result], scale: Scale) -> list[Part]:
     values = {name: [of(each.cell.config) for each in known] for name, of in NUMBERS.items()}
     names = [name for name, own in values.items() if len(set(own)) > 1]
     if not names:
-        return [Words(_TOO_FEW)]
+        return [Words(_UNFITTED)]
     logs = np.log2([values[name] for name in names]).T
     try:
         fit = fit_linear(logs, [100 * each.scores["auc"].taken for each in known], names)
     except FullrankError:
-        return [Words(_TOO_FEW)]
+        return [Words(_UNFITTED)]
+    multiple = [each for each in known if each.cell.config.order == MULTIPLE]
     return [
         _table(fit, known),
         Words("A higher AUC is a steeper spectrum. The fit is of one encoder and one set of images."),
-        *([_map(fit, known)] if {"weight decay", "images"} <= set(names) else []),
+        *([_map(fit, multiple)] if multiple and {"weight decay", "images"} <= set(names) else []),
     ]
 
 
@@ -96,26 +98,28 @@ def _table(fit: LinearFit, runs: Sequence[Result]) -> Table:
     )
 
 
-def _map(fit: LinearFit, runs: Sequence[Result]) -> Picture:
+def _map(fit: LinearFit, multiple: Sequence[Result]) -> Picture:
     """Return AUC of multiple passes over images and weight decay: lines where the fit puts it, points where it was."""
-    multiple = [each for each in runs if each.cell.config.order == MULTIPLE]
-    steps, _ = Counter(each.cell.config.steps for each in multiple).most_common()[0]
-    shown = [each for each in multiple if each.cell.config.steps == steps]
+
+    def undrawn(run: Result) -> dict[str, float]:
+        return {name: of(run.cell.config) for name, of in NUMBERS.items() if name not in _DRAWN}
+
+    common = dict(Counter(tuple(undrawn(each).items()) for each in multiple).most_common()[0][0])
+    shown = [each for each in multiple if undrawn(each) == common]
     settings: dict[tuple[float, float], list[float]] = {}  # AUC of the seeds, by share of the images and decay
     for each in shown:
         config = each.cell.config
         settings.setdefault((config.subset, config.optim.weight_decay), []).append(each.scores["auc"].taken)
-    example = shown[0].cell.config
 
     def logs(share: float, weight_decay: float) -> list[float]:
-        config = replace(example, subset=share, optim=replace(example.optim, weight_decay=weight_decay))
-        return [np.log2(NUMBERS[name](config)) for name in fit.names]
+        numbers = common | dict(zip(_DRAWN, (weight_decay, share, share), strict=True))
+        return [np.log2(numbers[name]) for name in fit.names]
 
     @plots.style()
     def draw() -> Figure:
         figure, ax = plots.single()
         shares, decays = map(np.array, zip(*settings, strict=True))
-        across = np.geomspace(shares.min() / 1.3, shares.max() * 1.3, 40)
+        across = np.geomspace(shares.min() / 1.3, min(1, shares.max() * 1.3), 40)
         up = np.geomspace(decays.min() / 1.2, decays.max() * 1.2, 40)
         fitted = fit.predict([logs(share, decay) for decay in up for share in across]).value / 100
         colors, norm = plots.late_is_dark(), Normalize(LEVELS[0], 1)
@@ -135,10 +139,11 @@ def _map(fit: LinearFit, runs: Sequence[Result]) -> Picture:
 
     measured = final(shown, "auc")
     said = "A point is the mean over the seeds of a setting, and lines are where the fit puts an AUC."
+    rate = f"All are at a learning rate of {common['learning rate']:g}." if "learning rate" in fit.names else ""
     return Picture(
         "map-of-collapse",
-        f"{title('auc')} by images and weight decay, of multiple passes over {steps:,} steps",
-        sentences(said, "Darker is more collapsed.", caveats(measured)),
+        f"{title('auc')} by images and weight decay, of multiple passes over {common['steps']:,} steps",
+        sentences(said, "Darker is more collapsed.", rate, caveats(measured)),
         draw,
         protocols(measured),
     )
