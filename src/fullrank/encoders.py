@@ -328,11 +328,11 @@ def _untold(encoder: Encoder, heads: int | None) -> dict[str, str]:
     """Say what weights do not tell of a timm model, and was taken as timm has it."""
     module, found = encoder.module, {}
     own = next((each.num_heads for each in module.modules() if hasattr(each, "num_heads")), None)
-    if isinstance(module, VisionTransformer) and own is not None:
+    if heads is not None:
+        found["attention heads"] = f"{heads}"
+    elif isinstance(module, VisionTransformer) and own is not None:
         moco = ", and 12 in MoCo v3's small one" if (own, module.embed_dim) == (6, 384) else ""
-        found["attention heads"] = (
-            f"{own}" if heads else f"{own} (timm's{moco}; weights do not tell: --attention-heads)"
-        )
+        found["attention heads"] = f"{own} (timm's{moco}; weights do not tell: --attention-heads)"
     if encoder.preprocessing.mean != IMAGENET_MEAN or encoder.preprocessing.std != IMAGENET_STD:
         found["normalization"] = "timm's (for weights of DINO, MAE or MoCo v3: --normalization imagenet)"
     return found
