@@ -71,6 +71,22 @@ def test_lengths_do_not_matter():
         torch.testing.assert_close(found[0], expected[0])
 
 
+@pytest.mark.parametrize("blocks", [(2**16, 2**16), (128, 50)])
+@pytest.mark.parametrize("mean", [10.0, 1e3, 1e5])
+def test_features_that_vary_little_about_a_large_mean_have_their_neighbors(mean, blocks):
+    generator = torch.Generator().manual_seed(0)
+    bank, queries = (mean + torch.randn(n, 24, generator=generator) for n in (900, 200))
+    bank[::9], queries[3] = 0, 0  # have similarity 0 to all
+    with in_blocks(*blocks):
+        similarity, nearest = neighbors(bank, queries, k=7)
+    exact = [x.double() / x.double().norm(dim=1, keepdim=True).clamp(min=1) for x in (bank, queries)]
+    squared = torch.cdist(exact[1], exact[0], compute_mode="donot_use_mm_for_euclid_dist").square()
+    same = nearest == squared.topk(7, largest=False).indices
+    assert float(same[torch.arange(200) != 3].double().mean()) > 0.999
+    cosines = (exact[1][:, None] * exact[0][nearest]).sum(dim=2)
+    torch.testing.assert_close(similarity.double(), cosines, atol=2e-7, rtol=0)
+
+
 def test_the_precision_that_others_asked_for_is_not_taken_and_is_put_back():
     generator = torch.Generator().manual_seed(0)
     bank, queries = torch.randn(200, 64, generator=generator), torch.randn(30, 64, generator=generator)

@@ -4,7 +4,11 @@ Finding the largest of a row of similarities takes two quick steps: the maximum 
 another in the bank, and then, of the k groups whose maxima are largest, the k largest rows. No other group can hold
 one of them, for each of those k has a row that comes before all of its rows.
 
-Legend: h: (N, D) bank; q: (Q, D) queries; g: rows of a group; G: groups.
+Cosines of features that vary little about a large mean are all 1 to float32, and an encoder that nearly collapsed would
+look worse than it is. So where directions lie near a common one, m, all are seen from there, u' = u - m: as u_q.u_h =
+u_q.m + m.u_h' + u_q'.u_h', the order of the h is that of the last two, whose digits are of the directions' spread.
+
+Legend: h: (N, D) bank; q: (Q, D) queries; u: their directions, of norm 1; g: rows of a group; G: groups.
 """
 
 from __future__ import annotations
@@ -19,16 +23,19 @@ from torch import Tensor
 
 from fullrank.errors import FullrankError
 from fullrank.measure.checks import as_matrix, check_finite
-from fullrank.numerics import exact_arithmetic
+from fullrank.numerics import exact_arithmetic, l2_normalize
 
 _BANK_ROWS, _BANK_ENTRIES = 2**16, 2**26  # of a block of the bank; its normalized copy takes 256 MiB at most
 _SIMILARITIES = {"cpu": 2**24, "cuda": 2**27}  # of a block of queries to one of the bank: 64 MiB, 512 MiB
+_NEAR = 0.99  # cosine to the common direction from which most rows are near it: of 1 less it, 1e-5 is rounding
+_SAMPLE = 1024  # rows of the bank whose common direction that is
+_ENTRIES = 2**16  # of a float64 block
 _LAST = 2**32 - 1  # a key has 32 bits for the row
 
 
 @exact_arithmetic()
 def neighbors(bank: Tensor, queries: Tensor, *, k: int, leave_out: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Find the k rows of a bank that are nearest to each query in cosine similarity, computed in float32.
+    """Find the k rows of a bank that are nearest to each query in cosine similarity, in float32's digits of its spread.
 
     Of equally similar rows the one that stands first in the bank is nearer. A row of zeros has similarity 0 to all. The
     size of blocks bounds memory, and decides between rows that rounding alone tells apart, and nothing else.
@@ -46,32 +53,36 @@ def neighbors(bank: Tensor, queries: Tensor, *, k: int, leave_out: Tensor | None
         raise FullrankError(f"k must be from 1 to the bank's {most} images, got {k!r}")
     rows = max(1, min(_BANK_ROWS, _BANK_ENTRIES // bank.shape[1]))
     held = max(1, _SIMILARITIES.get(bank.device.type, 2**24) // min(rows, len(bank)))
+    point = _common_direction(bank)
     best = torch.empty(len(queries), 0, dtype=torch.int64, device=bank.device)
     for first in range(0, len(bank), rows):
         block = bank[first : first + rows]
-        found = _similarities(block, queries, leave_out, first, k, held)
+        found = _similarities(block, queries, point, leave_out, first, k, held)
         keys = [_nearest_keys(similarity, first, len(block), k) for similarity in found]
         best = torch.cat([best, torch.cat(keys)], dim=1) if keys else best
         best = best.topk(min(k, best.shape[1]), dim=1).values
-    return _similarity_of(best), _row_of(best)
+    near = torch.cat([directions @ point for directions in _directions(queries)])
+    return (_similarity_of(best) + near[:, None]).float(), _row_of(best)
 
 
 def _similarities(
-    block: Tensor, queries: Tensor, leave_out: Tensor | None, first: int, k: int, held: int
+    block: Tensor, queries: Tensor, point: Tensor, leave_out: Tensor | None, first: int, k: int, held: int
 ) -> Iterator[Tensor]:
-    """Give the similarities of queries, `held` at a time, to a block of the bank, `(q, g, G)`.
+    """Give the similarities of queries, `held` at a time, to a block of the bank, less u_q.m, `(q, g, G)`.
 
     Row j g + r of the block is at [:, r, j], so that the maxima of groups are those of whole rows of memory. Rows that
     fill the last group up, and those that are left out, are -inf. The memory is used again for the next.
     """
     g = max(1, math.isqrt(len(block) // k))  # balances the maxima, n / g, and what is looked at within groups, k g
     missing = -len(block) % g
-    grouped = F.pad(_unit(block), (0, 0, 0, missing)).view(-1, g, block.shape[1]).transpose(0, 1)
+    seen, along = _seen_from(point, block)
+    grouped = F.pad(seen, (0, 0, 0, missing)).view(-1, g, block.shape[1]).transpose(0, 1)
     grouped = grouped.reshape(-1, block.shape[1])
+    along = F.pad(along, (0, missing)).view(-1, g).T.reshape(-1)
     memory = grouped.new_empty(min(held, len(queries)), len(grouped))
     for start in range(0, len(queries), held):
-        q = _unit(queries[start : start + held])
-        similarity = torch.mm(q, grouped.T, out=memory[: len(q)]).view(len(q), g, -1)
+        q, _ = _seen_from(point, queries[start : start + held])
+        similarity = torch.addmm(along, q, grouped.T, out=memory[: len(q)]).view(len(q), g, -1)
         if missing:
             similarity[:, g - missing :, -1] = -torch.inf
         if leave_out is not None:
@@ -110,13 +121,28 @@ def _similarity_of(keys: Tensor) -> Tensor:
     return (ordered ^ ((ordered >> 31) & 0x7FFFFFFF)).view(torch.float32)
 
 
-def _unit(x: Tensor) -> Tensor:
-    """Divide rows by their norms, in float32; rows of zeros stay."""
-    if x.dtype == torch.float64:
-        largest = x.abs().amax(dim=1, keepdim=True)
-        x = x / torch.where(largest > 0, largest, 1.0)  # the square of 1e200 is no float64
-    x = x.to(torch.float32)
-    norm = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.float64)  # nor that of 1e30 a float32
-    if not bool(torch.isfinite(norm).all()):
+def _common_direction(bank: Tensor) -> Tensor:
+    """Return m, `(D,)` float64, the median direction of a sample, where most of it is near; else 0."""
+    sample = torch.cat(list(_directions(bank[:: -(-len(bank) // _SAMPLE)])))
+    common = l2_normalize(sample.sort(dim=0).values[len(sample) // 2], dim=0)
+    return common * ((sample @ common).median() > _NEAR)
+
+
+def _seen_from(point: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the directions of rows less m, `(n, D)`, and m times these, `(n,)`, in float32."""
+    seen, along = x.new_empty(x.shape, dtype=torch.float32), x.new_empty(len(x), dtype=torch.float32)
+    start = 0
+    for directions in _directions(x):
+        moved = directions.sub_(point)
+        stop = start + len(moved)
+        seen[start:stop], along[start:stop] = moved, moved @ point
+        start = stop
+    if not bool(torch.isfinite(seen.sum())):
         check_finite(x)
-    return x / torch.where(norm > 0, norm, 1.0).to(torch.float32)
+    return seen, along
+
+
+def _directions(x: Tensor) -> Iterator[Tensor]:
+    """Walk over the rows divided by their norms, in float64 blocks that a core's cache holds; rows of zeros stay."""
+    for block in x.split(max(1, _ENTRIES // x.shape[1])):
+        yield l2_normalize(block.double())
