@@ -609,3 +609,10 @@ def test_every_row_is_read_in_blocks(small_blocks):
     blocks = list(checks.double_blocks(x.float()))
     assert len(blocks) > 20
     torch.testing.assert_close(torch.cat(blocks), x.float().double(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("score", [two_nn, idest])
+@pytest.mark.parametrize("scale", [2.0**-700, 2.0**700])
+def test_intrinsic_dimensions_are_of_no_scale(score, scale):
+    x = np.random.default_rng(0).standard_normal((200, 5))
+    assert score(x * scale) == score(x)

@@ -12,6 +12,7 @@ Raises:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -158,7 +159,10 @@ def _distinct_sample(features: Array, max_samples: int | None, seed: int, *, lea
 
 
 def _distinct(x: Tensor, least: int, score: str) -> Tensor:
-    """Return the first of each distinct row of `x` in float64, around their mean: distances keep digits."""
+    """Return the first of each distinct row of `x` in float64, around their mean: distances keep digits.
+
+    A power of two brings the greatest entry near 1: the squares of 1e200 and of 1e-200 are no float64.
+    """
     x = x.to(torch.float64) + 0.0  # -0.0 becomes 0.0, which it equals.
     first: dict[bytes, int] = {}
     for i, row in enumerate(x.cpu().numpy()):
@@ -168,7 +172,8 @@ def _distinct(x: Tensor, least: int, score: str) -> Tensor:
         raise FullrankError(f"{what}: many images have equal features (a collapsed encoder, or duplicate images)")
     x = x[torch.tensor(list(first.values()), device=x.device)] if len(first) < len(x) else x
     x = x - x[0].clone()
-    return x - x.mean(dim=0)
+    x = x - x.mean(dim=0)
+    return x * 2.0 ** -max(math.frexp(float(x.abs().max()))[1], -1000)
 
 
 def _two_nearest(x: Tensor) -> Tensor:
