@@ -296,6 +296,10 @@ def test_what_weights_do_not_tell_of_a_vision_transformer(tmp_path):
     assert not torch.allclose(found.features(pixels).features, wanted, atol=1e-2)
     assert found.source["attention heads"] == "3 (timm's; weights do not tell: --attention-heads)"
     assert found.source["normalization"].startswith("timm's (for weights of DINO")
+    rotary = timm.create_model("eva02_tiny_patch14_224", num_classes=0, num_heads=6)  # no `VisionTransformer` of timm's
+    save_file(rotary.state_dict(), tmp_path / "eva.safetensors")
+    eva = open_encoder(tmp_path / "eva.safetensors", backbone="eva02_tiny_patch14_224", attention_heads=6)
+    assert eva.source["attention heads"] == "6"
     with pytest.raises(FullrankError, match="does not take images of 32 x 32 and 5 attention heads: dim should be"):
         open_weights(attention_heads=5)
     save_file(backbone("resnet18_w16", image_size=size).state_dict(), tmp_path / "w.safetensors")

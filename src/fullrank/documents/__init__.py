@@ -11,6 +11,7 @@ of part in one place. All text is plain; each of them escapes it for itself.
 from __future__ import annotations
 
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -289,7 +290,13 @@ def value_text(value: Any) -> str:
 
 
 def number(value: float, digits: int = 2) -> str:
-    """Write a number with a minus sign, and none before a zero."""
+    """Write a number with a minus sign, and none before a zero; NaN is in words.
+
+    >>> number(-0.5), number(-0.001), number(float("nan"))
+    ('−0.50', '0.00', 'not defined')
+    """
+    if math.isnan(value):
+        return "not defined"
     return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
 
 

@@ -136,7 +136,8 @@ def alpha_req(
     Fails: the fit range can flip the sign of its correlation with accuracy, and ports differ: its authors' training
     code fits ranks 4..100, the later library of their group (reptrix) 11..100 (`np.arange(10, 100)`, from 0). The best
     line through a spectrum that is no power law is still a line. Directions of nothing but the rounding of the spectrum
-    and of the features' dtype are left out; those of a network's own arithmetic, which may be larger, are not.
+    and of the features' dtype are left out. Those of a network's own arithmetic, which may be larger, are not, nor
+    those of a mean that is some ten times the deviation or more: its rounding is of its own size.
 
     Reference: Agrawal, Mondal, Ghosh, Richards 2022, https://openreview.net/forum?id=ii9X4vtZGTZ
 
