@@ -25,7 +25,7 @@ from fullrank.models.encoder import Encoder, Preprocessing
 from fullrank.models.exported import is_export, open_export
 from fullrank.models.methods import METHODS, Method
 from fullrank.models.weights import fill, load_weights, read_weights
-from fullrank.shapes import fit
+from fullrank.shapes import check_meant, fit
 from fullrank.text import listing
 from fullrank.training.checkpoint import (
     Branch,
@@ -38,7 +38,7 @@ from fullrank.training.checkpoint import (
 from fullrank.training.runs import CONFIG
 from fullrank.training.setup import build_backbone, build_method
 
-Kind = Literal["run", "checkpoint", "exported encoder", "timm model", "weights", "features"]
+Kind = Literal["run", "checkpoint", "exported encoder", "timm model", "weights", "features", "module"]
 Layer = Literal["representation", "embedding"]
 Pretrained = Literal["yes", "no"]
 Normalization = Literal["auto", "imagenet"]
@@ -49,6 +49,26 @@ SETTLED_STEPS = 100
 """From which the running statistics of batch norm say how embeddings vary; before, all of them look alike."""
 OTHERS = "other prefixes that fit"
 MATRICES = (".npy", ".parquet", ".safetensors")
+CALLED: dict[Kind, str] = {
+    "run": "runs",
+    "checkpoint": "checkpoints",
+    "exported encoder": "exported encoders",
+    "timm model": "timm models",
+    "weights": "weights files",
+    "features": "feature files",
+    "module": "modules",
+}
+"""Each kind in the plural."""
+_ALL = tuple(words for kind, words in CALLED.items() if kind != "features")
+MEANT_FOR: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("backbone", "prefix", "stem", "attention_heads", "normalization"), ("weights files",)),
+    "pretrained": ("timm models",),
+    **dict.fromkeys(("layer", "branch"), ("runs", "checkpoints")),
+    "image_size": ("timm models", "weights files", "modules"),
+    "key": ("feature files",),
+    **dict.fromkeys(("images", "limit", "views", "device"), _ALL),
+}
+"""What each option of `open_encoder`, and of those who open encoders, means something to."""
 _COMMON_SIZE = 224
 _CLASSIFIERS = ("fc", "classifier", "head", "heads")  # what torchvision, timm and transformers call theirs
 _STEMS = {
@@ -92,16 +112,19 @@ def open_encoder(
             of a module that does not say (`fullrank.api` takes the images' own then), when omitted.
 
     Raises:
-        FullrankError: It cannot be read or built, or takes no images of that size.
+        FullrankError: It cannot be read or built, takes no images of that size, or an option means nothing to it.
     """
+    given = dict(locals())
     choose("layer", layer, get_args(Layer))
     choose("normalization", normalization, get_args(Normalization))
     fit(attention_heads, Layers | None, "attention_heads")
     fit(image_size, Pixels | None, "image_size")
+    kind = kind_of(source, backbone=backbone)
+    check_meant(given, DEFAULTS, MEANT_FOR, [CALLED[kind]])
     if isinstance(source, nn.Module):
         encoder = _module(source, image_size)
     else:
-        kind, path = kind_of(source, backbone=backbone), Path(source).expanduser()
+        path = Path(source).expanduser()
         if kind in ("run", "checkpoint"):
             encoder = open_checkpoint(path, layer, branch)
         elif kind == "exported encoder":
@@ -119,8 +142,14 @@ def open_encoder(
     return encoder
 
 
-def kind_of(source: str | Path, *, backbone: str | None = None) -> Kind:
-    """Say what a name stands for."""
+DEFAULTS = dict(open_encoder.__kwdefaults__ or {})
+"""The options of `open_encoder` where they are not set."""
+
+
+def kind_of(source: str | Path | nn.Module, *, backbone: str | None = None) -> Kind:
+    """Say what a module is, or what a name stands for."""
+    if isinstance(source, nn.Module):
+        return "module"
     name, path = str(source), Path(source).expanduser()
     suffix = path.suffix.lower()
     if is_export(path):
@@ -228,6 +257,9 @@ def _weights(
 
         encoder = Encoder(build(), Preprocessing(size), {"stem": _STEMS[stem]}, untrained=build)
     elif timm.is_model(name):
+        if stem != "auto":
+            what = f"stem={stem} is of a ResNet of [Li22] ({', '.join(RESNETS)})"
+            raise FullrankError(f"{what}, and {name!r} has its own: leave it out")
         build = partial(_timm_model, name, image_size, heads=heads)
         encoder = _timm(build(), image_size, {}, build, normalization=normalization)
     else:

@@ -302,6 +302,8 @@ def test_what_weights_do_not_tell_of_a_vision_transformer(tmp_path):
     for other in ("resnet18_w16", "resnet26", "swin_tiny_patch4_window7_224"):
         with pytest.raises(FullrankError, match=f"attention_heads are of a vision transformer .* '{other}' is none"):
             open_encoder(tmp_path / "w.safetensors", backbone=other, attention_heads=4)
+    with pytest.raises(FullrankError, match=r"stem=cifar is of a ResNet of \[Li22\] .* 'resnet26' has its own"):
+        open_encoder(tmp_path / "w.safetensors", backbone="resnet26", stem="cifar")
 
 
 def test_rows_that_repeat_others_make_no_verdict_sure():
@@ -376,9 +378,9 @@ def test_matrices_that_cannot_be_measured(content, message, tmp_path, monkeypatc
         (
             "resnet18",
             {"images": "digits", "layer": "embedding"},
-            "--layer is for runs and checkpoints, and there are none",
+            "--layer is for runs and checkpoints, and there is none",
         ),
-        ("resnet18", {"images": "digits", "key": "x"}, "--key is for feature files, and there are none here"),
+        ("resnet18", {"images": "digits", "key": "x"}, "--key is for feature files, and there is none here"),
         (
             "resnet18.a1_in2k",
             {"images": "digits"},
