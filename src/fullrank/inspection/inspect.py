@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fullrank.config import read_config
 from fullrank.data import views
 from fullrank.data.eval_images import view_blocks
-from fullrank.data.images import SAMPLED, Images, open_images, sample
+from fullrank.data.images import DEFAULT_ROOT, SAMPLED, Images, open_images, sample
 from fullrank.data.matrices import open_matrix
 from fullrank.data.order import subset
 from fullrank.encoders import CALLED, DEFAULTS, MEANT_FOR, Kind, kind_of, open_encoder
@@ -31,7 +32,9 @@ from fullrank.models.encoder import Encoder
 from fullrank.registry import SOURCES
 from fullrank.shapes import check_meant
 from fullrank.text import Progress, once, tails, untold
+from fullrank.training.checkpoint import digest
 from fullrank.training.machine import choose_device, float32_on
+from fullrank.training.runs import CONFIG
 from fullrank.training.scores import SCORES_FILE, Kept, keep
 
 FEWEST_IMAGES = 5_000
@@ -94,12 +97,33 @@ def kinds_of(names: Sequence[str], options: InspectOptions) -> list[Kind]:
     return kinds
 
 
+def fingerprint_of(images: str, root: str) -> str | None:
+    """Return the fingerprint of images; None where they are not to be had any more."""
+    try:
+        return open_images(images, root=root).fingerprint()
+    except FullrankError:
+        return None
+
+
+def kept_of(
+    run: Path,
+    checkpoint: Path,
+    images: str | None,
+    limit: int | None,
+    fingerprint: Callable[[str, str], str | None] = fingerprint_of,
+) -> dict[str, Any]:
+    """Return what a score that is kept with a run is of: while that is equal it need not be taken again."""
+    own = read_config(run / CONFIG)
+    seen = fingerprint(*(own.images, own.data_dir) if images is None else (images, DEFAULT_ROOT))
+    return {"images": images, "limit": limit, "weights": digest(checkpoint), FINGERPRINT: seen}
+
+
 def keep_scores(run: Path, found: Inspection, options: InspectOptions) -> str:
     """Keep the scores of a run or its checkpoint in the run's folder; where that cannot be done, return why."""
     usual = options.layer == "representation" and options.views in ("auto", "none")
-    asked = {"images": options.images, "limit": options.limit} if usual else {}
     step = int(found.source["step"])
     try:
+        asked = kept_of(run, Path(found.source["checkpoint"]), options.images, options.limit) if usual else {}
         keep(run, [Kept(score, step, "inspect", asked=asked) for score in found.scores.values()])
     except OSError as error:
         return f"scores could not be kept in {run / SCORES_FILE} ({error.strerror})"
