@@ -17,7 +17,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from fullrank.config import BackboneConfig, Layers, Pixels, TrainConfig
-from fullrank.data.views import IMAGENET_MEAN, IMAGENET_STD
+from fullrank.data.views import NORMALIZATIONS
 from fullrank.errors import FullrankError, choose, nearest
 from fullrank.files import PICKLES, check_backbone
 from fullrank.models.backbones import RESNETS, Stem, backbone, fetching
@@ -41,7 +41,7 @@ from fullrank.training.setup import build_backbone, build_method
 Kind = Literal["run", "checkpoint", "exported encoder", "timm model", "weights", "features", "module"]
 Layer = Literal["representation", "embedding"]
 Pretrained = Literal["yes", "no"]
-Normalization = Literal["auto", "imagenet"]
+Normalization = Literal["auto", "imagenet", "cifar10"]
 
 UNTRAINED_SEED = 0
 """Seed of the random weights of an encoder whose own initial weights nobody knows."""
@@ -106,8 +106,8 @@ def open_encoder(
             stride and padding, which tell `cifar-stride2` and solo-learn's `cifar-padding2`, are not in the weights.
         attention_heads: Of the vision transformer that a weights file is for, where they are not timm's: weights do
             not tell.
-        normalization: What images are normalized by for a weights file's network: timm's own mean and deviation
-            (`auto`), or ImageNet's.
+        normalization: What images are normalized by for a weights file's network: the mean and deviation of ImageNet,
+            of CIFAR-10, or timm's own for the network, which for a ResNet of [Li22] are ImageNet's (`auto`).
         image_size: Rows and columns that a timm model, a weights file's network or a module is shown; its own, or 224
             of a module that does not say (`fullrank.api` takes the images' own then), when omitted.
 
@@ -255,7 +255,8 @@ def _weights(
             with _seeded():
                 return backbone(BackboneConfig(name, stem=stem), image_size=size).eval()
 
-        encoder = Encoder(build(), Preprocessing(size), {"stem": _STEMS[stem]}, untrained=build)
+        shown = NORMALIZATIONS["imagenet" if normalization == "auto" else normalization]
+        encoder = Encoder(build(), Preprocessing(size, *shown), {"stem": _STEMS[stem]}, untrained=build)
     elif timm.is_model(name):
         if stem != "auto":
             what = f"stem={stem} is of a ResNet of [Li22] ({', '.join(RESNETS)})"
@@ -271,7 +272,7 @@ def _weights(
     source = {
         "backbone": name,
         **encoder.source,
-        **_untold(encoder, heads),
+        **_untold(encoder, stem, heads, normalization),
         "weights": str(path),
         "prefix": loaded.prefix or "none",
     }
@@ -314,8 +315,8 @@ def _timm(
     **known: Any,
 ) -> Encoder:
     data = resolve_model_data_config(module)
-    if normalization == "imagenet":
-        data |= {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+    if normalization != "auto":
+        data |= dict(zip(("mean", "std"), NORMALIZATIONS[normalization], strict=True))
     if image_size is not None:
         data["input_size"] = (3, image_size, image_size)
     if untrained is not None:
@@ -356,8 +357,8 @@ def _no_heads(name: str) -> FullrankError:
     return FullrankError(f"{what}, and {name!r} is none: leave them out")
 
 
-def _untold(encoder: Encoder, heads: int | None) -> dict[str, str]:
-    """Say what weights do not tell of a timm model, and was taken as timm has it."""
+def _untold(encoder: Encoder, stem: Stem, heads: int | None, normalization: Normalization) -> dict[str, str]:
+    """Say what weights do not tell of their network, and was taken as it mostly is."""
     module, found = encoder.module, {}
     own = next((each.num_heads for each in module.modules() if hasattr(each, "num_heads")), None)
     if isinstance(module, VisionTransformer) and own is not None:
@@ -365,8 +366,11 @@ def _untold(encoder: Encoder, heads: int | None) -> dict[str, str]:
         found["attention heads"] = (
             f"{own}" if heads else f"{own} (timm's{moco}; weights do not tell: --attention-heads)"
         )
-    if encoder.preprocessing.mean != IMAGENET_MEAN or encoder.preprocessing.std != IMAGENET_STD:
+    shown = encoder.preprocessing.mean, encoder.preprocessing.std
+    if normalization == "auto" and shown != NORMALIZATIONS["imagenet"]:
         found["normalization"] = "timm's (for weights of DINO, MAE or MoCo v3: --normalization imagenet)"
+    elif normalization == "auto" and stem.startswith("cifar"):
+        found["normalization"] = "ImageNet's (for weights of solo-learn, trained on CIFAR: --normalization cifar10)"
     return found
 
 
