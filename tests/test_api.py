@@ -10,7 +10,11 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import fullrank
 from fullrank.data.images import open_images
+from fullrank.encoders import DEFAULTS, MEANT_FOR, open_encoder
 from fullrank.errors import FullrankError
+from fullrank.evaluation.options import LogisticOptions
+from fullrank.inspection.inspect import inspect as inspect_named
+from fullrank.inspection.options import InspectOptions
 from fullrank.measure.probes import knn_accuracy
 from tests.conftest import draw_nothing
 from tests.training.tiny import TINY
@@ -156,19 +160,62 @@ def test_scores_of_modules_say_how_images_were_shown(net):
     two_views = [(torch.rand(30, 3, 16, 16), torch.rand(30, 3, 16, 16), torch.arange(30) % 2)]
     with pytest.raises(FullrankError, match="train batches hold 2 views of each image"):
         fullrank.evaluate(net, two_views, floats)
-    with pytest.raises(FullrankError, match="limit is for images that are read one at a time"):
-        fullrank.inspect(net, floats, limit=10)
 
 
 def test_options_hold_for_images_in_memory(run):
     found = fullrank.inspect(run.path, Pictures(), layer="embedding", untrained=False, views="none")
     assert found.scores["auc"].protocol["layer"] == "projector"
-    for ask in (
-        lambda: fullrank.features(run.path, Pictures(), image_size=48),
-        lambda: fullrank.evaluate(run.path, image_size=48),
-    ):
-        with pytest.raises(FullrankError, match="leave image_size out"):
-            ask()
+    with pytest.raises(FullrankError, match="leave image_size out"):
+        fullrank.evaluate(run.path, image_size=48)
+
+
+SET = {"backbone": "resnet18", "prefix": "x.", "stem": "cifar", "attention_heads": 3, "normalization": "imagenet"}
+SET |= {"pretrained": "no", "layer": "embedding", "branch": "target", "image_size": 32, "key": "x", "images": "digits"}
+SET |= {"limit": 20, "views": "cifar", "device": "cpu"}
+
+
+@pytest.mark.parametrize("option", SET)
+def test_an_option_that_would_have_no_effect_is_refused(option, net, run, tmp_path):
+    assert SET.keys() == MEANT_FOR.keys() == (DEFAULTS.keys() | vars(InspectOptions()).keys()) - {"untrained"}
+    np.save(tmp_path / "x.npy", np.zeros((30, 4)))
+    known, pictures = {option: SET[option]}, Pictures()
+    for kind, source in {"modules": net, "runs": run, "timm models": "resnet18"}.items():
+        if kind in MEANT_FOR[option] or option == "images":  # of which the second argument is in the place
+            continue
+        calls = [lambda: fullrank.inspect(source, pictures, **known)] * (option in vars(InspectOptions()))  # noqa: B023
+        if option in DEFAULTS:
+            calls.append(lambda: fullrank.features(source, pictures, **known))  # noqa: B023
+            calls.append(lambda: open_encoder(getattr(source, "path", source), **known))  # noqa: B023
+        for call in calls:
+            with pytest.raises(FullrankError, match=f"^{option} is for .*, and there is none here: leave it out$"):
+                call()
+    if option != "branch":
+        with pytest.raises(FullrankError, match=f"^{option} is for .*, and there is none here: leave it out$"):
+            fullrank.inspect(np.zeros((30, 4)), **known)
+    if option not in ("branch", "key"):
+        with pytest.raises(FullrankError, match=f"^--{option.replace('_', '-')} is for .*, and there is none here"):
+            inspect_named([str(tmp_path / "x.npy")], InspectOptions(**known))
+
+
+@pytest.mark.parametrize("option", [{"limit": 10}, {"views": "cifar"}, {"image_size": 48}])
+def test_what_says_how_images_are_shown_is_refused_of_the_networks_own_input(option, net):
+    floats = [(torch.rand(30, 3, 16, 16), torch.arange(30) % 2)]
+    (name,) = option
+    calls = [lambda: fullrank.inspect(net, floats, **option)]
+    if name == "image_size":
+        calls.append(lambda: fullrank.features(net, floats, **option))
+        calls.append(lambda: fullrank.evaluate(net, floats, floats, **option))
+    for call in calls:
+        with pytest.raises(FullrankError, match=f"^{name} is for images that are read one at a time.* none here"):
+            call()
+    assert fullrank.features(net, floats, image_size=16).shape == (30, 24)  # which they have
+
+
+def test_settings_of_a_probe_that_is_not_asked_for_are_refused(net, run):
+    settings = {"logistic": False, "logistic_options": LogisticOptions(l2=0.1)}
+    for images in ((), (Pictures(), Pictures())):
+        with pytest.raises(FullrankError, match="logistic.* is for the probe --logistic, and there is none here"):
+            fullrank.evaluate(run if not images else net, *images, **settings)
 
 
 def test_a_run_shows_itself_and_goes_through_all_calls(run):
@@ -209,7 +256,7 @@ def test_wrong_settings_are_named():
         fullrank.train(Pictures())
     with pytest.raises(FullrankError, match=r"fullrank.inspect: unknown key 'limitt'; did you mean 'limit'"):
         fullrank.inspect(torch.randn(10, 4), limitt=3)
-    with pytest.raises(FullrankError, match="limit: features in memory are measured as they are; leave it out"):
+    with pytest.raises(FullrankError, match="limit is for runs, .* and modules, and there is none here"):
         fullrank.inspect(torch.randn(10, 4), limit=5)
     with pytest.raises(FullrankError, match="preset must be text or TrainConfig or null, got 3"):
         fullrank.train("digits", preset=3)

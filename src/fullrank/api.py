@@ -23,14 +23,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from fullrank.config import TrainConfig, from_dict
+from fullrank.config import Pixels, TrainConfig, from_dict
 from fullrank.data.cache import view_size
 from fullrank.data.images import Images, open_images
 from fullrank.documents import Document, Shown
-from fullrank.encoders import open_encoder
+from fullrank.encoders import CALLED, MEANT_FOR, kind_of, open_encoder
 from fullrank.errors import FullrankError
 from fullrank.evaluation.evaluate import evaluate as evaluate_runs
 from fullrank.evaluation.evaluate import probe_features
@@ -47,8 +48,7 @@ from fullrank.ranking.options import RankOptions
 from fullrank.ranking.rank import rank as rank_runs
 from fullrank.ranking.result import Ranking
 from fullrank.registry import METHODS, ORDERS
-from fullrank.shapes import fit
-from fullrank.text import listing
+from fullrank.shapes import check_meant, fit
 from fullrank.training import presets
 from fullrank.training.checkpoint import load
 from fullrank.training.loop import resume
@@ -62,6 +62,12 @@ if TYPE_CHECKING:
 
     from fullrank.studies.study import Scale
 
+_ONE_BY_ONE, _PIXELS, _INPUT = "images that are read one at a time", "uint8 batches", "floating point batches"
+_SHOWN_BY = {
+    **dict.fromkeys(("limit", "views"), (_ONE_BY_ONE,)),
+    **dict.fromkeys(("image_size", "normalization"), (_ONE_BY_ONE, _PIXELS)),
+}
+"""What each option of how images are shown means something to: floating point batches are the encoder's input."""
 Source = Union[str, Path, nn.Module, "Run"]
 ImageSource = str | Path | Images | Dataset[Any] | Tensor | Iterable[Any]
 
@@ -175,12 +181,12 @@ def inspect(
         **options: Fields of `fullrank.inspection.options.InspectOptions`, such as `limit` and `image_size`.
 
     Raises:
-        FullrankError: It cannot be read or measured.
+        FullrankError: It cannot be read or measured, or an option means nothing to it or to such images.
     """
     asked, source = from_dict(options, InspectOptions(), "fullrank.inspect"), _path(source, Tensor, np.ndarray)
     if isinstance(source, (Tensor, np.ndarray)):
-        if options:
-            raise FullrankError(f"{listing([*options])}: features in memory are measured as they are; leave it out")
+        given = {**vars(asked), "images": None if images is None else type(images)}
+        check_meant(given, vars(InspectOptions()), MEANT_FOR, ["features in memory"])
         return inspect_features(
             as_tensor(source, "a matrix of numbers (N, D)"),
             name or "features",
@@ -191,14 +197,12 @@ def inspect(
         return found if name is None else replace(found, name=name)
     if images is None:
         raise FullrankError("a module does not say which images to take features of: give them as a second argument")
-    opened, size = _opened(source, images, asked.image_size)
-    encoder = _encoder(source, **{**encoder_options(asked), "image_size": size})
+    kind = kind_of(_path(source), backbone=asked.backbone)
+    check_meant(vars(asked), vars(InspectOptions()), MEANT_FOR, [CALLED[kind]])
+    encoder, opened = _opened(source, images, encoder_options(asked, kind), asked)
     called, asked = name or _name(source), replace(asked, device=_device(source, asked.device))
     if isinstance(opened, Images):
         return inspect_encoder(called, encoder, opened, asked)
-    for option in ("limit", "views"):
-        if getattr(asked, option) != getattr(InspectOptions, option):
-            raise FullrankError(f"{option} is for images that are read one at a time, not for batches: leave it out")
     device = choose_device(asked.device)
     taken = encoder.features(opened, device=device)
     shown = {**taken.protocol, "arithmetic": float32_on(device), "images": "batches in memory"}
@@ -213,9 +217,8 @@ def features(source: Source, images: ImageSource, **options: Any) -> Tensor:
     Returns:
         `(N, D)` float32 on the CPU; `(N, q, D)` where batches hold q views of each image.
     """
-    source = _path(source)
-    opened, size = _opened(source, images, options.pop("image_size", None))
-    return _encoder(source, image_size=size, **options).features(opened).features
+    encoder, opened = _opened(_path(source), images, options)
+    return encoder.features(opened).features
 
 
 def evaluate(
@@ -258,9 +261,8 @@ def evaluate(
         return evaluate_runs([str(source)], options)[0]
     if train is None or test is None:
         raise FullrankError("give both train and test, or neither for a run's own images")
-    bank, size = _opened(source, train, image_size)
-    queries, _ = _opened(source, test, size)
-    return probe_features(_name(source), _encoder(source, image_size=size), bank, queries, options)
+    encoder, bank = _opened(source, train, {"image_size": image_size})
+    return probe_features(_name(source), encoder, bank, _images(test), options)
 
 
 def rank(runs: str | Path | Run | Sequence[str | Path | Run], **options: Any) -> Ranking:
@@ -337,14 +339,6 @@ def _name(source: Source) -> str:
     return type(source).__name__ if isinstance(source, nn.Module) else str(source)
 
 
-def _encoder(source: Source, *, image_size: int | None, **options: Any) -> Encoder:
-    encoder = open_encoder(_path(source), image_size=image_size, **options)
-    if image_size not in (None, encoder.preprocessing.size):
-        size = encoder.preprocessing.size
-        raise FullrankError(f"{source} is shown images of {size} x {size}, as it was trained: leave image_size out")
-    return encoder
-
-
 def _device(source: Source, asked: str) -> str:
     """Return where to compute: a module of somebody's stays where it is."""
     if asked != "auto" or not isinstance(source, nn.Module):
@@ -352,22 +346,41 @@ def _device(source: Source, asked: str) -> str:
     return str(next((p.device for p in source.parameters()), "cpu"))
 
 
-def _opened(source: Source, images: ImageSource, image_size: int | None) -> tuple[Any, int | None]:
-    """Open what is named, leave batches as they are, and find the size to show to a module that has none of its own."""
-    opened: Any = images
+def _images(images: ImageSource) -> Any:
+    """Open what is named, and leave batches as they are."""
     if isinstance(images, Tensor):
         if images.ndim != 4:
             raise FullrankError(f"images must be (N, 3, H, W), got a tensor of shape {tuple(images.shape)}")
-        opened = [images]
-    elif isinstance(images, (str, Path)):
-        opened = open_images(str(images))
-    elif isinstance(images, Dataset) or hasattr(images, "column_names"):  # Hugging Face's sets are no `Dataset`
-        opened = open_images(images)
-    if image_size is not None or not isinstance(source, nn.Module) or getattr(source, "pretrained_cfg", None):
-        return opened, image_size
+        return [images]
+    if isinstance(images, (str, Path)):
+        return open_images(str(images))
+    if isinstance(images, Dataset) or hasattr(images, "column_names"):  # Hugging Face's sets are no `Dataset`
+        return open_images(images)
+    return images
+
+
+def _opened(
+    source: Any, images: ImageSource, how: dict[str, Any], asked: InspectOptions | None = None
+) -> tuple[Encoder, Any]:
+    """Open an encoder as `open_encoder` does, and images; a module that has no size of its own is shown them in theirs.
+
+    `asked` is what else is asked for: all that says how images are shown must have an effect on these.
+    """
+    opened, own = _images(images), None
     if isinstance(opened, Images):
-        return opened, view_size(opened)
-    batches = iter(opened)
-    first = list(islice(batches, 1))
-    rows, columns = images_and_labels(first[0])[0][0].shape[2:] if first else (None, None)
-    return chain(first, batches), rows if rows == columns else None
+        kind = _ONE_BY_ONE
+    else:
+        batches = iter(opened)
+        first = list(islice(batches, 1))
+        if not first:
+            raise FullrankError("there are no images to take features of")
+        view, opened = images_and_labels(first[0])[0][0], chain(first, batches)
+        kind, own = _PIXELS if view.dtype == torch.uint8 else _INPUT, view.shape[2:]
+    size = fit(how.get("image_size"), Pixels | None, "image_size")
+    given = {**how, **({} if asked is None else vars(asked))}
+    if own == (size, size):
+        given["image_size"] = None
+    check_meant(given, vars(InspectOptions()), _SHOWN_BY, [kind])
+    if size is None and isinstance(source, nn.Module) and not getattr(source, "pretrained_cfg", None):
+        size = view_size(opened) if own is None else own[0] if own[0] == own[1] else None
+    return open_encoder(source, **{**how, "image_size": size}), opened

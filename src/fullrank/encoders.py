@@ -17,7 +17,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from fullrank.config import BackboneConfig, Layers, Pixels, TrainConfig
-from fullrank.data.views import IMAGENET_MEAN, IMAGENET_STD
+from fullrank.data.views import NORMALIZATIONS
 from fullrank.errors import FullrankError, choose, nearest
 from fullrank.files import PICKLES, check_backbone
 from fullrank.models.backbones import RESNETS, Stem, backbone, fetching
@@ -25,7 +25,7 @@ from fullrank.models.encoder import Encoder, Preprocessing
 from fullrank.models.exported import is_export, open_export
 from fullrank.models.methods import METHODS, Method
 from fullrank.models.weights import fill, load_weights, read_weights
-from fullrank.shapes import fit
+from fullrank.shapes import check_meant, fit
 from fullrank.text import listing
 from fullrank.training.checkpoint import (
     Branch,
@@ -38,10 +38,10 @@ from fullrank.training.checkpoint import (
 from fullrank.training.runs import CONFIG
 from fullrank.training.setup import build_backbone, build_method
 
-Kind = Literal["run", "checkpoint", "exported encoder", "timm model", "weights", "features"]
+Kind = Literal["run", "checkpoint", "exported encoder", "timm model", "weights", "features", "module"]
 Layer = Literal["representation", "embedding"]
 Pretrained = Literal["yes", "no"]
-Normalization = Literal["auto", "imagenet"]
+Normalization = Literal["auto", "imagenet", "cifar10"]
 
 UNTRAINED_SEED = 0
 """Seed of the random weights of an encoder whose own initial weights nobody knows."""
@@ -49,6 +49,26 @@ SETTLED_STEPS = 100
 """From which the running statistics of batch norm say how embeddings vary; before, all of them look alike."""
 OTHERS = "other prefixes that fit"
 MATRICES = (".npy", ".parquet", ".safetensors")
+CALLED: dict[Kind, str] = {
+    "run": "runs",
+    "checkpoint": "checkpoints",
+    "exported encoder": "exported encoders",
+    "timm model": "timm models",
+    "weights": "weights files",
+    "features": "feature files",
+    "module": "modules",
+}
+"""Each kind in the plural."""
+_ALL = tuple(words for kind, words in CALLED.items() if kind != "features")
+MEANT_FOR: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("backbone", "prefix", "stem", "attention_heads", "normalization"), ("weights files",)),
+    "pretrained": ("timm models",),
+    **dict.fromkeys(("layer", "branch"), ("runs", "checkpoints")),
+    "image_size": ("timm models", "weights files", "modules"),
+    "key": ("feature files",),
+    **dict.fromkeys(("images", "limit", "views", "device"), _ALL),
+}
+"""What each option of `open_encoder`, and of those who open encoders, means something to."""
 _COMMON_SIZE = 224
 _CLASSIFIERS = ("fc", "classifier", "head", "heads")  # what torchvision, timm and transformers call theirs
 _STEMS = {
@@ -86,22 +106,25 @@ def open_encoder(
             stride and padding, which tell `cifar-stride2` and solo-learn's `cifar-padding2`, are not in the weights.
         attention_heads: Of the vision transformer that a weights file is for, where they are not timm's: weights do
             not tell.
-        normalization: What images are normalized by for a weights file's network: timm's own mean and deviation
-            (`auto`), or ImageNet's.
+        normalization: What images are normalized by for a weights file's network: the mean and deviation of ImageNet,
+            of CIFAR-10, or timm's own for the network, which for a ResNet of [Li22] are ImageNet's (`auto`).
         image_size: Rows and columns that a timm model, a weights file's network or a module is shown; its own, or 224
             of a module that does not say (`fullrank.api` takes the images' own then), when omitted.
 
     Raises:
-        FullrankError: It cannot be read or built, or takes no images of that size.
+        FullrankError: It cannot be read or built, takes no images of that size, or an option means nothing to it.
     """
+    given = dict(locals())
     choose("layer", layer, get_args(Layer))
     choose("normalization", normalization, get_args(Normalization))
     fit(attention_heads, Layers | None, "attention_heads")
     fit(image_size, Pixels | None, "image_size")
+    kind = kind_of(source, backbone=backbone)
+    check_meant(given, DEFAULTS, MEANT_FOR, [CALLED[kind]])
     if isinstance(source, nn.Module):
         encoder = _module(source, image_size)
     else:
-        kind, path = kind_of(source, backbone=backbone), Path(source).expanduser()
+        path = Path(source).expanduser()
         if kind in ("run", "checkpoint"):
             encoder = open_checkpoint(path, layer, branch)
         elif kind == "exported encoder":
@@ -119,8 +142,14 @@ def open_encoder(
     return encoder
 
 
-def kind_of(source: str | Path, *, backbone: str | None = None) -> Kind:
-    """Say what a name stands for."""
+DEFAULTS = dict(open_encoder.__kwdefaults__ or {})
+"""The options of `open_encoder` where they are not set."""
+
+
+def kind_of(source: str | Path | nn.Module, *, backbone: str | None = None) -> Kind:
+    """Say what a module is, or what a name stands for."""
+    if isinstance(source, nn.Module):
+        return "module"
     name, path = str(source), Path(source).expanduser()
     suffix = path.suffix.lower()
     if is_export(path):
@@ -226,8 +255,12 @@ def _weights(
             with _seeded():
                 return backbone(BackboneConfig(name, stem=stem), image_size=size).eval()
 
-        encoder = Encoder(build(), Preprocessing(size), {"stem": _STEMS[stem]}, untrained=build)
+        shown = NORMALIZATIONS["imagenet" if normalization == "auto" else normalization]
+        encoder = Encoder(build(), Preprocessing(size, *shown), {"stem": _STEMS[stem]}, untrained=build)
     elif timm.is_model(name):
+        if stem != "auto":
+            what = f"stem={stem} is of a ResNet of [Li22] ({', '.join(RESNETS)})"
+            raise FullrankError(f"{what}, and {name!r} has its own: leave it out")
         build = partial(_timm_model, name, image_size, heads=heads)
         encoder = _timm(build(), image_size, {}, build, normalization=normalization)
     else:
@@ -239,7 +272,7 @@ def _weights(
     source = {
         "backbone": name,
         **encoder.source,
-        **_untold(encoder, heads),
+        **_untold(encoder, stem, heads, normalization),
         "weights": str(path),
         "prefix": loaded.prefix or "none",
     }
@@ -282,8 +315,8 @@ def _timm(
     **known: Any,
 ) -> Encoder:
     data = resolve_model_data_config(module)
-    if normalization == "imagenet":
-        data |= {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+    if normalization != "auto":
+        data |= dict(zip(("mean", "std"), NORMALIZATIONS[normalization], strict=True))
     if image_size is not None:
         data["input_size"] = (3, image_size, image_size)
     if untrained is not None:
@@ -324,8 +357,8 @@ def _no_heads(name: str) -> FullrankError:
     return FullrankError(f"{what}, and {name!r} is none: leave them out")
 
 
-def _untold(encoder: Encoder, heads: int | None) -> dict[str, str]:
-    """Say what weights do not tell of a timm model, and was taken as timm has it."""
+def _untold(encoder: Encoder, stem: Stem, heads: int | None, normalization: Normalization) -> dict[str, str]:
+    """Say what weights do not tell of their network, and was taken as it mostly is."""
     module, found = encoder.module, {}
     own = next((each.num_heads for each in module.modules() if hasattr(each, "num_heads")), None)
     if heads is not None:
@@ -333,8 +366,11 @@ def _untold(encoder: Encoder, heads: int | None) -> dict[str, str]:
     elif isinstance(module, VisionTransformer) and own is not None:
         moco = ", and 12 in MoCo v3's small one" if (own, module.embed_dim) == (6, 384) else ""
         found["attention heads"] = f"{own} (timm's{moco}; weights do not tell: --attention-heads)"
-    if encoder.preprocessing.mean != IMAGENET_MEAN or encoder.preprocessing.std != IMAGENET_STD:
+    shown = encoder.preprocessing.mean, encoder.preprocessing.std
+    if normalization == "auto" and shown != NORMALIZATIONS["imagenet"]:
         found["normalization"] = "timm's (for weights of DINO, MAE or MoCo v3: --normalization imagenet)"
+    elif normalization == "auto" and stem.startswith("cifar"):
+        found["normalization"] = "ImageNet's (for weights of solo-learn, trained on CIFAR: --normalization cifar10)"
     return found
 
 

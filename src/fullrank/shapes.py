@@ -15,6 +15,7 @@ import math
 import os
 import types
 import typing
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from fullrank.errors import FullrankError, nearest, shown
 from fullrank.registry import Registry
+from fullrank.text import listing
 
 
 class Range(NamedTuple):
@@ -227,6 +229,29 @@ def check_fields(options: Any, prefix: str = "") -> None:
         # 0 stays 0 where 0.0 is the same; numbers of NumPy, in records too, are made Python's
         if value != given or _is_scalar_of_numpy(given) or isinstance(given, dict):
             object.__setattr__(options, name, value)
+
+
+def check_meant(
+    given: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    meant: Mapping[str, Collection[str]],
+    here: Collection[str],
+    *,
+    flags: bool = False,
+) -> None:
+    """Raise `FullrankError` where an option is set that would have no effect.
+
+    Args:
+        given: Options and their values.
+        defaults: The values of those that are not set.
+        meant: To what, in the plural, each option means something; one that is not named means something to all.
+        here: What of it there is.
+        flags: Whether an error calls an option as the command line does.
+    """
+    for name, whom in meant.items():
+        if name in given and given[name] != defaults[name] and not set(whom) & set(here):
+            called = f"--{name.replace('_', '-')}" if flags else name
+            raise FullrankError(f"{called} is for {listing([*whom])}, and there is none here: leave it out")
 
 
 class Checked:

@@ -3,6 +3,7 @@ import os
 import pickle
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -121,7 +122,8 @@ def test_damaged_npy(tmp_path):
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16", "int32", "uint8", "bool"])
 def test_safetensors(tmp_path, dtype):
     expected = torch.from_numpy(MATRIX).mul(20).abs().to(getattr(torch, dtype))
-    save_file({"features": expected, "labels": torch.arange(23)}, tmp_path / "x.safetensors")
+    labels = {"labels": torch.arange(23), "y": torch.arange(23)[:, None]}
+    save_file({"features": expected, **labels}, tmp_path / "x.safetensors")
     assert torch.equal(joined(tmp_path / "x.safetensors"), expected)
     assert open_matrix(tmp_path / "x.safetensors").key == "features"
 
@@ -129,7 +131,7 @@ def test_safetensors(tmp_path, dtype):
 def test_safetensors_with_several_matrices_wants_a_name(tmp_path):
     path = tmp_path / "x.safetensors"
     save_file({"train": torch.ones(9, 2), "test": torch.zeros(9, 3)}, path)
-    refused(path, r"holds 2 matrices \(test \(9, 3\), train \(9, 2\)\): name one with --key NAME")
+    refused(path, r"holds 2 tensors \(test \(9, 3\), train \(9, 2\)\): name the matrix \(N, D\) with --key NAME")
     assert torch.equal(joined(path, 4, key="train"), torch.ones(9, 2))
     refused(path, r"has no tensor 'tain'; did you mean 'train'\? \(it holds test \(9, 3\), train", key="tain")
 
@@ -138,7 +140,13 @@ def test_safetensors_with_several_matrices_wants_a_name(tmp_path):
     ("tensors", "message"),
     [
         ({"x": torch.zeros(3)}, r"'x', has shape \(3,\)"),
-        ({"x": torch.zeros(3), "y": torch.zeros(2, 3, 4)}, r"holds no matrix \(N, D\), but x \(3,\), y \(2, 3, 4\)"),
+        ({"x": torch.zeros(3), "y": torch.zeros(3)}, r"holds 2 tensors \(x \(3,\), y \(3,\)\): name the matrix"),
+        ({"x": torch.zeros(3), "y": torch.zeros(3, 4, 5)}, r"'y', has shape \(3, 4, 5\), .*: pool it"),
+        ({"labels": torch.zeros(3, 1), "x": torch.zeros(3, 4, 5)}, r"'x', has shape \(3, 4, 5\), .*: pool it"),
+        (
+            {"box": torch.zeros(3, 4), "x": torch.zeros(3, 4, 5)},
+            r"holds 2 tensors \(box \(3, 4\), x \(3, 4, 5\)\): name",
+        ),
         ({}, "holds no matrix .* but nothing"),
         ({"x": torch.zeros(0, 3)}, "is empty"),
         pytest.param(
@@ -248,10 +256,27 @@ def test_parquet_with_several_columns_of_lists_wants_a_name(tmp_path):
         ),
         ({"y": [1, 2], "name": ["a", "b"]}, r"nor any of floating-point numbers \(y: int64, name: string\)"),
         ({"h": [["a"], ["b"]]}, "has no column of lists of numbers"),
+        (
+            {"h": [[[1.0, 2.0]]] * 2, "score": [1.0, 2.0]},
+            "column 'h' holds list<.*list<.*: double>>, .*: pool each row",
+        ),
+        ({"h": [[[1.0, 2.0]]] * 2, "box": [[1.0]] * 2}, r"has 2 columns of lists \(h, box\): name one"),
+        (
+            {"x.0": [1.0, 2.0], "x.1": [1.0, 3.0], "box": [[1.0, 2.0]] * 2},
+            r"lists of 2 numbers, 'box', and 2 columns of numbers \(x.0, x.1\): give --key box, or drop that column",
+        ),
     ],
 )
 def test_parquet_that_holds_no_matrix(tmp_path, columns, message):
     refused(write(tmp_path / "x.parquet", columns), message)
+
+
+@pytest.mark.parametrize("name", [None, "time"])
+def test_an_index_of_pandas_is_no_feature(tmp_path, name):
+    table = pd.DataFrame(MATRIX, columns=[f"x.{i}" for i in range(5)], index=pd.Index(MATRIX[:, 0], name=name))
+    table.to_parquet(tmp_path / "x.parquet")
+    assert np.array_equal(joined(tmp_path / "x.parquet").numpy(), MATRIX)
+    assert open_matrix(tmp_path / "x.parquet").ignored == (name or "__index_level_0__",)
 
 
 def test_rows_are_counted_over_the_whole_file(tmp_path):

@@ -276,6 +276,21 @@ def test_small_images_stem_and_safetensors(tmp_path, run):
     other = inspect([str(tmp_path / "w.safetensors")], other)[0]
     assert other.source["stem"].startswith("cifar-stride2")
     assert not other.spectrum.singular_values.equal(found.spectrum.singular_values)
+    assert found.source["normalization"].startswith("ImageNet's (for weights of solo-learn, trained on CIFAR:")
+
+
+@pytest.mark.parametrize("name", ["resnet18_w16", "resnet10t"])
+def test_images_are_normalized_as_the_weights_file_was_trained(tmp_path, name):
+    model = (backbone(name, image_size=32) if name == "resnet18_w16" else timm.create_model(name, num_classes=0)).eval()
+    save_file(model.state_dict(), tmp_path / "w.safetensors")
+    how = {"backbone": name, "image_size": 32, "normalization": "cifar10"}
+    opened = open_encoder(tmp_path / "w.safetensors", **how)
+    pixels = torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    mean, deviation = (torch.tensor(each)[:, None, None] for each in ((0.4914, 0.4822, 0.4465), (0.247, 0.243, 0.261)))
+    with torch.no_grad():
+        wanted = model((pixels / 255 - mean) / deviation)
+    torch.testing.assert_close(opened.features(pixels).features, wanted)
+    assert "normalization" not in opened.source
 
 
 def test_what_weights_do_not_tell_of_a_vision_transformer(tmp_path):
@@ -306,6 +321,8 @@ def test_what_weights_do_not_tell_of_a_vision_transformer(tmp_path):
     for other in ("resnet18_w16", "resnet26", "swin_tiny_patch4_window7_224"):
         with pytest.raises(FullrankError, match=f"attention_heads are of a vision transformer .* '{other}' is none"):
             open_encoder(tmp_path / "w.safetensors", backbone=other, attention_heads=4)
+    with pytest.raises(FullrankError, match=r"stem=cifar is of a ResNet of \[Li22\] .* 'resnet26' has its own"):
+        open_encoder(tmp_path / "w.safetensors", backbone="resnet26", stem="cifar")
 
 
 def test_rows_that_repeat_others_make_no_verdict_sure():
@@ -380,9 +397,9 @@ def test_matrices_that_cannot_be_measured(content, message, tmp_path, monkeypatc
         (
             "resnet18",
             {"images": "digits", "layer": "embedding"},
-            "--layer is for runs and checkpoints, and there are none",
+            "--layer is for runs and checkpoints, and there is none",
         ),
-        ("resnet18", {"images": "digits", "key": "x"}, "--key is for feature files, and there are none here"),
+        ("resnet18", {"images": "digits", "key": "x"}, "--key is for feature files, and there is none here"),
         (
             "resnet18.a1_in2k",
             {"images": "digits"},

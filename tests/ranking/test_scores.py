@@ -92,19 +92,39 @@ def test_other_images_views_or_limits_are_measured_and_kept_beside(runs):
     assert asked(run, "lidar") == [(48, "digits"), (48, None)]
 
 
-def test_images_that_have_changed_since_are_measured_anew(runs, tmp_path, monkeypatch):
-    folder = tmp_path / "photos"
-    folder.mkdir()
+def photos(folder, first):
+    folder.mkdir(exist_ok=True)
     made = open_images("digits")
-    options = RankOptions(scores="rankme", images=str(folder), limit=32)
-    found = []
-    for first in (0, 40):
-        for index in range(40):
-            to_pil_image(made.read(first + index)).save(folder / f"{index}.png")
-        found.append(values(rank(runs[:2], options), "rankme"))
+    for index in range(40):
+        to_pil_image(made.read(first + index)).save(folder / f"{index}.png")
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["asked for", "its own"])
+def test_images_that_have_changed_since_are_measured_anew(runs, tmp_path, monkeypatch, own):
+    folder = tmp_path / "photos"
+    photos(folder, 0)
+    if own:
+        runs = [tmp_path / "a", tmp_path / "b"]
+        for seed, run in enumerate(runs):
+            assert train(replace(tiny(steps=4), images=str(folder), subset=0.9, seed=seed, out=str(run))).complete
+    options = RankOptions(scores="rankme", images=None if own else str(folder), limit=32)
+    found = [values(rank(runs[:2], options), "rankme")]
+    photos(folder, 40)
+    found.append(values(rank(runs[:2], options), "rankme"))
     assert found[0] != found[1]
     monkeypatch.setattr(scores, "inspect", lambda *arguments, **rest: pytest.fail("measured again"))
     assert values(rank(runs[:2], options), "rankme") == found[1]
+    if own:
+        shutil.rmtree(folder)  # images that are gone are not known to be others
+        assert values(rank(runs[:2], options), "rankme") == found[1]
+
+
+def test_weights_that_have_changed_since_are_measured_anew(runs):
+    options = RankOptions(scores="rankme", limit=64)
+    before = values(rank(runs[:2], options), "rankme")
+    first, second = (sorted((run / "checkpoints").iterdir())[-1] for run in runs[:2])
+    shutil.copyfile(second, first)
+    assert values(rank(runs[:2], options), "rankme") == {"s0": before["s1"], "s1": before["s1"]} != before
 
 
 def test_a_damaged_record_is_named(runs):

@@ -5,8 +5,10 @@
 | file           | the matrix                                                                                    |
 |----------------|-----------------------------------------------------------------------------------------------|
 | `.npy`         | a NumPy array of two dimensions, in C or Fortran order and either byte order                  |
-| `.safetensors` | the only tensor of two dimensions, or the one that `key` names                                |
-| `.parquet`     | a column of lists of equal length, or else all of floating-point numbers but labels           |
+| `.safetensors` | the only tensor of more than one number a row, or the one that `key` names                    |
+| `.parquet`     | a column of lists of equal length, or else all of floating-point numbers but labels and index |
+
+Where two may be the features, neither is taken unless it is named.
 """
 
 from __future__ import annotations
@@ -174,12 +176,12 @@ def _open_safetensors(path: Path, key: str | None) -> FeatureFile:
         if len(shapes) > _MANY or any(len(shape) > 3 or name.endswith(_WEIGHT_NAMES) for name, shape in shapes.items()):
             do = "--backbone NAME to measure the model on images, or --key NAME if one of them is a matrix of features"
             raise FullrankError(f"{path} looks like a model's weights ({listed}): give {do}")
-        matrices = [name for name, shape in shapes.items() if len(shape) == 2]
-        if len(matrices) > 1:
-            raise FullrankError(f"{path} holds {len(matrices)} matrices ({listed}): name one with --key NAME")
-        if not matrices and len(shapes) != 1:  # the shape of a single tensor is refused below
-            raise FullrankError(f"{path} holds no matrix (N, D), but {listed or 'nothing'}")
-        key = next(iter(matrices or shapes))
+        wide = [name for name, shape in shapes.items() if shape[1:] not in ((), (1,))] or [*shapes]
+        if not wide:
+            raise FullrankError(f"{path} holds no matrix (N, D), but nothing")
+        if len(wide) > 1:
+            raise FullrankError(f"{path} holds {len(wide)} tensors ({listed}): name the matrix (N, D) with --key NAME")
+        (key,) = wide  # its shape may be refused below
     elif key not in shapes:
         raise FullrankError(f"{path} has no tensor {key!r}{nearest(key, shapes)} (it holds {listed})")
     dtype = _NAMES.get(codes[key], codes[key])
@@ -199,7 +201,8 @@ def _open_parquet(path: Path, key: str | None) -> FeatureFile:
     if twice := [name for name, times in Counter(schema.names).items() if times > 1]:
         raise FullrankError(f"{path} has several columns named {twice[0]!r}: rename or drop them")
     of_lists = _column_of_lists(path, schema, key)
-    floating = [each.name for each in schema if pa.types.is_floating(each.type) and each.name not in _LABELS]
+    left_out = {*_LABELS, *_index_columns(schema)}
+    floating = [each.name for each in schema if pa.types.is_floating(each.type) and each.name not in left_out]
     chosen = floating if of_lists is None else [of_lists]
     if not chosen:
         columns = few([f"{each.name}: {each.type}" for each in schema], _SHOWN) or "no columns"
@@ -209,6 +212,11 @@ def _open_parquet(path: Path, key: str | None) -> FeatureFile:
     if not width and count:  # as long as the first row is
         _, (first,) = next(_batches(path, chosen, 1))
         width = len(first.flatten())
+    if key is None and of_lists is not None and 0 < width <= len(floating):
+        what = (
+            f"lists of {width} numbers, {of_lists!r}, and {len(floating)} columns of numbers ({few(floating, _SHOWN)})"
+        )
+        raise FullrankError(f"{path} has a column of {what}: give --key {of_lists}, or drop that column")
 
     def walk(rows: int) -> Iterator[Tensor]:
         for start, columns in _batches(path, chosen, rows):
@@ -224,18 +232,23 @@ def _open_parquet(path: Path, key: str | None) -> FeatureFile:
 
 def _column_of_lists(path: Path, schema: pa.Schema, key: str | None) -> str | None:
     """Return the column of lists of numbers that `key` names, else the only one; None where there is none."""
-    lists = [each.name for each in schema if _is_list_of_numbers(each.type)]
+    lists = [each.name for each in schema if _holds_numbers(each.type)]
     shown = few(lists, _SHOWN)
     if key is None:
         if len(lists) > 1:
             raise FullrankError(f"{path} has {len(lists)} columns of lists ({shown}): name one with --key NAME")
-        return next(iter(lists), None)
+        if not lists:
+            return None
+        (key,) = lists
     if key not in schema.names:
         known = few(schema.names, _SHOWN)
         raise FullrankError(f"{path} has no column {key!r}{nearest(key, schema.names)} ({known})")
     if key not in lists:
         do = f"name a column of lists ({shown})" if lists else "leave out --key to take all columns of numbers"
         raise FullrankError(f"{path}, column {key!r} holds {schema.field(key).type}, not lists of numbers: {do}")
+    if not _is_list_of_numbers(schema.field(key).type):
+        what = f"holds {schema.field(key).type}, features are one list of numbers a row"
+        raise FullrankError(f"{path}, column {key!r} {what}: pool each row, or flatten it, and write a list")
     return key
 
 
@@ -253,11 +266,34 @@ def _one_dtype(path: Path, schema: pa.Schema, columns: Sequence[str]) -> str:
     return next(iter(kinds))
 
 
-def _is_list_of_numbers(kind: Any) -> bool:
+def _is_list(kind: Any) -> bool:
     from pyarrow import types
 
-    is_list = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
-    return is_list and (types.is_floating(kind.value_type) or types.is_integer(kind.value_type))
+    return types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+
+
+def _is_number(kind: Any) -> bool:
+    from pyarrow import types
+
+    return types.is_floating(kind) or types.is_integer(kind)
+
+
+def _is_list_of_numbers(kind: Any) -> bool:
+    return _is_list(kind) and _is_number(kind.value_type)
+
+
+def _holds_numbers(kind: Any) -> bool:
+    """Say whether it is a list of numbers, or one of lists, or a tensor, which need to be pooled first."""
+    kind = getattr(kind, "storage_type", kind)
+    return _is_list(kind) and (_is_number(kind.value_type) or _holds_numbers(kind.value_type))
+
+
+def _index_columns(schema: pa.Schema) -> list[str]:
+    """Return the columns that pandas wrote its index to."""
+    try:
+        return [each for each in schema.pandas_metadata["index_columns"] if isinstance(each, str)]
+    except (KeyError, TypeError, ValueError):
+        return []
 
 
 def _batches(path: Path, names: Sequence[str], rows: int) -> Iterator[tuple[int, list[pa.Array]]]:

@@ -37,6 +37,10 @@ Interpolation = Literal["bilinear", "bicubic"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+NORMALIZATIONS = {
+    "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.247, 0.243, 0.261)),  # as others' code has it, for CIFAR-100 too
+}
 
 SMALL_IMAGE = 64  # views up to it show whole images in `eval`, and get the `cifar` stem where the stem is `auto`
 SOLARIZE_THRESHOLD = 128 / 255  # pixels at or above it are inverted (PIL's default of 128)

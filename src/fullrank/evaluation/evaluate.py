@@ -18,6 +18,7 @@ from fullrank.evaluation.result import Evaluation
 from fullrank.evaluation.task import ImageSets, Represented, UnlabeledError, open_task
 from fullrank.measure.protocols import FINGERPRINT
 from fullrank.models.encoder import Encoder, unchanged
+from fullrank.shapes import check_meant
 from fullrank.text import Progress, once, tails, untold
 from fullrank.training.checkpoint import find_checkpoint
 from fullrank.training.distributed import World, processes
@@ -45,11 +46,7 @@ def evaluate(
     options, names = options or EvaluateOptions(), once(names)
     if not names:
         raise FullrankError("give at least one run: fullrank evaluate RUN [RUN ...]")
-    asked = [name for name in PROBES if getattr(options, name)] or [PROBES[0]]
-    for name in PROBES:
-        section = f"{name}_options"
-        if name not in asked and getattr(options, section) != getattr(EvaluateOptions(), section):
-            raise FullrankError(f"--{name}.* are settings of a probe that is not asked for: add --{name}")
+    asked = _asked(options)
     with processes() as world:
         with world.raise_together():
             device = choose_device(options.device, world)
@@ -66,6 +63,17 @@ def evaluate(
             _evaluate(Path(name).expanduser(), label, asked, options, device, sets, progress, world)
             for name, label in zip(names, labels, strict=True)
         ]
+
+
+def _asked(options: EvaluateOptions) -> list[str]:
+    """Return the probes that are asked for, and refuse settings of others."""
+    asked = [name for name in PROBES if getattr(options, name)] or [PROBES[0]]
+    given, defaults = (
+        {f"{name}.*": getattr(each, f"{name}_options") for name in PROBES} for each in (options, EvaluateOptions())
+    )
+    probes = {f"{name}.*": (f"the probe --{name}",) for name in PROBES}
+    check_meant(given, defaults, probes, [f"the probe --{name}" for name in asked], flags=True)
+    return asked
 
 
 def _evaluate(
@@ -117,7 +125,7 @@ def probe_features(
 
     Labels of batches are the same numbers in both; those of `Images` are matched.
     """
-    device = choose_device(options.device)
+    asked, device = _asked(options), choose_device(options.device)
     taken, made, named, prints = [], [], [], []
     skipped: dict[str, None] = {}
     for what, images in (("train", train), ("test", test)):
@@ -150,5 +158,5 @@ def probe_features(
         **never_right(int(strange.sum()), len(strange)),
     }
     of = Represented(taken[0], taken[1], device, protocol)
-    scores = {name: probe(of, options) for name, probe in QUICK.items() if getattr(options, name)}
+    scores = {name: QUICK[name](of, options) for name in asked}
     return Evaluation(name, None, encoder.source.get("step"), scores, skipped=tuple(skipped))

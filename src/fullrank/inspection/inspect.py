@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fullrank.config import read_config
 from fullrank.data import views
 from fullrank.data.eval_images import view_blocks
-from fullrank.data.images import SAMPLED, Images, open_images, sample
+from fullrank.data.images import DEFAULT_ROOT, SAMPLED, Images, open_images, sample
 from fullrank.data.matrices import open_matrix
 from fullrank.data.order import subset
-from fullrank.encoders import Kind, kind_of, open_encoder
+from fullrank.encoders import CALLED, DEFAULTS, MEANT_FOR, Kind, kind_of, open_encoder
 from fullrank.errors import FullrankError
 from fullrank.inspection.options import InspectOptions
 from fullrank.inspection.result import Inspection
@@ -29,8 +30,11 @@ from fullrank.measure.spectrum import Spectrum
 from fullrank.measure.verdict import DISTINCT, ENOUGH, judge
 from fullrank.models.encoder import Encoder
 from fullrank.registry import SOURCES
+from fullrank.shapes import check_meant
 from fullrank.text import Progress, once, tails, untold
+from fullrank.training.checkpoint import digest
 from fullrank.training.machine import choose_device, float32_on
+from fullrank.training.runs import CONFIG
 from fullrank.training.scores import SCORES_FILE, Kept, keep
 
 FEWEST_IMAGES = 5_000
@@ -43,24 +47,6 @@ VIEW_STEP = 2**62 + 2**40
 """Place of the views in the stream of random numbers: no training step reaches it, nor do held-out views."""
 _ROWS = 1024  # that are looked at together for whether they differ
 _CLID_POOL = 3  # standardized over two, every score is +1 or -1
-
-# Flags that mean nothing to other kinds; what is set and fits none of the X is a mistake that would go unnoticed.
-_ENCODERS: tuple[Kind, ...] = ("run", "checkpoint", "exported encoder", "timm model", "weights")
-_CALLED = {"weights": "weights files", "features": "feature files"}
-_MEANT_FOR: dict[str, tuple[Kind, ...]] = {
-    "backbone": ("weights",),
-    "prefix": ("weights",),
-    "stem": ("weights",),
-    "attention_heads": ("weights",),
-    "normalization": ("weights",),
-    "key": ("features",),
-    "pretrained": ("timm model",),
-    "layer": ("run", "checkpoint"),
-    "image_size": ("timm model", "weights"),
-    "images": _ENCODERS,
-    "limit": _ENCODERS,
-    "views": _ENCODERS,
-}
 
 
 def inspect(
@@ -79,8 +65,11 @@ def inspect(
     choose_device(options.device)  # whether it is there is said before weights are fetched
     kinds = dict(zip(names, kinds_of(names, options), strict=True))
     asked = None if options.images is None else open_images(options.images)  # before weights are fetched for them
-    how, encoders = encoder_options(options), [name for name, kind in kinds.items() if kind != "features"]
-    opened = {name: _named(name, open_encoder, name, **how) for name in encoders}
+    opened = {
+        name: _named(name, open_encoder, name, **encoder_options(options, kind))
+        for name, kind in kinds.items()
+        if kind != "features"
+    }
     # One number of images for all: scores that depend on it could not be compared otherwise.
     widest = max((encoder.width for encoder in opened.values()), default=0)
     options = replace(options, limit=options.limit or max(FEWEST_IMAGES, ENOUGH * widest))
@@ -104,19 +93,37 @@ def kinds_of(names: Sequence[str], options: InspectOptions) -> list[Kind]:
             raise FullrankError(
                 f"{name} does not say which images to take features of: give some, such as --images photos/"
             )
-    for flag, meant in _MEANT_FOR.items():
-        if getattr(options, flag) != getattr(InspectOptions, flag) and not set(meant) & set(kinds):
-            called = " and ".join(_CALLED.get(kind, f"{kind}s") for kind in meant)
-            raise FullrankError(f"--{flag.replace('_', '-')} is for {called}, and there are none here: leave it out")
+    check_meant(vars(options), vars(InspectOptions()), MEANT_FOR, {CALLED[kind] for kind in kinds}, flags=True)
     return kinds
+
+
+def fingerprint_of(images: str, root: str) -> str | None:
+    """Return the fingerprint of images; None where they are not to be had any more."""
+    try:
+        return open_images(images, root=root).fingerprint()
+    except FullrankError:
+        return None
+
+
+def kept_of(
+    run: Path,
+    checkpoint: Path,
+    images: str | None,
+    limit: int | None,
+    fingerprint: Callable[[str, str], str | None] = fingerprint_of,
+) -> dict[str, Any]:
+    """Return what a score that is kept with a run is of: while that is equal it need not be taken again."""
+    own = read_config(run / CONFIG)
+    seen = fingerprint(*(own.images, own.data_dir) if images is None else (images, DEFAULT_ROOT))
+    return {"images": images, "limit": limit, "weights": digest(checkpoint), FINGERPRINT: seen}
 
 
 def keep_scores(run: Path, found: Inspection, options: InspectOptions) -> str:
     """Keep the scores of a run or its checkpoint in the run's folder; where that cannot be done, return why."""
     usual = options.layer == "representation" and options.views in ("auto", "none")
-    asked = {"images": options.images, "limit": options.limit} if usual else {}
     step = int(found.source["step"])
     try:
+        asked = kept_of(run, Path(found.source["checkpoint"]), options.images, options.limit) if usual else {}
         keep(run, [Kept(score, step, "inspect", asked=asked) for score in found.scores.values()])
     except OSError as error:
         return f"scores could not be kept in {run / SCORES_FILE} ({error.strerror})"
@@ -132,10 +139,10 @@ def _named(name: str, function: Callable[..., Any], *arguments: Any, **options: 
         raise FullrankError(str(error) if name in str(error) else f"{name}: {error}") from None
 
 
-def encoder_options(options: InspectOptions) -> dict[str, Any]:
-    """Return those of the options that `open_encoder` takes."""
-    how = ("backbone", "layer", "pretrained", "prefix", "stem", "attention_heads", "normalization", "image_size")
-    return {each: getattr(options, each) for each in how}
+def encoder_options(options: InspectOptions, kind: Kind) -> dict[str, Any]:
+    """Return those of the options that `open_encoder` takes and that mean something to this kind."""
+    names = DEFAULTS.keys() & vars(options).keys()
+    return {each: getattr(options, each) for each in names if CALLED[kind] in MEANT_FOR[each]}
 
 
 class Absorbed(NamedTuple):

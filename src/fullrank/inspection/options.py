@@ -23,9 +23,10 @@ class InspectOptions(Checked):
     attention_heads: Layers | None = None
     """Of the vision transformer that a weights file is for, which weights do not tell; timm's own when left out. MoCo
     v3's small one has 12 where timm's has 6."""
-    normalization: Literal["auto", "imagenet"] = "auto"
-    """Mean and deviation by which images are normalized for a weights file: timm's of the backbone (auto; .5 for most
-    vision transformers), or ImageNet's, which DINO, MAE and MoCo v3 are trained with. ResNets of [Li22] have these."""
+    normalization: Literal["auto", "imagenet", "cifar10"] = "auto"
+    """Mean and deviation by which images are normalized for a weights file, which weights do not tell: timm's of the
+    backbone (auto; .5 for most vision transformers, ImageNet's for ResNets of [Li22]); ImageNet's, which DINO, MAE and
+    MoCo v3 are trained with; or CIFAR-10's, with which solo-learn trains on CIFAR-10 and CIFAR-100."""
     key: str | None = None
     """The tensor or column of a feature file that holds more than one."""
     images: str | None = None

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
+from typing import Any
 
 from fullrank._version import __version__
-from fullrank.data.images import open_images, same_images
+from fullrank.data.images import same_images
 from fullrank.errors import FullrankError, choose
-from fullrank.inspection.inspect import FEWEST_IMAGES, inspect, keep_scores
+from fullrank.inspection.inspect import FEWEST_IMAGES, fingerprint_of, inspect, keep_scores, kept_of
 from fullrank.inspection.options import InspectOptions
 from fullrank.measure.protocols import FINGERPRINT
 from fullrank.measure.scores import SCORES, Score, read_score
@@ -39,7 +41,7 @@ def with_scores(
     """Add scores, of candidates whose weights were kept: those in the run's scores.json, or measured now."""
     widest = max((each.width or 0 for each in candidates), default=0)
     limit = options.limit or max(FEWEST_IMAGES, ENOUGH * widest)
-    images = None if options.images is None else open_images(options.images).fingerprint()
+    fingerprint = cache(fingerprint_of)
     found = []
     for each in candidates:
         missing = each.missing
@@ -47,7 +49,7 @@ def with_scores(
             gone = f"the weights of step {each.step:,} were not kept, so --scores could not be measured"
             found.append(replace(each, missing=(*missing, gone)))
             continue
-        taken = _kept(each, options.images, limit, images)
+        taken = _kept(each, kept_of(each.run, each.checkpoint, options.images, limit, fingerprint))
         if not taken.keys() >= set(names):
             taken, why = _measure(each, names, options, limit, progress)
             missing += (why,) if why else ()
@@ -58,15 +60,15 @@ def with_scores(
     return found
 
 
-def _kept(each: Candidate, images: str | None, limit: int, fingerprint: str | None) -> dict[str, Score]:
+def _kept(each: Candidate, of: Mapping[str, Any]) -> dict[str, Score]:
     return {
         one.score.name: one.score
         for one in kept(each.run)
         if one.by == "inspect"
         and (one.step, one.version) == (each.step, __version__)
-        and one.asked
-        and (one.asked.get("images"), one.asked.get("limit")) == (images, limit)
-        and (fingerprint is None or same_images(one.score.protocol.get(FINGERPRINT, fingerprint), fingerprint))
+        and of.keys() == one.asked.keys()
+        and all(of[what] == value for what, value in one.asked.items() if what != FINGERPRINT)
+        and (None in (seen := (of[FINGERPRINT], one.asked[FINGERPRINT])) or same_images(*seen))
     }
 
 

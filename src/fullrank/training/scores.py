@@ -38,8 +38,8 @@ class Kept:
     step: int  # gradient steps of the checkpoint that it is of
     by: By  # the command that took it
     version: str = __version__
-    # on which `images`, None for the run's own, and how many at most (`limit`), where `rank --scores` may take the
-    # score instead of measuring it again
+    # on which `images`, None for the run's own, how many at most (`limit`), and of which checkpoint (`weights`), where
+    # `rank --scores` may take the score instead of measuring it again
     asked: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -107,6 +107,10 @@ def cluster_learnability(
     learning curve over a data order (prequential); this is the accuracy of the published one. A stratified
     split, as in some ports, stops at a cluster of one image; this split is plain.
 
+    Convention: duplicate rows stay, as in the paper: that a model makes images equal is part of how easy it is to
+    learn. A row whose duplicate is among the neighbors is always right, so images that are there twice raise the score
+    of every model (16-d Gaussian, 1,000 rows and 31 clusters: .41, with half of the rows twice .63).
+
     Reference: Lu, Liu, Baratin, Laroche, Courville, Sordoni 2023 (TMLR), https://arxiv.org/abs/2206.01251
     """
     from sklearn.cluster import KMeans
