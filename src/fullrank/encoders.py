@@ -169,10 +169,11 @@ def kind_of(source: str | Path | nn.Module, *, backbone: str | None = None) -> K
 
 def _check_timm(name: str) -> None:
     architecture = name.split(".")[0]
-    if not timm.is_model(architecture):
+    file = Path(name).suffix.lower() in (*PICKLES, *MATRICES)  # resnet18.pth is not timm's resnet18
+    if file or not timm.is_model(architecture):
         raise FullrankError(
             f"there is no {name}: expected a run's folder, a checkpoint, a weights file, a feature file "
-            f"({', '.join(MATRICES)}) or the name of a timm model{nearest(name, timm.list_models())}"
+            f"({', '.join(MATRICES)}) or the name of a timm model{'' if file else nearest(name, timm.list_models())}"
         )
     tags = timm.list_pretrained(f"{architecture}.*")
     if "." in name and name not in tags:

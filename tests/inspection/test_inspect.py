@@ -263,6 +263,15 @@ def test_somebody_elses_weights(resnet):
     assert found.untrained is not None
 
 
+def test_a_size_that_weights_do_not_tell_makes_no_verdict_sure(resnet):
+    options = InspectOptions(backbone="resnet18", images="digits", limit=8, untrained=False)
+    guessed, said = (inspect([str(resnet[0])], replace(options, image_size=size))[0].verdict for size in (None, 224))
+    assert guessed.certainty.startswith("images of 16 x 16 were enlarged to 224 x 224")
+    assert "--image-size 16 or --image-size 224" in guessed.certainty
+    assert (guessed.confidence, guessed.remedies) == ("low", ())
+    assert "enlarged" not in said.text
+
+
 def test_small_images_stem_and_safetensors(tmp_path, run):
     state = backbone("resnet18_w16", image_size=32).state_dict()
     weights = {f"net.{name}": value for name, value in state.items()}
@@ -388,6 +397,7 @@ def test_matrices_that_cannot_be_measured(content, message, tmp_path, monkeypatc
     ("name", "options", "message"),
     [
         ("resnet81", {}, "there is no resnet81: expected .*; did you mean 'resnet18'"),
+        ("resnet18.pth", {}, r"there is no resnet18.pth: expected .* or the name of a timm model$"),
         ("resnet18", {}, "does not say which images"),
         ("w.pth", {}, "w.pth is not a checkpoint of ours: if it holds weights, say whose"),
         ("w.pth", {"backbone": "resnet18"}, "does not say which images"),

@@ -1,15 +1,18 @@
 """The page about inspected encoders: whole, self-contained, and true to what was found."""
 
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 import timm
 import torch
+from rich.console import Console
 from tests.pages import Page
 
 from fullrank.documents.html import write_page
+from fullrank.documents.terminal import show
 from fullrank.errors import FullrankError
 from fullrank.inspection.inspect import inspect
 from fullrank.inspection.options import InspectOptions
@@ -38,6 +41,14 @@ def test_page(tmp_path, pair):
     assert "cannot be compared: it depends on the width D" in page.text
     assert any("wide <&>.npy: 0 of 16 below 1e-3" in alt for alt in page.alts)
     assert page.source == document(pair).html()
+
+
+def test_the_verdict_of_many_fits_a_terminal(pair):
+    found = [replace(pair[0], name=f"checkpoint_{step:07}.pth") for step in range(4)]
+    console = Console(width=80, file=StringIO())
+    show(document(found), console)
+    table = console.file.getvalue().split(f"{found[0].name}: ")[0]
+    assert table.count(f" {found[0].verdict.level}") == 4
 
 
 def test_an_untrained_twin_is_drawn(tmp_path, no_drawing):

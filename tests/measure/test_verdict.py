@@ -108,6 +108,17 @@ def test_a_finite_sample_raises_auc_by_no_more_than_it_does_for_equal_directions
     assert -0.005 < excess < isotropic_auc(n, d) - (d + 1) / (2 * d) + 0.005
 
 
+def test_small_directions_that_few_features_make_look_dead_are_not_sure_to_be():
+    spread = torch.cat(
+        [torch.logspace(0, -1, 115, dtype=torch.float64), torch.full((13,), 1.5e-3, dtype=torch.float64)]
+    )
+    few, many = (judge(fullrank.spectrum(gaussian(n, 128) * spread)) for n in (141, 12_800))
+    assert (few.level, few.confidence, many.level) == ("partial", "low", "healthy")
+    assert "make small directions look dead" in few.certainty
+    spread[115:] = 1e-5
+    assert judge(fullrank.spectrum(gaussian(141, 128) * spread)).confidence == "medium"  # dead whatever their number
+
+
 def test_confidence_follows_n_against_d():
     spread = torch.arange(1, 65, dtype=torch.float64) ** -1.8
     few, some, many = (judge(fullrank.spectrum(gaussian(n, 64) * spread)) for n in (40, 200, 6400))

@@ -52,6 +52,9 @@ def test_what_lies_beside_runs_is_passed_over_and_named(tmp_path, monkeypatch, c
     assert only_runs([*runs, "none"]) == [*runs, tmp_path.__class__("none")]  # an error where it is opened
     with pytest.raises(FullrankError, match=r"notes is not a run, nor is any other: give folders made by"):
         only_runs(["notes", "report.html"])
+    (tmp_path / "w.pth").touch()
+    with pytest.raises(FullrankError, match=r"w.pth is not a run.*`fullrank inspect a.pth b.pth --backbone"):
+        only_runs(["w.pth"])
 
 
 @pytest.mark.parametrize("field", ["seed: 0", "batch_size: 16", "base_lr: 0.3", "log_every: 3"])

@@ -58,7 +58,8 @@ def grid(part: doc.Table) -> Grid:
         words = [*heading.split(), *(word for text in column for word in text.split() if place in part.text)]
         least = max(map(len, words), default=0)
         if place < part.names or place in part.text:
-            made.add_column(Text(heading), overflow="fold", min_width=min(least, 24))
+            # a name without a place to break, such as a file's, folds anywhere before a column is cut off
+            made.add_column(Text(heading), overflow="fold", min_width=min(least, 12 if place < part.names else 24))
         else:
             made.add_column(Text(heading), justify="right", min_width=max([least, *map(len, column)]))
     for number, cells in enumerate(part.rows):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fullrank.config import read_config
 from fullrank.data import views
+from fullrank.data.cache import view_size
 from fullrank.data.eval_images import view_blocks
 from fullrank.data.images import DEFAULT_ROOT, SAMPLED, Images, open_images, sample
 from fullrank.data.matrices import open_matrix
@@ -27,7 +28,7 @@ from fullrank.measure.protocols import FINGERPRINT, UNKNOWN, obstacle
 from fullrank.measure.quality import clid, feature_std
 from fullrank.measure.scores import SCORES, Score, take
 from fullrank.measure.spectrum import Spectrum
-from fullrank.measure.verdict import DISTINCT, ENOUGH, judge
+from fullrank.measure.verdict import DISTINCT, ENOUGH, Verdict, judge
 from fullrank.models.encoder import Encoder
 from fullrank.registry import SOURCES
 from fullrank.shapes import check_meant
@@ -284,7 +285,19 @@ def inspect_encoder(
     absorbed = absorb([features], protocol, *features.shape)
     judged = {"init": untrained, "embedding_spread": spread, "untrained": encoder.random}
     found = _result(name, kind, source, absorbed, of_views, progress, **judged)
+    if kind == "weights" and options.image_size is None:
+        found = replace(found, verdict=_of_guessed_size(found.verdict, encoder, images))
     return replace(found, untrained=untrained, skipped=tuple(skipped))
+
+
+def _of_guessed_size(verdict: Verdict, encoder: Encoder, images: Images) -> Verdict:
+    """Believe little of a verdict on small images that a ResNet was shown enlarged, for its weights do not tell."""
+    size, own = encoder.preprocessing.size, view_size(images)
+    if encoder.preprocessing.transform is not None or own >= size:
+        return verdict
+    shown = f"images of {own} x {own} were enlarged to {size} x {size}, which can change all of this"
+    do = f"say which size it was trained with, --image-size {own} or --image-size {size}"
+    return replace(verdict, confidence="low", certainty=f"{shown}; weights do not tell, so {do}", remedies=())
 
 
 @torch.no_grad()

@@ -35,7 +35,8 @@ class InspectOptions(Checked):
     limit: Limit | None = None
     """How many images, at random; the larger of 5,000 and five times the widest D when left out."""
     image_size: Pixels | None = None
-    """Rows and columns that a timm model or a weights file's network is shown; the model's own when left out."""
+    """Rows and columns that a timm model or a weights file's network is shown; the model's own when left out. Give the
+    size that it was trained with: of a ResNet weights do not tell it, and 224 is taken if it begins with 7x7."""
     pretrained: Literal["yes", "no"] = "yes"
     """Trained weights of a timm model, from the Hugging Face Hub or its cache: yes, or no (random ones)."""
     layer: Literal["representation", "embedding"] = "representation"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 TRY = "If it was trained without negatives, as SimSiam is, try to"
 RANKED = ("auc", "rankme", "participation_ratio", "lidar", "cluster_learnability")
 """Scores whose best is said."""
-KEY_SCORES = ("auc", "rankme", "participation_ratio", "alpha_req", "dead")
+KEY_SCORES = ("auc", "rankme", "participation_ratio", "dead")
 """Scores in a terminal where there are too many X for a column each."""
 _MOST_COLUMNS = 3
 

@@ -320,10 +320,15 @@ def _confidence(given: Spectrum, seen: Spectrum, level: Level) -> tuple[Confiden
     edge = facts.floor + CONCENTRATED * (1 - facts.floor)
     excess = 0.0 if n is None else isotropic_auc(n, dim) - facts.floor
     raised = f"AUC by up to about {excess:.3f}"
-    alive = facts.dead < DEAD_SHARE * dim  # dead directions are dead whatever the AUC
-    if level == "partial" and alive and edge < facts.auc <= edge + excess:
-        return "low", f"{images} for {dim} directions raise {raised}, and without that it would be healthy"
-    if n is not None and n < ENOUGH * dim and level != "healthy":
+    few = n is not None and n < ENOUGH * dim
+    # So few features make the smallest of equal singular values smaller by up to this factor (Marchenko, Pastur), and
+    # what is dead below it is dead whatever their number.
+    tol = 1e-3 * (1 - math.sqrt(dim / n) if few else 1)
+    alive = seen.dead(tol) < DEAD_SHARE * dim
+    if level == "partial" and alive and facts.auc <= edge + excess:
+        smaller = "" if facts.dead < DEAD_SHARE * dim else " and make small directions look dead"
+        return "low", f"{images} for {dim} directions raise {raised}{smaller}, and without that it would be healthy"
+    if few and level != "healthy":
         return "medium", f"{images} are few for {dim} directions, which raises {raised}"
     if level != "collapsed" and alive and abs(facts.auc - edge) < MARGIN:
         return "medium", f"AUC is within {MARGIN} of the band's edge {edge:.3f}, as much as seeds of one recipe differ"

@@ -31,6 +31,7 @@ import yaml
 
 from fullrank.errors import FullrankError
 from fullrank.files import (
+    PICKLES,
     check_empty,
     numbered,
     read_arrays,
@@ -224,6 +225,8 @@ def only_runs(paths: Sequence[Path | str]) -> list[Path]:
     if given and not own:
         inside = any(given[0].glob(f"*/{CONFIG}"))
         hint = f"the runs in it, {given[0]}/*" if inside else "folders made by `fullrank train`"
+        if given[0].suffix.lower() in PICKLES or given[0].suffix == ".safetensors":
+            hint += "; other weights are compared by `fullrank inspect a.pth b.pth --backbone NAME --images FOLDER`"
         raise FullrankError(f"{given[0]} is not a run, nor is any other: give {hint}")
     if not any(path.expanduser().exists() for path in own):
         return given
