@@ -181,6 +181,8 @@ def test_what_cannot_be_opened_says_what_to_do(tmp_path, folder, monkeypatch):
     pq.write_table(pa.table({"image": pa.array([], pa.struct([("bytes", pa.binary())]))}), tmp_path / "none.parquet")
     (tmp_path / "set" / "train" / "cat").mkdir(parents=True)
     (tmp_path / "set" / "val").mkdir()
+    (tmp_path / "hub" / "data").mkdir(parents=True)
+    (tmp_path / "hub" / "data" / "train-0.parquet").touch()
     for spec, message in (
         ("cifra10", "no images at 'cifra10'.*did you mean 'cifar10'"),
         (str(tmp_path / "missing"), "neither a path that exists"),
@@ -190,6 +192,7 @@ def test_what_cannot_be_opened_says_what_to_do(tmp_path, folder, monkeypatch):
         (str(tmp_path / "text.parquet"), "has the columns text: expected .* column 'image'"),
         (str(tmp_path / "none.parquet"), "no images in .*none.parquet"),
         (str(tmp_path / "*.nothing"), "no file matches"),
+        (str(tmp_path / "hub"), "no images in .*; for its .parquet .* give their folder, --images .*hub/data$"),
         (str(tmp_path / "set"), "holds the splits train, val, not images: give one of them"),
     ):
         with pytest.raises(FullrankError, match=message):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.processes import run_in_two
 
 from fullrank.errors import FullrankError
 from fullrank.orders import Adaptive, Cumulative, Hybrid, MultiplePass, OrderSampler, Segment, SinglePass, subset
@@ -384,11 +385,29 @@ def test_sampler_shares_a_batch_between_processes():
     for step, pieces in enumerate(zip(*shares, strict=True)):
         assert functools.reduce(operator.iadd, pieces, []) == order[step].tolist()
     with pytest.raises(FullrankError, match="batch_size=6 does not divide over world_size=4"):
-        OrderSampler(order, world_size=4)
+        OrderSampler(order, rank=0, world_size=4)
+    with pytest.raises(FullrankError, match="rank=None, world_size=2: give both, or neither"):
+        OrderSampler(order, world_size=2)
     with pytest.raises(FullrankError, match=r"rank must be in \[0, 2\), got 2"):
         OrderSampler(order, rank=2, world_size=2)
     with pytest.raises(FullrankError, match=r"step must be in \[0, 5\], got 6"):
         OrderSampler(order, start=6)
+
+
+def _walk_before_and_after(rank, folder):
+    order = MultiplePass(40, 6, 5)
+    half = [order[step][3 * rank : 3 * rank + 3].tolist() for step in range(5)]
+    assert list(OrderSampler(order)) == half
+    assert list(OrderSampler(order, rank=0, world_size=1)) == [order[step].tolist() for step in range(5)]
+    with pytest.raises(FullrankError, match="batch_size=5 does not divide over world_size=2"):
+        OrderSampler(MultiplePass(40, 5, 5))
+    made_before = OrderSampler(order)
+    torch.distributed.destroy_process_group()
+    assert list(made_before) == [order[step].tolist() for step in range(5)]
+
+
+def test_a_sampler_takes_its_share_of_the_process_group_that_is_there_when_it_is_walked(tmp_path):
+    run_in_two(_walk_before_and_after, tmp_path)
 
 
 @pytest.mark.parametrize(("lo", "hi", "origin"), [(0, 200, 0), (-10, 50, 0), (0, 5, 0), (0, 100, 9)])

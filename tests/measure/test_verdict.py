@@ -114,6 +114,7 @@ def test_small_directions_that_few_features_make_look_dead_are_not_sure_to_be():
     )
     few, many = (judge(fullrank.spectrum(gaussian(n, 128) * spread)) for n in (141, 12_800))
     assert (few.level, few.confidence, many.level) == ("partial", "low", "healthy")
+    assert few.headline == "Perhaps partial dimensional collapse"
     assert "make small directions look dead" in few.certainty
     spread[115:] = 1e-5
     assert judge(fullrank.spectrum(gaussian(141, 128) * spread)).confidence == "medium"  # dead whatever their number

@@ -22,6 +22,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import shlex
 import sys
 import threading
 from abc import ABC, abstractmethod
@@ -458,7 +459,7 @@ def _from_folder(name: str, root: Path, flag: str, cache: str) -> Images:
     others: dict[str, int] = {}
     found: dict[str, list[str]] = {}
     tree: dict[str, list[str]] = {}
-    holding = set()
+    holding, elsewhere = set(), []
     for where, folders, files in _walk(root):
         below = os.path.relpath(where, root) if where != str(root) else ""
         tree[below] = folders
@@ -469,10 +470,15 @@ def _from_folder(name: str, root: Path, flag: str, cache: str) -> Images:
         if pictures:
             holding.add(below)
             found.setdefault(below.split(os.sep)[0], []).extend(os.path.join(where, file) for file in pictures)
+        elif any(file.lower().endswith(LARGE) for file in files):
+            elsewhere.append(where)
     check_folders(name, root, tree, holding, flag)
     kinds = " ".join(IMG_EXTENSIONS)
     if not found:
-        raise FullrankError(f"no images in {name}: expected files ending in {kinds}, in class folders or all in one")
+        what = f"expected files ending in {kinds}, in class folders or all in one"
+        if elsewhere:
+            what += f"; for its {' or '.join(LARGE)} files give their folder, {flag} {shlex.quote(min(elsewhere))}"
+        raise FullrankError(f"no images in {name}: {what}")
     if others:
         counts = listing([f"{count:,} {kind}" for kind, count in sorted(others.items())])
         print(f"{name}: {counts} files are left out: images end in {kinds}", file=sys.stderr)

@@ -39,6 +39,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import Sampler
 
@@ -368,7 +369,8 @@ class OrderSampler(Sampler[list[int]]):
 
     Each walk over the sampler is the whole run from `start` on, `len(sampler)` steps, however often it is walked and
     whatever was looked at before: give Lightning `max_epochs=1` or `max_steps=len(order)`. With several processes,
-    each gets its contiguous piece of every global batch.
+    each gets its contiguous piece of every global batch; they are those of torch's default process group at the time of
+    the walk, unless `rank` and `world_size` say otherwise.
 
     A `DataLoader` with workers asks ahead of what it has returned, so the sampler cannot know what the loop has
     consumed; `state_dict()["step"]` counts what the newest walk handed out, exact without workers. To resume exactly:
@@ -381,11 +383,11 @@ class OrderSampler(Sampler[list[int]]):
     Args:
         order: The order to follow.
         start: The first step to give.
-        rank: This process, in `[0, world_size)`.
+        rank: This process, in `[0, world_size)`; give both or neither.
         world_size: The number of processes; it must divide the order's batch size.
 
     Raises:
-        FullrankError: `start`, `rank` or `world_size` does not fit.
+        FullrankError: `start`, `rank` or `world_size` does not fit, here or when it is walked.
 
     >>> sampler = OrderSampler(MultiplePass(size=6, batch_size=2, steps=3))
     >>> [len(batch) for batch in sampler]
@@ -393,19 +395,36 @@ class OrderSampler(Sampler[list[int]]):
     """
 
     _newest: _Walk | None  # whose steps `state_dict` counts
+    _given: tuple[int, int] | None
 
-    def __init__(self, order: Order, *, start: int = 0, rank: int = 0, world_size: int = 1) -> None:
-        _whole("rank", rank, 0)
-        _whole("world_size", world_size)
+    def __init__(self, order: Order, *, start: int = 0, rank: int | None = None, world_size: int | None = None) -> None:
         if not isinstance(order, Order):
             raise FullrankError(f"order must be an order, such as MultiplePass(size, batch_size, steps), got {order!r}")
-        if order.batch_size % world_size:
-            what = f"batch_size={order.batch_size} does not divide over world_size={world_size} processes"
+        self.order, self._given = order, None
+        if rank is not None and world_size is not None:
+            _whole("rank", rank, 0)
+            _whole("world_size", world_size)
+            self._given = rank, world_size
+        elif (rank, world_size) != (None, None):
+            what = f"rank={rank}, world_size={world_size}"
+            raise FullrankError(f"{what}: give both, or neither for those of torch's process group")
+        self.place()
+        self.load_state_dict({"step": start})
+
+    def place(self) -> tuple[int, int]:
+        """Return this process and the number of processes."""
+        if self._given is not None:
+            rank, world_size = self._given
+        elif dist.is_available() and dist.is_initialized():
+            rank, world_size = dist.get_rank(), dist.get_world_size()
+        else:
+            return 0, 1
+        if self.order.batch_size % world_size:
+            what = f"batch_size={self.order.batch_size} does not divide over world_size={world_size} processes"
             raise FullrankError(f"{what}: use a multiple")
         if rank >= world_size:
             raise FullrankError(f"rank must be in [0, {world_size}), got {rank}")
-        self.order, self.rank, self.world_size = order, rank, world_size
-        self.load_state_dict({"step": start})
+        return rank, world_size
 
     def __len__(self) -> int:
         return len(self.order) - self.start  # of the whole walk: it does not shrink while a loader reads ahead
@@ -440,10 +459,11 @@ class _Walk(Iterator[list[int]]):
         self.sampler, self.step = sampler, sampler.start
 
     def __next__(self) -> list[int]:
-        order, rank = self.sampler.order, self.sampler.rank
+        order = self.sampler.order
         if self.step >= len(order):
             raise StopIteration
-        share = order.batch_size // self.sampler.world_size
+        rank, world_size = self.sampler.place()
+        share = order.batch_size // world_size
         self.step += 1
         return order[self.step - 1][rank * share : (rank + 1) * share].tolist()
 

@@ -130,8 +130,10 @@ class Verdict:
 
     @property
     def headline(self) -> str:
-        """The level in words."""
-        return _HEADLINES[self.level]
+        """The level in words, and "Perhaps" before one that few images or a guess may have made."""
+        words = _HEADLINES[self.level]
+        sure = self.confidence != "low" or self.level in ("unclear", "untrained")
+        return words if sure else f"Perhaps {words[0].lower()}{words[1:]}"
 
     @property
     def sentences(self) -> list[str]:
