@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fullrank.studies.jobs import Place
 
 _RESULTS = Path("results")
+_RUNS, _ENCODERS = (tyro.conf.arg(metavar=f"{name} [{name} ...]", help_behavior_hint="") for name in ("RUN", "X"))
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def base_config(arguments: list[str]) -> TrainConfig:
 class Report:
     """Write one self-contained HTML page about one run or several: curves, spectra, sample views, a verdict."""
 
-    runs: tyro.conf.Positional[tuple[Path, ...]]
+    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], _RUNS]
     """Folders made by `fullrank train`."""
     out: Path | None = None
     """The page to write; the run's report.html for one run, ./report.html for several, when left out."""
@@ -156,7 +157,7 @@ class Report:
 class Watch:
     """Serve one page about runs on this machine, drawn again while they train."""
 
-    runs: tyro.conf.Positional[tuple[Path, ...]]
+    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], _RUNS]
     """Folders made by `fullrank train`, or the folder they are in: new runs appear by themselves."""
     port: int = 8765
     """Where the page is; 0 takes a free port."""
@@ -191,7 +192,7 @@ class Inspect(InspectOptions):
     Prints a table, a verdict on each X and what can be compared, and writes one self-contained HTML page.
     """
 
-    what: tyro.conf.Positional[tuple[str, ...]]
+    what: Annotated[tyro.conf.Positional[tuple[str, ...]], _ENCODERS]
     """A run's folder, whose scores are kept in its scores.json, or a checkpoint of `fullrank train`; a folder that
     `fullrank export` wrote or the name of a timm model (give --images); a weights file (.safetensors, .pt, .pth; give
     --backbone and --images); a feature matrix (.npy, .safetensors, .parquet)."""
@@ -222,7 +223,7 @@ class Evaluate(EvaluateOptions):
     Prints a table, and keeps the scores of a run in its scores.json.
     """
 
-    runs: tyro.conf.Positional[tuple[str, ...]]
+    runs: Annotated[tyro.conf.Positional[tuple[str, ...]], _RUNS]
     """Folders made by `fullrank train`, or checkpoint files, whose scores are printed and not kept."""
     json: bool = False
     """Print everything as JSON, for programs."""
@@ -258,7 +259,7 @@ class Rank(RankOptions):
     Prints a table and what can and cannot be decided. Given one run, ranks the steps at which it was measured.
     """
 
-    runs: tyro.conf.Positional[tuple[Path, ...]]
+    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], _RUNS]
     """Folders made by `fullrank train`, or checkpoints in them (RUN/checkpoints/step_*.pt)."""
     out: Path | None = None
     """A page to write, such as rank.html: loss against AUC, forecast against measured accuracy, rank correlations."""
