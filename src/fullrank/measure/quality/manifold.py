@@ -12,6 +12,7 @@ Raises:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -162,8 +163,12 @@ def _distinct_sample(features: Array, max_samples: int | None, seed: int, *, lea
 
 
 def _distinct(x: Tensor, least: int, score: str) -> Tensor:
-    """Return the first of each distinct row of `x` in float64, around their mean: distances keep digits."""
+    """Return the first of each distinct row of `x` in float64, around their mean, with numbers up to 1.
+
+    Distances keep their digits so, and none overflows or underflows; the scores do not depend on a scale.
+    """
     x = x.to(torch.float64) + 0.0  # -0.0 becomes 0.0, which it equals.
+    x = x * 2.0 ** min(-math.frexp(float(x.abs().max()))[1], 1023)  # A power of 2 changes no digit.
     first: dict[bytes, int] = {}
     for i, row in enumerate(x.cpu().numpy()):
         first.setdefault(row.tobytes(), i)
