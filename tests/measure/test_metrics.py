@@ -380,6 +380,29 @@ def test_errors_say_what_to_do():
         huge.compute()
 
 
+@pytest.mark.parametrize("scale", [1e-25, 1e-21, 1e19, 1e25])
+def test_fast_mode_takes_numbers_whose_squares_are_no_float32(scale):
+    tame = prescribed(20_000, TAME)
+    assert gap(measured(tame * scale, fast=True), svd(tame * scale)) < 1e-5
+
+
+@pytest.mark.parametrize("scale", [1e-150, 1e-163, 1e-300])
+@pytest.mark.parametrize("center", [True, False])
+def test_numbers_whose_squares_underflow_are_refused(scale, center):
+    x = torch.randn(400, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * scale
+    message = r"features vary by .*e-\d+ at most, and squares of such numbers underflow: scale them up"
+    with pytest.raises(FullrankError, match=message):
+        measured(x, batch=100, center=center)
+    parts = [measured(part, center=center) for part in x[:6].split(3)]  # few rows need no squares
+    parts[0].merge_state(parts[1])
+    assert gap(parts[0], svd(x[:6], center=center)) < 1e-12
+    metric = measured(torch.zeros(400, 8, dtype=torch.float64), center=center)
+    before = metric.state.clone()
+    with pytest.raises(FullrankError, match=message):
+        metric.update(x)
+    assert torch.equal(metric.state, before)
+
+
 def test_merging_errors():
     x = torch.randn(100, 4)
     metric = measured(x)

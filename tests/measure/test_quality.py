@@ -599,8 +599,8 @@ def test_errors_say_what_to_do(call, message):
 
 
 @pytest.mark.parametrize("scale", [1e-200, 1e200])
-def test_cosine_scores_take_rows_whose_squares_are_no_numbers(scale):
-    for name in ("feature_std", "self_cluster", "uniformity", "alignment"):
+def test_scores_without_a_scale_take_rows_whose_squares_are_no_numbers(scale):
+    for name in ("feature_std", "self_cluster", "uniformity", "alignment", "two_nn", "idest"):
         assert SCORES[name].function(example(name) * scale) == pytest.approx(SCORES[name].function(example(name)))
 
 

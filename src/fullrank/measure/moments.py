@@ -39,6 +39,10 @@ ROOT, GRAM, FAST = 0, 1, 2
 _EPS = torch.finfo(torch.float64).eps
 _HEADER = 4  # dim, count, form, dtype
 _BLOCK_ENTRIES = {"cpu": 2**18}  # of a float64 block: 2 MiB stay in a core's cache between conversion and product
+_LEAST = 2.0**-480
+"""Numbers from which their squares, and those of what is 1e-7 of them, are float64 in full."""
+_FLOAT32 = 2.0**-50, 2.0**50
+"""Between which the largest number of a block must be for squares in float32."""
 _TILE = 128  # columns of a tile of the product: the tiles below the diagonal, nearly half the work, are left out
 
 
@@ -117,9 +121,9 @@ def _absorb_block(
     if m.form == ROOT:
         matrix, form = _stack([m.matrix, rows], exact)
     else:
-        fast = fast and rows.device.type == "cpu"
+        fast = fast and rows.device.type == "cpu" and _FLOAT32[0] < float(rows.abs().max()) < _FLOAT32[1]
         matrix, form = m.matrix, FAST if fast else m.form
-        add_gram_(matrix, rows.to(torch.float32) if fast else rows)
+        _add(matrix, rows.to(torch.float32) if fast else rows)
     return replace(m, count=m.count + n, total=m.total + total, matrix=matrix, form=form)
 
 
@@ -154,6 +158,15 @@ def add_gram_(gram: Tensor, rows: Tensor, decay: float = 1.0) -> None:
             gram[i:j, i:] += rows[:, i:j].T @ rows[:, i:]
 
 
+def _add(gram: Tensor, rows: Tensor) -> None:
+    """Add as `add_gram_` does; raise `FullrankError` where all squares would underflow, as if nothing varied."""
+    if float(gram.diagonal().max()) < _LEAST**2 and 0 < (most := float(rows.abs().max())) < _LEAST:
+        raise FullrankError(
+            f"features vary by {most:.3g} at most, and squares of such numbers underflow: scale them up"
+        )
+    add_gram_(gram, rows)
+
+
 def _stack(parts: list[Tensor], exact: bool) -> tuple[Tensor, int]:
     """Join factors F_1, F_2, ... into one of the sum of F_i^T F_i, or add up where they are many rows."""
     d = parts[0].shape[1]
@@ -164,7 +177,7 @@ def _stack(parts: list[Tensor], exact: bool) -> tuple[Tensor, int]:
         return torch.linalg.qr(torch.cat(parts), mode="r").R, ROOT
     gram = torch.zeros(d, d, dtype=torch.float64, device=parts[0].device)
     for part in parts:
-        add_gram_(gram, part)
+        _add(gram, part)
     return gram, GRAM
 
 
@@ -194,7 +207,7 @@ def merge(a: Moments, b: Moments, *, center: bool = True, exact: bool = False) -
         matrix = torch.zeros(a.dim, a.dim, dtype=torch.float64, device=a.shift.device)
         for part, kind in zip(parts, (a.form, b.form, ROOT), strict=False):
             if kind == ROOT:
-                add_gram_(matrix, part)
+                _add(matrix, part)
             else:
                 matrix += part
     return Moments(n, shift, total, matrix, form, a.dtype)
@@ -207,7 +220,7 @@ def about_zero(moments: Moments) -> Moments:
     if moments.form == ROOT:
         matrix = torch.cat([moments.matrix, row])
     else:
-        add_gram_(matrix := moments.matrix.clone(), row)
+        _add(matrix := moments.matrix.clone(), row)
     return replace(moments, shift=torch.zeros_like(mean), total=moments.count * mean, matrix=matrix)
 
 

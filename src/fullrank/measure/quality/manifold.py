@@ -163,11 +163,12 @@ def _distinct_sample(features: Array, max_samples: int | None, seed: int, *, lea
 
 
 def _distinct(x: Tensor, least: int, score: str) -> Tensor:
-    """Return the first of each distinct row of `x` in float64, around their mean: distances keep digits.
+    """Return the first of each distinct row of `x` in float64, around their mean, with numbers up to 1.
 
-    A power of two brings the greatest entry near 1: the squares of 1e200 and of 1e-200 are no float64.
+    Distances keep their digits so, and none overflows or underflows; the scores do not depend on a scale.
     """
     x = x.to(torch.float64) + 0.0  # -0.0 becomes 0.0, which it equals.
+    x = x * 2.0 ** min(-math.frexp(float(x.abs().max()))[1], 1023)  # A power of 2 changes no digit.
     first: dict[bytes, int] = {}
     for i, row in enumerate(x.cpu().numpy()):
         first.setdefault(row.tobytes(), i)
@@ -176,8 +177,7 @@ def _distinct(x: Tensor, least: int, score: str) -> Tensor:
         raise FullrankError(f"{what}: many images have equal features (a collapsed encoder, or duplicate images)")
     x = x[torch.tensor(list(first.values()), device=x.device)] if len(first) < len(x) else x
     x = x - x[0].clone()
-    x = x - x.mean(dim=0)
-    return x * 2.0 ** -max(math.frexp(float(x.abs().max()))[1], -1000)
+    return x - x.mean(dim=0)
 
 
 def _two_nearest(x: Tensor) -> Tensor:
