@@ -395,7 +395,7 @@ class RunStudy(Checked):
         for number, run in enumerate(found.runs):
             state = needed.get(run.name, "done")
             rows.append((str(number), run.name, run.cell.words, str(run.seed), f"{run.config.steps:,}", state))
-        table = Table("runs", ("no.", "run", "setting", "seed", "steps", ""), rows, text=(1, 2, 5))
+        table = Table("runs", ("no.", "run", "setting", "seed", "steps", ""), rows, text=(1, 2, 5), whole=(1, 5))
         _print(table, f"{len(found.jobs)} of {len(found.runs)} runs to make.")
         return 0
 

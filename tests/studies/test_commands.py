@@ -8,8 +8,8 @@ from tests.studies.test_run import STEPS, cell, study
 
 from fullrank.cli import main
 from fullrank.commands import RunStudy
-from fullrank.studies.registry import STUDIES
-from fullrank.studies.store import published
+from fullrank.studies.registry import STUDIES, find
+from fullrank.studies.store import planned, published
 
 
 @pytest.fixture
@@ -58,6 +58,17 @@ def test_a_dry_run_numbers_the_runs_and_trains_nothing(toy, place, capsys):
     assert "2 of 2 runs to make." in said
     assert not place.work.exists()
     assert not place.results.exists()
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_a_narrow_terminal_breaks_no_name_of_a_run_and_cuts_no_column_off(toy, place, capsys, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert main(["study", "run", "toy", "--work", str(place.work), "--results", str(place.results), "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    names = [run.name for run in planned(find("toy"), "lab", range(3))]
+    lines = [line for line in said.splitlines() if any(f" {name} " in line for name in names)]
+    assert len(lines) == len(names)
+    assert all(line.rstrip().endswith("to make") for line in lines)
 
 
 def test_flags_of_before_say_what_is_there_instead(toy, capsys):

@@ -128,6 +128,7 @@ class Table:
     names: int = 1  # how many columns, the first ones, name the rows
     beside: Sequence[int] = ()  # places of the columns whose numbers are published ones
     text: Sequence[int] = ()  # places of the columns that hold words, not numbers
+    whole: Sequence[int] = ()  # places of those that are not broken in a terminal, however long
     marked: Sequence[int] = ()  # places of the rows that stand out
     captioned: bool = True  # whether the title is shown; for those who cannot see the table it is always there
 

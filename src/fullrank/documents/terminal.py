@@ -11,6 +11,7 @@ from rich.text import Text
 from fullrank import documents as doc
 
 _REMEDIES = 3
+_PADDING = 1
 _STYLES = {"hint": "dim", "warning": "yellow", "command": "bold"}
 
 
@@ -19,7 +20,11 @@ def show(document: doc.Document, console: Console) -> None:
     for place, line in enumerate(_lines(document.parts)):
         if place and isinstance(line, Grid):
             console.print()
-        console.print(line)
+        if isinstance(line, Grid):
+            least = sum((column.min_width or 0) + 2 * _PADDING for column in line.columns) - 2 * _PADDING
+            if least > console.width:  # its last columns would be cut off
+                line.width = least
+        console.print(line, crop=False)
 
 
 def _lines(parts: Iterable[doc.Part]) -> Iterable[Text | Grid]:
@@ -51,15 +56,17 @@ def _lines(parts: Iterable[doc.Part]) -> Iterable[Text | Grid]:
 
 def grid(part: doc.Table) -> Grid:
     """Return a table for a terminal: headings and names fold between words, numbers never."""
-    made = Grid(box=None, padding=(0, 1), header_style="bold", title_justify="left", pad_edge=False)
+    made = Grid(box=None, padding=(0, _PADDING), header_style="bold", title_justify="left", pad_edge=False)
     for place, heading in enumerate(map(doc.plain, part.header)):
         column = [doc.plain(row[place]) for row in part.rows]
         # the longest word of a heading is the least a column may shrink to; those of sentences are not broken either
         words = [*heading.split(), *(word for text in column for word in text.split() if place in part.text)]
         least = max(map(len, words), default=0)
         if place < part.names or place in part.text:
-            # a name without a place to break, such as a file's, folds anywhere before a column is cut off
-            made.add_column(Text(heading), overflow="fold", min_width=min(least, 12 if place < part.names else 24))
+            whole = place in part.whole
+            # a name without a place to break, such as a file's, folds anywhere before the table outgrows the terminal
+            most = least if whole else 12 if place < part.names else 24
+            made.add_column(Text(heading), overflow="fold", no_wrap=whole, min_width=min(least, most))
         else:
             made.add_column(Text(heading), justify="right", min_width=max([least, *map(len, column)]))
     for number, cells in enumerate(part.rows):
