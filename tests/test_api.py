@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+import torchvision
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
@@ -107,6 +108,17 @@ def test_evaluate_a_module_on_loaders_is_k_nn_of_its_features(net, data):
     assert found.scores["knn"].value == own > 0.9
     assert found.scores["logistic"].value > 0.9
     assert set(found.to_dataframe().score) == {"knn", "logistic"}
+
+
+def test_evaluate_opens_weights_as_features_does(net, data, tmp_path):
+    loaders = [DataLoader(each, batch_size=64) for each in data]
+    torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "own.pth")
+    found = fullrank.evaluate(tmp_path / "own.pth", *loaders, logistic=False, backbone="resnet18")
+    bank, queries = (fullrank.features(tmp_path / "own.pth", loader, backbone="resnet18") for loader in loaders)
+    own = knn_accuracy(bank, data[0].tensors[1], queries, data[1].tensors[1], k=found.scores["knn"].chosen["k"])
+    assert found.scores["knn"].value == own
+    with pytest.raises(FullrankError, match="runs/x is judged as it was trained, .*: leave backbone and stem out"):
+        fullrank.evaluate("runs/x", backbone="resnet18", stem="cifar")
 
 
 def test_evaluate_says_what_is_missing(net, data):

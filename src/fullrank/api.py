@@ -49,6 +49,7 @@ from fullrank.ranking.rank import rank as rank_runs
 from fullrank.ranking.result import Ranking
 from fullrank.registry import METHODS, ORDERS
 from fullrank.shapes import check_meant, fit
+from fullrank.text import listing
 from fullrank.training import presets
 from fullrank.training.checkpoint import load
 from fullrank.training.loop import resume
@@ -229,7 +230,7 @@ def evaluate(
     logistic: bool = True,
     knn_options: KnnOptions | None = None,
     logistic_options: LogisticOptions | None = None,
-    image_size: int | None = None,
+    **how: Any,
 ) -> Evaluation:
     """Judge a frozen encoder with labels: k-NN and logistic regression.
 
@@ -240,10 +241,10 @@ def evaluate(
         logistic: Fit the logistic regression too.
         knn_options: How neighbors vote.
         logistic_options: How it is fitted.
-        image_size: Rows and columns that a module or timm model is shown; its own, or the images', when omitted.
+        **how: Arguments of `fullrank.encoders.open_encoder`, such as `image_size`, or `backbone` for a weights file.
 
     Raises:
-        FullrankError: Labels are missing, or images cannot be read.
+        FullrankError: Labels are missing, images or the encoder cannot be read, or an argument means nothing to it.
     """
     source = _path(source)
     options = EvaluateOptions(
@@ -256,12 +257,14 @@ def evaluate(
     if train is None and test is None:
         if isinstance(source, nn.Module):
             raise FullrankError("a module does not say which images to judge it by: give train and test")
-        if image_size is not None:
-            raise FullrankError(f"{source} is judged on images of its own size: leave image_size out")
+        if how:
+            raise FullrankError(
+                f"{source} is judged as it was trained, on images of its own: leave {listing([*how])} out"
+            )
         return evaluate_runs([str(source)], options)[0]
     if train is None or test is None:
         raise FullrankError("give both train and test, or neither for a run's own images")
-    encoder, bank = _opened(source, train, {"image_size": image_size})
+    encoder, bank = _opened(source, train, how)
     return probe_features(_name(source), encoder, bank, _images(test), options)
 
 
