@@ -15,7 +15,7 @@ RESULTS = Path(__file__).parents[2] / "results"
 STORE = Store(RESULTS, "lab")
 COMPLETE = {"decay": 3, "heads": 2}
 """Studies of which every setting has been run at lab scale, with its seeds."""
-SHOWN = (*COMPLETE, "orders", "subsets", "hybrid-switch", "regime", "forecast", "collapse", "boundaries")
+SHOWN = (*COMPLETE, "orders", "subsets", "hybrid-switch", "regime", "forecast", "collapse", "boundaries", "nnsiam")
 """Those whose tables are committed."""
 
 

@@ -53,7 +53,7 @@ def _parts(results: Results, scale: Scale) -> Sequence[Part]:
             "[Li22] Table 2 has 30.0 ± 1.8 % for multiple passes, 44.5 ± 0.8 % for a single pass and 48.3 ± 0.7 % for "
             f"hybrid, of ResNet-18 on ImageNet. The curves are of {_named(*HEADLINE[scale])}."
         ),
-        *(through_training(headline, name, color="order") for name in _NAMES),
+        *(through_training(headline.where(order=ORDERS), name, color="order") for name in _NAMES),
         spectra(headline, color="order"),
         against(results, "heldout_loss", "auc", color="order", panel="steps and decay"),
         overview(results, _NAMES, rows=("steps and decay", "order")),
