@@ -147,7 +147,7 @@ def test_safetensors_with_several_matrices_wants_a_name(tmp_path):
             {"box": torch.zeros(3, 4), "x": torch.zeros(3, 4, 5)},
             r"holds 2 tensors \(box \(3, 4\), x \(3, 4, 5\)\): name",
         ),
-        ({}, "holds no matrix .* but nothing"),
+        ({}, "holds no tensor: expected a matrix"),
         ({"x": torch.zeros(0, 3)}, "is empty"),
         pytest.param(
             {"x": torch.zeros(2, 3, dtype=torch.complex64)},

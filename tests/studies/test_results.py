@@ -15,7 +15,18 @@ RESULTS = Path(__file__).parents[2] / "results"
 STORE = Store(RESULTS, "lab")
 COMPLETE = {"decay": 3, "heads": 2}
 """Studies of which every setting has been run at lab scale, with its seeds."""
-SHOWN = (*COMPLETE, "orders", "subsets", "hybrid-switch", "regime", "forecast", "collapse", "boundaries", "nnsiam")
+SHOWN = (
+    *COMPLETE,
+    "orders",
+    "subsets",
+    "hybrid-switch",
+    "regime",
+    "forecast",
+    "collapse",
+    "boundaries",
+    "nnsiam",
+    "ema",
+)
 """Those whose tables are committed."""
 
 

@@ -178,7 +178,7 @@ def _open_safetensors(path: Path, key: str | None) -> FeatureFile:
             raise FullrankError(f"{path} looks like a model's weights ({listed}): give {do}")
         wide = [name for name, shape in shapes.items() if shape[1:] not in ((), (1,))] or [*shapes]
         if not wide:
-            raise FullrankError(f"{path} holds no matrix (N, D), but nothing")
+            raise FullrankError(f"{path} holds no tensor: expected a matrix (N, D)")
         if len(wide) > 1:
             raise FullrankError(f"{path} holds {len(wide)} tensors ({listed}): name the matrix (N, D) with --key NAME")
         (key,) = wide  # its shape may be refused below
