@@ -226,7 +226,7 @@ def test_what_says_how_images_are_shown_is_refused_of_the_networks_own_input(opt
 def test_settings_of_a_probe_that_is_not_asked_for_are_refused(net, run):
     settings = {"logistic": False, "logistic_options": LogisticOptions(l2=0.1)}
     for images in ((), (Pictures(), Pictures())):
-        with pytest.raises(FullrankError, match="logistic.* is for the probe --logistic, and there is none here"):
+        with pytest.raises(FullrankError, match="--logistic.* are settings of a probe that is not asked for"):
             fullrank.evaluate(run if not images else net, *images, **settings)
 
 

@@ -217,6 +217,9 @@ def features(source: Source, images: ImageSource, **options: Any) -> Tensor:
 
     Returns:
         `(N, D)` float32 on the CPU; `(N, q, D)` where batches hold q views of each image.
+
+    Raises:
+        FullrankError: The encoder or the images cannot be read, or an option means nothing to them.
     """
     encoder, opened = _opened(_path(source), images, options)
     return encoder.features(opened).features

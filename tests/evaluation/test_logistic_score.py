@@ -121,7 +121,10 @@ def test_what_one_probe_cannot_do_is_found_before_any_takes_features(run, argume
     ("arguments", "message"),
     [
         (["--logistic", "--limit", "9"], "9 training images are too few to hold a tenth of them out: give 10 at least"),
-        (["--logistic", "--linear.epochs", "3"], "--linear.* is for the probe --linear, and there is none here"),
+        (
+            ["--logistic", "--linear.epochs", "3"],
+            "--linear.* are settings of a probe that is not asked for: add --linear",
+        ),
         (["--linear", "--limit", "50"], "--linear.batch-size 1024 is more than the 50 training images: lower it"),
     ],
 )

@@ -477,7 +477,7 @@ def test_a_file_that_is_no_forecast(tmp_path, change, message):
         ({"fit": "a.json", "forecast": "b.json"}, "--fit writes a forecast and --forecast reads one"),
         ({"images": "digits"}, "--images is for the scores that --scores measures"),
         ({"limit": 5}, "--limit is for the scores that --scores measures"),
-        ({"device": "cpu"}, "--device is for the scores that --scores measures, and there is none here"),
+        ({"device": "cpu"}, "--device is for the scores that --scores measures: give it too"),
         ({"forecast": "none.json"}, "cannot read none.json: No such file"),
         ({"scores": "rankmee"}, "got 'rankmee'; did you mean 'rankme'"),
         ({"scores": ","}, "--scores names no score"),

@@ -18,7 +18,6 @@ from fullrank.evaluation.result import Evaluation
 from fullrank.evaluation.task import ImageSets, Represented, UnlabeledError, open_task
 from fullrank.measure.protocols import FINGERPRINT
 from fullrank.models.encoder import Encoder, unchanged
-from fullrank.shapes import check_meant
 from fullrank.text import Progress, once, tails, untold
 from fullrank.training.checkpoint import find_checkpoint
 from fullrank.training.distributed import World, processes
@@ -68,11 +67,10 @@ def evaluate(
 def _asked(options: EvaluateOptions) -> list[str]:
     """Return the probes that are asked for, and refuse settings of others."""
     asked = [name for name in PROBES if getattr(options, name)] or [PROBES[0]]
-    given, defaults = (
-        {f"{name}.*": getattr(each, f"{name}_options") for name in PROBES} for each in (options, EvaluateOptions())
-    )
-    probes = {f"{name}.*": (f"the probe --{name}",) for name in PROBES}
-    check_meant(given, defaults, probes, [f"the probe --{name}" for name in asked], flags=True)
+    for name in PROBES:
+        section = f"{name}_options"
+        if name not in asked and getattr(options, section) != getattr(EvaluateOptions(), section):
+            raise FullrankError(f"--{name}.* are settings of a probe that is not asked for: add --{name}")
     return asked
 
 

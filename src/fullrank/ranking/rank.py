@@ -21,7 +21,6 @@ from fullrank.ranking.candidates import FEATURES, FORECAST, FRONT, Candidate, Fo
 from fullrank.ranking.forecast import Forecast, read_forecast
 from fullrank.ranking.options import RankOptions
 from fullrank.ranking.result import Group, Ranked, Ranking, about, refusal, unlike
-from fullrank.shapes import check_meant
 from fullrank.text import Progress, grouped, listing, untold
 
 
@@ -109,9 +108,9 @@ def _check(options: RankOptions) -> Forecast | None:
         check_output(options.fit, "--fit")
         if options.fit.is_dir():
             raise FullrankError(f"{options.fit} is a folder: name the file to write the fit to, such as forecast.json")
-    measured = ("the scores that --scores measures",)
-    meant = dict.fromkeys(("images", "limit", "device"), measured)
-    check_meant(vars(options), vars(RankOptions()), meant, measured if options.scores else (), flags=True)
+    for flag in ("images", "limit", "device"):
+        if options.scores is None and getattr(options, flag) != getattr(RankOptions, flag):
+            raise FullrankError(f"--{flag} is for the scores that --scores measures: give it too, or leave this out")
     applied = None if options.forecast is None else read_forecast(options.forecast)
     if applied is not None and options.accuracy not in (None, applied.accuracy):
         raise FullrankError(

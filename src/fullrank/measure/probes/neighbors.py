@@ -29,7 +29,7 @@ _BANK_ROWS, _BANK_ENTRIES = 2**16, 2**26  # of a block of the bank; its normaliz
 _SIMILARITIES = {"cpu": 2**24, "cuda": 2**27}  # of a block of queries to one of the bank: 64 MiB, 512 MiB
 _NEAR = 0.99  # cosine to the common direction from which most rows are near it: of 1 less it, 1e-5 is rounding
 _SAMPLE = 1024  # rows of the bank whose common direction that is
-_ENTRIES = 2**16  # of a float64 block
+_ENTRIES = {"cpu": 2**16, "cuda": 2**24}  # of a float64 block
 _LAST = 2**32 - 1  # a key has 32 bits for the row
 
 
@@ -143,6 +143,6 @@ def _seen_from(point: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _directions(x: Tensor) -> Iterator[Tensor]:
-    """Walk over the rows divided by their norms, in float64 blocks that a core's cache holds; rows of zeros stay."""
-    for block in x.split(max(1, _ENTRIES // x.shape[1])):
+    """Walk over the rows divided by their norms, in float64 blocks, which a core's cache holds; rows of zeros stay."""
+    for block in x.split(max(1, _ENTRIES.get(x.device.type, 2**16) // x.shape[1])):
         yield l2_normalize(block.double())
