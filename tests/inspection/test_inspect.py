@@ -510,6 +510,7 @@ def test_an_exported_encoder_is_inspected_as_its_run_is(run, tmp_path):
 def test_scores_of_a_run_are_kept_with_it(run, tmp_path):
     shutil.copytree(run, tmp_path / "run")
     (found,) = inspect([str(tmp_path / "run")], InspectOptions(limit=40, views="none", untrained=False))
+    assert "untrained" not in found.source
     taken = {each.score.name: each for each in kept(tmp_path / "run") if each.asked.get("limit") == 40}
     assert taken["rankme"].score.value == found.scores["rankme"].value
     assert {(each.by, each.step, each.asked["images"]) for each in taken.values()} == {("inspect", 8, None)}

@@ -304,7 +304,7 @@ def test_a_deeper_model_of_the_family_does_not_fit():
         "'module'; left over, and not to be left out: layer1.2.conv1.weight, layer1.2.bn1.weight, "
         "layer1.2.bn1.bias and "
     )
-    assert message.endswith("they fit the backbone resnet34 for images of more than 64 pixels")
+    assert message.endswith("they fit --backbone resnet34 --stem imagenet")
 
 
 def test_a_shallower_model_does_not_fit(torchvision18):
@@ -313,21 +313,21 @@ def test_a_shallower_model_does_not_fit(torchvision18):
         "100 of its 180 parameters and buffers were found" in message
     )  # 20 and 36 convolutions, each with 4 of BatchNorm
     assert "missing: layer1.2.conv1.weight (nearest in the file: layer1.1.conv1.weight)" in message
-    assert message.endswith("they fit the backbone resnet18 for images of more than 64 pixels")
+    assert message.endswith("they fit --backbone resnet18 --stem imagenet")
 
 
 def test_another_stem_is_told_by_its_shape(torchvision18):
     message = refused(backbone("resnet18", image_size=32), torchvision18.state_dict())
     assert "99 of its 100 parameters and buffers" in message
     assert "of another shape: conv1.weight is (64, 3, 7, 7) in the file and (64, 3, 3, 3) in the model" in message
-    assert message.endswith("they fit the backbone resnet18 for images of more than 64 pixels")
+    assert message.endswith("they fit --backbone resnet18 --stem imagenet")
 
 
 def test_another_family_is_named():
     weights = renamed(timm.create_model("vit_tiny_patch16_224", num_classes=3).state_dict(), "module.student.")
     message = refused(small(), weights)
     assert "missing: conv1.weight" in message
-    assert message.endswith("they fit the backbone vit_tiny_patch16_224")
+    assert message.endswith("they fit --backbone vit_tiny_patch16_224")
 
 
 def test_unknown_weights_ask_for_their_backbone(monkeypatch):

@@ -279,6 +279,8 @@ def inspect_encoder(
         shown |= {"recipe": recipe, "crop_scale": pair[0].crop_scale, "seed": VIEW_SEED, "n": n, "views": q, "d": d}
         of_views = seen, shown
     source, spread = dict(encoder.source), None
+    if twin is None:
+        source.pop("untrained", None)
     if encoder.projector is not None:
         spread = _spread(encoder.projector(), features)
         source["embeddings' deviation"] = f"{spread:.3f} of 1/sqrt(M)"

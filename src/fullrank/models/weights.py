@@ -28,6 +28,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from fullrank.config import BackboneConfig
 from fullrank.data.views import SMALL_IMAGE
 from fullrank.errors import FullrankError, nearest, reason
 from fullrank.files import PICKLES
@@ -301,20 +302,22 @@ def _by_name(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tenso
 
 def _advice(weights: Mapping[str, Tensor], prefix: str | None) -> str:
     """Try the models that most weights are of; on the meta device that takes no memory and little time."""
-    small, large = (f" for images of {side} {SMALL_IMAGE} pixels" for side in ("up to", "more than"))
-    ours = [(name, size, words) for name in RESNETS for size, words in ((224, large), (SMALL_IMAGE, small))]
-    for name, size, words in (*ours, *((name, None, "") for name in _COMMON)):
+    ours = [(name, stem) for name in RESNETS for stem in ("imagenet", "cifar")]
+    for name, stem in (*ours, *((name, None) for name in _COMMON)):
         with torch.device("meta"):
-            model = backbone(name, image_size=size) if size else timm.create_model(name, num_classes=0)
+            model = (
+                backbone(BackboneConfig(name, stem=stem), image_size=SMALL_IMAGE)
+                if stem
+                else timm.create_model(name, num_classes=0)
+            )
         search = _Search(model, weights)
         if prefix is not None:
             search.places = Counter([prefix])
         if search.fitting():
-            return f"they fit the backbone {name}{words}"
+            return f"they fit --backbone {name}" + (f" --stem {stem}" if stem else "")
     return (
-        "name the backbone that they were trained with (--backbone), and the size of its images: up to "
-        f"{SMALL_IMAGE} pixels a ResNet begins with a 3x3 convolution, above with 7x7; a network of your own is "
-        "measured in Python, fullrank.inspect(model, loader)"
+        "name the backbone that they were trained with (--backbone), and the size of its images (--image-size); a "
+        "network of your own is measured in Python, fullrank.inspect(model, loader)"
     )
 
 
