@@ -299,6 +299,23 @@ def test_behaves_as_a_torchmetric():
     assert gap(found["raw"].singular_values, svd(x, center=False)) < 1e-12
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+def test_counts_and_sums_stay_float64_whatever_the_module_around_becomes(dtype):
+    x = prescribed(900, TAME, mean=1e4)
+    module = torch.nn.Sequential(torch.nn.Linear(2, 2), metric := SpectrumMetric(48))
+    metric.update(x[:300])
+    module.to(dtype)  # as Lightning does for precision="bf16-true"
+    metric.set_dtype(dtype)
+    assert module[0].weight.dtype == dtype
+    metric.update(x[300:])
+    assert gap(metric, svd(x)) < 1e-9
+    assert metric.count == 900
+    metric.reset()
+    metric.update(x)
+    assert gap(metric, svd(x)) < 1e-9
+    assert metric.to("meta").state.device.type == "meta"
+
+
 def test_state_dict_when_persistent():
     x = prescribed(300, TAME)
     metric, other = measured(x), SpectrumMetric(48)

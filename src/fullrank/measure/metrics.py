@@ -183,6 +183,14 @@ class SpectrumMetric(Metric):
         assert ax is not None
         return cast("Figure", ax.figure), ax
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any) -> SpectrumMetric:
+        def move(x: Tensor) -> Tensor:
+            # A module around it may become bfloat16, as Lightning's precision="bf16-true" makes it: no count would fit.
+            moved = fn(x)
+            return moved if moved.dtype == x.dtype else x.to(moved.device)
+
+        return super()._apply(move, *args)  # type: ignore[return-value]
+
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
         theirs = _named(state_dict.get(f"{prefix}settings", self.settings))  # older ones have none
         if theirs != (mine := _named(self.settings)):
