@@ -38,7 +38,7 @@ def exact_arithmetic(*, gradients: bool = False) -> Iterator[None]:
 
 
 def l2_normalize(x: Tensor, dim: int = 1) -> Tensor:
-    """Return x divided by its L2 norms along an axis; what has norm 0 stays 0, with gradient 0.
+    """Return x divided by its L2 norms along an axis; what has norm 0 stays 0, with gradients 0.
 
     A norm's square overflows float32 beyond 1e19 and vanishes below 1e-19, and features of a diverging encoder would
     look collapsed: so each row is divided by its greatest entry first, which does not change its direction.
@@ -46,9 +46,8 @@ def l2_normalize(x: Tensor, dim: int = 1) -> Tensor:
     greatest = x.detach().abs().amax(dim=dim, keepdim=True)
     # below the least normal number a quotient has few digits left, and 1 / greatest may be infinite
     there = (greatest >= torch.finfo(x.dtype).tiny) | greatest.isnan()
-    scaled = x / greatest.where(there, torch.ones_like(greatest))
-    norm = torch.linalg.vector_norm(scaled, dim=dim, keepdim=True)
-    return torch.where(there, scaled / norm.where(there, torch.ones_like(norm)), torch.zeros_like(x))
+    scaled = x.where(there, 1.0) / greatest.where(there, 1.0)  # a norm of 0 has no second derivative
+    return (scaled / torch.linalg.vector_norm(scaled, dim=dim, keepdim=True)).where(there, 0.0)
 
 
 def centered(x: Tensor, dim: int = 0) -> Tensor:

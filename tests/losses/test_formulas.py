@@ -299,6 +299,21 @@ def test_one_embedding_of_zeros_has_no_direction_and_no_gradient(name):
             assert gradient.abs().max() < 10 * other.abs().max()
 
 
+@pytest.mark.parametrize("name", [*OF_DIRECTIONS, "spectral_contrastive"])
+def test_one_embedding_of_zeros_has_second_derivatives(name):
+    tensors = [x.detach().clone() for x in batch(name)]
+    for x in tensors:
+        x[2] = 0
+        x.requires_grad_()
+    gradients = torch.autograd.grad(EVERY[name][0](*tensors), tensors, create_graph=True, allow_unused=True)
+    penalty = sum(gradient.square().sum() for gradient in gradients if gradient is not None)
+    seconds = [x for x in torch.autograd.grad(penalty, tensors, allow_unused=True) if x is not None]
+    assert seconds
+    assert all(second.isfinite().all() for second in seconds)
+    if name in OF_DIRECTIONS:
+        assert not any(second[2].any() for second in seconds)
+
+
 @pytest.mark.parametrize("scale", [1e-30, 1e25])
 @pytest.mark.parametrize("name", OF_DIRECTIONS)
 def test_the_squares_of_long_and_short_embeddings_need_not_be_numbers(name, scale):
