@@ -58,6 +58,24 @@ def test_two_processes_equal_one_for_every_loss(tmp_path):
                 torch.testing.assert_close(slope, gradient, rtol=1e-10, atol=1e-10, msg=name)
 
 
+def penalized(z, processes):
+    """The gradient of a penalty on the gradient of all processes' losses together."""
+    rows = losses.gather(z)
+    (slope,) = torch.autograd.grad(processes * losses.vicreg(rows, rows**2), z, create_graph=True)
+    return torch.autograd.grad(slope.square().sum(), z)[0]
+
+
+def _penalize(rank, folder):
+    z = embeddings(N, M, count=1)[0].detach().chunk(2)[rank].requires_grad_()
+    torch.save(penalized(z, processes=1), f"{folder}/{rank}.pt")
+
+
+def test_gradients_that_come_back_have_gradients(tmp_path):
+    run_in_two(_penalize, tmp_path)
+    found = torch.cat([torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)])
+    torch.testing.assert_close(found, penalized(embeddings(N, M, count=1)[0], processes=2), rtol=1e-10, atol=1e-10)
+
+
 def test_gather_is_the_identity_on_one_process():
     z = torch.ones(3, 2, requires_grad=True)
     assert losses.gather(z) is z

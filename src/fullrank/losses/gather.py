@@ -46,9 +46,21 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        grad = grad.clone(memory_format=torch.contiguous_format)  # the reduction writes to it, and it may be shared
-        dist.all_reduce(grad)
-        return grad.chunk(dist.get_world_size())[dist.get_rank()]
+        return _Sum.apply(grad)
+
+
+class _Sum(torch.autograd.Function):
+    """This process's rows of what all processes' matrices add up to; each is the other's gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        rows = rows.clone(memory_format=torch.contiguous_format)  # the reduction writes to it, and it may be shared
+        dist.all_reduce(rows)
+        return rows.chunk(dist.get_world_size())[dist.get_rank()]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return _Gather.apply(grad)
 
 
 @torch.compiler.disable  # which would trace the collectives, and need not
