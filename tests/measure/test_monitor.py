@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fullrank import FullrankError
+from fullrank import FullrankError, spectrum
 from fullrank.measure.monitor import MovingSpectrum
 
 
@@ -84,6 +84,12 @@ def test_leaves_out_what_is_not_finite():
     first.update(bad)
     with pytest.raises(FullrankError, match="0 samples have come, 1 batches held NaN"):
         first.compute()
+    for _ in range(400):  # a run that has diverged: its good batches fade
+        monitor.update(torch.full((256, 16), float("nan")))
+    with pytest.raises(FullrankError, match="samples have come, 402 batches held NaN"):
+        monitor.compute()
+    monitor.update(batches[0])
+    assert monitor.compute().auc == pytest.approx(spectrum(batches[0]).auc, rel=1e-9)
 
 
 def test_goes_on_from_its_state():

@@ -122,7 +122,8 @@ class MovingSpectrum:
         counts, gram = self._merged(vectors)
         weight, squares, samples, skipped = counts.tolist()
         least = 2 if self.center else 1
-        if samples < least:
+        # many bad batches in a row leave no weight to the good ones before
+        if samples < least or squares < torch.finfo(torch.float64).tiny:
             what = f"{int(samples)} samples have come, {int(skipped)} batches held NaN or infinity"
             raise FullrankError(f"{what}: call update(features) with at least {least} samples before compute()")
         effective = weight**2 / squares
