@@ -259,6 +259,7 @@ def test_uniformity_range():
     simplex = torch.eye(n) - 1 / n
     assert uniformity(simplex) == pytest.approx(-4 * n / (n - 1), rel=1e-6)
     assert uniformity(torch.ones(7, 3)) == pytest.approx(0, abs=1e-12)
+    assert uniformity(simplex, t=400) == pytest.approx(-800 * n / (n - 1), rel=1e-6)  # exp(-960) is no float64
 
 
 # --- views ---
@@ -312,6 +313,7 @@ def test_lidar_delta_and_invariances():
     still = several_views(noise=0)  # views that do not move: S_w is delta I alone, and LiDAR a rank of the means
     assert lidar(still) == pytest.approx(entropy_rank(np.linalg.eigvalsh(np.cov(still[:, 0].numpy().T))), rel=1e-9)
     assert lidar(torch.ones(7, 3, 4)) == 0.0
+    assert lidar(z[:1].repeat(7, 1, 1)) == lidar(z[:1, :1].repeat(7, 3, 1)) == 0.0  # whatever their mean is rounded to
     with pytest.raises(FullrankError, match=r"cannot be inverted with delta=0: .*raise delta"):
         lidar(several_views(2, 2, 6), delta=0)
     with pytest.raises(FullrankError, match="delta must not be negative"):

@@ -8,6 +8,8 @@ Raises:
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -146,8 +148,9 @@ def uniformity(features: Array, *, t: float = 2.0, max_samples: int | None = 10_
     u = l2_normalize(x.double())
     n = len(u)
     step = max(1, BLOCK_ENTRIES // n)
-    total = 0.0
+    total = u.new_tensor(-torch.inf)  # a logarithm: at a large t all of the sum may underflow
     for start in range(0, n, step):
         squared = (2 - 2 * u[start : start + step] @ u[start:].T).clamp(min=0)
-        total += float(torch.exp(-t * squared).triu(diagonal=1).sum())
-    return float(torch.tensor(total / (n * (n - 1) / 2), dtype=torch.float64).log())
+        others = torch.ones_like(squared, dtype=torch.bool).tril()
+        total = torch.logaddexp(total, (-t * squared).masked_fill_(others, -torch.inf).logsumexp(dim=(0, 1)))
+    return float(total) - math.log(n * (n - 1) / 2)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fullrank.errors import FullrankError
 from fullrank.measure.checks import Array, as_tensor, check_directions, check_finite
-from fullrank.numerics import exact_arithmetic, l2_normalize
+from fullrank.numerics import centered, exact_arithmetic, l2_normalize
 from fullrank.shapes import fit
 
 Views = Array | Sequence[Array]
@@ -69,8 +69,7 @@ def lidar(views: Views, *, delta: float = 1e-4) -> float:
     n, q, d = z.shape
     if n < 2:
         raise FullrankError("lidar needs views of at least two images, got one: it compares images")
-    mean = z.mean(dim=1, keepdim=True)
-    within = (z - mean).reshape(-1, d)
+    within = centered(z, dim=1).reshape(-1, d)
     s_w = within.T @ within / (n * (q - 1)) + delta * torch.eye(d, dtype=z.dtype, device=z.device)
     factor, failed = torch.linalg.cholesky_ex(s_w)
     # Rounding alone can make a matrix that has no inverse look as if it had one.
@@ -78,7 +77,7 @@ def lidar(views: Views, *, delta: float = 1e-4) -> float:
     if int(failed) != 0 or bool(lost):
         few = f"it has {n * (q - 1)} differences of views for {d} dimensions; raise delta, or give more images or views"
         raise FullrankError(f"the within-image covariance cannot be inverted with delta={delta}: {few}")
-    between = mean[:, 0] - mean.mean(dim=0)
+    between = centered(z.mean(dim=1))
     # With S_w = L L^T, the singular values of L^-1 B^T are the roots of the eigenvalues, times sqrt(N - 1).
     roots = torch.linalg.svdvals(torch.linalg.solve_triangular(factor, between.T, upper=False))
     if roots[0] == 0:
