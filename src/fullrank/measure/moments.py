@@ -86,7 +86,7 @@ def absorb(
     """Return the moments of what was seen and of `x`, `(N, D)`, together; settings are those of `SpectrumMetric`.
 
     The matrix of `moments` may be written to in place; it is left as it was when an error is raised: where `x` holds
-    NaN or infinity, or numbers whose squares overflow.
+    NaN or infinity, or numbers whose sums overflow. Where their squares do, `singular_values` raises it.
     """
     size = block_rows(moments.dim, x.device.type)
     if len(x) > size and moments.form != ROOT:
