@@ -47,7 +47,7 @@ def l2_normalize(x: Tensor, dim: int = 1) -> Tensor:
     # below the least normal number a quotient has few digits left, and 1 / greatest may be infinite
     there = (greatest >= torch.finfo(x.dtype).tiny) | greatest.isnan()
     scaled = x.where(there, 1.0) / greatest.where(there, 1.0)  # a norm of 0 has no second derivative
-    return (scaled / torch.linalg.vector_norm(scaled, dim=dim, keepdim=True)).where(there, 0.0)
+    return scaled / torch.linalg.vector_norm(scaled, dim=dim, keepdim=True).where(there, torch.inf)
 
 
 def centered(x: Tensor, dim: int = 0) -> Tensor:
