@@ -4,6 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+import timm
 import torch
 import torchvision
 from torch import nn
@@ -309,6 +310,15 @@ def test_class_scores_are_warned_of(data):
         fullrank.features(model, data[1].tensors[0], image_size=16)
     model.fc = nn.Identity()
     assert fullrank.features(model, data[1].tensors[0], image_size=16).shape == (60, 512)
+
+
+def test_class_scores_of_timms_models_are_warned_of_however_deep_their_classifier_lies():
+    model, images = timm.create_model("test_convnext", num_classes=7), torch.zeros(2, 3, 64, 64)
+    how = r"ends in head.fc, linear and 7 wide: .*; call model.reset_classifier\(0\) first"
+    with pytest.warns(UserWarning, match=how):
+        fullrank.features(model, images)
+    model.reset_classifier(0)
+    assert fullrank.features(model, images).shape == (2, model.num_features)
 
 
 def test_arguments_in_the_wrong_order_are_named(net, data):
