@@ -4,8 +4,10 @@ from functools import partial
 
 import numpy as np
 import pytest
+import timm
 import torch
 import torchvision
+from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
@@ -13,7 +15,7 @@ import fullrank
 from fullrank.data.images import open_images
 from fullrank.encoders import DEFAULTS, MEANT_FOR, open_encoder
 from fullrank.errors import FullrankError
-from fullrank.evaluation.options import LogisticOptions
+from fullrank.evaluation.options import KnnOptions, LogisticOptions
 from fullrank.inspection.inspect import inspect as inspect_named
 from fullrank.inspection.options import InspectOptions
 from fullrank.measure.probes import knn_accuracy
@@ -133,11 +135,14 @@ def test_evaluate_says_what_is_missing(net, data):
 class Pictures(Dataset):
     """Photographs of 16 x 16 pixels."""
 
+    def __init__(self, first=0):
+        self.first = first
+
     def __len__(self):
         return 60
 
     def __getitem__(self, index):
-        return torch.full((3, 16, 16), 4 * index, dtype=torch.uint8), index % 2
+        return torch.full((3, 16, 16), 4 * index + self.first, dtype=torch.uint8), index % 2
 
 
 def test_a_trained_module_is_not_called_untrained(net):
@@ -157,21 +162,53 @@ def test_scores_of_modules_say_how_images_were_shown(net):
     assert (of_pixels["view"], of_pixels["image_size"]) == ("eval", 16)
     of_floats = fullrank.inspect(net, [torch.rand(30, 3, 16, 16)]).scores["auc"].protocol
     assert of_floats["view"] == "as the batches hold it"
-    judged = fullrank.evaluate(net, Pictures(), Pictures(), logistic=False).scores["knn"].protocol
+    judged = fullrank.evaluate(net, Pictures(), Pictures(1), logistic=False).scores["knn"].protocol
     assert (judged["view"], judged["image_size"]) == ("eval", 16)
     floats = [(torch.rand(30, 3, 16, 16), torch.arange(30) % 2)]
     with pytest.raises(FullrankError, match="train and test would be shown in different ways"):
         fullrank.evaluate(net, Pictures(), floats)
-    assert fullrank.evaluate(net, Pictures(), Pictures(), logistic=False).step is None
-    assert judged["fingerprint"] == " / ".join(2 * [open_images(Pictures()).fingerprint()])
+    assert fullrank.evaluate(net, Pictures(), Pictures(1), logistic=False).step is None
+    assert judged["fingerprint"] == " / ".join(open_images(Pictures(first)).fingerprint() for first in (0, 1))
     with pytest.raises(FullrankError, match="test shares no class with train"):
         fullrank.evaluate(net, floats, [(floats[0][0], floats[0][1] + 2)])
     new = [(floats[0][0], floats[0][1] + 1)]
     strange = fullrank.evaluate(net, floats, new, logistic=False).scores["knn"].protocol["never right"]
     assert strange == "15 of 30 held-out images, of classes without training images"
     two_views = [(torch.rand(30, 3, 16, 16), torch.rand(30, 3, 16, 16), torch.arange(30) % 2)]
-    with pytest.raises(FullrankError, match="train batches hold 2 views of each image"):
-        fullrank.evaluate(net, two_views, floats)
+    of_two = r"have features of shape \(30, 2, 24\), not \(N, D\): give one view of each image"
+    for judge in (fullrank.inspect, partial(fullrank.evaluate, test=floats)):
+        with pytest.raises(FullrankError, match=of_two):
+            judge(net, two_views)
+
+
+def test_images_that_a_module_is_judged_by_are_not_those_it_learned_labels_of(net):
+    loader = DataLoader(Pictures(), batch_size=20)
+    for pair in ((Pictures(), Pictures()), (Pictures(), open_images(Pictures())), (loader, loader)):
+        with pytest.raises(FullrankError, match="the test images are the training images, .* its own nearest neighbor"):
+            fullrank.evaluate(net, *pair)
+
+
+def test_labels_of_batches_are_numbers_and_those_of_folders_names(net, tmp_path):
+    """The folder "10" is the second in the alphabet, and its images are of class 10."""
+    for number, name in enumerate(("1", "10", "2")):
+        (tmp_path / name).mkdir()
+        for each in range(5):
+            Image.new("RGB", (16, 16), (80 * number, each, 0)).save(tmp_path / name / f"{each}.png")
+    images = open_images(str(tmp_path))
+    batch = torch.stack([images.read(index) for index in range(15)])
+    for order in (1, -1):
+        pair = (tmp_path, [(batch, torch.tensor([1] * 5 + [10] * 5 + [2] * 5))])[::order]
+        assert fullrank.evaluate(net, *pair, logistic=False, knn_options=KnnOptions(k=1)).scores["knn"].value == 1
+    for folder in ("1", "10", "2"):
+        (tmp_path / folder).rename(tmp_path / f"class {folder}")
+    with pytest.raises(FullrankError, match="names .* and those of batches in memory numbers"):
+        fullrank.evaluate(net, tmp_path, [(batch, torch.arange(15) // 5)])
+
+
+@pytest.mark.parametrize("labels", [torch.rand(60), torch.eye(60), ["cat"] * 60])
+def test_labels_of_batches_that_are_no_whole_numbers_are_asked_for(net, labels):
+    with pytest.raises(FullrankError, match=r"train has no labels: .* labels \(B,\) of whole numbers, .*'label', "):
+        fullrank.evaluate(net, [(torch.rand(60, 3, 16, 16), labels)], [])
 
 
 def test_options_hold_for_images_in_memory(run):
@@ -250,7 +287,7 @@ def test_a_run_shows_itself_and_goes_through_all_calls(run):
     )
     assert fullrank.inspect(run, limit=200, untrained=False).scores["auc"].value == again.scores["auc"].value
     assert fullrank.features(run, Pictures()).shape == (60, again.spectrum.dim)
-    assert fullrank.evaluate(run, Pictures(), Pictures(), logistic=False).step == TINY.steps
+    assert fullrank.evaluate(run, Pictures(), Pictures(1), logistic=False).step == TINY.steps
     assert len(ranking.rows()) >= 1
     assert ranking.best.exists()
 
@@ -309,6 +346,15 @@ def test_class_scores_are_warned_of(data):
         fullrank.features(model, data[1].tensors[0], image_size=16)
     model.fc = nn.Identity()
     assert fullrank.features(model, data[1].tensors[0], image_size=16).shape == (60, 512)
+
+
+def test_class_scores_of_timms_models_are_warned_of_however_deep_their_classifier_lies():
+    model, images = timm.create_model("test_convnext", num_classes=7), torch.zeros(2, 3, 64, 64)
+    how = r"ends in head.fc, linear and 7 wide: .*; call model.reset_classifier\(0\) first"
+    with pytest.warns(UserWarning, match=how):
+        fullrank.features(model, images)
+    model.reset_classifier(0)
+    assert fullrank.features(model, images).shape == (2, model.num_features)
 
 
 def test_arguments_in_the_wrong_order_are_named(net, data):

@@ -127,7 +127,7 @@ def what_pages_name():
         "model": backbone,
         "images_loader": labeled_loader,
         "train_loader": labeled_loader,
-        "test_loader": labeled_loader,
+        "test_loader": torch.utils.data.DataLoader(labeled, batch_size=48),
         "projector": projector,
         "predictor": predictor,
         "optimizer": torch.optim.SGD([*backbone.parameters(), *projector.parameters(), *predictor.parameters()], 0.01),

@@ -29,7 +29,7 @@ from torch.utils.data import Dataset
 
 from fullrank.config import Pixels, TrainConfig, from_dict
 from fullrank.data.cache import view_size
-from fullrank.data.images import Images, open_images
+from fullrank.data.images import SEEN, Images, open_images
 from fullrank.documents import Document, Shown
 from fullrank.encoders import CALLED, MEANT_FOR, kind_of, open_encoder
 from fullrank.errors import FullrankError
@@ -207,7 +207,7 @@ def inspect(
     device = choose_device(asked.device)
     taken = encoder.features(opened, device=device)
     shown = {**taken.protocol, "arithmetic": float32_on(device), "images": "batches in memory"}
-    return inspect_features(taken.features, called, shown, kind="module", source=encoder.source)
+    return inspect_features(taken.matrix(), called, shown, kind="module", source=encoder.source)
 
 
 def features(source: Source, images: ImageSource, **options: Any) -> Tensor:
@@ -268,6 +268,8 @@ def evaluate(
     if train is None or test is None:
         raise FullrankError("give both train and test, or neither for a run's own images")
     encoder, bank = _opened(source, train, how)
+    if train is test:
+        raise FullrankError(f"the test images {SEEN}: give others")
     return probe_features(_name(source), encoder, bank, _images(test), options)
 
 

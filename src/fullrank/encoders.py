@@ -295,14 +295,20 @@ def _module(module: nn.Module, image_size: int | None) -> Encoder:
 
 def _look_for_classifier(module: nn.Module) -> None:
     """Warn of a module that ends in a linear layer as classifiers do: class scores are no representation."""
-    children = [(name, child) for name, child in module.named_children() if not isinstance(child, nn.Identity)]
-    name, last = children[-1] if children else ("", None)
-    if name in _CLASSIFIERS and isinstance(last, nn.Sequential) and len(last):
+    ends, remove = [*module.named_children()], "set model.{name} = torch.nn.Identity() first"
+    with suppress(AttributeError):  # of timm's models, in whose heads it may lie deep, and there until it is taken out
+        found: Any = module.get_classifier()  # type: ignore[operator]
+        several = found if isinstance(found, tuple) else (found,)  # of distilled ones
+        ends = [each for each in module.named_modules() if each[1] in several][:1]
+        remove = "call model.reset_classifier(0) first"
+    name, last = next((each for each in reversed(ends) if not isinstance(each[1], nn.Identity)), ("", None))
+    outer = name.split(".")[0]
+    if outer in _CLASSIFIERS and isinstance(last, nn.Sequential) and len(last):
         last = last[-1]
-    if name in _CLASSIFIERS and isinstance(last, nn.Linear):
+    if outer in _CLASSIFIERS and isinstance(last, nn.Linear):
         warnings.warn(
             f"{type(module).__name__} ends in {name}, linear and {last.out_features} wide: if that is its classifier, "
-            f"its outputs are class scores and not the representation; set model.{name} = torch.nn.Identity() first",
+            f"its outputs are class scores and not the representation; {remove.format(name=name)}",
             stacklevel=5,
         )
 

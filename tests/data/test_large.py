@@ -192,6 +192,24 @@ def test_parts_of_images_in_tar_shards_are_left_out_and_that_is_said(tmp_path, c
     assert "x.tar: 2 files such as a.seg.png are left out" in capsys.readouterr().err
 
 
+def test_a_mask_beside_an_image_in_tar_shards_is_no_image(tmp_path, capsys):
+    members = {f"{name}.{kind}": encoded(value) for name in "ab" for kind, value in (("png", 9), ("jpg", 1))}
+    write_tar(tmp_path / "x.tar", {**members, "a.cls": b"0", "b.cls": b"1"})
+    images = open_images(str(tmp_path / "x.tar"), root=str(tmp_path))
+    assert [images.encoded(index) for index in range(len(images))] == [encoded(1)] * 2
+    assert "x.tar: 2 files such as a.png are left out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("again", ["a.cls", "a.png"])
+def test_a_name_that_is_twice_in_a_tar_shard_is_an_error(tmp_path, again):
+    """The later label would be that of both images."""
+    write_tar(tmp_path / "x.tar", {"a.png": encoded(1), "a.cls": b"0"})
+    with tarfile.open(tmp_path / "x.tar", "a") as shard:
+        shard.addfile(tarfile.TarInfo(again))
+    with pytest.raises(FullrankError, match=f"x.tar holds {again} twice.*: give each image a name of its own"):
+        open_images(str(tmp_path / "x.tar"), root=str(tmp_path))
+
+
 def test_captions_in_tar_shards_are_no_classes(tmp_path, capsys):
     captions = {f"{i:03}.txt": f"a photo of thing {i % 110}".encode() for i in range(200)}  # as img2dataset has them
     write_tar(tmp_path / "x.tar", {f"{i:03}.png": encoded(i) for i in range(200)} | captions)

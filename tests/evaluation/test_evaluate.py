@@ -212,8 +212,14 @@ def test_without_labels_it_says_which_are_missing(run, name, tmp_path, capsys):
     output = " ".join(capsys.readouterr().out.split())
     assert f"unlabelled: not scored: the training images {bare} have no labels" in output
     assert "k-NN accuracy: mode eval" in output
-    with_labels = EvaluateOptions(knn=True, images=named, eval_images=named, knn_options=KnnOptions(k=1))
+    more = pictures(tmp_path / "more", 6, labelled=True)
+    with_labels = EvaluateOptions(knn=True, images=named, eval_images=more, knn_options=KnnOptions(k=1))
     assert evaluate([str(unlabelled)], with_labels)[0].scores["knn"].value == 1.0
+    capsys.readouterr()
+    assert main(["evaluate", str(unlabelled), "--images", named, "--eval-images", f"{named}/."]) == 1
+    error = capsys.readouterr().err
+    same = f"the held-out images {named}/. are the training images, of which each is its own nearest neighbor"
+    assert f"{same}: name others with --eval-images" in error
 
 
 def test_the_command_prints_each_score_with_its_protocol(run, name, capsys):

@@ -327,7 +327,15 @@ def test_another_family_is_named():
     weights = renamed(timm.create_model("vit_tiny_patch16_224", num_classes=3).state_dict(), "module.student.")
     message = refused(small(), weights)
     assert "missing: conv1.weight" in message
-    assert message.endswith("they fit --backbone vit_tiny_patch16_224")
+    assert message.endswith("they fit --backbone vit_tiny_patch16_224 --image-size 224")
+
+
+def test_a_vision_transformer_for_images_of_another_size_says_the_size_of_its_weights():
+    name = "vit_tiny_patch16_224"
+    weights = timm.create_model(name, num_classes=0).state_dict()
+    message = refused(timm.create_model(name, num_classes=0, img_size=32), weights)
+    assert "pos_embed is (1, 197, 192) in the file and (1, 5, 192) in the model" in message
+    assert message.endswith(f"they fit --backbone {name} --image-size 224")
 
 
 def test_unknown_weights_ask_for_their_backbone(monkeypatch):

@@ -294,6 +294,16 @@ def test_held_out_images_of_one_class_are_scored_and_strangers_are_never_right(t
         assert "knn" in read_run(run).of_kind("measure")[-1]
 
 
+def test_no_accuracy_is_measured_on_the_training_images_themselves(tmp_path, capsys):
+    images = classes_folder(tmp_path / "images", {"a": 30, "b": 30})
+    monitor = replace(tiny().monitor, online_probe=True)
+    config = tiny(images=images, eval_images=f"{images}/.", subset=0.5, image_size=16, steps=2, order="multiple-pass")
+    run = read_run(train(replace(config, out=str(tmp_path / "run"), monitor=monitor), console=quiet()).path)
+    assert "heldout_loss" in run.protocols
+    assert not {"knn", "online_probe"} & {*run.protocols, *run.of_kind("measure")[-1]}
+    assert "the held-out images are the training images, of which each is its own nearest" in capsys.readouterr().err
+
+
 def test_other_pictures_of_the_same_names_are_refused(tmp_path, monkeypatch):
     images = classes_folder(tmp_path / "images", {"a": 30, "b": 30})
     stop_after(6, monkeypatch)

@@ -58,6 +58,7 @@ DEFAULT_ROOT = "~/.cache/fullrank"  # where downloaded sets are kept
 SAMPLE_SEED = 0  # of every sample of images that is measured or looked at: the same in every run, whatever its seed
 SAMPLED = f"at random, seed {SAMPLE_SEED}"  # what a protocol says of such a sample
 HASHED = 256  # images whose contents a fingerprint looks at
+SEEN = "are the training images, of which each is its own nearest neighbor"  # said of held-out images
 _MANY = 10_000
 _ONE_AT_A_TIME = threading.RLock()  # torch promises nobody that a dataset may be read by several threads
 

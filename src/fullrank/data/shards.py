@@ -2,9 +2,10 @@
 
 Files of one name up to the first dot of their base name belong together: an image (`n01.jpg`, or another of `_IMAGE`)
 and its label, `.cls` or `.txt` (a number or a name) or a field `label` or `cls` of a `.json`. So `n01.seg.png` is no
-image but a part of n01, which is said. Texts of which most images have their own, as img2dataset's `.txt`, are captions
-and no labels, which is said too. A shard's headers are read once, to learn where each image lies. Compressed shards
-cannot be read at random and are refused.
+image but a part of n01, and so is `n01.png` beside `n01.jpg`: of several kinds the first in `_IMAGE` is the image, and
+the others are said. Texts of which most images have their own, as img2dataset's `.txt`, are captions and no labels,
+which is said too. A shard's headers are read once, to learn where each image lies. Compressed shards cannot be read at
+random and are refused.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from fullrank.errors import FullrankError
 _IMAGE = ("jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp")
 _LABEL = ("cls", "json", "txt")  # where a label is looked for, the first that is there
 _CAPTIONS = 100  # different texts from which on, where most images have their own, they name no classes
-_VERSION = 1  # of what `_index` finds, so that an index of before is made anew
+_VERSION = 2  # of what `_index` finds, so that an index of before is made anew
 _END = bytes(2 * tarfile.BLOCKSIZE)  # what ends an archive that was written to its end
 
 
@@ -58,12 +59,12 @@ def open_shards(name: str, files: Sequence[Path], cache: Path) -> StoredImages:
 def _index(file: Path, copy: Path) -> Any:
     """Return where each image of a shard lies, its name and its label's text."""
     shown = printable(file)
-    rows: list[tuple[int, int, str]] = []
+    images: dict[str, dict[str, tuple[int, int]]] = {}  # of each name, the place of each kind
     others: list[str] = []
     labels: dict[str, dict[str, str]] = {}
     try:
         with tarfile.open(file, "r:") as shard:
-            end = 0
+            end, twice = 0, ""
             for member in shard:
                 end = member.offset_data + member.size
                 shard.members.clear()  # type: ignore[attr-defined] # tarfile keeps all that it has seen
@@ -75,11 +76,13 @@ def _index(file: Path, copy: Path) -> Any:
                 if not member.isfile() or not stem:
                     continue
                 if kind in _IMAGE:
-                    rows.append((member.offset_data, member.size, key))
+                    twice = member.name if kind in images.setdefault(key, {}) else twice
+                    images[key][kind] = member.offset_data, member.size
                 elif kind in _LABEL:
                     found = shard.extractfile(member)
                     text = found.read() if found else b""
-                    labels.setdefault(key, {})[kind] = text.decode("utf-8-sig", "replace").strip()
+                    twice = member.name if kind in labels.setdefault(key, {}) else twice
+                    labels[key][kind] = text.decode("utf-8-sig", "replace").strip()
                 elif kind.rpartition(".")[2] in _IMAGE:
                     others.append(member.name)
         with open(file, "rb") as opened:
@@ -88,7 +91,12 @@ def _index(file: Path, copy: Path) -> Any:
     except (tarfile.TarError, EOFError, OSError, ValueError) as error:
         raise FullrankError(f"{shown} cannot be read as a tar shard: {error}") from None
     if not whole:
-        raise FullrankError(f"{shown} was cut short: it has no end mark after {len(rows)} images: copy it again")
+        raise FullrankError(f"{shown} was cut short: it has no end mark after {len(images)} images: copy it again")
+    if twice:
+        what = f"{shown} holds {printable(twice)} twice, and nobody knows whose label is whose"
+        raise FullrankError(f"{what}: give each image a name of its own, and pack it anew")
+    rows = [(*kinds[min(kinds, key=_IMAGE.index)], key) for key, kinds in images.items()]
+    others += [f"{key}.{kind}" for key, kinds in images.items() for kind in sorted(kinds, key=_IMAGE.index)[1:]]
     if others:
         why = "in a tar shard what follows the first dot of a name says what a file is"
         print(f"{shown}: {len(others)} files such as {printable(others[0])} are left out: {why}", file=sys.stderr)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from fullrank.data.images import Images, match_labels
+from fullrank.data.images import SEEN, ArrayImages, Images, match_labels, same_images
 from fullrank.encoders import open_checkpoint
 from fullrank.errors import FullrankError
 from fullrank.evaluation.linear import check_linear, linear
@@ -27,6 +27,7 @@ from fullrank.training.scores import Kept, keep
 
 QUICK = {"knn": knn, "logistic": logistic}
 """Probes of representations that are taken once for all."""
+_BATCHES = "batches in memory"
 PROBES = (*QUICK, "linear")
 """Each is the name of a flag, of a section of settings and of a score; the first is taken where none is named."""
 
@@ -121,25 +122,27 @@ def probe_features(
 ) -> Evaluation:
     """Judge an encoder in memory by the quick probes, on labeled images or batches.
 
-    Labels of batches are the same numbers in both; those of `Images` are matched.
+    Labels are matched as those of two sets are; those of batches are numbers.
     """
     asked, device = _asked(options), choose_device(options.device)
-    taken, made, named, prints = [], [], [], []
+    taken, made, prints = [], [], []
+    sets: list[Images] = []
     skipped: dict[str, None] = {}
     for what, images in (("train", train), ("test", test)):
-        features, labels, indices, protocol = encoder.features(images, device=device, unreadable=skipped.setdefault)
-        if features.ndim != 2:
-            raise FullrankError(f"{what} batches hold {features.shape[1]} views of each image: give one")
-        if isinstance(images, Images) and isinstance(train, Images) and images is test:
-            matched = match_labels(images, train)
-            labels = None if matched is None else matched[indices]
-        if labels is None:
-            raise FullrankError(f"{what} has no labels: give batches of (images, labels), or labeled images")
+        seen = encoder.features(images, device=device, unreadable=skipped.setdefault)
+        features, labels = seen.matrix(what), seen.classes(what).long()
+        unseen = torch.empty(len(labels), 3, 0, 0, dtype=torch.uint8)  # batches are a set too, whose labels are numbers
+        sets.append(images if isinstance(images, Images) else ArrayImages(_BATCHES, unseen, labels))
+        if what == "test":
+            matched = match_labels(sets[1], sets[0])
+            assert matched is not None
+            labels = matched[seen.indices]
         known = labels >= 0
-        taken.append((features[known], labels[known].long()))
-        made.append(protocol)
-        named.append(images.name if isinstance(images, Images) else "batches in memory")
+        taken.append((features[known], labels[known]))
+        made.append(seen.protocol)
         prints += [images.fingerprint()] if isinstance(images, Images) else []
+    if len(prints) == 2 and same_images(prints[0], prints[1]):
+        raise FullrankError(f"the test images {SEEN}: give others")
     if made[0] != made[1]:
         raise FullrankError(
             "train and test would be shown in different ways, one as it is and one as the encoder shows images: give "
@@ -151,8 +154,8 @@ def probe_features(
     protocol = {
         **made[0],
         "dtype": float32_on(device),
-        "labels": " / ".join(named),
-        **({FINGERPRINT: " / ".join(prints)} if len(prints) == len(named) else {}),
+        "labels": " / ".join(each.name for each in sets),
+        **({FINGERPRINT: " / ".join(prints)} if len(prints) == len(sets) else {}),
         **never_right(int(strange.sum()), len(strange)),
     }
     of = Represented(taken[0], taken[1], device, protocol)

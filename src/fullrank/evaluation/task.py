@@ -13,7 +13,17 @@ from torch import Tensor
 
 from fullrank.data.cache import Decoded, choose_cache
 from fullrank.data.eval_images import BLOCK
-from fullrank.data.images import LABEL_COLUMNS, SAMPLED, Images, Split, match_labels, open_images, sample
+from fullrank.data.images import (
+    LABEL_COLUMNS,
+    SAMPLED,
+    SEEN,
+    Images,
+    Split,
+    match_labels,
+    open_images,
+    same_images,
+    sample,
+)
 from fullrank.errors import FullrankError
 from fullrank.evaluation.options import EvaluateOptions
 from fullrank.measure.protocols import FINGERPRINT
@@ -146,6 +156,8 @@ def open_task(
         if train is not None and held_out is not None:
             strange = ~torch.isin(labels_of(held_out), labels_of(train))
             lack = "share no class with the training images" if bool(strange.all()) else ""
+        if same_images(train_print, held_out_print):
+            lack = SEEN
         if lack:
             missing.append(f"the held-out images {held_out_name} {lack}: name others with --eval-images")
     if train is None or held_out is None or missing:

@@ -27,7 +27,7 @@ from fullrank.data.eval_images import eval_blocks, transformed_blocks
 from fullrank.data.images import LABEL_COLUMNS, ArrayImages, Images
 from fullrank.errors import FullrankError
 from fullrank.models.memory_format import choose_memory_format, to_memory_format
-from fullrank.text import few
+from fullrank.text import few, listing
 
 _LABELS = (*LABEL_COLUMNS, "target", "targets", "y", "cls")
 
@@ -71,6 +71,21 @@ class Features(NamedTuple):
     labels: Tensor | None  # `(N,)`; None where there are none
     indices: Tensor  # `(N,)` places of the images that could be read
     protocol: Mapping[str, Any]  # how they were made, the images left out
+
+    def matrix(self, images: str = "images") -> Tensor:
+        """Return the features of what is called `images`, `(N, D)`, or raise `FullrankError`."""
+        if self.features.ndim != 2:
+            what = f"{images} have features of shape {tuple(self.features.shape)}, not (N, D)"
+            raise FullrankError(f"{what}: give one view of each image, and a network that pools its output")
+        return self.features
+
+    def classes(self, images: str = "images") -> Tensor:
+        """Return the labels of what is called `images`, or raise `FullrankError`."""
+        if self.labels is None:
+            where = f"a dictionary's under {listing([*map(repr, _LABELS)])}"
+            do = f"give labeled images, or batches with labels (B,) of whole numbers, after the images or {where}"
+            raise FullrankError(f"{images} has no labels: {do}")
+        return self.labels
 
 
 @dataclass(frozen=True)
@@ -204,10 +219,14 @@ class Encoder:
             yield [inputs], None if images.labels is None else images.labels[read], read
 
     def _input(self, pixels: Tensor) -> Tensor:
-        if pixels.dtype != torch.uint8:
+        if pixels.is_floating_point():
             return pixels
+        if pixels.dtype != torch.uint8:
+            do = "give uint8 from 0 to 255, which is normalized, or floating point, which is the network's input"
+            raise FullrankError(f"images hold {pixels.dtype}: {do}")
         if pixels.shape[1] not in (1, 3, 4):
-            raise FullrankError(f"uint8 images (B, C, H, W) have 1, 3 or 4 channels, got {tuple(pixels.shape)}")
+            what = f"uint8 images (B, C, H, W) have 1, 3 or 4 channels, got {tuple(pixels.shape)}"
+            raise FullrankError(f"{what}: of images with the channels last, permute(0, 3, 1, 2)")
         pixels = pixels[:, :3].expand(-1, 3, -1, -1)  # alpha is left out, as of images in files
         if pixels.shape[2:] == (self.preprocessing.size,) * 2:
             return self.preprocessing.normalize(pixels)
@@ -246,7 +265,8 @@ def images_and_labels(batch: Any) -> tuple[list[Tensor], Tensor | None]:
         ):
             answers = tensor.flatten().cpu() if answers is None else answers
     if not shown:
-        raise FullrankError(f"a batch holds no images (B, 3, H, W): it is {type(batch).__name__}")
+        held = [f"{type(batch).__name__}", *(f"{tuple(each.shape)}" for _, each in _tensors(batch))]
+        raise FullrankError(f"a batch holds no tensor of images (B, 3, H, W): it is {listing(held)}")
     return shown, answers
 
 

@@ -26,13 +26,14 @@ import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
 from fullrank.config import BackboneConfig
 from fullrank.data.views import SMALL_IMAGE
 from fullrank.errors import FullrankError, nearest, reason
 from fullrank.files import PICKLES
-from fullrank.models.backbones import RESNETS, backbone
+from fullrank.models.backbones import RESNETS, Stem, backbone
 from fullrank.text import few
 
 _OPTIONAL = "num_batches_tracked"  # counts batches for BatchNorm's mean without momentum; no output depends on it
@@ -302,7 +303,8 @@ def _by_name(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tenso
 
 def _advice(weights: Mapping[str, Tensor], prefix: str | None) -> str:
     """Try the models that most weights are of; on the meta device that takes no memory and little time."""
-    ours = [(name, stem) for name in RESNETS for stem in ("imagenet", "cifar")]
+    stems: tuple[Stem, ...] = ("imagenet", "cifar")
+    ours = [(name, stem) for name in RESNETS for stem in stems]
     for name, stem in (*ours, *((name, None) for name in _COMMON)):
         with torch.device("meta"):
             model = (
@@ -314,7 +316,10 @@ def _advice(weights: Mapping[str, Tensor], prefix: str | None) -> str:
         if prefix is not None:
             search.places = Counter([prefix])
         if search.fitting():
-            return f"they fit --backbone {name}" + (f" --stem {stem}" if stem else "")
+            sized = ""
+            if hasattr(model, "pos_embed"):  # a table of positions is as long as images are large
+                sized = f" --image-size {resolve_model_data_config(model)['input_size'][-1]}"
+            return f"they fit --backbone {name}" + (f" --stem {stem}" if stem else sized)
     return (
         "name the backbone that they were trained with (--backbone), and the size of its images (--image-size); a "
         "network of your own is measured in Python, fullrank.inspect(model, loader)"

@@ -5,6 +5,7 @@ All measurements use the encoder in eval mode, in float32, and leave training as
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from fullrank.config import TrainConfig
 from fullrank.data import views
 from fullrank.data.eval_images import load_for_eval, view_blocks
-from fullrank.data.images import SAMPLED, Images, UnreadableImageError, sample
+from fullrank.data.images import SAMPLED, SEEN, Images, UnreadableImageError, sample
 from fullrank.errors import FullrankError
 from fullrank.measure.probes import knn_accuracy, knn_protocol
 from fullrank.measure.scores import SCORES, take
@@ -63,7 +64,9 @@ class Measurer:
         if data.held_out is not None:
             indices, self._held_out_sample = self._choose(data.held_out)
             self.pairs = self._load_pairs(data.held_out, indices)
-            if data.held_out.labels is not None and data.measured.labels is not None:
+            if data.seen:
+                print(f"the held-out images {SEEN}: no accuracy is measured", file=sys.stderr)
+            elif data.held_out.labels is not None and data.measured.labels is not None:
                 queries, indices = load_for_eval(data.held_out, indices, data.image_size, self._skip)
                 self._labeled = self._tell_apart(
                     data.measured.labels, data.measured.labels[chosen], queries, data.held_out.labels[indices]

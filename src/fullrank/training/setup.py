@@ -15,7 +15,7 @@ from torch import nn
 
 from fullrank.config import TrainConfig
 from fullrank.data import batches, cache, views
-from fullrank.data.images import Images, NoSplitError, match_labels, open_images
+from fullrank.data.images import Images, NoSplitError, match_labels, open_images, same_images
 from fullrank.data.order import Order, open_order, subset
 from fullrank.errors import FullrankError
 from fullrank.models.backbones import build_backbone, image_size_of, pretrained_backbone
@@ -43,6 +43,7 @@ class Data:
     image_size: int  # rows and columns of a view of them
     skipped: list[str]  # the names of the images left out
     fingerprint: str  # of the training images as they were found, before anything was left out
+    seen: bool = False  # whether the held-out images are the training images
 
     @cached_property
     def facts(self) -> dict[str, Any]:
@@ -154,11 +155,12 @@ def open_data(config: TrainConfig, world: World = ALONE, *, goes_on: bool = Fals
         if config.subset < 1:
             found = whole.select(subset(len(whole), config.subset, config.seed))
         fingerprint = found.fingerprint()
-        held_out = None
+        held_out, seen = None, False
         if config.eval_images is not None or config.images in SOURCES:
             try:
                 held_out = open_images(config.eval_images or config.images, split="eval", root=config.data_dir)
                 held_out.labels = match_labels(held_out, whole)
+                seen = same_images(whole.fingerprint(), held_out.fingerprint())
             except NoSplitError:
                 if config.eval_images is not None:
                     raise
@@ -172,7 +174,7 @@ def open_data(config: TrainConfig, world: World = ALONE, *, goes_on: bool = Fals
         if config.cache == "memory":
             found, skipped = cache.cache_all(found, side=config.cache_side, strict=config.strict)
     measured = whole if config.subset < 1 and config.monitor.whole else found
-    return config, Data(found, measured, held_out, size, skipped, fingerprint)
+    return config, Data(found, measured, held_out, size, skipped, fingerprint, seen)
 
 
 def resolve_cache(config: TrainConfig, images: Images, sharers: int = 1, goes_on: bool = False) -> TrainConfig:
