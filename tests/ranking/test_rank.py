@@ -133,7 +133,7 @@ def test_one_front_runner(tmp_path):
     found = rank(paths)
     assert "lowest of 3 in both held-out loss and AUC: r0" in found.said
     assert [each.rank for each in found.standings] == [1, 2, 3]
-    assert found.groups[0].undecided == ()
+    assert found.groups[0].undecided == []
 
 
 def test_aucs_that_seeds_would_differ_by(tmp_path):

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from fullrank.errors import FullrankError
 from fullrank.measure.protocols import ACCURACIES
 from fullrank.measure.scores import Score, title
@@ -71,6 +73,11 @@ class Candidate:
             "scores": [score.as_dict() for score in self.scores.values()],
             "missing": list(self.missing),
         }
+
+
+def features_of(candidates: Sequence[Candidate]) -> np.ndarray:
+    """Return the held-out loss and AUC of candidates that have both, `(n, 2)`."""
+    return np.array([[each.scores[name].taken for name in FEATURES] for each in candidates])
 
 
 def open_candidates(paths: Sequence[str | Path]) -> list[Candidate]:

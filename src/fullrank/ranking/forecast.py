@@ -58,14 +58,14 @@ class Forecast:
         columns = zip(FEATURES, self.features.T[..., None], strict=True)
         return {name: fit_linear(column, self.accuracies, [title(name)]) for name, column in columns}
 
-    @cached_property
-    def left_out(self) -> list[Forecasted]:
-        """What a fit without each run says of it."""
-        return _each(self.fit.left_out, left_out=True)
-
-    def predict(self, features: np.ndarray) -> list[Forecasted]:
-        """Forecast runs that were not fitted, `(m, 2)`."""
-        return _each(self.fit.predict(features), left_out=False)
+    def of(self, features: np.ndarray) -> list[Forecasted]:
+        """Forecast runs by their features, `(m, 2)`; one that was fitted is told what a fit without it says."""
+        found = _each(self.fit.predict(features), left_out=False)
+        without = _each(self.fit.left_out, left_out=True)
+        for place, row in enumerate(features):
+            if len(own := np.flatnonzero((self.features == row).all(axis=1))):
+                found[place] = without[own[0]]
+        return found
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON has it."""
