@@ -296,10 +296,10 @@ def study(name: str, *, scale: Scale = "lab", seeds: int | None = None, results:
     Raises:
         FullrankError: There is no such study, or no result.
     """
-    from fullrank.studies.show import document, finished
+    from fullrank.studies.show import finished
     from fullrank.studies.store import published
 
-    return document(*finished(name, scale, published() if results is None else Path(results), seeds))
+    return finished(name, scale, published() if results is None else Path(results), seeds).document()
 
 
 def list_methods() -> list[str]:

@@ -419,12 +419,12 @@ class ShowStudy(Checked):
 
     def run(self) -> int:
         """Print the tables and write the page."""
-        from fullrank.studies.show import finished, write
+        from fullrank.studies.show import finished
         from fullrank.studies.store import published
 
         folder = _results_folder(self.results)
         found = finished(self.name, self.scale, folder, self.seeds)
-        page = write(*found, self.out or (Path() if folder == published() else folder), figures=self.figures)
+        page = found.write(self.out or (Path() if folder == published() else folder), figures=self.figures)
         print(page.with_suffix(".md").read_text("utf-8"))
         print(f"page: {page}")
         return 0
