@@ -22,7 +22,6 @@ As in training, what a step sees follows from the seed and the step alone, so it
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import sys
 from collections.abc import Sequence
@@ -46,13 +45,13 @@ from fullrank.data.views import ViewRecipe
 from fullrank.errors import FullrankError
 from fullrank.evaluation.options import EvaluateOptions, LinearOptions
 from fullrank.evaluation.task import Task, labels_of
-from fullrank.files import write_bytes
 from fullrank.measure.checks import check_finite
 from fullrank.measure.protocols import FINGERPRINT
 from fullrank.measure.scores import Score
 from fullrank.models.encoder import fingerprint, unchanged
 from fullrank.models.memory_format import choose_memory_format
 from fullrank.models.weights import DamagedError, ForeignError, read_pickle
+from fullrank.training.checkpoint import write_state
 from fullrank.training.distributed import Gradients
 from fullrank.training.machine import choose_precision
 from fullrank.training.optim import LARS_TRUST, learning_rate, scaled_lr
@@ -267,7 +266,7 @@ def _train(
                     "queries": len(queries),
                 }
                 if path is not None:
-                    world.on_main(_write, path, state)
+                    world.on_main(write_state, path, state)
             if stop and not complete:
                 raise StoppedError(
                     f"{task.name}: stopped after step {classifier.step} of {len(order)} of the linear probe, and "
@@ -335,13 +334,6 @@ def _settings(task: Task, asked: LinearOptions, precision: str) -> dict[str, Any
 
 def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _write(path: Path, state: dict[str, Any]) -> None:
-    path.parent.mkdir(exist_ok=True)
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write_bytes(path, buffer.getbuffer())
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from fullrank.errors import FullrankError
 from fullrank.measure.protocols import ACCURACIES
 from fullrank.measure.scores import Score, title
 from fullrank.text import listing, tails
-from fullrank.training.checkpoint import list_checkpoints
+from fullrank.training.checkpoint import list_checkpoints, step_of
 from fullrank.training.runs import CONFIG, RunRecord, read_run
 from fullrank.training.scores import WARNING, Kept, kept, recorded
 
@@ -119,11 +119,7 @@ def _run_of(path: Path) -> tuple[Path, int | None]:
             f"{path} is neither a run's folder nor a checkpoint in one (RUN/checkpoints/step_*.pt): what was measured "
             "is kept with the run. `fullrank inspect` sets the scores of other checkpoints side by side"
         )
-    return folder, _step_of(path)
-
-
-def _step_of(checkpoint: Path) -> int:
-    return int(checkpoint.stem.split("_")[1])
+    return folder, step_of(path)
 
 
 class _Run:
@@ -131,7 +127,7 @@ class _Run:
 
     def __init__(self, path: Path) -> None:
         self.record: RunRecord = read_run(path)
-        self.checkpoints = {_step_of(each): each for each in list_checkpoints(path / "checkpoints")}
+        self.checkpoints = {step_of(each): each for each in list_checkpoints(path / "checkpoints")}
         self.kept: list[Kept] = []
         self.damaged = ""
         try:

@@ -50,15 +50,20 @@ BRANCHES: dict[Branch, str] = {"online": "backbone.", "target": "target.backbone
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any], *, keep: int) -> Path:
     """Write `step_XXXXXXXX.pt` atomically, and remove all but the newest `keep` (0 keeps all)."""
-    folder.mkdir(exist_ok=True)
-    # Serialized in memory first: a full disk then gives a plain OSError, not one of the serializer's many.
-    buffer = io.BytesIO()
-    torch.save({"format": FORMAT, "version": VERSION, "step": step, **state}, buffer)
     path = checkpoint_path(folder, step)
-    write_bytes(path, buffer.getbuffer())
+    write_state(path, {"format": FORMAT, "version": VERSION, "step": step, **state})
     for old in list_checkpoints(folder)[:-keep] if keep else ():
         old.unlink()
     return path
+
+
+def write_state(path: Path, state: dict[str, Any]) -> None:
+    """Write tensors and plain values atomically, into a folder that is made where it is not there."""
+    path.parent.mkdir(exist_ok=True)
+    # Serialized in memory first: a full disk then gives a plain OSError, not one of the serializer's many.
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_bytes(path, buffer.getbuffer())
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
@@ -69,7 +74,12 @@ def checkpoint_path(folder: Path, step: int) -> Path:
 def list_checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints in a folder, oldest first."""
     found = [path for path in folder.glob("step_*.pt") if _NAME.fullmatch(path.name)]
-    return sorted(found, key=lambda path: int(path.stem.split("_")[1]))
+    return sorted(found, key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    """Return the step that the name of a checkpoint says."""
+    return int(checkpoint.stem.split("_")[1])
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
