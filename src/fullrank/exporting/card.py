@@ -67,7 +67,7 @@ def known_of(encoder: Encoder) -> Known:
         remark = "Scores of the online branch, which the run measured, are not of this encoder and are left out."
     return Known(
         name=run.name,
-        images=(run.environment.get("data") or {}).get("train", {}).get("count"),
+        images=run.images("train").get("count"),
         environment={key: value for key, value in run.environment.items() if key != "data"},
         scores=own,
         spectrum=spectrum,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from functools import cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -65,14 +65,14 @@ def check_images(study: Study, scale: Scale, seeds: Sequence[int], place: Place)
         return open_images(path, split=split, root=root).fingerprint()
 
     for result in Store(place.results, scale).results(runs):
-        config, has = result.cell.config, result.run.environment.get("data") or {}
+        config = result.cell.config
         train, held_out = place.images or config.images, place.eval_images or config.eval_images
-        compared: tuple[tuple[str | None, Split, str], ...] = (
+        compared: tuple[tuple[str | None, Split, Literal["train", "held_out"]], ...] = (
             (train if config.subset == 1 else None, "train", "train"),  # a share has a fingerprint of its own
             (held_out or (train if train in SOURCES else None), "eval", "held_out"),
         )
         for path, split, field in compared:
-            theirs = (has.get(field) or {}).get("fingerprint")
+            theirs = result.run.images(field).get("fingerprint")
             if path and theirs and not same_images(theirs, now := fingerprint(path, split, config.data_dir)):
                 raise FullrankError(
                     f"{result.run.path} was made on other {field.replace('_', '-')} images than {path} "

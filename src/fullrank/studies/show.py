@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fullrank.data.images import in_common
 from fullrank.documents import Document, Fields, Fold, Heading, Only, Part, Picture, Points, Words, value_text
@@ -142,13 +142,14 @@ def finished(name: str, scale: Scale, folder: Path, seeds: int | None = None) ->
 def warnings(results: Sequence[Result]) -> list[str]:
     """Say where results that stand beside each other were not made alike; tables say how scores were not."""
     said = []
-    for split, what in (("train", "Training"), ("held_out", "Held-out")):
+    names: dict[Literal["train", "held_out"], str] = {"train": "Training", "held_out": "Held-out"}
+    for split, what in names.items():
         alike: dict[Any, list[str]] = {}
         for result in results:
-            config, data = result.run.config, result.run.environment.get("data") or {}
+            config = result.run.config
             drawn = config.get("seed") if split == "train" and config.get("subset", 1.0) < 1 else None
             images = config.get("images"), config.get("eval_images"), config.get("subset"), drawn
-            alike.setdefault(images, []).append(str((data.get(split) or {}).get("fingerprint", "not recorded")))
+            alike.setdefault(images, []).append(str(result.run.images(split).get("fingerprint", "not recorded")))
         for (images, *_), found in alike.items():
             if len(set(prints := in_common(found))) > 1:
                 said.append(f"{what} images called {images} are not the same: fingerprints {counted(prints)}.")

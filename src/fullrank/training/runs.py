@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import numpy as np
 import yaml
@@ -133,6 +133,10 @@ class RunRecord:
         from fullrank.measure.spectrum import Spectrum
 
         return Spectrum(self.singular_values[row], self.protocols.get("spectrum") or {})
+
+    def images(self, split: Literal["train", "measured", "held_out"]) -> dict[str, Any]:
+        """Return what it saw of some of its images, such as their fingerprint; nothing where it does not say."""
+        return (self.environment.get("data") or {}).get(split) or {}
 
     @property
     def protocols(self) -> dict[str, Any]:

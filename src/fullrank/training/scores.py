@@ -164,10 +164,9 @@ def protocol_of(run: RunRecord, name: str) -> dict[str, Any]:
         if protocol.get("subset", share) < 1:  # runs of before did not say it
             return {**protocol, "subset": share}  # other seeds draw other images, of the same kind
         protocol.pop("subset", None)  # measured on all images, as runs that were trained on them
-    data = run.environment.get("data") or {}
-    train = "measured" if "measured" in data else "train"
-    parts = ("held_out",) if name == "heldout_loss" else (train, "held_out") if labeled else (train,)
-    prints = [(data.get(part) or {}).get("fingerprint") for part in parts]
+    train, held_out = run.images("measured") or run.images("train"), run.images("held_out")
+    seen = [held_out] if name == "heldout_loss" else [train, held_out] if labeled else [train]
+    prints = [images.get("fingerprint") for images in seen]
     if protocol and all(prints):
         protocol[FINGERPRINT] = " / ".join(map(str, prints))
     return protocol
