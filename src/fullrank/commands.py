@@ -26,6 +26,7 @@ from fullrank.training.presets import preset as named_preset
 
 if TYPE_CHECKING:
     from fullrank.studies.jobs import Place
+    from fullrank.studies.run import ToMake
 
 _RESULTS = Path("results")
 _RUNS, _ENCODERS = (tyro.conf.arg(metavar=f"{name} [{name} ...]", help_behavior_hint="") for name in ("RUN", "X"))
@@ -360,21 +361,20 @@ class RunStudy(Checked):
     def run(self) -> int:
         """Run the study, and write its page."""
         from fullrank.studies.registry import find
-        from fullrank.studies.run import run_study
-        from fullrank.studies.store import Store, planned
+        from fullrank.studies.run import ToMake
+        from fullrank.studies.store import Store
         from fullrank.training.signals import sigterm_interrupts
 
-        study, console, seeds = find(self.name), plain_console(), range(self.seeds)
+        found, console = ToMake(find(self.name), self.scale, range(self.seeds), self.place()), plain_console()
         if self.dry_run:
-            return self._plan()
+            return self._plan(found)
         try:
             with sigterm_interrupts():
-                where = self.place()
-                failed = run_study(study, self.scale, seeds, where, console, at_a_time=self.jobs, only=self.only)
+                failed = found.make(console, at_a_time=self.jobs, only=self.only)
         except KeyboardInterrupt:
             console.print("stopped; what had begun is saved: give the same command again to go on")
             return 130
-        if self.only is None and Store(self.results, self.scale).results(planned(study, self.scale, seeds)):
+        if self.only is None and Store(self.results, self.scale).results(found.runs):
             ShowStudy(self.name, self.scale, self.seeds, self.results).run()
         return 1 if failed else 0
 
@@ -385,11 +385,7 @@ class RunStudy(Checked):
         threads = self.threads or (1 if self.jobs > 1 else None)
         return Place(self.images, self.eval_images, self.work, self.results, threads, self.processes)
 
-    def _plan(self) -> int:
-        from fullrank.studies.registry import find
-        from fullrank.studies.run import to_make
-
-        found = to_make(find(self.name), self.scale, range(self.seeds), self.place())
+    def _plan(self, found: ToMake) -> int:
         needed = {job.name: "again, for its weights" if job.name in found.again else "to make" for job in found.jobs}
         rows = []
         for number, run in enumerate(found.runs):

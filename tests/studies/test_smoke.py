@@ -9,7 +9,7 @@ from tests.pages import check
 from tests.studies.shrinking import shrink
 
 from fullrank.studies.registry import STUDIES
-from fullrank.studies.run import run_study
+from fullrank.studies.run import ToMake
 from fullrank.studies.show import Finished
 from fullrank.studies.store import Store, planned
 
@@ -33,7 +33,7 @@ OFTEN = ("orders", "forecast", "vit")
 def test_a_study_runs_from_its_start_to_its_page(name, here, place, tmp_path, no_drawing):
     study = smallest(STUDIES[name])
     said = io.StringIO()
-    failed = run_study(study, "lab", [0], place, Console(file=said, width=200))
+    failed = ToMake(study, "lab", [0], place).make(Console(file=said, width=200))
     assert failed == 0, said.getvalue()
     runs = planned(study, "lab", [0])
     results = Store(place.results, "lab").results(runs)
