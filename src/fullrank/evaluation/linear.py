@@ -56,7 +56,6 @@ from fullrank.training.distributed import Gradients
 from fullrank.training.machine import choose_precision
 from fullrank.training.optim import LARS_TRUST, learning_rate, scaled_lr
 from fullrank.training.scores import WARNING
-from fullrank.training.setup import check_share
 from fullrank.training.signals import Caught, caught_signals
 
 FAR_ENOUGH = 50
@@ -101,10 +100,9 @@ class Classifier:
         self.step, self.accuracies = state["step"], state["accuracies"]
 
 
-def check_linear(count: int, options: EvaluateOptions, processes: int = 1) -> None:
-    """Refuse a batch of more images than the `count` there are, or one that the processes cannot share."""
+def check_linear(count: int, options: EvaluateOptions) -> None:
+    """Refuse a batch of more images than the `count` there are."""
     batch_size = options.linear_options.batch_size
-    check_share(batch_size, processes, "linear.batch_size")
     if batch_size > count:
         raise FullrankError(f"--linear.batch-size {batch_size} is more than the {count} training images: lower it")
 
@@ -209,7 +207,7 @@ def _train(
         if len(classes) < 2:
             what = f"all {len(images)} training images have the label {int(classes[0])}"
             raise FullrankError(f"{what}: a probe needs two")
-        check_linear(len(images), options, world.size)  # some may have been unreadable
+        check_linear(len(images), options)  # some may have been unreadable
     queries = queries.to(device)
     query_targets = torch.searchsorted(classes, query_labels).clamp(max=len(classes) - 1)
     query_targets[classes[query_targets] != query_labels] = -1  # of a class that no training image has
