@@ -27,7 +27,7 @@ from fullrank.documents.scores import better, how_measured, score_table
 from fullrank.errors import FullrankError
 from fullrank.measure.scores import SCORES, kind_of
 from fullrank.report.side import Side, comparison, sides, verdict
-from fullrank.text import capital, duration, flatten
+from fullrank.text import capital, duration, flatten, once
 from fullrank.training.runs import RunRecord, read_run
 from fullrank.training.scores import series
 
@@ -48,11 +48,11 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
 
     They are shown in this order, finished or not, and one that is named twice once. Returns `out`.
     """
-    folders = list({Path(run).resolve(): Path(run) for run in runs}.values())
+    folders = once(runs)
     if not folders:
         raise FullrankError("give at least one run: fullrank report RUN [RUN ...]")
-    check_page(Path(out))
-    return write_page(document([read_run(folder) for folder in folders]), Path(out))
+    check_page(out)
+    return write_page(document([read_run(folder) for folder in folders]), out)
 
 
 def document(runs: Sequence[RunRecord]) -> doc.Document:
