@@ -13,7 +13,6 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 
@@ -31,7 +30,7 @@ from fullrank.documents import (
     Words,
     coefficient,
 )
-from fullrank.documents.plots import REFERENCE, single, style
+from fullrank.documents.plots import REFERENCE, color_bar, single, style
 from fullrank.documents.scores import Scored, how_measured, unspanned_note
 from fullrank.measure.scores import Score, kind_of, title
 from fullrank.ranking.candidates import FEATURES, Candidate, Forecasted
@@ -237,9 +236,7 @@ def loss_against_auc(standings: Sequence[Candidate], accuracy: str | None) -> Fi
     ax.set_xlabel("held-out loss, lower is better")
     ax.set_ylabel("AUC, lower is better")
     if span[0] < span[1]:
-        bar = figure.colorbar(ScalarMappable(norm, colors), ax=ax, aspect=28, pad=0.02)
-        bar.set_label(f"{accuracy} (%)")
-        bar.outline.set_visible(False)
+        color_bar(ax, colors, norm, f"{accuracy} (%)")
     _number(ax, standings, x, y)
     return figure
 

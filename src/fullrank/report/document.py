@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
@@ -262,7 +261,7 @@ def spectra_through_training(side: Side, beside: Sequence[Side]) -> Figure:
     low = max(low, plots.LOWEST * top) if top > 0 else plots.LOWEST
     shown = np.maximum(side.run.singular_values, low)
     figure, ax = plots.single()
-    _through_training(figure, ax, side, beside, np.arange(1, shown.shape[1] + 1), shown)
+    _through_training(ax, side, beside, np.arange(1, shown.shape[1] + 1), shown)
     ax.set_yscale("log")
     ax.set_ylim(low * 0.7, max(top, low) * 1.5)
     ax.set_xlim(0, max(other.run.width or 0 for other in beside) * 1.01 + 1)
@@ -277,14 +276,12 @@ def explained_through_training(side: Side, beside: Sequence[Side]) -> Figure:
     shown = np.stack([side.run.spectrum(row).explained.numpy() for row in range(len(side.run.singular_values))])
     share = np.arange(1, shown.shape[1] + 1) / shown.shape[1]
     figure, ax = plots.single()
-    _through_training(figure, ax, side, beside, 100 * share, 100 * shown)
+    _through_training(ax, side, beside, 100 * share, 100 * shown)
     plots.explained_axes(ax)
     return figure
 
 
-def _through_training(
-    figure: Figure, ax: Axes, side: Side, beside: Sequence[Side], x: np.ndarray, lines: np.ndarray
-) -> None:
+def _through_training(ax: Axes, side: Side, beside: Sequence[Side], x: np.ndarray, lines: np.ndarray) -> None:
     """Draw one line a measured step, early ones light, late ones dark, on a scale common to all runs."""
     colors, norm = plots.late_is_dark(), Normalize(0, max(1, *(other.run.planned for other in beside)))
     points = np.unique(np.linspace(0, len(x) - 1, DIRECTIONS).round().astype(int))
@@ -294,10 +291,8 @@ def _through_training(
         if step == 0:
             look = {"color": "#D55E00", "linewidth": 1.3, "linestyle": "--", "zorder": 3}
         ax.plot(x[points], lines[row][points], **look)
-    bar = figure.colorbar(ScalarMappable(norm, colors), ax=ax, aspect=28, pad=0.02, format=EngFormatter(sep=""))
-    bar.set_label("gradient step")
+    bar = plots.color_bar(ax, colors, norm, "gradient step", format=EngFormatter(sep=""))
     bar.locator = MaxNLocator(4, integer=True)
-    bar.outline.set_visible(False)
     bar.update_ticks()
 
 

@@ -8,10 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator
 
 from fullrank.config import TrainConfig
 from fullrank.documents import Part, Picture, Table, Words, coefficient, number, plots
@@ -130,11 +128,9 @@ def _map(fit: LinearFit, multiple: Sequence[Result]) -> Picture:
         look: dict[str, Any] = {"cmap": colors, "norm": norm, "edgecolors": "white", "linewidths": 0.5}
         ax.scatter(100 * shares, decays, s=60, c=means, zorder=3, **look)
         ax.set(xscale="log", yscale="log", xlabel="share of the training images (%)", ylabel="weight decay")
-        for axis, values in ((ax.xaxis, 100 * shares), (ax.yaxis, decays)):
-            axis.set_major_locator(FixedLocator(sorted(set(values.tolist()))))
-            axis.set_major_formatter("{x:g}")
-            axis.set_minor_locator(NullLocator())
-        figure.colorbar(ScalarMappable(norm, colors), ax=ax, aspect=28, pad=0.02).set_label(title("auc"))
+        plots.tick_at(ax.xaxis, (100 * shares).tolist())
+        plots.tick_at(ax.yaxis, decays.tolist())
+        plots.color_bar(ax, colors, norm, title("auc"))
         return figure
 
     measured = final(shown, "auc")

@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
 from fullrank.documents import Look, Picture, Words, plots
 from fullrank.documents.scores import better
@@ -138,9 +138,7 @@ def against_number(
         if logarithmic:
             ax.set_xscale("log")
         if len(numbers) <= _TICKS:
-            ax.xaxis.set_major_locator(FixedLocator(list(numbers.values())))
-            ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.3g}"))
-            ax.xaxis.set_minor_locator(NullLocator())
+            plots.tick_at(ax.xaxis, numbers.values())
         ax.margins(0.05, 0.08)
 
     what, _, _ = label.partition(" (")
