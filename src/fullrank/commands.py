@@ -8,11 +8,11 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from fullrank.config import Count, OptimConfig, TrainConfig, read_config
+from fullrank.config import Branch, Count, OptimConfig, Scale, TrainConfig, read_config
 from fullrank.documents import Document, Table, Words
 from fullrank.errors import FullrankError
 from fullrank.evaluation.options import EvaluateOptions
@@ -287,7 +287,7 @@ class Export:
     """A run's folder, finished or not, for its newest checkpoint; or a checkpoint."""
     out: Path
     """The folder to make."""
-    branch: Literal["online", "target"] = "online"
+    branch: Branch = "online"
     """Whose encoder: the branch that gradients train, or its moving average, which byol and mocov3 have."""
 
     def run(self) -> int:
@@ -307,7 +307,7 @@ class Export:
 class ListStudies(Checked):
     """Name the studies, and how many of their runs are finished."""
 
-    scale: Literal["lab", "paper"] = "lab"
+    scale: Scale = "lab"
     """Which runs to count."""
     seeds: Count = 3
     """Seeds of each setting."""
@@ -335,7 +335,7 @@ class RunStudy(Checked):
 
     name: tyro.conf.Positional[str]
     """A study; `fullrank study list` names them."""
-    scale: Literal["lab", "paper"] = "lab"
+    scale: Scale = "lab"
     """Minutes a run on a CPU core, or the paper's own settings."""
     seeds: Count = 3
     """Seeds of each setting, from 0."""
@@ -402,7 +402,7 @@ class ShowStudy(Checked):
 
     name: tyro.conf.Positional[str]
     """A study; `fullrank study list` names them."""
-    scale: Literal["lab", "paper"] = "lab"
+    scale: Scale = "lab"
     """Which of its runs."""
     seeds: Count | None = None
     """Seeds of each setting, from 0; as many as a third of the settings have results of when left out."""

@@ -16,11 +16,11 @@ from timm.data import create_transform, resolve_model_data_config
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from fullrank.config import BackboneConfig, Layers, Pixels, TrainConfig
+from fullrank.config import BackboneConfig, Branch, Layer, Layers, Normalization, Pixels, Pretrained, Stem, TrainConfig
 from fullrank.data.views import NORMALIZATIONS
 from fullrank.errors import FullrankError, choose, nearest
 from fullrank.files import PICKLES, check_backbone
-from fullrank.models.backbones import RESNETS, Stem, backbone, fetching
+from fullrank.models.backbones import RESNETS, backbone, fetching
 from fullrank.models.encoder import Encoder, Preprocessing
 from fullrank.models.exported import is_export, open_export
 from fullrank.models.methods import METHODS, Method
@@ -28,7 +28,6 @@ from fullrank.models.weights import fill, load_weights, read_weights
 from fullrank.shapes import check_meant, fit
 from fullrank.text import listing
 from fullrank.training.checkpoint import (
-    Branch,
     config_of,
     encoder_of,
     find_checkpoint,
@@ -39,9 +38,6 @@ from fullrank.training.runs import CONFIG
 from fullrank.training.setup import build_backbone, build_method
 
 Kind = Literal["run", "checkpoint", "exported encoder", "timm model", "weights", "features", "module"]
-Layer = Literal["representation", "embedding"]
-Pretrained = Literal["yes", "no"]
-Normalization = Literal["auto", "imagenet", "cifar10"]
 
 UNTRAINED_SEED = 0
 """Seed of the random weights of an encoder whose own initial weights nobody knows."""

@@ -28,7 +28,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from fullrank.config import BackboneConfig
+from fullrank.config import BackboneConfig, Stem
 from fullrank.data.views import SMALL_IMAGE
 from fullrank.errors import FullrankError, nearest, reason
 from fullrank.files import PICKLES
@@ -302,7 +302,8 @@ def _by_name(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tenso
 
 def _advice(weights: Mapping[str, Tensor], prefix: str | None) -> str:
     """Try the models that most weights are of; on the meta device that takes no memory and little time."""
-    ours = [(name, stem) for name in RESNETS for stem in ("imagenet", "cifar")]
+    stems: tuple[Stem, ...] = ("imagenet", "cifar")
+    ours = [(name, stem) for name in RESNETS for stem in stems]
     for name, stem in (*ours, *((name, None) for name in _COMMON)):
         with torch.device("meta"):
             model = (

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 
 from fullrank._version import __version__
+from fullrank.config import Accuracy
 from fullrank.errors import FullrankError
 from fullrank.files import read_json, said, write_text
 from fullrank.measure.forecast import LinearFit, fit_linear
@@ -26,7 +27,7 @@ from fullrank.shapes import PROTOCOL, Range, ShapeError, fit
 FORMAT, VERSION = "fullrank forecast", 1
 _TERMS = ("intercept", *FEATURES)
 _DOCUMENT: dict[str, Any] = {
-    "accuracy": {"name": Literal["linear", "logistic", "knn"], "protocol": PROTOCOL},
+    "accuracy": {"name": Accuracy, "protocol": PROTOCOL},
     "features": {name: {"protocol": PROTOCOL} for name in FEATURES},
     "width": Annotated[int, Range(1, 2**53)] | None,
     "coefficients": {term: {"value": float} for term in _TERMS},

@@ -6,17 +6,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import starmap
-from typing import Any, Literal, overload
+from typing import Any, overload
 
 import numpy as np
 
-from fullrank.config import TrainConfig
+from fullrank.config import Scale, TrainConfig
 from fullrank.documents import Part
 from fullrank.measure.scores import Score
 from fullrank.training.runs import RunRecord
 from fullrank.training.scores import latest, protocol_of, series
 
-Scale = Literal["lab", "paper"]
 Factors = Mapping[str, str]
 ACCURACY: Mapping[Scale, str] = {"lab": "logistic", "paper": "linear"}
 """The linear evaluation: quick at lab scale, and [Li22]'s own at the paper's."""

@@ -12,12 +12,12 @@ import io
 import re
 import zipfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
-from fullrank.config import TrainConfig, from_dict
+from fullrank.config import Branch, TrainConfig, from_dict
 from fullrank.errors import FullrankError, nearest, shown
 from fullrank.files import said, write_bytes
 from fullrank.models.backbones import build_backbone
@@ -25,8 +25,6 @@ from fullrank.models.exported import is_export, open_export
 from fullrank.models.weights import DamagedError, ForeignError, fill, read_pickle
 from fullrank.shapes import ShapeError, Step, fit
 from fullrank.training.runs import SUMMARY, check_run
-
-Branch = Literal["online", "target"]
 
 FORMAT = "fullrank checkpoint"
 VERSION = 1
