@@ -405,9 +405,9 @@ def read_config(path: Path, base: TrainConfig | None = None) -> TrainConfig:
     Raises:
         FullrankError: The file is missing or no YAML mapping, a key is unknown, or a value does not fit its field.
     """
-    from fullrank.files import said  # which needs NumPy, and `--help` does not
+    from fullrank.files import reading  # which needs NumPy, and `--help` does not
 
-    with said(path, "mend it, or give another"):
+    with reading(path, "mend it, or give another"):
         with path.open("rb") as file:
             text = file.read(_LARGEST + 1).decode("utf-8-sig")
         if len(text) > _LARGEST:

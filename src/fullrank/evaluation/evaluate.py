@@ -18,7 +18,7 @@ from fullrank.evaluation.result import Evaluation
 from fullrank.evaluation.task import Represented, Session, UnlabeledError, open_task
 from fullrank.measure.protocols import FINGERPRINT
 from fullrank.models.encoder import Encoder, unchanged
-from fullrank.text import Progress, once, tails, untold
+from fullrank.text import Progress, no_progress, once, tails
 from fullrank.training.checkpoint import find_checkpoint
 from fullrank.training.distributed import processes
 from fullrank.training.machine import choose_device, float32_on
@@ -33,7 +33,7 @@ PROBES = (*QUICK, "linear")
 
 
 def evaluate(
-    names: Sequence[str], options: EvaluateOptions | None = None, *, progress: Progress = untold
+    names: Sequence[str], options: EvaluateOptions | None = None, *, progress: Progress = no_progress
 ) -> list[Evaluation]:
     """Evaluate runs and checkpoints; each score of a run is kept in its scores.json as soon as it is taken.
 

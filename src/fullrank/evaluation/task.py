@@ -19,7 +19,7 @@ from fullrank.evaluation.options import EvaluateOptions
 from fullrank.measure.protocols import FINGERPRINT
 from fullrank.models.encoder import Encoder
 from fullrank.registry import SOURCES
-from fullrank.text import Progress, untold
+from fullrank.text import Progress, no_progress
 from fullrank.training.distributed import ALONE, World
 from fullrank.training.machine import float32_on
 from fullrank.training.measuring import never_right
@@ -104,7 +104,7 @@ class Session:
         device: torch.device,
         *,
         several: bool = False,
-        progress: Progress = untold,
+        progress: Progress = no_progress,
         world: World = ALONE,
     ) -> None:
         self.options, self.device, self.progress, self.world = options, device, progress, world

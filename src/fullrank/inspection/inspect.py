@@ -33,7 +33,7 @@ from fullrank.measure.verdict import DISTINCT, ENOUGH, Verdict, judge
 from fullrank.models.encoder import Encoder
 from fullrank.registry import SOURCES
 from fullrank.shapes import check_meant
-from fullrank.text import Progress, once, tails, untold
+from fullrank.text import Progress, no_progress, once, tails
 from fullrank.training.checkpoint import digest
 from fullrank.training.machine import choose_device, float32_on
 from fullrank.training.runs import CONFIG
@@ -54,7 +54,7 @@ _CLID_POOL = 3  # standardized over two, every score is +1 or -1
 
 
 def inspect(
-    names: Sequence[str], options: InspectOptions | None = None, *, progress: Progress = untold
+    names: Sequence[str], options: InspectOptions | None = None, *, progress: Progress = no_progress
 ) -> list[Inspection]:
     """Inspect runs, checkpoints, exported encoders, timm models, weights files and feature matrices.
 
@@ -247,7 +247,7 @@ def inspect_encoder(
     asked: Images | None,
     options: InspectOptions,
     kind: str = "module",
-    progress: Progress = untold,
+    progress: Progress = no_progress,
 ) -> Inspection:
     """Inspect an encoder that is open, on the images that are asked for or else those of its own run."""
     images, of_images = _images(encoder, asked, options)
@@ -339,7 +339,7 @@ def _result(
     source: Mapping[str, Any],
     absorbed: Absorbed,
     of_views: tuple[Tensor, Mapping[str, Any]] | None = None,
-    progress: Progress = untold,
+    progress: Progress = no_progress,
     **judged: Any,
 ) -> Inspection:
     """Take every label-free score that the features allow, and judge them; `judged` is what `judge` is told besides.

@@ -17,7 +17,7 @@ import numpy as np
 from fullrank._version import __version__
 from fullrank.config import Accuracy
 from fullrank.errors import FullrankError
-from fullrank.files import read_json, said, write_text
+from fullrank.files import read_json, reading, write_text
 from fullrank.measure.forecast import LinearFit, fit_linear
 from fullrank.measure.forecast.linear import Prediction
 from fullrank.measure.scores import renamed, title
@@ -118,7 +118,7 @@ def read_forecast(path: Path) -> Forecast:
         raise FullrankError(
             f"{path} is of version {found['version']}, this fullrank reads up to {VERSION}: upgrade fullrank"
         )
-    with said(path, remedy):
+    with reading(path, remedy):
         fit(found, _DOCUMENT)
         rows = [[run.get(name) for name in FEATURES] for run in found["runs"]]
         fit(rows, list[list[float]], "runs")

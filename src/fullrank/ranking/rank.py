@@ -22,10 +22,12 @@ from fullrank.ranking.candidates import FEATURES, FORECAST, FRONT, Candidate, Fo
 from fullrank.ranking.forecast import Forecast, read_forecast
 from fullrank.ranking.options import RankOptions
 from fullrank.ranking.result import Group, Ranked, Ranking, about, refusal, unlike
-from fullrank.text import Progress, grouped, listing, untold
+from fullrank.text import Progress, grouped, listing, no_progress
 
 
-def rank(paths: Sequence[str | Path], options: RankOptions | None = None, *, progress: Progress = untold) -> Ranking:
+def rank(
+    paths: Sequence[str | Path], options: RankOptions | None = None, *, progress: Progress = no_progress
+) -> Ranking:
     """Rank runs, checkpoints in them, or the measured steps of one; forecast their accuracy where that can be done.
 
     Raises:

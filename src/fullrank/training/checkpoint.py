@@ -19,7 +19,7 @@ from torch import nn
 
 from fullrank.config import Branch, TrainConfig, from_dict
 from fullrank.errors import FullrankError, nearest, shown
-from fullrank.files import said, write_bytes
+from fullrank.files import reading, write_bytes
 from fullrank.models.backbones import build_backbone
 from fullrank.models.exported import is_export, open_export
 from fullrank.models.weights import DamagedError, ForeignError, fill, read_pickle
@@ -101,7 +101,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} is not a checkpoint of fullrank: expected one written by `fullrank train`; weights of other code "
             "are measured by `fullrank inspect FILE --backbone NAME --images FOLDER`"
         )
-    with said(path, remedy):
+    with reading(path, remedy):
         fit(state, _HEAD)
         if state["version"] > VERSION:
             raise FullrankError(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fullrank._version import __version__
-from fullrank.files import read_json, said, write_text
+from fullrank.files import read_json, reading, write_text
 from fullrank.measure.protocols import FINGERPRINT
 from fullrank.measure.scores import Score, kind_of, read_score, renamed
 from fullrank.shapes import ShapeError, Step, fit
@@ -52,7 +52,7 @@ def kept(run: Path) -> list[Kept]:
     found: dict[tuple[Any, ...], Kept] = {}
     for name in (EVALUATION, INSPECTION, SCORES_FILE):
         if (run / name).is_file():
-            with said(run / name, _REMEDY):
+            with reading(run / name, _REMEDY):
                 for entry in fit(_entries(run / name), [_ENTRY], "scores"):
                     score = read_score(entry)
                     if score.value is None and not score.why:
