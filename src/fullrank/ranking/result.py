@@ -230,10 +230,7 @@ def _of_group(group: Group, ranking: Ranking) -> Iterator[str]:
     if group.forecast is None:
         return
     fit = group.forecast.fit
-    terms = [
-        f"{coefficient(value, ends)} {name}"
-        for name, value, *ends in zip(fit.names, fit.coefficients[1:], fit.lower[1:], fit.upper[1:], strict=True)
-    ]
+    terms = [f"{coefficient(value, interval)} {name}" for name, value, interval in fit.slopes]
     shares = {"both": fit, **{f"{title(name)} alone": one for name, one in group.forecast.alone.items()}}
     worth = [f"{what} {number(one.r2)}, {number(one.leave_one_out_r2)}" for what, one in shares.items()]
     yield (

@@ -81,11 +81,10 @@ def parts(results: Sequence[Result], scale: Scale) -> list[Part]:
 
 def _table(fit: LinearFit, runs: Sequence[Result]) -> Table:
     _, unseen = without_settings(fit, runs)
-    terms = zip(fit.names, fit.coefficients[1:], fit.lower[1:], fit.upper[1:], strict=True)
     return Table(
         "AUC from the settings of a run",
         ["twice as much", "AUC, in hundredths"],
-        [[name, coefficient(value, ends, digits=1)] for name, value, *ends in terms],
+        [[name, coefficient(value, interval, digits=1)] for name, value, interval in fit.slopes],
         sentences(
             f"Ordinary least squares on logarithms, of {len(runs)} runs of {len(set(settings_of(runs)))} settings: "
             f"R² {number(fit.r2)}, leave-one-out {number(fit.leave_one_out_r2)}, leave-one-setting-out "
