@@ -223,7 +223,7 @@ def over_steps(sides: Sequence[Side], name: str, title: str) -> Figure:
     figure, ax = plots.single()
     scale, references = kind_of(name).scale, {}
     for side in sides:
-        steps, values = _thin(*_series(side, name))
+        steps, values = _thin(*series(side.run, name))
         ax.plot(steps, values * scale, **plots.line(side, len(steps), side.index / len(sides)))
         out = (side.run.config.get("heads") or {}).get("projector_out")
         if name == "auc" and side.width and len(steps):
@@ -245,10 +245,10 @@ def say_ends(sides: Sequence[Side], name: str, title: str) -> str:
     """Say in words what `over_steps` draws; empty where no run has it."""
     said = []
     for side in sides:
-        steps, values = _series(side, name)
+        steps, values = series(side.run, name)
         if len(steps):
             first, last = (kind_of(name).write(v) if np.isfinite(v) else "no number" for v in values[[0, -1]])
-            said.append(f"{side.label}: {first} at step {steps[0]:,.0f}, {last} at step {steps[-1]:,.0f}.")
+            said.append(f"{side.label}: {first} at step {steps[0]:,}, {last} at step {steps[-1]:,}.")
     return f"{title} over gradient steps. {' '.join(said)}" if said else ""
 
 
@@ -294,12 +294,6 @@ def _through_training(ax: Axes, side: Side, beside: Sequence[Side], x: np.ndarra
     bar = plots.color_bar(ax, colors, norm, "gradient step", format=EngFormatter(sep=""))
     bar.locator = MaxNLocator(4, integer=True)
     bar.update_ticks()
-
-
-def _series(side: Side, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return steps and values, with a gap where a value is not a number."""
-    steps, values = (np.array(each, dtype=np.float64) for each in series(side.run, name))
-    return steps, np.where(np.isfinite(values), values, np.nan)
 
 
 def _thin(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

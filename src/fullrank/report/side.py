@@ -55,7 +55,7 @@ def verdict(side: Side) -> tuple[str, str]:
         worse = ", and so worse than untrained" if start == 0 and last < first else ""
         said.append(f"k-NN accuracy {write(last)}; {write(first)} {origin}{worse}{peak}.")
     _, losses = series(side.run, "heldout_loss")
-    if side.run.config.get("method") in COSINE_METHODS and losses and losses[-1] <= NEAR_THE_MINIMUM:
+    if side.run.config.get("method") in COSINE_METHODS and len(losses) and losses[-1] <= NEAR_THE_MINIMUM:
         said.append(
             f"Held-out loss {SCORES['heldout_loss'].write(losses[-1])}, near its minimum of −1, which embeddings in "
             "one point have: `fullrank inspect` with this run's folder looks whether they are."

@@ -86,12 +86,11 @@ class Result:
     def initial(self, name: str) -> float | None:
         """Return a monitored score of the untrained encoder."""
         steps, values = series(self.run, name)
-        return values[0] if steps and steps[0] == 0 else None
+        return float(values[0]) if len(steps) and steps[0] == 0 else None
 
     def series(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Return a score through training, as it was monitored: steps and values."""
-        steps, values = series(self.run, name)
-        return np.array(steps), np.array(values)
+        return series(self.run, name)
 
     def monitor_protocol(self, name: str) -> Mapping[str, Any]:
         """Return how `initial` and `series` were measured."""

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from fullrank._version import __version__
 from fullrank.files import read_json, reading, write_text
 from fullrank.measure.protocols import FINGERPRINT
@@ -145,11 +147,12 @@ def latest(run: RunRecord, step: int | None = None) -> dict[str, Score]:
     return {**found, **((recorded(run, int(measured[-1]["step"])) or {}) if measured else {})}
 
 
-def series(run: RunRecord, name: str) -> tuple[list[int], list[float]]:
-    """Return the steps at which a score was recorded, and its values there."""
+def series(run: RunRecord, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the steps at which a score was recorded, `(n,)` int64, and its values, float64; NaN for infinities too."""
     names = {name, *(old for old, new in CENTERED_NAMES.items() if new == name)}
     points = [(r["step"], r[key]) for r in run.records for key in names if key in r and r["kind"] != "protocols"]
-    return [int(step) for step, _ in points], [value for _, value in points]
+    values = np.array([value for _, value in points], dtype=np.float64)
+    return np.array([step for step, _ in points], dtype=np.int64), np.where(np.isfinite(values), values, np.nan)
 
 
 def protocol_of(run: RunRecord, name: str) -> dict[str, Any]:
