@@ -33,6 +33,15 @@ class Forecasted(NamedTuple):
     outside: tuple[str, ...]  # features in which it lies outside what was fitted
 
 
+class Labels(NamedTuple):
+    """One accuracy, of the candidates that have it."""
+
+    name: str  # `linear`, `logistic` or `knn`
+    protocol: Mapping[str, Any]  # how it was measured
+    values: Mapping[str, Score]  # by the candidate's name
+    left_out: tuple[str, ...]  # candidates whose accuracy of that name was measured otherwise
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A run at one step, and its place, which `rank` gives it."""

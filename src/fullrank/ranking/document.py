@@ -209,8 +209,7 @@ def _how_measured(ranking: Ranking) -> list[Fields]:
 
 def _accuracies(ranking: Ranking) -> dict[str, Mapping[str, Any]]:
     """Return how each accuracy was measured that a run has: first the one that is meant."""
-    meant = {} if ranking.accuracy is None else {ranking.accuracy: ranking.accuracy_protocol}
-    return {**meant, **ranking.others}
+    return {each.name: each.protocol for each in ranking.labels if each.values}
 
 
 @style()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import string
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
@@ -18,7 +18,16 @@ from fullrank.measure.forecast import agreement, fronts
 from fullrank.measure.forecast.agreement import FEWEST
 from fullrank.measure.protocols import ACCURACIES, FINGERPRINT, WIDTH, comparable, split
 from fullrank.measure.scores import Score, kind_of
-from fullrank.ranking.candidates import FEATURES, FORECAST, FRONT, Candidate, Forecasted, features_of, open_candidates
+from fullrank.ranking.candidates import (
+    FEATURES,
+    FORECAST,
+    FRONT,
+    Candidate,
+    Forecasted,
+    Labels,
+    features_of,
+    open_candidates,
+)
 from fullrank.ranking.forecast import Forecast, read_forecast
 from fullrank.ranking.options import RankOptions
 from fullrank.ranking.result import Group, Ranked, Ranking, about, refusal, unlike
@@ -78,13 +87,10 @@ def rank(
     ranking = Ranking(
         groups=tuple(groups),
         unranked=tuple(replace(each, number=next(numbers)) for each in candidates if each.name not in compared),
-        accuracy=meant.name if meant.values else None,
-        accuracy_protocol=meant.protocol,
-        others={each.name: each.protocol for each in known[1:]},
+        labels=tuple(known),
         applied=applied,
         asked=asked,
         wanted=options.accuracy,
-        otherwise={each.name: each.left_out for each in known},
     )
     ranking = replace(ranking, scores=tuple(_agreements(ranking.standings)))
     if options.fit is not None:
@@ -133,15 +139,6 @@ def _abouts(names: Iterable[str], groups: Sequence[Sequence[Candidate]]) -> list
             for own, value in zip(found, values, strict=True):
                 own.setdefault(field, value)
     return found
-
-
-class Labels(NamedTuple):
-    """One accuracy, of the candidates that have it."""
-
-    name: str  # `linear`, `logistic` or `knn`
-    protocol: Mapping[str, Any]  # how it was measured
-    values: Mapping[str, Score]  # by the candidate's name
-    left_out: tuple[str, ...]  # candidates whose accuracy of that name was measured otherwise
 
 
 def choose_labels(candidates: Sequence[Candidate], name: str) -> Labels:

@@ -13,7 +13,7 @@ from fullrank.documents import Document, Shown, coefficient, field_list, number,
 from fullrank.measure.forecast import Agreement, undecided
 from fullrank.measure.protocols import COUNT, WIDTH, differences
 from fullrank.measure.scores import SCORES, kind_of, title
-from fullrank.ranking.candidates import FEATURES, FORECAST, Candidate, features_of
+from fullrank.ranking.candidates import FEATURES, FORECAST, Candidate, Labels, features_of
 from fullrank.ranking.forecast import Forecast
 from fullrank.text import grouped, listing
 
@@ -59,25 +59,26 @@ class Ranking(Shown):
     Attributes:
         groups: What can be compared, lone ones last.
         unranked: What has no held-out loss or no AUC.
-        accuracy: The name of the accuracy that is meant; None where no candidate has it.
-        others: How each other accuracy that candidates have was measured, by its name.
+        labels: The accuracy that is meant, though no candidate may have it; then the others that candidates have.
         applied: The forecast that was read from a file.
         scores: How well each score ranks the labeled candidates.
         asked: The scores that were asked for beside held-out loss and AUC.
         wanted: The accuracy that was asked for.
-        otherwise: For each accuracy the candidates of which it was measured otherwise, and was left out.
     """
 
     groups: tuple[Group, ...]
     unranked: tuple[Candidate, ...]
-    accuracy: str | None
-    accuracy_protocol: Mapping[str, Any]
+    labels: tuple[Labels, ...]
     applied: Forecast | None
     scores: tuple[Ranked, ...] = ()
     asked: tuple[str, ...] = ()
     wanted: str | None = None
-    otherwise: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    others: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def accuracy(self) -> str | None:
+        """The name of the accuracy that is meant; None where no candidate has it."""
+        meant = self.labels[0]
+        return meant.name if meant.values else None
 
     @cached_property
     def standings(self) -> tuple[Candidate, ...]:
@@ -126,7 +127,7 @@ class Ranking(Shown):
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as JSON has it."""
-        accuracy = {"name": self.accuracy, "protocol": dict(self.accuracy_protocol)}
+        accuracy = {"name": self.accuracy, "protocol": dict(self.labels[0].protocol)}
         return {
             "accuracy": None if self.accuracy is None else accuracy,
             "ranked": [each.as_dict() for each in self.standings],
@@ -256,7 +257,7 @@ def _applied(ranking: Ranking) -> Iterator[str]:
     for why, names in grouped((refusal(forecast, each), each.name) for each in without).items():
         yield f"no forecast for {listing(names, _MOST_NAMED)}: {why}"
     if ranking.accuracy is not None:
-        protocols = [forecast.accuracy_protocol, ranking.accuracy_protocol]
+        protocols = [forecast.accuracy_protocol, ranking.labels[0].protocol]
         if different := differences(ranking.accuracy, protocols, []):
             yield (
                 f"the {title(ranking.accuracy)} shown was measured otherwise than the one that is forecast "
@@ -265,24 +266,24 @@ def _applied(ranking: Ranking) -> Iterator[str]:
 
 
 def _labels(ranking: Ranking) -> Iterator[str]:
-    meant = str(ranking.accuracy)
-    asked = ranking.wanted or (ranking.applied.accuracy if ranking.applied and ranking.others else None)
+    meant, *others = ranking.labels
+    asked = ranking.wanted or (ranking.applied.accuracy if ranking.applied and others else None)
     missing = [each.name for each in ranking.standings if each.accuracy is None]
     measure = f"`fullrank evaluate RUN{f' --{asked}' if asked else ''}` measures it"
-    for name, others in ranking.otherwise.items():
-        if others:
+    for each in ranking.labels:
+        if each.left_out:
             yield (
-                f"the {title(name)} of {listing(others, _MOST_NAMED)} was measured otherwise than that of the others "
-                "and was left out"
+                f"the {title(each.name)} of {listing(each.left_out, _MOST_NAMED)} was measured otherwise than that of "
+                "the others and was left out"
             )
     if len(missing) == len(ranking.standings):
         what = title(asked) if asked else "labels"
         yield f"no run has {what}, so nothing says how good this ranking is: {measure}"
         return
-    if ranking.others and ranking.scores:
-        flags = " or ".join(f"--accuracy {name}" for name in ranking.others)
-        yield f"what is forecast, and what scores are compared with, is the {title(meant)}; {flags} takes another"
-    without = [name for name in missing if name not in ranking.otherwise.get(meant, ())]
+    if others and ranking.scores:
+        flags = " or ".join(f"--accuracy {each.name}" for each in others)
+        yield f"what is forecast, and what scores are compared with, is the {title(meant.name)}; {flags} takes another"
+    without = [name for name in missing if name not in meant.left_out]
     if without and asked:
         yield f"no {title(asked)} is known for {listing(without, _MOST_NAMED)}: {measure}"
 
