@@ -82,7 +82,7 @@ class Train:
                 self._point_to_a_recipe()
             finished = train(self.run_config) if self.resume is None else resume(self.resume, self.run_config)
             if not finished.complete:
-                return 128 + (finished.signal or 0)  # as a shell reports a process that a signal ended
+                return 128 + finished.signal  # as a shell reports a process that a signal ended
             page = world.on_main(write_report, [finished.path], finished.path / "report.html")
             if world.main:
                 print(f"report: {page}")
