@@ -10,7 +10,7 @@ from tests.studies.shrinking import shrink
 
 from fullrank.studies.registry import STUDIES
 from fullrank.studies.run import ToMake
-from fullrank.studies.show import Finished
+from fullrank.studies.show import FinishedRuns
 from fullrank.studies.store import Store, planned
 
 
@@ -41,7 +41,7 @@ def test_a_study_runs_from_its_start_to_its_page(name, here, place, tmp_path, no
     for result in results:
         assert set(result.cell.probes) <= set(result.scores)
         assert bool(result.label_free) == result.cell.label_free
-    page = Finished(study, "lab", results, runs).write(tmp_path / "pages", figures=tmp_path / "figures")
+    page = FinishedRuns(study, "lab", results, runs).write(tmp_path / "pages", figures=tmp_path / "figures")
     shown = check(page.read_text("utf-8"))
     assert f"{len(runs)} of {len(runs)} finished" in shown.text
     assert "table" in shown.tags

@@ -31,7 +31,7 @@ _NAMED = 8  # missing settings that are named without being asked
 
 
 @dataclass(frozen=True)
-class Finished:
+class FinishedRuns:
     """What is finished of a study."""
 
     study: Study
@@ -121,7 +121,7 @@ class Finished:
         return write_page(made, folder / f"{stem}.html")
 
 
-def finished(name: str, scale: Scale, folder: Path, seeds: int | None = None) -> Finished:
+def finished(name: str, scale: Scale, folder: Path, seeds: int | None = None) -> FinishedRuns:
     """Read what is finished of a study in a folder of results.
 
     Raises:
@@ -136,7 +136,7 @@ def finished(name: str, scale: Scale, folder: Path, seeds: int | None = None) ->
             f"no run of {name} at {scale} scale is finished in {folder}: `fullrank study run {name} --scale {scale}` "
             "makes them, and another folder of results can be named"
         )
-    return Finished(study, scale, results, runs)
+    return FinishedRuns(study, scale, results, runs)
 
 
 def warnings(results: Sequence[Result]) -> list[str]:

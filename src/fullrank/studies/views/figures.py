@@ -25,11 +25,11 @@ from fullrank.studies.views.scores import (
     Measured,
     caveats,
     final,
-    grouped,
     level,
     levels,
     monitored,
     protocols,
+    seeds_by,
     sentences,
 )
 from fullrank.text import capital
@@ -46,7 +46,7 @@ Draw = Callable[[Axes, Sequence[Result], Look, float], None]
 def through_training(results: Sequence[Result], score: str, *, color: str, panel: str | None = None) -> Picture | Words:
     """Return a figure of a monitored score over gradient steps; words where nobody has it."""
     having = [result for result in results if len(result.series(score)[0])]
-    groups = grouped(having, panel, color).values()
+    groups = seeds_by(having, panel, color).values()
     if not groups:
         return Words(f"{capital(title(score))} was not measured while these runs were trained.")
     late = score.endswith("loss")
@@ -125,7 +125,7 @@ def against_number(
     having = _having(results, (score,), color, panel)
     if not having:
         return Words(f"{capital(title(score))} was not measured.")
-    grouped(having, panel, color, factor)
+    seeds_by(having, panel, color, factor)
     numbers = dict(sorted({own: _number(own) for own in levels(having, factor)}.items(), key=lambda item: item[1]))
 
     def points(ax: Axes, group: Sequence[Result], look: Look, _: float) -> None:
@@ -158,7 +158,7 @@ def spectra(results: Sequence[Result], *, color: str, panel: str | None = None) 
     Each value of the factor `panel` has a row of two panels.
     """
     having = [result for result in results if result.width]
-    groups = grouped(having, panel, color)
+    groups = seeds_by(having, panel, color)
     if not groups:
         return Words("No spectrum was measured.")
     shown, rows = _looks(results, having, color), _panels(results, having, panel)
