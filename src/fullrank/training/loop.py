@@ -30,7 +30,7 @@ from fullrank.text import plain_console
 from fullrank.training.distributed import World, processes
 from fullrank.training.machine import compiled, environment
 from fullrank.training.optim import begin_chunk, build_optimizer, set_learning_rate
-from fullrank.training.progress import say
+from fullrank.training.progress import drawn, say
 from fullrank.training.record import Recorder
 from fullrank.training.resuming import read_resumed, restore
 from fullrank.training.runs import RunFolder, opened
@@ -74,6 +74,7 @@ def train_steps(
             restore(run.method, optimizer, run.probe, loader, state)
     with (
         recorder,
+        drawn(recorder.progress.bar),
         caught_signals(second_kills=world.size == 1) as caught,
         # the seeding of steps is this run's affair, not of the program it runs in
         torch.random.fork_rng(devices=[run.device] if run.device.type == "cuda" else []),
