@@ -333,8 +333,8 @@ def _timm_model(name: str, image_size: int | None, *, pretrained: bool = False, 
     """Make a timm model; its random weights are a function of `UNTRAINED_SEED`."""
     options: dict[str, Any] = {"num_classes": 0, "pretrained": pretrained}
     options |= {} if heads is None else {"num_heads": heads}
-    asked = [f"images of {image_size} x {image_size}"] * (image_size is not None)
-    asked += [f"{heads} attention heads"] * (heads is not None)
+    asked = [] if image_size is None else [f"images of {image_size} x {image_size}"]
+    asked += [] if heads is None else [f"{heads} attention heads"]
     with _seeded():
         try:
             if image_size is not None:

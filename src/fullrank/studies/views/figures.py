@@ -49,7 +49,7 @@ def through_training(results: Sequence[Result], score: str, *, color: str, panel
     groups = seeds_by(having, panel, color).values()
     if not groups:
         return Words(f"{capital(title(score))} was not measured while these runs were trained.")
-    late = score.endswith("loss")
+    late, switched = score.endswith("loss"), any(each.run.switch is not None for each in having)
 
     def lines(ax: Axes, group: Sequence[Result], look: Look, phase: float) -> None:
         steps, values = _common([result.series(score) for result in group])
@@ -73,8 +73,7 @@ def through_training(results: Sequence[Result], score: str, *, color: str, panel
         _seeds(groups),
         "The first quarter of the steps, where it falls from far above, may lie outside." if late else "",
         "Step 0 is before training." if not late else "",
-        "Thin vertical lines mark where a hybrid order turns to multiple passes."
-        * any(each.run.switch is not None for each in having),
+        "Thin vertical lines mark where a hybrid order turns to multiple passes." if switched else "",
         draw=_paneled(results, having, color, panel, ("gradient step", kind_of(score).axis), lines, finish),
     )
 
