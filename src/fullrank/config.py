@@ -462,7 +462,7 @@ def _with_numbers(value: Any, shape: Any) -> Any:
     return float(value) if is_number else value
 
 
-def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
+def forbidden_changes(old: TrainConfig, new: TrainConfig) -> list[str]:
     """Name the fields that differ and may not, each as `name: old -> new`."""
     before, after = flatten(to_dict(old)), flatten(to_dict(new))
     return [
