@@ -35,7 +35,7 @@ from fullrank.encoders import open_encoder
 from fullrank.evaluation.linear import linear
 from fullrank.evaluation.options import EvaluateOptions, LinearOptions
 from fullrank.evaluation.probes import logistic
-from fullrank.evaluation.task import ImageSets, Task, open_task
+from fullrank.evaluation.task import Session, Task, open_task
 from fullrank.models.encoder import Encoder, unchanged
 from fullrank.training.machine import environment
 from fullrank.training.runs import write_text
@@ -131,11 +131,11 @@ def main() -> None:
     if document["settings"] != settings:
         parser.error(f"{asked.out} was made with other settings, {document['settings']}: choose another --out")
     found = document["found"]
-    sets = ImageSets(several=True)
+    session = Session(options, device, several=True)
     for name, encoder in encoders(asked.runs).items():
         if name in found:
             continue
-        task = open_task(name, encoder, None, options, device, sets)
+        task = open_task(session, name, encoder)
         found[name] = judge(task, options)
         document["environment"] = environment(device)
         write_text(asked.out, json.dumps(document, indent=2) + "\n")

@@ -14,7 +14,7 @@ import yaml
 import fullrank
 from fullrank.cli import _parse, _renamed, main
 from fullrank.config import MachineConfig, TrainConfig, to_dict
-from fullrank.errors import FullrankError, count
+from fullrank.errors import FullrankError, env_count
 from fullrank.files import write_text
 from fullrank.training.plan import plan
 from fullrank.training.runs import read_run
@@ -346,10 +346,10 @@ def test_an_output_that_cannot_be_made_is_refused_before_anything_is_read(argume
 
 def test_world_size_empty_is_unset_and_a_word_is_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "")
-    assert count("WORLD_SIZE", 1) == 1
+    assert env_count("WORLD_SIZE", 1) == 1
     monkeypatch.setenv("WORLD_SIZE", "two")
     with pytest.raises(FullrankError, match="WORLD_SIZE='two' is not a whole number"):
-        count("WORLD_SIZE", 1)
+        env_count("WORLD_SIZE", 1)
 
 
 def test_a_link_is_followed_and_a_pipe_stays_a_pipe(tmp_path):

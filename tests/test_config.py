@@ -13,7 +13,7 @@ from fullrank.config import (
     MonitorConfig,
     OptimConfig,
     TrainConfig,
-    differences,
+    forbidden_changes,
     from_dict,
     read_config,
     to_dict,
@@ -242,7 +242,7 @@ def test_impossible_values_are_refused(arguments, message):
 def test_differences_name_fields_but_for_those_that_may_change():
     old = TrainConfig()
     new = dataclasses.replace(old, steps=9, images="moved", backbone=BackboneConfig(width=0.5))
-    assert differences(old, new) == ["steps: 1500 -> 9", "backbone.width: 1.0 -> 0.5"]
+    assert forbidden_changes(old, new) == ["steps: 1500 -> 9", "backbone.width: 1.0 -> 0.5"]
 
 
 def test_unknown_presets_name_the_nearest():

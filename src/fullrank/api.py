@@ -188,11 +188,7 @@ def inspect(
     if isinstance(source, (Tensor, np.ndarray)):
         given = {**vars(asked), "images": None if images is None else type(images)}
         check_meant(given, vars(InspectOptions()), MEANT_FOR, ["features in memory"])
-        return inspect_features(
-            as_tensor(source, "a matrix of numbers (N, D)"),
-            name or "features",
-            {"layer": "not stated", "images": "not stated"},
-        )
+        return inspect_features(as_tensor(source, "a matrix of numbers (N, D)"), name or "features")
     if isinstance(source, (str, Path)) and (images is None or isinstance(images, (str, Path))):
         found = inspect_named([str(source)], replace(asked, images=None if images is None else str(images)))[0]
         return found if name is None else replace(found, name=name)
@@ -298,10 +294,10 @@ def study(name: str, *, scale: Scale = "lab", seeds: int | None = None, results:
     Raises:
         FullrankError: There is no such study, or no result.
     """
-    from fullrank.studies.show import document, finished
+    from fullrank.studies.show import finished
     from fullrank.studies.store import published
 
-    return document(*finished(name, scale, published() if results is None else Path(results), seeds))
+    return finished(name, scale, published() if results is None else Path(results), seeds).document()
 
 
 def list_methods() -> list[str]:

@@ -21,7 +21,7 @@ import tyro
 from fullrank._version import __version__
 from fullrank.commands import COMMANDS, Evaluate, Train, base_config, list_choices
 from fullrank.config import TrainConfig, nearest_setting
-from fullrank.errors import FullrankError, OtherProcessError, count, nearest
+from fullrank.errors import FullrankError, OtherProcessError, env_count, nearest
 
 PROGRAM = "fullrank"
 DESCRIPTION = (
@@ -73,7 +73,7 @@ def main(arguments: list[str]) -> int:
         return 0
     try:
         arguments = [_renamed(each, arguments[0]) for each in arguments]
-        if count("WORLD_SIZE", 1) > 1:
+        if env_count("WORLD_SIZE", 1) > 1:
             return _run_with_others(arguments, debug=debug)
         return _parse(arguments).run()
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough

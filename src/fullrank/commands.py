@@ -8,11 +8,11 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from fullrank.config import Count, OptimConfig, TrainConfig, read_config
+from fullrank.config import Branch, Count, OptimConfig, Scale, TrainConfig, read_config
 from fullrank.documents import Document, Table, Words
 from fullrank.errors import FullrankError
 from fullrank.evaluation.options import EvaluateOptions
@@ -26,6 +26,7 @@ from fullrank.training.presets import preset as named_preset
 
 if TYPE_CHECKING:
     from fullrank.studies.jobs import Place
+    from fullrank.studies.run import ToMake
 
 _RESULTS = Path("results")
 _RUNS, _ENCODERS = (tyro.conf.arg(metavar=f"{name} [{name} ...]", help_behavior_hint="") for name in ("RUN", "X"))
@@ -81,7 +82,7 @@ class Train:
                 self._point_to_a_recipe()
             finished = train(self.run_config) if self.resume is None else resume(self.resume, self.run_config)
             if not finished.complete:
-                return 128 + (finished.signal or 0)  # as a shell reports a process that a signal ended
+                return 128 + finished.signal  # as a shell reports a process that a signal ended
             page = world.on_main(write_report, [finished.path], finished.path / "report.html")
             if world.main:
                 print(f"report: {page}")
@@ -286,7 +287,7 @@ class Export:
     """A run's folder, finished or not, for its newest checkpoint; or a checkpoint."""
     out: Path
     """The folder to make."""
-    branch: Literal["online", "target"] = "online"
+    branch: Branch = "online"
     """Whose encoder: the branch that gradients train, or its moving average, which byol and mocov3 have."""
 
     def run(self) -> int:
@@ -306,7 +307,7 @@ class Export:
 class ListStudies(Checked):
     """Name the studies, and how many of their runs are finished."""
 
-    scale: Literal["lab", "paper"] = "lab"
+    scale: Scale = "lab"
     """Which runs to count."""
     seeds: Count = 3
     """Seeds of each setting."""
@@ -334,7 +335,7 @@ class RunStudy(Checked):
 
     name: tyro.conf.Positional[str]
     """A study; `fullrank study list` names them."""
-    scale: Literal["lab", "paper"] = "lab"
+    scale: Scale = "lab"
     """Minutes a run on a CPU core, or the paper's own settings."""
     seeds: Count = 3
     """Seeds of each setting, from 0."""
@@ -360,21 +361,20 @@ class RunStudy(Checked):
     def run(self) -> int:
         """Run the study, and write its page."""
         from fullrank.studies.registry import find
-        from fullrank.studies.run import run_study
-        from fullrank.studies.store import Store, planned
+        from fullrank.studies.run import ToMake
+        from fullrank.studies.store import Store
         from fullrank.training.signals import sigterm_interrupts
 
-        study, console, seeds = find(self.name), plain_console(), range(self.seeds)
+        found, console = ToMake(find(self.name), self.scale, range(self.seeds), self.place()), plain_console()
         if self.dry_run:
-            return self._plan()
+            return self._plan(found)
         try:
             with sigterm_interrupts():
-                where = self.place()
-                failed = run_study(study, self.scale, seeds, where, console, at_a_time=self.jobs, only=self.only)
+                failed = found.make(console, at_a_time=self.jobs, only=self.only)
         except KeyboardInterrupt:
             console.print("stopped; what had begun is saved: give the same command again to go on")
             return 130
-        if self.only is None and Store(self.results, self.scale).results(planned(study, self.scale, seeds)):
+        if self.only is None and Store(self.results, self.scale).results(found.runs):
             ShowStudy(self.name, self.scale, self.seeds, self.results).run()
         return 1 if failed else 0
 
@@ -385,11 +385,7 @@ class RunStudy(Checked):
         threads = self.threads or (1 if self.jobs > 1 else None)
         return Place(self.images, self.eval_images, self.work, self.results, threads, self.processes)
 
-    def _plan(self) -> int:
-        from fullrank.studies.registry import find
-        from fullrank.studies.run import to_make
-
-        found = to_make(find(self.name), self.scale, range(self.seeds), self.place())
+    def _plan(self, found: ToMake) -> int:
         needed = {job.name: "again, for its weights" if job.name in found.again else "to make" for job in found.jobs}
         rows = []
         for number, run in enumerate(found.runs):
@@ -406,7 +402,7 @@ class ShowStudy(Checked):
 
     name: tyro.conf.Positional[str]
     """A study; `fullrank study list` names them."""
-    scale: Literal["lab", "paper"] = "lab"
+    scale: Scale = "lab"
     """Which of its runs."""
     seeds: Count | None = None
     """Seeds of each setting, from 0; as many as a third of the settings have results of when left out."""
@@ -419,12 +415,12 @@ class ShowStudy(Checked):
 
     def run(self) -> int:
         """Print the tables and write the page."""
-        from fullrank.studies.show import finished, write
+        from fullrank.studies.show import finished
         from fullrank.studies.store import published
 
         folder = _results_folder(self.results)
         found = finished(self.name, self.scale, folder, self.seeds)
-        page = write(*found, self.out or (Path() if folder == published() else folder), figures=self.figures)
+        page = found.write(self.out or (Path() if folder == published() else folder), figures=self.figures)
         print(page.with_suffix(".md").read_text("utf-8"))
         print(f"page: {page}")
         return 0

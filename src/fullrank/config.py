@@ -34,6 +34,15 @@ Pixels = Annotated[int, Range(4, 2**14)]
 Workers = Annotated[int, Range(0, 2**14)]
 Seed = Annotated[int, Range(0, 2**63 - 1)]
 Limit = Annotated[int, Range(2, 10**9, why="a spectrum or a classifier needs several images")]
+Block = Literal["basic", "bottleneck"]
+Stem = Literal["auto", "imagenet", "cifar", "cifar-stride2", "cifar-padding2"]
+Precision = Literal["auto", "bf16", "float32"]
+Branch = Literal["online", "target"]
+Layer = Literal["representation", "embedding"]
+Normalization = Literal["auto", "imagenet", "cifar10"]
+Pretrained = Literal["yes", "no"]
+Accuracy = Literal["linear", "logistic", "knn"]
+Scale = Literal["lab", "paper"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,7 @@ class BackboneConfig:
     name: str = "resnet18_w16"
     """resnet18_w16 (16 channels at first, for laptops), [Li22]'s resnet18, resnet34, resnet50, bottleneck26,
     bottleneck26x2 and basic50, or any timm model."""
-    block: Literal["basic", "bottleneck"] | None = None
+    block: Block | None = None
     """Replaces the named ResNet's block."""
     depths: Annotated[tuple[int, int, int, int], Range(1, 1000)] | None = None
     """Replaces the named ResNet's blocks in each of its four stages."""
@@ -51,7 +60,7 @@ class BackboneConfig:
     """Multiplies a ResNet's channels, the representation's width D included; 1 is the named network."""
     inner_width: Factor | None = None
     """Multiplies the channels inside a bottleneck only; D stays."""
-    stem: Literal["auto", "imagenet", "cifar", "cifar-stride2", "cifar-padding2"] = "auto"
+    stem: Stem = "auto"
     """First layers of a ResNet: 7x7 and pooling, 3x3, 3x3 of stride 2, or 3x3 with a border of 2 (solo-learn's); auto
     takes 3x3 for views up to 64 pixels."""
     blocks: Layers | None = None
@@ -183,7 +192,7 @@ class MachineConfig:
 
     device: str = "auto"
     """auto, cpu, cuda or cuda:N; auto takes a GPU where there is one."""
-    precision: Literal["auto", "bf16", "float32"] = "auto"
+    precision: Precision = "auto"
     """Autocast to bfloat16 or not; auto asks the machine whether it gains."""
     compile: bool = False
     """Compile the model with torch.compile, on a GPU with CUDA graphs too: the first step takes minutes, and results
@@ -396,9 +405,9 @@ def read_config(path: Path, base: TrainConfig | None = None) -> TrainConfig:
     Raises:
         FullrankError: The file is missing or no YAML mapping, a key is unknown, or a value does not fit its field.
     """
-    from fullrank.files import said  # which needs NumPy, and `--help` does not
+    from fullrank.files import reading  # which needs NumPy, and `--help` does not
 
-    with said(path, "mend it, or give another"):
+    with reading(path, "mend it, or give another"):
         with path.open("rb") as file:
             text = file.read(_LARGEST + 1).decode("utf-8-sig")
         if len(text) > _LARGEST:
@@ -453,7 +462,7 @@ def _with_numbers(value: Any, shape: Any) -> Any:
     return float(value) if is_number else value
 
 
-def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
+def forbidden_changes(old: TrainConfig, new: TrainConfig) -> list[str]:
     """Name the fields that differ and may not, each as `name: old -> new`."""
     before, after = flatten(to_dict(old)), flatten(to_dict(new))
     return [

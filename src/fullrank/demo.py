@@ -43,7 +43,7 @@ def demo(
     for order in ORDERS:
         finished = train(replace(config, order=order, out=str(folder / order)), console=console)
         if not finished.complete:
-            return 128 + (finished.signal or 0)
+            return 128 + finished.signal
     paths = [folder / order for order in ORDERS]
     runs = [read_run(path) for path in paths]
     console.print(grid(_table(runs)))

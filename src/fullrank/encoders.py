@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import timm
 import torch
@@ -16,19 +16,18 @@ from timm.data import create_transform, resolve_model_data_config
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from fullrank.config import BackboneConfig, Layers, Pixels, TrainConfig
+from fullrank.config import BackboneConfig, Branch, Layer, Layers, Normalization, Pixels, Pretrained, Stem, TrainConfig
 from fullrank.data.views import NORMALIZATIONS
-from fullrank.errors import FullrankError, choose, nearest
+from fullrank.errors import FullrankError, nearest
 from fullrank.files import PICKLES, check_backbone
-from fullrank.models.backbones import RESNETS, Stem, backbone, fetching
+from fullrank.models.backbones import RESNETS, backbone, fetching
 from fullrank.models.encoder import Encoder, Preprocessing
 from fullrank.models.exported import is_export, open_export
 from fullrank.models.methods import METHODS, Method
 from fullrank.models.weights import fill, load_weights, read_weights
-from fullrank.shapes import check_meant, fit
+from fullrank.shapes import check_meant, fields, fit
 from fullrank.text import listing
 from fullrank.training.checkpoint import (
-    Branch,
     config_of,
     encoder_of,
     find_checkpoint,
@@ -39,9 +38,6 @@ from fullrank.training.runs import CONFIG
 from fullrank.training.setup import build_backbone, build_method
 
 Kind = Literal["run", "checkpoint", "exported encoder", "timm model", "weights", "features", "module"]
-Layer = Literal["representation", "embedding"]
-Pretrained = Literal["yes", "no"]
-Normalization = Literal["auto", "imagenet", "cifar10"]
 
 UNTRAINED_SEED = 0
 """Seed of the random weights of an encoder whose own initial weights nobody knows."""
@@ -88,9 +84,9 @@ def open_encoder(
     pretrained: Pretrained = "yes",
     prefix: str | None = None,
     stem: Stem = "auto",
-    attention_heads: int | None = None,
+    attention_heads: Layers | None = None,
     normalization: Normalization = "auto",
-    image_size: int | None = None,
+    image_size: Pixels | None = None,
 ) -> Encoder:
     """Open an encoder, in eval mode.
 
@@ -115,10 +111,9 @@ def open_encoder(
         FullrankError: It cannot be read or built, takes no images of that size, or an option means nothing to it.
     """
     given = dict(locals())
-    choose("layer", layer, get_args(Layer))
-    choose("normalization", normalization, get_args(Normalization))
-    fit(attention_heads, Layers | None, "attention_heads")
-    fit(image_size, Pixels | None, "image_size")
+    shapes = fields(open_encoder)
+    for name in DEFAULTS:
+        fit(given[name], shapes[name], name)
     kind = kind_of(source, backbone=backbone)
     check_meant(given, DEFAULTS, MEANT_FOR, [CALLED[kind]])
     if isinstance(source, nn.Module):
@@ -343,8 +338,8 @@ def _timm_model(name: str, image_size: int | None, *, pretrained: bool = False, 
     """Make a timm model; its random weights are a function of `UNTRAINED_SEED`."""
     options: dict[str, Any] = {"num_classes": 0, "pretrained": pretrained}
     options |= {} if heads is None else {"num_heads": heads}
-    asked = [f"images of {image_size} x {image_size}"] * (image_size is not None)
-    asked += [f"{heads} attention heads"] * (heads is not None)
+    asked = [] if image_size is None else [f"images of {image_size} x {image_size}"]
+    asked += [] if heads is None else [f"{heads} attention heads"]
     with _seeded():
         try:
             if image_size is not None:

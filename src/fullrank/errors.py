@@ -19,7 +19,7 @@ class OtherProcessError(FullrankError):
     """Stop a process because of an error that the main process of its run reports."""
 
 
-def count(variable: str, default: int) -> int:
+def env_count(variable: str, default: int) -> int:
     """Read a whole number from an environment variable; one that is unset or empty has the default."""
     text = os.environ.get(variable, "").strip()
     if not text:

@@ -32,7 +32,7 @@ def check_backbone(name: str, backbone: str | None) -> None:
 
 
 @contextmanager
-def said(path: Path, remedy: str) -> Iterator[None]:
+def reading(path: Path, remedy: str) -> Iterator[None]:
     """Turn whatever is wrong with reading `path` into one line, a `FullrankError`, that says what to do."""
     try:
         yield
@@ -55,7 +55,7 @@ def said(path: Path, remedy: str) -> Iterator[None]:
 
 def read_json(path: Path, shape: Any, remedy: str, load: Callable[[str], Any] = json.loads) -> Any:
     """Read a JSON file of one record; `remedy` is what to do where it cannot be read, or is not of that shape."""
-    with said(path, remedy):
+    with reading(path, remedy):
         found = load(path.read_text(encoding="utf-8"))
         fit(found, shape)
     return found
@@ -70,7 +70,7 @@ def read_json_lines(path: Path, check_one: Callable[[Any], None], remedy: str) -
     if not path.exists():
         return []
     records = []
-    with said(path, remedy):
+    with reading(path, remedy):
         lines = path.read_text(encoding="utf-8").split("\n")
         for number, line in enumerate(lines, start=1):
             try:
@@ -95,7 +95,7 @@ def read_arrays(path: Path, remedy: str, **arrays: tuple[Any, int]) -> tuple[np.
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    with said(path, remedy):
+    with reading(path, remedy):
         try:
             path.open("rb").close()  # whose error is plain where it cannot be read
             tensors = load_file(path)

@@ -213,7 +213,7 @@ def _is_scalar_of_numpy(value: Any) -> bool:
 
 @cache
 def fields(kind: Any) -> dict[str, Any]:
-    """Return the shape of each field of a dataclass."""
+    """Return the shape of each field of a dataclass, or of each argument of a function."""
     return typing.get_type_hints(kind, include_extras=True)
 
 

@@ -10,11 +10,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 K = TypeVar("K", bound=Hashable)
+P = TypeVar("P", str, Path)
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
 
 
-def untold(what: str, done: int, total: int) -> None:
+def no_progress(what: str, done: int, total: int) -> None:
     """Tell nobody of progress."""
 
 
@@ -84,13 +85,13 @@ def tails(paths: Sequence[PurePath]) -> list[str]:
     return [tail(path.parts) for path in paths]
 
 
-def once(names: Sequence[str]) -> list[str]:
+def once(names: Iterable[P]) -> list[P]:
     """Leave out what is named before, by whatever path.
 
     >>> once(["runs/a", "resnet18", "runs/../runs/a/"])
     ['runs/a', 'resnet18']
     """
-    found: dict[Path, str] = {}
+    found: dict[Path, P] = {}
     for name in names:
         found.setdefault(Path(name).expanduser().resolve(), name)
     return list(found.values())

@@ -21,7 +21,7 @@ from fullrank.evaluation import task as tasks
 from fullrank.evaluation.evaluate import evaluate
 from fullrank.evaluation.linear import StoppedError
 from fullrank.evaluation.options import EvaluateOptions, KnnOptions, LinearOptions
-from fullrank.evaluation.task import ImageSets, open_task
+from fullrank.evaluation.task import Session, open_task
 from fullrank.training.distributed import ALONE, processes
 from fullrank.training.loop import train
 
@@ -32,9 +32,7 @@ ALL = EvaluateOptions(knn=True, logistic=True, linear=True, knn_options=KnnOptio
 
 def represented(world, folder):
     """Features that both took a share of."""
-    options = EvaluateOptions()
-    sets = ImageSets(several=False)
-    task = open_task("run", open_checkpoint(folder / "run"), None, options, CPU, sets, world=world)
+    task = open_task(Session(EvaluateOptions(), CPU, world=world), "run", open_checkpoint(folder / "run"))
     return [*task.represented.bank, *task.represented.queries]
 
 

@@ -96,7 +96,7 @@ def test_an_encoder_that_a_probe_changes_is_refused_and_no_score_is_kept(run, tm
         next(task.encoder.module.buffers()).add_(1)
 
     monkeypatch.setattr(evaluating, "linear", take)
-    monkeypatch.setattr(evaluating, "check_linear", lambda count, options, processes: None)
+    monkeypatch.setattr(evaluating, "check_linear", lambda count, options: None)
     (run / "scores.json").unlink(missing_ok=True)
     with pytest.raises(FullrankError, match="the encoder changed while it was probed, in 1 of"):
         evaluate([str(run)], EvaluateOptions(linear=True))

@@ -133,7 +133,7 @@ def test_one_front_runner(tmp_path):
     found = rank(paths)
     assert "lowest of 3 in both held-out loss and AUC: r0" in found.said
     assert [each.rank for each in found.standings] == [1, 2, 3]
-    assert found.groups[0].undecided == ()
+    assert found.groups[0].undecided == []
 
 
 def test_aucs_that_seeds_would_differ_by(tmp_path):
@@ -239,7 +239,7 @@ def test_an_evaluation_wins_over_the_monitor(tmp_path):
         document = {"fullrank": "0", "step": 100, "scores": scores[: 3 if i < 5 else 2]}
         (path / "evaluation.json").write_text(json.dumps(document))
     found = rank(paths)  # five have the linear accuracy, six the k-NN one
-    assert (found.accuracy, found.accuracy_protocol) == ("knn", {"k": 5})
+    assert (found.accuracy, found.labels[0].protocol) == ("knn", {"k": 5})
     by_name = {each.name: each.accuracy.value for each in found.standings}
     assert by_name == {f"run-{i:02d}": 0.5 + i / 100 for i in range(6)}
     found = rank(paths, RankOptions(accuracy="linear"))
@@ -268,7 +268,7 @@ def test_an_evaluation_does_not_hide_the_monitors_accuracy(tmp_path):
     assert "**K-NN accuracy**" not in page
     assert "**k-NN accuracy**\n\n- k: 20" in page
     asked = rank(paths, RankOptions(accuracy="knn"))
-    assert (asked.accuracy, asked.others) == ("knn", {})
+    assert (asked.accuracy, len(asked.labels)) == ("knn", 1)
     assert "takes another" not in " ".join(asked.said)
     json.dumps(found.as_dict())
 

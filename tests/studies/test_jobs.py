@@ -15,7 +15,7 @@ from tests.studies.test_run import STEPS, cell, make, study
 from fullrank.config import HeadsConfig
 from fullrank.errors import FullrankError
 from fullrank.studies import jobs
-from fullrank.studies.run import check_images, to_make
+from fullrank.studies.run import ToMake
 from fullrank.studies.store import Store, planned
 from fullrank.training import scores
 
@@ -63,9 +63,9 @@ def test_finished_runs_that_are_trained_again_for_their_weights_are_said_and_rep
     (kept,) = (place.results / "lab").iterdir()
     before = (kept / "metrics.jsonl").read_bytes()
     asking = study(replace(plain, label_free=True))
-    assert to_make(asking, "lab", [0], place).again == []
+    assert ToMake(asking, "lab", [0], place).again == []
     shutil.rmtree(place.work)
-    found = to_make(asking, "lab", [0], place)
+    found = ToMake(asking, "lab", [0], place)
     assert found.again == [job.name for job in found.jobs] == [kept.name]
     failed, text = make(asking, place)
     assert failed == 0
@@ -135,9 +135,9 @@ def test_held_out_images_that_come_with_a_set_are_asked_for(place, tmp_path):
     toy = study(on_cifar())
     path = images_of(tmp_path / "train.parquet")
     with pytest.raises(FullrankError, match="held-out images that come with cifar10: say .* with --eval-images"):
-        check_images(toy, "lab", [0], replace(place, images=path))
-    check_images(toy, "lab", [0], replace(place, images=path, eval_images=path))
-    check_images(toy, "lab", [0], replace(place, images="digits"))
+        ToMake(toy, "lab", [0], replace(place, images=path)).check_images()
+    ToMake(toy, "lab", [0], replace(place, images=path, eval_images=path)).check_images()
+    ToMake(toy, "lab", [0], replace(place, images="digits")).check_images()
 
 
 def test_label_free_scores_that_were_taken_otherwise_do_not_count(here, place):
@@ -166,7 +166,7 @@ def test_a_failed_run_does_not_keep_the_page_of_the_others_back(here, place, mon
 
     toy = replace(study(cell("good"), cell("bad", images="nowhere/at/all")), name="toy")
     monkeypatch.setitem(STUDIES, "toy", toy)
-    monkeypatch.setattr("fullrank.studies.run.check_images", lambda *_: None)
+    monkeypatch.setattr("fullrank.studies.run.ToMake.check_images", lambda _: None)
     assert RunStudy("toy", seeds=1, work=place.work, results=place.results, threads=1).run() == 1
     assert f"page: {place.results / 'toy-lab.html'}" in capsys.readouterr().out
     assert "**1 run missing**\n\n- bad (seed 0)" in (place.results / "toy-lab.md").read_text()

@@ -18,7 +18,7 @@ from fullrank.errors import FullrankError
 from fullrank.studies import run as studies_run
 from fullrank.studies import store
 from fullrank.studies.jobs import STOPPED, Job, Processes
-from fullrank.studies.run import check_images, run_study
+from fullrank.studies.run import ToMake
 from fullrank.studies.store import Store, planned, run_name, settings
 from fullrank.studies.study import Cell, Study
 
@@ -36,7 +36,7 @@ def cell(name="a", teacher=None, **changes):
 
 def make(toy, place, seeds=(0,), **how):
     out = io.StringIO()
-    failed = run_study(toy, "lab", seeds, place, Console(file=out, width=200), **how)
+    failed = ToMake(toy, "lab", seeds, place).make(Console(file=out, width=200), **how)
     return failed, out.getvalue()
 
 
@@ -310,16 +310,16 @@ def test_other_images_than_those_of_finished_runs_are_refused(here, place, tmp_p
     toy = study(cell(images="cifar10", eval_images=None, subset=1.0, image_size=16))
     one = replace(one, eval_images=one.images)
     make(toy, one)
-    check_images(toy, "lab", [0], one)
+    ToMake(toy, "lab", [0], one).check_images()
     with monkeypatch.context() as machine:  # none given: those that the study's name stands for here
         machine.setattr(studies_run, "open_images", lambda path, **how: open_images(other.images, **how))
         with pytest.raises(FullrankError, match="made on other train images than cifar10"):
-            check_images(toy, "lab", [0], place)
+            ToMake(toy, "lab", [0], place).check_images()
         with pytest.raises(FullrankError, match="made on other train images than cifar10"):
             make(study(*toy.cells("lab"), cell(image_size=16)), place)
     with pytest.raises(FullrankError, match="made on other train images than .*other.parquet .*another --results"):
-        check_images(toy, "lab", [0], replace(other, eval_images=one.images))
+        ToMake(toy, "lab", [0], replace(other, eval_images=one.images)).check_images()
     with pytest.raises(FullrankError, match="made on other held-out images than .*other.parquet"):
-        check_images(toy, "lab", [0], replace(one, eval_images=other.images))
+        ToMake(toy, "lab", [0], replace(one, eval_images=other.images)).check_images()
     with pytest.raises(FullrankError, match="nowhere"):
-        check_images(toy, "lab", [0], replace(place, images="nowhere/at/all", eval_images=one.images))
+        ToMake(toy, "lab", [0], replace(place, images="nowhere/at/all", eval_images=one.images)).check_images()

@@ -10,7 +10,7 @@ from tests.studies.made_up import ENVIRONMENT, decaying, finished
 from fullrank.config import TrainConfig
 from fullrank.documents import Words
 from fullrank.studies import orders, subsets
-from fullrank.studies.show import document, facts, missing, warnings, write
+from fullrank.studies.show import FinishedRuns, warnings
 from fullrank.studies.store import Store, planned, seeds_with_results
 from fullrank.studies.study import Cell, Published, Study
 from fullrank.studies.views import pivot, through_training
@@ -45,7 +45,7 @@ def everything(**more):
 
 
 def test_a_page_shows_each_part_with_its_protocol():
-    shown = check(document(TOY, "lab", everything(seconds=1800), RUNS).html())
+    shown = check(FinishedRuns(TOY, "lab", everything(seconds=1800), RUNS).document().html())
     for said in (
         "Toys & <b>",
         "Does it < show?",
@@ -71,7 +71,7 @@ def test_a_page_shows_each_part_with_its_protocol():
 
 
 def test_markdown_has_the_same_tables():
-    text = document(TOY, "lab", everything(), RUNS).markdown()
+    text = FinishedRuns(TOY, "lab", everything(), RUNS).document().markdown()
     assert text.startswith("# Toys & <b>\n\nDoes it < show?\n\n- source: [Li22] Table 2\n- scale: lab\n- runs: 4 of 4 ")
     assert "| order | logistic regression accuracy | published |\n|---|---:|---:|\n" in text
     assert "| hybrid | 70.0 ± 14.1 | 48.3 ± 0.7 |\n" in text
@@ -81,19 +81,25 @@ def test_markdown_has_the_same_tables():
 
 def test_the_same_results_give_the_same_bytes_in_whatever_order_they_come():
     first, second = changed(torch="2.7.0"), changed(torch="2.7.0")[::-1]
-    assert document(TOY, "lab", first, RUNS).html() == document(TOY, "lab", second, RUNS).html()
-    assert document(TOY, "lab", first, RUNS).markdown() == document(TOY, "lab", second, RUNS).markdown()
+    assert (
+        FinishedRuns(TOY, "lab", first, RUNS).document().html()
+        == FinishedRuns(TOY, "lab", second, RUNS).document().html()
+    )
+    assert (
+        FinishedRuns(TOY, "lab", first, RUNS).document().markdown()
+        == FinishedRuns(TOY, "lab", second, RUNS).document().markdown()
+    )
 
 
 def test_what_is_missing_is_named_with_the_command_that_makes_it():
     results = [result(0), result(1), result(2)]
-    assert missing(results, RUNS) == ["hybrid (seed 1)"]
-    assert missing(results[:1], RUNS) == ["hybrid (seeds 0 and 1)", "multiple-pass (seed 1)"]
-    shown = check(document(TOY, "lab", results, RUNS).html())
+    assert FinishedRuns(TOY, "lab", results, RUNS).missing == ["hybrid (seed 1)"]
+    assert FinishedRuns(TOY, "lab", results[:1], RUNS).missing == ["hybrid (seeds 0 and 1)", "multiple-pass (seed 1)"]
+    shown = check(FinishedRuns(TOY, "lab", results, RUNS).document().html())
     assert "3 of 4 finished" in shown.text
     assert "1 run missing" in shown.text
     assert "fullrank study run toy --scale lab --seeds 2" in shown.text
-    text = document(TOY, "lab", results, RUNS).markdown()
+    text = FinishedRuns(TOY, "lab", results, RUNS).document().markdown()
     assert (
         "**1 run missing**\n\n- hybrid (seed 1)\n\nThis makes them:\n\n`fullrank study run toy --scale lab --seeds 2`"
         in text
@@ -101,21 +107,23 @@ def test_what_is_missing_is_named_with_the_command_that_makes_it():
 
 
 def test_nothing_finished_says_so_and_how_to_begin():
-    shown = check(document(TOY, "paper", [], RUNS).html())
+    shown = check(FinishedRuns(TOY, "paper", [], RUNS).document().html())
     assert "0 of 4 finished" in shown.text
     assert "Nothing is finished yet." in shown.text
     assert "fullrank study run toy --scale paper --seeds 2" in shown.text
     assert "table" not in shown.tags
     assert (
         "Nothing is finished yet. This makes the runs:\n\n`fullrank study run toy"
-        in document(TOY, "paper", [], RUNS).markdown()
+        in FinishedRuns(TOY, "paper", [], RUNS).document().markdown()
     )
 
 
 def test_figures_are_files_that_the_markdown_shows(tmp_path):
-    written = write(TOY, "lab", everything(), RUNS, tmp_path / "pages", figures=tmp_path / "docs" / "figures")
+    written = FinishedRuns(TOY, "lab", everything(), RUNS).write(
+        tmp_path / "pages", figures=tmp_path / "docs" / "figures"
+    )
     assert written == tmp_path / "pages" / "toy-lab.html"
-    assert written.read_text("utf-8") == document(TOY, "lab", everything(), RUNS).html()
+    assert written.read_text("utf-8") == FinishedRuns(TOY, "lab", everything(), RUNS).document().html()
     text = (tmp_path / "pages" / "toy-lab.md").read_text("utf-8")
     names = ["toy-lab-auc-through-training.svg", "toy-lab-auc-through-training-2.svg"]
     assert sorted(path.name for path in (tmp_path / "docs" / "figures").iterdir()) == sorted(names)
@@ -153,9 +161,9 @@ def changed(**environment):
 )
 def test_results_that_were_not_made_alike_are_warned_of(results, said, no_drawing):
     assert warnings(results) == said
-    assert check(document(TOY, "lab", results, RUNS).html()).text.count("Warning.") == len(said)
+    assert check(FinishedRuns(TOY, "lab", results, RUNS).document().html()).text.count("Warning.") == len(said)
     for warning in said:
-        assert f"**Warning**: {warning}" in document(TOY, "lab", results, RUNS).markdown()
+        assert f"**Warning**: {warning}" in FinishedRuns(TOY, "lab", results, RUNS).document().markdown()
 
 
 def test_other_precisions_are_warned_of():
@@ -175,7 +183,7 @@ def test_every_seed_draws_its_own_subset():
 
 def test_hardware_of_several_kinds_is_counted():
     results = changed(gpu="a GPU", processes=8)
-    assert facts(TOY, "lab", results, RUNS)["hardware"] == (
+    assert FinishedRuns(TOY, "lab", results, RUNS).facts["hardware"] == (
         "1 x a made-up CPU, threads 1, bf16 (3 runs), 8 x a GPU, bf16 (1 run)"
     )
 
@@ -193,7 +201,7 @@ def test_studies_have_pages(study, no_drawing):
         )
         for run in runs
     ]
-    shown = check(document(study, "lab", results, runs).html())
+    shown = check(FinishedRuns(study, "lab", results, runs).document().html())
     assert f"{len(runs)} of {len(runs)} finished; 1 seed (0)" in shown.text
     assert "published" in shown.text
     assert "was not measured" not in shown.text

@@ -9,8 +9,8 @@ from tests.pages import check
 from tests.studies.shrinking import shrink
 
 from fullrank.studies.registry import STUDIES
-from fullrank.studies.run import run_study
-from fullrank.studies.show import write
+from fullrank.studies.run import ToMake
+from fullrank.studies.show import FinishedRuns
 from fullrank.studies.store import Store, planned
 
 
@@ -33,7 +33,7 @@ OFTEN = ("orders", "forecast", "vit")
 def test_a_study_runs_from_its_start_to_its_page(name, here, place, tmp_path, no_drawing):
     study = smallest(STUDIES[name])
     said = io.StringIO()
-    failed = run_study(study, "lab", [0], place, Console(file=said, width=200))
+    failed = ToMake(study, "lab", [0], place).make(Console(file=said, width=200))
     assert failed == 0, said.getvalue()
     runs = planned(study, "lab", [0])
     results = Store(place.results, "lab").results(runs)
@@ -41,7 +41,7 @@ def test_a_study_runs_from_its_start_to_its_page(name, here, place, tmp_path, no
     for result in results:
         assert set(result.cell.probes) <= set(result.scores)
         assert bool(result.label_free) == result.cell.label_free
-    page = write(study, "lab", results, runs, tmp_path / "pages", figures=tmp_path / "figures")
+    page = FinishedRuns(study, "lab", results, runs).write(tmp_path / "pages", figures=tmp_path / "figures")
     shown = check(page.read_text("utf-8"))
     assert f"{len(runs)} of {len(runs)} finished" in shown.text
     assert "table" in shown.tags

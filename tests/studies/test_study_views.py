@@ -8,7 +8,7 @@ from matplotlib.colors import to_hex
 from tests.studies.made_up import decaying, finished
 
 from fullrank.config import TrainConfig
-from fullrank.documents import COLORS, Words
+from fullrank.documents import COLORS, Words, markdown
 from fullrank.documents.plots import inline_svg
 from fullrank.studies.study import Cell, Published, Results
 from fullrank.studies.views import against, against_number, overview, pivot, spectra, through_training
@@ -64,7 +64,7 @@ def test_published_numbers_stand_beside_ours():
     assert table.rows[0] == ["multiple-pass", "–", "–", "–", "–"]
     assert table.beside == [2, 4]
     assert table.note.endswith("Published: a paper; another probe.")
-    assert "| hybrid | 50.0 | 48.3 ± 0.7 | – | 67.6 |" in table.markdown()
+    assert "| hybrid | 50.0 | 48.3 ± 0.7 | – | 67.6 |" in markdown.table(table)
 
 
 def test_random_weights_are_counted_once_a_seed():
@@ -154,7 +154,7 @@ def test_several_scores_of_each_setting():
     assert table.rows[3] == ["wide", "multiple-pass", "–", "–"]
     assert len(table.rows) == len(CELLS)
     assert "Higher is better: logistic regression accuracy. Lower is better: AUC." in table.note
-    assert "|---|---|---:|---:|" in table.markdown()
+    assert "|---|---|---:|---:|" in markdown.table(table)
     # a factor that has a single value names nothing
     assert overview(results[:], ["auc"], rows=["encoder", "order"]).header == ["encoder", "AUC"]
 

@@ -132,12 +132,6 @@ class Table:
     marked: Sequence[int] = ()  # places of the rows that stand out
     captioned: bool = True  # whether the title is shown; for those who cannot see the table it is always there
 
-    def markdown(self) -> str:
-        """Return it as Markdown."""
-        from fullrank.documents.markdown import table
-
-        return table(self)
-
 
 @dataclass(frozen=True)
 class Picture:

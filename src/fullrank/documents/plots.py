@@ -15,9 +15,12 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap, ListedColormap
+from matplotlib.axis import Axis
+from matplotlib.cm import ScalarMappable
+from matplotlib.colorbar import Colorbar
+from matplotlib.colors import Colormap, ListedColormap, Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, MaxNLocator
+from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from fullrank.documents import Look
 
@@ -121,6 +124,21 @@ def step_axis(ax: Axes) -> None:
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     ax.set_xlabel("gradient step")
+
+
+def tick_at(axis: Axis, values: Iterable[float]) -> None:
+    """Write these numbers along an axis, and no others."""
+    axis.set_major_locator(FixedLocator(sorted(set(values))))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    axis.set_minor_locator(NullLocator())
+
+
+def color_bar(ax: Axes, colors: Colormap, norm: Normalize, label: str, **how: Any) -> Colorbar:
+    """Draw beside some axes what a color says."""
+    bar = ax.figure.colorbar(ScalarMappable(norm, colors), ax=ax, aspect=28, pad=0.02, **how)
+    bar.set_label(label)
+    bar.outline.set_visible(False)
+    return bar
 
 
 def mark_switches(ax: Axes, switches: Iterable[tuple[int | None, str]]) -> None:

@@ -31,13 +31,15 @@ class Scored(Look):
 def unspanned_note(of: Iterable[Scored], names: Collection[str]) -> list[str]:
     """Say below a table what the mark of `Scored.cell` means; nothing where no value has one."""
     marked = any(each.scores[name].unspanned(each.width) for each in of for name in names if name in each.scores)
-    return [UNSPANNED] * marked
+    return [UNSPANNED] if marked else []
 
 
 def better(name: str) -> str:
     """Say which values of a score are better; an empty string where neither are by themselves."""
     direction = kind_of(name).direction
-    return "" if direction == "none" else f"{direction} is better" + ", with a lower AUC" * (name == "heldout_loss")
+    if direction == "none":
+        return ""
+    return f"{direction} is better{', with a lower AUC' if name == 'heldout_loss' else ''}"
 
 
 def score_table(

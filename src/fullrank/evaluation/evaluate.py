@@ -15,15 +15,16 @@ from fullrank.evaluation.linear import check_linear, linear
 from fullrank.evaluation.options import EvaluateOptions
 from fullrank.evaluation.probes import check_knn, check_logistic, knn, logistic
 from fullrank.evaluation.result import Evaluation
-from fullrank.evaluation.task import ImageSets, Represented, UnlabeledError, open_task
+from fullrank.evaluation.task import Represented, Session, UnlabeledError, open_task
 from fullrank.measure.protocols import FINGERPRINT
 from fullrank.models.encoder import Encoder, unchanged
-from fullrank.text import Progress, once, tails, untold
+from fullrank.text import Progress, no_progress, once, tails
 from fullrank.training.checkpoint import find_checkpoint
-from fullrank.training.distributed import World, processes
+from fullrank.training.distributed import processes
 from fullrank.training.machine import choose_device, float32_on
 from fullrank.training.measuring import never_right
 from fullrank.training.scores import Kept, keep
+from fullrank.training.setup import check_share
 
 QUICK = {"knn": knn, "logistic": logistic}
 """Probes of representations that are taken once for all."""
@@ -33,7 +34,7 @@ PROBES = (*QUICK, "linear")
 
 
 def evaluate(
-    names: Sequence[str], options: EvaluateOptions | None = None, *, progress: Progress = untold
+    names: Sequence[str], options: EvaluateOptions | None = None, *, progress: Progress = no_progress
 ) -> list[Evaluation]:
     """Evaluate runs and checkpoints; each score of a run is kept in its scores.json as soon as it is taken.
 
@@ -52,16 +53,17 @@ def evaluate(
             device = choose_device(options.device, world)
             if device.type == "cuda" and world.size > 1:
                 torch.cuda.set_device(device)
+            if "linear" in asked:
+                check_share(options.linear_options.batch_size, world.size, "linear.batch_size")
             for name in names:  # a misspelt last one is found before the first one's work
                 if not find_checkpoint(Path(name).expanduser()).is_file():
                     raise FullrankError(
                         f"there is no {name}: expected a run's folder or a checkpoint of `fullrank train`"
                     )
         labels = tails([Path(name) for name in names])
-        sets = ImageSets(several=len(names) > 1, sharers=world.local_size)
+        session = Session(options, device, several=len(names) > 1, progress=progress, world=world)
         return [
-            _evaluate(Path(name).expanduser(), label, asked, options, device, sets, progress, world)
-            for name, label in zip(names, labels, strict=True)
+            _evaluate(session, Path(name).expanduser(), label, asked) for name, label in zip(names, labels, strict=True)
         ]
 
 
@@ -75,29 +77,21 @@ def _asked(options: EvaluateOptions) -> list[str]:
     return asked
 
 
-def _evaluate(
-    path: Path,
-    label: str,
-    asked: Sequence[str],
-    options: EvaluateOptions,
-    device: torch.device,
-    sets: ImageSets,
-    progress: Progress,
-    world: World,
-) -> Evaluation:
+def _evaluate(session: Session, path: Path, label: str, asked: Sequence[str]) -> Evaluation:
+    options, world = session.options, session.world
     run = path if path.is_dir() else None
     task, missing, scores = None, "", {}
     with world.raise_together(), world.first_on_machine():
         encoder = open_checkpoint(path)
         step = int(encoder.source["step"])
         try:
-            task = open_task(label, encoder, run, options, device, sets, progress, world)
+            task = open_task(session, label, encoder, run)
         except UnlabeledError as error:
             missing = str(error)
         else:
             checks = {"knn": check_knn, "logistic": check_logistic, "linear": check_linear}
             for probe in asked:  # before any probe's work
-                checks[probe](len(task.train), options, world.size)
+                checks[probe](len(task.train), options)
     seen = world.all_gather_object((step, missing or (task and task.protocol)))
     with world.raise_together():
         if other := next((rank for rank, each in enumerate(seen) if each != seen[0]), 0):

@@ -22,7 +22,6 @@ As in training, what a step sees follows from the seed and the step alone, so it
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import sys
 from collections.abc import Sequence
@@ -46,18 +45,17 @@ from fullrank.data.views import ViewRecipe
 from fullrank.errors import FullrankError
 from fullrank.evaluation.options import EvaluateOptions, LinearOptions
 from fullrank.evaluation.task import Task, labels_of
-from fullrank.files import write_bytes
 from fullrank.measure.checks import check_finite
 from fullrank.measure.protocols import FINGERPRINT
 from fullrank.measure.scores import Score
 from fullrank.models.encoder import fingerprint, unchanged
 from fullrank.models.memory_format import choose_memory_format
 from fullrank.models.weights import DamagedError, ForeignError, read_pickle
+from fullrank.training.checkpoint import write_state
 from fullrank.training.distributed import Gradients
 from fullrank.training.machine import choose_precision
 from fullrank.training.optim import LARS_TRUST, learning_rate, scaled_lr
 from fullrank.training.scores import WARNING
-from fullrank.training.setup import check_share
 from fullrank.training.signals import Caught, caught_signals
 
 FAR_ENOUGH = 50
@@ -102,10 +100,9 @@ class Classifier:
         self.step, self.accuracies = state["step"], state["accuracies"]
 
 
-def check_linear(count: int, options: EvaluateOptions, processes: int = 1) -> None:
-    """Refuse a batch of more images than the `count` there are, or one that the processes cannot share."""
+def check_linear(count: int, options: EvaluateOptions) -> None:
+    """Refuse a batch of more images than the `count` there are."""
     batch_size = options.linear_options.batch_size
-    check_share(batch_size, processes, "linear.batch_size")
     if batch_size > count:
         raise FullrankError(f"--linear.batch-size {batch_size} is more than the {count} training images: lower it")
 
@@ -210,7 +207,7 @@ def _train(
         if len(classes) < 2:
             what = f"all {len(images)} training images have the label {int(classes[0])}"
             raise FullrankError(f"{what}: a probe needs two")
-        check_linear(len(images), options, world.size)  # some may have been unreadable
+        check_linear(len(images), options)  # some may have been unreadable
     queries = queries.to(device)
     query_targets = torch.searchsorted(classes, query_labels).clamp(max=len(classes) - 1)
     query_targets[classes[query_targets] != query_labels] = -1  # of a class that no training image has
@@ -267,7 +264,7 @@ def _train(
                     "queries": len(queries),
                 }
                 if path is not None:
-                    world.on_main(_write, path, state)
+                    world.on_main(write_state, path, state)
             if stop and not complete:
                 raise StoppedError(
                     f"{task.name}: stopped after step {classifier.step} of {len(order)} of the linear probe, and "
@@ -335,13 +332,6 @@ def _settings(task: Task, asked: LinearOptions, precision: str) -> dict[str, Any
 
 def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _write(path: Path, state: dict[str, Any]) -> None:
-    path.parent.mkdir(exist_ok=True)
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write_bytes(path, buffer.getbuffer())
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from fullrank.config import Count, Limit, Positive, Seed, Workers
+from fullrank.config import Count, Limit, Positive, Precision, Seed, Workers
 from fullrank.errors import FullrankError
 from fullrank.shapes import Checked, Range, check_fields
 
@@ -67,7 +67,7 @@ class LinearOptions:
     """Least share of the image's area that a training crop covers."""
     seed: Seed = 0
     """The classifier's first weights, the order of images and their crops follow from it."""
-    precision: Literal["auto", "bf16", "float32"] = "auto"
+    precision: Precision = "auto"
     """What the encoder computes in while the classifier is trained; auto asks the machine whether bf16 gains."""
     cache: Literal["auto", "memory", "stream"] = "auto"
     """Decode all training images once and keep them, or decode them in workers as steps need them."""

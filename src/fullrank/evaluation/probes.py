@@ -22,7 +22,7 @@ SPLIT_SEED = 0
 _FEWEST = 10
 
 
-def check_knn(count: int, options: EvaluateOptions, processes: int = 1) -> None:
+def check_knn(count: int, options: EvaluateOptions) -> None:
     """Refuse more neighbors than the `count` training images."""
     k = options.knn_options.k
     if k is not None and k > count:
@@ -49,7 +49,7 @@ def knn(of: Represented, options: EvaluateOptions) -> Score:
     return Score("knn", accuracies[chosen], protocol, chosen={} if how.k is not None else {"k": chosen})
 
 
-def check_logistic(count: int, options: EvaluateOptions, processes: int = 1) -> None:
+def check_logistic(count: int, options: EvaluateOptions) -> None:
     """Refuse training images, `count` of them, that are too few to choose the regularization on."""
     if options.logistic_options.l2 is None and count < _FEWEST:
         raise FullrankError(

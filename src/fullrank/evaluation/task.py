@@ -29,7 +29,7 @@ from fullrank.evaluation.options import EvaluateOptions
 from fullrank.measure.protocols import FINGERPRINT
 from fullrank.models.encoder import Encoder
 from fullrank.registry import SOURCES
-from fullrank.text import Progress, untold
+from fullrank.text import Progress, no_progress
 from fullrank.training.distributed import ALONE, World
 from fullrank.training.machine import float32_on
 from fullrank.training.measuring import never_right
@@ -102,40 +102,40 @@ class Task:
         return self.world.collect(features), self.world.collect(labels)
 
 
-class ImageSets:
-    """Image sets, opened once for all runs; decoded once, too, where several runs see them and they fit into memory.
+class Session:
+    """What runs that are evaluated together share: options, machine, and image sets, which are opened once for all.
 
-    `sharers` processes of this machine hold them, each for itself.
+    Sets are decoded once, too, where `several` runs see them and they fit into memory.
     """
 
-    def __init__(self, *, several: bool, sharers: int = 1) -> None:
-        self._several, self._sharers = several, sharers
+    def __init__(
+        self,
+        options: EvaluateOptions,
+        device: torch.device,
+        *,
+        several: bool = False,
+        progress: Progress = no_progress,
+        world: World = ALONE,
+    ) -> None:
+        self.options, self.device, self.progress, self.world = options, device, progress, world
+        self._several = several
         self.open = cache(self._open)
 
     def _open(self, name: str, split: Split, root: str) -> tuple[Images, str]:
         """Return a set and its fingerprint."""
         images = open_images(name, split=split, root=root)
         fingerprint = images.fingerprint()
-        decoded = self._several and choose_cache(images, self._sharers * len(images)) == "memory"
+        decoded = self._several and choose_cache(images, self.world.local_size * len(images)) == "memory"
         return Decoded(images) if decoded else images, fingerprint
 
 
-def open_task(
-    name: str,
-    encoder: Encoder,
-    run: Path | None,
-    options: EvaluateOptions,
-    device: torch.device,
-    sets: ImageSets,
-    progress: Progress = untold,
-    world: World = ALONE,
-) -> Task:
+def open_task(session: Session, name: str, encoder: Encoder, run: Path | None = None) -> Task:
     """Open the labeled images of a run's encoder, its own or those that the options name.
 
     A held-out image of a class without training images stays, and is never classified right: an accuracy is a share of
     all held-out images. Were it left out, the accuracy would rise as training images lose classes.
     """
-    config = encoder.config
+    config, options, device = encoder.config, session.options, session.device
     assert config is not None
     train_name = options.images or config.images
     held_out_name = options.eval_images
@@ -143,14 +143,14 @@ def open_task(
         held_out_name = config.eval_images
     if held_out_name is None and train_name in SOURCES:
         held_out_name = train_name
-    found, train_print = sets.open(train_name, "train", config.data_dir)
+    found, train_print = session.open(train_name, "train", config.data_dir)
     train, held_out, missing = _labeled(found, found.labels, options.limit), None, []
     if train is None:
         missing.append(f"the training images {train_name} have no labels: name others with --images")
     if held_out_name is None:
         missing.append("there are no held-out images to classify: give some with --eval-images")
     else:
-        asked, held_out_print = sets.open(held_out_name, "eval", config.data_dir)
+        asked, held_out_print = session.open(held_out_name, "eval", config.data_dir)
         held_out = _labeled(asked, match_labels(asked, found))
         lack = "have no labels" if held_out is None else ""
         if train is not None and held_out is not None:
@@ -177,7 +177,7 @@ def open_task(
         **({"sample": SAMPLED} if sampled else {}),
         **never_right(int(strange.sum()), len(strange)),
     }
-    return Task(name, encoder.to(device), train, held_out, device, run, protocol, progress, world)
+    return Task(name, encoder.to(device), train, held_out, device, run, protocol, session.progress, session.world)
 
 
 def labels_of(images: Images) -> Tensor:

@@ -67,7 +67,7 @@ def known_of(encoder: Encoder) -> Known:
         remark = "Scores of the online branch, which the run measured, are not of this encoder and are left out."
     return Known(
         name=run.name,
-        images=(run.environment.get("data") or {}).get("train", {}).get("count"),
+        images=run.images("train").get("count"),
         environment={key: value for key, value in run.environment.items() if key != "data"},
         scores=own,
         spectrum=spectrum,
@@ -126,7 +126,9 @@ def _parts(
 
 def _loading(made: TimmModel) -> Iterator[Part]:
     ours = made.architecture == FULLRANK_RESNET
-    imported = f"import {FULLRANK_RESNET}  # the file beside this one: timm has no such ResNet of its own\n" * ours
+    imported = (
+        f"import {FULLRANK_RESNET}  # the file beside this one: timm has no such ResNet of its own\n" if ours else ""
+    )
     yield Heading("Loading it")
     yield Words("In this folder, or with its name in place of the dot; the features are those of the run, bit for bit:")
     yield Words(

@@ -23,6 +23,7 @@ import torch
 from torch import nn
 
 from fullrank._version import __version__
+from fullrank.config import Branch
 from fullrank.encoders import open_checkpoint
 from fullrank.errors import FullrankError
 from fullrank.exporting.card import card, known_of
@@ -31,7 +32,6 @@ from fullrank.models import fullrank_resnet
 from fullrank.models.backbones import FULLRANK_RESNET, TimmModel, made_by
 from fullrank.models.encoder import Encoder
 from fullrank.models.exported import TIMM_CONFIG, WEIGHTS, open_export
-from fullrank.training.checkpoint import Branch
 
 CARD = "README.md"
 _DATA = ("input_size", "fixed_input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std", "num_classes")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,7 +33,7 @@ from fullrank.measure.verdict import DISTINCT, ENOUGH, Verdict, judge
 from fullrank.models.encoder import Encoder
 from fullrank.registry import SOURCES
 from fullrank.shapes import check_meant
-from fullrank.text import Progress, once, tails, untold
+from fullrank.text import Progress, no_progress, once, tails
 from fullrank.training.checkpoint import digest
 from fullrank.training.machine import choose_device, float32_on
 from fullrank.training.runs import CONFIG
@@ -46,12 +47,14 @@ VIEWED_IMAGES, VIEWS_EACH = 1_000, 10
 VIEW_SEED = 0
 VIEW_STEP = 2**62 + 2**40
 """Place of the views in the stream of random numbers: no training step reaches it, nor do held-out views."""
+OF_A_MATRIX = {"layer": UNKNOWN, "images": UNKNOWN}
+"""What is known of how features were made, where there is nothing but their numbers."""
 _ROWS = 1024  # that are looked at together for whether they differ
 _CLID_POOL = 3  # standardized over two, every score is +1 or -1
 
 
 def inspect(
-    names: Sequence[str], options: InspectOptions | None = None, *, progress: Progress = untold
+    names: Sequence[str], options: InspectOptions | None = None, *, progress: Progress = no_progress
 ) -> list[Inspection]:
     """Inspect runs, checkpoints, exported encoders, timm models, weights files and feature matrices.
 
@@ -66,20 +69,21 @@ def inspect(
     choose_device(options.device)  # whether it is there is said before weights are fetched
     kinds = dict(zip(names, kinds_of(names, options), strict=True))
     asked = None if options.images is None else open_images(options.images)  # before weights are fetched for them
-    opened = {
-        name: _named(name, open_encoder, name, **encoder_options(options, kind))
-        for name, kind in kinds.items()
-        if kind != "features"
-    }
+    opened = {}
+    for name, kind in kinds.items():
+        if kind != "features":
+            with _naming(name):
+                opened[name] = open_encoder(name, **encoder_options(options, kind))
     # One number of images for all: scores that depend on it could not be compared otherwise.
     widest = max((encoder.width for encoder in opened.values()), default=0)
-    options = replace(options, limit=options.limit or max(FEWEST_IMAGES, ENOUGH * widest))
+    options = replace(options, limit=options.limit or images_for(widest))
     found = []
     for (name, kind), label in zip(kinds.items(), tails([Path(name) for name in names]), strict=True):
-        if kind == "features":
-            one = _named(name, _inspect_matrix, name, progress, options.key)
-        else:
-            one = _named(name, inspect_encoder, name, opened[name], asked, options, kind, progress)
+        with _naming(name):
+            if kind == "features":
+                one = _inspect_matrix(name, progress, options.key)
+            else:
+                one = inspect_encoder(name, opened[name], asked, options, kind, progress)
         if kind == "run":
             one = replace(one, unkept=keep_scores(Path(name).expanduser(), one, options))
         found.append(replace(one, name=label))
@@ -133,9 +137,16 @@ def keep_scores(run: Path, found: Inspection, options: InspectOptions) -> str:
     return ""
 
 
-def _named(name: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+def images_for(width: int) -> int:
+    """Return how many images are looked at of representations of a width, where nobody says."""
+    return max(FEWEST_IMAGES, ENOUGH * width)
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Say in an error what it is of."""
     try:
-        return function(*arguments, **options)
+        yield
     except FullrankError as error:
         raise FullrankError(str(error) if name in str(error) else f"{name}: {error}") from None
 
@@ -201,14 +212,13 @@ def _inspect_matrix(name: str, progress: Progress, key: str | None) -> Inspectio
 
     about = {"file": name, "shape": f"{n:,} x {dim}", "key": matrix.key, "left out": ", ".join(matrix.ignored)}
     source = {what: value for what, value in about.items() if value}
-    protocol = {"layer": UNKNOWN, "images": UNKNOWN}
-    return _result(name, "features", source, absorb(counted(), protocol, n, dim), progress=progress)
+    return _result(name, "features", source, absorb(counted(), OF_A_MATRIX, n, dim), progress=progress)
 
 
 def inspect_features(
     features: Tensor,
     name: str,
-    protocol: Mapping[str, Any],
+    protocol: Mapping[str, Any] = OF_A_MATRIX,
     *,
     kind: str = "features",
     source: Mapping[str, Any] | None = None,
@@ -237,11 +247,11 @@ def inspect_encoder(
     asked: Images | None,
     options: InspectOptions,
     kind: str = "module",
-    progress: Progress = untold,
+    progress: Progress = no_progress,
 ) -> Inspection:
     """Inspect an encoder that is open, on the images that are asked for or else those of its own run."""
     images, of_images = _images(encoder, asked, options)
-    wanted, device = options.limit or max(FEWEST_IMAGES, ENOUGH * encoder.width), choose_device(options.device)
+    wanted, device = options.limit or images_for(encoder.width), choose_device(options.device)
     if len(images) < 2:
         what = f"{images.name} holds {len(images)} image"
         raise FullrankError(f"{what}: a spectrum needs several times D={encoder.width}")
@@ -329,7 +339,7 @@ def _result(
     source: Mapping[str, Any],
     absorbed: Absorbed,
     of_views: tuple[Tensor, Mapping[str, Any]] | None = None,
-    progress: Progress = untold,
+    progress: Progress = no_progress,
     **judged: Any,
 ) -> Inspection:
     """Take every label-free score that the features allow, and judge them; `judged` is what `judge` is told besides.

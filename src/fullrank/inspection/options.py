@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from fullrank.config import Layers, Limit, Pixels
+from fullrank.config import Layer, Layers, Limit, Normalization, Pixels, Pretrained, Stem
 from fullrank.shapes import Checked
 
 
@@ -17,13 +17,13 @@ class InspectOptions(Checked):
     """The network that a weights file is for: resnet18, resnet50, ... of [Li22], or any timm model."""
     prefix: str | None = None
     """What stands before the backbone's own names in a weights file; it is found by itself when left out."""
-    stem: Literal["auto", "imagenet", "cifar", "cifar-stride2", "cifar-padding2"] = "auto"
+    stem: Stem = "auto"
     """First layers of the ResNet that a weights file is for; auto tells 7x7 from 3x3, but neither a stride of 2 nor
     solo-learn's border of 2."""
     attention_heads: Layers | None = None
     """Of the vision transformer that a weights file is for, which weights do not tell; timm's own when left out. MoCo
     v3's small one has 12 where timm's has 6."""
-    normalization: Literal["auto", "imagenet", "cifar10"] = "auto"
+    normalization: Normalization = "auto"
     """Mean and deviation by which images are normalized for a weights file, which weights do not tell: timm's of the
     backbone (auto; .5 for most vision transformers, ImageNet's for ResNets of [Li22]); ImageNet's, which DINO, MAE and
     MoCo v3 are trained with; or CIFAR-10's, with which solo-learn trains on CIFAR-10 and CIFAR-100."""
@@ -37,9 +37,9 @@ class InspectOptions(Checked):
     image_size: Pixels | None = None
     """Rows and columns that a timm model or a weights file's network is shown; the model's own when left out. Give the
     size that it was trained with: of a ResNet weights do not tell it, and 224 is taken if it begins with 7x7."""
-    pretrained: Literal["yes", "no"] = "yes"
+    pretrained: Pretrained = "yes"
     """Trained weights of a timm model, from the Hugging Face Hub or its cache: yes, or no (random ones)."""
-    layer: Literal["representation", "embedding"] = "representation"
+    layer: Layer = "representation"
     """Of a run: the backbone's output, or the embedding, the projector's."""
     views: Literal["auto", "none", "cifar", "simsiam", "byol"] = "auto"
     """Random views for alignment and LiDAR; auto takes those a run was trained with, and none for anything else."""

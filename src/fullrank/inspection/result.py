@@ -100,13 +100,13 @@ def document(found: Sequence[Inspection]) -> doc.Document:
 
 
 def _parts(found: Sequence[Inspection], of: Sequence[Scored], said: Sequence[str]) -> Iterator[doc.Part]:
-    names = list(dict.fromkeys(name for each in found for name in each.scores))
+    scores = [(each.name, score) for each in found for score in each.scores.values()]
+    names = list(dict.fromkeys(score.name for _, score in scores))
     above = [["images N", *(f"{each.spectrum.protocol['n']:,}" for each in found), ""]]
     above += [["width D", *(f"{each.spectrum.dim:,}" for each in found), ""]]
     few = len(found) <= _MOST_COLUMNS
     if few:
-        spectra_of = [(each.name, score) for each in found for name, score in each.scores.items() if name == "auc"]
-        yield doc.Only("terminal", how_measured(spectra_of))
+        yield doc.Only("terminal", how_measured((who, score) for who, score in scores if score.name == "auc"))
     yield doc.Only(
         "terminal", [score_table(of, names, above) if few else _a_line_each(found, of)]
     )  # a page has room for all
@@ -121,8 +121,7 @@ def _parts(found: Sequence[Inspection], of: Sequence[Scored], said: Sequence[str
     if said:
         yield doc.Only("page", [doc.Heading("Side by side")])
         yield doc.Points(said)
-    failed = [(each.name, score) for each in found for score in each.scores.values() if score.value is None]
-    missing = grouped((f"{who}: {score.why}", score.kind.title) for who, score in failed)
+    missing = grouped((f"{who}: {score.why}", score.kind.title) for who, score in scores if score.value is None)
     yield doc.Only("page", [doc.Heading("Scores"), score_table(of, names, above)])
     if missing:
         items = [f"{', '.join(titles)} of {why}" for why, titles in missing.items()]
@@ -131,7 +130,6 @@ def _parts(found: Sequence[Inspection], of: Sequence[Scored], said: Sequence[str
     for each, look in zip(found, of, strict=True):
         yield doc.Fields({"kind": each.kind, **each.source}, subject=look)
         yield from doc.unreadable(each.skipped, look)
-    scores = [(each.name, score) for each in found for score in each.scores.values()]
     yield doc.Fold("How each score was measured", how_measured(scores))
 
 

@@ -7,15 +7,16 @@ floor or ceiling depends on it: equal directions have an AUC of (D+1)/(2D), and 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
+from fullrank.config import Accuracy
 from fullrank.data.images import in_common
 from fullrank.measure.scores import kind_of
 from fullrank.measure.verdict import AS_GOOD_AS_EQUAL, DISTINCT, isotropic_auc
 from fullrank.text import listing
 
 UNKNOWN = "not stated"
-ACCURACIES = ("linear", "logistic", "knn")
+ACCURACIES: tuple[str, ...] = get_args(Accuracy)
 """Scores that need labels, the one that says most first."""
 WIDTH, COUNT, FINGERPRINT = "D", "n", "fingerprint"
 # A model's preprocessing is part of what it is; the rest are consequences of N and D, which are compared by themselves.

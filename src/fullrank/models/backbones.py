@@ -25,22 +25,20 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import timm
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from fullrank.config import BackboneConfig, TrainConfig
+from fullrank.config import BackboneConfig, Block, Stem, TrainConfig
 from fullrank.data.views import IMAGENET_MEAN, IMAGENET_STD, SMALL_IMAGE, eval_share
 from fullrank.errors import FullrankError, nearest, reason
 from fullrank.models.fullrank_resnet import fullrank_resnet
 from fullrank.shapes import check_fields
 
 FULLRANK_RESNET = fullrank_resnet.__name__  # the model of timm that `fullrank.models.fullrank_resnet` registers
-Block = Literal["basic", "bottleneck"]
-Stem = Literal["auto", "imagenet", "cifar", "cifar-stride2", "cifar-padding2"]
 
 
 class ResNetShape(NamedTuple):

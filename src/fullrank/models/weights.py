@@ -29,7 +29,7 @@ from safetensors.torch import load_file
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
-from fullrank.config import BackboneConfig
+from fullrank.config import BackboneConfig, Stem
 from fullrank.data.views import SMALL_IMAGE
 from fullrank.errors import FullrankError, nearest, reason
 from fullrank.files import PICKLES

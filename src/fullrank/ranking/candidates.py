@@ -7,11 +7,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from fullrank.errors import FullrankError
 from fullrank.measure.protocols import ACCURACIES
 from fullrank.measure.scores import Score, title
 from fullrank.text import listing, tails
-from fullrank.training.checkpoint import list_checkpoints
+from fullrank.training.checkpoint import list_checkpoints, step_of
 from fullrank.training.runs import CONFIG, RunRecord, read_run
 from fullrank.training.scores import WARNING, Kept, kept, recorded
 
@@ -29,6 +31,15 @@ class Forecasted(NamedTuple):
     upper: float  # its upper end
     left_out: bool  # whether the run has labels, and this is what a fit without it says
     outside: tuple[str, ...]  # features in which it lies outside what was fitted
+
+
+class Labels(NamedTuple):
+    """One accuracy, of the candidates that have it."""
+
+    name: str  # `linear`, `logistic` or `knn`
+    protocol: Mapping[str, Any]  # how it was measured
+    values: Mapping[str, Score]  # by the candidate's name
+    left_out: tuple[str, ...]  # candidates whose accuracy of that name was measured otherwise
 
 
 @dataclass(frozen=True)
@@ -73,6 +84,11 @@ class Candidate:
         }
 
 
+def features_of(candidates: Sequence[Candidate]) -> np.ndarray:
+    """Return the held-out loss and AUC of candidates that have both, `(n, 2)`."""
+    return np.array([[each.scores[name].taken for name in FEATURES] for each in candidates])
+
+
 def open_candidates(paths: Sequence[str | Path]) -> list[Candidate]:
     """Read what there is to rank: runs as they ended, checkpoints in their folders, or measured steps of one run."""
     given = list(dict.fromkeys(Path(path).expanduser().resolve() for path in paths))
@@ -112,11 +128,7 @@ def _run_of(path: Path) -> tuple[Path, int | None]:
             f"{path} is neither a run's folder nor a checkpoint in one (RUN/checkpoints/step_*.pt): what was measured "
             "is kept with the run. `fullrank inspect` sets the scores of other checkpoints side by side"
         )
-    return folder, _step_of(path)
-
-
-def _step_of(checkpoint: Path) -> int:
-    return int(checkpoint.stem.split("_")[1])
+    return folder, step_of(path)
 
 
 class _Run:
@@ -124,7 +136,7 @@ class _Run:
 
     def __init__(self, path: Path) -> None:
         self.record: RunRecord = read_run(path)
-        self.checkpoints = {_step_of(each): each for each in list_checkpoints(path / "checkpoints")}
+        self.checkpoints = {step_of(each): each for each in list_checkpoints(path / "checkpoints")}
         self.kept: list[Kept] = []
         self.damaged = ""
         try:

@@ -13,7 +13,6 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 
@@ -31,7 +30,7 @@ from fullrank.documents import (
     Words,
     coefficient,
 )
-from fullrank.documents.plots import REFERENCE, single, style
+from fullrank.documents.plots import REFERENCE, color_bar, single, style
 from fullrank.documents.scores import Scored, how_measured, unspanned_note
 from fullrank.measure.scores import Score, kind_of, title
 from fullrank.ranking.candidates import FEATURES, Candidate, Forecasted
@@ -62,7 +61,7 @@ def _parts(ranking: Ranking) -> Iterator[Part]:
     for group in ranked:
         if group.letter:
             yield Words(f"{group.letter}: {about(group)}:")
-        yield from _table(ranking, [ranking.standings[i] for i in group.members], "Runs, best first")
+        yield from _table(ranking, group.members, "Runs, best first")
     if others := [each for each in ranking.standings if each.rank is None]:
         if ranked:
             yield Words("Not ranked against any other:")
@@ -146,20 +145,19 @@ def _page(ranking: Ranking, how: Sequence[Fields]) -> Iterator[Part]:
 
 
 def _pictures(ranking: Ranking, index: int, group: Group) -> Iterator[Picture]:
-    standings = [ranking.standings[i] for i in group.members]
     accuracy = None if ranking.accuracy is None else title(ranking.accuracy)
     color = f" The color is the {accuracy}; hollow points have no labels." if accuracy else ""
-    cells = [(each.number, _cells(each)) for each in standings]
+    cells = [(each.number, _cells(each)) for each in group.members]
     said = [f"{number}: {own['heldout_loss']}, {own['auc']}, front {own['front']}." for number, own in cells]
     yield Picture(
         f"loss-auc-{index}",
         "Held-out loss against AUC",
         "Numbered as in the table. Lower left is better; the dotted staircase is the first front: nothing lies below "
         f"and left of it.{color}",
-        partial(loss_against_auc, standings, accuracy),
+        partial(loss_against_auc, group.members, accuracy),
         label=f"Held-out loss and AUC of each run, by its number. {' '.join(said)}",
     )
-    both = [each for each in standings if each.forecast is not None and each.accuracy is not None]
+    both = [each for each in group.members if each.forecast is not None and each.accuracy is not None]
     if accuracy is not None and both:
         by = "a fit without the run itself" if group.forecast is not None else "a fit on other runs"
         said = [f"{each.number}: {_cells(each)['forecast']}, {each.accuracy.text}." for each in both if each.accuracy]
@@ -211,8 +209,7 @@ def _how_measured(ranking: Ranking) -> list[Fields]:
 
 def _accuracies(ranking: Ranking) -> dict[str, Mapping[str, Any]]:
     """Return how each accuracy was measured that a run has: first the one that is meant."""
-    meant = {} if ranking.accuracy is None else {ranking.accuracy: ranking.accuracy_protocol}
-    return {**meant, **ranking.others}
+    return {each.name: each.protocol for each in ranking.labels if each.values}
 
 
 @style()
@@ -238,9 +235,7 @@ def loss_against_auc(standings: Sequence[Candidate], accuracy: str | None) -> Fi
     ax.set_xlabel("held-out loss, lower is better")
     ax.set_ylabel("AUC, lower is better")
     if span[0] < span[1]:
-        bar = figure.colorbar(ScalarMappable(norm, colors), ax=ax, aspect=28, pad=0.02)
-        bar.set_label(f"{accuracy} (%)")
-        bar.outline.set_visible(False)
+        color_bar(ax, colors, norm, f"{accuracy} (%)")
     _number(ax, standings, x, y)
     return figure
 

@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 
 from fullrank._version import __version__
+from fullrank.config import Accuracy
 from fullrank.errors import FullrankError
-from fullrank.files import read_json, said, write_text
+from fullrank.files import read_json, reading, write_text
 from fullrank.measure.forecast import LinearFit, fit_linear
 from fullrank.measure.forecast.linear import Prediction
 from fullrank.measure.scores import renamed, title
@@ -26,7 +27,7 @@ from fullrank.shapes import PROTOCOL, Range, ShapeError, fit
 FORMAT, VERSION = "fullrank forecast", 1
 _TERMS = ("intercept", *FEATURES)
 _DOCUMENT: dict[str, Any] = {
-    "accuracy": {"name": Literal["linear", "logistic", "knn"], "protocol": PROTOCOL},
+    "accuracy": {"name": Accuracy, "protocol": PROTOCOL},
     "features": {name: {"protocol": PROTOCOL} for name in FEATURES},
     "width": Annotated[int, Range(1, 2**53)] | None,
     "coefficients": {term: {"value": float} for term in _TERMS},
@@ -58,14 +59,14 @@ class Forecast:
         columns = zip(FEATURES, self.features.T[..., None], strict=True)
         return {name: fit_linear(column, self.accuracies, [title(name)]) for name, column in columns}
 
-    @cached_property
-    def left_out(self) -> list[Forecasted]:
-        """What a fit without each run says of it."""
-        return _each(self.fit.left_out, left_out=True)
-
-    def predict(self, features: np.ndarray) -> list[Forecasted]:
-        """Forecast runs that were not fitted, `(m, 2)`."""
-        return _each(self.fit.predict(features), left_out=False)
+    def of(self, features: np.ndarray) -> list[Forecasted]:
+        """Forecast runs by their features, `(m, 2)`; one that was fitted is told what a fit without it says."""
+        found = _each(self.fit.predict(features), left_out=False)
+        without = _each(self.fit.left_out, left_out=True)
+        for place, row in enumerate(features):
+            if len(own := np.flatnonzero((self.features == row).all(axis=1))):
+                found[place] = without[own[0]]
+        return found
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON has it."""
@@ -117,7 +118,7 @@ def read_forecast(path: Path) -> Forecast:
         raise FullrankError(
             f"{path} is of version {found['version']}, this fullrank reads up to {VERSION}: upgrade fullrank"
         )
-    with said(path, remedy):
+    with reading(path, remedy):
         fit(found, _DOCUMENT)
         rows = [[run.get(name) for name in FEATURES] for run in found["runs"]]
         fit(rows, list[list[float]], "runs")

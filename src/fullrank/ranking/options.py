@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from fullrank.config import Limit
+from fullrank.config import Accuracy, Limit
 from fullrank.shapes import Checked
 
 
@@ -14,7 +13,7 @@ from fullrank.shapes import Checked
 class RankOptions(Checked):
     """How to rank; the defaults are those of the command line."""
 
-    accuracy: Literal["linear", "logistic", "knn"] | None = None
+    accuracy: Accuracy | None = None
     """Which accuracy is meant, where runs have labels; the one that most of them have when left out."""
     fit: Path | None = None
     """Write the linear model of accuracy, fitted on those of the runs that have labels, to this file (.json)."""

@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
+import itertools
 import string
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
 
 from fullrank.errors import FullrankError
 from fullrank.files import check_output
-from fullrank.measure.forecast import agreement, fronts, undecided
+from fullrank.measure.forecast import agreement, fronts
 from fullrank.measure.forecast.agreement import FEWEST
 from fullrank.measure.protocols import ACCURACIES, FINGERPRINT, WIDTH, comparable, split
 from fullrank.measure.scores import Score, kind_of
-from fullrank.ranking.candidates import FEATURES, FORECAST, FRONT, Candidate, Forecasted, open_candidates
+from fullrank.ranking.candidates import (
+    FEATURES,
+    FORECAST,
+    FRONT,
+    Candidate,
+    Forecasted,
+    Labels,
+    features_of,
+    open_candidates,
+)
 from fullrank.ranking.forecast import Forecast, read_forecast
 from fullrank.ranking.options import RankOptions
 from fullrank.ranking.result import Group, Ranked, Ranking, about, refusal, unlike
-from fullrank.text import Progress, grouped, listing, untold
+from fullrank.text import Progress, grouped, listing, no_progress
 
 
-def rank(paths: Sequence[str | Path], options: RankOptions | None = None, *, progress: Progress = untold) -> Ranking:
+def rank(
+    paths: Sequence[str | Path], options: RankOptions | None = None, *, progress: Progress = no_progress
+) -> Ranking:
     """Rank runs, checkpoints in them, or the measured steps of one; forecast their accuracy where that can be done.
 
     Raises:
@@ -41,60 +53,46 @@ def rank(paths: Sequence[str | Path], options: RankOptions | None = None, *, pro
         asked = tuple(name for name in names if name not in FEATURES)
         candidates = with_scores(candidates, names, options, progress)
     every = [choose_labels(candidates, name) for name in ACCURACIES if options.accuracy in (None, name)]
-    labels = meant_of(every, options.accuracy if applied is None else applied.accuracy)
-    known = [labels, *(each for each in every if each.name != labels.name and each.having)]
-
-    def standing(i: int, **place: Any) -> Candidate:
-        accuracies = {each.name: one for each in known if (one := each.values[i]) is not None}
-        number, accuracy = len(standings) + 1, labels.values[i]
-        return replace(candidates[i], number=number, accuracy=accuracy, accuracies=accuracies, **place)
-
+    wanted = options.accuracy if applied is None else applied.accuracy
+    meant = max((each for each in every if wanted in (None, each.name)), key=lambda each: len(each.values))
+    known = [meant, *(each for each in every if each.name != meant.name and each.values)]
+    candidates = [
+        replace(
+            each,
+            accuracy=meant.values.get(each.name),
+            accuracies={own.name: own.values[each.name] for own in known if each.name in own.values},
+        )
+        for each in candidates
+    ]
     forecasts = {} if applied is None else _apply(applied, candidates, str(options.forecast))
     groups: list[Group] = []
-    standings: list[Candidate] = []
-    members = _groups(candidates)
-    for places, facts in zip(members, _abouts(FEATURES, members, candidates), strict=True):
-        fitted, why = _fit(candidates, places, labels) if applied is None else (None, "")
+    numbers, alike = itertools.count(1), _groups(candidates)
+    for members, facts in zip(alike, _abouts(FEATURES, alike), strict=True):
+        fitted, why = _fit(members, meant) if applied is None else (None, "")
         if fitted is not None:
-            labeled = [i for i in places if labels.values[i] is not None]
-            forecasts |= dict(zip(labeled, fitted.left_out, strict=True))
-            if others := [i for i in places if i not in labeled]:
-                forecasts |= dict(zip(others, fitted.predict(_features(candidates, others)), strict=True))
-        costs, start, used = _features(candidates, places), len(standings), applied or fitted
-        front = fronts(costs)
-        trusted = used is not None and used.fit.leave_one_out_r2 > 0 and all(i in forecasts for i in places)
-        keys = np.array([-forecasts[i].value for i in places]) if trusted else front
-        order, ranks = np.argsort(keys, kind="stable"), rankdata(keys, method="min")
-        alone = len(places) == 1  # with nobody to be ranked against
-        for one in order:
-            i = places[one]
-            place = {} if alone else {"front": int(front[one]), "rank": int(ranks[one])}
-            standings.append(standing(i, **place, group=len(groups), forecast=forecasts.get(i)))
+            forecasts |= dict(zip(_names(members), fitted.of(features_of(members)), strict=True))
+        told = [replace(each, group=len(groups), forecast=forecasts.get(each.name)) for each in members]
+        placed, ranked_by = _in_order(told, applied or fitted)
         groups.append(
             Group(
-                members=tuple(range(start, len(standings))),
-                undecided=tuple((start + a, start + b) for a, b in undecided(costs[order])),
-                ranked_by="" if alone else FORECAST if trusted else FRONT,
-                letter=_letter(len(groups)) if len(places) > 1 < len(members) else "",
+                members=tuple(replace(each, number=next(numbers)) for each in placed),
+                ranked_by=ranked_by,
+                letter=_letter(len(groups)) if len(members) > 1 < len(alike) else "",
                 about=facts,
                 forecast=fitted,
                 unfitted=why,
             )
         )
-    for i in sorted(set(range(len(candidates))) - {i for places in members for i in places}):
-        standings.append(standing(i))
+    compared = {each.name for group in groups for each in group.members}
     ranking = Ranking(
-        standings=tuple(standings),
         groups=tuple(groups),
-        accuracy=labels.name if labels.having else None,
-        accuracy_protocol=labels.protocol,
-        others={each.name: each.protocol for each in known[1:]},
+        unranked=tuple(replace(each, number=next(numbers)) for each in candidates if each.name not in compared),
+        labels=tuple(known),
         applied=applied,
-        scores=tuple(_agreements(standings)),
         asked=asked,
         wanted=options.accuracy,
-        otherwise={each.name: tuple(candidates[i].name for i in each.left_out) for each in known},
     )
+    ranking = replace(ranking, scores=tuple(_agreements(ranking.standings)))
     if options.fit is not None:
         _the_fit(ranking).write(options.fit)
     return ranking
@@ -119,19 +117,17 @@ def _check(options: RankOptions) -> Forecast | None:
     return applied
 
 
-def _groups(candidates: Sequence[Candidate]) -> list[list[int]]:
+def _groups(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
     """Return groups whose held-out losses and AUCs can be compared, lone ones last."""
-    able = [i for i, each in enumerate(candidates) if all(name in each.scores for name in FEATURES)]
-    protocols = {name: [candidates[i].scores[name].protocol for i in able] for name in FEATURES}
-    groups = comparable(protocols, [candidates[i].width for i in able])
+    able = [each for each in candidates if all(name in each.scores for name in FEATURES)]
+    protocols = {name: [each.scores[name].protocol for each in able] for name in FEATURES}
+    groups = comparable(protocols, [each.width for each in able])
     return sorted(([able[place] for place in group] for group in groups), key=lambda group: len(group) == 1)
 
 
-def _abouts(
-    names: Iterable[str], groups: Sequence[Sequence[int]], candidates: Sequence[Candidate]
-) -> list[dict[str, Any]]:
+def _abouts(names: Iterable[str], groups: Sequence[Sequence[Candidate]]) -> list[dict[str, Any]]:
     """Return for each group the fields in which its scores were measured unlike those of the others."""
-    firsts = [candidates[group[0]] for group in groups]
+    firsts = [group[0] for group in groups]
     found: list[dict[str, Any]] = [{} for _ in groups]
     for name in names:
         protocols, widths = [each.scores[name].protocol for each in firsts], [each.width for each in firsts]
@@ -145,55 +141,48 @@ def _abouts(
     return found
 
 
-class Labels(NamedTuple):
-    """One accuracy, of the candidates that have it."""
-
-    name: str  # `linear`, `logistic` or `knn`
-    protocol: Mapping[str, Any]  # how it was measured
-    values: list[Score | None]  # one for each candidate; None where it has none, or one that was measured otherwise
-    left_out: list[int]  # candidates whose accuracy of that name was measured otherwise
-
-    @property
-    def having(self) -> int:
-        """How many candidates have it."""
-        return sum(value is not None for value in self.values)
-
-
 def choose_labels(candidates: Sequence[Candidate], name: str) -> Labels:
     """Choose the way in which an accuracy was measured of most candidates."""
-    taken = [(i, one) for i, each in enumerate(candidates) for one in each.labeled.get(name, ())]
-    groups = split(name, [one.protocol for _, one in taken], [None] * len(taken))
-    firsts = [dict(reversed([taken[place] for place in group])) for group in groups]
-    first = max(firsts, key=len, default={})
-    protocol = first[min(first)].protocol if first else {}
-    otherwise = sorted({i for i, _ in taken if i not in first})
-    return Labels(name, protocol, [first.get(i) for i in range(len(candidates))], otherwise)
+    taken = [(each.name, one) for each in candidates for one in each.labeled.get(name, ())]
+    values: dict[str, Score] = {}
+    for group in split(name, [one.protocol for _, one in taken], [None] * len(taken)):
+        own: dict[str, Score] = {}
+        for place in group:
+            own.setdefault(*taken[place])
+        values = own if len(own) > len(values) else values
+    protocol = next((one.protocol for one in values.values()), {})
+    return Labels(name, protocol, values, tuple(dict.fromkeys(who for who, _ in taken if who not in values)))
 
 
-def meant_of(every: Sequence[Labels], asked: str | None) -> Labels:
-    """Choose the accuracy that is meant: the one asked for, or that of most candidates; of equals what says most."""
-    return max((each for each in every if asked in (None, each.name)), key=lambda each: each.having)
+def _names(candidates: Iterable[Candidate]) -> list[str]:
+    return [each.name for each in candidates]
 
 
-def _features(candidates: Sequence[Candidate], places: Sequence[int]) -> np.ndarray:
-    """Return the held-out loss and AUC of some candidates, `(n, 2)`."""
-    return np.array([[candidates[i].scores[name].taken for name in FEATURES] for i in places])
+def _in_order(members: Sequence[Candidate], forecast: Forecast | None) -> tuple[list[Candidate], str]:
+    """Return the members of a group with their fronts and ranks, best first, and what they are ranked by."""
+    if len(members) == 1:  # with nobody to be ranked against
+        return [*members], ""
+    front, told = fronts(features_of(members)), [each.forecast for each in members]
+    trusted = forecast is not None and forecast.fit.leave_one_out_r2 > 0 and None not in told
+    keys = [-each.value for each in told if each is not None] if trusted else front
+    ranks, order = rankdata(keys, method="min"), np.argsort(keys, kind="stable")
+    placed = [replace(members[i], front=int(front[i]), rank=int(ranks[i])) for i in order]
+    return placed, FORECAST if trusted else FRONT
 
 
-def _fit(candidates: Sequence[Candidate], places: Sequence[int], labels: Labels) -> tuple[Forecast | None, str]:
+def _fit(members: Sequence[Candidate], labels: Labels) -> tuple[Forecast | None, str]:
     """Fit a forecast on the labeled members of a group, or say why not."""
-    labeled = {i: one.taken for i in places if (one := labels.values[i]) is not None}
+    labeled = [each for each in members if each.accuracy is not None]
     if not labeled:
         return None, "none has labels"
-    first = candidates[min(labeled)]
     forecast = Forecast(
-        runs=tuple(candidates[i].name for i in labeled),
-        features=_features(candidates, list(labeled)),
-        accuracies=np.array(list(labeled.values())),
+        runs=tuple(_names(labeled)),
+        features=features_of(labeled),
+        accuracies=np.array([labels.values[each.name].taken for each in labeled]),
         accuracy=labels.name,
         accuracy_protocol=labels.protocol,
-        protocols={name: first.scores[name].protocol for name in FEATURES},
-        width=first.width,
+        protocols={name: labeled[0].scores[name].protocol for name in FEATURES},
+        width=labeled[0].width,
     )
     try:
         return (forecast, "") if forecast.fit else (None, "")
@@ -201,40 +190,35 @@ def _fit(candidates: Sequence[Candidate], places: Sequence[int], labels: Labels)
         return None, str(error)
 
 
-def _apply(forecast: Forecast, candidates: Sequence[Candidate], file: str) -> dict[int, Forecasted]:
+def _apply(forecast: Forecast, candidates: Sequence[Candidate], file: str) -> dict[str, Forecasted]:
     """Forecast the accuracy of the candidates that were measured as the fitted runs were; there must be one."""
-    refused = {i: why for i, each in enumerate(candidates) if (why := refusal(forecast, each))}
-    able = [i for i in range(len(candidates)) if i not in refused]
+    refused = {each.name: why for each in candidates if (why := refusal(forecast, each))}
+    able = [each for each in candidates if each.name not in refused]
     if not able:
-        whys = grouped((why, candidates[i].name) for i, why in refused.items())
+        whys = grouped((why, name) for name, why in refused.items())
         each_why = "; ".join(f"{listing(names)}: {why}" for why, names in whys.items())
         raise FullrankError(f"{file} cannot forecast any of these runs, which were measured otherwise ({each_why})")
-    x = _features(candidates, able)
-    found = dict(zip(able, forecast.predict(x), strict=True))
-    for i, row in zip(able, x, strict=True):  # a fitted run is told what a fit without it says
-        if len(own := np.flatnonzero((forecast.features == row).all(axis=1))):
-            found[i] = forecast.left_out[own[0]]
-    return found
+    return dict(zip(_names(able), forecast.of(features_of(able)), strict=True))
 
 
 def _agreements(standings: Sequence[Candidate]) -> Iterable[Ranked]:
     """Say how well each score ranks the labeled standings, where it can be compared between them."""
-    labeled = [i for i, each in enumerate(standings) if each.accuracy is not None]
-    for name in dict.fromkeys([FORECAST, FRONT, *(name for i in labeled for name in standings[i].scores)]):
-        values = {i: value for i in labeled if (value := standings[i].value(name)) is not None}
-        having = list(values)
+    labeled = [each for each in standings if each.accuracy is not None]
+    for name in dict.fromkeys([FORECAST, FRONT, *(name for each in labeled for name in each.scores)]):
+        having = [each for each in labeled if each.value(name) is not None]
         own = name in (FORECAST, FRONT)  # which are of one group each
-        taken = [{"group": standings[i].group} if own else standings[i].scores[name].protocol for i in having]
-        places = split(name, taken, [None if own else standings[i].width for i in having])
+        taken = [{"group": each.group} if own else each.scores[name].protocol for each in having]
+        places = split(name, taken, [None if own else each.width for each in having])
         alike = [[having[place] for place in group] for group in places if len(group) >= FEWEST or not own]
-        for apart, group in zip(_abouts(FEATURES if own else (name,), alike, standings), alike, strict=True):
+        for apart, group in zip(_abouts(FEATURES if own else (name,), alike), alike, strict=True):
             if len(group) >= FEWEST:
-                accuracy = [one.taken for i in group if (one := standings[i].accuracy) is not None]
+                accuracy = [each.accuracy.taken for each in group if each.accuracy is not None]
+                values = [value for each in group if (value := each.value(name)) is not None]
                 try:
-                    found = agreement([values[i] for i in group], accuracy, direction=kind_of(name).direction)
-                    yield Ranked(name, tuple(group), found, about=apart)
+                    found = agreement(values, accuracy, direction=kind_of(name).direction)
+                    yield Ranked(name, tuple(_names(group)), found, about=apart)
                 except FullrankError as error:
-                    yield Ranked(name, tuple(group), None, str(error), apart)
+                    yield Ranked(name, tuple(_names(group)), None, str(error), apart)
 
 
 def _the_fit(ranking: Ranking) -> Forecast:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from fullrank.documents import Document, Shown, coefficient, field_list, number, value_text
-from fullrank.measure.forecast import Agreement
+from fullrank.measure.forecast import Agreement, undecided
 from fullrank.measure.protocols import COUNT, WIDTH, differences
 from fullrank.measure.scores import SCORES, kind_of, title
-from fullrank.ranking.candidates import FEATURES, FORECAST, Candidate
+from fullrank.ranking.candidates import FEATURES, FORECAST, Candidate, Labels, features_of
 from fullrank.ranking.forecast import Forecast
 from fullrank.text import grouped, listing
 
@@ -24,15 +24,19 @@ _MOST_NAMED = 4
 class Group:
     """Candidates whose held-out losses and whose AUCs can be compared."""
 
-    members: tuple[int, ...]  # places among the standings, best first
-    # pairs of members, as places among the standings, that dominance leaves open
-    undecided: tuple[tuple[int, int], ...]
+    members: tuple[Candidate, ...]  # best first
     ranked_by: str  # "forecast" or "front"; empty for one that is alone
     letter: str = ""  # A, B and so on, for groups of several where there is more than one group; else empty
     # what tells it from the other groups, such as {"D": 128}; empty for a single group
     about: Mapping[str, Any] = field(default_factory=dict)
     forecast: Forecast | None = None  # fitted on its labeled members; else `unfitted` says why not
     unfitted: str = ""
+
+    @cached_property
+    def undecided(self) -> list[tuple[str, str]]:
+        """Pairs of members, by name, that dominance leaves open."""
+        names = [each.name for each in self.members]
+        return [(names[i], names[j]) for i, j in undecided(features_of(self.members))]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +45,7 @@ class Ranked:
 
     # the score; "front" and "forecast" for what `fullrank rank` itself says, the forecast being leave-one-out
     name: str
-    members: tuple[int, ...]  # places among the standings
+    members: tuple[str, ...]  # the candidates' names
     agreement: Agreement | None  # none where it could not be taken, and `why`
     why: str = ""
     # what tells these from others that have the score; empty where there are none
@@ -53,27 +57,33 @@ class Ranking(Shown):
     """What `fullrank rank` found.
 
     Attributes:
-        standings: Groups in turn, each best first; then what is not ranked.
-        groups: In the order of their standings.
-        accuracy: The name of the accuracy that is meant; None where no candidate has it.
-        others: How each other accuracy that candidates have was measured, by its name.
+        groups: What can be compared, lone ones last.
+        unranked: What has no held-out loss or no AUC.
+        labels: The accuracy that is meant, though no candidate may have it; then the others that candidates have.
         applied: The forecast that was read from a file.
         scores: How well each score ranks the labeled candidates.
         asked: The scores that were asked for beside held-out loss and AUC.
         wanted: The accuracy that was asked for.
-        otherwise: For each accuracy the candidates of which it was measured otherwise, and was left out.
     """
 
-    standings: tuple[Candidate, ...]
     groups: tuple[Group, ...]
-    accuracy: str | None
-    accuracy_protocol: Mapping[str, Any]
+    unranked: tuple[Candidate, ...]
+    labels: tuple[Labels, ...]
     applied: Forecast | None
-    scores: tuple[Ranked, ...]
+    scores: tuple[Ranked, ...] = ()
     asked: tuple[str, ...] = ()
     wanted: str | None = None
-    otherwise: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    others: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def accuracy(self) -> str | None:
+        """The name of the accuracy that is meant; None where no candidate has it."""
+        meant = self.labels[0]
+        return meant.name if meant.values else None
+
+    @cached_property
+    def standings(self) -> tuple[Candidate, ...]:
+        """Groups in turn, each best first; then what is not ranked."""
+        return (*(each for group in self.groups for each in group.members), *self.unranked)
 
     @cached_property
     def said(self) -> list[str]:
@@ -117,22 +127,17 @@ class Ranking(Shown):
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as JSON has it."""
-        names = [each.name for each in self.standings]
-
-        def of(members: Sequence[int]) -> list[str]:
-            return [names[i] for i in members]
-
-        accuracy = {"name": self.accuracy, "protocol": dict(self.accuracy_protocol)}
+        accuracy = {"name": self.accuracy, "protocol": dict(self.labels[0].protocol)}
         return {
             "accuracy": None if self.accuracy is None else accuracy,
             "ranked": [each.as_dict() for each in self.standings],
             "groups": [
                 {
                     "letter": group.letter,
-                    "members": of(group.members),
+                    "members": [each.name for each in group.members],
                     "about": dict(group.about),
                     "ranked_by": group.ranked_by,
-                    "undecided": [of(pair) for pair in group.undecided],
+                    "undecided": group.undecided,
                     "forecast": group.forecast and group.forecast.as_dict(),
                     "alone": {
                         name: {"r2": fit.r2, "leave_one_out_r2": fit.leave_one_out_r2}
@@ -144,7 +149,7 @@ class Ranking(Shown):
             ],
             "applied": self.applied and self.applied.as_dict(),
             "scores": [
-                {**asdict(row), "direction": kind_of(row.name).direction, "members": of(row.members)}
+                {**asdict(row), "direction": kind_of(row.name).direction, "members": list(row.members)}
                 for row in self.scores
             ],
             "said": self.said,
@@ -179,19 +184,18 @@ def refusal(forecast: Forecast, candidate: Candidate) -> str:
 
 def _said(ranking: Ranking) -> list[str]:
     """Put a ranking in clauses."""
-    names = [each.name for each in ranking.standings]
-    found = [*_apart(ranking, names)]
+    found = [*_apart(ranking)]
     for group in ranking.groups:
         if len(group.members) > 1:
-            found += [f"{group.letter}: {each}" if group.letter else each for each in _of_group(group, ranking, names)]
+            found += [f"{group.letter}: {each}" if group.letter else each for each in _of_group(group, ranking)]
     return [*found, *_applied(ranking), *_labels(ranking), *_missing(ranking)]
 
 
-def _apart(ranking: Ranking, names: Sequence[str]) -> Iterator[str]:
-    if len(names) == 1:
+def _apart(ranking: Ranking) -> Iterator[str]:
+    if len(ranking.standings) == 1:
         yield "one run alone is compared with nothing: give several, or a run of which several steps were measured"
     several = [f"{each.letter}, {len(each.members)} runs ({about(each)})" for each in ranking.groups if each.letter]
-    lone = [f"{names[each.members[0]]} ({about(each)})" for each in ranking.groups if len(each.members) == 1]
+    lone = [f"{each.members[0].name} ({about(each)})" for each in ranking.groups if len(each.members) == 1]
     if several:
         yield f"these runs cannot all be compared, so each group is ranked by itself: {'; '.join(several)}"
     if lone and len(ranking.groups) > 1:
@@ -203,12 +207,12 @@ def _apart(ranking: Ranking, names: Sequence[str]) -> Iterator[str]:
         )
 
 
-def _of_group(group: Group, ranking: Ranking, names: Sequence[str]) -> Iterator[str]:
+def _of_group(group: Group, ranking: Ranking) -> Iterator[str]:
     noise = SCORES["auc"].noise
-    first = [names[i] for i in group.members if ranking.standings[i].front == 1]
+    first = [each.name for each in group.members if each.front == 1]
     n, pairs = len(group.members), len(group.members) * (len(group.members) - 1) // 2
-    auc = {i: ranking.standings[i].scores["auc"].taken for i in group.members}
-    close = [(i, j) for i, j in combinations(group.members, 2) if abs(auc[i] - auc[j]) < noise]
+    aucs = [each.scores["auc"].taken for each in group.members]
+    close = [(one, other) for one, other in combinations(aucs, 2) if abs(one - other) < noise]
     if len(first) == 1:
         yield f"lowest of {n} in both held-out loss and AUC: {first[0]}"
     else:
@@ -221,16 +225,13 @@ def _of_group(group: Group, ranking: Ranking, names: Sequence[str]) -> Iterator[
     if close:
         which = "all" if len(close) == pairs else f"{len(close)} of {pairs}"
         yield f"the AUCs of {which} pairs lie no further apart than two seeds ({noise})"
-    labeled = any(ranking.standings[i].accuracy for i in group.members)
+    labeled = any(each.accuracy for each in group.members)
     if group.forecast is None and labeled and ranking.applied is None:
         yield f"no forecast: {group.unfitted}"
     if group.forecast is None:
         return
     fit = group.forecast.fit
-    terms = [
-        f"{coefficient(value, ends)} {name}"
-        for name, value, *ends in zip(fit.names, fit.coefficients[1:], fit.lower[1:], fit.upper[1:], strict=True)
-    ]
+    terms = [f"{coefficient(value, interval)} {name}" for name, value, interval in fit.slopes]
     shares = {"both": fit, **{f"{title(name)} alone": one for name, one in group.forecast.alone.items()}}
     worth = [f"{what} {number(one.r2)}, {number(one.leave_one_out_r2)}" for what, one in shares.items()]
     yield (
@@ -239,7 +240,7 @@ def _of_group(group: Group, ranking: Ranking, names: Sequence[str]) -> Iterator[
     )
     if fit.leave_one_out_r2 <= 0:
         yield "the forecast is no better than the mean accuracy: it is shown, and does not decide the ranks"
-    if len(names) > len({each.run for each in ranking.standings}):
+    if len(ranking.standings) > len({each.run for each in ranking.standings}):
         yield "steps of one run are alike, so that intervals, which take them for independent, are too narrow"
 
 
@@ -256,7 +257,7 @@ def _applied(ranking: Ranking) -> Iterator[str]:
     for why, names in grouped((refusal(forecast, each), each.name) for each in without).items():
         yield f"no forecast for {listing(names, _MOST_NAMED)}: {why}"
     if ranking.accuracy is not None:
-        protocols = [forecast.accuracy_protocol, ranking.accuracy_protocol]
+        protocols = [forecast.accuracy_protocol, ranking.labels[0].protocol]
         if different := differences(ranking.accuracy, protocols, []):
             yield (
                 f"the {title(ranking.accuracy)} shown was measured otherwise than the one that is forecast "
@@ -265,24 +266,24 @@ def _applied(ranking: Ranking) -> Iterator[str]:
 
 
 def _labels(ranking: Ranking) -> Iterator[str]:
-    meant = str(ranking.accuracy)
-    asked = ranking.wanted or (ranking.applied.accuracy if ranking.applied and ranking.others else None)
+    meant, *others = ranking.labels
+    asked = ranking.wanted or (ranking.applied.accuracy if ranking.applied and others else None)
     missing = [each.name for each in ranking.standings if each.accuracy is None]
     measure = f"`fullrank evaluate RUN{f' --{asked}' if asked else ''}` measures it"
-    for name, others in ranking.otherwise.items():
-        if others:
+    for each in ranking.labels:
+        if each.left_out:
             yield (
-                f"the {title(name)} of {listing(others, _MOST_NAMED)} was measured otherwise than that of the others "
-                "and was left out"
+                f"the {title(each.name)} of {listing(each.left_out, _MOST_NAMED)} was measured otherwise than that of "
+                "the others and was left out"
             )
     if len(missing) == len(ranking.standings):
         what = title(asked) if asked else "labels"
         yield f"no run has {what}, so nothing says how good this ranking is: {measure}"
         return
-    if ranking.others and ranking.scores:
-        flags = " or ".join(f"--accuracy {name}" for name in ranking.others)
-        yield f"what is forecast, and what scores are compared with, is the {title(meant)}; {flags} takes another"
-    without = [name for name in missing if name not in ranking.otherwise.get(meant, ())]
+    if others and ranking.scores:
+        flags = " or ".join(f"--accuracy {each.name}" for each in others)
+        yield f"what is forecast, and what scores are compared with, is the {title(meant.name)}; {flags} takes another"
+    without = [name for name in missing if name not in meant.left_out]
     if without and asked:
         yield f"no {title(asked)} is known for {listing(without, _MOST_NAMED)}: {measure}"
 

@@ -11,11 +11,10 @@ from typing import Any
 from fullrank._version import __version__
 from fullrank.data.images import same_images
 from fullrank.errors import FullrankError, choose
-from fullrank.inspection.inspect import FEWEST_IMAGES, fingerprint_of, inspect, keep_scores, kept_of
+from fullrank.inspection.inspect import fingerprint_of, images_for, inspect, keep_scores, kept_of
 from fullrank.inspection.options import InspectOptions
 from fullrank.measure.protocols import FINGERPRINT
 from fullrank.measure.scores import SCORES, Score, read_score
-from fullrank.measure.verdict import ENOUGH
 from fullrank.ranking.candidates import Candidate
 from fullrank.ranking.options import RankOptions
 from fullrank.text import Progress
@@ -40,7 +39,7 @@ def with_scores(
 ) -> list[Candidate]:
     """Add scores, of candidates whose weights were kept: those in the run's scores.json, or measured now."""
     widest = max((each.width or 0 for each in candidates), default=0)
-    limit = options.limit or max(FEWEST_IMAGES, ENOUGH * widest)
+    limit = options.limit or images_for(widest)
     fingerprint = cache(fingerprint_of)
     found = []
     for each in candidates:

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
@@ -27,7 +26,7 @@ from fullrank.documents.scores import better, how_measured, score_table
 from fullrank.errors import FullrankError
 from fullrank.measure.scores import SCORES, kind_of
 from fullrank.report.side import Side, comparison, sides, verdict
-from fullrank.text import capital, duration, flatten
+from fullrank.text import capital, duration, flatten, once
 from fullrank.training.runs import RunRecord, read_run
 from fullrank.training.scores import series
 
@@ -48,11 +47,11 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
 
     They are shown in this order, finished or not, and one that is named twice once. Returns `out`.
     """
-    folders = list({Path(run).resolve(): Path(run) for run in runs}.values())
+    folders = once(runs)
     if not folders:
         raise FullrankError("give at least one run: fullrank report RUN [RUN ...]")
-    check_page(Path(out))
-    return write_page(document([read_run(folder) for folder in folders]), Path(out))
+    check_page(out)
+    return write_page(document([read_run(folder) for folder in folders]), out)
 
 
 def document(runs: Sequence[RunRecord]) -> doc.Document:
@@ -224,7 +223,7 @@ def over_steps(sides: Sequence[Side], name: str, title: str) -> Figure:
     figure, ax = plots.single()
     scale, references = kind_of(name).scale, {}
     for side in sides:
-        steps, values = _thin(*_series(side, name))
+        steps, values = _thin(*series(side.run, name))
         ax.plot(steps, values * scale, **plots.line(side, len(steps), side.index / len(sides)))
         out = (side.run.config.get("heads") or {}).get("projector_out")
         if name == "auc" and side.width and len(steps):
@@ -246,10 +245,10 @@ def say_ends(sides: Sequence[Side], name: str, title: str) -> str:
     """Say in words what `over_steps` draws; empty where no run has it."""
     said = []
     for side in sides:
-        steps, values = _series(side, name)
+        steps, values = series(side.run, name)
         if len(steps):
             first, last = (kind_of(name).write(v) if np.isfinite(v) else "no number" for v in values[[0, -1]])
-            said.append(f"{side.label}: {first} at step {steps[0]:,.0f}, {last} at step {steps[-1]:,.0f}.")
+            said.append(f"{side.label}: {first} at step {steps[0]:,}, {last} at step {steps[-1]:,}.")
     return f"{title} over gradient steps. {' '.join(said)}" if said else ""
 
 
@@ -262,7 +261,7 @@ def spectra_through_training(side: Side, beside: Sequence[Side]) -> Figure:
     low = max(low, plots.LOWEST * top) if top > 0 else plots.LOWEST
     shown = np.maximum(side.run.singular_values, low)
     figure, ax = plots.single()
-    _through_training(figure, ax, side, beside, np.arange(1, shown.shape[1] + 1), shown)
+    _through_training(ax, side, beside, np.arange(1, shown.shape[1] + 1), shown)
     ax.set_yscale("log")
     ax.set_ylim(low * 0.7, max(top, low) * 1.5)
     ax.set_xlim(0, max(other.run.width or 0 for other in beside) * 1.01 + 1)
@@ -277,14 +276,12 @@ def explained_through_training(side: Side, beside: Sequence[Side]) -> Figure:
     shown = np.stack([side.run.spectrum(row).explained.numpy() for row in range(len(side.run.singular_values))])
     share = np.arange(1, shown.shape[1] + 1) / shown.shape[1]
     figure, ax = plots.single()
-    _through_training(figure, ax, side, beside, 100 * share, 100 * shown)
+    _through_training(ax, side, beside, 100 * share, 100 * shown)
     plots.explained_axes(ax)
     return figure
 
 
-def _through_training(
-    figure: Figure, ax: Axes, side: Side, beside: Sequence[Side], x: np.ndarray, lines: np.ndarray
-) -> None:
+def _through_training(ax: Axes, side: Side, beside: Sequence[Side], x: np.ndarray, lines: np.ndarray) -> None:
     """Draw one line a measured step, early ones light, late ones dark, on a scale common to all runs."""
     colors, norm = plots.late_is_dark(), Normalize(0, max(1, *(other.run.planned for other in beside)))
     points = np.unique(np.linspace(0, len(x) - 1, DIRECTIONS).round().astype(int))
@@ -294,17 +291,9 @@ def _through_training(
         if step == 0:
             look = {"color": "#D55E00", "linewidth": 1.3, "linestyle": "--", "zorder": 3}
         ax.plot(x[points], lines[row][points], **look)
-    bar = figure.colorbar(ScalarMappable(norm, colors), ax=ax, aspect=28, pad=0.02, format=EngFormatter(sep=""))
-    bar.set_label("gradient step")
+    bar = plots.color_bar(ax, colors, norm, "gradient step", format=EngFormatter(sep=""))
     bar.locator = MaxNLocator(4, integer=True)
-    bar.outline.set_visible(False)
     bar.update_ticks()
-
-
-def _series(side: Side, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return steps and values, with a gap where a value is not a number."""
-    steps, values = (np.array(each, dtype=np.float64) for each in series(side.run, name))
-    return steps, np.where(np.isfinite(values), values, np.nan)
 
 
 def _thin(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ from fullrank.measure.scores import SCORES
 from fullrank.measure.verdict import judge
 from fullrank.text import grouped, listing, tails
 from fullrank.training.runs import RunRecord
-from fullrank.training.scores import latest
+from fullrank.training.scores import latest, series
 
 COSINE_METHODS = ("simsiam", "nnsiam")
 """Whose loss is the negative cosine similarity of embeddings, and has its minimum where all are one."""
@@ -46,16 +46,16 @@ def verdict(side: Side) -> tuple[str, str]:
         return "not trained" if side.run.finished else "unfinished", " ".join(said)
     judged = judge(side.run.spectrum(), init=side.run.spectrum(0) if side.run.spectrum_steps[0] == 0 else None)
     said += judged.sentences
-    knn = [(record["knn"], record["step"]) for record in side.run.of_kind("measure") if "knn" in record]
+    steps, knn = series(side.run, "knn")
     if len(knn) > 1:
         write = SCORES["knn"].write
-        (first, start), (last, _), (best, at) = knn[0], knn[-1], max(knn)
+        first, last, start, (best, at) = knn[0], knn[-1], steps[0], max(zip(knn, steps, strict=True))
         peak = f", at best {write(best)} at step {at:,}" if best - max(first, last) > POINT else ""
         origin = "before training" if start == 0 else f"at step {start:,}"
         worse = ", and so worse than untrained" if start == 0 and last < first else ""
         said.append(f"k-NN accuracy {write(last)}; {write(first)} {origin}{worse}{peak}.")
-    losses = [record["heldout_loss"] for record in side.run.of_kind("measure") if "heldout_loss" in record]
-    if side.run.config.get("method") in COSINE_METHODS and losses and losses[-1] <= NEAR_THE_MINIMUM:
+    _, losses = series(side.run, "heldout_loss")
+    if side.run.config.get("method") in COSINE_METHODS and len(losses) and losses[-1] <= NEAR_THE_MINIMUM:
         said.append(
             f"Held-out loss {SCORES['heldout_loss'].write(losses[-1])}, near its minimum of −1, which embeddings in "
             "one point have: `fullrank inspect` with this run's folder looks whether they are."

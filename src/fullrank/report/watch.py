@@ -18,6 +18,7 @@ from fullrank.documents import Document, Words
 from fullrank.documents.html import page
 from fullrank.errors import FullrankError
 from fullrank.report.document import SAMPLES, document
+from fullrank.text import once
 from fullrank.training.runs import CONFIG, METRICS, SPECTRA, SUMMARY, read_run
 
 _WATCHED = (CONFIG, METRICS, SPECTRA, SUMMARY, SAMPLES)
@@ -42,7 +43,7 @@ class Watched:
             [each] if (each / CONFIG).is_file() else sorted(file.parent for file in each.glob(f"*/{CONFIG}"))
             for each in self.places
         ]
-        return list({run.resolve(): run for runs in inside for run in runs}.values())
+        return once(run for runs in inside for run in runs)
 
     def stamp(self) -> str:
         """Return a text that changes when a run has recorded something, or a run was added."""

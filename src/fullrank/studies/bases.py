@@ -107,11 +107,6 @@ def other(method: str, encoder: str = SMALL) -> TrainConfig:
     return replace(config, **own, optim=optim)
 
 
-def with_order(config: TrainConfig, order: str) -> TrainConfig:
-    """Return the same run with another order."""
-    return replace(config, order=order)
-
-
 def percent(share: float) -> str:
     """Write a share.
 

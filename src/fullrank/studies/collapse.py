@@ -8,10 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator
 
 from fullrank.config import TrainConfig
 from fullrank.documents import Part, Picture, Table, Words, coefficient, number, plots
@@ -83,11 +81,10 @@ def parts(results: Sequence[Result], scale: Scale) -> list[Part]:
 
 def _table(fit: LinearFit, runs: Sequence[Result]) -> Table:
     _, unseen = without_settings(fit, runs)
-    terms = zip(fit.names, fit.coefficients[1:], fit.lower[1:], fit.upper[1:], strict=True)
     return Table(
         "AUC from the settings of a run",
         ["twice as much", "AUC, in hundredths"],
-        [[name, coefficient(value, ends, digits=1)] for name, value, *ends in terms],
+        [[name, coefficient(value, interval, digits=1)] for name, value, interval in fit.slopes],
         sentences(
             f"Ordinary least squares on logarithms, of {len(runs)} runs of {len(set(settings_of(runs)))} settings: "
             f"R² {number(fit.r2)}, leave-one-out {number(fit.leave_one_out_r2)}, leave-one-setting-out "
@@ -130,11 +127,9 @@ def _map(fit: LinearFit, multiple: Sequence[Result]) -> Picture:
         look: dict[str, Any] = {"cmap": colors, "norm": norm, "edgecolors": "white", "linewidths": 0.5}
         ax.scatter(100 * shares, decays, s=60, c=means, zorder=3, **look)
         ax.set(xscale="log", yscale="log", xlabel="share of the training images (%)", ylabel="weight decay")
-        for axis, values in ((ax.xaxis, 100 * shares), (ax.yaxis, decays)):
-            axis.set_major_locator(FixedLocator(sorted(set(values.tolist()))))
-            axis.set_major_formatter("{x:g}")
-            axis.set_minor_locator(NullLocator())
-        figure.colorbar(ScalarMappable(norm, colors), ax=ax, aspect=28, pad=0.02).set_label(title("auc"))
+        plots.tick_at(ax.xaxis, (100 * shares).tolist())
+        plots.tick_at(ax.yaxis, decays.tolist())
+        plots.color_bar(ax, colors, norm, title("auc"))
         return figure
 
     measured = final(shown, "auc")

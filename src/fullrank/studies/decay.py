@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from fullrank.documents import Part, Words
-from fullrank.studies.bases import MULTIPLE, clock, few_passes, with_order
+from fullrank.studies.bases import MULTIPLE, clock, few_passes
 from fullrank.studies.study import ACCURACY, Cell, Results, Scale, Study
 from fullrank.studies.views import against, against_number, overview, pivot, spectra, through_training
 
@@ -34,7 +34,7 @@ EVERYTHING = "everything"
 
 def _cell(scale: Scale, order: str = MULTIPLE, decayed: str = EVERYTHING, **optim: Any) -> Cell:
     base = few_passes(scale)
-    config = with_order(replace(base, optim=replace(base.optim, **optim, **PARTS.get(decayed, {}))), order)
+    config = replace(base, order=order, optim=replace(base.optim, **optim, **PARTS.get(decayed, {})))
     rate, decay = f"{config.optim.base_lr:g}", f"{config.optim.weight_decay:g}"
     factors = {"rate": rate, "decay": decay, "clock": f"{clock(config):.2g}", "decayed": decayed, "order": order}
     return Cell(factors, config)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from fullrank.config import TrainConfig
 from fullrank.documents import Words
-from fullrank.studies.bases import other, published, short, with_order
+from fullrank.studies.bases import other, published, short
 from fullrank.studies.study import ACCURACY, Cell, Scale, Study
 from fullrank.studies.views import pivot, spectra, through_training
 
@@ -37,7 +37,7 @@ STUDY = Study(
     source="[Li22] Figures 1 and 7",
     question="Do methods that do not collapse gain anything from a single pass?",
     cells=lambda scale: [
-        Cell({"method": method, "order": order}, with_order(_base(scale, method), order))
+        Cell({"method": method, "order": order}, replace(_base(scale, method), order=order))
         for method in METHODS
         for order in ("multiple-pass", "single-pass")
     ],

@@ -131,8 +131,8 @@ def _fits(pools: dict[str, Sequence[Result]], accuracy: str) -> Table:
             else:
                 squares = (fit.r2, fit.leave_one_out_r2, without_settings(fit, runs)[1])
                 found |= {name: number(share) for name, share in zip(found, squares, strict=False)}
-                terms = zip(features, fit.coefficients[1:], fit.lower[1:], fit.upper[1:], strict=True)
-                found |= {name: coefficient(value, ends, digits=0) for name, value, *ends in terms}
+                slopes = [coefficient(value, interval, digits=0) for _, value, interval in fit.slopes]
+                found |= dict(zip(features, slopes, strict=True))
             rows.append([*row, *found.values()])
     shares = ["R²", "leave-one-out R²", "leave-one-setting-out R²"]
     return Table(

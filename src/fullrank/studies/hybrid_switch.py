@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from fullrank.studies.bases import percent, simsiam, with_order
+from fullrank.studies.bases import percent, simsiam
 from fullrank.studies.study import ACCURACY, Cell, Published, Study
 from fullrank.studies.views import against_number, overview, pivot, through_training
 
@@ -24,7 +24,7 @@ STUDY = Study(
     cells=lambda scale: [
         Cell(
             {"switch": percent(switch)},
-            with_order(simsiam(scale), _ENDS[switch])
+            replace(simsiam(scale), order=_ENDS[switch])
             if switch in _ENDS
             else replace(simsiam(scale), order="hybrid", switch=switch),
         )

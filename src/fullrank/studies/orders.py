@@ -1,6 +1,8 @@
 """Does the order of the data prevent collapse? Four orders at equal steps, for a small, a deeper and a wide encoder."""
 
-from fullrank.studies.bases import DEEPER, ORDERS, SMALL, WIDE, short, with_order
+from dataclasses import replace
+
+from fullrank.studies.bases import DEEPER, ORDERS, SMALL, WIDE, short
 from fullrank.studies.study import ACCURACY, Cell, Published, Study
 from fullrank.studies.views import against, pivot, through_training
 
@@ -23,7 +25,7 @@ STUDY = Study(
     source="[Li22] Table 2, Figures 5 and 6",
     question="Does presenting the data in chunks prevent the collapse of small encoders, at equal steps?",
     cells=lambda scale: [
-        Cell({"order": order, "encoder": encoder}, with_order(short(scale, encoder), order))
+        Cell({"order": order, "encoder": encoder}, replace(short(scale, encoder), order=order))
         for encoder in (SMALL, DEEPER, WIDE)
         for order in ORDERS
     ],

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fullrank.documents import Part, Words
-from fullrank.studies.bases import MULTIPLE, percent, published, short, with_order
+from fullrank.studies.bases import MULTIPLE, percent, published, short
 from fullrank.studies.study import ACCURACY, Cell, Published, Results, Scale, Study
 from fullrank.studies.views import against_number, overview, pivot, through_training
 
@@ -34,7 +34,7 @@ def _cells(scale: Scale) -> list[Cell]:
         subset = LARGER * other.subset * 50_000 / 100_000  # of the larger set
         base = replace(other, images=train, eval_images=held_out, subset=subset, switch=0.6, **size)
     return [
-        *(Cell({"order": order, "images": percent(1.0)}, with_order(base, order)) for order in PUBLISHED.rows),
+        *(Cell({"order": order, "images": percent(1.0)}, replace(base, order=order)) for order in PUBLISHED.rows),
         *(
             Cell({"order": MULTIPLE, "images": percent(s)}, replace(base, subset=s * base.subset))
             for s in SHARES[scale]

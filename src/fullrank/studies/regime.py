@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fullrank.documents import Part, Words
-from fullrank.studies.bases import clock, published, with_order
+from fullrank.studies.bases import clock, published
 from fullrank.studies.study import ACCURACY, Cell, Results, Scale, Study
 from fullrank.studies.views import against, overview, pivot, spectra, through_training
 
@@ -41,7 +41,7 @@ def _cell(scale: Scale, steps: int, decay: float, every: int, order: str) -> Cel
     recipe = published("simsiam-resnet18-imagenet" if scale == "paper" else "simsiam-collapse")
     optim, monitor = replace(recipe.optim, weight_decay=decay), replace(recipe.monitor, measure_every=every)
     config = replace(recipe, steps=steps, optim=optim, monitor=monitor)
-    config = replace(config, subset=config.subset / config.chunks) if order == FEW else with_order(config, order)
+    config = replace(config, subset=config.subset / config.chunks) if order == FEW else replace(config, order=order)
     return Cell({"steps and decay": _named(steps, decay), "clock": f"{clock(config):.2g}", "order": order}, config)
 
 

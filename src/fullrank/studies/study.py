@@ -6,17 +6,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import starmap
-from typing import Any, Literal, overload
+from typing import Any, overload
 
 import numpy as np
 
-from fullrank.config import TrainConfig
+from fullrank.config import Scale, TrainConfig
 from fullrank.documents import Part
 from fullrank.measure.scores import Score
 from fullrank.training.runs import RunRecord
 from fullrank.training.scores import latest, protocol_of, series
 
-Scale = Literal["lab", "paper"]
 Factors = Mapping[str, str]
 ACCURACY: Mapping[Scale, str] = {"lab": "logistic", "paper": "linear"}
 """The linear evaluation: quick at lab scale, and [Li22]'s own at the paper's."""
@@ -87,12 +86,11 @@ class Result:
     def initial(self, name: str) -> float | None:
         """Return a monitored score of the untrained encoder."""
         steps, values = series(self.run, name)
-        return values[0] if steps and steps[0] == 0 else None
+        return float(values[0]) if len(steps) and steps[0] == 0 else None
 
     def series(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Return a score through training, as it was monitored: steps and values."""
-        steps, values = series(self.run, name)
-        return np.array(steps), np.array(values)
+        return series(self.run, name)
 
     def monitor_protocol(self, name: str) -> Mapping[str, Any]:
         """Return how `initial` and `series` were measured."""

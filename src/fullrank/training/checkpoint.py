@@ -12,21 +12,19 @@ import io
 import re
 import zipfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
-from fullrank.config import TrainConfig, from_dict
+from fullrank.config import Branch, TrainConfig, from_dict
 from fullrank.errors import FullrankError, nearest, shown
-from fullrank.files import said, write_bytes
+from fullrank.files import reading, write_bytes
 from fullrank.models.backbones import build_backbone
 from fullrank.models.exported import is_export, open_export
 from fullrank.models.weights import DamagedError, ForeignError, fill, read_pickle
 from fullrank.shapes import ShapeError, Step, fit
 from fullrank.training.runs import SUMMARY, check_run
-
-Branch = Literal["online", "target"]
 
 FORMAT = "fullrank checkpoint"
 VERSION = 1
@@ -50,15 +48,20 @@ BRANCHES: dict[Branch, str] = {"online": "backbone.", "target": "target.backbone
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any], *, keep: int) -> Path:
     """Write `step_XXXXXXXX.pt` atomically, and remove all but the newest `keep` (0 keeps all)."""
-    folder.mkdir(exist_ok=True)
-    # Serialized in memory first: a full disk then gives a plain OSError, not one of the serializer's many.
-    buffer = io.BytesIO()
-    torch.save({"format": FORMAT, "version": VERSION, "step": step, **state}, buffer)
     path = checkpoint_path(folder, step)
-    write_bytes(path, buffer.getbuffer())
+    write_state(path, {"format": FORMAT, "version": VERSION, "step": step, **state})
     for old in list_checkpoints(folder)[:-keep] if keep else ():
         old.unlink()
     return path
+
+
+def write_state(path: Path, state: dict[str, Any]) -> None:
+    """Write tensors and plain values atomically, into a folder that is made where it is not there."""
+    path.parent.mkdir(exist_ok=True)
+    # Serialized in memory first: a full disk then gives a plain OSError, not one of the serializer's many.
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_bytes(path, buffer.getbuffer())
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
@@ -69,7 +72,12 @@ def checkpoint_path(folder: Path, step: int) -> Path:
 def list_checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints in a folder, oldest first."""
     found = [path for path in folder.glob("step_*.pt") if _NAME.fullmatch(path.name)]
-    return sorted(found, key=lambda path: int(path.stem.split("_")[1]))
+    return sorted(found, key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    """Return the step that the name of a checkpoint says."""
+    return int(checkpoint.stem.split("_")[1])
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -93,7 +101,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} is not a checkpoint of fullrank: expected one written by `fullrank train`; weights of other code "
             "are measured by `fullrank inspect FILE --backbone NAME --images FOLDER`"
         )
-    with said(path, remedy):
+    with reading(path, remedy):
         fit(state, _HEAD)
         if state["version"] > VERSION:
             raise FullrankError(

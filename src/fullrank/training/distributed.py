@@ -28,7 +28,7 @@ import torch.distributed as dist
 import torch.distributed.nn  # imported while there is a default group, it would keep that group: see `processes`
 from torch import Tensor, nn
 
-from fullrank.errors import FullrankError, OtherProcessError, count
+from fullrank.errors import FullrankError, OtherProcessError, env_count
 
 T = TypeVar("T")
 
@@ -217,7 +217,7 @@ def processes() -> Iterator[World]:
         yield _current
         return
     joined = dist.is_available() and dist.is_initialized()
-    if not joined and count("WORLD_SIZE", 1) <= 1:
+    if not joined and env_count("WORLD_SIZE", 1) <= 1:
         yield ALONE
         return
     if not joined:
@@ -230,7 +230,7 @@ def processes() -> Iterator[World]:
         # by device; the second is started when the first CUDA tensor is exchanged
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     rank, size = dist.get_rank(), dist.get_world_size()
-    _current = World(rank, size, count("LOCAL_RANK", rank), count("LOCAL_WORLD_SIZE", size))
+    _current = World(rank, size, env_count("LOCAL_RANK", rank), env_count("LOCAL_WORLD_SIZE", size))
     if size > 1:
         _current.control = dist.new_group(backend="gloo", timeout=PATIENCE)
     in_order = True

@@ -30,7 +30,7 @@ from fullrank.text import plain_console
 from fullrank.training.distributed import World, processes
 from fullrank.training.machine import compiled, environment
 from fullrank.training.optim import begin_chunk, build_optimizer, set_learning_rate
-from fullrank.training.progress import say
+from fullrank.training.progress import drawn, say
 from fullrank.training.record import Recorder
 from fullrank.training.resuming import read_resumed, restore
 from fullrank.training.runs import RunFolder, opened
@@ -74,6 +74,7 @@ def train_steps(
             restore(run.method, optimizer, run.probe, loader, state)
     with (
         recorder,
+        drawn(recorder.progress.bar),
         caught_signals(second_kills=world.size == 1) as caught,
         # the seeding of steps is this run's affair, not of the program it runs in
         torch.random.fork_rng(devices=[run.device] if run.device.type == "cuda" else []),
@@ -90,7 +91,7 @@ def train_steps(
                 world.on_main(recorder.checkpoint, step, world.all_gather_object(loader.skipped))
         if stop := world.all_reduce_max(caught.signal):
             recorder.stopped(step)
-            return Finished(folder.path, step, complete=False, signal=stop)
+            return Finished(folder.path, step, stop)
         batches = world.each(loader(step))
         while step < config.steps:
             batch = next(batches)
@@ -110,9 +111,9 @@ def train_steps(
                 world.on_main(recorder.checkpoint, step, world.all_gather_object(loader.skipped))
             if stop and not last:
                 recorder.stopped(step)
-                return Finished(folder.path, step, complete=False, signal=stop)
+                return Finished(folder.path, step, stop)
         world.on_main(recorder.finish)
-    return Finished(folder.path, step, complete=True)
+    return Finished(folder.path, step)
 
 
 @dataclass(frozen=True)
@@ -121,8 +122,12 @@ class Finished:
 
     path: Path
     step: int  # steps done
-    complete: bool  # whether these are all; False when a signal stopped it
-    signal: int | None = None  # the signal that did
+    signal: int = 0  # the signal that stopped it; 0 where all steps are done
+
+    @property
+    def complete(self) -> bool:
+        """Whether all steps are done."""
+        return not self.signal
 
 
 def train(config: TrainConfig, *, console: Console | None = None) -> Finished:
@@ -159,7 +164,7 @@ def resume(path: Path, asked: TrainConfig | None = None, *, console: Console | N
             say(console, note)
         if resumed.finished:
             say(console, f"{path} is finished: all {resumed.config.steps} steps are done")
-            return Finished(path, resumed.config.steps, complete=True)
+            return Finished(path, resumed.config.steps)
         return train_steps(resolve(resumed.config, world, resumed), folder, resumed.state, console, world)
 
 

@@ -21,9 +21,8 @@ class TrainingProgress:
 
     def __init__(self, config: TrainConfig, name: str, done: int, console: Console) -> None:
         self.steps, self.name, self.console = config.steps, name, console
-        self.live = watched(console)
         self.first: tuple[int, float] | None = None  # step that was seen, and when
-        self.progress = Progress(
+        self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
             TextColumn("{task.completed}/{task.total} steps"),
@@ -31,33 +30,23 @@ class TrainingProgress:
             TextColumn("loss {task.fields[loss]:+.4f}"),
             TextColumn("{task.fields[remaining]} left"),
             console=console,
-            disable=not self.live,
+            disable=not watched(console),
         )
-        self.task = self.progress.add_task(
+        self.task = self.bar.add_task(
             name, total=config.steps, completed=done, speed=0.0, loss=float("nan"), remaining="?"
         )
-
-    def start(self) -> None:
-        """Show the bar."""
-        if self.live:
-            self.progress.start()
-
-    def stop(self) -> None:
-        """Leave it as it is."""
-        if self.live:
-            self.progress.stop()
 
     def step(self, step: int) -> None:
         """Move the bar on."""
         self.first = self.first or (step, time.perf_counter())
-        self.progress.update(self.task, completed=step)
+        self.bar.update(self.task, completed=step)
 
     def log(self, step: int, loss: float, images_per_second: float, extra: str = "") -> None:
         """Show the latest figures."""
         first, began = self.first or (step, time.perf_counter())
         remaining = duration((time.perf_counter() - began) / max(1, step - first) * (self.steps - step))
-        self.progress.update(self.task, completed=step, loss=loss, speed=images_per_second, remaining=remaining)
-        if not self.live:
+        self.bar.update(self.task, completed=step, loss=loss, speed=images_per_second, remaining=remaining)
+        if self.bar.disable:
             self.note(
                 f"{self.name}  {step}/{self.steps} steps  {images_per_second:,.0f} images/s  loss {loss:+.4f}"
                 f"{extra}  {remaining} left"

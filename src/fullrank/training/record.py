@@ -183,11 +183,9 @@ class Recorder:
         self.progress.note(f"stopped {where}; go on with: fullrank train --resume {self.folder.path}")
 
     def __enter__(self) -> Recorder:
-        self.progress.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.progress.stop()
         for logger in self._loggers:
             logger.close(failed=kind is not None)
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from fullrank.config import TrainConfig, differences, from_dict, read_config, to_dict
+from fullrank.config import TrainConfig, forbidden_changes, from_dict, read_config, to_dict
 from fullrank.data.batches import ViewLoader
 from fullrank.errors import FullrankError
 from fullrank.models.methods import Method
@@ -48,7 +48,7 @@ def read_resumed(path: Path, asked: TrainConfig | None, processes: int) -> Resum
     """Read a run that is to go on in so many processes, as it was, or with what `asked` changes of it."""
     config = read_config(path / CONFIG)
     if asked is not None:
-        changed = differences(config, asked)
+        changed = forbidden_changes(config, asked)
         if changed:
             raise FullrankError(
                 f"{path} was started with another configuration: {'; '.join(changed)}. Resume it as it was "
@@ -84,7 +84,7 @@ def read_resumed(path: Path, asked: TrainConfig | None, processes: int) -> Resum
 def _check_checkpoint(path: Path, file: Path, state: dict[str, Any], config: TrainConfig) -> list[str]:
     """Refuse a checkpoint of another configuration; say which settings that may change, and change rounding, did."""
     before = from_dict(state["config"], TrainConfig(), str(file))
-    changed = differences(replace(before, out=config.out), config)
+    changed = forbidden_changes(replace(before, out=config.out), config)
     if changed:
         raise FullrankError(
             f"{path / CONFIG} is not what {file.name} was trained with: {'; '.join(changed)}. Put it back (the first "

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import numpy as np
 import yaml
@@ -38,7 +38,7 @@ from fullrank.files import (
     read_json,
     read_json_lines,
     read_yaml,
-    said,
+    reading,
     write_bytes,
     write_text,
 )
@@ -134,6 +134,10 @@ class RunRecord:
 
         return Spectrum(self.singular_values[row], self.protocols.get("spectrum") or {})
 
+    def images(self, split: Literal["train", "measured", "held_out"]) -> dict[str, Any]:
+        """Return what it saw of some of its images, such as their fingerprint; nothing where it does not say."""
+        return (self.environment.get("data") or {}).get(split) or {}
+
     @property
     def protocols(self) -> dict[str, Any]:
         """How each measure of this run is taken; empty before the first measurement."""
@@ -169,7 +173,7 @@ def read_run(path: Path | str) -> RunRecord:
     if (path / SUMMARY).exists():
         remedy = f"delete it, and `fullrank train --resume {path}` writes it again"
         summary = read_json(path / SUMMARY, _SUMMARY, remedy)
-    with said(path / METRICS, "put it back as it was"):
+    with reading(path / METRICS, "put it back as it was"):
         for kind in ("train", "measure"):
             own = [record["step"] for record in records if record.get("kind") == kind]
             if own != sorted(set(own)):
@@ -202,7 +206,7 @@ def read_spectra(path: Path) -> tuple[np.ndarray, np.ndarray]:
         return np.zeros(0, dtype=np.int64), np.zeros((0, 0))
     remedy = "put it back as it was"
     steps, values = read_arrays(path, remedy, steps=(np.integer, 1), singular_values=(np.floating, 2))
-    with said(path, remedy):
+    with reading(path, remedy):
         if len(steps) != len(values) or (np.diff(steps) <= 0).any() or (steps < 0).any():
             raise ShapeError("its steps do not rise from 0 or later, one for each row")
         if not values.shape[1] or (values < 0).any() or (np.diff(values, axis=1) > 0).any():

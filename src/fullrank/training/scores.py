@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from fullrank._version import __version__
-from fullrank.files import read_json, said, write_text
+from fullrank.files import read_json, reading, write_text
 from fullrank.measure.protocols import FINGERPRINT
 from fullrank.measure.scores import Score, kind_of, read_score, renamed
 from fullrank.shapes import ShapeError, Step, fit
@@ -52,7 +54,7 @@ def kept(run: Path) -> list[Kept]:
     found: dict[tuple[Any, ...], Kept] = {}
     for name in (EVALUATION, INSPECTION, SCORES_FILE):
         if (run / name).is_file():
-            with said(run / name, _REMEDY):
+            with reading(run / name, _REMEDY):
                 for entry in fit(_entries(run / name), [_ENTRY], "scores"):
                     score = read_score(entry)
                     if score.value is None and not score.why:
@@ -145,11 +147,12 @@ def latest(run: RunRecord, step: int | None = None) -> dict[str, Score]:
     return {**found, **((recorded(run, int(measured[-1]["step"])) or {}) if measured else {})}
 
 
-def series(run: RunRecord, name: str) -> tuple[list[int], list[float]]:
-    """Return the steps at which a score was recorded, and its values there."""
+def series(run: RunRecord, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the steps at which a score was recorded, `(n,)` int64, and its values, float64; NaN for infinities too."""
     names = {name, *(old for old, new in CENTERED_NAMES.items() if new == name)}
     points = [(r["step"], r[key]) for r in run.records for key in names if key in r and r["kind"] != "protocols"]
-    return [int(step) for step, _ in points], [value for _, value in points]
+    values = np.array([value for _, value in points], dtype=np.float64)
+    return np.array([step for step, _ in points], dtype=np.int64), np.where(np.isfinite(values), values, np.nan)
 
 
 def protocol_of(run: RunRecord, name: str) -> dict[str, Any]:
@@ -164,10 +167,9 @@ def protocol_of(run: RunRecord, name: str) -> dict[str, Any]:
         if protocol.get("subset", share) < 1:  # runs of before did not say it
             return {**protocol, "subset": share}  # other seeds draw other images, of the same kind
         protocol.pop("subset", None)  # measured on all images, as runs that were trained on them
-    data = run.environment.get("data") or {}
-    train = "measured" if "measured" in data else "train"
-    parts = ("held_out",) if name == "heldout_loss" else (train, "held_out") if labeled else (train,)
-    prints = [(data.get(part) or {}).get("fingerprint") for part in parts]
+    train, held_out = run.images("measured") or run.images("train"), run.images("held_out")
+    seen = [held_out] if name == "heldout_loss" else [train, held_out] if labeled else [train]
+    prints = [images.get("fingerprint") for images in seen]
     if protocol and all(prints):
         protocol[FINGERPRINT] = " / ".join(map(str, prints))
     return protocol

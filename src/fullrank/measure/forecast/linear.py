@@ -66,6 +66,12 @@ class LinearFit:
     inflation: np.ndarray  # `(p,)`, the variance inflation factors; 1 for features that do not correlate
     condition: float  # the condition number of the features, each standardized
 
+    @property
+    def slopes(self) -> list[tuple[str, float, tuple[float, float]]]:
+        """The features, each with its coefficient and the 95 % interval of that."""
+        intervals = zip(self.lower[1:].tolist(), self.upper[1:].tolist(), strict=True)
+        return list(zip(self.names, self.coefficients[1:].tolist(), intervals, strict=True))
+
     def predict(self, features: npt.ArrayLike) -> Prediction:
         """Forecast the accuracy of runs that were not fitted, of finite features `(m, p)`."""
         x = _matrix(features, len(self.names))

@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
 from fullrank.documents import Look, Picture, Words, plots
 from fullrank.documents.scores import better
@@ -25,11 +25,11 @@ from fullrank.studies.views.scores import (
     Measured,
     caveats,
     final,
-    grouped,
     level,
     levels,
     monitored,
     protocols,
+    seeds_by,
     sentences,
 )
 from fullrank.text import capital
@@ -46,10 +46,10 @@ Draw = Callable[[Axes, Sequence[Result], Look, float], None]
 def through_training(results: Sequence[Result], score: str, *, color: str, panel: str | None = None) -> Picture | Words:
     """Return a figure of a monitored score over gradient steps; words where nobody has it."""
     having = [result for result in results if len(result.series(score)[0])]
-    groups = grouped(having, panel, color).values()
+    groups = seeds_by(having, panel, color).values()
     if not groups:
         return Words(f"{capital(title(score))} was not measured while these runs were trained.")
-    late = score.endswith("loss")
+    late, switched = score.endswith("loss"), any(each.run.switch is not None for each in having)
 
     def lines(ax: Axes, group: Sequence[Result], look: Look, phase: float) -> None:
         steps, values = _common([result.series(score) for result in group])
@@ -73,8 +73,7 @@ def through_training(results: Sequence[Result], score: str, *, color: str, panel
         _seeds(groups),
         "The first quarter of the steps, where it falls from far above, may lie outside." if late else "",
         "Step 0 is before training." if not late else "",
-        "Thin vertical lines mark where a hybrid order turns to multiple passes."
-        * any(each.run.switch is not None for each in having),
+        "Thin vertical lines mark where a hybrid order turns to multiple passes." if switched else "",
         draw=_paneled(results, having, color, panel, ("gradient step", kind_of(score).axis), lines, finish),
     )
 
@@ -125,7 +124,7 @@ def against_number(
     having = _having(results, (score,), color, panel)
     if not having:
         return Words(f"{capital(title(score))} was not measured.")
-    grouped(having, panel, color, factor)
+    seeds_by(having, panel, color, factor)
     numbers = dict(sorted({own: _number(own) for own in levels(having, factor)}.items(), key=lambda item: item[1]))
 
     def points(ax: Axes, group: Sequence[Result], look: Look, _: float) -> None:
@@ -138,9 +137,7 @@ def against_number(
         if logarithmic:
             ax.set_xscale("log")
         if len(numbers) <= _TICKS:
-            ax.xaxis.set_major_locator(FixedLocator(list(numbers.values())))
-            ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.3g}"))
-            ax.xaxis.set_minor_locator(NullLocator())
+            plots.tick_at(ax.xaxis, numbers.values())
         ax.margins(0.05, 0.08)
 
     what, _, _ = label.partition(" (")
@@ -160,7 +157,7 @@ def spectra(results: Sequence[Result], *, color: str, panel: str | None = None) 
     Each value of the factor `panel` has a row of two panels.
     """
     having = [result for result in results if result.width]
-    groups = grouped(having, panel, color)
+    groups = seeds_by(having, panel, color)
     if not groups:
         return Words("No spectrum was measured.")
     shown, rows = _looks(results, having, color), _panels(results, having, panel)

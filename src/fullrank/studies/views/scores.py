@@ -61,7 +61,7 @@ def levels(results: Sequence[Result], factor: str | None) -> list[str]:
     return found
 
 
-def grouped(results: Sequence[Result], *factors: str | None) -> dict[tuple[str, ...], list[Result]]:
+def seeds_by(results: Sequence[Result], *factors: str | None) -> dict[tuple[str, ...], list[Result]]:
     """Group runs by the values of factors: every group holds the seeds of one setting, or it raises."""
     groups: dict[tuple[str, ...], list[Result]] = {}
     for result in results:

@@ -13,12 +13,12 @@ from fullrank.studies.study import Published, Result
 from fullrank.studies.views.scores import (
     caveats,
     final,
-    grouped,
     level,
     levels,
     mean_and_deviation,
     monitored,
     protocols,
+    seeds_by,
     sentences,
     settings,
 )
@@ -43,7 +43,7 @@ def pivot(
     number for a seed.
     """
     down, across = levels(results, rows), levels(results, columns)
-    groups = grouped(results, rows, columns)
+    groups = seeds_by(results, rows, columns)
     seeds = max(map(len, groups.values()), default=0)
     header, beside, cells = [rows], [], [[value] for value in down]
     for column in across:
@@ -90,7 +90,7 @@ def overview(results: Sequence[Result], scores: Sequence[str], *, rows: Sequence
     shown = [factor for factor in rows if len(levels(results, factor)) > 1] or list(rows[:1])
     places = [levels(results, factor) for factor in shown]
     keys = {tuple(own for factor in shown if (own := level(cell, factor)) is not None) for cell in settings(results)}
-    groups = grouped(results, *shown)
+    groups = seeds_by(results, *shown)
     seeds = max(map(len, groups.values()), default=0)
     cells = [
         [*key, *(_over_seeds(groups.get(key, []), score, seeds) for score in taken)]
