@@ -33,7 +33,7 @@ from fullrank.config import BackboneConfig, Stem
 from fullrank.data.views import SMALL_IMAGE
 from fullrank.errors import FullrankError, nearest, reason
 from fullrank.files import PICKLES
-from fullrank.models.backbones import RESNETS, Stem, backbone
+from fullrank.models.backbones import RESNETS, backbone
 from fullrank.text import few
 
 _OPTIONAL = "num_batches_tracked"  # counts batches for BatchNorm's mean without momentum; no output depends on it
