@@ -223,6 +223,13 @@ SET |= {"pretrained": "no", "layer": "embedding", "branch": "target", "image_siz
 SET |= {"limit": 20, "views": "cifar", "device": "cpu"}
 
 
+@pytest.mark.parametrize("option", [{"pretrained": False}, {"branch": "onlin"}, {"stem": "cfar"}, {"layer": "head"}])
+def test_an_encoder_is_not_opened_with_an_option_that_cannot_be(option):
+    (name,) = option
+    with pytest.raises(FullrankError, match=f"{name} must be one of"):
+        open_encoder("resnet18", **option)
+
+
 @pytest.mark.parametrize("option", SET)
 def test_an_option_that_would_have_no_effect_is_refused(option, net, run, tmp_path):
     assert SET.keys() == MEANT_FOR.keys() == (DEFAULTS.keys() | vars(InspectOptions()).keys()) - {"untrained"}
