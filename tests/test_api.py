@@ -333,7 +333,7 @@ def test_names_are_listed():
     assert "orders" in fullrank.list_studies()
 
 
-def test_a_study_from_its_results(monkeypatch):
+def test_a_study_from_its_results(monkeypatch, tmp_path):
     page = fullrank.study("heads").html()
     assert "2 seeds (0, 1)" in page
     assert "<table" in page
@@ -342,7 +342,7 @@ def test_a_study_from_its_results(monkeypatch):
     with pytest.raises(FullrankError, match="seeds must be at least 1 and at most 16,384, got 0"):
         fullrank.study("subsets", seeds=0)
     with pytest.raises(FullrankError, match="no run of vit at lab scale is finished"):
-        fullrank.study("vit")
+        fullrank.study("vit", results=tmp_path)
 
 
 def test_class_scores_are_warned_of(data):
