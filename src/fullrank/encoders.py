@@ -283,15 +283,19 @@ def _module(module: nn.Module, image_size: int | None) -> Encoder:
     """Take a module in memory: as timm prepares images for it where it says how, else the `eval` view."""
     name = {"module": type(module).__name__}
     _look_for_classifier(module)
-    if getattr(module, "pretrained_cfg", None):
+    if _is_of_timm(module):
         return _timm(module, image_size, name)
     return Encoder(module, Preprocessing(image_size or _COMMON_SIZE), name)
+
+
+def _is_of_timm(module: nn.Module) -> bool:
+    return bool(getattr(module, "pretrained_cfg", None))
 
 
 def _look_for_classifier(module: nn.Module) -> None:
     """Warn of a module that ends in a linear layer as classifiers do: class scores are no representation."""
     ends, remove = [*module.named_children()], "set model.{name} = torch.nn.Identity() first"
-    with suppress(AttributeError):  # of timm's models, in whose heads it may lie deep, and there until it is taken out
+    if _is_of_timm(module):  # in whose heads it may lie deep, and which takes it out
         found: Any = module.get_classifier()  # type: ignore[operator]
         several = found if isinstance(found, tuple) else (found,)  # of distilled ones
         ends = [each for each in module.named_modules() if each[1] in several][:1]
