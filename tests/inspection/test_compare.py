@@ -10,7 +10,7 @@ from fullrank.inspection.result import document
 
 
 def scored(found):
-    return [Scored(each.name, i, each.scores, each.spectrum.dim) for i, each in enumerate(found)]
+    return [Scored(each.name, i, each.scores) for i, each in enumerate(found)]
 
 
 def obstacle(found, name):

@@ -128,9 +128,8 @@ def test_images_of_one_name_are_compared_by_what_they_are(tmp_path, monkeypatch)
         monkeypatch.chdir(folder.parent)
         options = InspectOptions(images="photos", untrained=False, pretrained="no", image_size=32)
         protocols.append(inspect(["resnet18"], options)[0].scores["auc"].protocol)
-    widths = [512, 512]
-    assert obstacle("auc", protocols[:2], widths) == "measured in different ways (images)"
-    assert obstacle("auc", protocols[::2], widths) == ""
+    assert obstacle("auc", protocols[:2]) == "measured in different ways (images)"
+    assert obstacle("auc", protocols[::2]) == ""
 
 
 @pytest.mark.parametrize(("recipe", "crop"), [("auto", (0.6, 1.0)), ("simsiam", (0.2, 1.0))])

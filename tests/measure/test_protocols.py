@@ -2,12 +2,12 @@
 
 from fullrank.measure.protocols import differences, split
 
-SPECTRUM = {"images": "digits", "split": "train", "n": 4000, "center": True, "dtype": "float32"}
+SPECTRUM = {"images": "digits", "split": "train", "n": 4000, "d": 16, "center": True, "dtype": "float32"}
 LOSS = {"loss": "simclr", "view": "cifar", "n": 500}
 
 
-def differ(name, *protocols, widths=None):
-    return differences(name, protocols, widths or [16] * len(protocols))
+def differ(name, *protocols):
+    return differences(name, protocols)
 
 
 def test_equal_protocols_compare():
@@ -15,11 +15,12 @@ def test_equal_protocols_compare():
 
 
 def test_widths_matter_where_the_score_depends_on_them():
-    assert differ("auc", SPECTRUM, SPECTRUM, SPECTRUM, widths=[16, 32, 16]) == {"D": [16, 32]}
-    assert differ("uniformity", SPECTRUM, SPECTRUM, widths=[16, 32]) == {}
-    assert differ("knn", {"k": 20}, {"k": 20}, widths=[16, 32]) == {}
-    assert differ("heldout_loss", LOSS, LOSS, widths=[16, 32]) == {}
-    assert differ("auc", SPECTRUM, SPECTRUM, widths=[16, None]) == {}
+    wide, unknown = SPECTRUM | {"d": 32}, {key: value for key, value in SPECTRUM.items() if key != "d"}
+    assert differ("auc", SPECTRUM, wide, SPECTRUM) == {"D": [16, 32]}
+    assert differ("uniformity", SPECTRUM, wide) == {}
+    assert differ("knn", {"k": 20, "d": 16}, {"k": 20, "d": 32}) == {}
+    assert differ("heldout_loss", LOSS | {"d": 16}, LOSS | {"d": 32}) == {}
+    assert differ("auc", SPECTRUM, unknown) == {}
 
 
 def test_fields_that_differ_are_named_with_their_values():
@@ -62,6 +63,6 @@ def test_images_are_known_by_their_fingerprint_where_all_state_it():
 
 
 def test_split():
-    protocols = [SPECTRUM, SPECTRUM | {"images": "cifar10"}, SPECTRUM, SPECTRUM, SPECTRUM | {"images": "cifar10"}]
-    assert split("auc", protocols, [16, 16, 16, 32, 16]) == [[0, 2], [1, 4], [3]]
-    assert split("auc", [], []) == []
+    other = SPECTRUM | {"images": "cifar10"}
+    assert split("auc", [SPECTRUM, other, SPECTRUM, SPECTRUM | {"d": 32}, other]) == [[0, 2], [1, 4], [3]]
+    assert split("auc", []) == []

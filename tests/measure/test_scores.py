@@ -61,4 +61,4 @@ def test_protocols_of_before_compare_with_those_of_now_though_they_are_spelled_o
     old = {"name": "linear", "value": 0.5, "protocol": {"optimiser": "LARS", "features": "standardised by them"}}
     new = {"optimizer": "LARS", "features": "standardized by them"}
     assert read_score(old).protocol == new
-    assert not obstacle("linear", [read_score(old).protocol, new], [64, 64])
+    assert not obstacle("linear", [read_score(old).protocol, new])

@@ -376,7 +376,7 @@ def test_a_forecast_is_written_read_and_applied(tmp_path):
     fitted = rank(sweep(tmp_path / "labelled", 9), RankOptions(fit=file))
     saved, own = read_forecast(file), fitted.groups[0].forecast
     np.testing.assert_allclose(saved.fit.coefficients, own.fit.coefficients, rtol=1e-12)
-    assert (saved.runs, saved.accuracy, saved.width) == (own.runs, "knn", 16)
+    assert (saved.runs, saved.accuracy, saved.protocols["auc"]["d"]) == (own.runs, "knn", 16)
     assert saved.accuracy_protocol == {"k": 20, "weights": "none", "distance": "cosine"}
     assert saved.protocols["auc"]["images"] == "digits"
     document = json.loads(file.read_text())

@@ -113,7 +113,7 @@ def with_protocol(result, name, **changes):
 def test_runs_that_do_not_compare_are_left_out_and_it_says_why():
     results = made_up()
     results = [with_protocol(each, "heldout_loss", dimensions=512) for each in results]
-    wide = [replace(each, run=replace(each.run, singular_values=np.ones((1, 9)))) for each in results[:3]]
+    wide = [with_protocol(each, "auc", d=9) for each in results[:3]]
     embedding = [with_protocol(each, "heldout_loss", dimensions=2048) for each in results[3:5]]
     probed = with_protocol(results[-1], "logistic", layer="embedding")
     parts = forecast.parts(Results(CELLS, [*wide, *embedding, *results[5:-1], probed]), "lab")

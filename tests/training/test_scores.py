@@ -7,7 +7,9 @@ import pytest
 from fullrank import __version__
 from fullrank.errors import FullrankError
 from fullrank.measure.scores import Score
-from fullrank.training.scores import EVALUATION, INSPECTION, SCORES_FILE, Kept, evaluated, keep, kept
+from fullrank.training.runs import read_run
+from fullrank.training.scores import EVALUATION, INSPECTION, SCORES_FILE, Kept, evaluated, keep, kept, protocol_of
+from tests.report.run_folders import make_run
 
 
 def shown(run):
@@ -102,3 +104,11 @@ def test_what_is_wrong_with_a_file_of_before_is_said_in_its_words(name, text, re
     (tmp_path / name).write_text(text)
     with pytest.raises(FullrankError, match=f"{name} is damaged: .*{reason}"):
         kept(tmp_path)
+
+
+def test_runs_of_before_state_the_width_of_their_spectra_too(tmp_path):
+    run = read_run(make_run(tmp_path / "old", width=24))
+    assert "d" not in run.protocols["spectrum"]
+    assert protocol_of(run, "auc")["d"] == 24
+    assert "d" not in protocol_of(run, "heldout_loss")
+    assert "d" not in protocol_of(run, "knn")

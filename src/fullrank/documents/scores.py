@@ -20,17 +20,16 @@ class Scored(Look):
     """Something that has scores, beside others."""
 
     scores: Mapping[str, Score]
-    width: int | None  # D; None where it is not known
 
     def cell(self, name: str) -> str:
         """Write a score for a table; with a mark where `unspanned_note` has something to say of it."""
         score = self.scores.get(name)
-        return "–" if score is None else f"{score.text}{' †' * score.unspanned(self.width)}"
+        return "–" if score is None else f"{score.text}{' †' * score.unspanned}"
 
 
 def unspanned_note(of: Iterable[Scored], names: Collection[str]) -> list[str]:
     """Say below a table what the mark of `Scored.cell` means; nothing where no value has one."""
-    marked = any(each.scores[name].unspanned(each.width) for each in of for name in names if name in each.scores)
+    marked = any(each.scores[name].unspanned for each in of for name in names if name in each.scores)
     return [UNSPANNED] if marked else []
 
 
@@ -49,7 +48,7 @@ def score_table(
     below: Sequence[Sequence[Cell]] = (),
 ) -> Table:
     """Return scores, a row each, of things side by side; those that compare between different widths have a star."""
-    mixed = len({each.width for each in of}) > 1
+    mixed = len({score.protocol.get(protocols.DIM) for each in of for score in each.scores.values()} - {None}) > 1
     rows: list[Row] = []
     names = list(names)
     for name in names:
@@ -69,7 +68,7 @@ def obstacle(of: Sequence[Scored], name: str) -> str:
     missing = [each.label for each in of if name not in each.scores or each.scores[name].value is None]
     if missing:
         return f"not measured for {listing(missing)}"
-    return protocols.obstacle(name, [each.scores[name].protocol for each in of], [each.width for each in of])
+    return protocols.obstacle(name, [each.scores[name].protocol for each in of])
 
 
 def comparison(of: Sequence[Scored], names: Collection[str]) -> list[str]:

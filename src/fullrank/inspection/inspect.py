@@ -370,7 +370,7 @@ def _with_clid(found: list[Inspection]) -> list[Inspection]:
     if len(found) < _CLID_POOL or any(each.scores[name].value is None for each in found for name in names):
         return found
     for name in names:
-        if obstacle(name, [each.scores[name].protocol for each in found], [each.spectrum.dim for each in found]):
+        if obstacle(name, [each.scores[name].protocol for each in found]):
             return found
     parts = [[each.scores[name].taken for each in found] for name in names]
     pool = {"pool": f"the {len(found)} inspected together"}

@@ -92,7 +92,7 @@ class Inspection(doc.Shown):
 
 def document(found: Sequence[Inspection]) -> doc.Document:
     """Say what was found; the same inspections make the same document."""
-    of = [Scored(each.name, i, each.scores, each.spectrum.dim) for i, each in enumerate(found)]
+    of = [Scored(each.name, i, each.scores) for i, each in enumerate(found)]
     name = " and ".join(each.name for each in found) if len(found) < 3 else f"{len(found)} side by side"
     said = _compared(found, of)
     data = {"inspected": [each.as_dict() for each in found], "comparison": said}
@@ -161,7 +161,7 @@ def _verdict(each: Inspection, look: doc.Look) -> doc.Statement:
 
 def _compared(found: Sequence[Inspection], of: Sequence[Scored]) -> list[str]:
     said = comparison(of, RANKED)
-    if len({each.width for each in of}) > 1:
+    if len({each.spectrum.dim for each in found}) > 1:
         able = [
             title(name) for name in dict.fromkeys(n for each in found for n in each.scores) if not obstacle(of, name)
         ]

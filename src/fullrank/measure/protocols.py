@@ -18,29 +18,28 @@ from fullrank.text import listing
 UNKNOWN = "not stated"
 ACCURACIES: tuple[str, ...] = get_args(Accuracy)
 """Scores that need labels, the one that says most first."""
-WIDTH, COUNT, FINGERPRINT = "D", "n", "fingerprint"
+DIM, COUNT, FINGERPRINT = "d", "n", "fingerprint"
+WIDTH = "D"
+"""What the field `DIM` is called where widths are in the way."""
 # A model's preprocessing is part of what it is; the rest are consequences of N and D, which are compared by themselves.
 _NOT_COMPARED = (
-    *("dtype", "image_size", "interpolation", "crop_pct", "mean", "std", "floor", "method", "n", "d"),
-    FINGERPRINT,
+    *("dtype", "image_size", "interpolation", "crop_pct", "mean", "std", "floor", "method"),
+    *(DIM, COUNT, FINGERPRINT),
     DISTINCT,
 )
 _NAMED_IMAGES = ("images", "labels")
 
 
-def differences(
-    name: str, protocols: Sequence[Mapping[str, Any]], widths: Sequence[int | None]
-) -> dict[str, list[Any]]:
+def differences(name: str, protocols: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """Name what keeps values of one score from being compared.
 
     What a protocol does not state is not held against it, but for a loss: a coefficient that is not stated is the
-    method's own. A width D is None where it is not known. Returns for each field in the way its different values, as
-    they come; `D` for widths, `n` for numbers of images.
+    method's own. Returns for each field in the way its different values, as they come.
     """
     found: dict[str, list[Any]] = {}
-    known = list(dict.fromkeys(width for width in widths if width is not None))
-    if len(known) > 1 and not kind_of(name).across_widths:
-        found[WIDTH] = known
+    widths = list(dict.fromkeys(int(protocol[DIM]) for protocol in protocols if DIM in protocol))
+    if len(widths) > 1 and not kind_of(name).across_widths:
+        found[WIDTH] = widths
     for field in dict.fromkeys(field for protocol in protocols for field in protocol):
         if field in _NOT_COMPARED or (field == "view" and name != "heldout_loss"):
             continue
@@ -53,14 +52,14 @@ def differences(
         if len(different) > 1:
             found[field] = different
     counts = list(dict.fromkeys(int(protocol[COUNT]) for protocol in protocols if COUNT in protocol))
-    if len(counts) > 1 and not (known and _as_good_as_equal(name, counts, max(known))):
+    if len(counts) > 1 and not (widths and _as_good_as_equal(name, counts, max(widths))):
         found[COUNT] = counts
     return found
 
 
-def obstacle(name: str, protocols: Sequence[Mapping[str, Any]], widths: Sequence[int | None]) -> str:
-    """Say why values of one score cannot be compared; an empty string when they can. Arguments as of `differences`."""
-    different = differences(name, protocols, widths)
+def obstacle(name: str, protocols: Sequence[Mapping[str, Any]]) -> str:
+    """Say why values of one score cannot be compared; an empty string when they can."""
+    different = differences(name, protocols)
     if of_width := different.pop(WIDTH, None):
         return f"it depends on the width D, and that is {listing([f'{width:,}' for width in sorted(of_width)])} here"
     counts = different.pop(COUNT, None)
@@ -88,29 +87,26 @@ def ends(name: str, values: Mapping[str, float]) -> str:
     return f"{kind.title}: {words[0]} for {who[0]} ({kind.write(first)}), {words[1]} for {who[1]} ({kind.write(last)})"
 
 
-def split(name: str, protocols: Sequence[Mapping[str, Any]], widths: Sequence[int | None]) -> list[list[int]]:
+def split(name: str, protocols: Sequence[Mapping[str, Any]]) -> list[list[int]]:
     """Split values of one score into groups that compare: the places of each one's members, the first one's first."""
-
-    def fits(joined: list[int]) -> bool:
-        return not differences(name, [protocols[i] for i in joined], [widths[i] for i in joined])
-
     groups: list[list[int]] = []
     for place in range(len(protocols)):
-        found = next((group for group in groups if fits([*group, place])), None)
+        joins = (group for group in groups if not differences(name, [protocols[i] for i in (*group, place)]))
+        found = next(joins, None)
         if found is None:
             groups.append(found := [])
         found.append(place)
     return groups
 
 
-def comparable(protocols: Mapping[str, Sequence[Mapping[str, Any]]], widths: Sequence[int | None]) -> list[list[int]]:
+def comparable(models: Sequence[Mapping[str, Mapping[str, Any]]]) -> list[list[int]]:
     """Split models into groups within which each of several scores compares, as `split` does for one.
 
-    `protocols` has for each score, by its name, how it was taken of each model.
+    A model has how each score was taken of it, by the score's name; all have the same ones.
     """
-    splits = [split(name, own, widths) for name, own in protocols.items()]
+    splits = [split(name, [model[name] for model in models]) for name in (models[0] if models else ())]
     groups: dict[tuple[int, ...], list[int]] = {}
-    for place in range(len(widths)):
+    for place in range(len(models)):
         label = tuple(number for each in splits for number, group in enumerate(each) if place in group)
         groups.setdefault(label, []).append(place)
     return list(groups.values())

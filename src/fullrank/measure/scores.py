@@ -111,15 +111,15 @@ class Score:
         """The value in words."""
         return self.kind.write(self.value)
 
-    def unspanned(self, width: int | None) -> bool:
-        """Say whether it counts directions, of `width` in all, that its images cannot span.
+    @property
+    def unspanned(self) -> bool:
+        """Whether it counts directions that its images cannot span.
 
-        >>> few = Score("auc", 0.917, {"n": 100, "center": True})
-        >>> few.unspanned(100), few.unspanned(99), few.unspanned(None)
-        (True, False, False)
+        >>> [Score("auc", 0.917, {"n": 100, "d": d, "center": True}).unspanned for d in (99, 100)]
+        [False, True]
         """
-        n, centered = self.protocol.get("n"), bool(self.protocol.get("center"))
-        return self.kind.all_directions and width is not None and n is not None and n - centered < width
+        n, d, centered = self.protocol.get("n"), self.protocol.get("d"), bool(self.protocol.get("center"))
+        return self.kind.all_directions and d is not None and n is not None and n - centered < d
 
     @property
     def taken(self) -> float:

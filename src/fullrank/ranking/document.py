@@ -116,7 +116,7 @@ def _cells(each: Candidate) -> dict[str, str]:
 
 
 def _scored(each: Candidate) -> Scored:
-    return Scored(each.name, each.number, scores=each.scores, width=each.width)
+    return Scored(each.name, each.number, scores=each.scores)
 
 
 def _mark(found: Forecasted) -> str:

@@ -20,6 +20,7 @@ from fullrank.errors import FullrankError
 from fullrank.files import read_json, reading, write_text
 from fullrank.measure.forecast import LinearFit, fit_linear
 from fullrank.measure.forecast.linear import Prediction
+from fullrank.measure.protocols import DIM
 from fullrank.measure.scores import renamed, title
 from fullrank.ranking.candidates import FEATURES, Forecasted
 from fullrank.shapes import PROTOCOL, Range, ShapeError, fit
@@ -46,7 +47,6 @@ class Forecast:
     accuracy: str  # the accuracy's name
     accuracy_protocol: Mapping[str, Any]  # how it was measured
     protocols: Mapping[str, Mapping[str, Any]]  # how each feature was measured, by name
-    width: int | None  # the representations' width D; None where it is not known
 
     @cached_property
     def fit(self) -> LinearFit:
@@ -81,7 +81,7 @@ class Forecast:
             "model": f"accuracy = intercept + {' + '.join(f'b * {name}' for name in FEATURES)}, least squares",
             "accuracy": {"name": self.accuracy, "protocol": dict(self.accuracy_protocol)},
             "features": {name: {"protocol": dict(self.protocols[name])} for name in FEATURES},
-            "width": self.width,
+            "width": self.protocols["auc"].get(DIM),
             "coefficients": {
                 term: {"value": float(value), "interval95": [float(low), float(high)]}
                 for term, value, low, high in terms
@@ -122,14 +122,14 @@ def read_forecast(path: Path) -> Forecast:
         fit(found, _DOCUMENT)
         rows = [[run.get(name) for name in FEATURES] for run in found["runs"]]
         fit(rows, list[list[float]], "runs")
+        width = {} if found["width"] is None else {DIM: found["width"]}  # which protocols of before do not state
         read = Forecast(
             runs=tuple(run["name"] for run in found["runs"]),
             features=np.array(rows, dtype=np.float64).reshape(-1, len(FEATURES)),
             accuracies=np.array([run["accuracy"] for run in found["runs"]], dtype=np.float64),
             accuracy=found["accuracy"]["name"],
             accuracy_protocol=renamed(found["accuracy"]["protocol"]),
-            protocols={name: renamed(found["features"][name]["protocol"]) for name in FEATURES},
-            width=found["width"],
+            protocols={name: width | renamed(found["features"][name]["protocol"]) for name in FEATURES},
         )
         stated = [found["coefficients"][term]["value"] for term in _TERMS]
         try:

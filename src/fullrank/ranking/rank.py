@@ -16,7 +16,7 @@ from fullrank.errors import FullrankError
 from fullrank.files import check_output
 from fullrank.measure.forecast import agreement, fronts
 from fullrank.measure.forecast.agreement import FEWEST
-from fullrank.measure.protocols import ACCURACIES, FINGERPRINT, WIDTH, comparable, split
+from fullrank.measure.protocols import ACCURACIES, DIM, FINGERPRINT, WIDTH, comparable, split
 from fullrank.measure.scores import Score, kind_of
 from fullrank.ranking.candidates import (
     FEATURES,
@@ -120,8 +120,7 @@ def _check(options: RankOptions) -> Forecast | None:
 def _groups(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
     """Return groups whose held-out losses and AUCs can be compared, lone ones last."""
     able = [each for each in candidates if all(name in each.scores for name in FEATURES)]
-    protocols = {name: [each.scores[name].protocol for each in able] for name in FEATURES}
-    groups = comparable(protocols, [each.width for each in able])
+    groups = comparable([{name: each.scores[name].protocol for name in FEATURES} for each in able])
     return sorted(([able[place] for place in group] for group in groups), key=lambda group: len(group) == 1)
 
 
@@ -130,10 +129,10 @@ def _abouts(names: Iterable[str], groups: Sequence[Sequence[Candidate]]) -> list
     firsts = [group[0] for group in groups]
     found: list[dict[str, Any]] = [{} for _ in groups]
     for name in names:
-        protocols, widths = [each.scores[name].protocol for each in firsts], [each.width for each in firsts]
-        for field in unlike(name, protocols, widths):
+        protocols = [each.scores[name].protocol for each in firsts]
+        for field in unlike(name, protocols):
             default = 1.0 if field == "subset" else None
-            values = widths if field == WIDTH else [protocol.get(field, default) for protocol in protocols]
+            values = [protocol.get(DIM if field == WIDTH else field, default) for protocol in protocols]
             if len({repr(value) for value in values}) == 1:  # two sets of images of one name
                 values = [protocol.get(FINGERPRINT) for protocol in protocols]
             for own, value in zip(found, values, strict=True):
@@ -145,7 +144,7 @@ def choose_labels(candidates: Sequence[Candidate], name: str) -> Labels:
     """Choose the way in which an accuracy was measured of most candidates."""
     taken = [(each.name, one) for each in candidates for one in each.labeled.get(name, ())]
     values: dict[str, Score] = {}
-    for group in split(name, [one.protocol for _, one in taken], [None] * len(taken)):
+    for group in split(name, [one.protocol for _, one in taken]):
         own: dict[str, Score] = {}
         for place in group:
             own.setdefault(*taken[place])
@@ -182,7 +181,6 @@ def _fit(members: Sequence[Candidate], labels: Labels) -> tuple[Forecast | None,
         accuracy=labels.name,
         accuracy_protocol=labels.protocol,
         protocols={name: labeled[0].scores[name].protocol for name in FEATURES},
-        width=labeled[0].width,
     )
     try:
         return (forecast, "") if forecast.fit else (None, "")
@@ -208,7 +206,7 @@ def _agreements(standings: Sequence[Candidate]) -> Iterable[Ranked]:
         having = [each for each in labeled if each.value(name) is not None]
         own = name in (FORECAST, FRONT)  # which are of one group each
         taken = [{"group": each.group} if own else each.scores[name].protocol for each in having]
-        places = split(name, taken, [None if own else each.width for each in having])
+        places = split(name, taken)
         alike = [[having[place] for place in group] for group in places if len(group) >= FEWEST or not own]
         for apart, group in zip(_abouts(FEATURES if own else (name,), alike), alike, strict=True):
             if len(group) >= FEWEST:

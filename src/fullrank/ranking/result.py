@@ -161,9 +161,9 @@ def about(group: Group | Ranked) -> str:
     return field_list(group.about)
 
 
-def unlike(name: str, protocols: Sequence[Mapping[str, Any]], widths: Sequence[int | None]) -> dict[str, list[Any]]:
+def unlike(name: str, protocols: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """Name what keeps scores apart, as `differences` does; but the number of images follows the width."""
-    found = differences(name, protocols, widths)
+    found = differences(name, protocols)
     if WIDTH in found:
         found.pop(COUNT, None)
     return found
@@ -176,7 +176,7 @@ def refusal(forecast: Forecast, candidate: Candidate) -> str:
         return f"no {listing(missing)}"
     for name in FEATURES:
         protocols = [forecast.protocols[name], candidate.scores[name].protocol]
-        if different := unlike(name, protocols, [forecast.width, candidate.width]):
+        if different := unlike(name, protocols):
             each = [f"{field} {' and '.join(map(value_text, values))}" for field, values in different.items()]
             return f"{title(name)} was measured otherwise than when it was fitted, {listing(each)}"
     return ""
@@ -258,7 +258,7 @@ def _applied(ranking: Ranking) -> Iterator[str]:
         yield f"no forecast for {listing(names, _MOST_NAMED)}: {why}"
     if ranking.accuracy is not None:
         protocols = [forecast.accuracy_protocol, ranking.labels[0].protocol]
-        if different := differences(ranking.accuracy, protocols, []):
+        if different := differences(ranking.accuracy, protocols):
             yield (
                 f"the {title(ranking.accuracy)} shown was measured otherwise than the one that is forecast "
                 f"({listing(list(different))})"

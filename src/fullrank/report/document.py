@@ -93,7 +93,7 @@ def _scores(shown: Sequence[Side]) -> Iterator[doc.Part]:
         row("order", order),
         row("images", lambda side: side.run.config.get("images")),
         row("steps", steps),
-        row("width D", lambda side: side.width),
+        row("width D", lambda side: side.run.width),
         row("scores measured at step", lambda side: f"{side.run.measured[-1]:,}" if side.run.measured else None),
     ]
     below = [
@@ -159,7 +159,7 @@ def _over_training(shown: Sequence[Side]) -> Iterator[doc.Part]:
                 partial(over_steps, overlaid, name, axis),
                 label=label,
             )
-    if measured := [(side, side.run.spectrum()) for side in shown if side.width]:
+    if measured := [(side, side.run.spectrum()) for side in shown if side.run.width]:
         yield doc.Picture(
             "final-spectra",
             "Last measured spectrum",
@@ -170,7 +170,7 @@ def _over_training(shown: Sequence[Side]) -> Iterator[doc.Part]:
 
 
 def _spectra(shown: Sequence[Side]) -> Iterator[doc.Part]:
-    measured = [side for side in shown if side.width]
+    measured = [side for side in shown if side.run.width]
     if not measured:
         return
     for key, draw, title, text in (
@@ -199,7 +199,7 @@ def _spectra(shown: Sequence[Side]) -> Iterator[doc.Part]:
             yield doc.Picture(
                 f"{key}-{side.index}",
                 title,
-                f"{count}, D = {side.width}",
+                f"{count}, D = {side.run.width}",
                 partial(draw, side, measured),
                 label=f"{title} of {side.label}, {count}. At the last step AUC is {last.auc:.3f}, the largest singular "
                 f"value {last.singular_values[0]:.3g} and the smallest {last.singular_values[-1]:.2g}.",
@@ -226,8 +226,8 @@ def over_steps(sides: Sequence[Side], name: str, title: str) -> Figure:
         steps, values = _thin(*series(side.run, name))
         ax.plot(steps, values * scale, **plots.line(side, len(steps), side.index / len(sides)))
         out = (side.run.config.get("heads") or {}).get("projector_out")
-        if name == "auc" and side.width and len(steps):
-            references[(side.width + 1) / (2 * side.width)] = f"floor, D = {side.width}"
+        if name == "auc" and side.run.width and len(steps):
+            references[(side.run.width + 1) / (2 * side.run.width)] = f"floor, D = {side.run.width}"
         elif name == "std" and out and len(steps):
             references[out**-0.5] = f"1/√M, M = {out}"
     for place, (value, text) in enumerate(references.items()):

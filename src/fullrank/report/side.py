@@ -32,13 +32,13 @@ def sides(runs: Sequence[RunRecord]) -> list[Side]:
     """Put runs side by side, named by their folder, with as many folders above it as it takes to tell them apart."""
     labels = tails([Path(run.path).resolve() for run in runs])
     named = zip(runs, labels, strict=True)
-    return [Side(label, index, latest(run), run.width, run) for index, (run, label) in enumerate(named)]
+    return [Side(label, index, latest(run), run) for index, (run, label) in enumerate(named)]
 
 
 def verdict(side: Side) -> tuple[str, str]:
     """Say how a run stands: in a few words, then in sentences on its progress, its spectrum and its k-NN."""
     said = [] if side.run.finished else [f"Unfinished, at step {side.run.reached:,} of {side.run.planned:,}."]
-    if side.width is None:
+    if side.run.width is None:
         return "not measured" if side.run.finished else "unfinished", " ".join([*said, "No measurement yet."])
     if side.run.spectrum_steps[-1] == 0:
         untrained = f"Only the untrained encoder has been measured (AUC {side.run.spectrum().auc:.3f})"

@@ -93,8 +93,7 @@ def without_settings(fit: LinearFit, runs: Sequence[Result]) -> tuple[np.ndarray
 
 def _pools(results: Sequence[Result], accuracy: str) -> list[list[Result]]:
     """Split runs into pools within which accuracy, held-out loss and AUC compare, the largest first."""
-    protocols = {name: [each.protocol(name) for each in results] for name in (accuracy, *FEATURES)}
-    pools = comparable(protocols, [each.width for each in results])
+    pools = comparable([{name: each.protocol(name) for name in (accuracy, *FEATURES)} for each in results])
     return sorted(([results[place] for place in pool] for pool in pools), key=len, reverse=True)
 
 
@@ -103,7 +102,7 @@ def _left_out(runs: Sequence[Result], pools: Sequence[Sequence[Result]], accurac
     for pool in pools:
         two = (runs[0], pool[0])
         for name in (accuracy, *FEATURES):
-            if why := obstacle(name, [each.protocol(name) for each in two], [each.width for each in two]):
+            if why := obstacle(name, [each.protocol(name) for each in two]):
                 said.append(f"{len(pool)} run{'s' * (len(pool) > 1)}, {title(name)}: {why}")
     return f" Left out, for their scores do not compare: {'; '.join(said)}." if said else ""
 
@@ -168,8 +167,7 @@ def _ranks(runs: Sequence[Result], accuracy: str) -> Table:
     rows, unlike = [], []
     for name in dict.fromkeys(name for scores in taken for name in scores):
         having = [scores[name] for scores in taken if name in scores and scores[name].value is not None]
-        protocols, widths = [score.protocol for score in having], [each.width for each in runs]
-        if len(having) < len(runs) or len(split(name, protocols, widths)) > 1:
+        if len(having) < len(runs) or len(split(name, [score.protocol for score in having])) > 1:
             unlike.append(title(name))
             continue
         values, direction = [score.taken for score in having], kind_of(name).direction

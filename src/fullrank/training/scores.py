@@ -18,7 +18,7 @@ import numpy as np
 
 from fullrank._version import __version__
 from fullrank.files import read_json, reading, write_text
-from fullrank.measure.protocols import FINGERPRINT
+from fullrank.measure.protocols import DIM, FINGERPRINT
 from fullrank.measure.scores import Score, kind_of, read_score, renamed
 from fullrank.shapes import ShapeError, Step, fit
 from fullrank.training.runs import RunRecord, values_of
@@ -162,6 +162,8 @@ def protocol_of(run: RunRecord, name: str) -> dict[str, Any]:
     if name == "heldout_loss" and protocol:  # what old runs leave to their configuration
         protocol = {"loss": run.config.get("method"), **protocol}
     protocol = renamed(protocol)
+    if run.width is not None and not kind_of(name).across_widths:
+        protocol.setdefault(DIM, run.width)  # which runs of before did not say
     share = run.config.get("subset")
     if name != "heldout_loss" and isinstance(share, (int, float)) and share < 1:
         if protocol.get("subset", share) < 1:  # runs of before did not say it

@@ -8,7 +8,7 @@ from typing import Any
 
 from fullrank.documents import Protocols, value_text
 from fullrank.measure.protocols import FINGERPRINT, WIDTH, differences
-from fullrank.measure.scores import kind_of, title
+from fullrank.measure.scores import title
 from fullrank.studies.study import Cell, Result, Results
 from fullrank.text import capital
 
@@ -91,8 +91,6 @@ def protocols(measured: Measured) -> Protocols:
     for score, taken in measured.items():
         names = dict.fromkeys(field for _, own in taken for field in own if field != FINGERPRINT)
         fields = {field: counted([value_text(own.get(field, "not stated")) for _, own in taken]) for field in names}
-        if kind_of(score).spectrum is not None:
-            fields[WIDTH] = counted([str(result.width) for result, _ in taken])
         shared.setdefault(repr(fields), ([], fields))[0].append(title(score))
     return {capital(", ".join(names)): fields for names, fields in shared.values()}
 
@@ -101,7 +99,7 @@ def caveats(measured: Measured) -> str:
     """Say what keeps the values of a score from being compared without a second thought; else an empty string."""
     said = []
     for score, taken in measured.items():
-        fields = differences(score, [own for _, own in taken], [result.width for result, _ in taken])
+        fields = differences(score, [own for _, own in taken])
         if widths := fields.pop(WIDTH, None):
             every = ", ".join(map(str, widths))
             said.append(f"{capital(title(score))} depends on the width D, compare within one: {every}.")
