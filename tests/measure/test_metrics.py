@@ -326,6 +326,21 @@ def test_state_dict_when_persistent():
     assert gap(other, svd(torch.cat([x, x]))) < 1e-12
 
 
+def test_a_loaded_state_is_the_metrics_own_and_what_it_computes():
+    """Two metrics of one state dict wrote into each other, and `compute` gave what it had found before the loading."""
+    x = prescribed(300, TAME)
+    metric, one, two = measured(x), measured(x[:100]), SpectrumMetric(48)
+    for each in (metric, one, two):
+        each.persistent(True)
+    one.compute()
+    saved = metric.state_dict()
+    for each in (one, two):
+        each.load_state_dict(saved)
+    assert gap(one, svd(x)) < 1e-12
+    one.update(x)
+    assert gap(two, svd(x)) < 1e-12
+
+
 def test_goes_on_outside_inference_mode():
     x = prescribed(300, TAME)
     metric = SpectrumMetric(48)
