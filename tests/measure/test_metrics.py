@@ -313,6 +313,10 @@ def test_counts_and_sums_stay_float64_whatever_the_module_around_becomes(dtype):
     metric.reset()
     metric.update(x)
     assert gap(metric, svd(x)) < 1e-9
+    module.to_empty(device="cpu")  # as after an init on the meta device
+    assert gap(metric, svd(x)) < 1e-9
+    metric.reset()
+    assert metric.count == 0
     assert metric.to("meta").state.device.type == "meta"
 
 

@@ -187,9 +187,9 @@ class SpectrumMetric(Metric):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any) -> SpectrumMetric:
         def move(x: Tensor) -> Tensor:
-            # A module around it may become bfloat16, as Lightning's precision="bf16-true" makes it: no count would fit.
-            moved = fn(x)
-            return moved if moved.dtype == x.dtype else x.to(moved.device)
+            # A module around it may become bfloat16, as Lightning's precision="bf16-true" makes it, and no count would
+            # fit; or lose its values, by `to_empty`. What is followed is the device alone.
+            return x.to(fn(x).device)
 
         return super()._apply(move, *args)  # type: ignore[return-value]
 
