@@ -10,8 +10,8 @@ A page asks for them by a comment in a line of its own:
     <!-- scores: features views -->      the table of all scores that need features or views, of `SCORES`
 
 The line below such a comment is for readers of the repository, who see the pages as they are: it says what the site
-shows there (docstrings, scores, a file, help), and links to the source. For them a link to a name is one to its file, `src/fullrank/api.py#fullrank.rank`,
-and one to the quickstart is one to the notebook, which a git host renders.
+shows there (docstrings, scores, a file, help), and links to the source. For them a link to a name is one to its file,
+`src/fullrank/api.py#fullrank.rank`, and one to the quickstart is one to the notebook, which a git host renders.
 
 `jupyter execute --inplace docs/quickstart.ipynb` takes the notebook's outputs anew.
 """

@@ -574,7 +574,7 @@ def test_arrays_of_any_strides_are_images():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (iter([1]), "a dataset with a length and items by index, got list_iterator"),
+        (iter([1]), "a dataset with a length and items by index, got list_iterator; .*a DataLoader"),
         ({"train": [1], "test": [1]}, r"the images are a dictionary \(train, test\): give one of its sets"),
         (Pairs([]), "no images in Pairs: its length is 0"),
         (Pairs(kinds()[:2], [1, "a"]), "the labels of Pairs are no column of one type"),

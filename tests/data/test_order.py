@@ -423,3 +423,12 @@ def test_a_segment_that_is_none_of_the_images_is_refused(lo, hi, origin):
 def test_a_sampler_of_no_order_is_refused():
     with pytest.raises(FullrankError, match="order must be an order, such as MultiplePass.*got 300"):
         OrderSampler(300)
+
+
+def test_steps_are_whole_numbers_of_any_type():
+    order = MultiplePass(size=10, batch_size=2, steps=6)
+    assert torch.equal(order[torch.tensor(3)], order[3])
+    assert torch.equal(order.pool(torch.tensor(3)), order.pool(3))
+    for step in (slice(1, 3), 1.0, "1"):
+        with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
+            order[step]

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -155,6 +156,41 @@ def test_resumes_from_a_checkpoint(tmp_path):
     assert again._batches == 12
     absorbed = torch.cat([h for step in (model.seen + resumed.seen)[::4] for h in step])
     assert again._monitor.compute().protocol["samples"] == len(absorbed) == 3 * 2 * 16
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_training_of_another_model_is_not_mixed_with_the_one_before(tmp_path, broken):
+    """After an error the hook stayed on the first model, and its moments were logged for the second."""
+
+    class Broken(Siamese):
+        def training_step(self, batch, step):
+            loss = super().training_step(batch, step)
+            return loss if step < 3 or not broken else 1 / 0
+
+    monitor = CollapseMonitor("backbone", every=1, log_every=1, half_life=1e12)
+    with pytest.raises(ZeroDivisionError) if broken else nullcontext():
+        fit(monitor, tmp_path, model=(first := Broken()), epochs=1)
+    _, model = fit(monitor, tmp_path, epochs=1)
+    expected = fullrank.spectrum(torch.cat([h for step in model.seen for h in step]))
+    torch.testing.assert_close(monitor.spectrum.singular_values, expected.singular_values, rtol=1e-5, atol=1e-6)
+    assert monitor.val_spectrum.protocol["n"] == 70
+    assert not first.backbone._forward_hooks
+
+
+def test_a_compiled_network_is_compiled_without_what_watches_it(tmp_path):
+    graphs = []
+
+    def backend(graph, _):
+        graphs.append(graph.code)
+        return graph.forward
+
+    model = Siamese()
+    model.backbone.compile(backend=backend)
+    monitor = CollapseMonitor("backbone", every=2, log_every=1, half_life=1e12)
+    fit(monitor, tmp_path, model=model, epochs=1)
+    assert monitor.spectrum.protocol["samples"] == 3 * 2 * 16
+    assert graphs
+    assert all("relu" in code for code in graphs)
 
 
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated", "ignore:You're resuming from a checkpoint that ended")

@@ -104,3 +104,11 @@ def test_names_of_losses():
         assert losses.get_loss(name) is loss
     with pytest.raises(FullrankError, match="there is no loss 'vicreg_exq'; did you mean 'vicreg_exp'"):
         losses.get_loss("vicreg_exq")
+
+
+def test_a_temperature_on_the_meta_device_is_checked_when_it_has_a_number():
+    with torch.device("meta"):  # as Lightning and transformers build large models
+        loss = losses.InfoNCELoss(temperature=torch.nn.Parameter(torch.tensor(-0.1)))
+    loss.temperature = torch.nn.Parameter(torch.tensor(-0.1))
+    with pytest.raises(FullrankError, match="temperature must be a positive"):
+        loss(torch.eye(2), torch.eye(2))

@@ -44,7 +44,8 @@ def test_labels_of_any_size(ids):
         (torch.full((60,), float("nan")), "must be whole numbers"),
         (np.full(60, 2**63, dtype=np.uint64), "got torch.uint64, the least -"),
         (Y.to(torch.complex64), "must be whole numbers, got torch.complex64"),
-        (["a"] * 60, "must be whole numbers"),
+        (["a"] * 60, "must be whole numbers.*, one for each name"),
+        (torch.eye(3)[Y % 3], r"got shape \(60, 3\): .*argmax\(1\)"),
     ],
 )
 def test_other_labels_are_refused_everywhere(labels, message):

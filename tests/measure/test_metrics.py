@@ -313,6 +313,10 @@ def test_counts_and_sums_stay_float64_whatever_the_module_around_becomes(dtype):
     metric.reset()
     metric.update(x)
     assert gap(metric, svd(x)) < 1e-9
+    module.to_empty(device="cpu")  # as after an init on the meta device
+    assert gap(metric, svd(x)) < 1e-9
+    metric.reset()
+    assert metric.count == 0
     assert metric.to("meta").state.device.type == "meta"
 
 
@@ -324,6 +328,21 @@ def test_state_dict_when_persistent():
     other.load_state_dict(metric.state_dict())
     other.update(x)
     assert gap(other, svd(torch.cat([x, x]))) < 1e-12
+
+
+def test_a_loaded_state_is_the_metrics_own_and_what_it_computes():
+    """Two metrics of one state dict wrote into each other, and `compute` gave what it had found before the loading."""
+    x = prescribed(300, TAME)
+    metric, one, two = measured(x), measured(x[:100]), SpectrumMetric(48)
+    for each in (metric, one, two):
+        each.persistent(True)
+    one.compute()
+    saved = metric.state_dict()
+    for each in (one, two):
+        each.load_state_dict(saved)
+    assert gap(one, svd(x)) < 1e-12
+    one.update(x)
+    assert gap(two, svd(x)) < 1e-12
 
 
 def test_goes_on_outside_inference_mode():

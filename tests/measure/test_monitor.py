@@ -152,6 +152,9 @@ def test_errors():
     for shape in [(4,), (0, 4), (3, 5), (2, 4, 1)]:
         with pytest.raises(FullrankError, match=r"features must be \(N, 4\) with N at least 1"):
             monitor.update(torch.zeros(shape))
+    monitor.update(1e200 * torch.randn(9, 4, dtype=torch.float64))
+    with pytest.raises(FullrankError, match="their squares overflow float64: scale them down"):
+        monitor.compute()
     with pytest.raises(FullrankError, match="half_life must be a positive number of samples, got 0"):
         MovingSpectrum(4, half_life=0)
     with pytest.raises(FullrankError, match="dim must be"):

@@ -149,12 +149,16 @@ def test_what_it_computes_in(encoder):
     ("given", "message"),
     [
         ([], "there are no images"),
-        ([{"name": "x"}], "a batch holds no tensor of images .*: it is dict$"),
+        ([{"name": "x"}], "a batch holds no tensor of images .*: it is dict: give batches of tensors"),
         ([[PIXELS[:4, 0], torch.arange(4)]], rf"it is list, \(4, {SIZE}, {SIZE}\) and \(4,\)"),
         ([PIXELS.numpy()], "it is ndarray"),
         ([PIXELS.permute(0, 2, 3, 1)], r"of images with the channels last, permute\(0, 3, 1, 2\)"),
         ([PIXELS.long()], "images hold torch.int64: give uint8 from 0 to 255"),
         ([PIXELS > 9], "images hold torch.bool: give uint8"),
+        (
+            [[PIXELS, PIXELS], PIXELS],
+            r"batches give features of shapes \(B, 2, \d+\) and \(B, \d+\): give as many views",
+        ),
     ],
 )
 def test_what_holds_no_images(encoder, given, message):

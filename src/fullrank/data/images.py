@@ -444,8 +444,8 @@ def _from_object(found: Any, name: str | None = None) -> Images:
     if isinstance(found, Mapping):
         raise FullrankError(f"the images are a dictionary ({', '.join(map(str, found))}): give one of its sets")
     if not (hasattr(found, "__len__") and hasattr(found, "__getitem__")):
-        what = type(found).__name__
-        raise FullrankError(f"images are a name, a path, or a dataset with a length and items by index, got {what}")
+        what = f"a name, a path, or a dataset with a length and items by index, got {type(found).__name__}"
+        raise FullrankError(f"images are {what}; an encoder also takes batches, as a DataLoader makes them")
     return DatasetImages(found, name)
 
 

@@ -28,6 +28,7 @@ it.
 from __future__ import annotations
 
 import dataclasses
+import operator
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
@@ -126,6 +127,7 @@ class Order(_Seeded):
 
         Raises:
             IndexError: `step` is outside `[-steps, steps)`.
+            TypeError: It is no whole number.
             FullrankError: The order gives a segment that is none of its images.
         """
         step = self._check_step(step)
@@ -158,6 +160,7 @@ class Order(_Seeded):
         return True
 
     def _check_step(self, step: int) -> int:
+        step = operator.index(step)
         if not -self.steps <= step < self.steps:
             raise IndexError(f"step {step} is outside an order of {self.steps} steps")
         return step % self.steps

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -64,6 +65,7 @@ class LayerWatch:
         self._handle: RemovableHandle | None = None
 
     def _attach(self, model: nn.Module) -> None:
+        self._detach()  # of a training that ended in an error
         layers = dict(model.named_modules())
         if self.layer not in layers:
             raise FullrankError(
@@ -77,6 +79,7 @@ class LayerWatch:
             self._handle.remove()
         self._handle = self._sink = None
 
+    @torch.compiler.disable  # else float64 moments of D x D are compiled along with the step
     def _hook(self, module: Any, inputs: Any, output: Any) -> None:
         if self._sink is None:
             return

@@ -73,9 +73,11 @@ class CollapseMonitor(LayerWatch, Callback):
         self._batches = 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Hook the layer."""
-        if stage in ("fit", "validate") and self._handle is None:
+        """Hook the layer; a training begins its moments anew, but for those of a checkpoint, read after this."""
+        if stage in ("fit", "validate"):
             self._attach(pl_module)
+        if stage == "fit":
+            self._monitor, self._saved, self._batches = None, None, 0
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Unhook the layer."""

@@ -47,9 +47,9 @@ class CollapseCallback(LayerWatch, TrainerCallback):
         trainer.callback_handler.callbacks.insert(0, self)
 
     def on_train_begin(self, *args: Any, model: nn.Module, **kwargs: Any) -> None:
-        """Hook the layer."""
-        self._detach()  # of a training that was interrupted
+        """Hook the layer, and begin the moments anew."""
         self._attach(model)
+        self._monitor = None
 
     def on_step_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Listen to every `every`-th step."""

@@ -47,11 +47,13 @@ def as_tensor(values: object, wanted: str) -> Tensor:
 
 def as_labels(labels: object, rows: int, what: str = "labels") -> Tensor:
     """Return class labels as int64, one for each of `rows` rows: whole numbers of any type; else `FullrankError`."""
-    y = _read(labels, what, "whole numbers (N,)")
+    y = _read(labels, what, "whole numbers (N,), one for each name where there are names")
     wanted = f"{what} must be one whole number of at least 0 for each of {rows} rows"
     if tuple(y.shape) != (rows,):
-        flatten = ": flatten them first" if y.numel() == rows else ""
-        raise FullrankError(f"{wanted}, got shape {tuple(y.shape)}{flatten}")
+        do = ": flatten them first" if y.numel() == rows else ""
+        if y.ndim == 2 and len(y) == rows and y.shape[1] > 1:
+            do = ": of one-hot rows take argmax(1)"
+        raise FullrankError(f"{wanted}, got shape {tuple(y.shape)}{do}")
     values = y.double() if y.is_floating_point() else y
     # a float64 of 2^63 is the first that no int64 holds
     fractions = values.is_floating_point() and not bool(((values == values.floor()) & (values < 2.0**63)).all())

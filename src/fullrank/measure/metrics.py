@@ -171,8 +171,10 @@ class SpectrumMetric(Metric):
             if theirs[key] != mine[key]:
                 what = f"cannot merge a metric with {key}={theirs[key]} into a metric with {key}={mine[key]}"
                 raise FullrankError(f"{what}: their spectra answer different questions; make both alike")
-        self.state = self._merged([self.state, state])
-        self._computed = None
+        self._go_on_from(self._merged([self.state, state]))
+
+    def _go_on_from(self, state: Tensor) -> None:
+        self.state, self._computed = state, None
         self._update_count += 1  # else torchmetrics warns that compute() comes before any update
 
     def plot(self, val: Spectrum | Sequence[Spectrum] | None = None, ax: Axes | None = None) -> tuple[Figure, Axes]:
@@ -185,9 +187,9 @@ class SpectrumMetric(Metric):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any) -> SpectrumMetric:
         def move(x: Tensor) -> Tensor:
-            # A module around it may become bfloat16, as Lightning's precision="bf16-true" makes it: no count would fit.
-            moved = fn(x)
-            return moved if moved.dtype == x.dtype else x.to(moved.device)
+            # A module around it may become bfloat16, as Lightning's precision="bf16-true" makes it, and no count would
+            # fit; or lose its values, by `to_empty`. What is followed is the device alone.
+            return x.to(fn(x).device)
 
         return super()._apply(move, *args)  # type: ignore[return-value]
 
@@ -195,7 +197,10 @@ class SpectrumMetric(Metric):
         theirs = _named(state_dict.get(f"{prefix}settings", self.settings))  # older ones have none
         if theirs != (mine := _named(self.settings)):
             raise FullrankError(f"the saved metric has {theirs}, this one {mine}: make it with the same settings")
+        saved = state_dict.get(f"{prefix}state")
         super()._load_from_state_dict(state_dict, prefix, *args)
+        if saved is not None:
+            self._go_on_from(saved.clone())  # it is written to, and may be another metric's too
 
     def sync(self, dist_sync_fn: Callable | None = None, *args: Any, **kwargs: Any) -> None:
         """Replace the state by that of all processes; see `torchmetrics.Metric.sync`."""

@@ -226,19 +226,24 @@ def about_zero(moments: Moments) -> Moments:
 
 def singular_values(moments: Moments) -> Tensor:
     """Return the D singular values, `(D,)`, descending; directions that no row reaches are zero."""
-    if not bool(torch.isfinite(moments.matrix).all()):
-        raise FullrankError("features are so large that their squares overflow float64: scale them down")
     if moments.form != ROOT:
         return gram_singular_values(moments.matrix)
+    _check_overflow(moments.matrix)
     found = torch.linalg.svdvals(moments.matrix).cpu() if len(moments.matrix) else torch.zeros(0, dtype=torch.float64)
     return F.pad(found, (0, moments.dim - len(found)))
 
 
 def gram_singular_values(gram: Tensor) -> Tensor:
     """Return the roots of the eigenvalues, `(D,)`, descending, of a second moment's upper triangle."""
+    _check_overflow(gram)
     # On the CPU: LAPACK is as quick for one matrix of this size, and the same digits come out whatever the device.
     # flip: LAPACK's ascending order. clamp: an eigenvalue of zero may come out as -1e-16 of the largest.
     return torch.linalg.eigvalsh(gram.cpu(), UPLO="U").flip(0).clamp(min=0).sqrt()
+
+
+def _check_overflow(matrix: Tensor) -> None:
+    if not bool(torch.isfinite(matrix).all()):
+        raise FullrankError("features are so large that their squares overflow float64: scale them down")
 
 
 def floor(moments: Moments) -> float:

@@ -107,8 +107,8 @@ _WIDEN = Remedy(
     "widen the representation: ResNet-50, of 2048 dimensions, did not collapse where ResNet-18 and -34 did", _LI
 )
 _WIDEN_INSIDE = Remedy(
-    "widen the projector's hidden layers: [Li22]'s are as wide as the backbone; ResNet-18 with 2048 did not collapse on "
-    "smaller sets",
+    "widen the projector's hidden layers: [Li22]'s are as wide as the backbone; ResNet-18 with 2048 did not collapse "
+    "on smaller sets",
     "solo-learn's recipes for CIFAR and ImageNet-100, https://github.com/vturrisi/solo-learn",
 )
 REMEDIES: dict[str, tuple[Remedy, ...]] = {

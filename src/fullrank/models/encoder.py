@@ -194,6 +194,10 @@ class Encoder:
                 part.training = mode
         if not found:
             raise FullrankError("there are no images to take features of")
+        shapes = dict.fromkeys(f"({', '.join(map(str, ('B', *each.shape[1:])))})" for each in found)
+        if len(shapes) > 1:
+            do = "give as many views of each image, in a size that the network gives as many features of"
+            raise FullrankError(f"batches give features of shapes {listing([*shapes])}: {do}")
         known = [one for one in labels if one is not None]
         answers = torch.cat(known) if len(known) == len(found) else None
         protocol = self.protocol
@@ -266,7 +270,8 @@ def images_and_labels(batch: Any) -> tuple[list[Tensor], Tensor | None]:
             answers = tensor.flatten().cpu() if answers is None else answers
     if not shown:
         held = [f"{type(batch).__name__}", *(f"{tuple(each.shape)}" for _, each in _tensors(batch))]
-        raise FullrankError(f"a batch holds no tensor of images (B, 3, H, W): it is {listing(held)}")
+        do = ": give batches of tensors, as a DataLoader makes them"
+        raise FullrankError(f"a batch holds no tensor of images (B, 3, H, W): it is {listing(held)}{do}")
     return shown, answers
 
 

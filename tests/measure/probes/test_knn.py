@@ -56,6 +56,20 @@ def test_many_k_are_each_k_alone_and_ties_go_to_the_smallest_label(vote):
     assert int(tied.sum()) > (1000 if vote == "majority" else 20)
 
 
+def test_a_weighted_vote_about_a_large_mean_knows_differences_that_float32_cosines_do_not():
+    bank, queries, labels = features(300).double() + 1e4, features(300, seed=1).double() + 1e4, classes(300)
+    found = knn_predictions(bank, labels, queries, k=20, vote="weighted", temperature=1e-9)[:, -1]
+    mean = bank.mean(dim=0)  # u . v = 1 - |u - v|^2 / 2, without the digits that 1 takes
+    u, v = (x / x.norm(dim=1, keepdim=True) - mean / mean.norm() for x in (bank, queries))
+    order = (-(torch.cdist(v, u) ** 2) / 2).sort(dim=1, descending=True)
+    weights = ((order.values - order.values[:, :1]) / 1e-9).exp()[:, :20]
+    votes = (torch.nn.functional.one_hot(labels[order.indices[:, :20]], 4) * weights[:, :, None]).sum(dim=1)
+    best = votes.topk(2, dim=1).values
+    clear = best[:, 0] - best[:, 1] > 0.01 * best[:, 0]
+    assert int(clear.sum()) > 250
+    assert torch.equal(found[clear], votes.argmax(dim=1)[clear])
+
+
 def test_a_cold_weighted_vote_is_that_of_the_nearest():
     bank, queries, labels = features(300), features(500, seed=1), classes(300)
     cold = knn_predictions(bank, labels, queries, k=100, vote="weighted", temperature=1e-9)[:, -1]

@@ -83,7 +83,7 @@ def knn_predictions(
         weights = torch.ones_like(similarity, dtype=torch.float64)
     else:
         # of the nearest 1: a factor that all share decides nothing, and cannot overflow
-        weights = ((similarity - similarity[:, :1]).double() / temperature).exp()
+        weights = ((similarity - similarity[:, :1]) / temperature).exp()
     blocks = zip(labels.split(_QUERIES), weights.split(_QUERIES), strict=True)
     return torch.cat([_leaders(*block) for block in blocks]).to(queries.device)
 

@@ -42,7 +42,7 @@ def neighbors(bank: Tensor, queries: Tensor, *, k: int, leave_out: Tensor | None
 
     `bank` is `(N, D)`, `queries` `(Q, D)`, on the same device. `leave_out`, `(Q,)` int64, is the row of the bank that
     is no neighbor of each query, such as itself: k is in [1, N], or then in [1, N - 1]. Returns similarities `(Q, k)`
-    float32, descending, and rows of the bank `(Q, k)` int64.
+    float64, descending, and rows of the bank `(Q, k)` int64.
     """
     bank, queries = as_matrix(bank), as_matrix(queries)
     if bank.shape[1] != queries.shape[1]:
@@ -62,7 +62,7 @@ def neighbors(bank: Tensor, queries: Tensor, *, k: int, leave_out: Tensor | None
         best = torch.cat([best, torch.cat(keys)], dim=1) if keys else best
         best = best.topk(min(k, best.shape[1]), dim=1).values
     near = torch.cat([directions @ point for directions in _directions(queries)])
-    return (_similarity_of(best) + near[:, None]).float(), _row_of(best)
+    return _similarity_of(best) + near[:, None], _row_of(best)
 
 
 def _similarities(
