@@ -10,8 +10,8 @@ A page asks for them by a comment in a line of its own:
     <!-- scores: features views -->      the table of all scores that need features or views, of `SCORES`
 
 The line below such a comment is for readers of the repository, who see the pages as they are: it says what the site
-shows there, and links to the source. For them a link to a name is one to its file, `src/fullrank/api.py#fullrank.rank`,
-and one to the quickstart is one to the notebook, which a git host renders.
+shows there (docstrings, scores, a file, help), and links to the source. For them a link to a name is one to its file,
+`src/fullrank/api.py#fullrank.rank`, and one to the quickstart is one to the notebook, which a git host renders.
 
 `jupyter execute --inplace docs/quickstart.ipynb` takes the notebook's outputs anew.
 """
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 PAPERS = "\n\n[Li22]: https://arxiv.org/abs/2209.15007\n[Garrido23]: https://arxiv.org/abs/2206.02574\n"
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[^\n]*\r(?!\n)")  # colors, and what a progress bar has written over
-MARK = re.compile(r"^<!-- (file|help|names|scores): (.+) -->\n\*Here the documentation site shows .+\*$", re.MULTILINE)
+MARK = re.compile(r"^<!-- (file|help|names|scores): (.+) -->\n\*(?:Docstrings|Scores|File|Help): .+\*$", re.MULTILINE)
 NAME = re.compile(r"\]\((?:\.\./)+src/[^)#]+#(fullrank[\w.]+)\)")
 NOTEBOOK = re.compile(r"\]\(((?:\.\./)*[\w/-]+)\.ipynb\)")
 

@@ -250,6 +250,11 @@ def test_unknown_presets_name_the_nearest():
         preset("simsiam-lap")
 
 
+@pytest.mark.parametrize("method", [*METHODS])
+def test_each_method_has_a_lab_preset_of_its_name(method):
+    assert preset(f"{method}-lab").method == method
+
+
 def test_imagenet_preset_is_the_published_setting():
     config = preset("simsiam-resnet18-imagenet")
     assert (config.steps, config.batch_size, config.chunks, config.switch) == (500_400, 256, 100, 0.4)
@@ -280,7 +285,7 @@ def test_imagenet_preset_is_the_published_setting():
         ("byol-resnet18-imagenet", 4096, 100, "lars", 0.6, 1e-6, 10),
         ("simclr-resnet50-imagenet", 2048, 100, "lars", 0.5, 1e-6, 10),
         ("vicreg-resnet50-imagenet", 512, 100, "lars", 0.3, 1e-6, 10),
-        ("barlow-resnet50-imagenet", 2048, 1000, "lars", 0.2, 1e-6, 10),
+        ("barlow-twins-resnet50-imagenet", 2048, 1000, "lars", 0.2, 1e-6, 10),
     ],
 )
 def test_other_imagenet_presets_are_the_published_settings(
@@ -302,7 +307,7 @@ def test_imagenet_presets_have_the_papers_heads_and_coefficients():
         ("mocov3-resnet50-imagenet", (4096, 256, 2, 4096)),
         ("simclr-resnet50-imagenet", (8192, 512, 3, None)),
         ("vicreg-resnet50-imagenet", (8192, 8192, 3, None)),
-        ("barlow-resnet50-imagenet", (8192, 8192, 3, None)),
+        ("barlow-twins-resnet50-imagenet", (8192, 8192, 3, None)),
     ):
         heads = preset(name).heads
         assert (
@@ -317,7 +322,7 @@ def test_imagenet_presets_have_the_papers_heads_and_coefficients():
     assert (preset("byol-resnet50-imagenet").crop_min, preset("mocov3-resnet50-imagenet").crop_min) == (0.08, 0.2)
     assert preset("simclr-resnet50-imagenet").loss.temperature == 0.15
     assert preset("vicreg-resnet50-imagenet").optim.final_lr == 0.001
-    barlow = preset("barlow-resnet50-imagenet")
+    barlow = preset("barlow-twins-resnet50-imagenet")
     assert (barlow.optim.bias_lr, barlow.optim.final_lr, barlow.loss.lambd) == (0.0048, 0.001, 0.0051)
     vit = preset("simsiam-vit-small-depth3-imagenet").backbone
     assert (vit.blocks, vit.attention_heads, vit.positions, vit.frozen_patches) == (3, 6, "sincos", True)

@@ -74,7 +74,7 @@ ImageSource = str | Path | Images | Dataset[Any] | Tensor | Iterable[Any]
 
 
 class Run(Shown):
-    """A run's folder: its records, scores, verdict and encoder. It is read anew by each new `Run`.
+    """A run: its records, scores, verdict and encoder, read from its folder once.
 
     Args:
         path: A folder made by `fullrank train`.
@@ -119,7 +119,7 @@ class Run(Shown):
         return spectra_through_training(shown[0], shown)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return what was recorded, a row a step and kind."""
+        """Return the records, a row for each step and kind."""
         return [dict(record) for record in self.record.records if record["kind"] != "protocols"]
 
     def encoder(self) -> nn.Module:
@@ -134,13 +134,13 @@ def train(
     resume_from: str | Path | None = None,
     **settings: Any,
 ) -> Run:
-    """Train a new run, or go on with one.
+    """Train a new run, or resume one.
 
     Args:
         images: As `fullrank train --images`: a name, a folder, parquet files, tar shards.
-        preset: What to begin from: a name of `list_presets()`, or a configuration.
-        resume_from: The folder of a run to go on with; nothing else is given then.
-        **settings: Fields of `TrainConfig`, sections as mappings: `order="hybrid"`, `optim={"base_lr": 0.3}`.
+        preset: What to start from: a name of `list_presets()`, or a configuration.
+        resume_from: The folder of a run to resume; give nothing else then.
+        **settings: Fields of `TrainConfig`, groups of flags as mappings: `order="hybrid"`, `optim={"base_lr": 0.3}`.
 
     Raises:
         FullrankError: As `fullrank train`: a setting is unknown or out of its range, images cannot be read.
@@ -175,14 +175,14 @@ def inspect(
         source: A run (its folder, or what `train` returns), checkpoint, exported folder, timm model's name, weights
             file (with `backbone=`) or feature file; a module `(B, 3, S, S)` -> `(B, D)`; or features
             `(N, D)`, of torch or NumPy.
-        images: What it is shown: a name, folder or parquet files; a `Dataset`; or batches, such as a DataLoader's. Of
-            batches uint8 images are shown as the encoder wants them, and floating point ones are its input as they are.
-            A run's own when omitted.
-        name: What to call it; found from `source` when omitted.
+        images: The images to show it: a name, folder or parquet files; a `Dataset`; or batches, such as a DataLoader's.
+            uint8 batches are resized and normalized for the encoder, floating point batches are its input as they are.
+            A run's own images when omitted.
+        name: What to call the encoder; found from `source` when omitted.
         **options: Fields of `fullrank.inspection.options.InspectOptions`, such as `limit` and `image_size`.
 
     Raises:
-        FullrankError: It cannot be read or measured, or an option means nothing to it or to such images.
+        FullrankError: The encoder cannot be read or measured, or an option has no effect on it or its images.
     """
     asked, source = from_dict(options, InspectOptions(), "fullrank.inspect"), _path(source, Tensor, np.ndarray)
     if isinstance(source, (Tensor, np.ndarray)):
@@ -209,13 +209,13 @@ def inspect(
 def features(source: Source, images: ImageSource, **options: Any) -> Tensor:
     """Take the representations of images, in eval mode and without gradient.
 
-    Source and images are those of `inspect`; options go to `fullrank.encoders.open_encoder`, such as `image_size`.
+    `source` and `images` are as for `inspect`. The options, such as `image_size`, are those of `open_encoder`.
 
     Returns:
         `(N, D)` float32 on the CPU; `(N, q, D)` where batches hold q views of each image.
 
     Raises:
-        FullrankError: The encoder or the images cannot be read, or an option means nothing to them.
+        FullrankError: The encoder or the images cannot be read, or an option has no effect on them.
     """
     encoder, opened = _opened(_path(source), images, options)
     return encoder.features(opened).features
@@ -235,15 +235,15 @@ def evaluate(
 
     Args:
         source: As for `inspect`.
-        train: Labeled images whose labels are shown, as for `inspect`; a run's own when omitted.
+        train: Labeled images that the probes learn from, as for `inspect`; a run's own when omitted.
         test: Labeled images to classify; a run's own when omitted.
         logistic: Fit the logistic regression too.
         knn_options: How neighbors vote.
-        logistic_options: How it is fitted.
+        logistic_options: How the logistic regression is fitted.
         **how: Arguments of `fullrank.encoders.open_encoder`, such as `image_size`, or `backbone` for a weights file.
 
     Raises:
-        FullrankError: Labels are missing, images or the encoder cannot be read, or an argument means nothing to it.
+        FullrankError: Labels are missing, images or the encoder cannot be read, or an argument has no effect.
     """
     source = _path(source)
     options = EvaluateOptions(
@@ -272,7 +272,7 @@ def evaluate(
 def rank(runs: str | Path | Run | Sequence[str | Path | Run], **options: Any) -> Ranking:
     """Rank runs, or the checkpoints of one, without labels.
 
-    Given are run folders, checkpoints in them, or one run folder, for its measured steps; options are the fields of
+    Give run folders, checkpoints in them, or one run folder to rank its measured steps. Options are the fields of
     `fullrank.ranking.options.RankOptions`.
 
     Raises:

@@ -37,8 +37,8 @@ class Demo:
     """Train on handwritten digits with two orders, multiple pass and hybrid, and compare them; needs no network."""
 
     full: bool = False
-    """Train where the order matters: CIFAR-10, which is downloaded, an hour on a CPU core. Digits take three
-    minutes, and their orders do not differ."""
+    """Train where the order matters: on CIFAR-10, which is downloaded, in an hour on a CPU core. Without it, on digits,
+    in three minutes; there the orders do not differ."""
 
     out: Path | None = None
     """Folder for the two runs and their report; runs/demo, numbered if taken, when left out."""
@@ -161,7 +161,7 @@ class Watch:
     runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], _RUNS]
     """Folders made by `fullrank train`, or the folder they are in: new runs appear by themselves."""
     port: int = 8765
-    """Where the page is; 0 takes a free port."""
+    """Port of the page; 0 takes a free one."""
     host: str = "127.0.0.1"
     """The address to listen at. The default can be reached from this machine alone."""
     open: bool = False
@@ -221,7 +221,7 @@ class Inspect(InspectOptions):
 class Evaluate(EvaluateOptions):
     """Score runs with labels: probes on the frozen encoder, each score with its protocol.
 
-    Prints a table, and keeps the scores of a run in its scores.json.
+    Takes k-NN where no probe is named. Prints a table, and keeps the scores of a run in its scores.json.
     """
 
     runs: Annotated[tyro.conf.Positional[tuple[str, ...]], _RUNS]
@@ -284,7 +284,7 @@ class Export:
     """Write a run's encoder as timm loads it, with a model card: a folder for the Hugging Face Hub as it is."""
 
     what: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN|CHECKPOINT")]
-    """A run's folder, finished or not, for its newest checkpoint; or a checkpoint."""
+    """A run's folder, finished or not, whose newest checkpoint is taken; or a checkpoint."""
     out: Path
     """The folder to make."""
     branch: Branch = "online"
@@ -308,7 +308,7 @@ class ListStudies(Checked):
     """Name the studies, and how many of their runs are finished."""
 
     scale: Scale = "lab"
-    """Which runs to count."""
+    """Scale of the runs to count."""
     seeds: Count = 3
     """Seeds of each setting."""
     results: Path | None = None
@@ -336,7 +336,7 @@ class RunStudy(Checked):
     name: tyro.conf.Positional[str]
     """A study; `fullrank study list` names them."""
     scale: Scale = "lab"
-    """Minutes a run on a CPU core, or the paper's own settings."""
+    """lab: minutes a run on a CPU core; paper: the published settings."""
     seeds: Count = 3
     """Seeds of each setting, from 0."""
     jobs: Count = 1
@@ -348,15 +348,15 @@ class RunStudy(Checked):
     eval_images: str | None = None
     """Where its held-out images are."""
     threads: int | None = None
-    """CPU threads of a run; 1 where several run at a time, when left out."""
+    """CPU threads of a run; when left out torch's default, or 1 where several run at a time."""
     processes: Count = 1
-    """Processes that train one run on this machine, by torchrun: as many as it has GPUs."""
+    """Processes that train one run on this machine, by torchrun: give the number of its GPUs."""
     work: Path = Path("runs/studies")
     """Folder of the runs, with their checkpoints."""
     results: Path = _RESULTS
     """Folder of the results: small files, that can be committed."""
     dry_run: bool = False
-    """Print the runs, by number, their steps and which are finished; train nothing."""
+    """Print the runs, by number, with their steps and which are finished; train nothing."""
 
     def run(self) -> int:
         """Run the study, and write its page."""
@@ -403,7 +403,7 @@ class ShowStudy(Checked):
     name: tyro.conf.Positional[str]
     """A study; `fullrank study list` names them."""
     scale: Scale = "lab"
-    """Which of its runs."""
+    """Scale of the runs to show."""
     seeds: Count | None = None
     """Seeds of each setting, from 0; as many as a third of the settings have results of when left out."""
     results: Path | None = None
@@ -442,7 +442,7 @@ def _print(table: Table, said: str) -> None:
 
 @dataclass(frozen=True)
 class StudyCommand:
-    """Run the papers' tables and figures, and questions of ours, at laptop scale or at the papers'."""
+    """Run the papers' tables and figures, and our own, at laptop scale or at the papers'."""
 
     action: Annotated[
         Annotated[ListStudies, tyro.conf.subcommand("list")]

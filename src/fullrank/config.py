@@ -57,7 +57,7 @@ class BackboneConfig:
     depths: Annotated[tuple[int, int, int, int], Range(1, 1000)] | None = None
     """Replaces the named ResNet's blocks in each of its four stages."""
     width: Factor = 1.0
-    """Multiplies a ResNet's channels, the representation's width D included; 1 is the named network."""
+    """Multiplies a ResNet's channels, and so the representation's width D; 1 is the named network."""
     inner_width: Factor | None = None
     """Multiplies the channels inside a bottleneck only; D stays."""
     stem: Stem = "auto"
@@ -66,9 +66,9 @@ class BackboneConfig:
     blocks: Layers | None = None
     """Replaces a named vision transformer's number of blocks."""
     attention_heads: Layers | None = None
-    """Replaces its attention heads; they divide its width."""
+    """Replaces its number of attention heads, a divisor of its width."""
     patch: Annotated[int, Range(1, 2**14)] | None = None
-    """Replaces its rows and columns of a patch."""
+    """Replaces its rows and columns of a patch, in pixels."""
     positions: Literal["learned", "sincos"] = "learned"
     """A vision transformer's positions: learned, or fixed sines and cosines of row and column, as MoCo-v3 has them."""
     frozen_patches: bool = False
@@ -77,7 +77,7 @@ class BackboneConfig:
 
 @dataclass(frozen=True)
 class HeadsConfig:
-    """Projector and predictor; what is left out is the method's own, narrower behind a backbone that is narrow."""
+    """Projector and predictor; what is left out is the method's own, narrower behind a narrow backbone."""
 
     projector_hidden: Channels | None = None
     """Width between the projector's layers."""
@@ -94,7 +94,7 @@ class HeadsConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Coefficients of the loss; its own defaults where left out, an error where the method's loss takes none such."""
+    """Coefficients of the loss; its own defaults where left out, an error if the method's loss does not take them."""
 
     temperature: Positive | None = None
     """What similarities, or covariances in vicreg_exp and _ctr, are divided by inside exponentials."""
@@ -119,14 +119,15 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class TargetConfig:
-    """The branch that gives the targets, where a method has one of its own; its own defaults where left out."""
+    """The branch that gives the targets, in methods that have one; the method's own defaults where left out."""
 
     momentum: Share | None = None
-    """First momentum of the moving average that is the target of byol and mocov3; it rises to 1 along a cosine."""
+    """Momentum of the moving average that is the target of byol and mocov3, in [0, 1], at the start; it rises to 1
+    along a cosine."""
     constant_momentum: bool | None = None
-    """Keep that momentum as it is, as [Li22]'s code does unless told otherwise."""
+    """Keep that momentum constant, as [Li22]'s code does by default."""
     queue: Count | None = None
-    """Embeddings that nnsiam looks for nearest neighbors in; a multiple of the batch."""
+    """Number of embeddings among which nnsiam looks for nearest neighbors; a multiple of the batch."""
     teacher: str | None = None
     """What distill learns from: a run, a checkpoint, or a timm model, whose published weights are taken."""
     statistics_rate: Share | None = None
@@ -144,12 +145,12 @@ class OptimConfig:
     momentum: Annotated[float, Range(0, 1, below=True)] = 0.9
     """Momentum of SGD and LARS."""
     weight_decay: Weight = 5e-4
-    """Weight decay."""
+    """Weight decay, at least 0, as torch's optimizers take it; 0.0001 in [Li22]."""
     decay_all: bool = True
     """Decay all parameters, as SimSiam and [Li22] do, or leave out biases and norms. LARS always leaves them out, and
     does not scale their rate."""
     decay_heads: Literal["all", "projector", "none"] = "all"
-    """Decay all that stands behind the backbone, as [Li22], the projector but not the predictor, or none of it."""
+    """What of the heads is decayed: all, as in [Li22], the projector but not the predictor, or none."""
     warmup_steps: Annotated[int, Range(0, 10**12)] = 0
     """Steps over which the learning rate rises linearly from 0, the predictor's too."""
     cosine_every: Steps = 1
@@ -172,14 +173,14 @@ class MonitorConfig:
     measure_every: Steps = 500
     """Steps between measurements: spectrum, held-out loss, k-NN. The first is before training, the last after it."""
     num_images: Limit = 5000
-    """Images for a measurement: so many training images (spectrum, k-NN bank) and held-out ones (loss, queries), at
-    random; the same in every run."""
+    """Number of training images (spectrum, k-NN bank), and of held-out images (loss, queries), in a measurement; drawn
+    at random, the same in every run."""
     whole: bool = False
-    """Take them from all training images, as [Li22], where the run is trained on a subset; else from the subset."""
+    """In a run on a subset, draw the training images to measure from all images, as [Li22], not from the subset."""
     knn_k: Count = 20
     """Neighbors that vote in the k-NN monitor."""
     online_probe: bool = False
-    """Train a linear classifier beside, on representations without gradient; needs labels, and changes nothing else."""
+    """Also train a linear classifier on the representation, without changing the encoder; needs labels."""
     tensorboard: bool = False
     """Write TensorBoard events into the run's folder too (needs the extra `tensorboard`)."""
     wandb: bool = False
@@ -202,7 +203,7 @@ class MachineConfig:
     workers: Workers = 2
     """Processes that decode images, where they are streamed, for each process that trains."""
     memory_gb: Annotated[float, Range(0, 10**6, above=True)] | None = None
-    """Memory of a machine that decoded images may take; half of what is free when left out."""
+    """Memory of a machine, in GB, that decoded images may take; half of what is free when left out."""
 
 
 @dataclass(frozen=True)
@@ -214,8 +215,8 @@ class TrainConfig:
     files or a pattern of them, hf://owner/name; as torchvision loads them, without alpha and not turned by EXIF, and
     16-bit grays scaled to 8."""
     eval_images: str | None = None
-    """Held-out images; a named set's own test split when left out. Their labels are matched with those of the training
-    images by name, or by number where both are numbers."""
+    """Held-out images; when left out a named set's own test split, else none. Their labels are matched with those of
+    the training images by name, or by number where both are numbers."""
     data_dir: str = "~/.cache/fullrank"
     """Where named sets are downloaded to."""
     subset: Annotated[float, Range(0, 1, above=True, why="a share: 5 % is 0.05")] = 1.0
@@ -237,31 +238,31 @@ class TrainConfig:
     method: Annotated[str, METHODS] = "simsiam"
     """How the encoder is trained."""
     order: Annotated[str, ORDERS] = "multiple-pass"
-    """In which order images are presented."""
+    """Which images each step sees: all (multiple-pass), or chunks of them."""
     chunks: Count = 20
-    """Chunks of single-pass, cumulative and hybrid orders, and of others that have some."""
+    """Number of chunks that the images are cut into, in all orders but multiple-pass."""
     switch: Share = 0.4
-    """Share of the steps after which hybrid goes from single pass to multiple pass."""
+    """Share of the steps, in [0, 1], after which hybrid goes from single pass to multiple pass."""
     rounds: Count = 1
-    """How often single-pass goes through the chunks; its passes over a chunk are spread over so many visits."""
+    """How often single-pass visits each chunk; its passes over a chunk are divided among the visits."""
     order_options: dict[str, int | float | str] = field(default_factory=dict, hash=False)
     """Other settings of an order from another package: names and values."""
     reset_momentum: bool = False
     """Set the momentum of SGD or LARS to zero at each chunk's first step, and at hybrid's switch; [Li22] does not."""
     reset_statistics: bool = False
     """Forget batch norms' running means and variances there. Training normalizes by its batches, so weights stay the
-    same; only what is measured soon after, before they are learned again, differs."""
+    same; only measurements soon after differ."""
     views: Annotated[str, VIEWS] = "cifar"
     """Recipe of the random views: a paper's, or crops, flips and colors without blur (cifar)."""
     crop_min: Annotated[float, Range(0, 1, above=True)] | None = None
-    """Least share of the image's area that a crop covers; the recipe's when left out."""
+    """Least share of the image's area that a crop covers, in (0, 1]; the recipe's when left out."""
 
     steps: Steps = 1500
     """Gradient steps."""
     batch_size: Annotated[int, Range(2, 10**9, why="batch normalization has no variance over one image")] = 64
     """Images of a step, over all processes."""
     seed: Seed = 0
-    """Initial weights, order and views follow from it."""
+    """Decides the initial weights, the order and the views."""
     checkpoint_every: Steps = 500
     """Steps between checkpoints."""
     keep_checkpoints: Annotated[int, Range(0, 10**9)] = 2

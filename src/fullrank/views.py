@@ -29,14 +29,14 @@ __all__ = ["VIEWS", "TwoViews", "ViewRecipe", "register_views"]
 class TwoViews:
     """Make two random views of each image, normalized by ImageNet's mean and standard deviation.
 
-    Random numbers come from torch's generator: `torch.manual_seed` repeats them, and the workers of a DataLoader have
-    other ones in each worker and epoch.
+    Random numbers come from torch's generator, which `torch.manual_seed` makes repeatable. Each worker of a DataLoader
+    has its own, new in each epoch.
 
     Args:
         name: A recipe: `simsiam` ([Li22]'s), `byol`, `mocov3`, `cifar`, or a registered one.
         size: Rows and columns S of a view.
         crop_min: Replaces the least share of the image's area that a crop covers, in (0, 1].
-        seed: Draw as a run of this seed instead: the k-th call, from 0, gives the views of its step k. Not in workers.
+        seed: Draw as a run of this seed does: call k, from 0, gives the views of its step k. Not in workers.
 
     Raises:
         FullrankError: There is no such recipe, or a number is out of its range.

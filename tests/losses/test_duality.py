@@ -1,6 +1,4 @@
-import doctest
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -155,10 +153,3 @@ def test_refusals():
             bounds(1.0, 0, 2)
     with pytest.raises(FullrankError, match="m must be a positive finite number, got 0"):
         losses.balanced_gap(3, 0)
-
-
-def test_the_page_runs():
-    page = Path(__file__).parents[2] / "docs" / "duality.md"
-    failed, ran = doctest.testfile(str(page), module_relative=False)
-    assert failed == 0
-    assert ran >= 5

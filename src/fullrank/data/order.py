@@ -63,7 +63,7 @@ def _share(value: object) -> bool:
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of consecutive steps that draw from one pool of images."""
+    """Consecutive steps that draw from one pool of images."""
 
     first: int  # the first step
     stop: int  # the step after the last
@@ -79,12 +79,12 @@ class _Seeded(ABC):
 
 @dataclass(frozen=True)
 class Order(_Seeded):
-    """A sequence of global batches of image indices; see the module's text for the rules all orders share.
+    """A sequence of global batches of image indices.
 
-    A subclass ends with a field `seed`, which the arrival permutation and all shuffles follow from.
+    A subclass ends with a field `seed`, which decides the arrival permutation and all shuffles.
 
     Raises:
-        FullrankError: A number is not one of those that it may be, or they do not fit each other.
+        FullrankError: A number is out of its range, or the numbers do not fit each other.
     """
 
     name: ClassVar[str]  # what it is registered as
@@ -123,7 +123,7 @@ class Order(_Seeded):
     def __getitem__(self, step: int) -> Tensor:
         """Return the image indices of one step, `(batch_size,)` int64.
 
-        The first look into a pass shuffles it, O(pool log pool), and keeps the result; every other is O(batch_size).
+        The first step of a pass shuffles its pool, O(pool log pool); every other is O(batch_size).
 
         Raises:
             IndexError: `step` is outside `[-steps, steps)`.

@@ -20,15 +20,14 @@ class KnnOptions:
     k: Count | None = None
     """Neighbors that vote; chosen by --knn.choose when left out."""
     choose: Literal["leave-one-out", "best-on-validation"] = "leave-one-out"
-    """How k is chosen: leave-one-out takes the k that is best for 10,000 training images, each left out of the bank
-    itself; best-on-validation takes the k that is best for the held-out labels, as [Li22] reports it: it has seen the
-    answers, and is no lower than any fixed k."""
+    """How k is chosen: leave-one-out takes the best k for 10,000 training images, each classified by the others;
+    best-on-validation takes the best k for the held-out labels, as [Li22] report: its accuracy is slightly too high."""
     most: Count = 200
-    """The largest k to choose from, 1 being the smallest; [Li22] has 128. Less where there are fewer images."""
+    """The largest k to choose from; the smallest is 1. [Li22] has 128. Less where there are fewer images."""
     vote: Literal["majority", "weighted"] = "majority"
     """majority ([Li22]), or weighted by exp(cosine / temperature) (Wu et al. 2018; with --knn.k 20 or 200)."""
     temperature: Positive = 0.07
-    """Of weighted votes."""
+    """Temperature of weighted votes, above 0."""
 
     def __post_init__(self) -> None:
         check_fields(self, "knn.")
@@ -43,7 +42,7 @@ class LogisticOptions:
     """How the logistic regression is fitted."""
 
     l2: Positive | None = None
-    """Strength of the regularization; chosen on a tenth of the training images when left out."""
+    """Factor l2 of the penalty l2 / 2 |W|^2, above 0; chosen on a tenth of the training images when left out."""
     tolerance: Positive = 1e-4
     """Norm of the gradient at which a fit ends."""
     max_iterations: Count = 1000
@@ -66,7 +65,7 @@ class LinearOptions:
     crop_min: Annotated[float, Range(0, 1, above=True)] = 0.08
     """Least share of the image's area that a training crop covers."""
     seed: Seed = 0
-    """The classifier's first weights, the order of images and their crops follow from it."""
+    """Decides the classifier's first weights, the order of the images and their crops."""
     precision: Precision = "auto"
     """What the encoder computes in while the classifier is trained; auto asks the machine whether bf16 gains."""
     cache: Literal["auto", "memory", "stream"] = "auto"
@@ -89,18 +88,17 @@ class EvaluateOptions(Checked):
     knn: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """k nearest neighbors among the training images, by cosine similarity. Quick."""
     logistic: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Logistic regression on representations taken once, without augmentation: seconds for 10 classes, and one pass
-    over the images where k-NN has not taken them."""
+    """Logistic regression on representations taken once, without augmentation: one pass over the images, shared with
+    k-NN, and seconds for 10 classes."""
     linear: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """[Li22]'s linear classifier, trained by LARS on random crops: as many passes over the images as it has epochs."""
     images: str | None = None
-    """Training images whose labels are shown: digits, cifar10, ..., a folder, parquet files; the run's own, all of
-    them even where it was trained on a subset, when left out."""
+    """Labeled training images: digits, cifar10, ..., a folder, parquet files; the run's own when left out, all of them
+    even if it was trained on a subset."""
     eval_images: str | None = None
     """Held-out images to classify; the run's own when left out, or those of the set that --images names."""
     limit: Limit | None = None
-    """So many training images, of the labeled ones at random; all when left out. Held-out images are all
-    classified."""
+    """Number of labeled training images, at random; all when left out. All held-out images are classified."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
 

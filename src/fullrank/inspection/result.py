@@ -105,11 +105,11 @@ def _parts(found: Sequence[Inspection], of: Sequence[Scored], said: Sequence[str
     above = [["images N", *(f"{each.spectrum.protocol['n']:,}" for each in found), ""]]
     above += [["width D", *(f"{each.spectrum.dim:,}" for each in found), ""]]
     few = len(found) <= _MOST_COLUMNS
-    if few:
-        yield doc.Only("terminal", how_measured((who, score) for who, score in scores if score.name == "auc"))
     yield doc.Only(
         "terminal", [score_table(of, names, above) if few else _a_line_each(found, of)]
     )  # a page has room for all
+    if few:
+        yield doc.Only("terminal", how_measured((who, score) for who, score in scores if score.name == "auc"))
     for each, look in zip(found, of, strict=True):
         yield _verdict(each, look)
         if others := each.source.get(OTHERS):

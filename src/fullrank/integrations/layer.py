@@ -24,14 +24,14 @@ class LayerWatch:
     Args:
         layer: Name of the submodule whose output is the representation, as in `named_modules()`.
         features: Makes features `(N, D)` of what the layer returns; needed when that is not `(N, D)` or `(N, D, 1, 1)`.
-        every: Absorb every so many training batches.
-        half_life: Of the moving moments, in absorbed samples; 8 D when omitted.
+        every: Measure one of so many training batches.
+        half_life: Half-life of the moving moments, in measured samples; 8 D when omitted.
         center: Center the features.
         normalize: Divide each row by its L2 norm first.
-        scores: Which to log: the names that `fullrank.measure.scores.SCORES` has for scores of a spectrum that is
-            centered as this one; when omitted, AUC, RankMe, the participation ratio and the dead directions, or of
-            uncentered features RankMe and the stable rank.
-        name: Before the slash of what is logged; another one for each layer that is watched.
+        scores: Names of the scores to log, of those that `fullrank.measure.scores.SCORES` has for a spectrum centered
+            like this one. When omitted: AUC, RankMe, the participation ratio and the dead directions; of uncentered
+            features RankMe and the stable rank.
+        name: Prefix of the logged names, before the slash. Give each watched layer its own.
 
     Raises:
         FullrankError: A number is not positive or a score is unknown; when training starts: the model has no such

@@ -42,12 +42,11 @@ except ImportError as error:
 class CollapseMonitor(LayerWatch, Callback):
     """Log spectrum scores of a layer's output: a moving estimate while training, an exact pass at validation.
 
-    A forward hook on `layer` reads what the training step computes there; nothing runs forward twice. Of every
-    `every`-th batch all calls of the layer are absorbed (both views of a Siamese network), in the forward pass only
-    (not where activation checkpointing repeats it). Scores go to the trainer's loggers and `callback_metrics` as
-    `collapse/auc` and so on, every `log_every` batches. At validation all outputs of `layer` go through a
-    `SpectrumMetric`; its scores, `collapse/val_auc` and so on, are those of `fullrank.spectrum` on the whole validation
-    set, over all processes, and can be monitored by other callbacks.
+    A forward hook on `layer` reads what the training step computes there, so nothing runs forward twice. It measures
+    every `every`-th batch, with all calls of the layer (both views of a Siamese network), but without those that
+    activation checkpointing repeats. Every `log_every` batches, scores go to the trainer's loggers and
+    `callback_metrics`, as `collapse/auc` and so on. At validation, `collapse/val_auc` and so on are the scores of
+    `fullrank.spectrum` on the whole validation set, over all processes. Other callbacks can monitor them.
 
     With the defaults the cost at D = 512 is under 1 % of a step of 256 images (`benchmarks/monitor.py`). The latest
     spectra, with their protocols, are `spectrum` and `val_spectrum`. The moving moments are part of the checkpoint.
@@ -56,9 +55,9 @@ class CollapseMonitor(LayerWatch, Callback):
         layer: Name of the submodule whose output is the representation, as in `named_modules()`.
         log_every: Log every so many training batches; when omitted 500, or a tenth of a training of fewer than 5,000.
             The eigendecomposition takes some 50 ms at D = 512.
-        validate: Make the exact pass at validation.
+        validate: Measure the validation set.
 
-    The others are those of `fullrank.integrations.layer.LayerWatch`.
+    The other arguments are those of `fullrank.integrations.layer.LayerWatch`.
 
     Raises:
         FullrankError: As `fullrank.integrations.layer.LayerWatch`.

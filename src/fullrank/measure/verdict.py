@@ -92,7 +92,7 @@ _EMA = Remedy(
     "make the targets with a moving average of the encoder: BYOL and MoCo-v3 did not collapse where SimSiam did", _LI
 )
 _DECAY = Remedy(
-    "lower the weight decay or the learning rate: their product, summed over the steps, decides which modes die",
+    "lower the weight decay or the learning rate: their product, summed over the steps, decides which directions die",
     "Tian, Chen, Ganguli 2021, https://arxiv.org/abs/2102.06810",
 )
 _STOP = Remedy(
@@ -107,7 +107,8 @@ _WIDEN = Remedy(
     "widen the representation: ResNet-50, of 2048 dimensions, did not collapse where ResNet-18 and -34 did", _LI
 )
 _WIDEN_INSIDE = Remedy(
-    "widen the projector inside: [Li22]'s is as wide as the backbone; ResNet-18 with 2048 held on smaller sets",
+    "widen the projector's hidden layers: [Li22]'s are as wide as the backbone; ResNet-18 with 2048 did not collapse "
+    "on smaller sets",
     "solo-learn's recipes for CIFAR and ImageNet-100, https://github.com/vturrisi/solo-learn",
 )
 REMEDIES: dict[str, tuple[Remedy, ...]] = {

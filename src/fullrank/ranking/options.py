@@ -14,14 +14,14 @@ class RankOptions(Checked):
     """How to rank; the defaults are those of the command line."""
 
     accuracy: Accuracy | None = None
-    """Which accuracy is meant, where runs have labels; the one that most of them have when left out."""
+    """Which accuracy to compare with and to forecast; the one that most runs have when left out."""
     fit: Path | None = None
-    """Write the linear model of accuracy, fitted on those of the runs that have labels, to this file (.json)."""
+    """Fit accuracy on loss and AUC, over the runs that have labels, and write the fit to this file (.json)."""
     forecast: Path | None = None
-    """Forecast the accuracy of these runs by a linear model that --fit wrote; they need no labels."""
+    """Forecast the accuracy of these runs by a file that --fit wrote; they need no labels."""
     scores: str | None = None
     """Label-free scores to measure anew on each run's checkpoint, the same way for all: names of `fullrank inspect`,
-    such as rankme,lidar,auc, or all. They take the place of the run's own records, and are kept in its folder."""
+    such as rankme,lidar,auc, or all. They replace the run's own records in the ranking, and are kept in its folder."""
     images: str | None = None
     """Images to measure --scores on: digits, cifar10, ..., a folder, parquet files; each run's own training images
     when left out."""

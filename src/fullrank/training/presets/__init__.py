@@ -21,7 +21,8 @@ _read = cache(read_config)
 
 
 def preset(name: str) -> TrainConfig:
-    """Return a named configuration."""
-    if name not in PRESETS:
-        raise FullrankError(f"unknown preset {name!r}{nearest(name, PRESETS)} (known: {', '.join(PRESETS)})")
-    return _read(_FOLDER / f"{name}.yaml")
+    """Return a named configuration; a method in its name may be spelled with `_`, as methods are."""
+    dashed = name.replace("_", "-")
+    if dashed not in PRESETS:
+        raise FullrankError(f"unknown preset {name!r}{nearest(dashed, PRESETS)} (known: {', '.join(PRESETS)})")
+    return _read(_FOLDER / f"{dashed}.yaml")
