@@ -1,5 +1,7 @@
 """What the losses' docstrings say beside the formula, and their refusals."""
 
+import inspect
+import itertools
 import math
 import re
 
@@ -196,6 +198,34 @@ def test_what_must_be_positive(name, keyword, value):
         FullrankError, match=f"{keyword} must be a positive finite number, got {re.escape(repr(value))}"
     ):
         getattr(losses, name)(z, z, **{keyword: value})
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf"), "25", None, torch.ones(2)], ids=str)
+@pytest.mark.parametrize(
+    ("name", "keyword"),
+    [
+        *itertools.product(("vicreg", "vicreg_exp", "vicreg_ctr"), ("invariance", "variance", "covariance")),
+        ("barlow_twins", "lambd"),
+        ("tcr", "invariance"),
+    ],
+)
+def test_weights_are_finite_numbers(name, keyword, value):
+    z = torch.ones(4, 3)
+    with pytest.raises(FullrankError, match=f"{keyword} must be a finite number, got {re.escape(repr(value))}"):
+        getattr(losses, name)(z, z, **{keyword: value})
+
+
+@pytest.mark.parametrize("loss", [*TWO_VIEWS, losses.mocov3], ids=lambda loss: loss.__name__)
+def test_a_learned_setting_of_one_element_leaves_the_loss_a_scalar(loss):
+    signature = inspect.signature(loss).parameters.values()
+    defaults = {p.name: p.default for p in signature if p.kind is p.KEYWORD_ONLY and isinstance(p.default, float)}
+    views = [torch.randn(4, 3, dtype=torch.float64) for p in signature if p.kind is not p.KEYWORD_ONLY]
+    learned = {key: torch.full((1,), value, dtype=torch.float64, requires_grad=True) for key, value in defaults.items()}
+    found = loss(*views, **learned)
+    torch.testing.assert_close(found, loss(*views, **defaults))
+    if learned:
+        found.backward()
+        assert all(value.grad.shape == (1,) for value in learned.values())
 
 
 def test_misspelt_options():

@@ -37,7 +37,7 @@ def full_precision(loss: Callable[P, Tensor]) -> Callable[P, Tensor]:
     """Make a loss compute in float32, or in float64 if any input is, whatever autocast says.
 
     Exponentials and sums of squares over a batch lose what matters in half precision. Gradients come back in each
-    input's own dtype.
+    input's own dtype. A setting of one element, such as a learned temperature `(1,)`, counts as a scalar: the loss is.
     """
 
     @wraps(loss)
@@ -48,6 +48,7 @@ def full_precision(loss: Callable[P, Tensor]) -> Callable[P, Tensor]:
         dtype = torch.float64 if any(x.dtype == torch.float64 for x in floating) else torch.float32
 
         def cast(x: object) -> object:
+            x = x.reshape(()) if isinstance(x, Tensor) and x.shape == (1,) else x
             return x.to(dtype) if isinstance(x, Tensor) and x.dtype in REAL else x
 
         with torch.autocast(floating[0].device.type, enabled=False):
@@ -80,6 +81,18 @@ def check_matrices(loss: str, *, rows: Least = SOME, columns: Least = SOME, **ma
 def check_positive(**values: float) -> None:
     """Raise `FullrankError` for what is no positive finite number; a tensor of one element, which may learn, is one."""
     for name, value in values.items():
-        number = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
-        if not isinstance(number, Real) or not 0 < number < math.inf:
+        if not 0 < _number(value) < math.inf:
             raise FullrankError(f"{name} must be a positive finite number, got {value!r}")
+
+
+def check_finite(**values: float) -> None:
+    """Raise `FullrankError` for what is no finite number, as `check_positive` does."""
+    for name, value in values.items():
+        if not math.isfinite(_number(value)):
+            raise FullrankError(f"{name} must be a finite number, got {value!r}")
+
+
+def _number(value: object) -> float:
+    """Return a number, or that of a tensor of one element; NaN for anything else."""
+    value = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
+    return float(value) if isinstance(value, Real) else math.nan

@@ -25,6 +25,7 @@ from fullrank.losses._inputs import (
     AMONG_IMAGES,
     OVER_DIMENSIONS,
     OVER_IMAGES,
+    check_finite,
     check_matrices,
     check_positive,
     full_precision,
@@ -70,6 +71,7 @@ def vicreg(
     """
     check_matrices("vicreg", rows=OVER_IMAGES, columns=AMONG_DIMENSIONS, z1=z1, z2=z2)
     check_positive(eps=eps)
+    check_finite(invariance=invariance, variance=variance, covariance=covariance)
     n, m = z1.shape
     loss = invariance * F.mse_loss(z1, z2)
     for x in (centered(z1), centered(z2)):
@@ -111,6 +113,7 @@ def vicreg_exp(
     """
     check_matrices("vicreg_exp", rows=OVER_IMAGES, columns=AMONG_DIMENSIONS, z1=z1, z2=z2)
     check_positive(temperature=temperature, eps=eps)
+    check_finite(invariance=invariance, variance=variance, covariance=covariance)
     loss = invariance * F.mse_loss(z1, z2)
     for x in (centered(z1), centered(z2)):
         loss = loss + variance / 2 * _hinge(x, eps) + covariance * _exponential(x, temperature)
@@ -155,6 +158,7 @@ def vicreg_ctr(
     """
     check_matrices("vicreg_ctr", rows=AMONG_IMAGES, columns=OVER_DIMENSIONS, z1=z1, z2=z2)
     check_positive(temperature=temperature, eps=eps)
+    check_finite(invariance=invariance, variance=variance, covariance=covariance)
     choose("center", center, get_args(Center))
     loss = invariance * F.mse_loss(z1, z2)
     for z in (z1, z2):
@@ -182,6 +186,7 @@ def barlow_twins(z1: Tensor, z2: Tensor, *, lambd: float = 0.0051, eps: float = 
     """
     check_matrices("barlow_twins", rows=OVER_IMAGES, columns=AMONG_DIMENSIONS, z1=z1, z2=z2)
     check_positive(eps=eps)
+    check_finite(lambd=lambd)
     b1, b2 = normalized(lambda z: _standardized(centered(z), eps), z1, z2)
     agreement = (b1 * b2).mean(dim=0)
     return ((1 - agreement).square().sum() + lambd * off_diagonal_energy(b1, b2) / len(z1) ** 2).to(z1.dtype)
@@ -212,6 +217,7 @@ def tcr(z1: Tensor, z2: Tensor, *, eps: float = 0.2, invariance: float = 200.0, 
     """
     check_matrices("tcr", z1=z1, z2=z2)
     check_positive(eps=eps)
+    check_finite(invariance=invariance)
     choose("toward", toward, get_args(Toward))
     n, m = z1.shape
     u1, u2 = normalized(l2_normalize, z1, z2)
