@@ -430,8 +430,8 @@ def open_images(spec: Any, *, split: Split = "train", root: str = DEFAULT_ROOT) 
             return _from_files(shown, matches, root)
     except (PermissionError, NotADirectoryError) as error:
         raise FullrankError(f"cannot read the images at {shown}: {error.strerror}") from None
-    except (ValueError, OSError) as error:  # a NUL in the path, or a path that is too long
-        if isinstance(error, FullrankError) or (isinstance(error, OSError) and path.exists()):
+    except OSError:  # a path that is too long
+        if path.exists():
             raise
     raise FullrankError(
         f"no images at {shown!r}: it is neither a path that exists nor a known set{nearest(spec, SOURCES)} "
