@@ -1,6 +1,7 @@
 import io
 import os
 import urllib.error
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -276,6 +277,22 @@ def test_alpha_and_exif_are_as_torchvision_loads_them(tmp_path):
         assert pixels.shape == (4, 6, 3)
         if "palette" not in images.key(index):  # of which torchvision's loader warns
             assert (pixels == np.asarray(default_loader(images.key(index)))).all()
+
+
+@pytest.mark.parametrize("files", [["a.tar"], ["a.parquet"], ["a.tar", "a.parquet"]])
+def test_files_of_many_images_beside_others_are_refused(folder, files):
+    """As a class folder beside the archive that it came from, of which nobody would know that it alone was taken."""
+    for file in files:
+        (folder / file).touch()
+    with pytest.raises(FullrankError, match=r"holds images in several forms .*\*\.") as caught:
+        open_images(str(folder))
+    assert all(f"1 {Path(file).suffix} file" in str(caught.value) for file in files)
+
+
+def test_files_of_many_images_below_are_left_out_and_that_is_said(folder, capsys):
+    (folder / "cat" / "a.tar").touch()
+    assert len(open_images(str(folder))) == 3
+    assert "1 .tar files are left out" in capsys.readouterr().err
 
 
 def test_what_is_hidden_is_no_image_at_any_depth(folder):

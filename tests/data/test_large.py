@@ -200,6 +200,38 @@ def test_a_mask_beside_an_image_in_tar_shards_is_no_image(tmp_path, capsys):
     assert "x.tar: 2 files such as a.png are left out" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE])
+@pytest.mark.parametrize("name", ["b.png", "a.cls"])
+def test_a_link_in_a_tar_shard_is_an_error(tmp_path, kind, name):
+    """tar writes the second name of a file as a link: that image was left out, or its label."""
+    write_tar(tmp_path / "x.tar", {"a.png": encoded(1)})
+    with tarfile.open(tmp_path / "x.tar", "a") as shard:
+        link = tarfile.TarInfo(name)
+        link.type, link.linkname = kind, "a.png"
+        shard.addfile(link)
+    with pytest.raises(FullrankError, match=f"x.tar holds {name} as a link.*: .*--dereference --hard-dereference"):
+        open_images(str(tmp_path / "x.tar"), root=str(tmp_path))
+
+
+def test_lists_in_tar_shards_are_no_classes(tmp_path, capsys):
+    labels = {f"{i}.json": json.dumps({"label": [i % 2, 3]}).encode() for i in range(4)}
+    write_tar(tmp_path / "x.tar", {f"{i}.png": encoded(i) for i in range(4)} | labels)
+    assert open_images(str(tmp_path / "x.tar"), root=str(tmp_path)).labels is None
+    assert "x.tar: labels such as '[0, 3]' are no classes: its images are taken without" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("file", "left"), [("*.index", 0), ("*.index", 300), ("*.images", 100)])
+def test_what_is_kept_of_a_large_set_and_was_cut_short_is_made_again(sets, on_disk, file, left):
+    """As where the machine lost its power."""
+    root = str(sets / "cache")
+    before = open_images(str(sets), root=root)
+    expected = [before.encoded(index) for index in range(20)]
+    for kept in (sets / "cache/large").glob(file):
+        kept.write_bytes(kept.read_bytes()[:left])
+    again = open_images(str(sets), root=root)
+    assert [again.encoded(index) for index in range(20)] == expected
+
+
 @pytest.mark.parametrize("again", ["a.cls", "a.png"])
 def test_a_name_that_is_twice_in_a_tar_shard_is_an_error(tmp_path, again):
     """The later label would be that of both images."""

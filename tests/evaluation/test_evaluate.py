@@ -19,6 +19,7 @@ from fullrank.evaluation.evaluate import evaluate
 from fullrank.evaluation.options import EvaluateOptions, KnnOptions, LinearOptions, LogisticOptions
 from fullrank.measure.probes import knn_accuracies, knn_accuracy, leave_one_out
 from fullrank.ranking.candidates import open_candidates
+from fullrank.training import scores
 from fullrank.training.checkpoint import list_checkpoints
 from fullrank.training.loop import train
 
@@ -110,6 +111,18 @@ def test_limit_and_other_images(run, name):
     assert score.protocol["sample"] == "at random, seed 0"
     assert score.value == knn_accuracy(bank[0][some], bank[1][some], queries, answers, k=3)
     assert (score.protocol["bank"], score.protocol["queries"]) == (100, 359)
+
+
+def test_scores_that_cannot_be_kept_are_printed_and_the_next_probe_is_taken(run, name, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(scores, "write_text", full)
+    assert main(["evaluate", name, "--knn", "--knn.k", "5", "--logistic", "--logistic.l2", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "k-NN" in out
+    assert "logistic" in out
+    assert "could not be kept" in out
 
 
 def test_a_checkpoint_is_scored_and_not_kept(run):

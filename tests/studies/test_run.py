@@ -258,11 +258,13 @@ def test_a_damaged_result_is_named(here, place, file, text):
         missing(toy, place)
 
 
-def test_a_finished_teacher_whose_weights_are_gone_is_trained_again(here, place):
+@pytest.mark.parametrize("gone", ["lab", "lab/*/checkpoints"])
+def test_a_finished_teacher_whose_weights_are_gone_is_trained_again(here, place, gone):
     teacher = cell("teacher", image_size=16)
     student = cell("student", {"name": "teacher"}, method="distill", image_size=16, heads=HeadsConfig())
     make(study(teacher), place)
-    shutil.rmtree(place.work)
+    for folder in place.work.glob(gone):
+        shutil.rmtree(folder)
     failed, text = make(study(student, teacher), place)
     assert failed == 0
     assert text.count(": done") == 2

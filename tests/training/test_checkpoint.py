@@ -13,6 +13,8 @@ from fullrank.exporting.export import export
 from fullrank.files import atomic_path
 from fullrank.training.checkpoint import find_checkpoint, list_checkpoints, read_checkpoint, save_checkpoint
 from fullrank.training.loop import resume, train
+from fullrank.training.record import Recorder
+from fullrank.training.runs import read_run
 from tests.training.tiny import quiet, tiny
 
 
@@ -135,6 +137,35 @@ def test_a_finished_run_without_weights_is_told_from_one_that_has_none_yet(tmp_p
     (tmp_path / "summary.json").touch()
     with pytest.raises(FullrankError, match="is finished and has no checkpoint: its weights were left out or deleted"):
         find_checkpoint(tmp_path)
+
+
+def test_a_finished_run_whose_weights_were_deleted_is_not_begun_anew(tmp_path):
+    """A loop that resumes all runs of a folder would drop its records."""
+    run, console = tmp_path / "run", Console(file=io.StringIO(), width=300)
+    train(tiny(out=run, steps=6, keep_checkpoints=2), console=quiet())
+    for path in (run / "checkpoints").iterdir():
+        path.unlink()
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    assert resume(run, console=console).complete
+    assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
+    assert "its weights are gone: delete its summary.json to train it anew" in console.file.getvalue()
+    (run / "summary.json").unlink()
+    assert resume(run, console=console).complete
+    assert "has no checkpoint: it begins anew, and what it recorded up to step 6 is dropped" in console.file.getvalue()
+
+
+def test_a_finished_run_that_goes_on_from_an_earlier_checkpoint_is_unfinished(tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    train(tiny(out=run, steps=6), console=quiet())
+    (run / "checkpoints" / "step_00000006.pt").unlink()
+    monkeypatch.setattr(Recorder, "log", kill)
+    with pytest.raises(KeyboardInterrupt):
+        resume(run, console=quiet())
+    assert not read_run(run).finished
+
+
+def kill(*_):
+    raise KeyboardInterrupt
 
 
 def test_an_edited_configuration_and_lost_records_are_not_gone_on_with_in_silence(tmp_path):

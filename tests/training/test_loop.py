@@ -17,7 +17,7 @@ from rich.console import Console
 
 from fullrank.config import MachineConfig, MonitorConfig, OptimConfig, TrainConfig, read_config, to_dict
 from fullrank.errors import FullrankError
-from fullrank.training import loop, setup
+from fullrank.training import loop, runs, setup
 from fullrank.training.checkpoint import find_checkpoint, read_checkpoint
 from fullrank.training.loop import resume, train
 from fullrank.training.measuring import Measurer
@@ -389,6 +389,15 @@ def test_two_processes_cannot_train_one_run(whole):
             resume(whole / "hybrid", console=quiet())
     finally:
         folder.close()
+
+
+def test_a_disk_without_locks_is_not_another_process(whole, monkeypatch, capsys):
+    def unknown(*_):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(runs.fcntl, "flock", unknown)
+    RunFolder.reopen(whole / "hybrid").close()
+    assert "cannot be locked (Function not implemented)" in capsys.readouterr().err
 
 
 def test_what_cannot_be_resumed_says_why(tmp_path):

@@ -145,16 +145,15 @@ def indexed(file: Path, cache: Path, build: Callable[[Path], Any], *, copied: bo
     before = stamp(file)  # so that a file which changes while it is indexed is found to have changed
     about = (str(file.resolve()), *before, *([version] if version else []))
     name = hashlib.sha256(repr(about).encode()).hexdigest()[:16]
-    index, copy = cache / f"{name}.index", cache / f"{name}.images"
-    kept = (index, copy) if copied else (index,)
-    if not all(path.exists() for path in kept):
+    index, copy = cache / f"{name}.index", cache / f"{name}.images" if copied else None
+    if _kept(index, copy) is None:
         new = [cache / f"{name}.{os.getpid()}.{end}" for end in ("images", "index")]
         try:
             cache.mkdir(parents=True, exist_ok=True)
             try:
                 feather.write_feather(build(new[0]), str(new[1]))
-                if not all(path.exists() for path in kept):  # else another run was quicker, and reads it
-                    if copied:
+                if _kept(index, copy) is None:  # else another run was quicker, and reads it
+                    if copy is not None:
                         os.replace(new[0], copy)
                     os.replace(new[1], index)  # the last: where it is, all is
             finally:
@@ -163,5 +162,15 @@ def indexed(file: Path, cache: Path, build: Callable[[Path], Any], *, copied: bo
         except OSError as error:
             what = f"{printable(cache)}, where the index of large sets is kept, cannot be written: {error.strerror}"
             raise FullrankError(f"{what}: name another place (--data-dir)") from None
-    where, made = (copy, stamp(copy)) if copied else (file, before)
-    return Stored(where, made, feather.read_table(str(index), memory_map=False))
+    where, made = (file, before) if copy is None else (copy, stamp(copy))
+    return Stored(where, made, _kept(index, copy))
+
+
+def _kept(index: Path, copy: Path | None) -> Any | None:
+    """Return an index that is kept; None where it or the copy is not there, or was cut short when the power failed."""
+    try:
+        table = feather.read_table(str(index), memory_map=False)
+        ends = pc.max(pc.add(table.column("offset"), table.column("length"))).as_py() or 0
+        return table if copy is None or copy.stat().st_size >= ends else None
+    except (OSError, pa.ArrowInvalid):
+        return None

@@ -26,6 +26,7 @@ import shlex
 import sys
 import threading
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -429,8 +430,8 @@ def open_images(spec: Any, *, split: Split = "train", root: str = DEFAULT_ROOT) 
             return _from_files(shown, matches, root)
     except (PermissionError, NotADirectoryError) as error:
         raise FullrankError(f"cannot read the images at {shown}: {error.strerror}") from None
-    except (ValueError, OSError) as error:  # a NUL in the path, or a path that is too long
-        if isinstance(error, FullrankError) or (isinstance(error, OSError) and path.exists()):
+    except OSError:  # a path that is too long
+        if path.exists():
             raise
     raise FullrankError(
         f"no images at {shown!r}: it is neither a path that exists nor a known set{nearest(spec, SOURCES)} "
@@ -452,11 +453,7 @@ def _from_object(found: Any, name: str | None = None) -> Images:
 def _from_folder(name: str, root: Path, flag: str, cache: str) -> Images:
     from torchvision.datasets.folder import IMG_EXTENSIONS
 
-    for kind in LARGE:
-        large = sorted(path for path in root.glob(f"*{kind}") if not hidden(path.name))
-        if large:
-            check_files(name, large, flag)
-            return _from_files(name, large, cache)
+    large = sorted(path for kind in LARGE for path in root.glob(f"*{kind}") if not hidden(path.name))
     others: dict[str, int] = {}
     found: dict[str, list[str]] = {}
     tree: dict[str, list[str]] = {}
@@ -466,13 +463,25 @@ def _from_folder(name: str, root: Path, flag: str, cache: str) -> Images:
         tree[below] = folders
         pictures = [file for file in files if file.lower().endswith(IMG_EXTENSIONS) and not file.startswith(".")]
         for kind in (Path(file).suffix.lower() for file in files if not file.startswith(".")):
-            if kind in _OTHER_PICTURES:
+            if kind in (*_OTHER_PICTURES, *LARGE):
                 others[kind] = others.get(kind, 0) + 1
         if pictures:
             holding.add(below)
             found.setdefault(below.split(os.sep)[0], []).extend(os.path.join(where, file) for file in pictures)
         elif any(file.lower().endswith(LARGE) for file in files):
             elsewhere.append(where)
+    if large:
+        forms = Counter(f"{path.suffix} file" for path in large)
+        if len(forms) > 1 or found:
+            forms["image file"] += sum(map(len, found.values()))
+            held = listing([f"{count:,} {what}{'s' * (count > 1)}" for what, count in forms.items() if count])
+            one = shlex.quote(f"{root}/*{large[0].suffix}")
+            raise FullrankError(
+                f"{name} holds images in several forms ({held}), of which a set has one: give those that are meant, "
+                f"such as {flag} {one}, or move the others away"
+            )
+        check_files(name, large, flag)
+        return _from_files(name, large, cache)
     check_folders(name, root, tree, holding, flag)
     kinds = " ".join(IMG_EXTENSIONS)
     if not found:

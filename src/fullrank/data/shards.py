@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fullrank.data.decoding import printable
 from fullrank.data.encoded import StoredImages, indexed
@@ -30,7 +31,7 @@ from fullrank.errors import FullrankError
 _IMAGE = ("jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp")
 _LABEL = ("cls", "json", "txt")  # where a label is looked for, the first that is there
 _CAPTIONS = 100  # different texts from which on, where most images have their own, they name no classes
-_VERSION = 2  # of what `_index` finds, so that an index of before is made anew
+_VERSION = 3  # of what `_index` finds, so that an index of before is made anew
 _END = bytes(2 * tarfile.BLOCKSIZE)  # what ends an archive that was written to its end
 
 
@@ -48,7 +49,11 @@ def open_shards(name: str, files: Sequence[Path], cache: Path) -> StoredImages:
         with contextlib.suppress(pa.ArrowInvalid):  # they are names
             texts = texts.cast(pa.int64())
         different = len(texts.unique())
-        if pa.types.is_string(texts.type) and different > max(_CAPTIONS, (len(texts) - texts.null_count) / 2):
+        lists = pa.types.is_string(texts.type) and pc.all(pc.match_substring_regex(texts, r"^[\[{].*[\]}]$")).as_py()
+        if lists:
+            what = f"labels such as {texts.drop_null()[0].as_py()[:60]!r} are no classes"
+            print(f"{printable(name)}: {what}: its images are taken without labels", file=sys.stderr)
+        elif pa.types.is_string(texts.type) and different > max(_CAPTIONS, (len(texts) - texts.null_count) / 2):
             what = f"{different:,} texts beside {len(texts):,} images, such as {texts.drop_null()[0].as_py()[:60]!r}"
             print(f"{printable(name)}: {what}, are captions: its images are taken without labels", file=sys.stderr)
         else:
@@ -64,7 +69,7 @@ def _index(file: Path, copy: Path) -> Any:
     labels: dict[str, dict[str, str]] = {}
     try:
         with tarfile.open(file, "r:") as shard:
-            end, twice = 0, ""
+            end, twice, linked = 0, "", ""
             for member in shard:
                 end = member.offset_data + member.size
                 shard.members.clear()  # type: ignore[attr-defined] # tarfile keeps all that it has seen
@@ -73,6 +78,8 @@ def _index(file: Path, copy: Path) -> Any:
                 folder, slash, base = member.name.rpartition("/")
                 stem, _, kind = base.partition(".")
                 key, kind = folder + slash + stem, kind.lower()
+                if member.islnk() or member.issym():
+                    linked = member.name if kind in (*_IMAGE, *_LABEL) else linked
                 if not member.isfile() or not stem:
                     continue
                 if kind in _IMAGE:
@@ -95,6 +102,9 @@ def _index(file: Path, copy: Path) -> Any:
     if twice:
         what = f"{shown} holds {printable(twice)} twice, and nobody knows whose label is whose"
         raise FullrankError(f"{what}: give each image a name of its own, and pack it anew")
+    if linked:
+        what = f"{shown} holds {printable(linked)} as a link to another file, which is not followed"
+        raise FullrankError(f"{what}: pack it anew, with tar --dereference --hard-dereference")
     rows = [(*kinds[min(kinds, key=_IMAGE.index)], key) for key, kinds in images.items()]
     others += [f"{key}.{kind}" for key, kinds in images.items() for kind in sorted(kinds, key=_IMAGE.index)[1:]]
     if others:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -80,12 +81,13 @@ def _asked(options: EvaluateOptions) -> list[str]:
 def _evaluate(session: Session, path: Path, label: str, asked: Sequence[str]) -> Evaluation:
     options, world = session.options, session.world
     run = path if path.is_dir() else None
-    task, missing, scores = None, "", {}
+    task, missing, unkept, scores = None, "", "", {}
     with world.raise_together(), world.first_on_machine():
         encoder = open_checkpoint(path)
         step = int(encoder.source["step"])
         try:
-            task = open_task(session, label, encoder, run)
+            # a run of somebody else's, who lets nobody write: nothing of it can be gone on with
+            task = open_task(session, label, encoder, run if run is not None and os.access(run, os.W_OK) else None)
         except UnlabeledError as error:
             missing = str(error)
         else:
@@ -107,8 +109,8 @@ def _evaluate(session: Session, path: Path, label: str, asked: Sequence[str]) ->
             else:
                 scores[name] = linear(task, options)
         if run is not None:  # at once: the next probe may take hours, and be stopped
-            world.on_main(keep, run, [Kept(scores[name], step, "evaluate")])
-    return Evaluation(label, run, step, scores, skipped=tuple(task.skipped))
+            unkept = world.on_main(keep, run, [Kept(scores[name], step, "evaluate")]) or unkept
+    return Evaluation(label, run, step, scores, skipped=tuple(task.skipped), unkept=unkept)
 
 
 def probe_features(

@@ -26,6 +26,7 @@ class Evaluation(Shown):
         scores: One for each probe, by its name; empty where labels are missing.
         missing: What keeps it from being scored; empty where nothing does.
         skipped: Names of the images that could not be read.
+        unkept: Why a run's scores could not be kept in its folder; empty where they were.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Evaluation(Shown):
     scores: Mapping[str, Score]
     missing: str = ""
     skipped: tuple[str, ...] = ()
+    unkept: str = ""
 
     def __repr__(self) -> str:
         scores = ", ".join(f"{s.kind.title} {s.text}" for s in self.scores.values())
@@ -76,8 +78,8 @@ def _parts(found: Sequence[Evaluation]) -> Iterator[Part]:
             if warning := score.chosen.get(WARNING):
                 yield Words(f"{score.kind.title}: {warning}", "warning", look)
         yield from unreadable(each.skipped, look)
-        if each.missing:
-            yield Words(f"not scored: {each.missing}", "warning", look)
+        if said := f"not scored: {each.missing}" if each.missing else each.unkept:
+            yield Words(said, "warning", look)
 
 
 def _chosen(score: Score) -> str:

@@ -37,7 +37,7 @@ from fullrank.text import Progress, no_progress, once, tails
 from fullrank.training.checkpoint import digest
 from fullrank.training.machine import choose_device, float32_on
 from fullrank.training.runs import CONFIG
-from fullrank.training.scores import SCORES_FILE, Kept, keep
+from fullrank.training.scores import Kept, keep
 
 FEWEST_IMAGES = 5_000
 SAMPLE, SAMPLE_SEED = 5_000, 0
@@ -129,12 +129,9 @@ def keep_scores(run: Path, found: Inspection, options: InspectOptions) -> str:
     step = int(found.source["step"])
     try:
         asked = kept_of(run, Path(found.source["checkpoint"]), options.images, options.limit) if usual else {}
-        keep(run, [Kept(score, step, "inspect", asked=asked) for score in found.scores.values()])
-    except OSError as error:
-        return f"scores could not be kept in {run / SCORES_FILE} ({error.strerror})"
     except FullrankError as error:
         return f"scores could not be kept: {error}"
-    return ""
+    return keep(run, [Kept(score, step, "inspect", asked=asked) for score in found.scores.values()])
 
 
 def images_for(width: int) -> int:

@@ -99,6 +99,7 @@ class Job:
         if self.place.processes > 1:
             python += ["torch.distributed.run", "--standalone", f"--nproc-per-node={self.place.processes}", "-m"]
         if (self.folder / CONFIG).is_file():
+            (self.folder / SUMMARY).unlink(missing_ok=True)  # finished, it would not be trained for its weights
             moved = [word for f, path in self._given().items() for word in (f"--{f.replace('_', '-')}", path)]
             return [*python, "fullrank", "train", "--resume", str(self.folder), *moved]
         settings = self.work / f"{self.name}.yaml"

@@ -150,6 +150,8 @@ def train(config: TrainConfig, *, console: Console | None = None) -> Finished:
 def resume(path: Path, asked: TrainConfig | None = None, *, console: Console | None = None) -> Finished:
     """Go on with a run from its last checkpoint, or from the start when it was stopped before the first.
 
+    A finished run without weights stays as it is.
+
     `asked` is the configuration that was asked for, when it was changed; only `CHANGEABLE` fields may differ from the
     run's.
 

@@ -16,7 +16,7 @@ from fullrank.models.methods import Method
 from fullrank.text import flatten
 from fullrank.training.checkpoint import checkpoint_path, list_checkpoints, read_checkpoint
 from fullrank.training.online_probe import OnlineProbe
-from fullrank.training.runs import CONFIG, METRICS, SPECTRA, RunRecord, read_run
+from fullrank.training.runs import CONFIG, METRICS, SPECTRA, SUMMARY, RunRecord, read_run
 
 IMAGES_VERSION = 2
 """Of how images are found, sampled and matched with labels: in a run's config.yaml, which has none before 0.1.0."""
@@ -67,7 +67,12 @@ def read_resumed(path: Path, asked: TrainConfig | None, processes: int) -> Resum
         )
     if state is not None:
         notes += _missing_records(run, state["step"], config)
-    finished = state is not None and state["step"] == config.steps and run.summary is not None
+    elif run.finished:
+        notes.append(f"{path}: its weights are gone: delete its {SUMMARY} to train it anew, which drops its records")
+    elif run.reached:
+        what = f"it begins anew, and what it recorded up to step {run.reached:,} is dropped"
+        notes.append(f"{path} has no checkpoint: {what}")
+    finished = run.finished and (state is None or state["step"] == config.steps)
     if not finished and images.get("version") != IMAGES_VERSION:
         raise FullrankError(
             f"{path / CONFIG} has the environment.data.version {images.get('version')}, and this fullrank sees images "

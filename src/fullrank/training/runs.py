@@ -323,11 +323,12 @@ class RunFolder:
         write_bytes(self.path / SPECTRA, save({"steps": steps.astype(np.int64), "singular_values": values}))
 
     def forget_after(self, step: int | None) -> None:
-        """Drop records and spectra of later steps than `step`: the run goes on from there and will write them again.
+        """Drop the summary, and records and spectra of later steps than `step`: the run writes them again.
 
         None drops everything, for a run that was stopped before its first checkpoint.
         """
         last = -1 if step is None else step
+        (self.path / SUMMARY).unlink(missing_ok=True)
         for name in (METRICS, TIMING):
             kept = [record for record in read_lines(self.path / name) if record["step"] <= last]
             write_text(self.path / name, "".join(json.dumps(record) + "\n" for record in kept))
@@ -355,9 +356,12 @@ def _locked(path: Path) -> TextIO:
     lock = open(path / ".lock", "w")  # noqa: SIM115 - held for the run's whole life
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         lock.close()
         raise FullrankError(f"another process is training {path}: wait for it, or choose another --out") from None
+    except OSError as error:  # a disk that knows no locks, as Lustre is often mounted
+        why = f"{path} cannot be locked ({error.strerror})"
+        print(f"{why}: let no other process go on with this run meanwhile", file=sys.stderr)
     # A forked worker holds the lock too, and may outlive a killed parent by seconds: it lets go at once.
     os.register_at_fork(after_in_child=lock.close)
     for stale in path.rglob(".*.tmp"):

@@ -7,8 +7,11 @@ inspection.json, is still read.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 
 from fullrank._version import __version__
+from fullrank.errors import FullrankError
 from fullrank.files import read_json, reading, write_text
 from fullrank.measure.protocols import DIM, FINGERPRINT
 from fullrank.measure.scores import Score, kind_of, read_score, renamed
@@ -65,8 +69,27 @@ def kept(run: Path) -> list[Kept]:
     return list(found.values())
 
 
-def keep(run: Path, new: Sequence[Kept]) -> None:
-    """Add scores to a run's scores.json; what was kept of one command, step, name and protocol is replaced."""
+def keep(run: Path, new: Sequence[Kept]) -> str:
+    """Add scores to a run's scores.json; what was kept of one command, step, name and protocol is replaced.
+
+    Other processes may do so at the same time. Returns why the scores could not be kept; empty where they were.
+    """
+    try:
+        folder = os.open(run, os.O_RDONLY)
+        try:
+            with contextlib.suppress(OSError):  # some disks know no locks
+                fcntl.flock(folder, fcntl.LOCK_EX)
+            _add(run, new)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        return f"scores could not be kept in {run / SCORES_FILE} ({error.strerror})"
+    except FullrankError as error:
+        return f"scores could not be kept: {error}"
+    return ""
+
+
+def _add(run: Path, new: Sequence[Kept]) -> None:
     scores = {each._key: each for each in [*kept(run), *new]}.values()
     entries = [
         {
