@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from fullrank.data.images import ArrayImages, FileImages, Images
+from fullrank.data.labels import Labels
 from fullrank.errors import FullrankError
 from fullrank.registry import register_source
 
@@ -65,7 +66,7 @@ def _torchvision(name: str, split: str, root: str) -> Images:
     classes = tuple(getattr(found, "classes", ())) or None
     if name == "places365":
         paths, labels = zip(*found.imgs, strict=True)
-        return FileImages(name, folder, paths, labels, classes=classes)
+        return FileImages(name, folder, paths, Labels(np.array(labels), classes, numbered=True))
     pixels = torch.from_numpy(np.asarray(found.data))
     if pixels.shape[-1] == 3:  # CIFAR keeps channels last, STL-10 first
         pixels = pixels.permute(0, 3, 1, 2).contiguous()
