@@ -47,7 +47,7 @@ from fullrank.data.randomness import Purpose, permutation
 from fullrank.data.splits import check_files, check_folders, glob_files, hidden, list_shards
 from fullrank.errors import FullrankError, choose, nearest
 from fullrank.registry import SOURCES
-from fullrank.text import listing
+from fullrank.text import expanded, listing
 
 Split = Literal["train", "eval"]
 
@@ -412,7 +412,7 @@ def open_images(spec: Any, *, split: Split = "train", root: str = DEFAULT_ROOT) 
         from fullrank.data.hub import download
 
         return _from_files(spec, download(spec, split), root)
-    path, shown = Path(spec).expanduser(), printable(spec)
+    path, shown = expanded(spec), printable(spec)
     flag = "--images" if split == "train" else "--eval-images"
     try:
         if path.is_file():
@@ -527,7 +527,7 @@ def _walk(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:
 
 def _from_files(name: str, files: Sequence[Path], root: str) -> Images:
     """Open parquet files, or tar shards."""
-    cache = Path(root).expanduser() / "large"
+    cache = expanded(root) / "large"
     if all(file.suffix == ".tar" for file in files):
         from fullrank.data.shards import open_shards
 

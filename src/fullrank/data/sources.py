@@ -13,7 +13,6 @@ A source is a function of the split, `train` or `eval`, and the folder of downlo
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from fullrank.data.images import ArrayImages, FileImages, Images
 from fullrank.data.labels import Labels
 from fullrank.errors import FullrankError
 from fullrank.registry import register_source
+from fullrank.text import expanded
 
 
 @register_source("digits")
@@ -43,7 +43,7 @@ def digits(split: str, root: str) -> Images:
 def _torchvision(name: str, split: str, root: str) -> Images:
     from torchvision import datasets
 
-    folder, train = Path(root).expanduser(), split == "train"
+    folder, train = expanded(root), split == "train"
     make = {
         "cifar10": partial(datasets.CIFAR10, folder, train=train),
         "cifar100": partial(datasets.CIFAR100, folder, train=train),
