@@ -352,6 +352,20 @@ def test_world_size_empty_is_unset_and_a_word_is_refused(monkeypatch):
         env_count("WORLD_SIZE", 1)
 
 
+def test_home_is_meant_in_every_path_and_other_names_that_begin_so_stay(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for words in (["train", "--resume=~/none"], ["train", "--config=~/none"], ["rank", "none", "--fit=~/none/none"]):
+        assert main(words) == 1
+        assert f"{tmp_path}/none" in capsys.readouterr().err
+    (tmp_path / "~x.npy").touch()
+    for words in (["inspect", "~x.npy"], ["rank", "~x.npy"], ["export", "~x.npy", "--out", "~y"]):
+        assert main(words) == 1
+        error = capsys.readouterr().err
+        assert "~x.npy" in error
+        assert "fault" not in error
+
+
 def test_a_link_is_followed_and_a_pipe_stays_a_pipe(tmp_path):
     (tmp_path / "target").write_text("old")
     (tmp_path / "link").symlink_to("target")

@@ -88,12 +88,14 @@ def main(arguments: list[str]) -> int:
 def _renamed(argument: str, command: str) -> str:
     """Return a flag under the name that its command has for it; say so where it is called otherwise today."""
     flag, equals, value = argument.partition("=")
+    if flag.startswith("--"):
+        value = os.path.expanduser(value)  # shells leave --images=~/photos as it is
     if flag in _GONE:
         raise WrongFlagError(f"{flag} is gone: {_GONE[flag]}")
     if flag in ("--backbone", "--backbone.name"):  # a section of settings in train, a setting elsewhere
         return f"--backbone{'.name' if command == 'train' else ''}{equals}{value}"
     if flag not in _FORMER:
-        return argument
+        return f"{flag}{equals}{value}"
     print(f"{PROGRAM}: {flag} is called {_FORMER[flag]} now", file=sys.stderr)
     return f"{_FORMER[flag]}{equals}{value}"
 

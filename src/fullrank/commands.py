@@ -20,7 +20,7 @@ from fullrank.inspection.options import InspectOptions
 from fullrank.ranking.options import RankOptions
 from fullrank.registry import METHODS, ORDERS, VIEWS
 from fullrank.shapes import Checked
-from fullrank.text import Progress, plain_console
+from fullrank.text import Progress, expanded, plain_console
 from fullrank.training.presets import PRESETS
 from fullrank.training.presets import preset as named_preset
 
@@ -207,7 +207,7 @@ class Inspect(InspectOptions):
         from fullrank.files import PICKLES, check_backbone
 
         for name in self.what:  # what is known already, before torch is imported, which takes seconds
-            path = Path(name).expanduser()
+            path = expanded(name)
             if path.suffix.lower() in PICKLES[1:] and path.is_file():
                 check_backbone(name, self.backbone)
         from fullrank.inspection.inspect import inspect

@@ -26,7 +26,7 @@ from fullrank.models.exported import is_export, open_export
 from fullrank.models.methods import METHODS, Method
 from fullrank.models.weights import fill, load_weights, read_weights
 from fullrank.shapes import check_meant, fields, fit
-from fullrank.text import listing
+from fullrank.text import expanded, listing
 from fullrank.training.checkpoint import (
     config_of,
     encoder_of,
@@ -119,7 +119,7 @@ def open_encoder(
     if isinstance(source, nn.Module):
         encoder = _module(source, image_size)
     else:
-        path = Path(source).expanduser()
+        path = expanded(source)
         if kind in ("run", "checkpoint"):
             encoder = open_checkpoint(path, layer, branch)
         elif kind == "exported encoder":
@@ -145,7 +145,7 @@ def kind_of(source: str | Path | nn.Module, *, backbone: str | None = None) -> K
     """Say what a module is, or what a name stands for."""
     if isinstance(source, nn.Module):
         return "module"
-    name, path = str(source), Path(source).expanduser()
+    name, path = str(source), expanded(source)
     suffix = path.suffix.lower()
     if is_export(path):
         return "exported encoder"

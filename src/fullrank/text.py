@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -85,6 +86,15 @@ def tails(paths: Sequence[PurePath]) -> list[str]:
     return [tail(path.parts) for path in paths]
 
 
+def expanded(path: str | PurePath) -> Path:
+    """Return a path, at whose beginning ~ is the home folder; a name that begins so and is no user's stays.
+
+    >>> expanded("~nobody of that name/~x").parts
+    ('~nobody of that name', '~x')
+    """
+    return Path(os.path.expanduser(path))
+
+
 def once(names: Iterable[P]) -> list[P]:
     """Leave out what is named before, by whatever path.
 
@@ -93,7 +103,7 @@ def once(names: Iterable[P]) -> list[P]:
     """
     found: dict[Path, P] = {}
     for name in names:
-        found.setdefault(Path(name).expanduser().resolve(), name)
+        found.setdefault(expanded(name).resolve(), name)
     return list(found.values())
 
 

@@ -295,6 +295,28 @@ def test_files_of_many_images_below_are_left_out_and_that_is_said(folder, capsys
     assert "1 .tar files are left out" in capsys.readouterr().err
 
 
+def test_a_run_below_the_images_has_none_of_them(folder, monkeypatch):
+    """`fullrank train --images .` writes one there: its samples.png would be an image, and runs a class."""
+    monkeypatch.chdir(folder)
+    before = open_images(".").fingerprint()
+    run = folder / "runs" / "images-simsiam"
+    run.mkdir(parents=True)
+    for name in ("config.yaml", "metrics.jsonl"):
+        (run / name).touch()
+    picture(1).save(run / "samples.png")
+    assert open_images(".").classes == ("cat", "dog")
+    assert open_images(".").fingerprint() == before
+
+
+def test_one_class_whose_accents_are_written_in_two_ways_is_one(tmp_path):
+    """As after copies from two systems."""
+    for name in ("cafe\u0301", "caf\u00e9", "z"):
+        (tmp_path / name).mkdir()
+        picture(1).save(tmp_path / name / "1.png")
+    images = open_images(str(tmp_path))
+    assert (images.labels.tolist(), images.classes) == ([0, 0, 1], ("caf\u00e9", "z"))
+
+
 def test_what_is_hidden_is_no_image_at_any_depth(folder):
     for hidden in (".ipynb_checkpoints", "cat/.thumbs", "__MACOSX/cat", "cat/@eaDir/1.png"):
         (folder / hidden).mkdir(parents=True)

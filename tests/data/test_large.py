@@ -255,6 +255,18 @@ def test_captions_in_tar_shards_are_no_classes(tmp_path, capsys):
     assert open_images(str(tmp_path / "y.tar"), root=str(tmp_path)).labels.tolist() == list(range(200))
 
 
+@pytest.mark.parametrize("kind", ["cls", "json"])
+def test_names_of_as_many_classes_as_images_are_no_captions(tmp_path, kind):
+    names = [f"person {i}" for i in range(120)]
+    write = (lambda name: json.dumps({"label": name}).encode()) if kind == "json" else str.encode
+    members = {f"{i:03}.png": encoded(i) for i in range(120)} | {
+        f"{i:03}.{kind}": write(n) for i, n in enumerate(names)
+    }
+    write_tar(tmp_path / "x.tar", members)
+    images = open_images(str(tmp_path / "x.tar"), root=str(tmp_path))
+    assert [images.classes[label] for label in images.labels] == names
+
+
 def test_an_index_of_before_is_not_read(tmp_path, monkeypatch):
     write_tar(tmp_path / "x.tar", {"a.png": encoded(1), "b.png": encoded(2)})
     find = shards_module._index

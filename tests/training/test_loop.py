@@ -304,6 +304,15 @@ def test_no_accuracy_is_measured_on_the_training_images_themselves(tmp_path, cap
     assert "the held-out images are the training images, of which each is its own nearest" in capsys.readouterr().err
 
 
+def test_held_out_images_without_a_class_of_the_training_images_are_said(tmp_path, capsys):
+    images, held_out = (classes_folder(tmp_path / n, dict.fromkeys(n, 30)) for n in ("ab", "cd"))
+    config = tiny(images=images, eval_images=held_out, image_size=16, order="multiple-pass", subset=1.0)
+    data = setup.open_data(config)[1]
+    assert "knn" not in Measurer(config, data, torch.device("cpu")).protocols
+    said = "the held-out images share no class with the training images: no accuracy is measured"
+    assert said in capsys.readouterr().err
+
+
 def test_other_pictures_of_the_same_names_are_refused(tmp_path, monkeypatch):
     images = classes_folder(tmp_path / "images", {"a": 30, "b": 30})
     stop_after(6, monkeypatch)

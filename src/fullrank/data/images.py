@@ -41,13 +41,13 @@ from torch import Tensor
 from fullrank.data.decoding import Smaller, decode_file, printable, to_pixels, unreadable, whole
 from fullrank.data.decoding import UnreadableImageError as UnreadableImageError
 from fullrank.data.kept import Kept
-from fullrank.data.labels import Labels, read_labels
+from fullrank.data.labels import Labels, name_classes, read_labels
 from fullrank.data.labels import match_labels as match_labels
 from fullrank.data.randomness import Purpose, permutation
 from fullrank.data.splits import check_files, check_folders, glob_files, hidden, list_shards
 from fullrank.errors import FullrankError, choose, nearest
 from fullrank.registry import SOURCES
-from fullrank.text import listing
+from fullrank.text import expanded, listing
 
 Split = Literal["train", "eval"]
 
@@ -229,8 +229,9 @@ class ArrayImages(Images):
 class FileImages(Images):
     """Image files, decoded when read."""
 
-    def __init__(self, name: str, root: Path, paths: Sequence[str], labels: Sequence[int] | None, **about: Any) -> None:
-        super().__init__(name, None if labels is None else torch.tensor(labels, dtype=torch.int64), **about)
+    def __init__(self, name: str, root: Path, paths: Sequence[str], labels: Labels | None) -> None:
+        super().__init__(name)
+        self.label(labels)
         self.root, self._contents = root, ""
         # one array rather than a million strings: forked workers share it without copying
         prefix = f"{root}{os.sep}"
@@ -411,7 +412,7 @@ def open_images(spec: Any, *, split: Split = "train", root: str = DEFAULT_ROOT) 
         from fullrank.data.hub import download
 
         return _from_files(spec, download(spec, split), root)
-    path, shown = Path(spec).expanduser(), printable(spec)
+    path, shown = expanded(spec), printable(spec)
     flag = "--images" if split == "train" else "--eval-images"
     try:
         if path.is_file():
@@ -500,8 +501,8 @@ def _from_folder(name: str, root: Path, flag: str, cache: str) -> Images:
         print(f"{name}: {beside} images lie beside its folders, so these are not taken for labels", file=sys.stderr)
     if "" in found or (len(found) == 1 and flag != "--eval-images"):
         return FileImages(name, root, paths, None)
-    labels = [label for label, group in enumerate(found.values()) for _ in group]
-    return FileImages(name, root, paths, labels, classes=tuple(found), numbered=False)
+    labels = name_classes([folder for folder, group in found.items() for _ in group])
+    return FileImages(name, root, paths, labels)
 
 
 def _walk(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:
@@ -516,6 +517,9 @@ def _walk(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:
         if real in up:
             folders.clear()
             continue
+        if {"config.yaml", "metrics.jsonl"} <= {*files}:  # a run of ours, whose pictures are none of a user's set
+            folders.clear()
+            continue
         above[where] = up | {real}
         folders[:] = sorted(folder for folder in folders if not hidden(folder))
         yield where, folders, files
@@ -523,7 +527,7 @@ def _walk(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:
 
 def _from_files(name: str, files: Sequence[Path], root: str) -> Images:
     """Open parquet files, or tar shards."""
-    cache = Path(root).expanduser() / "large"
+    cache = expanded(root) / "large"
     if all(file.suffix == ".tar" for file in files):
         from fullrank.data.shards import open_shards
 

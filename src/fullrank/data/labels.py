@@ -112,7 +112,7 @@ def read_labels(column: Any, names: Sequence[str] | None, where: str) -> Labels 
     if pa.types.is_null(kind):
         return None
     if str(kind) in ("string", "large_string", "string_view"):
-        return _named([value or "" for value in column.to_pylist()])
+        return name_classes([value or "" for value in column.to_pylist()])
     try:
         values = _whole(column, kind)
     except ValueError as error:
@@ -149,9 +149,9 @@ def _whole(column: Any, kind: Any) -> np.ndarray:
     return values
 
 
-def _named(texts: Sequence[str]) -> Labels:
-    """Number names in alphabetical order, as torchvision's `ImageFolder` does."""
-    values = np.array(texts, dtype=str)
+def name_classes(texts: Sequence[str]) -> Labels:
+    """Number names in alphabetical order, as torchvision's `ImageFolder` does; an empty one is none."""
+    values = np.array([_plain(text) for text in texts], dtype=str)
     numbers, there = np.full(len(values), -1), values != ""
     classes, numbers[there] = np.unique(values[there], return_inverse=True)
     return Labels(numbers, tuple(classes.tolist()), numbered=False)
@@ -173,7 +173,7 @@ def join_labels(parts: Sequence[Labels | None], files: Sequence[str]) -> Labels 
     if len({part.classes for part in there}) == 1:
         return Labels(values, *there[0][1:])
     if all(part.classes is not None for part in there):  # other numbers for the same names
-        return _named([(part.classes or ())[value] if value >= 0 else "" for part in there for value in part.values])
+        return name_classes([(part.classes or ())[each] if each >= 0 else "" for part in there for each in part.values])
     return Labels(values, None, numbered=True)
 
 

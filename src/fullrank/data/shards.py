@@ -3,9 +3,9 @@
 Files of one name up to the first dot of their base name belong together: an image (`n01.jpg`, or another of `_IMAGE`)
 and its label, `.cls` or `.txt` (a number or a name) or a field `label` or `cls` of a `.json`. So `n01.seg.png` is no
 image but a part of n01, and so is `n01.png` beside `n01.jpg`: of several kinds the first in `_IMAGE` is the image, and
-the others are said. Texts of which most images have their own, as img2dataset's `.txt`, are captions and no labels,
-which is said too. A shard's headers are read once, to learn where each image lies. Compressed shards cannot be read at
-random and are refused.
+the others are said. Texts in `.txt` of which most images have their own, as img2dataset writes them, are captions and
+no labels, which is said too; so are lists. A link, as tar writes the second name of a file, is refused. A shard's
+headers are read once, to learn where each image lies. Compressed shards cannot be read at random and are refused.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from fullrank.errors import FullrankError
 
 _IMAGE = ("jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp")
 _LABEL = ("cls", "json", "txt")  # where a label is looked for, the first that is there
+_COLUMNS = {"offset": pa.int64(), "length": pa.int64(), "name": pa.string(), "label": pa.string(), "free": pa.bool_()}
 _CAPTIONS = 100  # different texts from which on, where most images have their own, they name no classes
 _VERSION = 3  # of what `_index` finds, so that an index of before is made anew
 _END = bytes(2 * tarfile.BLOCKSIZE)  # what ends an archive that was written to its end
@@ -38,9 +39,9 @@ _END = bytes(2 * tarfile.BLOCKSIZE)  # what ends an archive that was written to 
 def open_shards(name: str, files: Sequence[Path], cache: Path) -> StoredImages:
     """Open the images in tar shards, in their order; `cache` is the folder of indices."""
     parts = [indexed(file, cache, partial(_index, file), version=_VERSION) for file in files]
-    names, texts = (
-        pa.chunked_array([chunk for part in parts for chunk in part.index.column(column).chunks], pa.string())
-        for column in ("name", "label")
+    names, texts, free = (
+        pa.chunked_array([chunk for part in parts for chunk in part.index.column(column).chunks], _COLUMNS[column])
+        for column in ("name", "label", "free")
     )
     if not len(names):
         raise FullrankError(f"no images in {printable(name)}: expected members ending in .{', .'.join(_IMAGE)}")
@@ -48,13 +49,14 @@ def open_shards(name: str, files: Sequence[Path], cache: Path) -> StoredImages:
     if texts.null_count < len(texts):
         with contextlib.suppress(pa.ArrowInvalid):  # they are names
             texts = texts.cast(pa.int64())
-        different = len(texts.unique())
+        captions = texts.filter(free)
+        different = len(captions.unique())
         lists = pa.types.is_string(texts.type) and pc.all(pc.match_substring_regex(texts, r"^[\[{].*[\]}]$")).as_py()
         if lists:
             what = f"labels such as {texts.drop_null()[0].as_py()[:60]!r} are no classes"
             print(f"{printable(name)}: {what}: its images are taken without labels", file=sys.stderr)
         elif pa.types.is_string(texts.type) and different > max(_CAPTIONS, (len(texts) - texts.null_count) / 2):
-            what = f"{different:,} texts beside {len(texts):,} images, such as {texts.drop_null()[0].as_py()[:60]!r}"
+            what = f"{different:,} texts beside {len(texts):,} images, such as {captions[0].as_py()[:60]!r}"
             print(f"{printable(name)}: {what}, are captions: its images are taken without labels", file=sys.stderr)
         else:
             labels = read_labels(texts, None, printable(name))
@@ -110,20 +112,20 @@ def _index(file: Path, copy: Path) -> Any:
     if others:
         why = "in a tar shard what follows the first dot of a name says what a file is"
         print(f"{shown}: {len(others)} files such as {printable(others[0])} are left out: {why}", file=sys.stderr)
-    kinds = {"offset": pa.int64(), "length": pa.int64(), "name": pa.string(), "label": pa.string()}
-    columns = [*zip(*((*row, _label(labels.get(row[2], {}))) for row in rows), strict=True)] or [()] * len(kinds)
-    return pa.table({name: pa.array(column, kinds[name]) for name, column in zip(kinds, columns, strict=True)})
+    columns = [*zip(*((*row, *_label(labels.get(row[2], {}))) for row in rows), strict=True)] or [()] * len(_COLUMNS)
+    return pa.table({name: pa.array(column, _COLUMNS[name]) for name, column in zip(_COLUMNS, columns, strict=True)})
 
 
-def _label(texts: dict[str, str]) -> str | None:
+def _label(texts: dict[str, str]) -> tuple[str | None, bool]:
+    """Return a label, and whether it is of a file that may as well hold a caption."""
     kind = next((kind for kind in _LABEL if kind in texts), None)
     if kind != "json":
-        return texts[kind] if kind else None
+        return texts.get(kind or ""), kind == "txt"
     try:
         fields = json.loads(texts["json"])
         label = next(fields[field] for field in ("label", "cls") if field in fields)
     except (ValueError, TypeError, StopIteration):
-        return texts.get("txt")
+        return texts.get("txt"), "txt" in texts
     if isinstance(label, (bool, float)) and label == label // 1:  # truth values and whole floats are numbers
         label = int(label)
-    return None if label is None or label != label else str(label)
+    return None if label is None or label != label else str(label), False

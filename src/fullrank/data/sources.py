@@ -13,15 +13,16 @@ A source is a function of the split, `train` or `eval`, and the folder of downlo
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from fullrank.data.images import ArrayImages, FileImages, Images
+from fullrank.data.labels import Labels
 from fullrank.errors import FullrankError
 from fullrank.registry import register_source
+from fullrank.text import expanded
 
 
 @register_source("digits")
@@ -42,7 +43,7 @@ def digits(split: str, root: str) -> Images:
 def _torchvision(name: str, split: str, root: str) -> Images:
     from torchvision import datasets
 
-    folder, train = Path(root).expanduser(), split == "train"
+    folder, train = expanded(root), split == "train"
     make = {
         "cifar10": partial(datasets.CIFAR10, folder, train=train),
         "cifar100": partial(datasets.CIFAR100, folder, train=train),
@@ -65,7 +66,7 @@ def _torchvision(name: str, split: str, root: str) -> Images:
     classes = tuple(getattr(found, "classes", ())) or None
     if name == "places365":
         paths, labels = zip(*found.imgs, strict=True)
-        return FileImages(name, folder, paths, labels, classes=classes)
+        return FileImages(name, folder, paths, Labels(np.array(labels), classes, numbered=True))
     pixels = torch.from_numpy(np.asarray(found.data))
     if pixels.shape[-1] == 3:  # CIFAR keeps channels last, STL-10 first
         pixels = pixels.permute(0, 3, 1, 2).contiguous()

@@ -19,7 +19,7 @@ from fullrank.evaluation.result import Evaluation
 from fullrank.evaluation.task import Represented, Session, UnlabeledError, open_task
 from fullrank.measure.protocols import FINGERPRINT
 from fullrank.models.encoder import Encoder, unchanged
-from fullrank.text import Progress, no_progress, once, tails
+from fullrank.text import Progress, expanded, no_progress, once, tails
 from fullrank.training.checkpoint import find_checkpoint
 from fullrank.training.distributed import processes
 from fullrank.training.machine import choose_device, float32_on
@@ -57,15 +57,13 @@ def evaluate(
             if "linear" in asked:
                 check_share(options.linear_options.batch_size, world.size, "linear.batch_size")
             for name in names:  # a misspelt last one is found before the first one's work
-                if not find_checkpoint(Path(name).expanduser()).is_file():
+                if not find_checkpoint(expanded(name)).is_file():
                     raise FullrankError(
                         f"there is no {name}: expected a run's folder or a checkpoint of `fullrank train`"
                     )
         labels = tails([Path(name) for name in names])
         session = Session(options, device, several=len(names) > 1, progress=progress, world=world)
-        return [
-            _evaluate(session, Path(name).expanduser(), label, asked) for name, label in zip(names, labels, strict=True)
-        ]
+        return [_evaluate(session, expanded(name), label, asked) for name, label in zip(names, labels, strict=True)]
 
 
 def _asked(options: EvaluateOptions) -> list[str]:

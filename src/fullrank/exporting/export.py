@@ -32,6 +32,7 @@ from fullrank.models import fullrank_resnet
 from fullrank.models.backbones import FULLRANK_RESNET, TimmModel, made_by
 from fullrank.models.encoder import Encoder
 from fullrank.models.exported import TIMM_CONFIG, WEIGHTS, open_export
+from fullrank.text import expanded
 
 CARD = "README.md"
 _DATA = ("input_size", "fixed_input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std", "num_classes")
@@ -51,9 +52,9 @@ def export(run_or_checkpoint: Path | str, out: Path | str, *, branch: Branch = "
             weights or features are not finite; or this timm builds another network from what would be written.
             Nothing is left in any of these cases.
     """
-    out = Path(out).expanduser().absolute()
+    out = expanded(out).absolute()
     check_empty(out)
-    opened = open_checkpoint(Path(run_or_checkpoint).expanduser(), branch=branch)
+    opened = open_checkpoint(expanded(run_or_checkpoint), branch=branch)
     encoder = opened.module
     made = made_by(encoder)
     known = known_of(opened)

@@ -33,7 +33,7 @@ from fullrank.measure.verdict import DISTINCT, ENOUGH, Verdict, judge
 from fullrank.models.encoder import Encoder
 from fullrank.registry import SOURCES
 from fullrank.shapes import check_meant
-from fullrank.text import Progress, no_progress, once, tails
+from fullrank.text import Progress, expanded, no_progress, once, tails
 from fullrank.training.checkpoint import digest
 from fullrank.training.machine import choose_device, float32_on
 from fullrank.training.runs import CONFIG
@@ -85,7 +85,7 @@ def inspect(
             else:
                 one = inspect_encoder(name, opened[name], asked, options, kind, progress)
         if kind == "run":
-            one = replace(one, unkept=keep_scores(Path(name).expanduser(), one, options))
+            one = replace(one, unkept=keep_scores(expanded(name), one, options))
         found.append(replace(one, name=label))
     return _with_clid(found)
 
@@ -197,7 +197,7 @@ def absorb(blocks: Iterable[Tensor], protocol: Mapping[str, Any], n: int, dim: i
 
 
 def _inspect_matrix(name: str, progress: Progress, key: str | None) -> Inspection:
-    matrix = open_matrix(Path(name).expanduser(), key=key)
+    matrix = open_matrix(expanded(name), key=key)
     n, dim = matrix.shape
 
     def counted() -> Iterator[Tensor]:

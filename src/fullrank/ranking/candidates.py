@@ -12,7 +12,7 @@ import numpy as np
 from fullrank.errors import FullrankError
 from fullrank.measure.protocols import ACCURACIES
 from fullrank.measure.scores import Score, title
-from fullrank.text import listing, tails
+from fullrank.text import expanded, listing, tails
 from fullrank.training.checkpoint import list_checkpoints, step_of
 from fullrank.training.runs import CONFIG, RunRecord, read_run
 from fullrank.training.scores import WARNING, Kept, kept, recorded
@@ -91,7 +91,7 @@ def features_of(candidates: Sequence[Candidate]) -> np.ndarray:
 
 def open_candidates(paths: Sequence[str | Path]) -> list[Candidate]:
     """Read what there is to rank: runs as they ended, checkpoints in their folders, or measured steps of one run."""
-    given = list(dict.fromkeys(Path(path).expanduser().resolve() for path in paths))
+    given = list(dict.fromkeys(expanded(path).resolve() for path in paths))
     if not given:
         raise FullrankError("give at least one run: fullrank rank RUN [RUN ...]")
     where = [_run_of(path) for path in given]

@@ -23,6 +23,7 @@ from fullrank.files import write_text
 from fullrank.registry import SOURCES
 from fullrank.studies.store import Planned, Store, check_same, inspections
 from fullrank.studies.study import Scale
+from fullrank.text import expanded
 from fullrank.training.checkpoint import checkpoint_path
 from fullrank.training.runs import CONFIG, METRICS, SUMMARY, read_run
 from fullrank.training.scores import evaluated
@@ -84,7 +85,7 @@ class Job:
     def _given(self) -> dict[str, str]:
         """Return the images of this machine, as paths that are no bare words, which may mean something in records."""
         given = {field: value for field in _IMAGES if (value := getattr(self.place, field)) is not None}
-        return {f: p if p in SOURCES else str(Path(p).expanduser().absolute()) for f, p in given.items()}
+        return {f: p if p in SOURCES else str(expanded(p).absolute()) for f, p in given.items()}
 
     def done_steps(self) -> int:
         """Return how many steps its records know of."""

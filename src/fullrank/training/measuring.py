@@ -108,6 +108,9 @@ class Measurer:
         voters, asked = own >= 0, labels >= 0
         strange = ~torch.isin(labels, every[every >= 0])
         if not bool(voters.any()) or bool(strange.all()):
+            if bool(voters.any()) and bool(asked.any()):
+                what = "the held-out images share no class with the training images"
+                print(f"{what}: no accuracy is measured", file=sys.stderr)
             return None
         if int(voters.sum()) < self.config.monitor.knn_k:
             raise FullrankError(

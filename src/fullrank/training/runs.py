@@ -44,6 +44,7 @@ from fullrank.files import (
 )
 from fullrank.registry import METHODS
 from fullrank.shapes import PROTOCOL, Number, ShapeError, Step, fit
+from fullrank.text import expanded
 
 if TYPE_CHECKING:
     from fullrank.config import TrainConfig
@@ -225,14 +226,14 @@ def only_runs(paths: Sequence[Path | str]) -> list[Path]:
         return not path.exists() or path.suffix == ".pt" or any((path / name).exists() for name in parts)
 
     given = [Path(path) for path in paths]
-    own = [path for path in given if stays(path.expanduser())]
+    own = [path for path in given if stays(expanded(path))]
     if given and not own:
         inside = any(given[0].glob(f"*/{CONFIG}"))
         hint = f"the runs in it, {given[0]}/*" if inside else "folders made by `fullrank train`"
         if given[0].suffix.lower() in PICKLES or given[0].suffix == ".safetensors":
             hint += "; other weights are compared by `fullrank inspect a.pth b.pth --backbone NAME --images FOLDER`"
         raise FullrankError(f"{given[0]} is not a run, nor is any other: give {hint}")
-    if not any(path.expanduser().exists() for path in own):
+    if not any(expanded(path).exists() for path in own):
         return given
     for path in given:
         if path not in own:
@@ -256,7 +257,7 @@ class RunFolder:
     def create(cls, config: TrainConfig) -> RunFolder:
         """Make a new folder: `config.out`, or one below `runs`, numbered from 2 where its name is taken."""
         if config.out is not None:
-            path = Path(config.out).expanduser()
+            path = expanded(config.out)
             try:
                 path.mkdir(parents=True, exist_ok=True)
                 folder = cls(path, _locked(path))
@@ -283,7 +284,7 @@ class RunFolder:
         """Raise `FullrankError` where a new run cannot be written to `out`: before any long work begins."""
         if out is None:
             return
-        path = Path(out).expanduser()
+        path = expanded(out)
         if (path / CONFIG).exists():
             raise FullrankError(
                 f"{path} already holds a run: go on with it by --resume {path}, or choose another --out"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +22,7 @@ from fullrank.models.batchnorm import synchronize
 from fullrank.models.memory_format import to_memory_format
 from fullrank.models.methods import METHODS, Distillation, Method
 from fullrank.registry import SOURCES
+from fullrank.text import expanded
 from fullrank.training.checkpoint import load
 from fullrank.training.distributed import ALONE, Gradients, World
 from fullrank.training.loggers import check_loggers
@@ -229,7 +229,7 @@ def open_teacher(config: TrainConfig) -> nn.Module:
             "method=distill needs a teacher: --target.teacher with a run, a checkpoint, or a timm model that has "
             "published weights"
         )
-    path = Path(name).expanduser()
+    path = expanded(name)
     if "/" not in name and not path.is_file() and not (path / CONFIG).is_file():
         return pretrained_backbone(name, image_size=size)  # even where a folder that is no run has the model's name
     if not path.exists():
