@@ -654,3 +654,11 @@ def test_labels_of_a_dataset_go_through_its_target_transform():
 def test_items_that_are_no_images_are_named(image, message):
     with pytest.raises(UnreadableImageError, match=message):
         open_images(Pairs([image])).read(0)
+
+
+@pytest.mark.parametrize(
+    "spec", ["x" * 5000, "a\0b", "a\0b/*.tar", "x" * 5000 + "/*.tar"], ids=["long", "nul", "nul*", "long*"]
+)
+def test_what_no_path_can_be_is_no_images(spec):
+    with pytest.raises(FullrankError, match=r"no images at|no file matches"):
+        open_images(spec)

@@ -19,6 +19,7 @@ path that exists is that path, whatever brackets and stars are in it.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import math
 import os
@@ -431,8 +432,8 @@ def open_images(spec: Any, *, split: Split = "train", root: str = DEFAULT_ROOT) 
             return _from_files(shown, matches, root)
     except (PermissionError, NotADirectoryError) as error:
         raise FullrankError(f"cannot read the images at {shown}: {error.strerror}") from None
-    except OSError:  # a path that is too long
-        if path.exists():
+    except (OSError, ValueError) as error:  # what no path can be: too long, or with a NUL in it
+        if "\0" not in spec and getattr(error, "errno", None) != errno.ENAMETOOLONG:
             raise
     raise FullrankError(
         f"no images at {shown!r}: it is neither a path that exists nor a known set{nearest(spec, SOURCES)} "
