@@ -1,7 +1,7 @@
 """Small files of every kind: what is damaged is one line that names the file, the field and what to do."""
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
 
 import numpy as np
 import pytest
@@ -11,8 +11,15 @@ from fullrank.errors import FullrankError
 from fullrank.files import read_arrays, read_json, read_json_lines, read_yaml
 from fullrank.shapes import Number, Range, ShapeError, Step, fit
 
-Part = {"seconds?": float, "word?": str}
-Record = {**Part, "step": Step, "parts": [Part]}
+
+class Part(TypedDict, total=False):
+    seconds: float
+    word: str
+
+
+class Record(Part):
+    step: Step
+    parts: list[Part]
 
 
 @pytest.mark.parametrize(
@@ -33,7 +40,7 @@ Record = {**Part, "step": Step, "parts": [Part]}
         ("c", Literal["a", "b"], "it must be one of a, b, got 'c'"),
         ([], str | None, r"it must be text or null, got \[\]"),
         (1, bool, "it must be true or false, got 1"),
-        ({"a": {"seconds": "x"}}, {"a": (Part, None)}, "a.seconds must be a finite number, got 'x'"),
+        ({"a": {"seconds": "x"}}, dict[str, Part | None], "a.seconds must be a finite number, got 'x'"),
         (0, Annotated[int, Range(1, 9)] | None, "it must be at least 1 and at most 9, got 0"),
         ("x", int | bool | None, "it must be a whole number or true or false or null, got 'x'"),
     ],

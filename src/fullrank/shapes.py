@@ -2,9 +2,8 @@
 
 Settings of runs and of commands (dataclasses), arguments, configuration files and the small files of a run's folder are
 all checked by `fit`. A shape is a type: `int`, `str | None`, `Literal["a", "b"]`, `list[...]`, `dict[str, ...]`, a
-dataclass for a section, with `Annotated[int, Range(1, 10)]` for a range and `Annotated[str, METHODS]` for a name in a
-registry. A record's shape is written as JSON is: `{"step": int, "parts?": [{"word": str}]}`, where a field with `?` may
-be missing, and `(shape, None)` for one of several. A number must be finite, within `Any` too, unless its shape is
+dataclass for a section and a `TypedDict` for a record, with `Annotated[int, Range(1, 10)]` for a range and
+`Annotated[str, METHODS]` for a name in a registry. A number must be finite, within `Any` too, unless its shape is
 `object` or `Number`. Fields that a record's shape does not name are kept: a newer fullrank may have written them.
 """
 
@@ -19,7 +18,7 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict
 
 from fullrank.errors import FullrankError, nearest, shown
 from fullrank.registry import Registry
@@ -64,8 +63,11 @@ Number = Annotated[float, "any"]
 """A measured value, which may be no number where it could not be measured."""
 
 
-PROTOCOL: dict[str, Any] = {"n?": Step, "subset?": float}
-"""What is reckoned with of how a score was taken; the rest is compared and shown."""
+class Protocol(TypedDict, total=False):
+    """What is reckoned with of how a score was taken; the rest is compared and shown."""
+
+    n: Step
+    subset: float
 
 
 class ShapeError(FullrankError):
@@ -107,8 +109,8 @@ def fit(value: Any, shape: Any, name: str = "it", *, finite: bool = True) -> Any
     origin, inner = typing.get_origin(shape), typing.get_args(shape)
     if origin is Annotated:
         return _fit_annotated(value, shape, name, finite)
-    if origin in (typing.Union, types.UnionType) or isinstance(shape, tuple):
-        return _fit_one_of(value, inner or shape, name, finite)
+    if origin in (typing.Union, types.UnionType):
+        return _fit_one_of(value, inner, name, finite)
     if origin is Literal:
         if value in inner:
             return value
@@ -117,12 +119,11 @@ def fit(value: Any, shape: Any, name: str = "it", *, finite: bool = True) -> Any
     if origin is tuple and isinstance(value, (list, tuple)) and (len(value) == len(inner) or inner[-1] is ...):
         shapes = inner if inner[-1] is not ... else inner[:1] * len(value)
         return tuple(fit(each, own, name, finite=finite) for each, own in zip(value, shapes, strict=True))
-    if origin is list or isinstance(shape, list):
+    if origin is list:
         if not isinstance(value, list):
             raise ShapeError.kind(value, "a list", name)
-        (of_each,) = inner or shape
-        return [fit(each, of_each, f"{name}[{place}]") for place, each in enumerate(value)]
-    if origin is dict or isinstance(shape, dict):
+        return [fit(each, inner[0], f"{name}[{place}]") for place, each in enumerate(value)]
+    if origin is dict or typing.is_typeddict(shape):
         return _fit_record(value, shape, name)
     if dataclasses.is_dataclass(shape) and isinstance(value, typing.cast(type, shape)):
         check_fields(value, f"{name}.")
@@ -144,19 +145,18 @@ def _fit_record(value: Any, shape: Any, name: str) -> Any:
     if not isinstance(value, dict):
         raise ShapeError.kind(value, _WORDS[dict], name)
     within = "" if name == "it" else f"{name}."
-    if not isinstance(shape, dict):
+    if not typing.is_typeddict(shape):
         of_keys, of_values = typing.get_args(shape)
         return {
             fit(key, of_keys, f"a key of {name}"): fit(each, of_values, f"{within}{key}") for key, each in value.items()
         }
-    if missing := [key for key in shape if key not in value and not key.endswith("?")]:
+    shapes = fields(shape)
+    if missing := [key for key in shapes if key in shape.__required_keys__ and key not in value]:
         raise ShapeError(f"{within}{missing[0]} is missing")
-    shapes = {key.removesuffix("?"): each for key, each in shape.items()}
     return {key: fit(each, shapes.get(key, Any), f"{within}{key}") for key, each in value.items()}
 
 
 def _fit_one_of(value: Any, options: tuple[Any, ...], name: str, finite: bool) -> Any:
-    options = tuple(type(None) if option is None else option for option in options)
     if value is None and type(None) in options:  # as most settings are: no error is made for each option before it
         return None
     wrong: list[ShapeError] = []
@@ -213,7 +213,7 @@ def _is_scalar_of_numpy(value: Any) -> bool:
 
 @cache
 def fields(kind: Any) -> dict[str, Any]:
-    """Return the shape of each field of a dataclass, or of each argument of a function."""
+    """Return the shape of each field of a dataclass or a record, or of each argument of a function."""
     return typing.get_type_hints(kind, include_extras=True)
 
 

@@ -25,7 +25,7 @@ from fullrank.errors import FullrankError, choose
 from fullrank.measure.quality import manifold, spectral, spread, views
 from fullrank.measure.verdict import MARGIN
 from fullrank.registry import METHODS
-from fullrank.shapes import PROTOCOL, fit
+from fullrank.shapes import Protocol, fit
 
 Direction = Literal["lower", "higher", "none"]
 Needs = Literal["features", "views", "labels", "training"]
@@ -152,7 +152,7 @@ def read_score(found: Any) -> Score:
     fit(name, str, "a score's name")
     fit(value, float | None, f"the value of {name}")
     protocol, chosen = found.get("protocol") or {}, found.get("chosen") or {}
-    fit(protocol, PROTOCOL, f"the protocol of {name}")
+    fit(protocol, Protocol, f"the protocol of {name}")
     fit(chosen, dict[str, object], f"what {name} chose")
     return Score(name, None if value is None else float(value), renamed(protocol), str(found.get("why") or ""), chosen)
 

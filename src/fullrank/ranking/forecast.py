@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 
 import numpy as np
 
@@ -23,18 +23,41 @@ from fullrank.measure.forecast.linear import Prediction
 from fullrank.measure.protocols import DIM
 from fullrank.measure.scores import renamed, title
 from fullrank.ranking.candidates import FEATURES, Forecasted
-from fullrank.shapes import PROTOCOL, Range, ShapeError, fit
+from fullrank.shapes import Protocol, Range, ShapeError, fit
 
 FORMAT, VERSION = "fullrank forecast", 1
 _TERMS = ("intercept", *FEATURES)
-_DOCUMENT: dict[str, Any] = {
-    "accuracy": {"name": Accuracy, "protocol": PROTOCOL},
-    "features": {name: {"protocol": PROTOCOL} for name in FEATURES},
-    "width": Annotated[int, Range(1, 2**53)] | None,
-    "coefficients": {term: {"value": float} for term in _TERMS},
-    "runs": [{"name": str, "accuracy": float}],
-}
-"""What a forecast has; all else in it follows from its runs."""
+
+
+class _Taken(TypedDict):
+    protocol: Protocol
+
+
+class _Accuracy(_Taken):
+    name: Accuracy
+
+
+class _Coefficient(TypedDict):
+    value: float
+
+
+class _Run(TypedDict):
+    name: str
+    accuracy: float
+
+
+_Features = TypedDict("_Features", dict.fromkeys(FEATURES, _Taken))  # type: ignore[misc]
+_Coefficients = TypedDict("_Coefficients", dict.fromkeys(_TERMS, _Coefficient))  # type: ignore[misc]
+
+
+class _Document(TypedDict):
+    """What a forecast has; all else in it follows from its runs."""
+
+    accuracy: _Accuracy
+    features: _Features
+    width: Annotated[int, Range(1, 2**53)] | None
+    coefficients: _Coefficients
+    runs: list[_Run]
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +142,7 @@ def read_forecast(path: Path) -> Forecast:
             f"{path} is of version {found['version']}, this fullrank reads up to {VERSION}: upgrade fullrank"
         )
     with reading(path, remedy):
-        fit(found, _DOCUMENT)
+        fit(found, _Document)
         rows = [[run.get(name) for name in FEATURES] for run in found["runs"]]
         fit(rows, list[list[float]], "runs")
         width = {} if found["width"] is None else {DIM: found["width"]}  # which protocols of before do not state

@@ -12,7 +12,7 @@ import io
 import re
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import nn
@@ -31,17 +31,36 @@ VERSION = 1
 _NAME = re.compile(r"step_(\d+)\.pt")
 
 
-_HEAD: dict[str, Any] = {"version": Step, "step": Step}
-_STATE: dict[str, Any] = {
-    "config": dict[str, Any],
-    "model": dict[str, torch.Tensor],
-    # what going on with the run needs, which is asked for there
-    "optimizer?": {"state": dict[int, dict[str, Any]], "param_groups": list[dict[str, Any]]},
-    "record?": {"count?": Step, "seconds?": float},
-    "online_probe?": dict[str, Any],
-    "order?": dict[str, Any],
-    "skipped?": list[str],
-}
+class _Head(TypedDict):
+    version: Step
+    step: Step
+
+
+class _Weights(TypedDict):
+    config: dict[str, Any]
+    model: dict[str, torch.Tensor]
+
+
+class _Optimizer(TypedDict):
+    state: dict[int, dict[str, Any]]
+    param_groups: list[dict[str, Any]]
+
+
+class _Record(TypedDict, total=False):
+    count: Step
+    seconds: float
+
+
+class _State(_Weights, total=False):
+    """The weights, and what going on with the run needs, which is asked for there."""
+
+    optimizer: _Optimizer
+    record: _Record
+    online_probe: dict[str, Any]
+    order: dict[str, Any]
+    skipped: list[str]
+
+
 BRANCHES: dict[Branch, str] = {"online": "backbone.", "target": "target.backbone."}
 """Where each branch's encoder lies within a method's state."""
 
@@ -102,12 +121,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             "are measured by `fullrank inspect FILE --backbone NAME --images FOLDER`"
         )
     with reading(path, remedy):
-        fit(state, _HEAD)
+        fit(state, _Head)
         if state["version"] > VERSION:
             raise FullrankError(
                 f"{path} is of version {state['version']}, this fullrank reads up to {VERSION}: upgrade fullrank"
             )
-        fit(state, _STATE)
+        fit(state, _State)
         loss = state.get("record", {}).get("loss_sum", torch.zeros(()))
         if not isinstance(loss, torch.Tensor) or loss.shape or not loss.isfinite():
             raise ShapeError(f"record.loss_sum must be a finite tensor of no dimension, got {shown(loss)}")

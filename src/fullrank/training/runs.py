@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO, TypedDict
 
 import numpy as np
 import yaml
@@ -43,7 +43,7 @@ from fullrank.files import (
     write_text,
 )
 from fullrank.registry import METHODS
-from fullrank.shapes import PROTOCOL, Number, ShapeError, Step, fit
+from fullrank.shapes import Number, Protocol, ShapeError, Step, fit
 from fullrank.text import expanded
 
 if TYPE_CHECKING:
@@ -53,24 +53,58 @@ if TYPE_CHECKING:
 
 METRICS, TIMING, SPECTRA = "metrics.jsonl", "timing.jsonl", "spectra.safetensors"
 SUMMARY, CONFIG = "summary.json", "config.yaml"
-_IMAGES = ({"count?": Step, "fingerprint?": str, "skipped?": Step}, None)
-_DATA = {"version?": int, "train?": _IMAGES, "held_out?": _IMAGES, "measured?": _IMAGES}
-_CONFIG: dict[str, Any] = {
-    **dict.fromkeys(("method?", "order?", "images?", "views?"), str),
-    **dict.fromkeys(("subset?", "switch?"), float),
-    **dict.fromkeys(("backbone?", "heads?", "machine?"), dict[str, Any]),
-    "eval_images?": str | None,
-    "steps?": Step,
-    "seed?": int,
-    "environment?": ({"processes?": Step, "data?": _DATA}, None),
-}
-"""What is read of config.yaml, of whatever version; to go on with a run it is read as `TrainConfig`."""
-_SUMMARY: dict[str, Any] = {
-    "steps?": Step,
-    "scores?": [{"name": str, "value": Number, "protocol?": PROTOCOL}],
-    "skipped?": list[str],
-    "seconds?": float,
-}
+
+
+class _Images(TypedDict, total=False):
+    count: Step
+    fingerprint: str
+    skipped: Step
+
+
+class _Data(TypedDict, total=False):
+    version: int
+    train: _Images | None
+    held_out: _Images | None
+    measured: _Images | None
+
+
+class _Environment(TypedDict, total=False):
+    processes: Step
+    data: _Data
+
+
+class _Config(TypedDict, total=False):
+    """What is read of config.yaml, of whatever version; to go on with a run it is read as `TrainConfig`."""
+
+    method: str
+    order: str
+    images: str
+    eval_images: str | None
+    views: str
+    subset: float
+    switch: float
+    backbone: dict[str, Any]
+    heads: dict[str, Any]
+    machine: dict[str, Any]
+    steps: Step
+    seed: int
+    environment: _Environment | None
+
+
+class _Value(TypedDict):
+    name: str
+    value: Number
+
+
+class _Score(_Value, total=False):
+    protocol: Protocol
+
+
+class _Summary(TypedDict, total=False):
+    steps: Step
+    scores: list[_Score]
+    skipped: list[str]
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -164,7 +198,7 @@ def read_run(path: Path | str) -> RunRecord:
     """Read a run folder, or raise `FullrankError` where there is none or a file in it is damaged."""
     path = Path(path)
     check_run(path)
-    config: dict[str, Any] = read_yaml(path / CONFIG, _CONFIG, "put it back as it was")
+    config: dict[str, Any] = read_yaml(path / CONFIG, _Config, "put it back as it was")
     if "method" in config:  # in runs of before by another name
         config["method"] = METHODS.canonical(str(config["method"]))
     environment: Any = config.pop("environment", None) or {}
@@ -173,7 +207,7 @@ def read_run(path: Path | str) -> RunRecord:
     summary: Any = None
     if (path / SUMMARY).exists():
         remedy = f"delete it, and `fullrank train --resume {path}` writes it again"
-        summary = read_json(path / SUMMARY, _SUMMARY, remedy)
+        summary = read_json(path / SUMMARY, _Summary, remedy)
     with reading(path / METRICS, "put it back as it was"):
         for kind in ("train", "measure"):
             own = [record["step"] for record in records if record.get("kind") == kind]
@@ -190,7 +224,7 @@ def _check_line(record: Any) -> None:
     kind = record.get("kind", "timing")
     fit({"kind": kind}, dict[str, str])
     # a diverged run has a loss that is no number, which is shown
-    shapes: dict[str, Any] = {"protocols": PROTOCOL, "timing": float, "train": Number, "measure": Number}
+    shapes: dict[str, Any] = {"protocols": Protocol, "timing": float, "train": Number, "measure": Number}
     for name, value in values_of(record).items():
         fit(value, shapes.get(kind, Any), name)
     fit({"step": record.get("step")}, dict[str, Step])

@@ -15,7 +15,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 
@@ -33,7 +33,20 @@ WARNING = "warning"
 _REMEDY = "delete it and measure again"
 
 By = Literal["evaluate", "inspect"]
-_ENTRY: dict[str, Any] = {"step": Step, "by": By, "fullrank": str | None, "asked?": dict[str, Any]}
+
+
+class _Taken(TypedDict):
+    step: Step
+    by: By
+    fullrank: str | None
+
+
+class _Entry(_Taken, total=False):
+    asked: dict[str, Any]
+
+
+class _Inspected(TypedDict):
+    scores: list[dict[str, object]]
 
 
 @dataclass(frozen=True)
@@ -59,7 +72,7 @@ def kept(run: Path) -> list[Kept]:
     for name in (EVALUATION, INSPECTION, SCORES_FILE):
         if (run / name).is_file():
             with reading(run / name, _REMEDY):
-                for entry in fit(_entries(run / name), [_ENTRY], "scores"):
+                for entry in fit(_entries(run / name), list[_Entry], "scores"):
                     score = read_score(entry)
                     if score.value is None and not score.why:
                         raise ShapeError(f"the value of {score.name} is missing")
@@ -115,9 +128,7 @@ def _entries(path: Path) -> list[dict[str, Any]]:
     if path.name == SCORES_FILE:
         return found.get("scores")
     by = "evaluate" if path.name == EVALUATION else "inspect"
-    taken = fit(
-        [found] if by == "evaluate" else found.get("inspections"), [{"scores": list[dict[str, object]]}], path.stem
-    )
+    taken = fit([found] if by == "evaluate" else found.get("inspections"), list[_Inspected], path.stem)
     about = ("step", "fullrank", "asked")
     return [
         {"fullrank": None, **{name: each[name] for name in about if name in each}, "by": by, **score}
