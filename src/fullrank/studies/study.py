@@ -19,6 +19,8 @@ from fullrank.training.scores import latest, protocol_of, series
 Factors = Mapping[str, str]
 ACCURACY: Mapping[Scale, str] = {"lab": "logistic", "paper": "linear"}
 """The linear evaluation: quick at lab scale, and [Li22]'s own at the paper's."""
+PROBES = {scale: ("knn", accuracy) for scale, accuracy in ACCURACY.items()}
+"""What `fullrank evaluate` takes of every run."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,6 @@ class Cell:
 
     factors: Factors  # what the tables call it, such as {"encoder": "ResNet-18", "order": "hybrid"}
     config: TrainConfig  # the run, with the seed left at 0; images are named, and found where the user says
-    probes: tuple[str, ...] | None = None  # of `fullrank evaluate`; when None k-NN and the scale's linear evaluation
     teacher: Factors | None = None  # the factors of the cell whose run, of the same seed, it distills
     label_free: bool = False  # whether every label-free score is taken of it, as `fullrank inspect` does
 
