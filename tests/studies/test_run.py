@@ -21,6 +21,7 @@ from fullrank.studies.jobs import STOPPED, Job, Processes
 from fullrank.studies.run import ToMake
 from fullrank.studies.store import Store, planned, run_name, settings
 from fullrank.studies.study import PROBES, Cell, Study
+from fullrank.training.scores import series
 
 pytestmark = pytest.mark.usefixtures("unprobed")
 STEPS = 6
@@ -56,7 +57,7 @@ def test_finished_runs_are_found_by_their_settings_and_not_repeated(here, place,
     results = Store(place.results, "lab").results(planned(toy, "lab", [0]))
     assert [result.run.config["order"] for result in results] == ["multiple-pass", "hybrid"]
     assert results[0].score("auc") == results[0].run.of_kind("measure")[-1]["auc"]
-    assert results[0].series("auc")[0].tolist() == [0, 4, 6]
+    assert series(results[0].run, "auc")[0].tolist() == [0, 4, 6]
 
     monkeypatch.setattr(studies_run, "perform", None)  # would raise
     # another study, with the same settings under other names, and a difference that decides nothing
