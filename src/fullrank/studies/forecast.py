@@ -118,21 +118,19 @@ def _fit(runs: Sequence[Result], accuracy: str, features: Sequence[str]) -> Line
 
 def _fits(pools: dict[str, Sequence[Result]], accuracy: str) -> Table:
     rows, refused = [], []
+    shares = ["R²", "leave-one-out R²", "leave-one-setting-out R²"]
     for pool, runs in pools.items():
         for features in (FEATURES, *((name,) for name in FEATURES)):
             row = [pool, " and ".join(map(title, features)), f"{len(runs)} ({len(set(settings_of(runs)))})"]
-            found = dict.fromkeys(("r2", "left out", "groups", *FEATURES), MISSING)
             try:
                 fit = _fit(runs, accuracy, features)
             except FullrankError as error:
                 refused.append(f"{pool}, {row[1]}: {error}.")
-            else:
-                squares = (fit.r2, fit.leave_one_out_r2, without_settings(fit, runs)[1])
-                found |= {name: number(share) for name, share in zip(found, squares, strict=False)}
-                slopes = [coefficient(value, interval, digits=0) for _, value, interval in fit.slopes]
-                found |= dict(zip(features, slopes, strict=True))
-            rows.append([*row, *found.values()])
-    shares = ["R²", "leave-one-out R²", "leave-one-setting-out R²"]
+                rows.append([*row, *(len(shares) + len(FEATURES)) * [MISSING]])
+                continue
+            squares = map(number, (fit.r2, fit.leave_one_out_r2, without_settings(fit, runs)[1]))
+            slopes = {name: coefficient(value, interval, digits=0) for name, value, interval in fit.slopes}
+            rows.append([*row, *squares, *(slopes.get(title(name), MISSING) for name in FEATURES)])
     return Table(
         f"{capital(kind_of(accuracy).axis)} from held-out loss and AUC",
         ["runs of", "fitted on", "runs (settings)", *shares, *(f"per 1 of {title(name)}" for name in FEATURES)],

@@ -8,7 +8,7 @@ from functools import cached_property
 from itertools import starmap
 
 from fullrank.config import Scale, TrainConfig
-from fullrank.documents import Part
+from fullrank.documents import MISSING, Part
 from fullrank.measure.scores import Score
 from fullrank.training.runs import RunRecord
 from fullrank.training.scores import latest
@@ -56,6 +56,12 @@ class Published:
     protocol: str  # how they were measured
     rows: Mapping[str, Sequence[str]]  # by the value of the rows' factor
     columns: Sequence[str] = ("",)  # the values of the columns' factor, where there is one
+
+    def number(self, row: str, column: str) -> str:
+        """Return what is printed of two factors' values."""
+        return (
+            dict(zip(self.columns, self.rows[row], strict=True)).get(column, MISSING) if row in self.rows else MISSING
+        )
 
 
 @dataclass(frozen=True)

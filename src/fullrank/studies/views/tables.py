@@ -26,6 +26,7 @@ from fullrank.text import capital, listing
 from fullrank.training.scores import series
 
 UNTRAINED = "random weights"
+_PUBLISHED = "published"
 Groups = dict[tuple[str, ...], list[Result]]
 
 
@@ -45,17 +46,13 @@ def pivot(
     down, across = levels(results, rows), levels(results, columns)
     groups = seeds_by(results, rows, columns)
     seeds = max(map(len, groups.values()), default=0)
-    header, beside, cells = [rows], [], [[value] for value in down]
+    header, cells = [rows], [[value] for value in down]
     for column in across:
-        header.append(column or title(score))
+        header += [column or title(score), *([_PUBLISHED] if published else [])]
         for value, cell in zip(down, cells, strict=True):
             cell.append(_over_seeds(groups.get((value, column), []), score, seeds))
-        if published is not None:
-            beside.append(len(header))
-            header.append("published")
-            printed = {row: dict(zip(published.columns, own, strict=True)) for row, own in published.rows.items()}
-            for value, cell in zip(down, cells, strict=True):
-                cell.append(printed.get(value, {}).get(column, MISSING))
+            if published is not None:
+                cell.append(published.number(value, column))
     measured = final(results, score)
     how_measured = dict(protocols(measured))
     if by_column := _initial(groups, score, axis=1):
@@ -80,7 +77,7 @@ def pivot(
             f"Published: {published.source}; {published.protocol}." if published else "",
         ),
         how_measured,
-        beside=beside,
+        beside=[place for place, name in enumerate(header) if name == _PUBLISHED],
     )
 
 
