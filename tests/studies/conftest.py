@@ -7,6 +7,7 @@ from tests.conftest import draw_nothing
 
 from fullrank.cli import main
 from fullrank.studies.jobs import Place, Processes
+from fullrank.studies.study import PROBES
 
 
 @pytest.fixture
@@ -20,6 +21,12 @@ def here(monkeypatch):
             return main(list(command[3:]))
 
     monkeypatch.setattr(Processes, "run", command_line)
+
+
+@pytest.fixture
+def unprobed(monkeypatch):
+    """Evaluate no run, which spares each two probes."""
+    monkeypatch.setitem(PROBES, "lab", ())
 
 
 @pytest.fixture

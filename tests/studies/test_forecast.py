@@ -80,7 +80,7 @@ def test_fits_are_ordinary_least_squares_and_leave_one_out():
 
 def test_collapsed_runs_are_told_by_auc_and_loss_and_fitted_without():
     results = made_up()
-    dead = replace(results[0], evaluation=[*results[0].evaluation, Score("auc", 0.96, results[0].protocol("auc"))])
+    dead = replace(results[0], evaluation=[*results[0].evaluation, replace(results[0].scores["auc"], value=0.96)])
     point = with_protocol(results[1], "heldout_loss")
     place = [score.name for score in point.evaluation].index("heldout_loss")
     point.evaluation[place] = replace(point.evaluation[place], value=-0.97)

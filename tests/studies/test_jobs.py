@@ -19,6 +19,7 @@ from fullrank.studies.run import ToMake
 from fullrank.studies.store import Store, planned
 from fullrank.training import scores
 
+pytestmark = pytest.mark.usefixtures("unprobed")
 TEACHER = cell("teacher", image_size=16)
 STUDENT = cell("student", {"name": "teacher"}, method="distill", image_size=16, heads=HeadsConfig())
 

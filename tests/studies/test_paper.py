@@ -9,6 +9,7 @@ import pytest
 from fullrank.config import to_dict
 from fullrank.studies.registry import STUDIES
 from fullrank.studies.store import planned
+from fullrank.studies.study import PROBES
 from fullrank.text import flatten
 
 # 1,281,167 images at batch 256 are 5,004 whole batches an epoch, 500,400 in 100 epochs.
@@ -364,8 +365,10 @@ def test_settings_are_the_published_ones(name):
             if field not in NOT_PUBLISHED and not field.startswith("machine.")
         }
         assert settings == {**SIMSIAM, **differs}, key
-        # their linear probe, `fullrank evaluate --linear`, and k-NN
-        assert found[key].probes == ("knn", "linear")
+
+
+def test_runs_have_the_papers_linear_probe_and_k_nn():
+    assert PROBES["paper"] == ("knn", "linear")
 
 
 def test_students_have_the_teacher_of_their_row():

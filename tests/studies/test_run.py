@@ -20,8 +20,10 @@ from fullrank.studies import store
 from fullrank.studies.jobs import STOPPED, Job, Processes
 from fullrank.studies.run import ToMake
 from fullrank.studies.store import Store, planned, run_name, settings
-from fullrank.studies.study import Cell, Study
+from fullrank.studies.study import PROBES, Cell, Study
+from fullrank.training.scores import series
 
+pytestmark = pytest.mark.usefixtures("unprobed")
 STEPS = 6
 
 
@@ -31,7 +33,7 @@ def study(*cells):
 
 def cell(name="a", teacher=None, **changes):
     changes = {"steps": STEPS, "checkpoint_every": 2, **changes}
-    return Cell({"name": name}, tiny(**changes), probes=(), teacher=teacher)
+    return Cell({"name": name}, tiny(**changes), teacher=teacher)
 
 
 def make(toy, place, seeds=(0,), **how):
@@ -55,7 +57,7 @@ def test_finished_runs_are_found_by_their_settings_and_not_repeated(here, place,
     results = Store(place.results, "lab").results(planned(toy, "lab", [0]))
     assert [result.run.config["order"] for result in results] == ["multiple-pass", "hybrid"]
     assert results[0].score("auc") == results[0].run.of_kind("measure")[-1]["auc"]
-    assert results[0].series("auc")[0].tolist() == [0, 4, 6]
+    assert series(results[0].run, "auc")[0].tolist() == [0, 4, 6]
 
     monkeypatch.setattr(studies_run, "perform", None)  # would raise
     # another study, with the same settings under other names, and a difference that decides nothing
@@ -209,8 +211,9 @@ def test_a_folder_of_other_settings_is_not_gone_on_with(here, place):
     assert not list(place.results.glob("lab/*/summary.json"))
 
 
-def test_scores_of_an_earlier_step_are_not_the_final_ones(here, place):
-    toy = study(replace(cell(image_size=16), probes=("knn",)))
+def test_scores_of_an_earlier_step_are_not_the_final_ones(here, place, monkeypatch):
+    monkeypatch.setitem(PROBES, "lab", ("knn",))
+    toy = study(cell(image_size=16))
     run = planned(toy, "lab", [0])[0]
     assert make(toy, place)[0] == 0
     for folder in (place.work / "lab" / run.name, place.results / "lab" / run.name):
@@ -249,8 +252,9 @@ def test_an_interrupted_copy_does_not_count_as_finished(here, place, monkeypatch
 
 
 @pytest.mark.parametrize(("file", "text"), [("summary.json", "{}"), ("scores.json", "[]"), ("summary.json", "{")])
-def test_a_damaged_result_is_named(here, place, file, text):
-    toy = study(replace(cell(image_size=16), probes=("knn",)))
+def test_a_damaged_result_is_named(here, place, monkeypatch, file, text):
+    monkeypatch.setitem(PROBES, "lab", ("knn",))
+    toy = study(cell(image_size=16))
     make(toy, place)
     (kept,) = (place.results / "lab").iterdir()
     (kept / file).write_text(text)

@@ -44,8 +44,12 @@ def everything(**more):
     return [result(place, 0.5 + 0.1 * place, **more) for place in range(len(RUNS))]
 
 
+def document(results, scale="lab"):
+    return FinishedRuns(TOY, scale, results, RUNS).document()
+
+
 def test_a_page_shows_each_part_with_its_protocol():
-    shown = check(FinishedRuns(TOY, "lab", everything(seconds=1800), RUNS).document().html())
+    shown = check(document(everything(seconds=1800)).html())
     for said in (
         "Toys & <b>",
         "Does it < show?",
@@ -71,7 +75,7 @@ def test_a_page_shows_each_part_with_its_protocol():
 
 
 def test_markdown_has_the_same_tables():
-    text = FinishedRuns(TOY, "lab", everything(), RUNS).document().markdown()
+    text = document(everything()).markdown()
     assert text.startswith("# Toys & <b>\n\nDoes it < show?\n\n- source: [Li22] Table 2\n- scale: lab\n- runs: 4 of 4 ")
     assert "| order | logistic regression accuracy | published |\n|---|---:|---:|\n" in text
     assert "| hybrid | 70.0 ± 14.1 | 48.3 ± 0.7 |\n" in text
@@ -81,25 +85,19 @@ def test_markdown_has_the_same_tables():
 
 def test_the_same_results_give_the_same_bytes_in_whatever_order_they_come():
     first, second = changed(torch="2.7.0"), changed(torch="2.7.0")[::-1]
-    assert (
-        FinishedRuns(TOY, "lab", first, RUNS).document().html()
-        == FinishedRuns(TOY, "lab", second, RUNS).document().html()
-    )
-    assert (
-        FinishedRuns(TOY, "lab", first, RUNS).document().markdown()
-        == FinishedRuns(TOY, "lab", second, RUNS).document().markdown()
-    )
+    assert document(first).html() == document(second).html()
+    assert document(first).markdown() == document(second).markdown()
 
 
 def test_what_is_missing_is_named_with_the_command_that_makes_it():
     results = [result(0), result(1), result(2)]
     assert FinishedRuns(TOY, "lab", results, RUNS).missing == ["hybrid (seed 1)"]
     assert FinishedRuns(TOY, "lab", results[:1], RUNS).missing == ["hybrid (seeds 0 and 1)", "multiple-pass (seed 1)"]
-    shown = check(FinishedRuns(TOY, "lab", results, RUNS).document().html())
+    shown = check(document(results).html())
     assert "3 of 4 finished" in shown.text
     assert "1 run missing" in shown.text
     assert "fullrank study run toy --scale lab --seeds 2" in shown.text
-    text = FinishedRuns(TOY, "lab", results, RUNS).document().markdown()
+    text = document(results).markdown()
     assert (
         "**1 run missing**\n\n- hybrid (seed 1)\n\nThis makes them:\n\n`fullrank study run toy --scale lab --seeds 2`"
         in text
@@ -107,14 +105,13 @@ def test_what_is_missing_is_named_with_the_command_that_makes_it():
 
 
 def test_nothing_finished_says_so_and_how_to_begin():
-    shown = check(FinishedRuns(TOY, "paper", [], RUNS).document().html())
+    shown = check(document([], "paper").html())
     assert "0 of 4 finished" in shown.text
     assert "Nothing is finished yet." in shown.text
     assert "fullrank study run toy --scale paper --seeds 2" in shown.text
     assert "table" not in shown.tags
     assert (
-        "Nothing is finished yet. This makes the runs:\n\n`fullrank study run toy"
-        in FinishedRuns(TOY, "paper", [], RUNS).document().markdown()
+        "Nothing is finished yet. This makes the runs:\n\n`fullrank study run toy" in document([], "paper").markdown()
     )
 
 
@@ -123,7 +120,7 @@ def test_figures_are_files_that_the_markdown_shows(tmp_path):
         tmp_path / "pages", figures=tmp_path / "docs" / "figures"
     )
     assert written == tmp_path / "pages" / "toy-lab.html"
-    assert written.read_text("utf-8") == FinishedRuns(TOY, "lab", everything(), RUNS).document().html()
+    assert written.read_text("utf-8") == document(everything()).html()
     text = (tmp_path / "pages" / "toy-lab.md").read_text("utf-8")
     names = ["toy-lab-auc-through-training.svg", "toy-lab-auc-through-training-2.svg"]
     assert sorted(path.name for path in (tmp_path / "docs" / "figures").iterdir()) == sorted(names)
@@ -161,9 +158,9 @@ def changed(**environment):
 )
 def test_results_that_were_not_made_alike_are_warned_of(results, said, no_drawing):
     assert warnings(results) == said
-    assert check(FinishedRuns(TOY, "lab", results, RUNS).document().html()).text.count("Warning.") == len(said)
+    assert check(document(results).html()).text.count("Warning.") == len(said)
     for warning in said:
-        assert f"**Warning**: {warning}" in FinishedRuns(TOY, "lab", results, RUNS).document().markdown()
+        assert f"**Warning**: {warning}" in document(results).markdown()
 
 
 def test_other_precisions_are_warned_of():

@@ -39,7 +39,7 @@ def test_a_study_runs_from_its_start_to_its_page(name, here, place, tmp_path, no
     results = Store(place.results, "lab").results(runs)
     assert len(results) == len(runs) >= 2
     for result in results:
-        assert set(result.cell.probes) <= set(result.scores)
+        assert {"knn", "logistic"} <= set(result.scores)
         assert bool(result.label_free) == result.cell.label_free
     page = FinishedRuns(study, "lab", results, runs).write(tmp_path / "pages", figures=tmp_path / "figures")
     shown = check(page.read_text("utf-8"))

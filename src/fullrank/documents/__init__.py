@@ -30,6 +30,9 @@ Protocols = Mapping[str, Mapping[str, Any]]
 """How some scores were measured: by their names, the fields of their protocol."""
 
 
+MISSING = "–"
+"""What stands in a table where there is no value."""
+
 # Okabe and Ito's color-blind safe palette, without its yellow, which is too faint for lines on white.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from fullrank.documents import Cell, Fields, Hinted, Look, Table
+from fullrank.documents import MISSING, Cell, Fields, Hinted, Look, Table
 from fullrank.measure import protocols
 from fullrank.measure.scores import Score, kind_of, title
 from fullrank.text import capital, grouped, listing
@@ -24,7 +24,7 @@ class Scored(Look):
     def cell(self, name: str) -> str:
         """Write a score for a table; with a mark where `unspanned_note` has something to say of it."""
         score = self.scores.get(name)
-        return "–" if score is None else f"{score.text}{' †' * score.unspanned}"
+        return MISSING if score is None else f"{score.text}{' †' * score.unspanned}"
 
 
 def unspanned_note(of: Iterable[Scored], names: Collection[str]) -> list[str]:

@@ -13,9 +13,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import timm
@@ -59,7 +58,10 @@ def export(run_or_checkpoint: Path | str, out: Path | str, *, branch: Branch = "
     made = made_by(encoder)
     known = known_of(opened)
     _check_finite(encoder, opened.source["checkpoint"])
-    with _new_folder(out) as folder:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as beside:
+        folder = Path(beside) / out.name
+        folder.mkdir()
         _write_weights(folder / WEIGHTS, encoder)
         described = _timm_config(opened, made)
         write_text(folder / TIMM_CONFIG, json.dumps(described, indent=2) + "\n")
@@ -67,21 +69,8 @@ def export(run_or_checkpoint: Path | str, out: Path | str, *, branch: Branch = "
             shutil.copyfile(fullrank_resnet.__file__, folder / f"{FULLRANK_RESNET}.py")
         write_text(folder / CARD, card(opened, known, made, described["pretrained_cfg"]))
         _check(folder, encoder)
+        os.rename(folder, out)  # replaces an empty folder, and refuses one that has been filled meanwhile
     return opened, made
-
-
-@contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """Give a folder beside `out` that takes its name when the block ends well, and vanishes when it does not."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    temporary.mkdir()
-    try:
-        yield temporary
-        os.rename(temporary, out)  # replaces an empty folder, and refuses one that has been filled meanwhile
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
 
 
 def _write_weights(path: Path, encoder: nn.Module) -> None:

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from fullrank.documents import (
     COLORS,
+    MISSING,
     Document,
     Fields,
     Fold,
@@ -37,7 +38,6 @@ from fullrank.ranking.candidates import FEATURES, Candidate, Forecasted
 from fullrank.ranking.result import Group, Ranked, Ranking, about
 from fullrank.text import capital
 
-NONE = "–"
 _POINT = 6.5  # points across
 _UNLABELED = "#9a9a9a"
 _MOST_SCORES = 2  # asked for, that have a column beside the others in a terminal; the page has all
@@ -92,7 +92,7 @@ def _table(ranking: Ranking, standings: Sequence[Candidate], name: str) -> Itera
     # in a terminal without the numbers that name runs in figures, and most of the scores
     for where, out in (("terminal", {"number", *ranking.asked[_MOST_SCORES:]}), ("page", set())):
         shown = [key for key in columns if key not in out]
-        rows = [[_cells(each).get(key, NONE) for key in shown] for each in standings]
+        rows = [[_cells(each).get(key, MISSING) for key in shown] for each in standings]
         text = [place for place, key in enumerate(shown) if key in ("name", "weights")]
         header, note = [columns[key] for key in shown], "; ".join(notes)
         yield Only(where, [Table(name, header, rows, note, text=text, names=0, captioned=False)])  # type: ignore[arg-type]
@@ -179,7 +179,7 @@ def _scores(ranking: Ranking) -> Table:
 
     rows = []
     for row in sorted(ranking.scores, key=key):
-        values = [NONE, NONE]
+        values = [MISSING, MISSING]
         if (found := row.agreement) is not None:
             kendall = coefficient(found.kendall, found.kendall_interval)
             values = [kendall, coefficient(found.spearman, found.spearman_interval)]

@@ -88,7 +88,11 @@ class Ranking(Shown):
     @cached_property
     def said(self) -> list[str]:
         """What follows, what does not, and what is missing, in clauses."""
-        return _said(self)
+        found = [*_apart(self)]
+        for group in self.groups:
+            if len(group.members) > 1:
+                found += [f"{group.letter}: {each}" if group.letter else each for each in _of_group(group, self)]
+        return [*found, *_applied(self), *_labels(self), *_missing(self)]
 
     @property
     def best(self) -> Path:
@@ -180,15 +184,6 @@ def refusal(forecast: Forecast, candidate: Candidate) -> str:
             each = [f"{field} {' and '.join(map(value_text, values))}" for field, values in different.items()]
             return f"{title(name)} was measured otherwise than when it was fitted, {listing(each)}"
     return ""
-
-
-def _said(ranking: Ranking) -> list[str]:
-    """Put a ranking in clauses."""
-    found = [*_apart(ranking)]
-    for group in ranking.groups:
-        if len(group.members) > 1:
-            found += [f"{group.letter}: {each}" if group.letter else each for each in _of_group(group, ranking)]
-    return [*found, *_applied(ranking), *_labels(ranking), *_missing(ranking)]
 
 
 def _apart(ranking: Ranking) -> Iterator[str]:

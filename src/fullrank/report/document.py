@@ -75,13 +75,13 @@ def document(runs: Sequence[RunRecord]) -> doc.Document:
 
 def _scores(shown: Sequence[Side]) -> Iterator[doc.Part]:
     def row(name: str, write: Callable[[Side], Any]) -> list[Any]:
-        return [name, *("–" if (said := write(side)) is None else str(said) for side in shown), ""]
+        return [name, *(doc.MISSING if (said := write(side)) is None else str(said) for side in shown), ""]
 
     def steps(side: Side) -> str:
         return f"{side.run.reached:,}" + ("" if side.run.finished else f" of {side.run.planned:,}, unfinished")
 
     def order(side: Side) -> str:
-        name = str(side.run.config.get("order", "–"))
+        name = str(side.run.config.get("order", doc.MISSING))
         return name if side.run.switch is None else f"{name}, multiple pass from step {side.run.switch:,}"
 
     def speed(side: Side) -> str | None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from fullrank.documents import Part, Table, Words, coefficient, number
+from fullrank.documents import MISSING, Part, Table, Words, coefficient, number
 from fullrank.errors import FullrankError
 from fullrank.measure.forecast import LinearFit, agreement, fit_linear, leave_groups_out
 from fullrank.measure.protocols import comparable, obstacle, split
@@ -19,7 +19,6 @@ from fullrank.studies.bases import WIDE
 from fullrank.studies.store import run_name
 from fullrank.studies.study import ACCURACY, Cell, Result, Scale, Study
 from fullrank.studies.views import against
-from fullrank.studies.views.tables import MISSING
 from fullrank.text import capital, listing
 
 RUNS_OF: dict[Scale, tuple[Study, ...]] = {
@@ -93,7 +92,7 @@ def without_settings(fit: LinearFit, runs: Sequence[Result]) -> tuple[np.ndarray
 
 def _pools(results: Sequence[Result], accuracy: str) -> list[list[Result]]:
     """Split runs into pools within which accuracy, held-out loss and AUC compare, the largest first."""
-    pools = comparable([{name: each.protocol(name) for name in (accuracy, *FEATURES)} for each in results])
+    pools = comparable([{name: each.scores[name].protocol for name in (accuracy, *FEATURES)} for each in results])
     return sorted(([results[place] for place in pool] for pool in pools), key=len, reverse=True)
 
 
@@ -102,7 +101,7 @@ def _left_out(runs: Sequence[Result], pools: Sequence[Sequence[Result]], accurac
     for pool in pools:
         two = (runs[0], pool[0])
         for name in (accuracy, *FEATURES):
-            if why := obstacle(name, [each.protocol(name) for each in two]):
+            if why := obstacle(name, [each.scores[name].protocol for each in two]):
                 said.append(f"{len(pool)} run{'s' * (len(pool) > 1)}, {title(name)}: {why}")
     return f" Left out, for their scores do not compare: {'; '.join(said)}." if said else ""
 
@@ -119,21 +118,19 @@ def _fit(runs: Sequence[Result], accuracy: str, features: Sequence[str]) -> Line
 
 def _fits(pools: dict[str, Sequence[Result]], accuracy: str) -> Table:
     rows, refused = [], []
+    shares = ["R²", "leave-one-out R²", "leave-one-setting-out R²"]
     for pool, runs in pools.items():
         for features in (FEATURES, *((name,) for name in FEATURES)):
             row = [pool, " and ".join(map(title, features)), f"{len(runs)} ({len(set(settings_of(runs)))})"]
-            found = dict.fromkeys(("r2", "left out", "groups", *FEATURES), MISSING)
             try:
                 fit = _fit(runs, accuracy, features)
             except FullrankError as error:
                 refused.append(f"{pool}, {row[1]}: {error}.")
-            else:
-                squares = (fit.r2, fit.leave_one_out_r2, without_settings(fit, runs)[1])
-                found |= {name: number(share) for name, share in zip(found, squares, strict=False)}
-                slopes = [coefficient(value, interval, digits=0) for _, value, interval in fit.slopes]
-                found |= dict(zip(features, slopes, strict=True))
-            rows.append([*row, *found.values()])
-    shares = ["R²", "leave-one-out R²", "leave-one-setting-out R²"]
+                rows.append([*row, *(len(shares) + len(FEATURES)) * [MISSING]])
+                continue
+            squares = map(number, (fit.r2, fit.leave_one_out_r2, without_settings(fit, runs)[1]))
+            slopes = {name: coefficient(value, interval, digits=0) for name, value, interval in fit.slopes}
+            rows.append([*row, *squares, *(slopes.get(title(name), MISSING) for name in FEATURES)])
     return Table(
         f"{capital(kind_of(accuracy).axis)} from held-out loss and AUC",
         ["runs of", "fitted on", "runs (settings)", *shares, *(f"per 1 of {title(name)}" for name in FEATURES)],

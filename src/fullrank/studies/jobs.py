@@ -22,7 +22,7 @@ from fullrank.errors import FullrankError
 from fullrank.files import write_text
 from fullrank.registry import SOURCES
 from fullrank.studies.store import Planned, Store, check_same, inspections
-from fullrank.studies.study import Scale
+from fullrank.studies.study import PROBES, Scale
 from fullrank.text import expanded
 from fullrank.training.checkpoint import checkpoint_path
 from fullrank.training.runs import CONFIG, METRICS, SUMMARY, read_run
@@ -111,7 +111,7 @@ class Job:
         """Return the commands that take the scores it still lacks, on the same images for all runs."""
         steps, images, found = self.config.steps, self.config.images, []
         made = {each.name for each in evaluated(self.folder, steps)}
-        if probes := [f"--{probe}" for probe in self.run.cell.probes or () if probe not in made]:
+        if probes := [f"--{probe}" for probe in PROBES[self.scale] if probe not in made]:
             found.append(["evaluate", str(self.folder), *probes])
         if self.run.cell.label_free and not inspections(self.folder, steps, images):
             found.append(["rank", str(self.folder), "--scores", "all", "--json", "--images", images])

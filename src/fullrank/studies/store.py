@@ -26,7 +26,7 @@ from fullrank.config import TrainConfig, to_dict
 from fullrank.errors import FullrankError, choose
 from fullrank.files import atomic_path, write_text
 from fullrank.measure.scores import Score, kind_of
-from fullrank.studies.study import ACCURACY, Cell, Result, Scale, Study
+from fullrank.studies.study import PROBES, Cell, Result, Scale, Study
 from fullrank.text import flatten
 from fullrank.training.runs import CONFIG, METRICS, SPECTRA, SUMMARY, TIMING, RunRecord, read_run
 from fullrank.training.scores import KEPT, evaluated, kept
@@ -126,8 +126,7 @@ def planned(study: Study, scale: Scale, seeds: Sequence[int]) -> list[Planned]:
         if cell.teacher is not None:
             teacher = next(other for other in cells if other.factors == cell.teacher)
             config = replace(config, target=replace(config.target, teacher=add(teacher, seed).name))
-        probes = ("knn", ACCURACY[scale]) if cell.probes is None else cell.probes
-        run = Planned(replace(cell, probes=probes), seed, config)
+        run = Planned(cell, seed, config)
         return found.setdefault(run.name, run)
 
     for seed in seeds:
@@ -166,7 +165,7 @@ class Store:
         check_same(run.config, record)
         scores = evaluated(path, run.config.steps)
         label_free = inspections(path, run.config.steps, run.config.images) if run.cell.label_free else []
-        if not set(run.cell.probes or ()) <= {score.name for score in scores}:
+        if not set(PROBES[self.scale]) <= {score.name for score in scores}:
             return None
         return Result(run.cell, run.seed, record, scores, label_free)
 

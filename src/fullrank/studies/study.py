@@ -6,19 +6,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import starmap
-from typing import Any, overload
-
-import numpy as np
 
 from fullrank.config import Scale, TrainConfig
-from fullrank.documents import Part
+from fullrank.documents import MISSING, Part
 from fullrank.measure.scores import Score
 from fullrank.training.runs import RunRecord
-from fullrank.training.scores import latest, protocol_of, series
+from fullrank.training.scores import latest
 
 Factors = Mapping[str, str]
 ACCURACY: Mapping[Scale, str] = {"lab": "logistic", "paper": "linear"}
 """The linear evaluation: quick at lab scale, and [Li22]'s own at the paper's."""
+PROBES = {scale: ("knn", accuracy) for scale, accuracy in ACCURACY.items()}
+"""What `fullrank evaluate` takes of every run."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,6 @@ class Cell:
 
     factors: Factors  # what the tables call it, such as {"encoder": "ResNet-18", "order": "hybrid"}
     config: TrainConfig  # the run, with the seed left at 0; images are named, and found where the user says
-    probes: tuple[str, ...] | None = None  # of `fullrank evaluate`; when None k-NN and the scale's linear evaluation
     teacher: Factors | None = None  # the factors of the cell whose run, of the same seed, it distills
     label_free: bool = False  # whether every label-free score is taken of it, as `fullrank inspect` does
 
@@ -59,6 +57,12 @@ class Published:
     rows: Mapping[str, Sequence[str]]  # by the value of the rows' factor
     columns: Sequence[str] = ("",)  # the values of the columns' factor, where there is one
 
+    def number(self, row: str, column: str) -> str:
+        """Return what is printed of two factors' values."""
+        return (
+            dict(zip(self.columns, self.rows[row], strict=True)).get(column, MISSING) if row in self.rows else MISSING
+        )
+
 
 @dataclass(frozen=True)
 class Result:
@@ -79,46 +83,14 @@ class Result:
         """Return a final score's value; None where it was not taken."""
         return self.scores[name].value if name in self.scores else None
 
-    def protocol(self, name: str) -> Mapping[str, Any]:
-        """Return how `score` was measured."""
-        return self.scores[name].protocol if name in self.scores else {}
 
-    def initial(self, name: str) -> float | None:
-        """Return a monitored score of the untrained encoder."""
-        steps, values = series(self.run, name)
-        return float(values[0]) if len(steps) and steps[0] == 0 else None
-
-    def series(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return a score through training, as it was monitored: steps and values."""
-        return series(self.run, name)
-
-    def monitor_protocol(self, name: str) -> Mapping[str, Any]:
-        """Return how `initial` and `series` were measured."""
-        return protocol_of(self.run, name)
-
-    @property
-    def width(self) -> int:
-        """The width D of the representation."""
-        return self.run.width or 0
-
-
-class Results(Sequence[Result]):
+class Results(list[Result]):
     """The finished runs of a study in the order of its settings, and these settings, finished or not."""
 
     def __init__(self, cells: Sequence[Cell], found: Iterable[Result]) -> None:
-        self.cells = cells
         places = [cell.factors for cell in cells]
-        self._found = sorted(found, key=lambda result: (places.index(result.cell.factors), result.seed))
-
-    @overload
-    def __getitem__(self, place: int) -> Result: ...
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[Result]: ...
-    def __getitem__(self, place: int | slice) -> Result | Sequence[Result]:
-        return self._found[place]
-
-    def __len__(self) -> int:
-        return len(self._found)
+        super().__init__(sorted(found, key=lambda result: (places.index(result.cell.factors), result.seed)))
+        self.cells = cells
 
     def where(self, **factors: str | Sequence[str]) -> Results:
         """Return the runs of the settings whose factors have these values, or one of several.

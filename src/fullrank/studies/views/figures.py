@@ -33,6 +33,7 @@ from fullrank.studies.views.scores import (
     sentences,
 )
 from fullrank.text import capital
+from fullrank.training.scores import series
 
 WIDE = 12.4  # inches of a figure with panels beside each other: the page shows it over both its columns
 _ACROSS = 3  # panels
@@ -45,14 +46,14 @@ Draw = Callable[[Axes, Sequence[Result], Look, float], None]
 
 def through_training(results: Sequence[Result], score: str, *, color: str, panel: str | None = None) -> Picture | Words:
     """Return a figure of a monitored score over gradient steps; words where nobody has it."""
-    having = [result for result in results if len(result.series(score)[0])]
+    having = [result for result in results if len(series(result.run, score)[0])]
     groups = seeds_by(having, panel, color).values()
     if not groups:
         return Words(f"{capital(title(score))} was not measured while these runs were trained.")
     late, switched = score.endswith("loss"), any(each.run.switch is not None for each in having)
 
     def lines(ax: Axes, group: Sequence[Result], look: Look, phase: float) -> None:
-        steps, values = _common([result.series(score) for result in group])
+        steps, values = _common([series(result.run, score) for result in group])
         plots.band(ax, steps, kind_of(score).scale * values, plots.line(look, len(steps), phase))
 
     def finish(ax: Axes, drawn: Drawn) -> None:
@@ -60,8 +61,8 @@ def through_training(results: Sequence[Result], score: str, *, color: str, panel
         plots.step_axis(ax)
         ax.margins(x=0.015)
         if late:
-            series = [each.series(score) for each in having]
-            values = np.concatenate([values[steps >= _EARLY * steps[-1]] for steps, values in series])
+            every = [series(each.run, score) for each in having]
+            values = np.concatenate([values[steps >= _EARLY * steps[-1]] for steps, values in every])
             reach = 0.06 * np.ptp(values[np.isfinite(values)]) or 0.01
             ax.set_ylim(np.nanmin(values) - reach, np.nanmax(values) + reach)
 
@@ -156,7 +157,7 @@ def spectra(results: Sequence[Result], *, color: str, panel: str | None = None) 
 
     Each value of the factor `panel` has a row of two panels.
     """
-    having = [result for result in results if result.width]
+    having = [result for result in results if result.run.width]
     groups = seeds_by(having, panel, color)
     if not groups:
         return Words("No spectrum was measured.")
@@ -184,7 +185,7 @@ def spectra(results: Sequence[Result], *, color: str, panel: str | None = None) 
     return _picture(
         "spectra",
         "spectra after training",
-        {"spectrum": [(result, result.monitor_protocol("auc")) for result in having]},
+        {"spectrum": monitored(having, "auc")["auc"]},
         "Left, singular values relative to the largest; below 10⁻³ they count as dead, and below 10⁻⁷ "
         "they are drawn at that height. Right, the share of their sum in the leading directions: the area under a "
         "line is its AUC. As [Li22] Fig. 3.",
@@ -293,9 +294,9 @@ def _legend(figure: Figure, factor: str, shown: Sequence[Look]) -> None:
         text.set_parse_math(False)
 
 
-def _common(series: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+def _common(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
     """Return the steps that all seeds were measured at, `(n,)`, and their values there, `(S, n)`."""
-    steps = series[0][0]
-    for other, _ in series[1:]:
+    steps = curves[0][0]
+    for other, _ in curves[1:]:
         steps = np.intersect1d(steps, other)
-    return steps, np.stack([values[np.isin(own, steps)] for own, values in series]).astype(np.float64)
+    return steps, np.stack([values[np.isin(own, steps)] for own, values in curves]).astype(np.float64)

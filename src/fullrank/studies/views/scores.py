@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fullrank.documents import Protocols, value_text
-from fullrank.measure.protocols import FINGERPRINT, WIDTH, differences
+from fullrank.documents import MISSING, Protocols, number, value_text
+from fullrank.measure.protocols import FINGERPRINT, UNKNOWN, WIDTH, differences
 from fullrank.measure.scores import title
 from fullrank.studies.study import Cell, Result, Results
 from fullrank.text import capital
+from fullrank.training.scores import protocol_of
 
-Measured = Mapping[str, Sequence[tuple[Result, Mapping[str, Any]]]]
-"""By a score's name the runs that have it, and how each measured it."""
+Measured = Mapping[str, Sequence[Mapping[str, Any]]]
+"""By a score's name how each of the runs that have it measured it."""
 
 
-def mean_and_deviation(values: Iterable[float | None], digits: int = 1, scale: float = 1.0) -> str:
+def mean_and_deviation(values: Sequence[float], digits: int = 1) -> str:
     """Write a mean over seeds, with the sample standard deviation where there are two or more.
 
-    >>> mean_and_deviation([0.5, 0.52], scale=100), mean_and_deviation([0.5]), mean_and_deviation([None])
-    ('51.0 ± 1.4', '0.5', '–')
+    >>> mean_and_deviation([50.0, 52.0]), mean_and_deviation([-0.01]), mean_and_deviation([])
+    ('51.0 ± 1.4', '0.0', '–')
     """
-    known = [scale * value for value in values if value is not None]
-    if not known:
-        return "–"
-    mean = f"{statistics.mean(known):.{digits}f}".replace("-", "−")
-    return mean if len(known) == 1 else f"{mean} ± {statistics.stdev(known):.{digits}f}"
+    if not values:
+        return MISSING
+    mean = number(statistics.mean(values), digits)
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
 
 
 def counted(values: Sequence[str]) -> str:
@@ -77,20 +77,20 @@ def seeds_by(results: Sequence[Result], *factors: str | None) -> dict[tuple[str,
 
 def final(results: Sequence[Result], *scores: str) -> Measured:
     """Return how final scores were measured."""
-    return {score: [(each, each.protocol(score)) for each in results if score in each.scores] for score in scores}
+    return {score: [each.scores[score].protocol for each in results if score in each.scores] for score in scores}
 
 
 def monitored(results: Sequence[Result], score: str) -> Measured:
     """Return how a score was measured through training."""
-    return {score: [(result, result.monitor_protocol(score)) for result in results]}
+    return {score: [protocol_of(result.run, score) for result in results]}
 
 
 def protocols(measured: Measured) -> Protocols:
     """Return the protocol of each score, of each field all its values; scores that share one stand together."""
     shared: dict[str, tuple[list[str], dict[str, str]]] = {}
     for score, taken in measured.items():
-        names = dict.fromkeys(field for _, own in taken for field in own if field != FINGERPRINT)
-        fields = {field: counted([value_text(own.get(field, "not stated")) for _, own in taken]) for field in names}
+        names = dict.fromkeys(field for own in taken for field in own if field != FINGERPRINT)
+        fields = {field: counted([value_text(own.get(field, UNKNOWN)) for own in taken]) for field in names}
         shared.setdefault(repr(fields), ([], fields))[0].append(title(score))
     return {capital(", ".join(names)): fields for names, fields in shared.values()}
 
@@ -99,7 +99,7 @@ def caveats(measured: Measured) -> str:
     """Say what keeps the values of a score from being compared without a second thought; else an empty string."""
     said = []
     for score, taken in measured.items():
-        fields = differences(score, [own for _, own in taken])
+        fields = differences(score, taken)
         if widths := fields.pop(WIDTH, None):
             every = ", ".join(map(str, widths))
             said.append(f"{capital(title(score))} depends on the width D, compare within one: {every}.")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import product
 from statistics import mean
 
-from fullrank.documents import Table
+from fullrank.documents import MISSING, Table
 from fullrank.documents.scores import better
 from fullrank.measure.scores import kind_of, title
 from fullrank.studies.study import Published, Result
@@ -23,9 +23,10 @@ from fullrank.studies.views.scores import (
     settings,
 )
 from fullrank.text import capital, listing
+from fullrank.training.scores import series
 
-MISSING = "–"
 UNTRAINED = "random weights"
+_PUBLISHED = "published"
 Groups = dict[tuple[str, ...], list[Result]]
 
 
@@ -45,17 +46,13 @@ def pivot(
     down, across = levels(results, rows), levels(results, columns)
     groups = seeds_by(results, rows, columns)
     seeds = max(map(len, groups.values()), default=0)
-    header, beside, cells = [rows], [], [[value] for value in down]
+    header, cells = [rows], [[value] for value in down]
     for column in across:
-        header.append(column or title(score))
+        header += [column or title(score), *([_PUBLISHED] if published else [])]
         for value, cell in zip(down, cells, strict=True):
             cell.append(_over_seeds(groups.get((value, column), []), score, seeds))
-        if published is not None:
-            beside.append(len(header))
-            header.append("published")
-            printed = {row: dict(zip(published.columns, own, strict=True)) for row, own in published.rows.items()}
-            for value, cell in zip(down, cells, strict=True):
-                cell.append(printed.get(value, {}).get(column, MISSING))
+            if published is not None:
+                cell.append(published.number(value, column))
     measured = final(results, score)
     how_measured = dict(protocols(measured))
     if by_column := _initial(groups, score, axis=1):
@@ -80,7 +77,7 @@ def pivot(
             f"Published: {published.source}; {published.protocol}." if published else "",
         ),
         how_measured,
-        beside=beside,
+        beside=[place for place, name in enumerate(header) if name == _PUBLISHED],
     )
 
 
@@ -114,8 +111,9 @@ def overview(results: Sequence[Result], scores: Sequence[str], *, rows: Sequence
 
 
 def _over_seeds(group: Sequence[Result], score: str, seeds: int) -> str:
-    values = [value for result in group if (value := result.score(score)) is not None]
-    text = mean_and_deviation(values, _digits(score), kind_of(score).scale)
+    scale = kind_of(score).scale
+    values = [scale * value for result in group if (value := result.score(score)) is not None]
+    text = mean_and_deviation(values, _digits(score))
     return f"{text} (of {len(values)})" if values and len(values) < seeds else text
 
 
@@ -131,13 +129,13 @@ def _initial(groups: Groups, score: str, axis: int) -> dict[str, str] | None:
     found: dict[str, dict[int, list[float]]] = {}
     for key, group in groups.items():
         for result in group:
-            value = result.initial(score)
-            if value is None:
+            steps, values = series(result.run, score)
+            if not len(steps) or steps[0] != 0:
                 return None
-            found.setdefault(key[axis], {}).setdefault(result.seed, []).append(scale * value)
+            found.setdefault(key[axis], {}).setdefault(result.seed, []).append(scale * float(values[0]))
     if any(max(own) - min(own) >= 10**-digits for seeds in found.values() for own in seeds.values()):
         return None
-    return {place: mean_and_deviation(map(mean, seeds.values()), digits) for place, seeds in found.items()}
+    return {place: mean_and_deviation(list(map(mean, seeds.values())), digits) for place, seeds in found.items()}
 
 
 def _over(seeds: int, cells: Sequence[Sequence[str]]) -> str:
