@@ -27,7 +27,7 @@ from fullrank.config import Branch
 from fullrank.encoders import open_checkpoint
 from fullrank.errors import FullrankError
 from fullrank.exporting.card import card, known_of
-from fullrank.files import check_empty, write_bytes, write_text
+from fullrank.files import check_empty, temporary_beside, write_bytes, write_text
 from fullrank.models import fullrank_resnet
 from fullrank.models.backbones import FULLRANK_RESNET, TimmModel, made_by
 from fullrank.models.encoder import Encoder
@@ -74,7 +74,7 @@ def export(run_or_checkpoint: Path | str, out: Path | str, *, branch: Branch = "
 def _new_folder(out: Path) -> Iterator[Path]:
     """Give a folder beside `out` that takes its name when the block ends well, and vanishes when it does not."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(out)
     temporary.mkdir()
     try:
         yield temporary
