@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 import fullrank
@@ -301,6 +302,11 @@ def test_what_cannot_be_inspected_is_one_line(arguments, message, tmp_path, monk
 @pytest.mark.parametrize(
     ("error", "words"),
     [
+        (
+            RuntimeError("[/x/third_party/gloo/gloo/transport/tcp/pair.cc:545] Read error [10.0.0.2]:37611: reset"),
+            "another process has ended, or the network between them has failed: see what torchrun and it say",
+        ),
+        (torch.distributed.DistBackendError("NCCL error"), "another process has ended, or the network"),
         (MemoryError(), "out of memory: look at fewer images with --limit, or close other programs"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory"), "out of memory: look at fewer"),
         (KeyError("x"), "KeyError: 'x'; this is a fault of fullrank"),

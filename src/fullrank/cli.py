@@ -108,6 +108,10 @@ def _report(error: Exception, command: str, *, debug: bool) -> int:
     message = str(error)
     if _out_of_memory(error):
         message = f"out of memory: {_ADVICE.get(command, 'give it less at once')}, or close other programs"
+    elif _alone(error):
+        message = "another process has ended, or the network between them has failed: see what torchrun and it say"
+        message += "; what was saved before is whole: give the command again"
+        message += ", to train with --resume RUN" if command == "train" else ""
     elif not isinstance(error, (FullrankError, OSError)):
         first = (message.splitlines() or [""])[0]
         message = f"{type(error).__name__}: {first}; this is a fault of {PROGRAM}: report it with what --debug shows"
@@ -128,6 +132,12 @@ def _out_of_memory(error: Exception) -> bool:
     )
 
 
+def _alone(error: Exception) -> bool:
+    """Tell whether gloo or NCCL found another process gone."""
+    name = type(error).__name__
+    return isinstance(error, RuntimeError) and ("/gloo/" in str(error) or (name.startswith("Dist") and "Error" in name))
+
+
 def _run_with_others(arguments: list[str], *, debug: bool) -> int:
     """Run a command in one of the processes that torchrun started: the main one reads it and says what is wrong."""
     from fullrank.training.distributed import processes
@@ -145,13 +155,20 @@ def _run_with_others(arguments: list[str], *, debug: bool) -> int:
             )
         return command
 
-    with processes() as world:
-        try:
-            command = world.on_main(read)
-            return command if isinstance(command, int) else command.run()
-        except Exception as error:
-            # said before leaving: torchrun ends this process as soon as it sees that another one has failed
-            return _report(error, "".join(arguments[:1]), debug=debug)
+    code: int | None = None
+    try:
+        with processes() as world:
+            try:
+                command = world.on_main(read)
+                return command if isinstance(command, int) else command.run()
+            except Exception as error:
+                # said before leaving: torchrun ends this process as soon as it sees that another one has failed
+                code = _report(error, "".join(arguments[:1]), debug=debug)
+                raise  # so that leaving waits for no process that is gone, or waits for this one
+    except Exception:
+        if code is None:
+            raise
+        return code
 
 
 def _parse(arguments: list[str]) -> Any:

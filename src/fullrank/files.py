@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import json
 import os
+import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -156,20 +158,40 @@ def atomic_path(path: Path) -> Iterator[Path]:
             os.close(held)
         return
     path = Path(os.path.realpath(path))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     try:
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    with suppress(OSError):  # some file systems, as of a network or of FUSE, cannot force a folder to the disk
         directory = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(directory)
         finally:
             os.close(directory)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+
+
+def temporary_beside(path: Path) -> Path:
+    """Return a hidden path beside `path` that nobody else takes: processes of two machines may have one number."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+
+
+@contextmanager
+def one_at_a_time(lock: Path) -> Iterator[None]:
+    """Let one process, of all machines, at a time run a block, by a lock on a file that is made and stays.
+
+    On a file system that knows no locks nobody waits.
+    """
+    with ExitStack() as held:
+        with suppress(OSError):
+            # to be written: NFS locks nothing else for one process alone, and no folder
+            file = held.enter_context(open(lock, "w"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def write_text(path: Path, text: str) -> None:

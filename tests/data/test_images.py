@@ -1,5 +1,6 @@
 import io
 import os
+import tracemalloc
 import urllib.error
 from pathlib import Path
 
@@ -11,7 +12,15 @@ import torch
 from PIL import Image
 
 from fullrank.data.cache import cache_all
-from fullrank.data.images import ArrayImages, UnreadableImageError, match_labels, open_images, same_images, sample
+from fullrank.data.images import (
+    ArrayImages,
+    FileImages,
+    UnreadableImageError,
+    match_labels,
+    open_images,
+    same_images,
+    sample,
+)
 from fullrank.data.memory import gigabytes
 from fullrank.errors import FullrankError
 
@@ -430,6 +439,17 @@ def test_a_pipe_among_images_is_named_and_waits_for_nobody(folder):
     images.fingerprint()
     with pytest.raises(UnreadableImageError, match=r"0.png cannot be decoded: it is no regular file"):
         images.read(2)
+
+
+def test_the_fingerprint_of_a_million_files_takes_little_memory(tmp_path):
+    images = FileImages("x", tmp_path, [f"{tmp_path}/{number:08}.jpg" for number in range(50_000)], None)
+    tracemalloc.start()
+    try:
+        images.contents()
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 200 * len(images)
 
 
 def test_a_fingerprint_tells_other_pictures_of_the_same_names(folder, tmp_path):

@@ -1,6 +1,8 @@
+import errno
 import io
 import os
 import pickle
+import stat
 
 import pytest
 import torch
@@ -99,6 +101,30 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     with atomic_path(path) as temporary:
         temporary.write_text("new")
     assert path.read_text() == "new"
+
+
+def test_a_disk_that_cannot_force_folders_keeps_files(tmp_path, monkeypatch):
+    """As some of a network, or of FUSE."""
+    force = os.fsync
+
+    def files_alone(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        force(descriptor)
+
+    monkeypatch.setattr(os, "fsync", files_alone)
+    with atomic_path(tmp_path / "a.txt") as temporary:
+        temporary.write_text("whole")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["whole"]
+
+
+def test_two_that_write_one_file_have_a_temporary_file_each(tmp_path):
+    """Processes of two machines may have the same number."""
+    path = tmp_path / "a.txt"
+    with atomic_path(path) as first, atomic_path(path) as second:
+        first.write_text("first")
+        second.write_text("second")
+    assert [each.read_text() for each in tmp_path.iterdir()] == ["first"]
 
 
 def test_load_gives_the_trained_encoder(tmp_path):

@@ -168,6 +168,25 @@ def error_of(function):
     return {"kind": type(caught.value).__name__, "text": str(caught.value)}
 
 
+def opened_images(world, folder):
+    """How often the images are looked through on one machine, and who says what there is to say of them."""
+    looked, local, real = [], (world.local_rank, world.local_size), setup.open_images
+
+    def noisy(*arguments, **keywords):
+        print("some files are left out", file=sys.stderr)
+        found = real(*arguments, **keywords)
+        listing = found.listing
+        found.listing = lambda: (looked.append(1), listing())[1]
+        return found
+
+    with pytest.MonkeyPatch.context() as patch, redirect_stderr(io.StringIO()) as text:
+        patch.setattr(setup, "open_images", noisy)
+        world.local_rank, world.local_size = world.rank, world.size
+        facts = setup.open_data(tiny(), world)[1].facts
+        world.local_rank, world.local_size = local
+    return {"looked": len(looked), "facts": facts, "text": text.getvalue()}
+
+
 def failed_setup(world, folder):
     """An error that only the second process meets."""
     real = setup.open_images
@@ -248,6 +267,33 @@ def command_line(world, folder):
     return results
 
 
+def defect_of_the_command_line(world, folder):
+    """What a defect of one process does to the group, and what is said of it."""
+    left, join = [], distributed.processes
+
+    @contextmanager
+    def watched():
+        place = len(left)
+        left.append("nothing")
+        try:
+            with join() as joined:
+                yield joined
+        except Exception as error:
+            left[place] = type(error).__name__
+            raise
+
+    def crash(*_):
+        raise RuntimeError("a defect")
+
+    with pytest.MonkeyPatch.context() as patch, redirect_stderr(io.StringIO()) as text:
+        patch.setenv("WORLD_SIZE", "2")
+        patch.setattr(distributed, "processes", watched)
+        patch.setattr(setup, "build_method", crash)
+        out = str(folder / "defect")
+        code = cli.main(["train", "--out", out, "--steps", "5", "--batch-size", "16"])
+    return {"code": code, "left": left[0], "text": text.getvalue()}
+
+
 def going_on_alone(world, folder):
     """Say that the number of processes changed."""
     if world.main:
@@ -265,6 +311,7 @@ SCENES = (
     interrupted_run,
     exchanged_gradients,
     stopped_run,
+    opened_images,
     failed_setup,
     other_images,
     failed_step,
@@ -273,6 +320,7 @@ SCENES = (
     crashed,
     unequal_batch,
     command_line,
+    defect_of_the_command_line,
     going_on_alone,
 )
 
@@ -427,6 +475,15 @@ def test_an_error_of_one_process_stops_all_and_the_first_reports_it(played, resu
     assert second["kind"] == "OtherProcessError"
 
 
+def test_a_machine_looks_through_its_images_once_and_speaks_once(results):
+    """Eight processes would ask a disk for the sizes of ten million files."""
+    first, second = results(opened_images)
+    assert first["facts"] == second["facts"] == setup.open_data(tiny())[1].facts
+    assert first["looked"] > 0 == second["looked"]
+    assert "left out" in first["text"]
+    assert second["text"] == ""
+
+
 def test_failed_starts_leave_no_folder(played, results):
     results(failed_setup)
     for name in ("failed", "other", "unequal"):
@@ -454,6 +511,13 @@ def test_the_command_line_speaks_once(results, name, code, text):
     assert (first["code"], second["code"]) == (code, code)
     assert text in first["text"]
     assert second["text"] == ""
+
+
+def test_a_defect_leaves_the_group_as_one_that_waits_for_nobody(results):
+    """Else a process would wait, at its end, for others that wait for it."""
+    for found in results(defect_of_the_command_line):
+        assert (found["code"], found["left"]) == (1, "RuntimeError")
+        assert "RuntimeError: a defect; this is a fault of fullrank" in found["text"]
 
 
 @pytest.mark.slow  # what it starts is tested above

@@ -16,6 +16,7 @@ import yaml
 from rich.console import Console
 
 from fullrank.config import MachineConfig, MonitorConfig, OptimConfig, TrainConfig, read_config, to_dict
+from fullrank.data.batches import STOPPING
 from fullrank.errors import FullrankError
 from fullrank.training import loop, runs, setup
 from fullrank.training.checkpoint import find_checkpoint, read_checkpoint
@@ -128,7 +129,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bits(tmp_path):
     assert_same_run(tmp_path / "whole", run)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", STOPPING)
 def test_a_signal_leaves_a_checkpoint_and_says_how_to_go_on(tmp_path, number):
     run = tmp_path / "run"
     with start(run, steps=5000, checkpoint_every=5000) as command:
@@ -162,16 +163,33 @@ def test_a_signal_in_the_first_measurement_stops_the_run_at_once(whole, tmp_path
     assert_same_run(whole / "hybrid", tmp_path / "run")
 
 
-def test_a_signal_to_the_whole_group_saves_though_workers_get_it_too(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_the_whole_group_saves_though_workers_get_it_too(tmp_path, number):
     run = tmp_path / "run"
     machine = MachineConfig(threads=1, workers=2)
     with start(run, steps=5000, checkpoint_every=5000, cache="stream", machine=machine) as command:
         wait_for_lines(run, 4)
-        os.killpg(command.process.pid, signal.SIGTERM)
-        assert command.wait() == 128 + signal.SIGTERM
+        os.killpg(command.process.pid, number)
+        assert command.wait() == 128 + number
     output = command.output.read_text()
     assert "go on with: fullrank train --resume" in output
     assert "Traceback" not in output
+
+
+def test_a_terminal_that_closes_ends_nothing_below_nohup(tmp_path, monkeypatch):
+    real = loop.train_step
+
+    def hung_up(step, *arguments):
+        signal.raise_signal(signal.SIGHUP)
+        return real(step, *arguments)
+
+    monkeypatch.setattr(loop, "train_step", hung_up)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert train(tiny(steps=2, out=tmp_path / "run"), console=quiet()).complete
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_killed_run_can_be_resumed_at_once_though_its_workers_live_on(tmp_path):

@@ -41,6 +41,9 @@ from fullrank.data.order import Order
 from fullrank.data.views import PlacedParameters, ViewParameters, ViewRecipe
 from fullrank.errors import FullrankError
 
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+"""Signals that ask a run to save and end: Ctrl-C, a scheduler, a terminal that closes, Slurm's `--signal=USR1`."""
+
 _CPU = torch.device("cpu")
 
 
@@ -197,9 +200,9 @@ _Crops = tuple[int, Tensor, Tensor, PlacedParameters]
 
 
 def _ignore_signals(worker: int) -> None:
-    """Leave Ctrl-C and SIGTERM, which reach a whole group, to the process that saves and then ends its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """Leave signals, which may reach a whole group, to the process that saves and then ends its workers."""
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)
 
 
 _OPEN: WeakSet[Generator[_Crops]] = WeakSet()

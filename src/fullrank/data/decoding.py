@@ -30,6 +30,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from fullrank.data.memory import cores
 from fullrank.errors import FullrankError, reason
 
 S = TypeVar("S")
@@ -185,8 +186,8 @@ def read_ahead(
 ) -> Iterator[T | None]:
     """Read images side by side and give them in order, None for each that cannot be decoded, whose index `failed` gets.
 
-    Where `failed` is None that is an error. As many threads read as there are cores when `threads` is None; decoders
-    release the interpreter's lock.
+    Where `failed` is None that is an error. As many threads read as there are cores to run on when `threads` is None;
+    decoders release the interpreter's lock.
     """
 
     def found(index: int) -> T | None:
@@ -197,7 +198,7 @@ def read_ahead(
                 raise
             return None
 
-    for index, image in zip(indices, ahead(found, indices, threads or os.cpu_count() or 1), strict=True):
+    for index, image in zip(indices, ahead(found, indices, threads or cores()), strict=True):
         if image is None and failed is not None:  # in order: threads come to them as it happens
             failed(index)
         yield image

@@ -6,7 +6,6 @@ cannot be decoded; it is left out.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -21,6 +20,7 @@ from fullrank.data.batches import crop_each
 from fullrank.data.cache import as_array
 from fullrank.data.decoding import read_ahead
 from fullrank.data.images import Images
+from fullrank.data.memory import cores
 from fullrank.data.views import ViewRecipe
 from fullrank.errors import FullrankError
 
@@ -58,7 +58,7 @@ def transformed_blocks(
     images: Images, indices: Tensor, transform: Callable[[PIL.Image.Image], Tensor], unreadable: Unreadable = ignore
 ) -> Shown:
     """Walk over images as somebody else's transform of PIL images shows them, stacked, with the indices read."""
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    with ThreadPoolExecutor(max_workers=cores()) as pool:
 
         def show(batch: Batch, *_: int) -> list[Tensor]:
             return [torch.stack(list(pool.map(lambda image: transform(to_pil_image(image)), batch)))]

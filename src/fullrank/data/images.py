@@ -44,6 +44,7 @@ from fullrank.data.decoding import UnreadableImageError as UnreadableImageError
 from fullrank.data.kept import Kept
 from fullrank.data.labels import Labels, name_classes, read_labels
 from fullrank.data.labels import match_labels as match_labels
+from fullrank.data.memory import cores
 from fullrank.data.randomness import Purpose, permutation
 from fullrank.data.splits import check_files, check_folders, glob_files, hidden, list_shards
 from fullrank.errors import FullrankError, choose, nearest
@@ -256,11 +257,19 @@ class FileImages(Images):
     def contents(self) -> str:
         """Hash the sizes of all files, and the bytes of 256 at random."""
         if not self._contents:
-            paths = [os.path.join(os.fsencode(self.root), path) for path in self.paths]
-            with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-                sizes = pool.map(_size_of, paths, chunksize=1024)
-                hashes = pool.map(_hash_of, [paths[index] for index in sample(torch.arange(len(self)), HASHED)])
-                self._contents = digest(np.array(list(sizes), dtype=np.int64), b"".join(hashes))
+            root = os.fsencode(self.root)
+
+            def sizes(first: int) -> list[int]:
+                return [_size_of(os.path.join(root, path)) for path in self.paths[first : first + _MANY]]
+
+            def hashed(index: int) -> bytes:
+                return _hash_of(os.path.join(root, self.paths[index]))
+
+            # some thousand files for each task: a pool holds the tasks of all, a kilobyte each
+            with ThreadPoolExecutor(max_workers=cores()) as pool:
+                found = [size for part in pool.map(sizes, range(0, len(self), _MANY)) for size in part]
+                hashes = b"".join(pool.map(hashed, sample(torch.arange(len(self)), HASHED).tolist()))
+            self._contents = digest(np.array(found, dtype=np.int64), hashes)
         return self._contents
 
 

@@ -1,4 +1,4 @@
-"""How much memory there is, and words for amounts of it."""
+"""How much of the machine a program may use: memory, words for amounts of it, and cores."""
 
 from __future__ import annotations
 
@@ -50,6 +50,13 @@ def peak_memory() -> int:
         import resource
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def cores() -> int:
+    """Return how many cores this process may run on: a scheduler often gives a job a few of a machine's."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1  # not Linux
 
 
 def gigabytes(count: float) -> str:

@@ -15,9 +15,10 @@ raises in a block that they run together, all raise, so that none waits for one 
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -101,6 +102,19 @@ class World:
         finally:
             if self.size > 1 and self.local_rank == 0:
                 dist.barrier(group=self.control)
+
+    def once_a_machine(self, function: Callable[[], T]) -> T:
+        """Call a function on the first process of each machine; return what it returns on all of that machine."""
+        found: T | None = None
+        with self.raise_together():
+            if self.local_rank == 0 or self.size == 1:
+                found = function()
+        # a machine's processes follow each other
+        return next(each for each in reversed(self.all_gather_object(found)[: self.rank + 1]) if each is not None)
+
+    def said_once(self) -> AbstractContextManager[Any]:
+        """Let the main process alone write to stderr in a block, where all would say the same."""
+        return nullcontext() if self.main else redirect_stderr(io.StringIO())
 
     def each(self, items: Iterable[T]) -> Iterator[T]:
         """Give each item when all processes have theirs; what making one raises on one process, all raise."""

@@ -7,11 +7,8 @@ inspection.json, is still read.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +18,7 @@ import numpy as np
 
 from fullrank._version import __version__
 from fullrank.errors import FullrankError
-from fullrank.files import read_json, reading, write_text
+from fullrank.files import one_at_a_time, read_json, reading, write_text
 from fullrank.measure.protocols import DIM, FINGERPRINT
 from fullrank.measure.scores import Score, kind_of, read_score, renamed
 from fullrank.shapes import ShapeError, Step, fit
@@ -88,13 +85,8 @@ def keep(run: Path, new: Sequence[Kept]) -> str:
     Other processes may do so at the same time. Returns why the scores could not be kept; empty where they were.
     """
     try:
-        folder = os.open(run, os.O_RDONLY)
-        try:
-            with contextlib.suppress(OSError):  # some disks know no locks
-                fcntl.flock(folder, fcntl.LOCK_EX)
+        with one_at_a_time(run / ".scores.lock"):
             _add(run, new)
-        finally:
-            os.close(folder)
     except OSError as error:
         return f"scores could not be kept in {run / SCORES_FILE} ({error.strerror})"
     except FullrankError as error:

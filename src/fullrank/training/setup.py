@@ -42,21 +42,21 @@ class Data:
     held_out: Images | None  # held-out images, or None
     image_size: int  # rows and columns of a view of them
     skipped: list[str]  # the names of the images left out
-    fingerprint: str  # of the training images as they were found, before anything was left out
+    fingerprints: dict[str, str]  # of the images as they were found, before anything was left out, by part
     seen: bool = False  # whether the held-out images are the training images
 
     @cached_property
     def facts(self) -> dict[str, Any]:
         """What must be the same when a run is resumed, wherever its images lie then."""
 
-        def seen(images: Images) -> dict[str, Any]:
-            return {"count": len(images), "fingerprint": images.fingerprint(), "skipped": 0}
+        def seen(part: str, images: Images, skipped: int = 0) -> dict[str, Any]:
+            return {"count": len(images), "fingerprint": self.fingerprints[part], "skipped": skipped}
 
         return {
             "version": IMAGES_VERSION,
-            "train": {"count": len(self.train), "fingerprint": self.fingerprint, "skipped": len(self.skipped)},
-            "held_out": self.held_out and seen(self.held_out),
-            **({} if self.measured is self.train else {"measured": seen(self.measured)}),
+            "train": seen("train", self.train, len(self.skipped)),
+            "held_out": self.held_out and seen("held_out", self.held_out),
+            **({} if self.measured is self.train else {"measured": seen("whole", self.measured)}),
         }
 
 
@@ -150,23 +150,24 @@ def open_data(config: TrainConfig, world: World = ALONE, *, goes_on: bool = Fals
     A run that `goes_on` keeps images of the size it began with. The configuration that is returned has `image_size`,
     `cache` and `cache_side` resolved.
     """
-    with world.raise_together(), world.first_on_machine():
+    with world.raise_together(), world.first_on_machine(), world.said_once():
         found = whole = open_images(config.images, split="train", root=config.data_dir)
         if config.subset < 1:
             found = whole.select(subset(len(whole), config.subset, config.seed))
-        fingerprint = found.fingerprint()
-        held_out, seen = None, False
+        held_out = None
         if config.eval_images is not None or config.images in SOURCES:
             try:
                 held_out = open_images(config.eval_images or config.images, split="eval", root=config.data_dir)
                 held_out.labels = match_labels(held_out, whole)
-                seen = same_images(whole.fingerprint(), held_out.fingerprint())
             except NoSplitError:
                 if config.eval_images is not None:
                     raise
             except FullrankError as error:
                 raise FullrankError(f"held-out images: {error}; or leave them out with --eval-images None") from None
 
+    sets = {"train": found, "whole": whole, "held_out": held_out}
+    prints = world.once_a_machine(lambda: {part: each.fingerprint() for part, each in sets.items() if each is not None})
+    seen = held_out is not None and same_images(prints["whole"], prints["held_out"])
     size = config.image_size or world.on_main(cache.view_size, found)
     config = world.on_main(resolve_cache, replace(config, image_size=size), found, world.local_size, goes_on)
     skipped: list[str] = []
@@ -174,7 +175,7 @@ def open_data(config: TrainConfig, world: World = ALONE, *, goes_on: bool = Fals
         if config.cache == "memory":
             found, skipped = cache.cache_all(found, side=config.cache_side, strict=config.strict)
     measured = whole if config.subset < 1 and config.monitor.whole else found
-    return config, Data(found, measured, held_out, size, skipped, fingerprint, seen)
+    return config, Data(found, measured, held_out, size, skipped, prints, seen)
 
 
 def resolve_cache(config: TrainConfig, images: Images, sharers: int = 1, goes_on: bool = False) -> TrainConfig:

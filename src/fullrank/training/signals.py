@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: let the step end and be saved."""
+"""Ctrl-C, SIGTERM and others: let the step end and be saved."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
+
+from fullrank.data.batches import STOPPING
 
 T = TypeVar("T")
 
@@ -36,7 +38,7 @@ class Caught:
 
 @contextmanager
 def caught_signals(*, second_kills: bool = True) -> Iterator[Caught]:
-    """Note the first SIGINT or SIGTERM instead of dying of it. The second kills, unless `second_kills` is false.
+    """Note the first signal of `STOPPING` instead of dying of it. The second kills, unless `second_kills` is false.
 
     torchrun passes on the one that it got, and a scheduler or a terminal may have sent it to its processes too.
     """
@@ -45,11 +47,12 @@ def caught_signals(*, second_kills: bool = True) -> Iterator[Caught]:
     def note(number: int, _: object) -> None:
         caught.signal = caught.signal or number
         if second_kills:
-            for each in (signal.SIGINT, signal.SIGTERM):
+            for each in STOPPING:
                 signal.signal(each, signal.SIG_DFL)
         caught._check()
 
-    with _handled(note, signal.SIGINT, signal.SIGTERM):
+    hung_up = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN  # not so below nohup
+    with _handled(note, *(each for each in STOPPING if hung_up or each != signal.SIGHUP)):
         yield caught
 
 
