@@ -150,7 +150,11 @@ def test_timms_transform_is_the_eval_view(size, height, width):
     [
         ({"name": "resnet81"}, "unknown backbone 'resnet81'; did you mean"),
         ({"name": "resnet18", "depths": (2, 2)}, "backbone.depths must be .*, got"),
-        ({"name": "resnet18", "width": 0.01}, "width=0.01 gives a first stage of 0.64 channels"),
+        (
+            {"name": "resnet18", "width": 0.01},
+            "width=0.01 gives resnet18 a first stage of 0.64 channels: .* of 0.03125",
+        ),
+        ({"name": "resnet18_w16", "width": 0.0625}, "width=0.0625 gives resnet18_w16 a .* of 1 channels: .* of 0.125"),
         ({"name": "resnet18", "inner_width": 2.0}, "inner_width=2 is for bottlenecks, and these blocks are basic"),
         ({"name": "convnext_atto", "width": 0.5}, "shape a ResNet .*timm's 'convnext_atto' has its own"),
         ({"name": "vit_tiny_patch16_224", "image_size": 8}, "does not take images of 8 x 8"),

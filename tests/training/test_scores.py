@@ -71,7 +71,7 @@ def test_a_score_replaces_that_of_its_command_step_name_and_protocol(tmp_path):
         "protocol": {"k": [1, 2]},
         "chosen": {"k": 2},
     }
-    assert [path.name for path in tmp_path.iterdir()] == [SCORES_FILE]
+    assert [path.name for path in tmp_path.glob("[!.]*")] == [SCORES_FILE]
 
 
 def test_files_of_before_are_read_and_what_is_measured_since_wins(tmp_path):
@@ -115,7 +115,7 @@ def test_what_is_damaged_is_not_written_over(name, text, tmp_path):
     said = keep(tmp_path, [Kept(Score("knn", 0.5, {"k": 20}), 100, "evaluate")])
     assert re.search(rf"{name} is damaged: .*; delete it and measure again", said)
     assert (tmp_path / name).read_bytes() == text.encode("latin-1")
-    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert [path.name for path in tmp_path.glob("[!.]*")] == [name]
 
 
 @pytest.mark.parametrize(

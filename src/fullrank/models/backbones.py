@@ -101,6 +101,10 @@ def backbone(config: BackboneConfig | str, *, image_size: int) -> nn.Module:
         if stem == "auto":
             stem = "cifar" if image_size <= SMALL_IMAGE else "imagenet"
         shape = ResNetShape(config.block or named.block, tuple(depths), inner, named.width * config.width)
+        first = CHANNELS[0] * shape.width
+        if round(first) < 2 or round(first) % 2:
+            what = f"width={config.width:g} gives {name} a first stage of {first:g} channels"
+            raise FullrankError(f"{what}: use a multiple of {2 / (CHANNELS[0] * named.width):g}, so that it is even")
         model, made = _resnet(shape, stem)
     else:
         model, made = _from_timm(name, image_size, vit=vit)
@@ -220,9 +224,6 @@ def width_of(model: nn.Module, image_size: int | None = None) -> int:
 
 def _resnet(shape: ResNetShape, stem: Stem) -> tuple[nn.Module, TimmModel]:
     channels = [round(c * shape.width) for c in CHANNELS]
-    if channels[0] < 2 or channels[0] % 2:
-        first = f"a first stage of {64 * shape.width:g} channels"
-        raise FullrankError(f"width={shape.width} gives {first}: use a multiple of 1/32, so that it is even")
     if shape.block == "basic" and shape.inner_width != 1:
         what = f"inner_width={shape.inner_width:g} is for bottlenecks, and these blocks are basic"
         raise FullrankError(f"{what}: leave it out, or set block=bottleneck")
