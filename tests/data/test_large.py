@@ -3,7 +3,6 @@ import json
 import os
 import tarfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
@@ -231,24 +230,6 @@ def test_what_is_kept_of_a_large_set_and_was_cut_short_is_made_again(sets, on_di
         kept.write_bytes(kept.read_bytes()[:left])
     again = open_images(str(sets), root=root)
     assert [again.encoded(index) for index in range(20)] == expected
-
-
-def test_machines_that_share_a_cache_index_a_large_set_once(sets, on_disk, monkeypatch):
-    """Their processes may have the same number, in containers for one; those here are threads of one process."""
-    copy, copied = parquet._copy, []
-
-    def slowly(file, *arguments):
-        copied.append(file)
-        found = copy(file, *arguments)
-        time.sleep(0.1)
-        return found
-
-    monkeypatch.setattr(parquet, "_copy", slowly)
-    with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: open_images(str(sets), root=str(sets / "cache")), range(4)))
-    assert copied == [sets / "a.parquet", sets / "b.parquet"]
-    assert all(images.encoded(index) == found[0].encoded(index) for images in found for index in range(20))
-    assert not list((sets / "cache/large").glob(".*.tmp"))
 
 
 @pytest.mark.parametrize("again", ["a.cls", "a.png"])

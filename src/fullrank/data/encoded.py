@@ -26,7 +26,7 @@ from fullrank.data.images import HASHED, Images, digest, sample
 from fullrank.data.labels import Labels
 from fullrank.data.memory import gigabytes
 from fullrank.errors import FullrankError
-from fullrank.files import one_at_a_time, temporary_beside
+from fullrank.files import temporary_beside
 
 
 class EncodedImages(Images):
@@ -147,31 +147,24 @@ def indexed(file: Path, cache: Path, build: Callable[[Path], Any], *, copied: bo
     about = (str(file.resolve()), *before, *([version] if version else []))
     name = hashlib.sha256(repr(about).encode()).hexdigest()[:16]
     index, copy = cache / f"{name}.index", cache / f"{name}.images" if copied else None
-    try:
-        if _kept(index, copy) is None:
+    if _kept(index, copy) is None:
+        new_index, new_copy = temporary_beside(index), temporary_beside(copy or index)
+        try:
             cache.mkdir(parents=True, exist_ok=True)
-            with one_at_a_time(cache / ".lock"):
-                # what others made meanwhile they read: it is not to be replaced
-                if _kept(index, copy) is None:
-                    _make(index, copy, build)
-    except OSError as error:
-        what = f"{printable(cache)}, where the index of large sets is kept, cannot be written: {error.strerror}"
-        raise FullrankError(f"{what}: name another place (--data-dir)") from None
+            try:
+                feather.write_feather(build(new_copy), str(new_index))
+                if _kept(index, copy) is None:  # else another run was quicker, and reads it
+                    if copy is not None:
+                        os.replace(new_copy, copy)
+                    os.replace(new_index, index)  # the last: where it is, all is
+            finally:
+                for path in (new_index, new_copy):
+                    path.unlink(missing_ok=True)
+        except OSError as error:
+            what = f"{printable(cache)}, where the index of large sets is kept, cannot be written: {error.strerror}"
+            raise FullrankError(f"{what}: name another place (--data-dir)") from None
     where, made = (file, before) if copy is None else (copy, stamp(copy))
     return Stored(where, made, _kept(index, copy))
-
-
-def _make(index: Path, copy: Path | None, build: Callable[[Path], Any]) -> None:
-    new_index, new_copy = temporary_beside(index), temporary_beside(copy or index)
-    try:
-        feather.write_feather(build(new_copy), str(new_index))
-        if _kept(index, copy) is None:  # else, where the disk knows no locks, another was quicker
-            if copy is not None:
-                os.replace(new_copy, copy)
-            os.replace(new_index, index)  # the last: where it is, all is
-    finally:
-        for path in (new_index, new_copy):
-            path.unlink(missing_ok=True)
 
 
 def _kept(index: Path, copy: Path | None) -> Any | None:
