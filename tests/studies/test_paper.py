@@ -298,8 +298,11 @@ EXPECTED = {
         ("0.05", "0.0001", "1.3", "not the heads", "multiple-pass"): {"optim.decay_heads": "none"},
     },
     "regime": {
-        (f"500,400 steps, decay {decay}", clock, order): {**changes, **rates(0.05, float(decay))}
-        for decay, clock in (("5e-05", "0.63"), ("0.0001", "1.3"))
+        (f"{encoder}500,400 steps, decay {decay}", clock, order): {**changes, **network, **rates(0.05, float(decay))}
+        for encoder, network, decay, clock in (
+            *(("", {}, "5e-05", "0.63"), ("", {}, "0.0001", "1.3")),
+            ("ResNet-34, ", R34, "0.0001", "1.3"),
+        )
         for order, changes in (
             *(("multiple-pass", {}), ("single-pass", SINGLE), ("hybrid", HYBRID)),
             ("adaptive", {"order": "adaptive"}),
