@@ -39,8 +39,8 @@ def test_the_runs_are_those_of_other_studies_each_once_and_without_the_wide_enco
         counts[cell.factors["study"]] = counts.get(cell.factors["study"], 0) + 1
         assert cell.factors.get("encoder") != "ResNet-50"
         assert cell.config.method == "simsiam"
-    # 8 orders; of 6 switches one is a share of `subsets`, of 25 settings of `regime` 4 are of the other two
-    assert counts == {"orders": 8, "subsets": 6, "hybrid-switch": 5, "regime": 21}
+    # 8 orders; of 6 switches one is a share of `subsets`, of 30 settings of `regime` 4 are of the other two
+    assert counts == {"orders": 8, "subsets": 6, "hybrid-switch": 5, "regime": 26}
     assert len({(cell.config.backbone.width, cell.config.heads.projector_out) for cell in CELLS}) == 1
     assert len(EQUAL) >= 22
 
