@@ -105,12 +105,13 @@ class World:
 
     def once_a_machine(self, function: Callable[[], T]) -> T:
         """Call a function on the first process of each machine; return what it returns on all of that machine."""
-        found: T | None = None
+        if self.size == 1:
+            return function()
+        found: Any = None
         with self.raise_together():
-            if self.local_rank == 0 or self.size == 1:
+            if self.local_rank == 0:
                 found = function()
-        # a machine's processes follow each other
-        return next(each for each in reversed(self.all_gather_object(found)[: self.rank + 1]) if each is not None)
+        return self.all_gather_object(found)[self.rank - self.local_rank]  # a machine's processes follow each other
 
     def said_once(self) -> AbstractContextManager[Any]:
         """Let the main process alone write to stderr in a block, where all would say the same."""
