@@ -23,7 +23,6 @@ from __future__ import annotations
 from typing import Any
 
 from fullrank.config import Share
-from fullrank.measure import moments
 from fullrank.measure.metrics import SpectrumMetric, SpectrumScore
 from fullrank.shapes import fit
 
@@ -85,4 +84,4 @@ class DeadDirections(SpectrumScore, score="dead"):
         self.tol = fit(tol, Share, "tol")
 
     def _value(self) -> float:
-        return float(self._spectrum(moments.unpack(self.state), True).dead(self.tol))
+        return float(self._spectrum(center=True).dead(self.tol))

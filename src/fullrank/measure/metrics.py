@@ -124,22 +124,22 @@ class SpectrumMetric(Metric):
         Raises:
             FullrankError: Nothing was absorbed, or a single row is to be centered.
         """
-        return self._spectrum(moments.unpack(self.state), self.center)
+        return self._spectrum(self.center)
 
     @exact_arithmetic()
     def compute_uncentered(self) -> Spectrum:
         """Return the spectrum about zero of everything absorbed, by all processes: RankMe as published is of it."""
-        if not self.center:
-            return self.compute()
         with self.sync_context(self.dist_sync_fn, self.process_group, self._to_sync, self._should_unsync):
-            seen = moments.unpack(self.state)
-            return self._spectrum(moments.about_zero(seen) if seen.count else seen, False)
+            return self._spectrum(center=False)
 
-    def _spectrum(self, seen: moments.Moments, center: bool) -> Spectrum:
+    def _spectrum(self, center: bool) -> Spectrum:
+        seen = moments.unpack(self.state)
         if seen.count == 0:
             raise FullrankError("no features were given: call update(features) before compute()")
         if center and seen.count < 2:
             raise FullrankError(ONE_ROW)
+        if self.center and not center:
+            seen = moments.about_zero(seen)
         protocol = {"n": seen.count, "d": self.dim, "center": center, "normalize": self.normalize, "dtype": seen.dtype}
         method = ("exact", "moments", "fast moments")[seen.form]
         return Spectrum(moments.singular_values(seen), {**protocol, "method": method, "floor": moments.floor(seen)})
@@ -250,10 +250,9 @@ class SpectrumScore(SpectrumMetric):
             return torch.tensor(self._value(), dtype=torch.float64, device=self.state.device)
 
     def _value(self) -> float:
-        kind, seen = SCORES[self.score], moments.unpack(self.state)
+        kind = SCORES[self.score]
         assert kind.function is not None
-        about_zero = kind.spectrum == "uncentered" and seen.count > 0
-        return kind.function(self._spectrum(moments.about_zero(seen) if about_zero else seen, not about_zero))
+        return kind.function(self._spectrum(center=kind.spectrum != "uncentered"))
 
     def plot(self, val: Any = None, ax: Axes | None = None) -> tuple[Figure, Axes]:
         """Draw the value, or several, as torchmetrics does."""

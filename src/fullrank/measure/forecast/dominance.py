@@ -40,9 +40,7 @@ def undecided(costs: npt.ArrayLike) -> list[tuple[int, int]]:
     [(0, 1), (0, 2)]
     """
     dominates = _dominates(costs)
-    first, second = np.triu_indices(len(dominates), k=1)
-    open_pairs = ~(dominates | dominates.T)[first, second]
-    return [(int(i), int(j)) for i, j in zip(first[open_pairs], second[open_pairs], strict=True)]
+    return [(i, j) for i, j in np.argwhere(np.triu(~(dominates | dominates.T), k=1)).tolist()]
 
 
 def _dominates(costs: npt.ArrayLike) -> np.ndarray:

@@ -82,7 +82,7 @@ def idest(features: Array, *, max_samples: int = 4_000, sizes: int = 10, repeats
         raise FullrankError(f"idest needs sizes >= 2 and repeats >= 1 to fit a line, got {got}")
     x = _distinct_sample(features, max_samples, seed, least=100, score="idest")
     n = len(x)
-    distance = _distances(x).cpu().numpy()
+    distance = torch.cdist(x, x).cpu().numpy()
     random = np.random.default_rng(seed)
     counts = np.unique(np.geomspace(n / 10, n, sizes).round().astype(int))
     length = []
@@ -194,11 +194,6 @@ def _two_nearest(x: Tensor) -> Tensor:
         exact = torch.linalg.vector_norm(x[candidates] - rows[:, None], dim=2)
         found.append(exact.sort(dim=1).values[:, :2])
     return torch.cat(found)
-
-
-def _distances(x: Tensor) -> Tensor:
-    squared = (x * x).sum(dim=1)
-    return (squared[:, None] + squared - 2 * x @ x.T).clamp_(min=0).sqrt_()
 
 
 def _tree_length(distance: np.ndarray) -> float:
