@@ -202,6 +202,12 @@ def test_errors_of_choosing_and_predicting():
     for held_out in (torch.zeros(50, dtype=torch.bool), torch.ones(50, dtype=torch.bool)):
         with pytest.raises(FullrankError, match=f"some of 50 rows must be held out .* got {int(held_out.sum())}"):
             choose_logistic(x, labels, held_out)
+    for held_out, got in (
+        (torch.arange(50), r"torch.int64 of shape \(50,"),
+        (torch.arange(51) < 9, r"torch.bool of shape \(51,"),
+    ):
+        with pytest.raises(FullrankError, match=f"held_out must be True or False for each of 50 rows, got {got}"):
+            choose_logistic(x, labels, held_out)
     with pytest.raises(FullrankError, match="the grid of l2 to choose from is empty"):
         choose_logistic(x, labels, torch.arange(50) < 9, grid=())
     probe = fit_logistic(x, labels, l2=1e-2)

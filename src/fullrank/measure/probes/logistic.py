@@ -131,11 +131,12 @@ def choose_logistic(
         raise FullrankError("the grid of l2 to choose from is empty: give one strength at least")
     x, y = _checked(features, labels, strengths, tolerance, max_iterations)
     held_out = torch.as_tensor(held_out, device=x.device)
-    if held_out.dtype != torch.bool:
-        raise FullrankError(f"held_out must be True or False for each of {len(x)} rows, got {held_out.dtype}")
-    if held_out.shape != y.shape or bool(held_out.all()) or not bool(held_out.any()):
-        got = int(held_out.sum())
-        raise FullrankError(f"some of {len(x)} rows must be held out to choose the regularization, got {got}")
+    if held_out.dtype != torch.bool or held_out.shape != y.shape:
+        got = f"{held_out.dtype} of shape {tuple(held_out.shape)}"
+        raise FullrankError(f"held_out must be True or False for each of {len(x)} rows, got {got}")
+    if bool(held_out.all()) or not bool(held_out.any()):
+        some = f"some of {len(x)} rows must be held out to choose the regularization"
+        raise FullrankError(f"{some}, got {int(held_out.sum())}")
     judges, judge_labels = x[held_out], y[held_out]
     part = _Problem(x, y, (~held_out).nonzero().squeeze(1))
     fitted: list[LogisticProbe] = []

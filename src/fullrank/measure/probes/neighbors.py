@@ -59,7 +59,7 @@ def neighbors(bank: Tensor, queries: Tensor, *, k: int, leave_out: Tensor | None
         block = bank[first : first + rows]
         found = _similarities(block, queries, point, leave_out, first, k, held)
         keys = [_nearest_keys(similarity, first, len(block), k) for similarity in found]
-        best = torch.cat([best, torch.cat(keys)], dim=1) if keys else best
+        best = torch.cat([best, torch.cat(keys)], dim=1)
         best = best.topk(min(k, best.shape[1]), dim=1).values
     near = torch.cat([directions @ point for directions in _directions(queries)])
     return _similarity_of(best) + near[:, None], _row_of(best)
