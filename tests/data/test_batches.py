@@ -18,7 +18,7 @@ from fullrank.data import batches, decoding, views
 from fullrank.data.batches import ViewLoader, crop_each
 from fullrank.data.cache import Decoded, as_array, cache_all, choose_cache, decode, find_unreadable, kept_bytes, scaled
 from fullrank.data.eval_images import load_for_eval, view_blocks
-from fullrank.data.images import ArrayImages, UnreadableImageError, open_images
+from fullrank.data.images import ArrayImages, DatasetImages, UnreadableImageError, open_images
 from fullrank.data.kept import Kept, keep
 from fullrank.data.order import Hybrid, MultiplePass, SinglePass
 from fullrank.errors import FullrankError
@@ -243,6 +243,14 @@ def test_images_of_different_sizes_lie_in_one_buffer(mixed):
         assert read.tolist() == [0, 1]
     with pytest.raises(UnreadableImageError, match="07.png cannot be decoded"):
         decode(mixed, strict=True)
+
+
+def test_each_image_is_decoded_once_whatever_their_sizes(monkeypatch):
+    images = DatasetImages([torch.zeros(3, 4, columns, dtype=torch.uint8) for columns in (5, 5, 5, 6)])
+    read = []
+    monkeypatch.setattr(images, "read", lambda index: read.append(index) or DatasetImages.read(images, index))
+    assert isinstance(decode(images, threads=1)[0], Kept)
+    assert read == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("counted", [1, 5, 500])

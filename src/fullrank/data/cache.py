@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Literal
 
@@ -67,31 +66,16 @@ def decode(
     def leave_out(index: int) -> None:
         good[index] = False
 
-    def each() -> Iterator[Tensor]:
-        found = read_ahead(range(len(images)), read, None if strict else leave_out, threads)
-        return (image for image in found if image is not None)
-
+    found = read_ahead(range(len(images)), read, None if strict else leave_out, threads)
     try:
-        one_size = _one_size(each(), len(images)) if side is None else None
-        pixels = keep(each(), len(images)) if one_size is None else one_size
+        kept = keep((image for image in found if image is not None), len(images))
     except MemoryError:
         needed = f"{len(images)} decoded images need {gigabytes(kept_bytes(images, len(images), side))} of memory"
         raise FullrankError(f"{needed}, which cannot be had: --cache stream decodes them as needed") from None
-    if not len(pixels):
-        _first_readable(images, strict)
-    return pixels, good.nonzero().squeeze(1)
-
-
-def _one_size(images: Iterator[Tensor], count: int) -> Tensor | None:
-    """Put at most `count` images together; None as soon as one has another size."""
-    pixels, there = np.empty((0, 0, 0, 0), np.uint8), 0
-    for image in images:
-        pixels = pixels if there else np.empty((count, *image.shape), np.uint8)
-        if image.shape != pixels.shape[1:]:
-            return None
-        pixels[there] = image.numpy()
-        there += 1
-    return torch.from_numpy(pixels[:there])
+    if not len(kept):
+        _first_readable(images)
+    stacked = kept.stacked() if side is None else None
+    return kept if stacked is None else stacked, good.nonzero().squeeze(1)
 
 
 def scaled(image: Tensor, side: int) -> Tensor:
@@ -117,14 +101,12 @@ def as_array(images: Images) -> Tensor | Kept | None:
     return None if base is None else base[images.indices]
 
 
-def _first_readable(images: Images, strict: bool) -> Tensor:
+def _first_readable(images: Images) -> Tensor:
     first: UnreadableImageError | None = None
     for index in range(len(images)):
         try:
             return images.read(index)
         except UnreadableImageError as error:
-            if strict:
-                raise
             first = first or error
     raise FullrankError(f"none of the {len(images)} images of {images.name} can be decoded; the first: {first}")
 
@@ -137,7 +119,7 @@ def look_at_sizes(images: Images) -> list[tuple[int, int]]:
     for index in sample(torch.arange(len(images)), _LOOKED_AT).tolist():
         with suppress(UnreadableImageError):
             shapes.append(images.read(index).shape)
-    return [(height, width) for _, height, width in shapes or [_first_readable(images, strict=False).shape]]
+    return [(height, width) for _, height, width in shapes or [_first_readable(images).shape]]
 
 
 def view_size(images: Images) -> int:
@@ -182,5 +164,5 @@ def find_unreadable(images: Images) -> Tensor:
         for _ in read_ahead(range(len(images)), lambda index: images.read(index).ndim, unreadable.append):
             pass
     if len(unreadable) == len(images):
-        _first_readable(images, strict=False)
+        _first_readable(images)
     return torch.tensor(sorted(unreadable), dtype=torch.int64)

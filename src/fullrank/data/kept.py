@@ -43,6 +43,12 @@ class Kept:
         start, h, w = (int(each[index]) for each in (self.offsets, self.heights, self.widths))
         return self.pixels[start : start + h * w].view(h, w, 3).permute(2, 0, 1)
 
+    def stacked(self) -> Tensor | None:
+        """Return images of one size as `(N, 3, H, W)`, a view of the pixels; None where sizes differ."""
+        if len({*zip(self.heights.tolist(), self.widths.tolist(), strict=True)}) != 1:
+            return None
+        return self.pixels.view(len(self), int(self.heights[0]), -1, 3).permute(0, 3, 1, 2)
+
     def to(self, device: torch.device) -> Kept:
         """Return them on another device."""
         return Kept(self.pixels.to(device), self.heights, self.widths)
