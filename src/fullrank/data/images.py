@@ -36,6 +36,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -341,8 +342,6 @@ class DatasetImages(Images):
         return (*item[:2], None)[:2] if isinstance(item, (tuple, list)) else (item, None)
 
     def _labels(self) -> Labels | None:
-        import pyarrow as pa
-
         columns, names = (getattr(self.dataset, name, None) for name in ("features", "classes"))
         if isinstance(columns, Mapping):  # of a Hugging Face set
             column = next((each for each in LABEL_COLUMNS if each in columns), None)
@@ -465,7 +464,7 @@ def _from_folder(name: str, root: Path, flag: str, cache: str) -> Images:
     from torchvision.datasets.folder import IMG_EXTENSIONS
 
     large = sorted(path for kind in LARGE for path in root.glob(f"*{kind}") if not hidden(path.name))
-    others: dict[str, int] = {}
+    others: Counter[str] = Counter()
     found: dict[str, list[str]] = {}
     tree: dict[str, list[str]] = {}
     holding, elsewhere = set(), []
@@ -473,9 +472,8 @@ def _from_folder(name: str, root: Path, flag: str, cache: str) -> Images:
         below = os.path.relpath(where, root) if where != str(root) else ""
         tree[below] = folders
         pictures = [file for file in files if file.lower().endswith(IMG_EXTENSIONS) and not file.startswith(".")]
-        for kind in (Path(file).suffix.lower() for file in files if not file.startswith(".")):
-            if kind in (*_OTHER_PICTURES, *LARGE):
-                others[kind] = others.get(kind, 0) + 1
+        suffixes = (Path(file).suffix.lower() for file in files if not file.startswith("."))
+        others.update(kind for kind in suffixes if kind in (*_OTHER_PICTURES, *LARGE))
         if pictures:
             holding.add(below)
             found.setdefault(below.split(os.sep)[0], []).extend(os.path.join(where, file) for file in pictures)
@@ -524,10 +522,8 @@ def _walk(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:
     above: dict[str, set[str]] = {}  # of a folder, by its path: what it and those above it really are
     for where, folders, files in os.walk(root, followlinks=True):
         real, up = os.path.realpath(where), above.get(os.path.dirname(where), set())
-        if real in up:
-            folders.clear()
-            continue
-        if {"config.yaml", "metrics.jsonl"} <= {*files}:  # a run of ours, whose pictures are none of a user's set
+        run = {"config.yaml", "metrics.jsonl"} <= {*files}  # one of ours, whose pictures are none of a user's set
+        if run or real in up:
             folders.clear()
             continue
         above[where] = up | {real}

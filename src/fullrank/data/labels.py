@@ -22,6 +22,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
@@ -103,8 +105,6 @@ def read_labels(column: Any, names: Sequence[str] | None, where: str) -> Labels 
 
     `names` are those of its numbers, where the file states them.
     """
-    import pyarrow as pa
-
     kind = column.type
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
@@ -128,9 +128,6 @@ def read_labels(column: Any, names: Sequence[str] | None, where: str) -> Labels 
 
 def _whole(column: Any, kind: Any) -> np.ndarray:
     """Return a column of numbers as int64, missing ones -1; raise `ValueError` where they are no classes."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     largest = np.iinfo(np.int64).max
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         floats = np.asarray(column.cast(pa.float64()).fill_null(np.nan), dtype=np.float64)

@@ -18,9 +18,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import torch
 from numpy.lib import format as npy
 from safetensors import SafetensorError, safe_open
@@ -30,9 +33,6 @@ from fullrank.data.images import LABEL_COLUMNS
 from fullrank.errors import FullrankError, nearest, reason
 from fullrank.measure.checks import BLOCK_ENTRIES, DTYPES
 from fullrank.text import few
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 _SHOWN = 8
 _MANY = 32  # more tensors than this in one file are a model's weights
@@ -190,9 +190,6 @@ def _open_safetensors(path: Path, key: str | None) -> FeatureFile:
 
 
 def _open_parquet(path: Path, key: str | None) -> FeatureFile:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
         with pq.ParquetFile(path, memory_map=True) as file:
             schema, count = file.schema_arrow, file.metadata.num_rows
@@ -267,15 +264,11 @@ def _one_dtype(path: Path, schema: pa.Schema, columns: Sequence[str]) -> str:
 
 
 def _is_list(kind: Any) -> bool:
-    from pyarrow import types
-
-    return types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
 def _is_number(kind: Any) -> bool:
-    from pyarrow import types
-
-    return types.is_floating(kind) or types.is_integer(kind)
+    return pa.types.is_floating(kind) or pa.types.is_integer(kind)
 
 
 def _is_list_of_numbers(kind: Any) -> bool:
@@ -298,9 +291,6 @@ def _index_columns(schema: pa.Schema) -> list[str]:
 
 def _batches(path: Path, names: Sequence[str], rows: int) -> Iterator[tuple[int, list[pa.Array]]]:
     """Read some columns in batches of at most `rows` rows, each with the number of its first row in the file."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     start = 0
     try:
         with pq.ParquetFile(path, memory_map=True) as file:
@@ -320,8 +310,6 @@ def _batches(path: Path, names: Sequence[str], rows: int) -> Iterator[tuple[int,
 
 def _list_rows(path: Path, name: str, column: pa.Array, width: int, start: int) -> np.ndarray:
     """Return a batch of a column of lists as `(n, width)`; `start` is its first row's number in the file."""
-    import pyarrow.compute as pc
-
     lengths = np.asarray(pc.list_value_length(column))
     if (lengths != width).any():
         row = int((lengths != width).argmax())
