@@ -191,7 +191,7 @@ class ViewLoader:
                 raise made
             step, images, crops, parameters, unreadable = made
             self.skipped.update(unreadable)
-            placed, _ = ViewParameters(*parameters).place(self.device)
+            placed, _ = parameters.place(self.device)
             yield step, images, crops.to(self.device, non_blocking=True), placed
 
 
@@ -227,7 +227,7 @@ class _StepCrops(Dataset):
     def __init__(self, loader: ViewLoader) -> None:
         self.loader = loader
 
-    def __getitem__(self, step: int) -> tuple[int, Tensor, Tensor, tuple[Tensor, ...], list[str]] | FullrankError:
+    def __getitem__(self, step: int) -> tuple[int, Tensor, Tensor, ViewParameters, list[str]] | FullrankError:
         """Return the step, its images, crops, parameters and the names of unreadable ones; or what went wrong.
 
         What a worker raises arrives wrapped in its traceback.
@@ -239,7 +239,7 @@ class _StepCrops(Dataset):
         except OSError as error:  # the disk or the network failed
             return FullrankError(f"the images of step {step} cannot be read: {error}")
 
-    def _make(self, step: int) -> tuple[int, Tensor, Tensor, tuple[Tensor, ...], list[str]]:
+    def _make(self, step: int) -> tuple[int, Tensor, Tensor, ViewParameters, list[str]]:
         loader = self.loader
         indices = loader.order[step].tolist()
         unreadable: list[str] = []
@@ -273,7 +273,7 @@ class _StepCrops(Dataset):
         heights, widths, factors = map(torch.tensor, sizes)
         drawn = loader.parameters(step, heights, widths)
         crops = torch.stack([crop for each in drawn for crop in crop_each(images, each.shrunk(factors), loader.size)])
-        return step, torch.tensor(shown), crops, tuple(vars(ViewParameters.cat(drawn)).values()), unreadable
+        return step, torch.tensor(shown), crops, ViewParameters.cat(drawn), unreadable
 
 
 def crop_each(batch: Sequence[Tensor], parameters: ViewParameters, size: int) -> list[Tensor]:

@@ -70,7 +70,7 @@ def check_matrices(loss: str, *, rows: Least = SOME, columns: Least = SOME, **ma
     for name, x in matrices.items():
         if x.layout != torch.strided:
             raise FullrankError(f"{name} must be dense, got layout {x.layout}: call .to_dense() on it")
-        if not x.is_floating_point() or x.dtype not in REAL:
+        if x.dtype not in REAL:
             raise FullrankError(f"{name} must hold real floating-point numbers, got {x.dtype}: call .float() on it")
     for size, least, what in zip(shapes[0], (rows, columns), ("row", "column"), strict=True):
         if size < least.number:
