@@ -7,7 +7,6 @@ cannot be decoded; it is left out.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 import PIL.Image
@@ -18,7 +17,7 @@ from torchvision.transforms.functional import to_pil_image
 from fullrank.data import views
 from fullrank.data.batches import crop_each
 from fullrank.data.cache import as_array
-from fullrank.data.decoding import read_ahead
+from fullrank.data.decoding import ahead, read_ahead
 from fullrank.data.images import Images
 from fullrank.data.memory import cores
 from fullrank.data.views import ViewRecipe
@@ -58,12 +57,11 @@ def transformed_blocks(
     images: Images, indices: Tensor, transform: Callable[[PIL.Image.Image], Tensor], unreadable: Unreadable = ignore
 ) -> Shown:
     """Walk over images as somebody else's transform of PIL images shows them, stacked, with the indices read."""
-    with ThreadPoolExecutor(max_workers=cores()) as pool:
 
-        def show(batch: Batch, *_: int) -> list[Tensor]:
-            return [torch.stack(list(pool.map(lambda image: transform(to_pil_image(image)), batch)))]
+    def show(batch: Batch, *_: int) -> list[Tensor]:
+        return [torch.stack(list(ahead(lambda image: transform(to_pil_image(image)), batch, cores())))]
 
-        yield from _blocks(images, indices, unreadable, show)
+    return _blocks(images, indices, unreadable, show)
 
 
 def view_blocks(

@@ -29,7 +29,6 @@ import threading
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, fields
 from pathlib import Path
@@ -40,7 +39,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from fullrank.data.decoding import Smaller, decode_file, printable, to_pixels, unreadable, whole
+from fullrank.data.decoding import Smaller, ahead, decode_file, printable, to_pixels, unreadable, whole
 from fullrank.data.decoding import UnreadableImageError as UnreadableImageError
 from fullrank.data.kept import Kept
 from fullrank.data.labels import Labels, name_classes, read_labels
@@ -266,10 +265,9 @@ class FileImages(Images):
             def hashed(index: int) -> bytes:
                 return _hash_of(os.path.join(root, self.paths[index]))
 
-            # some thousand files for each task: a pool holds the tasks of all, a kilobyte each
-            with ThreadPoolExecutor(max_workers=cores()) as pool:
-                found = [size for part in pool.map(sizes, range(0, len(self), _MANY)) for size in part]
-                hashes = b"".join(pool.map(hashed, sample(torch.arange(len(self)), HASHED).tolist()))
+            # some thousand files for each task, which costs more than to ask for the size of one
+            found = [size for part in ahead(sizes, range(0, len(self), _MANY), cores()) for size in part]
+            hashes = b"".join(ahead(hashed, sample(torch.arange(len(self)), HASHED).tolist(), cores()))
             self._contents = digest(np.array(found, dtype=np.int64), hashes)
         return self._contents
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -136,11 +137,9 @@ class Spectrum:
         values = values[values > self._floor * self.singular_values[0]]
         if len(values) < 3:
             return float("nan")
-        k = torch.arange(first, first + len(values), dtype=torch.float64)
-        weight = (1 / k) / (1 / k).sum()
-        x, y = k.log(), 2 * values.log()
-        x, y = x - (weight * x).sum(), y - (weight * y).sum()
-        return float(-(weight * x * y).sum() / (weight * x * x).sum())
+        k = np.arange(first, first + len(values))
+        slope, _ = np.polyfit(np.log(k), 2 * np.log(values.numpy()), 1, w=k**-0.5)  # NumPy squares the weights
+        return -float(slope)
 
     def dead(self, tol: float = 1e-3) -> int:
         """Count the directions whose singular value is below `tol`, in [0, 1], times the largest; all D if constant."""
