@@ -47,7 +47,7 @@ def _kind(name: str) -> tuple[str, str] | None:
 
 def split_of(file: PurePath) -> str:
     """Return the split that a relative path names, by the file's name or a folder's; an empty string where none."""
-    parts = [file.name.removesuffix(file.suffix), *reversed(file.parent.parts)]
+    parts = [file.stem, *reversed(file.parent.parts)]
     return next((found[0] for part in parts if (found := _kind(part))), "")
 
 

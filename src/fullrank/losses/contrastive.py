@@ -182,16 +182,15 @@ def spectral_contrastive(z1: Tensor, z2: Tensor, *, mu: float = 1.0) -> Tensor:
     check_matrices("spectral_contrastive", rows=AMONG_IMAGES, z1=z1, z2=z2)
     check_positive(mu=mu)
     n = len(z1)
-    v1, v2 = normalized(lambda z: torch.where(_norms(z) > mu**0.5, l2_normalize(z) * mu**0.5, z), z1, z2)
+    v1, v2 = normalized(lambda z: _shortened(z, mu**0.5), z1, z2)
     negatives = off_diagonal_energy(v1.T, v2.T) / (n * (n - 1))
     return ((negatives - 2 * (v1 * v2).sum(dim=1).mean()) / mu).to(z1.dtype)
 
 
-def _norms(z: Tensor) -> Tensor:
-    """Return the norm of each row of z, `(N, 1)`, without overflow of its square, and without a gradient."""
-    z = z.detach()
-    greatest = z.abs().amax(dim=1, keepdim=True).clamp(min=torch.finfo(z.dtype).tiny)
-    return greatest * torch.linalg.vector_norm(z / greatest, dim=1, keepdim=True)
+def _shortened(z: Tensor, most: float) -> Tensor:
+    """Return z with the rows that are longer than `most` scaled down to it; a norm that overflows is longer too."""
+    norms = torch.linalg.vector_norm(z.detach(), dim=1, keepdim=True)
+    return torch.where(norms > most, l2_normalize(z) * most, z)
 
 
 def _over_both_views(
