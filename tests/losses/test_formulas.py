@@ -174,13 +174,34 @@ def test_pairs_far_above_their_negatives_still_have_a_loss_and_a_gradient(loss, 
         assert relative(gradient, slope) < 1e-3
 
 
-def test_gradients_have_gradients_and_batches_of_losses_are_mapped():
-    z = embeddings(4, 9, count=1)[0]
-    assert torch.autograd.gradgradcheck(losses.dimension_contrastive, z)
-    batches = torch.stack([x.detach() for x in embeddings(6, 20, count=3, dtype=torch.float32)])
-    slopes = torch.func.vmap(torch.func.grad(losses.dimension_contrastive))(batches)
-    for z, slope in zip(batches, slopes, strict=True):
-        torch.testing.assert_close(slope, torch.func.grad(losses.dimension_contrastive)(z), rtol=1e-5, atol=1e-5)
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # PyTorch's own, of its forward mode
+@pytest.mark.parametrize("shape", [(3, 5), (5, 3)], ids=str)
+@pytest.mark.parametrize("name", [name for name in (*CASES, *WITH_PREDICTIONS) if "," not in name])
+def test_torch_func_maps_gradients_and_differentiates_them_both_ways(name, shape):
+    loss, naive = {**CASES, **WITH_PREDICTIONS}[name]
+    count = 4 if name in WITH_PREDICTIONS else 2
+    with_gradient = count - 2
+    batches = [embeddings(*shape, count=count, seed=seed) for seed in range(2)]
+    stacked = [torch.stack([x.detach() for x in views]) for views in zip(*batches, strict=True)]
+    direction = embeddings(*shape, count=1, seed=2)[0].detach()
+
+    def slope(of, views):
+        rest = list(views)
+        return torch.func.grad(lambda x: of(*rest[:with_gradient], x, *rest[with_gradient + 1 :])), rest[with_gradient]
+
+    expected = torch.stack([at(x) for at, x in (slope(naive, views) for views in zip(*stacked, strict=True))])
+    mapped = torch.func.vmap(torch.func.grad(loss, argnums=with_gradient))(*[x.float() for x in stacked])
+    assert relative(mapped, expected) < 1e-5
+    single = [x[0].requires_grad_() for x in stacked]
+    _, bent = torch.autograd.functional.hvp(
+        lambda x: naive(*single[:with_gradient], x, *single[with_gradient + 1 :]), single[with_gradient], direction
+    )
+    for dtype, tolerance in ((torch.float64, 1e-9), (torch.float32, 1e-4)):
+        at, x = slope(loss, [x.detach().to(dtype) for x in single])
+        _, forward = torch.func.jvp(at, (x,), (direction.to(dtype),))
+        _, pull = torch.func.vjp(at, x)
+        assert relative(forward, bent) < tolerance
+        assert relative(pull(direction.to(dtype))[0], bent) < tolerance
 
 
 def set_for_a_test(setter, value, before):

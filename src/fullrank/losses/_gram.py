@@ -101,6 +101,12 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
         ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def jvp(ctx: Any, along_a: Tensor, along_b: Tensor) -> Tensor:
+        a, b = ctx.saved_tensors
+        return _Product.apply(along_a, b) + _Product.apply(a, along_b)
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -122,6 +128,13 @@ class _Gram(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
         ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def jvp(ctx: Any, along: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        half = _Product.apply(along, x.T)
+        return half + half.T
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> Tensor:
@@ -158,8 +171,9 @@ def normalized(scale: Callable[[Tensor], Tensor], *views: Tensor) -> list[Tensor
 
 def _nearly_one_direction(x: Tensor) -> Tensor:
     rows = torch.linalg.vector_norm(x, dim=1)
-    along = x @ x[rows.argmax()]
-    return (along @ x).norm() / along.norm() > 0.5**0.5 * rows.norm()
+    longest = x[rows.argmax(dim=0, keepdim=True)]  # a number as the index would be looked at, which `vmap` forbids
+    along = x @ longest.T
+    return (along.T @ x).norm() / along.norm() > 0.5**0.5 * rows.norm()
 
 
 def exact(x: Tensor) -> Tensor:

@@ -73,7 +73,7 @@ def vicreg(
     check_positive(eps=eps)
     check_finite(invariance=invariance, variance=variance, covariance=covariance)
     n, m = z1.shape
-    loss = invariance * F.mse_loss(z1, z2)
+    loss = invariance * (z1 - z2).square().mean()
     for x in (centered(z1), centered(z2)):
         loss = loss + variance / 2 * _hinge(x, eps) + covariance * off_diagonal_energy(x, x) / ((n - 1) ** 2 * m)
     return loss
@@ -114,7 +114,7 @@ def vicreg_exp(
     check_matrices("vicreg_exp", rows=OVER_IMAGES, columns=AMONG_DIMENSIONS, z1=z1, z2=z2)
     check_positive(temperature=temperature, eps=eps)
     check_finite(invariance=invariance, variance=variance, covariance=covariance)
-    loss = invariance * F.mse_loss(z1, z2)
+    loss = invariance * (z1 - z2).square().mean()
     for x in (centered(z1), centered(z2)):
         loss = loss + variance / 2 * _hinge(x, eps) + covariance * _exponential(x, temperature)
     return loss
@@ -160,7 +160,7 @@ def vicreg_ctr(
     check_positive(temperature=temperature, eps=eps)
     check_finite(invariance=invariance, variance=variance, covariance=covariance)
     choose("center", center, get_args(Center))
-    loss = invariance * F.mse_loss(z1, z2)
+    loss = invariance * (z1 - z2).square().mean()
     for z in (z1, z2):
         x = centered(z, dim=0 if center == "dimensions" else 1).T
         loss = loss + variance / 2 * _hinge(x, eps) + covariance * _exponential(x, temperature)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 ALPHA_RANGE = (10, 100)  # first and last rank k of the power-law fit, counted from 1
-ONE_ROW = "features have one row, and centering leaves nothing of it: give at least two, or center=False"
+ONE_ROW = "features have one row, and centering leaves nothing of it: give at least two"
 
 
 class Spectrum:
