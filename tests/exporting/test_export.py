@@ -215,7 +215,11 @@ def test_the_card_has_every_score_of_the_run_with_its_protocol(byol, tmp_path):
     assert len(rows) == len(run.summary["scores"]) + 2
     assert "**Probe**\n\n- solver: exact\n" in card
     assert "**K-NN accuracy**\n\n- k: 7\n- images: set.parquet\n".replace("K-NN", "k-NN") in card
-    assert [value for name, value in rows if name == "k-NN accuracy"][-1] == "62.5\N{NO-BREAK SPACE}%"
+    assert [name for name, _ in rows if name.startswith("k-NN accuracy: ")][
+        -1
+    ] == "k-NN accuracy: k 7, images set.parquet"
+    assert ("k-NN accuracy: k 7, images set.parquet", "62.5\N{NO-BREAK SPACE}%") in rows
+    assert any(re.match(r"k-NN accuracy: .*\bk \d+", name) for name, _ in rows[:-2])
     auc = next(score for score in run.summary["scores"] if score["name"] == "auc")
     assert f"| AUC | {auc['value']:.3f} | lower |" in card
     for words in ("- method: byol\n", "multiple-pass: 216 images", "online branch, after step 8 of 8", "momentum 0.5"):
@@ -224,7 +228,10 @@ def test_the_card_has_every_score_of_the_run_with_its_protocol(byol, tmp_path):
 
 def test_the_verdict_is_that_of_these_weights(byol, tmp_path):
     export(byol / "whole" / "checkpoints" / "step_00000008.pt", tmp_path / "last")
-    assert "AUC" in card_of(tmp_path / "last").split("## Scores")[1]
+    run = read_run(byol / "whole")
+    assert f"\n{run.verdict().text}\n" in card_of(tmp_path / "last")
+    assert "with random weights" in run.verdict().text or "before training" in run.verdict().text
+    assert run.verdict(0).level == "untrained"
     export(byol / "whole" / "checkpoints" / "step_00000005.pt", tmp_path / "fifth")
     assert "AUC" not in card_of(tmp_path / "fifth").split("## Scores")[1]
 
@@ -297,7 +304,7 @@ def test_the_set_of_images_is_named_without_harm_to_the_rest_of_the_card(tmp_pat
     made = backbones.backbone("resnet18_w16", image_size=16)
     score = Score("knn", 0.25, {"labels": f"{images} / digits", "temperature": 0.5})
     encoder = Encoder(made, Preprocessing(16), {"step": 3}, branch="online", config=config)
-    known = Known("run", None, {"torch": "2.1"}, [score], None, "")
+    known = Known("run", None, {"torch": "2.1"}, [score], "", "")
     text = card(encoder, known, backbones.made_by(made), made.pretrained_cfg)
     assert "private" not in text
     name = "." if images == "." else "acme"
@@ -409,5 +416,5 @@ def test_evaluation_of_another_step_is_left_out_and_a_damaged_one_is_named(byol,
 
 
 def test_what_a_probe_chose_stands_beside_what_it_chose_from():
-    score = Score("knn", 0.5, {"k": "1 to 200", "n": 9}, chosen={"k": 43, "l2": 0.1})
-    assert _with_chosen(score) == {"k": "43 of 1 to 200", "n": 9, "l2": 0.1}
+    score = Score("knn", 0.5, {"k": "1 to 200", "n": 9, "c": "of 1 to 3"}, chosen={"k": 43, "l2": 0.1, "c": 2})
+    assert _with_chosen(score) == {"k": "43 of 1 to 200", "n": 9, "l2": 0.1, "c": "2 of 1 to 3"}

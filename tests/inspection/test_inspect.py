@@ -338,7 +338,7 @@ def test_rows_that_repeat_others_make_no_verdict_sure():
     found = fullrank.inspect(np.repeat(once, 50, axis=0)[np.random.default_rng(0).permutation(2000)])
     assert found.scores["auc"].protocol["distinct"] == 40
     assert (found.verdict.confidence, found.verdict.remedies) == ("low", ())
-    assert "the 40 different ones of 2000 features cannot span 64 directions" in found.verdict.certainty
+    assert "40 different ones of 2000 images cannot span 64 directions" in found.verdict.certainty
     some = fullrank.inspect(np.repeat(normal(400, 64), 5, axis=0))  # more than 5 D: as if each were there once
     assert "distinct" not in some.scores["auc"].protocol
     assert some.verdict.confidence == "high"

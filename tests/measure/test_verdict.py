@@ -58,7 +58,7 @@ def test_too_few_features_are_judged_on_what_they_span_and_it_is_said():
     assert f"{judged}: the AUC of all 128, {every:.3f}, counts the others as dead" in few.text
     steep = judge(fullrank.spectrum(gaussian(64, 128) @ torch.diag(10.0 ** -torch.arange(128).double())))
     assert steep.level != "unclear"  # what so few images show to be dead is dead
-    assert "200 features are few for 128 directions" in judge(fullrank.spectrum(gaussian(200, 128))).text
+    assert "200 images are few: measure 5 times D" in judge(fullrank.spectrum(gaussian(200, 128))).text
 
 
 @pytest.mark.parametrize(

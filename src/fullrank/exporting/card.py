@@ -17,9 +17,8 @@ from fullrank._version import __version__
 from fullrank.config import TrainConfig
 from fullrank.documents import Document, Fields, Heading, Part, Points, Table, Words, field_list
 from fullrank.documents.scores import how_measured
+from fullrank.measure.protocols import FINGERPRINT
 from fullrank.measure.scores import Score
-from fullrank.measure.spectrum import Spectrum
-from fullrank.measure.verdict import judge
 from fullrank.models.backbones import FULLRANK_RESNET, TimmModel
 from fullrank.models.encoder import Encoder
 from fullrank.models.exported import WEIGHTS
@@ -43,7 +42,7 @@ class Known:
     # what was measured at this step, on this branch or on the method as a whole; a name may come twice, with two
     # protocols
     scores: Sequence[Score] = ()
-    spectrum: Spectrum | None = None  # of its representation, where it was measured at this step
+    verdict: str = ""  # on its representation, where that was measured at this step
     # why there are no scores, or not all that the run has; empty where nothing is to be said
     remark: str = "Its run was not at hand when it was exported, so no score of it is known."
 
@@ -54,12 +53,12 @@ def known_of(encoder: Encoder) -> Known:
     folder = file.resolve().parent.parent
     if not (folder / CONFIG).is_file():
         return Known(file.stem)
-    run, spectrum, remark = read_run(folder), None, ""
+    run, verdict, remark = read_run(folder), "", ""
     # what was chosen, and any warning, is told with how it was measured
     probed = [replace(score, protocol=_with_chosen(score)) for score in evaluated(folder, step)]
     scores = [*latest(run, step).values(), *probed]
     if step in run.spectrum_steps and branch == "online":
-        spectrum = run.spectrum(list(run.spectrum_steps).index(step))
+        verdict = run.verdict(list(run.spectrum_steps).index(step)).text
     if not scores:
         remark = f"Nothing was measured at step {step:,}."
     own = [score for score in scores if branch == "online" or score.protocol.get("branch", branch) == branch]
@@ -70,7 +69,7 @@ def known_of(encoder: Encoder) -> Known:
         images=run.images("train").get("count"),
         environment={key: value for key, value in run.environment.items() if key != "data"},
         scores=own,
-        spectrum=spectrum,
+        verdict=verdict,
         remark=remark,
     )
 
@@ -112,11 +111,11 @@ def _parts(
         yield Words(known.remark)
     if known.scores:
         scores = [replace(score, protocol=public(score.protocol)) for score in known.scores]
-        rows = [[score.kind.title, score.text, score.kind.direction] for score in scores]
+        rows = [[_title(score, scores), score.text, score.kind.direction] for score in scores]
         yield Table("Scores", ["score", "value", "better"], rows, text=[2], captioned=False)
         yield from how_measured(("", score) for score in scores)
-    if known.spectrum is not None:
-        yield Words(judge(known.spectrum).text)
+    if known.verdict:
+        yield Words(known.verdict)
     yield Heading("What it is not good for")
     yield Points(_limits(config, step, known.images))
     yield Heading("Versions")
@@ -197,7 +196,15 @@ def public(value: Any) -> Any:
     return [public(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
+def _title(score: Score, scores: Sequence[Score]) -> str:
+    """Return what a score is called, with what tells it from others of its name."""
+    twins = [each.protocol for each in scores if each.name == score.name]
+    fields = {key: value for key, value in score.protocol.items() if key != FINGERPRINT}
+    apart = {key: value for key, value in fields.items() if any(twin.get(key) != value for twin in twins)}
+    return score.kind.title + (f": {field_list(apart)}" if apart else "")
+
+
 def _with_chosen(score: Score) -> dict[str, Any]:
     """Return its protocol with what was chosen by it, such as `k: 43, of: 1 to 200, ...`."""
-    of = {name: f" of {asked}" for name, asked in score.protocol.items()}
+    of = {name: f" of {str(asked).removeprefix('of ')}" for name, asked in score.protocol.items()}
     return {**score.protocol, **{k: f"{value}{of[k]}" if k in of else value for k, value in score.chosen.items()}}

@@ -79,6 +79,8 @@ class ScoreKind:
         ('41.1\xa0%', '0.785', '3')
         >>> SCORES["heldout_loss"].write(-0.8), SCORES["rankme"].write(24.97), SCORES["rankme"].write(None)
         ('−0.800', '25.0', '–')
+        >>> SCORES["alignment"].write(0.00123), SCORES["pseudo_condition_number"].write(4.067e-7)
+        ('0.00123', '4.07e−07')
         """
         if value is None:
             return "–"
@@ -86,6 +88,8 @@ class ScoreKind:
             return f"{100 * value:.1f}\N{NO-BREAK SPACE}%".replace("-", "−")
         digits = self.digits
         if digits is None:
+            if 0 < abs(value) < 0.1:
+                return f"{value:.3g}".replace("-", "−")
             digits = 1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 3
         return f"{value:,.{digits}f}".replace("-", "−")
 

@@ -312,7 +312,7 @@ def _confidence(given: Spectrum, seen: Spectrum, level: Level) -> tuple[Confiden
     """Say whether the level would stand with more images, or another seed."""
     rows, dim, facts = given.protocol.get("n"), given.dim, _Facts(seen)
     n = given.protocol.get(DISTINCT, rows)
-    images = f"{n} images" if n == rows else f"the {n} different ones of {rows} features"
+    images = f"{n} images" if n == rows else f"{n} different ones of {rows} images"
     if facts.top == 0:
         return "high", "nothing varies"
     if n is not None and n <= dim:
@@ -357,7 +357,7 @@ def _spanned(spectrum: Spectrum) -> tuple[Spectrum, list[str]]:
     if n is None or n >= ENOUGH * dim or spectrum.singular_values[0] == 0:
         return spectrum, []
     if n > dim:
-        return spectrum, [f"{n} features are few for {dim} directions and raise AUC: measure {ENOUGH} times D"]
+        return spectrum, [f"{n} images are few: measure {ENOUGH} times D"]
     rank = max(1, n - 1 if spectrum.protocol.get("center", True) else n)
     return Spectrum(spectrum.singular_values[:rank], spectrum.protocol), [
         f"only the {rank} directions that {n} features can span are judged: the AUC of all {dim}, {spectrum.auc:.3f}, "

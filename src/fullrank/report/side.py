@@ -9,7 +9,6 @@ from pathlib import Path
 from fullrank.documents.scores import Scored
 from fullrank.documents.scores import comparison as compare
 from fullrank.measure.scores import SCORES
-from fullrank.measure.verdict import judge
 from fullrank.text import grouped, listing, tails
 from fullrank.training.runs import RunRecord
 from fullrank.training.scores import latest, series
@@ -44,7 +43,7 @@ def verdict(side: Side) -> tuple[str, str]:
         untrained = f"Only the untrained encoder has been measured (AUC {side.run.spectrum().auc:.3f})"
         said.append(f"{untrained}; that says nothing about training yet.")
         return "not trained" if side.run.finished else "unfinished", " ".join(said)
-    judged = judge(side.run.spectrum(), init=side.run.spectrum(0) if side.run.spectrum_steps[0] == 0 else None)
+    judged = side.run.verdict()
     said += judged.sentences
     steps, knn = series(side.run, "knn")
     if len(knn) > 1:

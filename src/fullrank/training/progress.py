@@ -20,7 +20,7 @@ class TrainingProgress:
     """Shows steps, images/s, loss and remaining time of one run, `done` of whose steps are done already."""
 
     def __init__(self, config: TrainConfig, name: str, done: int, console: Console) -> None:
-        self.steps, self.name, self.console = config.steps, name, console
+        self.steps, self.batch_size, self.name, self.console = config.steps, config.batch_size, name, console
         self.first: tuple[int, float] | None = None  # step that was seen, and when
         self.bar = Progress(
             TextColumn("{task.description}"),
@@ -44,7 +44,8 @@ class TrainingProgress:
     def log(self, step: int, loss: float, images_per_second: float, extra: str = "") -> None:
         """Show the latest figures."""
         first, began = self.first or (step, time.perf_counter())
-        remaining = duration((time.perf_counter() - began) / max(1, step - first) * (self.steps - step))
+        of_all = (time.perf_counter() - began) / (step - first) if step > first else self.batch_size / images_per_second
+        remaining = duration(of_all * (self.steps - step))
         self.bar.update(self.task, completed=step, loss=loss, speed=images_per_second, remaining=remaining)
         if self.bar.disable:
             self.note(

@@ -49,6 +49,7 @@ from fullrank.text import expanded
 if TYPE_CHECKING:
     from fullrank.config import TrainConfig
     from fullrank.measure.spectrum import Spectrum
+    from fullrank.measure.verdict import Verdict
     from fullrank.training.distributed import World
 
 METRICS, TIMING, SPECTRA = "metrics.jsonl", "timing.jsonl", "spectra.safetensors"
@@ -168,6 +169,13 @@ class RunRecord:
         from fullrank.measure.spectrum import Spectrum
 
         return Spectrum(self.singular_values[row], self.protocols.get("spectrum") or {})
+
+    def verdict(self, row: int = -1) -> Verdict:
+        """Judge a measured spectrum, the last where no row is named, beside that of before training."""
+        from fullrank.measure.verdict import judge
+
+        before = self.spectrum(0) if self.spectrum_steps[0] == 0 else None
+        return judge(self.spectrum(row), init=before, untrained=self.spectrum_steps[row] == 0)
 
     def images(self, split: Literal["train", "measured", "held_out"]) -> dict[str, Any]:
         """Return what it saw of some of its images, such as their fingerprint; nothing where it does not say."""
