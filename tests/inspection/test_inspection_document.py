@@ -58,6 +58,7 @@ def test_an_untrained_twin_is_drawn(tmp_path, no_drawing):
     assert "Thin and dotted: the same network with random weights" in text
     assert "only the 11 directions that 12 features can span are judged" in text
     text = document(inspect(["resnet10t"], replace(options, backbone=None, pretrained="no"))).html()
+    assert '<span class="level">Untrained (backbone)</span>' in text
     assert "Thin and dotted" not in text
     assert "its weights are random" in text.lower()
 

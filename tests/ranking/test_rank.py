@@ -69,6 +69,14 @@ def test_unlabelled_runs_are_ranked_by_their_fronts(tmp_path):
     assert f"dominance decides {15 - len(group.undecided)} of 15 pairs; in the others loss and AUC" in text(found)
 
 
+def test_equal_runs_are_lowest_together(tmp_path):
+    """One run on two machines: neither stands before the other, and no other is lower."""
+    found = rank([ranked_run(tmp_path / name, -0.8, auc) for name, auc in (("a", 0.7), ("b", 0.7), ("c", 0.75))])
+    assert [each.rank for each in found.standings] == [1, 1, 3]
+    assert "lowest of 3 in both held-out loss and AUC: a and b, with equal numbers" in found.said
+    assert "dominance decides 2 of 3 pairs; in the others loss and AUC disagree, or are equal" in found.said
+
+
 def test_some_have_labels_and_the_others_are_forecast(tmp_path):
     paths = sweep(tmp_path, 8, labelled=7)
     paths.append(ranked_run(tmp_path / "far", -0.99, 0.5))

@@ -149,7 +149,7 @@ def _a_line_each(found: Sequence[Inspection], of: Sequence[Scored]) -> doc.Table
 
 def _verdict(each: Inspection, look: doc.Look) -> doc.Statement:
     verdict = each.verdict
-    layer = f" of the {verdict.layer}" if verdict.layer not in (None, UNKNOWN) else ""
+    layer = f" ({verdict.layer})" if verdict.layer not in (None, UNKNOWN) else ""
     return doc.Statement(
         look,
         f"{verdict.headline}{layer}",

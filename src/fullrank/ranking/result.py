@@ -205,18 +205,21 @@ def _apart(ranking: Ranking) -> Iterator[str]:
 def _of_group(group: Group, ranking: Ranking) -> Iterator[str]:
     noise = SCORES["auc"].noise
     first = [each.name for each in group.members if each.front == 1]
+    costs = [tuple(each) for each in features_of(group.members)]
     n, pairs = len(group.members), len(group.members) * (len(group.members) - 1) // 2
     aucs = [each.scores["auc"].taken for each in group.members]
     close = [(one, other) for one, other in combinations(aucs, 2) if abs(one - other) < noise]
-    if len(first) == 1:
-        yield f"lowest of {n} in both held-out loss and AUC: {first[0]}"
+    if len({cost for cost, each in zip(costs, group.members, strict=True) if each.front == 1}) == 1:
+        alike = ", with equal numbers" if len(first) > 1 else ""
+        yield f"lowest of {n} in both held-out loss and AUC: {listing(first, _MOST_NAMED)}{alike}"
     else:
         yield (
             f"no run of the {n} is lowest in both held-out loss and AUC: dominance cannot choose between the "
             f"{len(first)} on the first front ({listing(first, _MOST_NAMED)})"
         )
     if group.undecided and pairs > 1:
-        yield f"dominance decides {pairs - len(group.undecided)} of {pairs} pairs; in the others loss and AUC disagree"
+        why = "disagree" if len(set(costs)) == n else "disagree, or are equal"
+        yield f"dominance decides {pairs - len(group.undecided)} of {pairs} pairs; in the others loss and AUC {why}"
     if close:
         which = "all" if len(close) == pairs else f"{len(close)} of {pairs}"
         yield f"the AUCs of {which} pairs lie no further apart than two seeds ({noise})"
