@@ -43,4 +43,4 @@ def test_the_full_demo_trains_where_the_order_matters(tmp_path, monkeypatch):
     monkeypatch.setattr("fullrank.demo.train", train)
     assert main(["demo", "--full", "--out", str(tmp_path / "demo")]) == 130
     assert [config.order for config in trained] == ["multiple-pass", "hybrid"]
-    assert {config.optim.weight_decay for config in trained} == {preset("simsiam-collapse").optim.weight_decay}
+    assert {config.optim.weight_decay for config in trained} == {preset("simsiam-collapse-short").optim.weight_decay}

@@ -37,8 +37,8 @@ class Demo:
     """Train on handwritten digits with two orders, multiple pass and hybrid, and compare them; needs no network."""
 
     full: bool = False
-    """Train where the order matters: on CIFAR-10, which is downloaded, in an hour on a CPU core. Without it, on digits,
-    in three minutes; there the orders do not differ."""
+    """Train where the order matters: on CIFAR-10, which is downloaded, in ten minutes on a CPU core. Without it, on
+    digits, in three minutes; there the orders do not differ."""
 
     out: Path | None = None
     """Folder for the two runs and their report; runs/demo, numbered if taken, when left out."""

@@ -29,13 +29,13 @@ def demo(
 ) -> int:
     """Train both orders, print their scores, and write a report to a folder, `runs/demo` when None, numbered if taken.
 
-    With `full`, where the order matters (`simsiam-collapse`), not on digits; a configuration replaces either.
+    With `full`, where the order matters (`simsiam-collapse-short`), not on digits; a configuration replaces either.
 
     Returns:
         The exit code: 0, or 128 + N when signal N stopped it.
     """
     console = console or plain_console()
-    config = config or preset("simsiam-collapse" if full else "simsiam-digits")
+    config = config or preset("simsiam-collapse-short" if full else "simsiam-digits")
     if out is not None:
         check_empty(out)
     folder = out or next(each for each in numbered(Path("runs/demo")) if not each.exists())

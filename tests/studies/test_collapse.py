@@ -8,13 +8,13 @@ from fullrank.studies import collapse
 from fullrank.studies.study import Results
 
 CELLS = collapse.cells("lab")
-SLOPES = {"weight decay": 0.14, "steps": 0.04, "images": 0.03, "images at a time": 0.007}
+SLOPES = {"weight decay": 0.14, "learning rate": 0.09, "steps": 0.04, "images": 0.03, "images at a time": 0.007}
 
 
 def features(config):
-    """The four numbers of a setting, written out once more."""
+    """The five numbers of a setting, written out once more."""
     chunk = config.subset / config.chunks if config.order == "single-pass" else config.subset
-    return np.log2([config.optim.weight_decay, config.steps, config.subset, chunk])
+    return np.log2([config.optim.weight_decay, config.optim.base_lr, config.steps, config.subset, chunk])
 
 
 def made_up(noise):
@@ -23,7 +23,7 @@ def made_up(noise):
         finished(
             cell,
             seed,
-            final={"auc": 1.6 + features(cell.config) @ list(SLOPES.values()) + noise * draw.standard_normal()},
+            final={"auc": 1.75 + features(cell.config) @ list(SLOPES.values()) + noise * draw.standard_normal()},
         )
         for cell in CELLS
         for seed in (0, 1)
@@ -63,7 +63,7 @@ def test_the_map_draws_its_lines_where_the_fit_puts_them():
     for level, path in zip(lines.levels, lines.get_paths(), strict=True):
         for share, decay in path.vertices:
             images = np.log2(share / 100)
-            auc = 1.6 + 0.14 * np.log2(decay) + 0.04 * np.log2(15_000) + 0.037 * images
+            auc = 1.75 + 0.14 * np.log2(decay) + 0.09 * np.log2(0.3) + 0.04 * np.log2(15_000) + 0.037 * images
             assert abs(auc - level) < 1e-3
             checked += 1
     assert checked > 50

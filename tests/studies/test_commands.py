@@ -99,4 +99,4 @@ def test_published_results_are_found_away_from_a_checkout(tmp_path, monkeypatch,
 
     monkeypatch.chdir(tmp_path)
     assert ShowStudy("decay").run() == 0
-    assert "| 0.34 | 39.5 ± 0.4 | 39.6 ± 0.5 | 39.6 ± 0.0 |" in (tmp_path / "decay-lab.md").read_text("utf-8")
+    assert "| 0.23 | 41.6 ± 0.2 | 43.3 ± 0.4 | 43.3 ± 0.8 |" in (tmp_path / "decay-lab.md").read_text("utf-8")

@@ -13,7 +13,7 @@ from fullrank.studies.store import Store, planned
 
 RESULTS = Path(__file__).parents[2] / "results"
 STORE = Store(RESULTS, "lab")
-COMPLETE = {"decay": 3, "heads": 2}
+COMPLETE = {"ema": 2, "nnsiam": 2, "warmup": 2}
 """Studies of which every setting has been run at lab scale, with its seeds."""
 SHOWN = (
     *COMPLETE,
@@ -24,10 +24,9 @@ SHOWN = (
     "forecast",
     "collapse",
     "boundaries",
-    "nnsiam",
-    "ema",
+    "decay",
+    "heads",
     "width-depth",
-    "warmup",
     "vit",
     "distill",
     "places",

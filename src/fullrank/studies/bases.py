@@ -3,23 +3,22 @@
 `paper` holds the published settings of [Li22] (`training/presets`). `lab` is its SimSiam in minutes on a
 CPU core. Four numbers carry the phenomenon when the paper is scaled down:
 
-| ResNet-18 with multiple passes                        | paper | `simsiam` | `short` | `few_passes` |
-|-------------------------------------------------------|------:|----------:|--------:|-------------:|
-| clock of weight decay, sum over steps of rate x decay |  1.25 |       .62 |    .225 |          .34 |
-| passes over an image                                  |   100 |        96 |      96 |          3.2 |
-| images per parameter of the encoder                   |  .115 |      .057 |    .011 |          .28 |
-| parameters of the encoder for each image of a chunk   |   914 |       880 |     880 |           35 |
+| ResNet-18 with multiple passes                        | paper | `simsiam` | `short` |
+|-------------------------------------------------------|------:|----------:|--------:|
+| clock of weight decay, sum over steps of rate x decay |  1.25 |       .62 |    .225 |
+| passes over an image                                  |   100 |        96 |      96 |
+| images per parameter of the encoder                   |  .115 |      .057 |    .011 |
+| parameters of the encoder for each image of a chunk   |   914 |       880 |     880 |
 
 A run of `simsiam` takes 13 minutes on a core, and one of `short` three, of a fifth of the images and of the chunks.
-Studies of few settings have the first, those of many the second; `regime` has longer ones too. `few_passes` keeps none
-of the numbers, and shows no effect of the order: `decay` and `heads` have it still, for their runs are of before.
+Studies of few settings have the first, those of many the second; `regime` has longer ones too.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from fullrank.config import BackboneConfig, MonitorConfig, TrainConfig
+from fullrank.config import BackboneConfig, TrainConfig
 from fullrank.studies.study import Scale
 from fullrank.training.optim import scaled_lr
 from fullrank.training.presets import LAB, preset
@@ -64,26 +63,6 @@ def short(scale: Scale, encoder: str = SMALL) -> TrainConfig:
     return replace(
         config, steps=3000, subset=config.subset / 5, chunks=config.chunks // 5, optim=optim, monitor=monitor
     )
-
-
-def few_passes(scale: Scale) -> TrainConfig:
-    """Return a run of 2,500 steps on 50,000 images; at the paper's scale no other."""
-    if scale == "paper":
-        return simsiam(scale)
-    recipe = preset("simsiam-lab")
-    # Chosen before the runs that are reported, by the AUC of multiple passes in seeds 0 and 1 (.91 and .90 before
-    # training): partial collapse, not complete. Steps x decay, at this rate: 3,000 x 2e-3 .84; 3,000 x 3e-3 .90;
-    # 3,000 x 4e-3 .98 and .98, complete; 2,500 x 3.3e-3 .87 and .89; a little more than that is taken.
-    config = replace(
-        recipe,
-        steps=2500,
-        chunks=10,
-        optim=replace(recipe.optim, weight_decay=3.6e-3),
-        monitor=MonitorConfig(log_every=100, measure_every=625, num_images=10_000, whole=True),
-        checkpoint_every=1000,
-        keep_checkpoints=1,
-    )
-    return _with_encoder(config, BackboneConfig("resnet18", width=LAB_WIDTH, stem="cifar-stride2"), hidden=64)
 
 
 def _with_encoder(config: TrainConfig, backbone: BackboneConfig, hidden: int) -> TrainConfig:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -97,12 +96,16 @@ def _table(fit: LinearFit, runs: Sequence[Result]) -> Table:
 
 def _map(fit: LinearFit, multiple: Sequence[Result]) -> Picture:
     """Return AUC of multiple passes over images and weight decay: lines where the fit puts it, points where it was."""
+    groups: dict[tuple[tuple[str, float], ...], list[Result]] = {}  # by the numbers that a map has no axis for
+    for each in multiple:
+        undrawn = ((name, of(each.cell.config)) for name, of in NUMBERS.items() if name not in _DRAWN)
+        groups.setdefault(tuple(undrawn), []).append(each)
 
-    def undrawn(run: Result) -> dict[str, float]:
-        return {name: of(run.cell.config) for name, of in NUMBERS.items() if name not in _DRAWN}
+    def drawn(runs: Sequence[Result]) -> tuple[int, int]:
+        return len({each.cell.config.subset for each in runs}), len(runs)
 
-    common = dict(Counter(tuple(undrawn(each).items()) for each in multiple).most_common()[0][0])
-    shown = [each for each in multiple if undrawn(each) == common]
+    found, shown = max(groups.items(), key=lambda group: drawn(group[1]))
+    common = dict(found)
     settings: dict[tuple[float, float], list[float]] = {}  # AUC of the seeds, by share of the images and decay
     for each in shown:
         config = each.cell.config

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fullrank.documents import Part, Words
-from fullrank.studies.bases import few_passes
+from fullrank.studies.bases import short
 from fullrank.studies.study import ACCURACY, Cell, Results, Scale, Study
 from fullrank.studies.views import against_number, overview, pivot, through_training
 
 REPRESENTATION: dict[Scale, tuple[int, int, int]] = {"lab": (32, 64, 128), "paper": (256, 512, 1024)}
 """Widths D: ResNet-18 with half, once and twice the channels it has in the other studies."""
-HIDDEN: dict[Scale, tuple[int, int]] = {"lab": (64, 256), "paper": (512, 2048)}
+HIDDEN: dict[Scale, tuple[int, int]] = {"lab": (128, 512), "paper": (512, 2048)}
 """Hidden widths of the projector; the first is that of the other studies."""
 EMBEDDING: dict[Scale, tuple[int, int, int]] = {"lab": (128, 512, 2048), "paper": (512, 2048, 8192)}
 """Widths M; the second is that of the other studies."""
@@ -24,7 +24,7 @@ def _cells(scale: Scale) -> list[Cell]:
 
 
 def _cell(scale: Scale, width: int, hidden: int, out: int) -> Cell:
-    base = few_passes(scale)
+    base = short(scale)
     encoder = replace(base.backbone, width=base.backbone.width * width / REPRESENTATION[scale][1])
     heads = replace(base.heads, projector_hidden=hidden, projector_out=out)
     factors = {"representation": f"D = {width}", "projector hidden": str(hidden), "embedding": f"M = {out}"}
