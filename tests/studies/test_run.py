@@ -184,7 +184,7 @@ def test_one_run_of_a_study_is_made_alone(here, place):
 
 def test_sigterm_stops_a_study_as_ctrl_c_does(tmp_path):
     """A scheduler's signal reaches the study alone: its runs, in sessions of their own, would train on."""
-    work, arguments = tmp_path / "work", ["study", "run", "heads", "--seeds", "1", "--work", tmp_path / "work"]
+    work, arguments = tmp_path / "work", ["study", "run", "regime", "--seeds", "1", "--work", tmp_path / "work"]
     arguments += ["--results", tmp_path / "results", "--images", "digits", "--eval-images", "digits", "--threads", "1"]
     with Command(arguments, tmp_path / "output") as command:
         wait_for(lambda: any('"kind": "train"' in path.read_text() for path in work.glob("lab/*/metrics.jsonl")))
