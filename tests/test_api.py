@@ -334,11 +334,11 @@ def test_names_are_listed():
 
 
 def test_a_study_from_its_results(monkeypatch, tmp_path):
-    page = fullrank.study("heads").html()
+    page = fullrank.study("ema").html()
     assert "2 seeds (0, 1)" in page
     assert "<table" in page
     draw_nothing(monkeypatch)
-    assert "2 seeds" not in fullrank.study("heads", seeds=1).html()
+    assert "2 seeds" not in fullrank.study("ema", seeds=1).html()
     with pytest.raises(FullrankError, match="seeds must be at least 1 and at most 16,384, got 0"):
         fullrank.study("subsets", seeds=0)
     with pytest.raises(FullrankError, match="no run of vit at lab scale is finished"):
