@@ -73,7 +73,7 @@ def vicreg(
     check_positive(eps=eps)
     check_finite(invariance=invariance, variance=variance, covariance=covariance)
     n, m = z1.shape
-    loss = invariance * (z1 - z2).square().mean()
+    loss = invariance * _squared_distance(z1, z2)
     for x in (centered(z1), centered(z2)):
         loss = loss + variance / 2 * _hinge(x, eps) + covariance * off_diagonal_energy(x, x) / ((n - 1) ** 2 * m)
     return loss
@@ -114,7 +114,7 @@ def vicreg_exp(
     check_matrices("vicreg_exp", rows=OVER_IMAGES, columns=AMONG_DIMENSIONS, z1=z1, z2=z2)
     check_positive(temperature=temperature, eps=eps)
     check_finite(invariance=invariance, variance=variance, covariance=covariance)
-    loss = invariance * (z1 - z2).square().mean()
+    loss = invariance * _squared_distance(z1, z2)
     for x in (centered(z1), centered(z2)):
         loss = loss + variance / 2 * _hinge(x, eps) + covariance * _exponential(x, temperature)
     return loss
@@ -160,7 +160,7 @@ def vicreg_ctr(
     check_positive(temperature=temperature, eps=eps)
     check_finite(invariance=invariance, variance=variance, covariance=covariance)
     choose("center", center, get_args(Center))
-    loss = invariance * (z1 - z2).square().mean()
+    loss = invariance * _squared_distance(z1, z2)
     for z in (z1, z2):
         x = centered(z, dim=0 if center == "dimensions" else 1).T
         loss = loss + variance / 2 * _hinge(x, eps) + covariance * _exponential(x, temperature)
@@ -224,6 +224,11 @@ def tcr(z1: Tensor, z2: Tensor, *, eps: float = 0.2, invariance: float = 200.0, 
     rate = (log_det_identity_plus(u1, m / (n * eps)) + log_det_identity_plus(u2, m / (n * eps))) / 4
     cosines = u1 * u2 if toward == "view" else (u1 + u2) / 2 * l2_normalize(u1 + u2)
     return (-rate - invariance * cosines.sum(dim=1).mean()).to(z1.dtype)
+
+
+def _squared_distance(z1: Tensor, z2: Tensor) -> Tensor:
+    """Return the mean of (z1_nj - z2_nj)^2, as `F.mse_loss` does, which has no derivative in forward mode."""
+    return (z1 - z2).square().mean()
 
 
 def _hinge(x: Tensor, eps: float) -> Tensor:
